@@ -1,0 +1,513 @@
+"""The presence rules (contract section 3): events in, the new state of one user and what it changed out.
+
+Pure: no clock, no I/O, no logging. A client's nonsense is not an exception but an `ignored` word.
+"""
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from mqtt_presence.model import (
+    GUESSED,
+    Activity,
+    Check,
+    ClientId,
+    Confirm,
+    Connection,
+    ConnectionEvent,
+    End,
+    Event,
+    Key,
+    LastLogin,
+    Login,
+    Outcome,
+    Reason,
+    RuleSettings,
+    State,
+    Status,
+    UserEvent,
+    UserPresence,
+)
+
+
+def fold(user: UserPresence, events: Iterable[Event], settings: RuleSettings) -> Outcome:
+    """Decide on events of one user, in their order.
+
+    Args:
+        user: what is known of the user; must hold what `UserPresence` says it holds.
+        events: what happened, all of this user.
+        settings: thresholds.
+
+    Returns:
+        The new state, the records to save, what to tell. Several changes of the status count as one.
+
+    """
+    draft = _Draft(user, settings)
+    for event in events:
+        draft.handle(event)
+    return draft.outcome()
+
+
+def combine(live: Iterable[Connection], previous: Status, now: int) -> Status:
+    """Compute the user's status from the live connections: the one place that says what it is.
+
+    Args:
+        live: the connections that count.
+        previous: the status until now: source of `since`, `last_login`, and of the activity shown.
+        now: when the change is made, epoch milliseconds.
+
+    """
+    count = 0
+    latest: int | None = None
+    all_idle = True
+    for connection in live:
+        count += 1
+        if connection.idle is not True:
+            all_idle = False
+        elif connection.last_activity is not None and (latest is None or connection.last_activity > latest):
+            latest = connection.last_activity
+    return _status(count, latest, previous, now, all_idle=all_idle)
+
+
+def _status(count: int, latest: int | None, previous: Status, now: int, *, all_idle: bool) -> Status:
+    state = State.OFFLINE if count == 0 else State.IDLE if all_idle else State.ONLINE
+    if state is not State.IDLE:
+        latest = None
+    elif previous.state is State.IDLE and previous.last_activity is not None:
+        # The departure of the connection that set it does not take it back.
+        latest = max(latest or 0, previous.last_activity)
+    return Status(
+        state=state,
+        since=previous.since if state is previous.state and previous.since is not None else now,
+        connections=count,
+        last_activity=latest,
+        last_login=previous.last_login,
+    )
+
+
+_STATE_EVENTS: dict[tuple[State, State], tuple[str, ...]] = {
+    (State.OFFLINE, State.ONLINE): ("userOnline",),
+    # Who follows only online and offline must not miss it, nor who follows only idle and active.
+    (State.OFFLINE, State.IDLE): ("userOnline", "userIdle"),
+    (State.ONLINE, State.IDLE): ("userIdle",),
+    (State.IDLE, State.ONLINE): ("userActive",),
+    (State.ONLINE, State.OFFLINE): ("userOffline",),
+    (State.IDLE, State.OFFLINE): ("userOffline",),
+}
+
+
+class _Draft:
+    """One user while events are applied: the only mutable thing here, and it never leaves `fold`."""
+
+    def __init__(self, user: UserPresence, settings: RuleSettings) -> None:
+        self._user = user
+        self._settings = settings
+        self._connections = dict(user.connections)
+        self._newest = dict(user.newest)
+        self._status = user.status or Status()
+        self._published = user.status is not None
+        self._last_seen = user.last_seen
+        self._changed: dict[Key, None] = {}
+        self._events: list[ConnectionEvent | UserEvent] = []
+        self._ignored: list[str] = []
+        self._live = self._idle = 0
+        self._of_client: dict[ClientId, dict[Key, None]] = {}  # live ones only
+        for key, connection in self._connections.items():
+            self._count(key, connection, 1)
+        self._stale = False
+
+    def handle(self, event: Event) -> None:
+        match event:
+            case Activity():
+                self._activity(event)
+            case Login():
+                self._login(event)
+            case End():
+                self._end(event)
+            case Check():
+                self._check(event.now)
+            case Confirm():
+                self._confirm(event)
+            case _:
+                assert_never(event)
+        if self._stale:
+            self._restate(event.now)
+
+    def outcome(self) -> Outcome:
+        if self._published and self._status.since is None:  # a login behind its own end, of a newcomer
+            self._status = replace(self._status, since=self._last_seen)
+        changed = self._published and self._status != self._user.status
+        return Outcome(
+            user=UserPresence(
+                user_id=self._user.user_id,
+                status=self._status if self._published else None,
+                version=self._user.version + changed,
+                last_seen=self._last_seen,
+                connections=self._connections,
+                newest=self._newest,
+            ),
+            changed=tuple(self._connections[key] for key in self._changed),
+            events=tuple(self._events),
+            status_changed=changed,
+            ignored=tuple(self._ignored),
+        )
+
+    # The rules, in the contract's order.
+
+    def _login(self, login: Login) -> None:
+        self._see(login.now)
+        known = self._named_by(login)
+        if known is None:
+            self._first_login(_unseen(login), login)  # L1, L4
+        elif known.login_order is None:
+            self._first_login(known, login)  # A2's record, or one of which only the end is known
+        elif known.is_open:
+            self._put(self._refreshed(known, login))  # L2
+        elif self._may_reopen(known):
+            self._reopen(self._refreshed(known, login), login.now)  # L3
+        else:
+            self._ignored.append("login_after_end")  # L3
+
+    def _activity(self, activity: Activity) -> None:
+        self._see(activity.now)
+        known = self._addressed(activity)
+        if known is None:
+            known = self._open(_unseen(activity))  # A2
+        elif not known.is_open:
+            if not self._may_reopen(known):
+                self._ignored.append("activity_after_end")  # A3
+                return
+            known = self._reopen(known, activity.now)
+        self._apply(known, activity)  # A1
+
+    def _end(self, end: End) -> None:
+        if end.connection_id is None:  # E2
+            open_ones = self._open_of(end.client_id)
+            for connection in open_ones:
+                self._see(end.now)
+                self._close(connection, end.reason, end.now)
+            if not open_ones:
+                self._ignored.append("end_of_nothing")
+            return
+        known = self._connections.get((end.client_id, end.connection_id))  # E1
+        if known is None:
+            self._put(_only_the_end_known(end))
+        elif known.is_open:
+            self._see(end.now)
+            self._close(known, end.reason, end.now)
+        elif known.reason in GUESSED:
+            graced = None if end.reason is Reason.LOGOUT else known.check_at
+            self._put(replace(known, reason=end.reason, check_at=graced))
+        else:
+            self._ignored.append("end_after_end")
+
+    def _check(self, now: int) -> None:
+        for key in list(self._connections):
+            connection = self._connections[key]
+            if connection.check_at is None or connection.check_at > now:
+                continue
+            if not connection.is_open:
+                self._put(replace(connection, check_at=None))  # the grace is over
+            elif self._expired(connection, now):
+                self._close(connection, Reason.TIMEOUT, now)  # B2
+            elif self._idle_due(connection, now):  # B1
+                idle = replace(connection, idle=True, last_activity=_active_at(connection))
+                self._put(replace(idle, check_at=self._deadline(idle)))
+                self._events.append(ConnectionEvent("connectionIdle", idle))
+            else:
+                self._put(replace(connection, check_at=self._deadline(connection)))
+
+    def _confirm(self, confirm: Confirm) -> None:
+        for connection in [*self._connections.values()]:
+            if connection.is_open and connection.announce and connection.last_seen < confirm.announced_at:
+                self._close(connection, Reason.UNCONFIRMED, confirm.now)  # B3
+
+    # Finding the record a message means.
+
+    def _named_by(self, login: Login) -> Connection | None:
+        if login.connection_id is not None:
+            return self._connections.get((login.client_id, login.connection_id))
+        # L2: it has none, and the client's open record had none either
+        return next((c for c in self._open_of(login.client_id) if not c.named), None)
+
+    def _addressed(self, activity: Activity) -> Connection | None:
+        if activity.connection_id is not None:
+            return self._connections.get((activity.client_id, activity.connection_id))
+        return max(
+            self._open_of(activity.client_id), key=lambda c: (c.login_order or 0, c.last_seen), default=None
+        )
+
+    def _live_of(self, client_id: ClientId) -> list[Connection]:
+        return [self._connections[key] for key in self._of_client.get(client_id, ())]
+
+    def _open_of(self, client_id: ClientId) -> list[Connection]:
+        return [connection for connection in self._live_of(client_id) if connection.is_open]
+
+    # What the rules are made of.
+
+    def _first_login(self, known: Connection, login: Login) -> None:
+        """Register a login whose record has had none: L1, L4, and the late login of A2 and E1."""
+        # A `time` cut to now says no more than the receipt does.
+        timed = login.time is not None and login.time <= login.now
+        order = login.time if timed and login.time is not None else login.now
+        newest = self._newest.get(login.client_id)
+        outdated = timed and newest is not None and order < newest
+        self._newest[login.client_id] = order if newest is None else max(newest, order)
+        known = replace(
+            self._refreshed(known, login),
+            login_order=order,
+            # One whose end came first has no length.
+            login_time=next(t for t in (known.login_time, known.logout_time, login.now) if t is not None),
+        )
+        self._remember_login(known)
+        self._published = True
+        if not known.is_open:
+            self._supersede(login, order - 1)
+            if self._may_reopen(known):
+                self._reopen(known, login.now)
+            else:
+                self._put(known)
+                self._ignored.append("login_after_end")  # L3: behind its own will
+        elif outdated and known.opened_at is None:  # L4
+            self._put(replace(known, logout_time=login.now, reason=Reason.SUPERSEDED))
+        elif outdated:
+            self._close(known, Reason.SUPERSEDED, login.now)
+        else:
+            self._supersede(login, order, by=known)
+            if known.opened_at is None:
+                self._open(known)
+            else:
+                self._put(known)
+
+    def _refreshed(self, known: Connection, login: Login) -> Connection:
+        fresh = replace(
+            known,
+            user_agent=login.user_agent,
+            ip_addr=login.ip_addr if login.ip_addr is not None else known.ip_addr,
+            idle_threshold_ms=login.idle_threshold_ms,
+            timeout_ms=login.timeout_ms,
+            announce=login.announce,
+            meta=login.meta,
+            last_seen=max(known.last_seen, login.now),
+        )
+        if not fresh.is_open:
+            return fresh
+        last = self._status.last_login
+        if last is not None and (last.order, last.date) == (fresh.login_order, fresh.login_time):
+            self._remember_login(fresh)
+        return replace(fresh, check_at=self._deadline(fresh)) if fresh.opened_at is not None else fresh
+
+    def _remember_login(self, connection: Connection) -> None:
+        """Make it the user's last login, unless that is a later one."""
+        order, date = connection.login_order, connection.login_time
+        last = self._status.last_login
+        if order is None or date is None or (last is not None and last.order > order):
+            return
+        login = LastLogin(
+            order=order, date=date, ip_addr=connection.ip_addr, user_agent=connection.user_agent
+        )
+        self._status = replace(self._status, last_login=login)
+
+    def _supersede(self, login: Login, up_to: int, by: Connection | None = None) -> None:
+        """End the client's open connections whose login is not newer than `up_to`.
+
+        One of which only activity came (A2) waits for its own login, unless that would not tell a `time`
+        either: then the order of arrival is all there is.
+        """
+        for connection in self._live_of(login.client_id):
+            if by is not None and connection.connection_id == by.connection_id:
+                continue
+            if not connection.is_open:
+                if by is not None:
+                    self._put(replace(connection, check_at=None))  # no more grace: the client is back
+            elif (
+                connection.login_order <= up_to
+                if connection.login_order is not None
+                else by is not None and (login.time is None or not connection.named)
+            ):
+                self._close(connection, Reason.SUPERSEDED, login.now)
+
+    def _may_reopen(self, connection: Connection) -> bool:
+        """The end was a guess, and the client has no newer connection (L3, A3)."""
+        if connection.reason not in GUESSED:
+            return False
+        order = connection.login_order if connection.login_order is not None else connection.login_time or 0
+        newest = self._newest.get(connection.client_id)
+        if newest is not None and newest > order:
+            return False
+        return all(
+            c.login_order is None or c.login_order <= order for c in self._open_of(connection.client_id)
+        )
+
+    def _open(self, connection: Connection) -> Connection:
+        now = connection.last_seen
+        login_time = connection.login_time if connection.login_time is not None else now
+        opened = replace(connection, login_time=login_time, opened_at=now)
+        opened = replace(opened, check_at=self._deadline(opened))
+        self._published = True
+        self._put(opened)
+        self._events.append(ConnectionEvent("connectionLogin", opened))
+        return opened
+
+    def _reopen(self, connection: Connection, now: int) -> Connection:
+        for other in self._open_of(connection.client_id):
+            if other.login_order is not None:
+                self._close(other, Reason.SUPERSEDED, now)
+        opened = replace(
+            connection,
+            logout_time=None,
+            reason=None,
+            opened_at=now,
+            last_seen=max(connection.last_seen, now),
+        )
+        opened = replace(opened, check_at=self._deadline(opened))
+        self._put(opened)
+        self._events.append(ConnectionEvent("connectionLogin", opened))
+        return opened
+
+    def _close(self, connection: Connection, reason: Reason, now: int) -> None:
+        graced = reason not in (Reason.LOGOUT, Reason.SUPERSEDED) and self._settings.grace_ms > 0
+        check_at = now + self._settings.grace_ms if graced else None
+        ended = replace(connection, logout_time=now, reason=reason, check_at=check_at)
+        self._put(ended)
+        self._events.append(ConnectionEvent("connectionLogout", ended))
+
+    def _apply(self, known: Connection, activity: Activity) -> None:
+        """A1: what a report or a heartbeat says of an open connection."""
+        now = activity.now
+        told = activity.last_activity
+        stamp = now if told is None else min(told, now)
+        last = known.last_activity
+        heartbeat = activity.idle is None
+        accepted = (
+            last is None
+            or stamp > last
+            # Stamped on receipt: it is no old one, whatever the clock says.
+            or told is None
+            or told > now
+            # Who acted and then did nothing is idle since that same moment: of two such, idle is the later.
+            or (stamp == last and (activity.idle is True or known.idle is None))
+        )
+        fresh = replace(
+            known,
+            last_seen=max(known.last_seen, now),
+            heartbeats=known.heartbeats or heartbeat,
+            reports=known.reports or not heartbeat,
+            idle=activity.idle is True if accepted else known.idle,
+            last_activity=max(stamp, last or 0) if accepted else last,
+        )
+        due = self._deadline(fresh)
+        if due is not None and (known.check_at is None or due < known.check_at):
+            fresh = replace(fresh, check_at=due)  # a later one need not be written: the check will find out
+        self._put(fresh)
+        if fresh.idle != known.idle or (fresh.idle and fresh.last_activity != last):
+            self._events.append(
+                ConnectionEvent("connectionIdle" if fresh.idle else "connectionActive", fresh)
+            )
+
+    # Deadlines. "More than the threshold ago" is strict, hence the one millisecond.
+
+    def _deadline(self, connection: Connection) -> int | None:
+        threshold, timeout = self._threshold(connection), self._timeout(connection)
+        idle_at = None if threshold is None or connection.idle else _active_at(connection) + threshold + 1
+        gone_at = None if timeout is None else connection.last_seen + timeout + 1
+        if idle_at is None or gone_at is None:
+            return gone_at if idle_at is None else idle_at
+        return min(idle_at, gone_at)
+
+    def _threshold(self, connection: Connection) -> int | None:
+        """Whom B1 monitors: who declared a threshold, or sends heartbeats and does not report itself."""
+        if connection.idle_threshold_ms is not None:
+            return connection.idle_threshold_ms
+        return self._settings.idle_threshold_ms if connection.heartbeats and not connection.reports else None
+
+    def _timeout(self, connection: Connection) -> int | None:
+        return connection.timeout_ms if connection.timeout_ms is not None else self._settings.expire_after_ms
+
+    def _idle_due(self, connection: Connection, now: int) -> bool:
+        threshold = self._threshold(connection)
+        return threshold is not None and not connection.idle and now - _active_at(connection) > threshold
+
+    def _expired(self, connection: Connection, now: int) -> bool:
+        timeout = self._timeout(connection)
+        return timeout is not None and now - connection.last_seen > timeout
+
+    # Bookkeeping.
+
+    def _see(self, now: int) -> None:
+        self._last_seen = now if self._last_seen is None else max(self._last_seen, now)
+
+    def _put(self, new: Connection) -> None:
+        key = (new.client_id, new.connection_id)
+        old = self._connections.get(key)
+        self._connections[key] = new
+        self._changed[key] = None
+        if (
+            old is None
+            or old.idle != new.idle
+            or old.is_live != new.is_live
+            or (new.idle and old.last_activity != new.last_activity)
+        ):
+            if old is not None:
+                self._count(key, old, -1)
+            self._count(key, new, 1)
+            self._stale = True
+
+    def _count(self, key: Key, connection: Connection, step: int) -> None:
+        if not connection.is_live:
+            return
+        self._live += step
+        if connection.idle:
+            self._idle += step
+        if step > 0:
+            self._of_client.setdefault(key[0], {})[key] = None
+        else:
+            del self._of_client[key[0]][key]
+
+    def _restate(self, now: int) -> None:
+        """Bring the status up to date; the scan over the connections is only for who is idle."""
+        self._stale = False
+        all_idle = self._live > 0 and self._live == self._idle
+        if all_idle:
+            status = combine((c for c in self._connections.values() if c.is_live), self._status, now)
+        else:
+            status = _status(self._live, None, self._status, now, all_idle=False)
+        if status.state is not self._status.state:
+            for name in _STATE_EVENTS[self._status.state, status.state]:
+                self._events.append(UserEvent(name, self._user.user_id, now, status.connections))
+        self._status = status
+
+
+def _active_at(connection: Connection) -> int:
+    """When a connection was last active as far as B1 is concerned: its activity, or its login."""
+    return max(connection.last_activity or 0, connection.opened_at or 0)
+
+
+def _unseen(event: Login | Activity) -> Connection:
+    """Begin the record of a connection never heard of before."""
+    connection_id = event.connection_id or event.fresh_id
+    if connection_id is None:
+        raise ValueError("an event without connection_id needs a fresh_id")
+    return Connection(
+        user_id=event.user_id,
+        client_id=event.client_id,
+        connection_id=connection_id,
+        named=event.connection_id is not None,
+        last_seen=event.now,
+        ip_addr=event.ip_addr,
+    )
+
+
+def _only_the_end_known(end: End) -> Connection:
+    """E1, unseen: remember the id as ended, so that a late login cannot revive it."""
+    if end.connection_id is None:
+        raise ValueError("an end without an id names nothing to remember")
+    return Connection(
+        user_id=end.user_id,
+        client_id=end.client_id,
+        connection_id=end.connection_id,
+        last_seen=end.now,
+        logout_time=end.now,
+        reason=end.reason,
+    )

@@ -1,0 +1,116 @@
+"""The topic names of the contract (section 1): the one place that builds and parses them."""
+
+import re
+from typing import NamedTuple
+
+from mqtt_presence.errors import ConfigError, PayloadError
+from mqtt_presence.model import ClientId, UserId
+
+LOGIN = "login"
+ACTIVITY = "activity"
+LOGOUT = "logout"
+WILL = "will"
+TIME = "time"
+VERBS = frozenset({LOGIN, ACTIVITY, LOGOUT, WILL, TIME})
+
+MAX_NAME = 128
+_NAME = re.compile(r"[^/+#\x00-\x1f\x7f-\x9f]{1,128}")
+_PREFIX = re.compile(r"(?:[^/+#$\x00-\x1f\x7f-\x9f][^/+#\x00-\x1f\x7f-\x9f]*/)*")
+
+
+class Input(NamedTuple):
+    """What the topic of a client's message says."""
+
+    user_id: UserId
+    client_id: ClientId
+    verb: str
+
+
+def is_name(text: str) -> bool:
+    """Tell whether it can be a user or a client: 1 to 128 characters, none of ``/ + #``, no control character."""
+    return _NAME.fullmatch(text) is not None
+
+
+def require_name(what: str, text: str) -> str:
+    """Return the name.
+
+    Args:
+        what: what to call it in the message, e.g. ``user``.
+        text: the name.
+
+    Raises:
+        ConfigError: it cannot be a level of a topic.
+
+    """
+    if not is_name(text):
+        raise ConfigError(
+            f"{what}={text!r} must be 1 to {MAX_NAME} characters without / + # and control characters"
+        )
+    return text
+
+
+class Topics:
+    """The topics under one prefix.
+
+    Args:
+        prefix: what comes before every topic, ``""`` or levels that end in a slash, e.g. ``acme/``.
+
+    Raises:
+        ConfigError: the prefix has wildcards, empty levels, or begins with ``$``.
+
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        if prefix and not prefix.endswith("/"):
+            prefix += "/"
+        if _PREFIX.fullmatch(prefix) is None:
+            raise ConfigError(
+                f"prefix={prefix!r} must be topic levels without wildcards and empty levels, not begin with $"
+            )
+        self.prefix = prefix
+        self._presence = prefix + "presence/"
+        self._status = prefix + "status/"
+        self._skip = len(self._presence)
+        self.inputs = prefix + "presence/+/+/+"
+        self.statuses = prefix + "status/+"
+        self.events = prefix + "events/+/+"
+        self.bridge_state = prefix + "bridge/state"
+        self.bridge_announce = prefix + "bridge/announce"
+
+    def input(self, user_id: str, client_id: str, verb: str) -> str:
+        """Name the topic a client publishes on."""
+        return f"{self._presence}{user_id}/{client_id}/{verb}"
+
+    def status(self, user_id: str) -> str:
+        """Name the topic of a user's retained state."""
+        return self._status + user_id
+
+    def event(self, user_id: str, name: str) -> str:
+        """Name the topic of an event of a user."""
+        return f"{self.prefix}events/{user_id}/{name}"
+
+    def reply(self, user_id: str, client_id: str, verb: str = TIME) -> str:
+        """Name the topic on which a client is answered."""
+        return f"{self.prefix}reply/{user_id}/{client_id}/{verb}"
+
+    def parse_input(self, topic: str) -> Input:
+        """Take apart the topic of a client's message.
+
+        Raises:
+            PayloadError: ``bad_topic``, any other shape than contract section 1 says.
+
+        """
+        if topic.startswith(self._presence):
+            levels = topic[self._skip :].split("/")
+            if len(levels) == 3:
+                user_id, client_id, verb = levels
+                if verb in VERBS and _NAME.fullmatch(user_id) and _NAME.fullmatch(client_id):
+                    return Input(UserId(user_id), ClientId(client_id), verb)
+        raise PayloadError("bad_topic", ascii(topic[:300]))
+
+    def parse_status(self, topic: str) -> UserId | None:
+        """Return whose status the topic carries; None when it is another topic."""
+        user_id = topic.removeprefix(self._status)
+        if user_id == topic or _NAME.fullmatch(user_id) is None:
+            return None
+        return UserId(user_id)
