@@ -53,7 +53,7 @@ class _LoginIn(Struct, rename="camel", frozen=True, gc=False):
     idle_threshold: int | float | None = None
     timeout: int | float | None = None
     announce: bool | None = None
-    meta: msgspec.Raw | None = None
+    meta: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _ActivityIn(Struct, rename="camel", frozen=True, gc=False):
@@ -179,9 +179,7 @@ def _text(text: str | None) -> str | None:
     return text if text is None else text.replace("\0", "\ufffd")
 
 
-def _meta(raw: msgspec.Raw | None) -> str | None:
-    if raw is None:
-        return None
+def _meta(raw: msgspec.Raw) -> str | None:
     text = bytes(raw).strip()
     if text == b"null":
         return None

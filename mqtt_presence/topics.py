@@ -27,7 +27,7 @@ class Input(NamedTuple):
 
 
 def is_name(text: str) -> bool:
-    """Tell whether it can be a user or a client: 1 to 128 characters, none of ``/ + #``, no control character."""
+    """Tell whether it can name a user or a client: 1 to 128 characters, no ``/ + #`` or control character."""
     return _NAME.fullmatch(text) is not None
 
 
