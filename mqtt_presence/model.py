@@ -38,12 +38,13 @@ GUESSED = frozenset({Reason.TIMEOUT, Reason.UNCONFIRMED})
 """Ends the bridge only concluded from silence: a sign of life takes them back (contract L3, A3)."""
 
 
-class Connection(Struct, frozen=True, kw_only=True, gc=False):
+class Connection(Struct, frozen=True, gc=False):
     """One connection record, named by (user_id, client_id, connection_id)."""
 
     user_id: UserId
     client_id: ClientId
     connection_id: ConnectionId
+    last_seen: int
     named: bool = True
     """The client chose the connection id; False: the bridge made it up."""
     login_time: int | None = None
@@ -52,7 +53,6 @@ class Connection(Struct, frozen=True, kw_only=True, gc=False):
     """What orders the connections of one client: the login's `time`, else its receipt; None: no login yet."""
     opened_at: int | None = None
     """When it opened, or last reopened: what B1 counts from until there is activity."""
-    last_seen: int
     ip_addr: str | None = None
     user_agent: str | None = None
     idle_threshold_ms: int | None = None

@@ -1,0 +1,426 @@
+"""The bridge: one loop, one thread, from the broker's messages to records, statuses and events.
+
+Read a batch, decide, commit, acknowledge, publish, again (docs/design.md). Other threads and signal handlers
+only leave a word (`request`, `stop`); nothing here is shared with them.
+"""
+
+import logging
+import queue
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from mqtt_presence import publications as say
+from mqtt_presence.convergence import Convergence
+from mqtt_presence.counters import Counters
+from mqtt_presence.errors import PayloadError, StoreError
+from mqtt_presence.link import Arrivals, Incoming, Link, LinkConfig, Outgoing
+from mqtt_presence.model import Check, Confirm, Event, Message, Outcome, RuleSettings, UserId
+from mqtt_presence.outbox import Bury, Outbox, Probe
+from mqtt_presence.payloads import TimeRequest, encode_bridge_state, encode_time_reply, parse
+from mqtt_presence.rules import fold
+from mqtt_presence.store import Store, Transaction
+from mqtt_presence.topics import Topics
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH = 1000
+_MAX_PENDING = 4 * MAX_BATCH
+_CHUNK = 200  # users of one step of a job: messages wait no longer than that takes
+_IDLE_S = 1.0
+_FINISH_S = 5.0
+
+
+def wall_clock() -> int:
+    """Tell the time in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Due(Enum):
+    """What the clock asks for."""
+
+    CHECK = auto()
+    """B1, B2, B3, the end of a grace, forgotten users."""
+    RETENTION = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeConfig:
+    """What the bridge must know.
+
+    Args:
+        link: makes the connection's configuration of the client id that the database keeps.
+        topics: under which prefix.
+        rules: thresholds.
+        confirm_within_ms: how long clients may take to answer `bridge/announce` (B3).
+        retention_ms: how long ended connections are kept; None: for ever.
+        publish_private: put addresses and user agents into the status.
+
+    """
+
+    link: Callable[[str], LinkConfig]
+    topics: Topics = field(default_factory=Topics)
+    rules: RuleSettings = field(default_factory=RuleSettings)
+    confirm_within_ms: int = 30_000
+    retention_ms: int | None = None
+    publish_private: bool = False
+
+
+class Bridge:
+    """Turns clients' messages into presence.
+
+    Args:
+        config: what it must know.
+        store: where to keep it.
+        now: the clock that is authoritative (contract section 3), epoch milliseconds.
+        peer_address: where the broker says that a user's client is connected from, if it says.
+
+    """
+
+    def __init__(
+        self,
+        config: BridgeConfig,
+        store: Store,
+        *,
+        now: Callable[[], int] = wall_clock,
+        peer_address: Callable[[str, str], str | None] | None = None,
+    ) -> None:
+        self._config = config
+        self._topics = config.topics
+        self._store = store
+        self._now = now
+        self._peer_address = peer_address or (lambda _user, _client: None)
+        self.counters = Counters()
+        self._requests: queue.SimpleQueue[Due] = queue.SimpleQueue()
+        self._stopping = False
+        self._link: Link | None = None
+        self._outbox = Outbox()
+        self._convergence = Convergence(config.topics)
+        self._pending: deque[tuple[Incoming, Message | None]] = deque()
+        self._batch_limit = MAX_BATCH
+        self._retry_at = 0.0
+        self._retry_s = 0.0
+        self._jobs: dict[Due, Callable[[], bool]] = {}
+        self._buried: list[UserId] = []
+        self._announce = False
+        self._announced_at: int | None = None
+        self._started_at = 0
+        self._state_version = 0
+
+    # From any thread.
+
+    def request(self, due: Due) -> None:
+        """Ask for a job to be done by the loop, soon."""
+        self._requests.put(due)
+        self._wake()
+
+    def stop(self) -> None:
+        """Ask the loop to finish what it has begun, say offline and end."""
+        self._stopping = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._link is not None:
+            self._link.wake()
+
+    # The loop.
+
+    def run(self) -> None:
+        """Work until `stop`.
+
+        Raises:
+            StoreError: the database cannot be opened at the start.
+            BrokerError: the broker refuses us for good.
+
+        """
+        self._start()
+        assert self._link is not None
+        try:
+            while not self._stopping:
+                self._step(self._link)
+            self._finish(self._link)
+        finally:
+            self._link.close()
+            self._store.close()
+
+    def _start(self) -> None:
+        self._started_at = self._now()
+        self._store.open()
+        with self._store.transaction() as tx:
+            client_id = tx.recall("client_id")
+            if client_id is None:
+                # Whoever knows it can push us off the broker, so nobody can guess it and nobody is told.
+                client_id = f"bridge-{secrets.token_urlsafe(24)}"
+                tx.remember("client_id", client_id)
+            self._state_version = max(int(tx.recall("state_version") or 0), self._started_at)
+            announced_at = tx.recall("announced_at")
+            self._announce = announced_at is not None  # nobody knows whether it was heard: again
+            self._convergence.restore(tx)
+            unpublished = tx.outbox()
+        link = self._link = Link(self._config.link(client_id), self._will)
+        for number, body in unpublished:
+            self._publish(link, number, say.unpack(body), None)
+
+    def _step(self, link: Link) -> None:
+        arrivals = link.poll(self._patience(link), min(MAX_BATCH, _MAX_PENDING - len(self._pending)))
+        self._take(link, arrivals)
+        if not link.is_connected:
+            self._convergence.disconnected()
+        while not self._requests.empty():
+            due = self._requests.get()
+            self._jobs[due] = {Due.CHECK: self._check, Due.RETENTION: self._retain}[due]
+        if time.monotonic() >= self._retry_at:
+            self._work(link)
+
+    def _patience(self, link: Link) -> float:
+        """How long to wait for something to happen, seconds."""
+        announcing = self._announce and self._convergence.is_subscribed
+        if self._pending or self._jobs or announcing or self._convergence.has_a_page(link):
+            return min(_IDLE_S, max(0.0, self._retry_at - time.monotonic()))
+        return _IDLE_S
+
+    def _work(self, link: Link) -> None:
+        """Take one step in everything there is to do; what fails for now is tried again later."""
+        try:
+            if self._pending:
+                self._commit_batch(link)
+            if self._announce and self._convergence.is_subscribed:
+                self._say_announce(link)
+            for due, job in list(self._jobs.items()):
+                if job():
+                    del self._jobs[due]
+            self._convergence.republish(self._store, link, self._config.publish_private)
+        except StoreError as error:
+            if not error.transient:
+                raise
+            self._retry_s = min(5.0, max(0.1, self._retry_s * 2))
+            self._retry_at = time.monotonic() + self._retry_s
+            log.warning("%s; nothing is lost, next try in %.1f s", error, self._retry_s)
+        else:
+            self._retry_s = 0.0
+
+    # Messages.
+
+    def _take(self, link: Link, arrivals: Arrivals) -> None:
+        if arrivals.connected:
+            self._connected(link, session_present=arrivals.session_present)
+        for topic_filter in arrivals.subscribed:
+            self._convergence.subscribed(topic_filter)
+        for ticket in arrivals.delivered:
+            if isinstance(ticket, Bury):
+                self._buried.append(ticket.user_id)
+            else:
+                self._outbox.delivered(ticket)
+        now = self._now()
+        for message in arrivals.messages:
+            self.counters.received += 1
+            if self._convergence.heard(link, message):
+                link.ack((message,))
+            else:
+                self._pending.append((message, self._understand(link, message, now)))
+
+    def _understand(self, link: Link, message: Incoming, now: int) -> Message | None:
+        """Make an event of a message; None: there is nothing to decide on."""
+        try:
+            name = self._topics.parse_input(message.topic)
+            if message.retain:
+                self.counters.refuse("retained", message.topic)
+                return None
+            address = self._peer_address(name.user_id, name.client_id)
+            event = parse(name, message.payload, now, address)
+        except PayloadError as error:
+            self.counters.refuse(error.reason, f"{message.topic}: {error.detail}")
+            return None
+        if isinstance(event, TimeRequest):
+            reply = self._topics.reply(event.user_id, event.client_id)
+            link.send_now(reply, encode_time_reply(event, self._now()))
+            return None
+        return event
+
+    def _commit_batch(self, link: Link) -> None:
+        batch = [self._pending[i] for i in range(min(self._batch_limit, len(self._pending)))]
+        events: dict[UserId, list[Event]] = {}
+        for _, event in batch:
+            if event is not None:
+                events.setdefault(event.user_id, []).append(event)
+        try:
+            if events:
+                self._decide(link, lambda _tx: events)
+        except Exception as error:
+            if isinstance(error, StoreError) and error.transient:
+                raise
+            if len(batch) > 1:
+                # One of these messages cannot be taken: find it, so that the others can.
+                self._batch_limit = len(batch) // 2
+                return
+            log.exception("a message cannot be processed")
+            self.counters.refuse("unprocessable", f"{batch[0][0].topic}: {error}")
+        self._batch_limit = MAX_BATCH
+        for _ in batch:
+            self._pending.popleft()
+        self.counters.batches += 1
+        link.ack(message for message, _ in batch)
+        link.flush()
+
+    def _decide(self, link: Link, gather: Callable[[Transaction], Mapping[UserId, Sequence[Event]]]) -> int:
+        """Load, decide, commit, publish: the one way from events to everything else.
+
+        Args:
+            link: to publish by.
+            gather: tells the events; inside the transaction, so that what is due is still due.
+
+        Returns:
+            How many users there were.
+
+        """
+        with self._store.transaction() as tx:
+            events = gather(tx)
+            number = None
+            told: list[say.Publication] = []
+            probe = None
+            if events:
+                users = tx.load(events)
+                outcomes = [
+                    fold(users[user_id], of_user, self._config.rules) for user_id, of_user in events.items()
+                ]
+                tx.save(outcomes)
+                told = [
+                    publication
+                    for outcome in outcomes
+                    for publication in say.of_outcome(
+                        outcome, self._topics, private=self._config.publish_private
+                    )
+                ]
+                probe = self._probe(outcomes)
+                if told:
+                    number = tx.put_outbox(say.pack(told))
+                for outcome in outcomes:
+                    self.counters.ignored.update(outcome.ignored)
+            clearable = self._settle(tx)
+        if clearable is not None:
+            self._outbox.cleared(clearable)
+        if number is not None:
+            self._publish(link, number, told, probe)
+        return len(events)
+
+    def _probe(self, outcomes: list[Outcome]) -> Probe | None:
+        for outcome in reversed(outcomes):
+            if outcome.status_changed:
+                return Probe(self._topics.status(outcome.user.user_id), outcome.user.version)
+        return None
+
+    def _settle(self, tx: Transaction) -> int | None:
+        """Let the store forget what the broker has; returns up to where, to be noted after the commit."""
+        clearable = self._outbox.clearable
+        if clearable is not None:
+            tx.clear_outbox(clearable)
+            tx.remember("state_version", str(self._state_version))
+            self._convergence.remember(tx, self._outbox.probe)
+        return clearable
+
+    def _publish(self, link: Link, number: int, told: list[say.Publication], probe: Probe | None) -> None:
+        self._outbox.add(number, told, probe)
+        self.counters.published += len(told)
+        link.publish(Outgoing(p.topic, p.payload, p.retain, number) for p in told)
+
+    # Connections with the broker.
+
+    def _will(self) -> tuple[str, bytes]:
+        # The will comes after the birth of the same connection, so it must have the greater version.
+        self._state_version += 2
+        payload = encode_bridge_state("offline", self._state_version, self._started_at)
+        return self._topics.bridge_state, payload
+
+    def _connected(self, link: Link, *, session_present: bool) -> None:
+        if session_present:
+            # The broker sends again what it has no acknowledgement for.
+            self._pending = deque(item for item in self._pending if item[0].qos == 0)
+        else:
+            self._announce = True
+            log.warning("the broker had no session for the bridge: asking all clients to log in again")
+        birth = encode_bridge_state("online", self._state_version - 1, self._started_at)
+        link.publish([Outgoing(self._topics.bridge_state, birth, retain=True)])
+        self._convergence.connected(link)
+
+    def _say_announce(self, link: Link) -> None:
+        now = self._now()
+        with self._store.transaction() as tx:
+            tx.remember("announced_at", str(now))
+        self._announce = False
+        self._announced_at = now
+        link.publish([Outgoing(self._topics.bridge_announce, b"{}")])
+
+    # Jobs: each does one step and tells whether it has come to its end.
+
+    def _check(self) -> bool:
+        assert self._link is not None
+        now = self._now()
+        due = self._decide(
+            self._link, lambda tx: {u: (Check(user_id=u, now=now),) for u in tx.due_users(now, _CHUNK)}
+        )
+        return due == 0 and self._confirm(self._link, now) and self._clear_forgotten(self._link)
+
+    def _confirm(self, link: Link, now: int) -> bool:
+        since = self._announced_at
+        if since is None or not link.is_connected or now - since <= self._config.confirm_within_ms:
+            return True
+        silent = self._decide(
+            link,
+            lambda tx: {
+                u: (Confirm(user_id=u, now=now, announced_at=since),)
+                for u in tx.unconfirmed_users(since, _CHUNK)
+            },
+        )
+        if silent:
+            return False
+        with self._store.transaction() as tx:
+            tx.remember("announced_at", None)
+        self._announced_at = None
+        return True
+
+    def _clear_forgotten(self, link: Link) -> bool:
+        with self._store.transaction() as tx:
+            for user_id in self._buried:
+                tx.bury(user_id)
+                self._convergence.forget(tx, user_id)
+            forgotten = tx.tombstones()
+        self._buried.clear()
+        if not link.backlog:  # or they may be on their way already
+            link.publish(
+                Outgoing(self._topics.status(user_id), b"", retain=True, ticket=Bury(user_id))
+                for user_id in forgotten
+            )
+        return True
+
+    def _retain(self) -> bool:
+        if self._config.retention_ms is None:
+            return True
+        with self._store.transaction() as tx:
+            return tx.delete_ended(self._now() - self._config.retention_ms, MAX_BATCH) == 0
+
+    # The end.
+
+    def _finish(self, link: Link) -> None:
+        """Commit what was read, publish what is committed, say offline, leave."""
+        deadline = time.monotonic() + _FINISH_S
+        if self._pending:
+            self._work(link)
+        self._state_version += 1
+        offline = encode_bridge_state("offline", self._state_version, self._started_at)
+        link.publish([Outgoing(self._topics.bridge_state, offline, retain=True)])
+        while link.is_connected and link.backlog and time.monotonic() < deadline:
+            for ticket in link.poll(
+                0.1, MAX_BATCH
+            ).delivered:  # messages stay with the broker, unacknowledged
+                if not isinstance(ticket, Bury):
+                    self._outbox.delivered(ticket)
+        try:
+            with self._store.transaction() as tx:
+                self._settle(tx)
+                tx.remember("state_version", str(self._state_version))
+        except StoreError as error:
+            log.warning("%s; what is not known to be published will be published again", error)
+        link.disconnect()

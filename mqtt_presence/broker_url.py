@@ -1,0 +1,131 @@
+"""Where the broker is and as whom to go there: the URL that bridge, clients and command line take."""
+
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from mqtt_presence.errors import ConfigError
+
+DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+DEFAULT_PATH = "/mqtt"
+_SHAPE = "mqtt[s]|ws[s]://user:password@host:port/path"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerUrl:
+    """A broker's address, taken apart. Neither `str()` nor `repr()` shows the password.
+
+    Args:
+        scheme: ``mqtt``, ``mqtts``, ``ws`` or ``wss``.
+        host: a name or an address; IPv6 without brackets.
+        port: the TCP port; 1883, 8883, 80 or 443 when the URL has none.
+        path: of the WebSocket, ``/mqtt`` when the URL has none; empty for ``mqtt`` and ``mqtts``.
+        username: as whom to connect, percent-decoded; None: anonymous.
+        password: percent-decoded; None: none.
+
+    """
+
+    scheme: str
+    host: str
+    port: int
+    path: str = ""
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @property
+    def tls(self) -> bool:
+        """It is ``mqtts`` or ``wss``."""
+        return self.scheme in {"mqtts", "wss"}
+
+    @property
+    def websockets(self) -> bool:
+        """It is ``ws`` or ``wss``."""
+        return self.scheme in {"ws", "wss"}
+
+    def __str__(self) -> str:
+        """Write the URL again, with the user and without the password."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        user = f"{quote(self.username, safe='')}@" if self.username is not None else ""
+        return f"{self.scheme}://{user}{host}:{self.port}{self.path}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Take a URL of the shape ``mqtt[s]|ws[s]://user:password@host:port/path`` apart.
+
+        Raises:
+            ConfigError: it is none; the message names the part that is wrong and never shows the password.
+
+        """
+        if not text.isprintable() or " " in text:
+            raise ConfigError("the broker URL has a space or a control character: percent-encode it")
+        if "://" not in text:
+            raise ConfigError(f"the broker URL has no scheme: write {_SHAPE}")
+        try:
+            parts = urlsplit(text)
+        except ValueError:
+            # What urllib says may quote the password.
+            raise ConfigError("the broker URL has a malformed host: write [::1] for IPv6") from None
+        if parts.scheme not in DEFAULT_PORTS:
+            raise ConfigError(f"the broker URL must begin with {', '.join(f'{s}://' for s in DEFAULT_PORTS)}")
+        if parts.query or parts.fragment:
+            raise ConfigError(
+                "the broker URL must not have ? or #: percent-encode them (%3F, %23) in a password"
+            )
+        username, password = _credentials(parts)
+        return cls(
+            scheme=parts.scheme,
+            host=_host(parts),
+            port=_port(parts),
+            path=_path(parts),
+            username=username,
+            password=password,
+        )
+
+
+def _host(parts: SplitResult) -> str:
+    host = _decode("host", parts.hostname or "")
+    if not host:
+        raise ConfigError(f"the broker URL has no host: write {_SHAPE}")
+    return host
+
+
+def _port(parts: SplitResult) -> int:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        # Not shown: with an unencoded / in the password, urllib takes the first half of it for the port.
+        raise ConfigError(
+            "the port of the broker URL must be 1 to 65535 (a / in a password is written %2F, an @ is %40)"
+        )
+    return DEFAULT_PORTS[parts.scheme] if port is None else port
+
+
+def _path(parts: SplitResult) -> str:
+    if parts.scheme in {"ws", "wss"}:
+        return parts.path or DEFAULT_PATH
+    if parts.path not in {"", "/"}:
+        raise ConfigError(
+            "the broker URL must not have a path after mqtt[s]://host:port: only ws[s]:// has one "
+            "(a / in a password is written %2F)"
+        )
+    return ""
+
+
+def _credentials(parts: SplitResult) -> tuple[str | None, str | None]:
+    username = _decode("user", parts.username) if parts.username else None
+    password = _decode("password", parts.password) if parts.password is not None else None
+    if username is None and password is not None:
+        raise ConfigError("the broker URL has a password but no user (MQTT 3.1.1 §3.1.2.9)")
+    return username, password
+
+
+def _decode(what: str, text: str) -> str:
+    try:
+        decoded = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        decoded = "\0"
+    if "\0" in decoded:
+        raise ConfigError(f"the {what} of the broker URL is not UTF-8 or has a NUL once percent-decoded")
+    return decoded

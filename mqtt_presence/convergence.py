@@ -1,0 +1,148 @@
+"""Making the broker's retained statuses true again after it may have lost some.
+
+A broker that was restarted has lost nothing, the last changes, or everything. So one look tells: if it still
+has the status whose publication it acknowledged last, it has all (`Probe`). If not, all users are published
+again, a page at a time, and a restart in between begins anew.
+"""
+
+import logging
+import time
+
+import msgspec
+
+from mqtt_presence import publications as say
+from mqtt_presence.errors import PayloadError
+from mqtt_presence.link import Incoming, Link, Outgoing
+from mqtt_presence.model import UserId
+from mqtt_presence.outbox import Probe
+from mqtt_presence.payloads import decode_object
+from mqtt_presence.store import Store, Transaction
+from mqtt_presence.topics import Topics
+
+log = logging.getLogger(__name__)
+
+_PAGE = 200
+_ANSWER_S = 10.0
+
+
+class Convergence:
+    """What is known about the retained statuses that the broker has.
+
+    Args:
+        topics: where they are.
+
+    """
+
+    def __init__(self, topics: Topics) -> None:
+        self._topics = topics
+        self._probe: Probe | None = None
+        self._asking: Probe | None = None
+        self._answer_until = 0.0
+        self._page_after: str | None = None
+        self.is_subscribed = False
+        """The broker has granted the subscription to the clients' messages on this connection."""
+
+    def has_a_page(self, link: Link) -> bool:
+        """There are users left to publish again, and the link has room for them."""
+        return self._page_after is not None and link.is_connected and link.backlog <= _PAGE
+
+    # What must survive a restart.
+
+    def restore(self, tx: Transaction) -> None:
+        """Read what was known when the bridge was last running."""
+        probe = tx.recall("probe")
+        if probe is not None:
+            self._probe = msgspec.json.decode(probe, type=Probe)
+        if tx.recall("republishing") is not None:
+            self._page_after = ""
+
+    def remember(self, tx: Transaction, probe: Probe | None) -> None:
+        """Keep which status the broker acknowledged last."""
+        if probe is not None and probe != self._probe:
+            self._probe = probe
+            tx.remember("probe", msgspec.json.encode(probe).decode())
+
+    def forget(self, tx: Transaction, user_id: UserId) -> None:
+        """Ask no more for the status of a user who is forgotten."""
+        if self._probe is not None and self._probe.topic == self._topics.status(user_id):
+            self._probe = None
+            tx.remember("probe", None)
+
+    # The question: does the broker still have the last one?
+
+    def disconnected(self) -> None:
+        """Take note that nothing can be asked or answered."""
+        self.is_subscribed = False
+        self._asking = None
+
+    def connected(self, link: Link) -> None:
+        """Subscribe, and ask."""
+        self.disconnected()
+        link.subscribe(self._topics.inputs)
+        self._asking = self._probe
+        if self._asking is not None:
+            self._answer_until = time.monotonic() + _ANSWER_S
+            link.subscribe(self._asking.topic)
+            # Our own birth is retained there: when it comes, the answer to the first question would have.
+            link.subscribe(self._topics.bridge_state)
+
+    def subscribed(self, topic_filter: str) -> None:
+        """Take note of what the broker granted."""
+        if topic_filter == self._topics.inputs:
+            self.is_subscribed = True
+
+    def heard(self, link: Link, message: Incoming) -> bool:
+        """Take a message that is none of the clients'; tell whether it was one."""
+        topic = message.topic
+        if topic != self._topics.bridge_state and self._topics.parse_status(topic) is None:
+            return False
+        asking = self._asking
+        if asking is None:
+            link.unsubscribe(topic)  # left over from a question that a restart cut short
+        elif topic == asking.topic and message.retain and _version(message.payload) >= asking.version:
+            self._answered(link, asking)
+        elif topic == self._topics.bridge_state and message.retain:
+            self._lost_some(link, asking)
+        return True
+
+    def _answered(self, link: Link, asking: Probe) -> None:
+        link.unsubscribe(asking.topic)
+        link.unsubscribe(self._topics.bridge_state)
+        self._asking = None
+
+    def _lost_some(self, link: Link, asking: Probe) -> None:
+        self._answered(link, asking)
+        log.warning("the broker has lost retained statuses: publishing all of them again")
+        self._page_after = ""
+
+    # The remedy.
+
+    def republish(self, store: Store, link: Link, private: bool) -> None:
+        """Publish the next page of users again, if it is needed and the link has room."""
+        if self._asking is not None and link.is_connected and time.monotonic() > self._answer_until:
+            self._lost_some(link, self._asking)
+        if self._page_after is None or not self.has_a_page(link):
+            return
+        with store.transaction() as tx:
+            if self._page_after == "":
+                tx.remember("republishing", "1")
+            users = tx.users_after(self._page_after, _PAGE)
+            if not users:
+                tx.remember("republishing", None)
+        if not users:
+            self._page_after = None
+            log.info("all statuses are published again")
+            return
+        told = [
+            say.of_status(u, u.status, self._topics, private=private) for u in users if u.status is not None
+        ]
+        link.publish(Outgoing(p.topic, p.payload, p.retain) for p in told)
+        self._page_after = users[-1].user_id
+
+
+def _version(payload: bytes) -> int:
+    try:
+        version = decode_object(payload).get("version")
+    except PayloadError:
+        return -1
+    return version if isinstance(version, int) else -1

@@ -1,0 +1,413 @@
+"""The bridge's connection to the broker: the only module that knows paho on the bridge's side.
+
+One thread, no queue between threads: `poll` connects, reads, writes and keeps alive; what came is returned,
+what is to be told is in `Arrivals`. MQTT 3.1.1, because paho takes twice as long for every message of
+version 5 (docs/design.md).
+"""
+
+import logging
+import random
+import select
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from msgspec import Struct
+from paho.mqtt.enums import CallbackAPIVersion
+
+from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.errors import BrokerError, ConfigError
+
+log = logging.getLogger(__name__)
+
+_IN_FLIGHT = 1000
+_CONNECT_TIMEOUT_S = 5.0
+_STABLE_S = 30.0
+_REFUSALS = {
+    1: "it does not speak MQTT 3.1.1",
+    2: "it refuses the client id",
+    3: "it is not available yet",
+    4: "wrong user name or password",
+    5: "this user may not connect",
+}
+_FINAL_REFUSALS = {1, 4, 5}
+
+
+class Incoming(Struct, frozen=True, gc=False):
+    """A message from the broker. It must be given to `Link.ack` when its effect is committed."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    mid: int
+    epoch: int
+    """Which connection it came by: its packet id means another message on the next one."""
+
+
+class Outgoing(Struct, frozen=True, gc=False):
+    """A message for the broker, QoS 1."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    ticket: Any = None
+    """Handed back in `Arrivals.delivered` when the broker has acknowledged it; None: not wanted."""
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """What a `Link.poll` brought."""
+
+    messages: list[Incoming] = field(default_factory=list)
+    delivered: list[Any] = field(default_factory=list)
+    """The tickets of what the broker has acknowledged, in its order."""
+    connected: bool = False
+    """A connection was made: before anything in `messages`."""
+    session_present: bool = False
+    subscribed: list[str] = field(default_factory=list)
+    """The topic filters that the broker has granted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkConfig:
+    """Where and as whom to connect.
+
+    Args:
+        url: the broker.
+        client_id: must be the same for ever: the broker keeps the session by it.
+        keep_alive_s: seconds, at most 65535.
+        ca_file: certificates to trust instead of the system's, PEM.
+        cert_file: our own certificate, PEM.
+        key_file: its key, PEM.
+
+    """
+
+    url: BrokerUrl
+    client_id: str
+    keep_alive_s: int = 30
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+class Link:
+    """A persistent session with the broker, kept up.
+
+    Args:
+        config: where and as whom.
+        make_will: called before every connection: topic and payload of the retained will.
+
+    """
+
+    def __init__(self, config: LinkConfig, make_will: Callable[[], tuple[str, bytes]]) -> None:
+        self._config = config
+        self._make_will = make_will
+        self._client = self._make_client()
+        self._arrivals = Arrivals()
+        self._waiting: deque[Outgoing] = deque()
+        self._in_flight: dict[int, Outgoing] = {}
+        self._subscribing: dict[int, str] = {}
+        self._epoch = 0
+        self._connected = False
+        self._leaving = False
+        self._refused: int | None = None
+        self._fatal: str | None = None
+        self._once_connected = False
+        self._failures = 0
+        self._short_lived = 0
+        self._progress = 0
+        self._connected_at = 0.0
+        self._next_attempt = 0.0
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+
+    @property
+    def is_connected(self) -> bool:
+        """The broker has accepted the connection, and it has not ended since."""
+        return self._connected
+
+    @property
+    def backlog(self) -> int:
+        """How many messages wait for the broker's acknowledgement, sent or not."""
+        return len(self._waiting) + len(self._in_flight)
+
+    def wake(self) -> None:
+        """Make a `poll` that waits return; may be called from any thread and from a signal handler."""
+        with suppress(BlockingIOError):  # it is full of reasons to wake up
+            self._wake_out.send(b"!")
+
+    def poll(self, timeout_s: float, at_most: int) -> Arrivals:
+        """Do what there is to do, waiting for it up to `timeout_s` seconds.
+
+        Args:
+            timeout_s: how long to wait for something to happen.
+            at_most: how many messages to read; what is left stays with the operating system. 0: read none,
+                which the broker takes for a long while before it gives the connection up.
+
+        Raises:
+            BrokerError: the broker refuses us for good: wrong password, or no right to subscribe.
+
+        """
+        if self._client.socket() is None:
+            wait = self._next_attempt - time.monotonic()
+            if wait > 0:
+                self._sleep(min(wait, timeout_s))
+            else:
+                self._connect()
+        else:
+            self._exchange(timeout_s, at_most)
+        if self._fatal is not None:
+            raise BrokerError(self._fatal)
+        arrivals, self._arrivals = self._arrivals, Arrivals()
+        return arrivals
+
+    def ack(self, messages: Iterable[Incoming]) -> None:
+        """Acknowledge messages, unless the connection they came by has ended: they come again then."""
+        for message in messages:
+            if message.qos and message.epoch == self._epoch and self._connected:
+                self._client.ack(message.mid, message.qos)
+
+    def publish(self, messages: Iterable[Outgoing]) -> None:
+        """Send messages at QoS 1, in this order, over this connection or the next."""
+        self._waiting.extend(messages)
+        self._feed()
+
+    def send_now(self, topic: str, payload: bytes) -> None:
+        """Send a message at QoS 0, if there is a connection."""
+        if self._connected:
+            self._client.publish(topic, payload, 0)
+
+    def subscribe(self, topic_filter: str) -> None:
+        """Subscribe at QoS 1; `Arrivals.subscribed` tells when."""
+        _, mid = self._client.subscribe(topic_filter, 1)
+        if mid is not None:
+            self._subscribing[mid] = topic_filter
+
+    def unsubscribe(self, topic_filter: str) -> None:
+        """Unsubscribe."""
+        self._client.unsubscribe(topic_filter)
+
+    def disconnect(self) -> None:
+        """End the connection on purpose: no will goes out. The session stays."""
+        self._leaving = True
+        if self._client.socket() is not None:
+            self._client.disconnect()
+            self._write()
+        self._connected = False
+
+    def close(self) -> None:
+        """Give everything back; without `disconnect` before, the broker publishes the will."""
+        sock = self._client.socket()
+        if sock is not None:
+            sock.close()
+        self._wake_in.close()
+        self._wake_out.close()
+
+    # Connecting.
+
+    def _make_client(self) -> mqtt.Client:
+        config = self._config
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=config.client_id,
+            clean_session=False,
+            protocol=mqtt.MQTTv311,
+            transport="websockets" if config.url.websockets else "tcp",
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        client.connect_timeout = _CONNECT_TIMEOUT_S
+        client.max_inflight_messages_set(0)  # `_feed` does it; paho would walk through all at every PUBACK
+        if config.url.username is not None:
+            client.username_pw_set(config.url.username, config.url.password)
+        if config.url.websockets:
+            client.ws_set_options(path=config.url.path)
+        if config.url.tls:
+            try:
+                client.tls_set(config.ca_file, config.cert_file, config.key_file)
+            except (OSError, ValueError, ssl.SSLError) as error:
+                raise ConfigError(f"ca_file, cert_file, key_file: {error}") from error
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        client.on_socket_open = _without_delay
+        # With these set, paho leaves the writing to us: whole batches of it, rather than packet by packet.
+        client.on_socket_register_write = _nothing
+        client.on_socket_unregister_write = _nothing
+        return client
+
+    def _connect(self) -> None:
+        self._refused = None
+        self._client.will_set(*self._make_will(), qos=1, retain=True)
+        url = self._config.url
+        try:
+            self._client.connect(url.host, url.port, keepalive=self._config.keep_alive_s)
+        except (OSError, ValueError, mqtt.WebsocketConnectionError) as error:
+            self._back_off()
+            log.warning("cannot reach the broker at %s: %s; %s", url, error, self._next_try())
+
+    def _back_off(self) -> None:
+        delay = min(30.0, 0.25 * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1.5)  # noqa: S311
+        self._failures += 1
+        self._next_attempt = time.monotonic() + delay
+
+    def _next_try(self) -> str:
+        return f"next try in {max(0.0, self._next_attempt - time.monotonic()):.1f} s"
+
+    def _on_connect(
+        self, _client: mqtt.Client, _data: object, flags: mqtt.ConnectFlags, reason: Any, _properties: Any
+    ) -> None:
+        self._progress += 1
+        if reason.is_failure:
+            self._refused = _connack_code(reason)
+            return
+        self._epoch += 1
+        self._connected = self._once_connected = True
+        self._connected_at = time.monotonic()
+        self._arrivals.connected = True
+        self._arrivals.session_present = flags.session_present
+        log.info("connected to %s, session %s", self._config.url, "kept" if flags.session_present else "new")
+
+    def _on_disconnect(self, *_: Any) -> None:
+        if self._leaving:
+            return
+        lasted = time.monotonic() - self._connected_at
+        if self._connected and lasted >= _STABLE_S:
+            self._failures = self._short_lived = 0
+        self._back_off()
+        if self._connected:
+            self._short_lived += lasted < _STABLE_S
+            if self._short_lived > 1:
+                log.warning(
+                    "the broker has closed the connection again, after %.1f s: does somebody else, a second "
+                    "bridge on the same database perhaps, use this bridge's client id? %s",
+                    lasted,
+                    self._next_try(),
+                )
+            else:
+                log.warning("the connection to the broker was lost; %s", self._next_try())
+        elif self._refused is not None:
+            why = _REFUSALS.get(self._refused, f"return code {self._refused}")
+            log.error("the broker at %s refuses us: %s; %s", self._config.url, why, self._next_try())
+            if self._refused in _FINAL_REFUSALS and not self._once_connected:
+                self._fatal = f"the broker at {self._config.url} refuses us: {why}"
+        else:
+            log.warning("the broker at %s did not answer; %s", self._config.url, self._next_try())
+        self._connected = False
+        self._subscribing.clear()
+        # What was not acknowledged is ours to send again, not paho's: it comes before what waits.
+        self._waiting.extendleft(reversed(self._in_flight.values()))
+        self._in_flight.clear()
+        self._client.drop_out_messages()
+
+    # Reading and writing.
+
+    def _exchange(self, timeout_s: float, at_most: int) -> None:
+        sock: Any = self._client.socket()
+        if at_most and not _has_buffered(sock):
+            waiter = select.poll()
+            waiter.register(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
+            waiter.register(self._wake_in, select.POLLIN)
+            waiter.poll(timeout_s * 1000)
+        elif not at_most:
+            self._sleep(timeout_s)
+        self._hear_wake()
+        self._read(at_most)
+        self._feed()
+        self._write()
+        self._client.loop_misc()
+
+    def _read(self, at_most: int) -> None:
+        """Read until a call brings nothing: paho's own loop reads one packet for each wait."""
+        messages = self._arrivals.messages
+        while len(messages) < at_most and self._client.socket() is not None:
+            before = self._progress
+            self._client.loop_read()
+            if self._progress == before:
+                return
+
+    def _write(self) -> None:
+        if self._client.socket() is not None and self._client.want_write():
+            self._client.loop_write()
+
+    def flush(self) -> None:
+        """Hand over to the operating system what waits to be written."""
+        self._write()
+
+    def _feed(self) -> None:
+        while self._waiting and self._connected and len(self._in_flight) < _IN_FLIGHT:
+            message = self._waiting.popleft()
+            info = self._client.publish(message.topic, message.payload, 1, message.retain)
+            self._in_flight[info.mid] = message
+
+    def _on_message(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        self._progress += 1
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""  # a broker should not let it through (MQTT 3.1.1 §1.5.3); no topic is empty
+        self._arrivals.messages.append(
+            Incoming(topic, bytes(message.payload), message.qos, message.retain, message.mid, self._epoch)
+        )
+
+    def _on_publish(self, _client: mqtt.Client, _data: object, mid: int, *_: Any) -> None:
+        self._progress += 1
+        message = self._in_flight.pop(mid, None)
+        if message is not None and message.ticket is not None:
+            self._arrivals.delivered.append(message.ticket)
+
+    def _on_subscribe(self, _client: mqtt.Client, _data: object, mid: int, codes: Any, *_: Any) -> None:
+        self._progress += 1
+        topic_filter = self._subscribing.pop(mid, None)
+        if topic_filter is None:
+            return
+        if any(code.is_failure for code in codes):
+            self._fatal = (
+                f"the broker does not let this user subscribe to {topic_filter}: see broker_config/ for the "
+                "rights that the bridge needs"
+            )
+            return
+        self._arrivals.subscribed.append(topic_filter)
+
+    def _sleep(self, seconds: float) -> None:
+        select.select([self._wake_in], [], [], max(0.0, seconds))
+        self._hear_wake()
+
+    def _hear_wake(self) -> None:
+        with suppress(BlockingIOError):
+            while self._wake_in.recv(4096):
+                pass
+
+
+def _without_delay(_client: mqtt.Client, _data: object, sock: Any) -> None:
+    # Else every answer waits for the acknowledgement of the one before: 5 to 40 ms.
+    raw = getattr(sock, "_socket", sock)  # paho's WebSocket wrapper keeps it there
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _nothing(*_: Any) -> None:
+    pass
+
+
+def _has_buffered(sock: Any) -> bool:
+    """TLS may have decrypted more than was read: no poll tells of that."""
+    pending = getattr(sock, "pending", None)
+    return pending is not None and pending() > 0
+
+
+_CONNACK = {0x84: 1, 0x85: 2, 0x88: 3, 0x86: 4, 0x87: 5}
+
+
+def _connack_code(reason: Any) -> int:
+    """Find MQTT 3.1.1's return code behind the version 5 reason that paho makes of it."""
+    return _CONNACK.get(reason.value, int(reason.value))

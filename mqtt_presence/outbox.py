@@ -1,0 +1,70 @@
+"""What is committed but not yet known to be published: which numbers of the store's outbox may go."""
+
+from dataclasses import dataclass
+
+from msgspec import Struct
+
+from mqtt_presence.model import UserId
+from mqtt_presence.publications import Publication
+
+
+class Probe(Struct, frozen=True):
+    """The status that the broker acknowledged last: what it must still have, if it lost nothing."""
+
+    topic: str
+    version: int
+
+
+@dataclass(slots=True)
+class _Open:
+    remaining: int
+    probe: Probe | None
+
+
+class Outbox:
+    """Counts the broker's acknowledgements by outbox number; numbers are cleared from the lowest upwards."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, _Open] = {}
+        self._cleared: int | None = None
+        self.probe: Probe | None = None
+        """Of all that is cleared, the last status."""
+
+    def add(self, number: int, publications: list[Publication], probe: Probe | None) -> None:
+        """Take note of a batch that is committed and on its way.
+
+        Args:
+            number: the store's, greater than all before.
+            publications: what it says.
+            probe: its last status.
+
+        """
+        self._open[number] = _Open(len(publications), probe)
+
+    def delivered(self, number: int) -> None:
+        """Count one message of a batch as acknowledged by the broker."""
+        batch = self._open.get(number)
+        if batch is None:
+            return
+        batch.remaining -= 1
+        for first in list(self._open):
+            if self._open[first].remaining > 0:
+                break
+            self.probe = self._open.pop(first).probe or self.probe
+            self._cleared = first
+
+    @property
+    def clearable(self) -> int | None:
+        """Up to which number the store's outbox may be cleared; None: nothing new."""
+        return self._cleared
+
+    def cleared(self, up_to: int) -> None:
+        """The store has done it."""
+        if self._cleared is not None and self._cleared <= up_to:
+            self._cleared = None
+
+
+class Bury(Struct, frozen=True):
+    """Ticket of an empty retained status: the user it was for is forgotten by the broker too."""
+
+    user_id: UserId

@@ -1,0 +1,116 @@
+"""Opening the database: SQLite tuned to lose nothing, or PostgreSQL; its errors in our words."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import peewee
+from playhouse import db_url
+from playhouse.migrations import Runner
+
+from mqtt_presence.errors import ConfigError, StoreError
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+# synchronous=FULL: what we acknowledge must survive a power cut, and in batches it costs next to nothing.
+# IMMEDIATE: a transaction that reads and then writes would else fail at once when another writes.
+_SQLITE_PRAGMAS = {
+    "journal_mode": "wal",
+    "synchronous": "full",
+    "cache_size": -16_000,  # KiB
+    "journal_size_limit": 64 * 1024 * 1024,
+}
+_BUSY_TIMEOUT_S = 2.0  # less than any keep alive: the link must be served in between
+
+_INPUT_ERRORS: tuple[type[Exception], ...] = (
+    peewee.DataError,
+    peewee.IntegrityError,
+    peewee.ProgrammingError,
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+)
+_ERRORS: tuple[type[Exception], ...] = (peewee.PeeweeException, sqlite3.Error, OSError)
+try:
+    import psycopg
+except ImportError:  # the extra `postgresql` is not installed
+    pass
+else:
+    _INPUT_ERRORS += (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
+    _ERRORS += (psycopg.Error,)
+
+
+def connect(url: str, *, readonly: bool = False) -> peewee.Database:
+    """Make the database object of a URL; touches nothing yet.
+
+    Args:
+        url: ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or ``postgresql://user:password@host/name``.
+        readonly: for looking only: no file is made, nothing is migrated.
+
+    Raises:
+        ConfigError: it is no such URL, or what it needs is not installed.
+
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme == "sqlite":
+        path = rest.removeprefix("/")
+        if not path or path == ":memory:":
+            raise ConfigError("database=sqlite:// needs a file: sqlite:///presence.db")
+        if readonly:
+            if not Path(path).exists():
+                raise ConfigError(f"database={url}: there is no such file")
+            return peewee.SqliteDatabase(path, timeout=_BUSY_TIMEOUT_S)
+        return peewee.SqliteDatabase(
+            path, pragmas=_SQLITE_PRAGMAS, timeout=_BUSY_TIMEOUT_S, lock_type="IMMEDIATE"
+        )
+    if scheme in {"postgresql", "postgres"}:
+        try:
+            database: peewee.Database = db_url.connect(url, prefer_psycopg3=True)
+        except (ImportError, peewee.ImproperlyConfigured) as error:
+            raise ConfigError(
+                "database=postgresql://… needs psycopg: pip install 'mqtt-presence-bridge[postgresql]'"
+            ) from error
+        return database
+    raise ConfigError(f"database scheme {scheme!r} is neither sqlite nor postgresql")
+
+
+def prepare(database: peewee.Database) -> None:
+    """Bring the schema up to date.
+
+    Raises:
+        StoreError: the database cannot be opened or written.
+
+    """
+    with said_plainly("open the database"):
+        if isinstance(database, peewee.SqliteDatabase):
+            # Addresses and names are in it: for the owner only, from its first byte on.
+            os.close(os.open(database.database, os.O_CREAT | os.O_RDWR, 0o600))
+        database.connect(reuse_if_open=True)
+        Runner(database, directory=str(MIGRATIONS)).up()
+
+
+def is_postgresql(database: peewee.Database) -> bool:
+    """Tell whether rows must be locked for reading: SQLite locks the whole database instead."""
+    return isinstance(database, peewee.PostgresqlDatabase)
+
+
+@contextmanager
+def said_plainly(what: str) -> Iterator[None]:
+    """Turn what database drivers raise into a `StoreError`.
+
+    Args:
+        what: completes "cannot …".
+
+    """
+    try:
+        yield
+    except _INPUT_ERRORS as error:
+        raise StoreError(f"cannot {what}: {_line(error)}", transient=False) from error
+    except _ERRORS as error:
+        raise StoreError(f"cannot {what}: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,325 @@
+"""The bridge's side of the store: load what a batch touches, save what it changed, in one transaction."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import peewee
+
+from mqtt_presence.model import (
+    GUESSED,
+    ClientId,
+    Connection,
+    Event,
+    Key,
+    Login,
+    Message,
+    Outcome,
+    UserId,
+    UserPresence,
+)
+from mqtt_presence.store.database import connect, is_postgresql, prepare, said_plainly
+from mqtt_presence.store.rows import (
+    CONNECTION_COLUMNS,
+    CONNECTION_FIELDS,
+    USER_COLUMNS,
+    USER_FIELDS,
+    from_connection,
+    from_user,
+    to_connection,
+    to_presence,
+)
+from mqtt_presence.store.schema import BridgeRow, ConnectionRow, OutboxRow, TombstoneRow, UserRow
+
+_KEY = (ConnectionRow.user_id, ConnectionRow.client_id, ConnectionRow.connection_id)
+_VERSION_FLOOR = "version_floor"
+
+
+class Store:
+    """Connection records and users in a database.
+
+    Args:
+        url: see `database.connect`.
+
+    """
+
+    def __init__(self, url: str) -> None:
+        self._database = connect(url)
+        self._is_postgresql = is_postgresql(self._database)
+
+    def open(self) -> None:
+        """Connect, and bring the schema up to date.
+
+        Raises:
+            StoreError: it cannot be opened.
+
+        """
+        prepare(self._database)
+
+    def close(self) -> None:
+        """Disconnect."""
+        if not self._database.is_closed():
+            self._database.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator["Transaction"]:
+        """Do all or nothing; committed, and on the disk, when it ends.
+
+        Raises:
+            StoreError: nothing of it was done. `transient` tells whether to try the same again.
+
+        """
+        try:
+            with said_plainly("use the database"):
+                self._database.connect(reuse_if_open=True)
+                with self._database.atomic():
+                    yield Transaction(self._database, locks_rows=self._is_postgresql)
+        except Exception:
+            if self._is_postgresql:
+                self.close()  # after a lost connection every later query would fail until this
+            raise
+
+
+class Transaction:
+    """What can be done inside `Store.transaction`."""
+
+    def __init__(self, database: peewee.Database, *, locks_rows: bool) -> None:
+        self._database = database
+        self._mark = "%s" if locks_rows else "?"
+        self._for_update = " FOR UPDATE" if locks_rows else ""
+
+    # Users and their connections.
+
+    def load(self, events: Mapping[UserId, Sequence[Event]]) -> dict[UserId, UserPresence]:
+        """Read what the rules need to decide on these events."""
+        user_ids = list(events)
+        among = f"IN ({','.join([self._mark] * len(user_ids))})"
+        users = self._select(
+            f"SELECT {USER_COLUMNS} FROM users u WHERE u.user_id {among}{self._for_update}", user_ids
+        )
+        connections: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in user_ids}
+        _file(connections, self._records(f"c.live AND c.user_id {among}", user_ids))
+        _file(connections, self._named_but_not_live(events, connections))
+        newest = self._newest(events, connections)
+        loaded = {row[0]: to_presence(row, connections[row[0]], newest.get(row[0], {})) for row in users}
+        if len(loaded) < len(user_ids):
+            floor = self._version_floor()
+            for user_id in user_ids:
+                if user_id not in loaded:
+                    loaded[user_id] = UserPresence(
+                        user_id=user_id,
+                        version=floor,
+                        connections=connections[user_id],
+                        newest=newest.get(user_id, {}),
+                    )
+        return loaded
+
+    def save(self, outcomes: Iterable[Outcome]) -> None:
+        """Write what the rules changed."""
+        users, records = [], []
+        for outcome in outcomes:
+            status = outcome.user.status
+            if status is not None:
+                users.append(from_user(outcome.user, status))
+            records += [from_connection(record) for record in outcome.changed]
+        self._executemany(self._upsert(ConnectionRow, CONNECTION_FIELDS, _KEY), records)
+        self._executemany(self._upsert(UserRow, USER_FIELDS, (UserRow.user_id,)), users)
+
+    def users_after(self, user_id: str, limit: int) -> list[UserPresence]:
+        """Read a page of users in the order of their names, without their connections."""
+        rows = self._select(
+            f"SELECT {USER_COLUMNS} FROM users u WHERE u.user_id > {self._mark} "
+            f"ORDER BY u.user_id LIMIT {int(limit)}",
+            [user_id],
+        )
+        return [to_presence(row, {}, {}) for row in rows]
+
+    # What has become due.
+
+    def due_users(self, now: int, limit: int) -> list[UserId]:
+        """Tell whose connections must be looked at (B1, B2, grace), the most overdue first."""
+        rows = self._select(
+            f"SELECT c.user_id FROM connections c WHERE c.check_at <= {self._mark} "
+            f"ORDER BY c.check_at LIMIT {int(limit)}",
+            [now],
+        )
+        return list(dict.fromkeys(row[0] for row in rows))
+
+    def unconfirmed_users(self, announced_at: int, limit: int) -> list[UserId]:
+        """Tell who answers announcements and was not heard of since this one (B3)."""
+        rows = self._select(
+            "SELECT DISTINCT c.user_id FROM connections c WHERE c.live AND c.logout_time IS NULL "
+            f"AND c.announce AND c.last_seen < {self._mark} LIMIT {int(limit)}",
+            [announced_at],
+        )
+        return [UserId(row[0]) for row in rows]
+
+    def delete_ended(self, before: int, limit: int) -> int:
+        """Delete connections that ended before a time, the oldest first; tell how many."""
+        oldest = (
+            ConnectionRow.select(ConnectionRow.id)
+            .where((ConnectionRow.logout_time < before) & ConnectionRow.check_at.is_null())
+            .order_by(ConnectionRow.logout_time)
+            .limit(limit)
+        )
+        return int(self._run(ConnectionRow.delete().where(ConnectionRow.id.in_(oldest))))
+
+    # Forgetting.
+
+    def forget(self, user_id: UserId) -> int | None:
+        """Delete a user and all records, leave a tombstone; tell how many records, None for a stranger."""
+        versions = [row.version for row in self._run(UserRow.select().where(UserRow.user_id == user_id))]
+        records = int(self._run(ConnectionRow.delete().where(ConnectionRow.user_id == user_id)))
+        if not versions and not records:
+            return None
+        self._run(UserRow.delete().where(UserRow.user_id == user_id))
+        # Should the user come back, versions go on growing.
+        self.remember(_VERSION_FLOOR, str(max(self._version_floor(), *versions, 0)))
+        self._run(TombstoneRow.insert(user_id=user_id).on_conflict_ignore())
+        return records
+
+    def tombstones(self) -> list[UserId]:
+        """Tell whose retained status is still to be cleared; whoever has come back needs none."""
+        back = UserRow.select(UserRow.user_id)
+        self._run(TombstoneRow.delete().where(TombstoneRow.user_id.in_(back)))
+        return [row.user_id for row in self._run(TombstoneRow.select())]
+
+    def bury(self, user_id: UserId) -> None:
+        """The retained status of a forgotten user is cleared."""
+        self._run(TombstoneRow.delete().where(TombstoneRow.user_id == user_id))
+
+    # What the bridge keeps for itself.
+
+    def recall(self, name: str) -> str | None:
+        """Read what was remembered under a name."""
+        for row in self._run(BridgeRow.select().where(BridgeRow.name == name)):
+            return str(row.value)
+        return None
+
+    def remember(self, name: str, value: str | None) -> None:
+        """Keep a text under a name; None: no longer."""
+        if value is None:
+            self._run(BridgeRow.delete().where(BridgeRow.name == name))
+        else:
+            self._executemany(
+                self._upsert(BridgeRow, (BridgeRow.name, BridgeRow.value), (BridgeRow.name,)),
+                [(name, value)],
+            )
+
+    # The outbox: what is committed but perhaps not published.
+
+    def put_outbox(self, body: bytes) -> int:
+        """Keep what a batch has to publish; returns its number, which only grows."""
+        return int(self._run(OutboxRow.insert(body=body)))
+
+    def outbox(self) -> list[tuple[int, bytes]]:
+        """Read all of it, oldest first."""
+        return [(row.id, bytes(row.body)) for row in self._run(OutboxRow.select().order_by(OutboxRow.id))]
+
+    def clear_outbox(self, up_to: int) -> None:
+        """Remove what the broker has."""
+        self._run(OutboxRow.delete().where(OutboxRow.id <= up_to))
+
+    # How.
+
+    def _named_but_not_live(
+        self,
+        events: Mapping[UserId, Sequence[Event]],
+        live: Mapping[UserId, Mapping[Key, Connection]],
+    ) -> Iterable[Connection]:
+        names = {
+            (user_id, event.client_id, event.connection_id)
+            for user_id, of_user in events.items()
+            for event in of_user
+            if isinstance(event, Message)
+            and event.connection_id is not None
+            and (event.client_id, event.connection_id) not in live[user_id]
+        }
+        if not names:
+            return ()
+        values = ",".join([f"({self._mark},{self._mark},{self._mark})"] * len(names))
+        return self._records(
+            f"(c.user_id, c.client_id, c.connection_id) IN (VALUES {values})",
+            [part for name in names for part in name],
+        )
+
+    def _newest(
+        self,
+        events: Mapping[UserId, Sequence[Event]],
+        connections: Mapping[UserId, Mapping[Key, Connection]],
+    ) -> dict[UserId, dict[ClientId, int]]:
+        clients = {
+            (user_id, event.client_id)
+            for user_id, of_user in events.items()
+            for event in of_user
+            if isinstance(event, Message) and _needs_newest(event, connections[user_id])
+        }
+        newest: dict[UserId, dict[ClientId, int]] = {}
+        if clients:
+            # Both databases name the columns of VALUES so, and both answer MAX by one seek in the index.
+            rows = self._select(
+                "SELECT k.column1, k.column2, (SELECT MAX(c.login_order) FROM connections c "
+                "WHERE c.user_id = k.column1 AND c.client_id = k.column2) "
+                f"FROM (VALUES {','.join([f'({self._mark},{self._mark})'] * len(clients))}) AS k",
+                [part for client in clients for part in client],
+            )
+            for user_id, client_id, order in rows:
+                if order is not None:
+                    newest.setdefault(user_id, {})[client_id] = order
+        return newest
+
+    def _records(self, where: str, parameters: Sequence[Any]) -> Iterator[Connection]:
+        sql = f"SELECT {CONNECTION_COLUMNS} FROM connections c WHERE {where}"
+        return map(to_connection, self._select(sql, parameters))
+
+    def _version_floor(self) -> int:
+        """The greatest version of any user who was forgotten: there the versions of newcomers begin."""
+        return int(self.recall(_VERSION_FLOOR) or 0)
+
+    def _select(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        rows: list[Any] = self._database.execute_sql(sql, parameters).fetchall()
+        return rows
+
+    def _run(self, query: Any) -> Any:
+        # The models are bound to no database: one process may have several stores.
+        return query.execute(self._database)
+
+    def _executemany(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
+        # A tenth of what peewee's own ways of writing many rows cost.
+        if rows:
+            self._database.cursor().executemany(sql, rows)
+
+    def _upsert(
+        self,
+        table: type[peewee.Model],
+        fields: Sequence[peewee.Field],
+        key: Sequence[peewee.Field],
+    ) -> str:
+        """Let peewee write the statement, once."""
+        which = (table, type(self._database))
+        if which not in _statements:
+            names = {f.name for f in key}
+            query = table.insert(dict.fromkeys(fields)).on_conflict(
+                conflict_target=list(key),
+                update={f: getattr(peewee.EXCLUDED, f.column_name) for f in fields if f.name not in names},
+            )
+            _statements[which] = self._database.get_sql_context().parse(query)[0]
+        return _statements[which]
+
+
+_statements: dict[tuple[type[peewee.Model], type[peewee.Database]], str] = {}
+
+
+def _file(connections: Mapping[UserId, dict[Key, Connection]], records: Iterable[Connection]) -> None:
+    for record in records:
+        connections[record.user_id][record.client_id, record.connection_id] = record
+
+
+def _needs_newest(event: Message, of_user: Mapping[Key, Connection]) -> bool:
+    """A login of a record that has had none, and what may reopen one, must know the client's newest."""
+    if event.connection_id is None:
+        return isinstance(event, Login)
+    known = of_user.get((event.client_id, event.connection_id))
+    if known is None or known.login_order is None:
+        return isinstance(event, Login)
+    return known.reason in GUESSED
