@@ -1,0 +1,202 @@
+"""Who may publish and read what: the pattern rule alone, and on the wire."""
+
+import pytest
+
+from mqtt_presence.access import grant, is_filter, matches, overlaps
+from mqtt_presence.topics import Topics
+from tests.embedded.brokers import SECRET, ours
+from tests.embedded.wire import connect_packet
+
+
+@pytest.fixture(scope="module")
+def house():
+    with ours(operators=frozenset({"carol"})) as running:
+        yield running
+
+
+@pytest.mark.parametrize("verb", ["login", "activity", "logout", "will", "time"])
+@pytest.mark.parametrize("prefix", ["", "acme/", "a/b/"])
+def test_a_client_writes_its_own_topics(prefix, verb):
+    """A client may publish each verb under its own user and client id."""
+    assert grant(Topics(prefix), "alice", "phone").may_publish(
+        f"{prefix}presence/alice/phone/{verb}".split("/")
+    )
+
+
+@pytest.mark.parametrize("topic", [
+    "presence/bob/phone/login", "presence/alice/tablet/login", "presence/alice/phone/other", "presence/alice/phone",
+    "presence/alice/phone/login/x", "status/alice", "events/alice/userOnline", "bridge/state",
+    "reply/alice/phone/time", "acme/presence/alice/phone/login", "$SYS/x", "presence/alice/phone/",
+])  # fmt: skip
+def test_a_client_writes_nothing_else(topic):
+    """No other topic can be published to, the client's own spelling of it included."""
+    assert not grant(Topics(), "alice", "phone").may_publish(topic.split("/"))
+
+
+def test_the_bridge_alone_writes_its_topics_and_not_the_clients():
+    """The bridge publishes status, events, bridge and reply; not presence."""
+    bridge = grant(Topics(), "bridge", "b", bridge=True)
+    for topic in ("status/alice", "events/alice/userOnline", "bridge/state", "reply/alice/phone/time"):
+        assert bridge.may_publish(topic.split("/"))
+    assert not bridge.may_publish(["presence", "bridge", "b", "login"])
+
+
+@pytest.mark.parametrize(("topic_filter", "user", "operator", "bridge"), [
+    ("status/+", True, True, True),
+    ("status/#", True, True, True),
+    ("status/alice", True, True, True),
+    ("bridge/+", True, True, True),
+    ("bridge/#", True, True, True),
+    ("reply/alice/phone/+", True, False, False),
+    ("reply/bob/phone/+", False, False, False),
+    ("events/+/+", False, True, True),
+    ("events/#", False, True, True),
+    ("events/alice/+", False, True, True),
+    ("presence/#", False, False, True),
+    ("presence/+/+/+", False, False, True),
+    ("status/alice/x", False, False, False),
+    ("#", True, True, True),
+    ("$SYS/#", False, False, False),
+    ("$share/g/status/+", False, False, False),
+])  # fmt: skip
+def test_who_may_subscribe_to_what(topic_filter, user, operator, bridge):
+    """A filter is granted when it can match something the client may read."""
+    levels = topic_filter.split("/")
+    assert grant(Topics(), "alice", "phone").may_subscribe(levels) is user
+    assert grant(Topics(), "carol", "pc", operator=True).may_subscribe(levels) is operator
+    assert grant(Topics(), "bridge", "b", bridge=True).may_subscribe(levels) is bridge
+
+
+@pytest.mark.parametrize(("pattern", "topic", "yes"), [
+    ("a/+", "a/b", True), ("a/+", "a", False), ("a/#", "a", True), ("a/#", "a/b/c", True), ("#", "a", True),
+    ("+/b", "a/b", True), ("a/b", "a/b/c", False), ("a/b/c", "a/b", False), ("+", "", True),
+])  # fmt: skip
+def test_filters_match_as_the_specification_says(pattern, topic, yes):
+    """MQTT 3.1.1 §4.7."""
+    assert matches(pattern.split("/"), topic.split("/")) is yes
+
+
+@pytest.mark.parametrize(("one", "other", "yes"), [
+    ("a/+", "a/#", True), ("a/#", "a", True), ("a/+/c", "a/b/+", True), ("a/b", "a/c", False),
+    ("a/+", "a/b/c", False), ("+/b/#", "a/b", True), ("a", "a/b", False),
+])  # fmt: skip
+def test_filters_overlap_when_some_topic_matches_both(one, other, yes):
+    """The rule for granting a subscription is symmetric."""
+    assert overlaps(one.split("/"), other.split("/")) is yes
+    assert overlaps(other.split("/"), one.split("/")) is yes
+
+
+def test_what_is_a_filter():
+    """Wildcards have their places (MQTT 3.1.1 §4.7.1)."""
+    assert all(map(is_filter, ["a", "#", "+", "a/+/b", "a/#", "/"]))
+    assert not any(map(is_filter, ["", "a#", "a/#/b", "a+", "+a/b"]))
+
+
+@pytest.mark.parametrize("user", ["", "a/b", "a+b", "a#b", "a\tb", "x" * 129, None])
+def test_a_bad_user_name_is_refused_at_connect(house, user):
+    """CONNACK 4: the name cannot stand in a topic, or there is none."""
+    wire = house.wire()
+    assert wire.connect(user, "phone") == 4
+    assert wire.closed(1)
+
+
+@pytest.mark.parametrize("client_id", ["a/b", "a+b", "#", "a\rb", "x" * 129])
+def test_a_bad_client_id_is_refused_at_connect(house, client_id):
+    """CONNACK 2: the client id cannot stand in a topic."""
+    assert house.wire().connect("alice", client_id) == 2
+
+
+def test_an_empty_client_id_gets_one_of_its_own(house):
+    """With a clean session a client id is made up; without one nothing could be kept: CONNACK 2."""
+    assert house.wire().connect("alice", "") == 0
+    assert house.wire().connect("alice", "") == 0
+    assert house.wire().connect("alice", "", clean=False) == 2
+
+
+def test_a_denied_publish_goes_nowhere_and_the_client_stays(house):
+    """It is acknowledged (MQTT 3.1.1 §3.3.5), never delivered; what comes next is delivered."""
+    bridge = house.bridge("presence/#", "status/#", "events/#", client_id="denied", clean=True)
+    mallory = house.client("mallory", "m1")
+    for topic in (
+        "presence/alice/phone/login",
+        "status/alice",
+        "events/alice/userOnline",
+        "bridge/state",
+        "x",
+    ):
+        mallory.publish(topic, "forged", retain=True)
+        assert mallory.until(4)
+    mallory.publish("presence/mallory/m1/login", "mine")
+    assert bridge.message().payload == b"mine"
+
+
+def test_subscriptions_deliver_only_what_the_rule_allows(house):
+    """`#` is granted to a user and brings only what the user may read; an operator also gets events."""
+    bridge = house.client("bridge", "writer", password=SECRET)
+    alice, carol = house.client("alice", "phone"), house.client("carol", "pc")
+    assert alice.subscribe("#") == [1]
+    assert alice.subscribe("presence/#", "events/#", "reply/bob/tv/+") == [0x80] * 3
+    assert carol.subscribe("events/#") == [1]
+    topics = [
+        "reply/bob/tv/time",
+        "events/alice/userOnline",
+        "reply/alice/phone/time",
+        "status/bob",
+        "bridge/state",
+    ]
+    for topic in topics:
+        bridge.publish(topic, "x", qos=0)
+    bridge.ping()
+    assert [m.topic for m in alice.ping() if m.kind == 3] == topics[2:]
+    assert [m.topic for m in carol.ping() if m.kind == 3] == topics[1:2]
+
+
+def test_retained_messages_come_once_at_the_lower_qos_and_only_if_readable(house):
+    """A new subscription brings retained messages with the flag; a forbidden one not; an empty one forgets."""
+    bridge = house.client("bridge", "keeper", password=SECRET)
+    bridge.publish("status/retained", "here", retain=True)
+    bridge.publish("reply/bob/tv/time", "secret", retain=True)
+    bridge.publish("status/forgotten", "x", retain=True)
+    bridge.publish("status/forgotten", "", retain=True)
+    bridge.ping()
+    alice = house.client("alice", "reader")
+    alice.subscribe("status/#", qos=0)
+    assert [(m.topic, m.qos, m.retain) for m in alice.messages()] == [("status/retained", 0, True)]
+    alice.subscribe("#", qos=1)
+    assert [(m.topic, m.qos) for m in alice.messages()] == [("status/retained", 1)]
+
+
+def test_a_client_cannot_leave_a_retained_message_on_an_input_topic(house):
+    """It is delivered as it is, and not kept for the next bridge (contract section 1)."""
+    bridge = house.bridge(client_id="first", clean=True)
+    house.client("alice", "phone").publish("presence/alice/phone/login", "x", retain=True)
+    assert bridge.message().payload == b"x"
+    bridge.disconnect()
+    assert house.bridge(client_id="second", clean=True).messages() == []
+
+
+def test_the_prefix_stands_before_every_topic():
+    """With a prefix the rule holds under it, and only there."""
+    with ours(prefix="acme/") as house:
+        bridge = house.bridge("acme/presence/+/+/+")
+        alice = house.client()
+        alice.publish("presence/alice/phone/login", "no")
+        alice.publish("acme/presence/alice/phone/login", "yes")
+        assert bridge.message().payload == b"yes"
+        assert alice.subscribe("status/+", "acme/status/+") == [0x80, 1]
+
+
+@pytest.mark.parametrize("packet", [
+    b"\x10\x00", b"\x30\x00", b"\x10\xff\xff\xff\xff\x01", b"\x00\x00", b"\xf0\x00",
+    connect_packet("alice", "p").replace(b"MQTT", b"HTTP"), b"GET / HTTP/1.1\r\n\r\n" + b" " * 80,
+    connect_packet("alice", "p") + b"\x32\x05\x00\x01a\x00\x00", connect_packet("alice", "p") + b"\x30\x04\x00\x02a+",
+    connect_packet("alice", "p") + b"\x36\x05\x00\x01a\x00\x01", connect_packet("alice", "p") + b"\x30\x03\x00\x01\xff",
+    connect_packet("alice", "p") * 2, connect_packet("alice", "p") + b"\x80\x00",
+])  # fmt: skip
+def test_malformed_packets_close_the_connection_and_nothing_else(house, packet):
+    """Junk costs its sender the connection; the others do not notice."""
+    other = house.client("bob", "steady")
+    wire = house.wire()
+    wire.send(packet)
+    assert wire.closed(2)
+    other.ping()

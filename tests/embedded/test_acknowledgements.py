@@ -1,0 +1,166 @@
+"""No acknowledgement before the bridge's: held, never forgotten, never in the way."""
+
+import pytest
+
+from tests.embedded.brokers import SECRET, ours
+from tests.embedded.wire import Packet
+
+LOGIN = "presence/alice/phone/login"
+
+
+@pytest.fixture
+def house():
+    with ours() as running:
+        yield running
+
+
+def acks(packets: list[Packet]) -> list[int]:
+    return [p.packet_id for p in packets if p.kind == 4]
+
+
+def test_many_messages_wait_at_once_and_pings_are_answered(house):
+    """200 publishes are in flight while the bridge commits; the acknowledgements come as it acknowledges."""
+    bridge, alice = house.bridge(), house.client()
+    ids = [alice.publish(LOGIN, str(n)) for n in range(200)]
+    messages = [bridge.message(ack=False) for _ in ids]
+    assert acks(alice.ping()) == []
+    assert [m.payload for m in messages] == [str(n).encode() for n in range(200)]
+    for message in messages:
+        bridge.ack(message)
+    assert [alice.until(4).packet_id for _ in ids] == ids
+
+
+def test_an_acknowledgement_waits_for_a_bridge_that_is_away(house):
+    """Its persistent session gets the message when it is back, and only then the publisher its PUBACK."""
+    bridge, alice = house.bridge(), house.client()
+    first = alice.publish(LOGIN, "seen")
+    bridge.message(ack=False)
+    bridge.kill()
+    second = alice.publish(LOGIN, "unseen")
+    assert acks(alice.ping()) == []
+    bridge = house.client("bridge", "bridge-4711", clean=False, password=SECRET)
+    assert bridge.session_present
+    messages = [bridge.message(ack=False) for _ in range(2)]
+    assert [m.payload for m in messages] == [b"seen", b"unseen"]
+    assert messages[0].dup
+    assert acks(alice.ping()) == []
+    for message in messages:
+        bridge.ack(message)
+    assert [alice.until(4).packet_id, alice.until(4).packet_id] == [first, second]
+
+
+def test_what_was_said_before_the_first_bridge_is_kept_for_it(house):
+    """After a restart clients may be back before the bridge: nothing is lost, nothing acknowledged early."""
+    alice = house.client(will=("presence/alice/phone/will", "w"))
+    packet_id = alice.publish(LOGIN, "early")
+    assert acks(alice.ping()) == []
+    bridge = house.bridge()
+    assert bridge.message().payload == b"early"
+    assert alice.until(4).packet_id == packet_id
+
+
+def test_a_bridge_that_goes_for_good_leaves_its_work_to_the_next(house):
+    """The messages of a clean bridge session that ends go to the next bridge, in order."""
+    bridge, alice = house.bridge(clean=True), house.client()
+    ids = [alice.publish(LOGIN, str(n)) for n in range(3)]
+    for _ in ids:
+        bridge.message(ack=False)
+    bridge.kill()
+    alice.publish(LOGIN, "3")
+    alice.ping()
+    other = house.bridge(client_id="another", clean=True)
+    assert [m.payload for m in other.messages()] == [b"0", b"1", b"2", b"3"]
+    assert acks(alice.ping())[:3] == ids
+
+
+def test_the_same_message_again_is_not_delivered_twice_while_it_waits(house):
+    """A publisher that repeats an unacknowledged message gets one acknowledgement, the bridge one message."""
+    bridge, alice = house.bridge(), house.client()
+    packet_id = alice.publish(LOGIN, "x")
+    alice.publish(LOGIN, "x", packet_id=packet_id, dup=True)
+    message = bridge.message(ack=False)
+    assert alice.ping() == []
+    assert bridge.ping() == []
+    bridge.ack(message)
+    assert alice.until(4).packet_id == packet_id
+    assert alice.ping() == []
+
+
+def test_an_acknowledgement_never_reaches_a_later_connection(house):
+    """The ids of a new connection are its own: an old message's commit acknowledges none of its messages."""
+    bridge, alice = house.bridge(), house.client()
+    alice.publish(LOGIN, "", packet_id=7)
+    old = bridge.message(ack=False)
+    again = house.client()
+    again.publish(LOGIN, "", packet_id=7)
+    seen = [bridge.message(ack=False) for _ in range(2)]
+    assert [m.topic for m in seen] == ["presence/alice/phone/will", LOGIN]
+    bridge.ack(old)
+    bridge.ping()
+    assert again.ping() == []
+    for message in seen:
+        bridge.ack(message)
+    assert again.until(4).packet_id == 7
+
+
+def test_quality_two_is_taken_and_acknowledged_after_the_commit_too(house):
+    """PUBREC is held like PUBACK; the message comes once."""
+    bridge, alice = house.bridge(), house.client()
+    packet_id = alice.publish(LOGIN, "x", qos=2)
+    message = bridge.message(ack=False)
+    assert message.qos == 1
+    assert alice.ping() == []
+    bridge.ack(message)
+    assert alice.until(5).packet_id == packet_id
+    alice.publish(LOGIN, "x", qos=2, packet_id=packet_id, dup=True)
+    assert alice.until(5).packet_id == packet_id
+    alice.send(b"\x62\x02" + packet_id.to_bytes(2))
+    assert alice.until(7).packet_id == packet_id
+    assert bridge.ping() == []
+
+
+def test_a_window_of_messages_is_in_flight_and_the_rest_waits_in_order(house):
+    """More than the window: the next go out as the bridge acknowledges, none is lost, a heartbeat stays in line."""
+    bridge, alice = house.bridge(), house.client()
+    for n in range(1200):
+        alice.publish(LOGIN, str(n))
+    alice.publish("presence/alice/phone/activity", "last", qos=0)
+    alice.ping()
+    got = [bridge.message().payload for _ in range(1201)]
+    assert got == [str(n).encode() for n in range(1200)] + [b"last"]
+
+
+def test_persistent_clients_get_what_they_missed(house):
+    """QoS 1 for an absent persistent session is kept in order, QoS 0 is not, a clean session forgets."""
+    bridge = house.client("bridge", "b", password=SECRET)
+    alice = house.client(clean=False)
+    alice.subscribe("status/+")
+    alice.disconnect()
+    for n in range(3):
+        bridge.publish("status/x", str(n))
+    bridge.publish("status/x", "qos 0", qos=0)
+    bridge.ping()
+    again = house.client(clean=False)
+    assert again.session_present
+    assert [m.payload for m in again.messages()] == [b"0", b"1", b"2"]
+    assert not house.client(clean=True).session_present
+    assert not house.client(clean=False).session_present
+
+
+def test_a_long_list_of_retained_statuses_crowds_out_nothing_new(house):
+    """A new subscriber gets every retained status and every live one, more than its queue would hold."""
+    bridge = house.client("bridge", "b", password=SECRET)
+    for n in range(12_000):
+        bridge.publish(f"status/u{n}", "old", qos=0, retain=True)
+    bridge.ping()
+    alice = house.client()
+    alice.subscribe("status/#")
+    for n in range(50):
+        bridge.publish(f"status/u{n}", "new", qos=0, retain=True)
+        bridge.publish(f"status/u{n}", "newer", qos=1, retain=True)
+    got = [m for m in alice.seen if m.kind == 3]
+    for message in got:
+        alice.ack(message)
+    got += [alice.message() for _ in range(12_100 - len(got))]
+    assert sum(m.retain for m in got) == 12_000
+    assert [m.payload for m in got[-100:]] == [b"new", b"newer"] * 50
