@@ -19,8 +19,9 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 from msgspec import Struct
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
+from mqtt_presence.batch_client import BatchClient
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import BrokerError, ConfigError
 
@@ -122,7 +123,6 @@ class Link:
         self._once_connected = False
         self._failures = 0
         self._short_lived = 0
-        self._progress = 0
         self._connected_at = 0.0
         self._next_attempt = 0.0
         self._wake_in, self._wake_out = socket.socketpair()
@@ -171,9 +171,8 @@ class Link:
 
     def ack(self, messages: Iterable[Incoming]) -> None:
         """Acknowledge messages, unless the connection they came by has ended: they come again then."""
-        for message in messages:
-            if message.qos and message.epoch == self._epoch and self._connected:
-                self._client.ack(message.mid, message.qos)
+        epoch = self._epoch if self._connected else None
+        self._client.queue_acks(m.mid for m in messages if m.qos and m.epoch == epoch)
 
     def publish(self, messages: Iterable[Outgoing]) -> None:
         """Send messages at QoS 1, in this order, over this connection or the next."""
@@ -186,7 +185,8 @@ class Link:
             self._client.publish(topic, payload, 0)
 
     def subscribe(self, topic_filter: str) -> None:
-        """Subscribe at QoS 1; `Arrivals.subscribed` tells when."""
+        """Subscribe at QoS 1, after all that was said before; `Arrivals.subscribed` tells when."""
+        self._client.flush()
         _, mid = self._client.subscribe(topic_filter, 1)
         if mid is not None:
             self._subscribing[mid] = topic_filter
@@ -199,8 +199,9 @@ class Link:
         """End the connection on purpose: no will goes out. The session stays."""
         self._leaving = True
         if self._client.socket() is not None:
+            self._client.flush()
             self._client.disconnect()
-            self._write()
+            self._client.loop_write()
         self._connected = False
 
     def close(self) -> None:
@@ -213,19 +214,19 @@ class Link:
 
     # Connecting.
 
-    def _make_client(self) -> mqtt.Client:
+    def _make_client(self) -> BatchClient:
         config = self._config
-        client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
+        client = BatchClient(
+            take_publish=self._take_publish,
+            take_puback=self._take_puback,
+            callback_api_version=CallbackAPIVersion.VERSION2,
             client_id=config.client_id,
             clean_session=False,
             protocol=mqtt.MQTTv311,
             transport="websockets" if config.url.websockets else "tcp",
             reconnect_on_failure=False,
-            manual_ack=True,
         )
         client.connect_timeout = _CONNECT_TIMEOUT_S
-        client.max_inflight_messages_set(0)  # `_feed` does it; paho would walk through all at every PUBACK
         if config.url.username is not None:
             client.username_pw_set(config.url.username, config.url.password)
         if config.url.websockets:
@@ -237,8 +238,6 @@ class Link:
                 raise ConfigError(f"ca_file, cert_file, key_file: {error}") from error
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
         client.on_socket_open = _without_delay
         # With these set, paho leaves the writing to us: whole batches of it, rather than packet by packet.
@@ -267,7 +266,6 @@ class Link:
     def _on_connect(
         self, _client: mqtt.Client, _data: object, flags: mqtt.ConnectFlags, reason: Any, _properties: Any
     ) -> None:
-        self._progress += 1
         if reason.is_failure:
             self._refused = _connack_code(reason)
             return
@@ -305,10 +303,9 @@ class Link:
             log.warning("the broker at %s did not answer; %s", self._config.url, self._next_try())
         self._connected = False
         self._subscribing.clear()
-        # What was not acknowledged is ours to send again, not paho's: it comes before what waits.
+        # What was not acknowledged comes before what waits.
         self._waiting.extendleft(reversed(self._in_flight.values()))
         self._in_flight.clear()
-        self._client.drop_out_messages()
 
     # Reading and writing.
 
@@ -324,50 +321,38 @@ class Link:
         self._hear_wake()
         self._read(at_most)
         self._feed()
-        self._write()
+        self._client.flush()
         self._client.loop_misc()
 
     def _read(self, at_most: int) -> None:
-        """Read until a call brings nothing: paho's own loop reads one packet for each wait."""
         messages = self._arrivals.messages
-        while len(messages) < at_most and self._client.socket() is not None:
-            before = self._progress
-            self._client.loop_read()
-            if self._progress == before:
-                return
-
-    def _write(self) -> None:
-        if self._client.socket() is not None and self._client.want_write():
-            self._client.loop_write()
+        while len(messages) < at_most and self._client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            pass
 
     def flush(self) -> None:
         """Hand over to the operating system what waits to be written."""
-        self._write()
+        self._client.flush()
 
     def _feed(self) -> None:
+        """Pass on what waits, as far as the window goes."""
         while self._waiting and self._connected and len(self._in_flight) < _IN_FLIGHT:
             message = self._waiting.popleft()
-            info = self._client.publish(message.topic, message.payload, 1, message.retain)
-            self._in_flight[info.mid] = message
+            mid = self._client.queue_publish(message.topic, message.payload, retain=message.retain)
+            self._in_flight[mid] = message
 
-    def _on_message(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
-        self._progress += 1
+    def _take_publish(self, topic: bytes, payload: bytes, qos: int, retain: bool, mid: int) -> None:
         try:
-            topic = message.topic
+            name = topic.decode()
         except UnicodeDecodeError:
-            topic = ""  # a broker should not let it through (MQTT 3.1.1 §1.5.3); no topic is empty
-        self._arrivals.messages.append(
-            Incoming(topic, bytes(message.payload), message.qos, message.retain, message.mid, self._epoch)
-        )
+            name = ""  # a broker should not let it through (MQTT 3.1.1 §1.5.3); no topic is empty
+        self._arrivals.messages.append(Incoming(name, payload, qos, retain, mid, self._epoch))
 
-    def _on_publish(self, _client: mqtt.Client, _data: object, mid: int, *_: Any) -> None:
-        self._progress += 1
+    def _take_puback(self, mid: int) -> None:
         message = self._in_flight.pop(mid, None)
         if message is not None and message.ticket is not None:
             self._arrivals.delivered.append(message.ticket)
 
     def _on_subscribe(self, _client: mqtt.Client, _data: object, mid: int, codes: Any, *_: Any) -> None:
-        self._progress += 1
         topic_filter = self._subscribing.pop(mid, None)
         if topic_filter is None:
             return

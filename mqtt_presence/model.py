@@ -221,6 +221,9 @@ class Outcome(Struct, frozen=True):
     user: UserPresence
     changed: tuple[Connection, ...]
     """The records to save, as they are now."""
+    touched: tuple[Connection, ...]
+    """More of them, of which nothing but the activity has changed: `last_seen`, `heartbeats`, `reports`,
+    `idle`, `last_activity`, `check_at`."""
     events: tuple[ConnectionEvent | UserEvent, ...]
     status_changed: bool
     """There is something to publish; `user.version` has grown by one."""

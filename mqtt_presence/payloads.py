@@ -4,6 +4,7 @@ What clients send is decoded into the events of the rules, or refused whole; wha
 from the rules' results. `null` counts as absent.
 """
 
+import re
 import uuid
 from typing import Any
 
@@ -29,6 +30,7 @@ MAX_PAYLOAD = 8 * 1024
 MAX_META = 2 * 1024
 MAX_T0 = 64
 MAX_CONNECTION_ID = 64
+_CONNECTION_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,64}")
 MAX_DURATION_S = 10 * 365 * 86_400.0
 
 _Id = str | None
@@ -154,8 +156,8 @@ def fresh_connection_id() -> ConnectionId:
 def _connection_id(text: str | None) -> ConnectionId | None:
     if text is None:
         return None
-    if not 1 <= len(text) <= MAX_CONNECTION_ID or not text.isprintable():
-        raise ValueError(f"connectionId must be 1 to {MAX_CONNECTION_ID} printable characters")
+    if _CONNECTION_ID.fullmatch(text) is None:
+        raise ValueError(f"connectionId must be 1 to {MAX_CONNECTION_ID} characters, no control character")
     return ConnectionId(text)
 
 

@@ -108,7 +108,7 @@ class _Draft:
         self._status = user.status or Status()
         self._published = user.status is not None
         self._last_seen = user.last_seen
-        self._changed: dict[Key, None] = {}
+        self._changed: dict[Key, bool] = {}  # True: more than its activity
         self._events: list[ConnectionEvent | UserEvent] = []
         self._ignored: list[str] = []
         self._live = self._idle = 0
@@ -133,10 +133,10 @@ class _Draft:
                 assert_never(event)
         if self._stale:
             self._restate(event.now)
+        if self._published and self._status.since is None:  # a login behind its own end, of a newcomer
+            self._status = replace(self._status, since=event.now)
 
     def outcome(self) -> Outcome:
-        if self._published and self._status.since is None:  # a login behind its own end, of a newcomer
-            self._status = replace(self._status, since=self._last_seen)
         changed = self._published and self._status != self._user.status
         return Outcome(
             user=UserPresence(
@@ -147,7 +147,8 @@ class _Draft:
                 connections=self._connections,
                 newest=self._newest,
             ),
-            changed=tuple(self._connections[key] for key in self._changed),
+            changed=tuple(self._connections[key] for key, whole in self._changed.items() if whole),
+            touched=tuple(self._connections[key] for key, whole in self._changed.items() if not whole),
             events=tuple(self._events),
             status_changed=changed,
             ignored=tuple(self._ignored),
@@ -235,7 +236,9 @@ class _Draft:
         if activity.connection_id is not None:
             return self._connections.get((activity.client_id, activity.connection_id))
         return max(
-            self._open_of(activity.client_id), key=lambda c: (c.login_order or 0, c.last_seen), default=None
+            self._open_of(activity.client_id),
+            key=lambda c: (c.login_order or 0, c.last_seen, c.connection_id),
+            default=None,
         )
 
     def _live_of(self, client_id: ClientId) -> list[Connection]:
@@ -250,20 +253,23 @@ class _Draft:
         """Register a login whose record has had none: L1, L4, and the late login of A2 and E1."""
         # A `time` cut to now says no more than the receipt does.
         timed = login.time is not None and login.time <= login.now
-        order = login.time if timed and login.time is not None else login.now
-        newest = self._newest.get(login.client_id)
-        outdated = timed and newest is not None and order < newest
-        self._newest[login.client_id] = order if newest is None else max(newest, order)
-        known = replace(
-            self._refreshed(known, login),
-            login_order=order,
-            # One whose end came first has no length.
-            login_time=next(t for t in (known.login_time, known.logout_time, login.now) if t is not None),
-        )
+        newest = self._newest.get(login.client_id, 0)
+        # One whose end came first has no length.
+        login_time = next(t for t in (known.login_time, known.logout_time, login.now) if t is not None)
+        if timed and login.time is not None:
+            order = login.time
+        elif known.is_open:
+            order = max(login.now, newest)  # by receipt it is the newest, even if our clock was set back
+        else:
+            order = min(login_time, newest or login_time)  # late, or a repeat: nothing says that it is newer
+        outdated = timed and order < newest
+        self._newest[login.client_id] = max(newest, order)
+        known = replace(self._refreshed(known, login), login_order=order, login_time=login_time)
         self._remember_login(known)
         self._published = True
         if not known.is_open:
-            self._supersede(login, order - 1)
+            if timed:
+                self._supersede(login, order - 1)
             if self._may_reopen(known):
                 self._reopen(known, login.now)
             else:
@@ -291,11 +297,11 @@ class _Draft:
             meta=login.meta,
             last_seen=max(known.last_seen, login.now),
         )
-        if not fresh.is_open:
-            return fresh
         last = self._status.last_login
         if last is not None and (last.order, last.date) == (fresh.login_order, fresh.login_time):
             self._remember_login(fresh)
+        if not fresh.is_open:
+            return fresh
         return replace(fresh, check_at=self._deadline(fresh)) if fresh.opened_at is not None else fresh
 
     def _remember_login(self, connection: Connection) -> None:
@@ -400,7 +406,7 @@ class _Draft:
         due = self._deadline(fresh)
         if due is not None and (known.check_at is None or due < known.check_at):
             fresh = replace(fresh, check_at=due)  # a later one need not be written: the check will find out
-        self._put(fresh)
+        self._put(fresh, whole=False)
         if fresh.idle != known.idle or (fresh.idle and fresh.last_activity != last):
             self._events.append(
                 ConnectionEvent("connectionIdle" if fresh.idle else "connectionActive", fresh)
@@ -438,11 +444,11 @@ class _Draft:
     def _see(self, now: int) -> None:
         self._last_seen = now if self._last_seen is None else max(self._last_seen, now)
 
-    def _put(self, new: Connection) -> None:
+    def _put(self, new: Connection, *, whole: bool = True) -> None:
         key = (new.client_id, new.connection_id)
         old = self._connections.get(key)
         self._connections[key] = new
-        self._changed[key] = None
+        self._changed[key] = whole or self._changed.get(key, False)
         if (
             old is None
             or old.idle != new.idle
@@ -468,6 +474,8 @@ class _Draft:
     def _restate(self, now: int) -> None:
         """Bring the status up to date; the scan over the connections is only for who is idle."""
         self._stale = False
+        if not self._published:
+            return  # only ends so far, of connections never heard of: there is no `since` yet
         all_idle = self._live > 0 and self._live == self._idle
         if all_idle:
             status = combine((c for c in self._connections.values() if c.is_live), self._status, now)

@@ -14,8 +14,8 @@ TIME = "time"
 VERBS = frozenset({LOGIN, ACTIVITY, LOGOUT, WILL, TIME})
 
 MAX_NAME = 128
-_NAME = re.compile(r"[^/+#\x00-\x1f\x7f-\x9f]{1,128}")
-_PREFIX = re.compile(r"(?:[^/+#$\x00-\x1f\x7f-\x9f][^/+#\x00-\x1f\x7f-\x9f]*/)*")
+_NAME = re.compile(r"[^/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")  # a lone surrogate is no UTF-8
+_PREFIX = re.compile(r"(?:[^/+#$\x00-\x1f\x7f-\x9f\ud800-\udfff][^/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]*/)*")
 
 
 class Input(NamedTuple):

@@ -1,6 +1,6 @@
 """The bridge's side of the store: load what a batch touches, save what it changed, in one transaction."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,10 +20,12 @@ from mqtt_presence.model import (
 )
 from mqtt_presence.store.database import connect, is_postgresql, prepare, said_plainly
 from mqtt_presence.store.rows import (
+    ACTIVITY_FIELDS,
     CONNECTION_COLUMNS,
     CONNECTION_FIELDS,
     USER_COLUMNS,
     USER_FIELDS,
+    from_activity,
     from_connection,
     from_user,
     to_connection,
@@ -116,12 +118,18 @@ class Transaction:
 
     def save(self, outcomes: Iterable[Outcome]) -> None:
         """Write what the rules changed."""
-        users, records = [], []
+        users, seen, records, activities = [], [], [], []
         for outcome in outcomes:
-            status = outcome.user.status
-            if status is not None:
-                users.append(from_user(outcome.user, status))
+            user = outcome.user
+            if outcome.status_changed and user.status is not None:
+                users.append(from_user(user, user.status))
+            elif user.status is not None:
+                seen.append((user.last_seen, user.user_id))
             records += [from_connection(record) for record in outcome.changed]
+            activities += [from_activity(record) for record in outcome.touched]
+        # Writing what has changed alone: half of what it costs to write all of a row.
+        self._executemany(self._update(ConnectionRow, ACTIVITY_FIELDS, _KEY), activities)
+        self._executemany(self._update(UserRow, (UserRow.last_seen,), (UserRow.user_id,)), seen)
         self._executemany(self._upsert(ConnectionRow, CONNECTION_FIELDS, _KEY), records)
         self._executemany(self._upsert(UserRow, USER_FIELDS, (UserRow.user_id,)), users)
 
@@ -238,9 +246,14 @@ class Transaction:
         if not names:
             return ()
         values = ",".join([f"({self._mark},{self._mark},{self._mark})"] * len(names))
-        return self._records(
-            f"(c.user_id, c.client_id, c.connection_id) IN (VALUES {values})",
-            [part for name in names for part in name],
+        # CROSS JOIN has SQLite begin with the names; `IN (VALUES …)` would have it scan the table.
+        return map(
+            to_connection,
+            self._select(
+                f"SELECT {CONNECTION_COLUMNS} FROM (VALUES {values}) AS k CROSS JOIN connections c "
+                "WHERE c.user_id = k.column1 AND c.client_id = k.column2 AND c.connection_id = k.column3",
+                [part for name in names for part in name],
+            ),
         )
 
     def _newest(
@@ -289,6 +302,18 @@ class Transaction:
         if rows:
             self._database.cursor().executemany(sql, rows)
 
+    def _update(
+        self,
+        table: type[peewee.Model],
+        fields: Sequence[peewee.Field],
+        key: Sequence[peewee.Field],
+    ) -> str:
+        """Let peewee write the statement, once."""
+        return self._statement(
+            (table, "update"),
+            lambda: table.update(dict.fromkeys(fields)).where(*[field == "" for field in key]),
+        )
+
     def _upsert(
         self,
         table: type[peewee.Model],
@@ -296,18 +321,27 @@ class Transaction:
         key: Sequence[peewee.Field],
     ) -> str:
         """Let peewee write the statement, once."""
-        which = (table, type(self._database))
-        if which not in _statements:
-            names = {f.name for f in key}
-            query = table.insert(dict.fromkeys(fields)).on_conflict(
+        names = {field.name for field in key}
+        return self._statement(
+            (table, "upsert"),
+            lambda: table.insert(dict.fromkeys(fields)).on_conflict(
                 conflict_target=list(key),
-                update={f: getattr(peewee.EXCLUDED, f.column_name) for f in fields if f.name not in names},
-            )
-            _statements[which] = self._database.get_sql_context().parse(query)[0]
+                update={
+                    field: getattr(peewee.EXCLUDED, field.column_name)
+                    for field in fields
+                    if field.name not in names
+                },
+            ),
+        )
+
+    def _statement(self, name: tuple[type[peewee.Model], str], make: Callable[[], Any]) -> str:
+        which = (type(self._database), *name)
+        if which not in _statements:
+            _statements[which] = self._database.get_sql_context().parse(make())[0]
         return _statements[which]
 
 
-_statements: dict[tuple[type[peewee.Model], type[peewee.Database]], str] = {}
+_statements: dict[tuple[type[peewee.Database], type[peewee.Model], str], str] = {}
 
 
 def _file(connections: Mapping[UserId, dict[Key, Connection]], records: Iterable[Connection]) -> None:

@@ -80,6 +80,31 @@ def from_connection(record: Connection) -> tuple[Any, ...]:
     )
 
 
+ACTIVITY_FIELDS = (
+    ConnectionRow.last_seen,
+    ConnectionRow.heartbeats,
+    ConnectionRow.reports,
+    ConnectionRow.idle,
+    ConnectionRow.last_activity,
+    ConnectionRow.check_at,
+)
+
+
+def from_activity(record: Connection) -> tuple[Any, ...]:
+    """Make the values of `ACTIVITY_FIELDS` and the record's key."""
+    return (
+        record.last_seen,
+        record.heartbeats,
+        record.reports,
+        record.idle,
+        record.last_activity,
+        record.check_at,
+        record.user_id,
+        record.client_id,
+        record.connection_id,
+    )
+
+
 def to_status(row: Sequence[Any]) -> Status:
     """Make a status of a row of `USER_COLUMNS`."""
     login = None

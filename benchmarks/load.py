@@ -1,0 +1,148 @@
+"""A load generator that is not the bottleneck: raw sockets, packets made beforehand, nothing parsed.
+
+It speaks just enough MQTT 3.1.1 to publish at QoS 1 within a window, and to count the PUBACKs.
+"""
+
+import json
+import selectors
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+WINDOW = 200
+
+
+def _field(text: bytes) -> bytes:
+    return struct.pack("!H", len(text)) + text
+
+
+def _packet(kind: int, body: bytes) -> bytes:
+    length, rest = bytearray(), len(body)
+    while True:
+        rest, low = divmod(rest, 128)
+        length.append(low | (128 if rest else 0))
+        if not rest:
+            return bytes([kind]) + bytes(length) + body
+
+
+def connect_packet(client_id: str, will: tuple[str, bytes] | None = None, keep_alive: int = 0) -> bytes:
+    """Make a CONNECT of a clean session, with a QoS 1 will if there is one."""
+    flags = 0x02 | (0x04 | 0x08 if will else 0)
+    body = _field(b"MQTT") + bytes([4, flags]) + struct.pack("!H", keep_alive) + _field(client_id.encode())
+    if will:
+        body += _field(will[0].encode()) + _field(will[1])
+    return _packet(0x10, body)
+
+
+def publish_packet(topic: str, payload: bytes, mid: int) -> bytes:
+    """Make a QoS 1 PUBLISH."""
+    return _packet(0x32, _field(topic.encode()) + struct.pack("!H", mid) + payload)
+
+
+def connect(port: int, client_id: str, will: tuple[str, bytes] | None = None) -> socket.socket:
+    """Open a connection to the broker on this machine and wait for its CONNACK."""
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.sendall(connect_packet(client_id, will))
+    answer = b""
+    while len(answer) < 4:
+        answer += sock.recv(4 - len(answer))
+    if answer != b"\x20\x02\x00\x00":
+        raise RuntimeError(f"the broker refused the load generator: {answer!r}")
+    return sock
+
+
+@dataclass
+class _Sender:
+    sock: socket.socket
+    packets: deque[bytes]
+    unacknowledged: int = 0
+    odd_bytes: int = 0
+
+    @property
+    def done(self) -> bool:
+        return not self.packets
+
+
+def publish_all(port: int, streams: list[list[tuple[str, bytes]]], rate: float | None = None) -> float:
+    """Publish every stream on a connection of its own, in order; return how many seconds it took.
+
+    Args:
+        port: of the broker on this machine.
+        streams: topics and payloads, a list for each connection.
+        rate: messages a second over all connections; None: as fast as they go.
+
+    """
+    senders = []
+    for number, stream in enumerate(streams):
+        packets = [publish_packet(t, p, 1 + i % 65_000) for i, (t, p) in enumerate(stream)]
+        senders.append(_Sender(connect(port, f"load-{number}-{time.monotonic_ns()}"), deque(packets)))
+    selector = selectors.DefaultSelector()
+    for sender in senders:
+        selector.register(sender.sock, selectors.EVENT_READ, sender)
+    began = time.perf_counter()
+    sent = 0
+    while selector.get_map():
+        for sender in [key.data for key in selector.get_map().values()]:
+            allowance = WINDOW
+            if rate is not None:
+                allowance = int((time.perf_counter() - began) * rate) - sent
+            sent += _send(sender, allowance)
+            if sender.done and not sender.unacknowledged:
+                selector.unregister(sender.sock)
+                sender.sock.sendall(b"\xe0\x00")
+                sender.sock.close()
+        for key, _ in selector.select(1.0 if rate is None else 0.0005):
+            _count_acknowledgements(key.data)
+    return time.perf_counter() - began
+
+
+def _send(sender: _Sender, allowance: int) -> int:
+    chunk = []
+    while sender.packets and len(chunk) < min(allowance, WINDOW - sender.unacknowledged):
+        chunk.append(sender.packets.popleft())
+    if chunk:
+        sender.sock.sendall(b"".join(chunk))
+        sender.unacknowledged += len(chunk)
+    return len(chunk)
+
+
+def _count_acknowledgements(sender: _Sender) -> None:
+    received = len(sender.sock.recv(65_536)) + sender.odd_bytes
+    if received == sender.odd_bytes:
+        raise RuntimeError("the broker closed the load generator's connection")
+    sender.unacknowledged -= received // 4
+    sender.odd_bytes = received % 4
+
+
+def logins(users: int, clients: int, at: int) -> list[tuple[str, bytes]]:
+    """Make the logins of every client of every user."""
+    return [
+        (
+            f"presence/user{u}/client{c}/login",
+            json.dumps({"connectionId": f"{u}-{c}-{at}", "time": at, "userAgent": "benchmark"}).encode(),
+        )
+        for c in range(clients)
+        for u in range(users)
+    ]
+
+
+def reports(users: int, clients: int, at: int, count: int) -> Iterable[tuple[str, bytes]]:
+    """Make heartbeats, and now and then an idle or active report, of clients that are logged in."""
+    for i in range(count):
+        u, c = i * 7919 % users, i // users % clients
+        payload: dict[str, object] = {"connectionId": f"{u}-{c}-{at}"}
+        if i % 8 == 0:
+            payload |= {"idle": i // 8 % 2 == 0, "lastActivity": at + i}
+        yield f"presence/user{u}/client{c}/activity", json.dumps(payload).encode()
+
+
+def split(messages: Iterable[tuple[str, bytes]], connections: int) -> list[list[tuple[str, bytes]]]:
+    """Deal messages to connections, all of one client to the same."""
+    streams: list[list[tuple[str, bytes]]] = [[] for _ in range(connections)]
+    for topic, payload in messages:
+        streams[hash(topic.rsplit("/", 1)[0]) % connections].append((topic, payload))
+    return streams

@@ -1,0 +1,212 @@
+"""A paho client that reads and writes many packets with one system call, for the bridge.
+
+paho waits, reads three times and writes once for every packet, and makes an object and looks through its
+filters for every message: half of the bridge's time. This adapter takes PUBLISH and PUBACK off its hands in
+both directions and leaves all else to it: connecting, TLS, WebSocket, keep alive, subscribing. It touches
+private names of paho 2.2, so `pyproject.toml` bounds the version, and a test holds it against plain paho.
+Figures: docs/performance.md.
+"""
+
+import struct
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.exception import MalformedPacket
+
+_READ = 256 * 1024
+_WRITE = 64 * 1024
+_PUBLISH = 0x30
+_PUBACK = 0x40
+_KIND = 0xF0
+_RETAIN = 0x01
+_MAX_LENGTH_BYTES = 4  # MQTT 3.1.1 §2.2.3
+
+OnPublish = Callable[[bytes, bytes, int, bool, int], None]
+"""Called with topic, payload, QoS, retain flag and packet id."""
+
+
+class BatchClient(mqtt.Client):
+    """See the module.
+
+    Args:
+        take_publish: called for every PUBLISH that comes; it must be acknowledged with `queue_acks`.
+        take_puback: called with the packet id of every PUBACK.
+        options: paho's.
+
+    """
+
+    def __init__(
+        self, *, take_publish: OnPublish, take_puback: Callable[[int], None], **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self._take_publish = take_publish
+        self._take_puback = take_puback
+        self._rest = bytearray()
+        self._needed = 0
+        self._queued: list[bytes] = []
+
+    # Writing.
+
+    def queue_publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
+        """Have a QoS 1 message sent at the next `flush`; returns its packet id."""
+        mid = self._mid_generate()
+        name = topic.encode()
+        self._queued.append(
+            b"%c%b%b%b%b%b"
+            % (
+                0x33 if retain else 0x32,
+                _length(4 + len(name) + len(payload)),
+                len(name).to_bytes(2, "big"),
+                name,
+                mid.to_bytes(2, "big"),
+                payload,
+            )
+        )
+        return mid
+
+    def queue_acks(self, mids: Iterable[int]) -> None:
+        """Have PUBACKs sent at the next `flush`."""
+        packets = b"".join([b"\x40\x02" + mid.to_bytes(2, "big") for mid in mids])
+        if packets:
+            self._queued.append(packets)
+
+    def flush(self) -> None:
+        """Hand over to the operating system what waits to be written, as far as it takes it."""
+        chunk: list[bytes] = []
+        size = 0
+        for packet in self._queued:
+            chunk.append(packet)
+            size += len(packet)
+            if size >= _WRITE:
+                self._queue_bytes(b"".join(chunk))
+                chunk, size = [], 0
+        if chunk:
+            self._queue_bytes(b"".join(chunk))
+        self._queued.clear()
+        if self._sock is not None and self.want_write():
+            self.loop_write()
+
+    def _queue_bytes(self, packets: bytes) -> None:
+        # To paho it is one packet; which kind matters only for DISCONNECT and QoS 0.
+        self._packet_queue(_PUBACK, packets, 0, 1)
+
+    def _sock_close(self) -> None:
+        super()._sock_close()
+        self._rest.clear()
+        self._needed = 0
+        self._queued.clear()
+
+    # Reading.
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        """Read what there is, once, and handle every packet that is whole."""
+        del max_packets
+        if self._sock is None:
+            return MQTTErrorCode.MQTT_ERR_NO_CONN
+        try:
+            data = self._sock_recv(_READ)
+        except BlockingIOError:
+            return MQTTErrorCode.MQTT_ERR_AGAIN
+        except OSError:
+            data = b""
+        if not data:
+            return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
+        self._last_bytes_received = time.monotonic()
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._needed:
+                return MQTTErrorCode.MQTT_ERR_SUCCESS
+            data = bytes(self._rest)
+            self._rest.clear()
+        return self._handle(data)
+
+    def _handle(self, data: bytes) -> MQTTErrorCode:
+        at, end = 0, len(data)
+        while at < end:
+            body = at + 2
+            length = data[at + 1] if body <= end else 128
+            if length > 127:
+                try:
+                    length, body = _read_length(data, at + 1)
+                except ValueError:
+                    return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_PROTOCOL)
+            after = body + length
+            if body == 0 or after > end:
+                self._rest += data[at:]
+                self._needed = after - at if body else 0
+                break
+            command = data[at]
+            kind = command & _KIND
+            if kind == _PUBLISH:
+                rc = self._publish_came(command, data, body, after)
+            elif kind == _PUBACK and length >= 2:
+                self._take_puback(data[body] << 8 | data[body + 1])
+                rc = MQTTErrorCode.MQTT_ERR_SUCCESS
+            else:
+                rc = self._leave_to_paho(command, data[body:after])
+            if rc:
+                return self._loop_rc_handle(rc)
+            at = after
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _publish_came(self, command: int, data: bytes, body: int, after: int) -> MQTTErrorCode:
+        topic = body + 2
+        payload = topic + (data[body] << 8 | data[body + 1]) if after >= topic else after + 1
+        qos = (command & 0x06) >> 1
+        mid = 0
+        if qos:
+            payload += 2
+            if payload <= after:
+                mid = data[payload - 2] << 8 | data[payload - 1]
+        if payload > after:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        self._take_publish(
+            data[topic : payload - 2 if qos else payload],
+            data[payload:after],
+            qos,
+            bool(command & _RETAIN),
+            mid,
+        )
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _leave_to_paho(self, command: int, packet: bytes) -> MQTTErrorCode:
+        self._in_packet["command"] = command
+        self._in_packet["packet"] = bytearray(packet)
+        self._in_packet["remaining_length"] = len(packet)
+        self._in_packet["pos"] = 0
+        try:
+            return self._packet_handle()
+        except (MalformedPacket, struct.error, IndexError):
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+
+
+def _length(length: int) -> bytes:
+    """Write a remaining length (MQTT 3.1.1 §2.2.3)."""
+    if length < 128:
+        return bytes((length,))
+    out = bytearray()
+    while length > 127:
+        out.append(length & 127 | 128)
+        length >>= 7
+    out.append(length)
+    return bytes(out)
+
+
+def _read_length(data: bytes, at: int) -> tuple[int, int]:
+    """Read a remaining length; returns it and where it ends, 0 when it is not all there.
+
+    Raises:
+        ValueError: it has more than four bytes.
+
+    """
+    length = 0
+    for position, byte in enumerate(data[at : at + _MAX_LENGTH_BYTES]):
+        length |= (byte & 127) << 7 * position
+        if byte < 128:
+            return length, at + position + 1
+    if len(data) - at >= _MAX_LENGTH_BYTES:
+        raise ValueError("a remaining length has at most four bytes")
+    return 0, 0
