@@ -21,11 +21,11 @@ _WRITE = 64 * 1024
 _PUBLISH = 0x30
 _PUBACK = 0x40
 _KIND = 0xF0
-_RETAIN = 0x01
+_QOS = 0x06
 _MAX_LENGTH_BYTES = 4  # MQTT 3.1.1 §2.2.3
 
-OnPublish = Callable[[bytes, bytes, int, bool, int], None]
-"""Called with topic, payload, QoS, retain flag and packet id."""
+OnPublish = Callable[[int, bytes, bytes, int], None]
+"""Called with the flags (MQTT 3.1.1 §3.3.1), topic, payload and packet id (0 at QoS 0)."""
 
 
 class BatchClient(mqtt.Client):
@@ -155,7 +155,7 @@ class BatchClient(mqtt.Client):
     def _publish_came(self, command: int, data: bytes, body: int, after: int) -> MQTTErrorCode:
         topic = body + 2
         payload = topic + (data[body] << 8 | data[body + 1]) if after >= topic else after + 1
-        qos = (command & 0x06) >> 1
+        qos = command & _QOS
         mid = 0
         if qos:
             payload += 2
@@ -164,10 +164,9 @@ class BatchClient(mqtt.Client):
         if payload > after:
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
         self._take_publish(
+            command & 0x0F,
             data[topic : payload - 2 if qos else payload],
             data[payload:after],
-            qos,
-            bool(command & _RETAIN),
             mid,
         )
         return MQTTErrorCode.MQTT_ERR_SUCCESS

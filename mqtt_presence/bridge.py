@@ -21,13 +21,15 @@ from mqtt_presence.link import Arrivals, Incoming, Link, LinkConfig, Outgoing
 from mqtt_presence.model import Check, Confirm, Event, Message, Outcome, RuleSettings, UserId
 from mqtt_presence.outbox import Bury, Outbox, Probe
 from mqtt_presence.payloads import TimeRequest, encode_bridge_state, encode_time_reply, parse
+from mqtt_presence.redelivery import Redeliveries
 from mqtt_presence.rules import fold
 from mqtt_presence.store import Store, Transaction
 from mqtt_presence.topics import Topics
 
 log = logging.getLogger(__name__)
 
-MAX_BATCH = 1000
+# Half of the window that broker_config/ gives us: the broker fills one half while we decide on the other.
+MAX_BATCH = 500
 _MAX_PENDING = 4 * MAX_BATCH
 _CHUNK = 200  # users of one step of a job: messages wait no longer than that takes
 _IDLE_S = 1.0
@@ -100,6 +102,7 @@ class Bridge:
         self._outbox = Outbox()
         self._convergence = Convergence(config.topics)
         self._pending: deque[tuple[Incoming, Message | None]] = deque()
+        self._redeliveries = Redeliveries()
         self._batch_limit = MAX_BATCH
         self._retry_at = 0.0
         self._retry_s = 0.0
@@ -159,6 +162,7 @@ class Bridge:
             announced_at = tx.recall("announced_at")
             self._announce = announced_at is not None  # nobody knows whether it was heard: again
             self._convergence.restore(tx)
+            self._redeliveries = Redeliveries.load(tx.recall("redeliveries"))
             unpublished = tx.outbox()
         link = self._link = Link(self._config.link(client_id), self._will)
         for number, body in unpublished:
@@ -207,6 +211,8 @@ class Bridge:
     def _take(self, link: Link, arrivals: Arrivals) -> None:
         if arrivals.connected:
             self._connected(link, session_present=arrivals.session_present)
+            if arrivals.contested:
+                self._convergence.republish_all()
         for topic_filter in arrivals.subscribed:
             self._convergence.subscribed(topic_filter)
         for ticket in arrivals.delivered:
@@ -243,12 +249,23 @@ class Bridge:
     def _commit_batch(self, link: Link) -> None:
         batch = [self._pending[i] for i in range(min(self._batch_limit, len(self._pending)))]
         events: dict[UserId, list[Event]] = {}
-        for _, event in batch:
-            if event is not None:
+        for message, event in batch:
+            if event is not None and not (
+                event.connection_id is None and self._redeliveries.is_repeated(message)
+            ):
                 events.setdefault(event.user_id, []).append(event)
+        redeliveries = self._redeliveries.with_committed(
+            (message, event is not None and event.connection_id is None) for message, event in batch
+        )
+
+        def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
+            if not (redeliveries.is_empty and self._redeliveries.is_empty):
+                tx.remember("redeliveries", redeliveries.dump())
+            return events
+
         try:
             if events:
-                self._decide(link, lambda _tx: events)
+                self._decide(link, gather)
         except Exception as error:
             if isinstance(error, StoreError) and error.transient:
                 raise
@@ -259,6 +276,7 @@ class Bridge:
             log.exception("a message cannot be processed")
             self.counters.refuse("unprocessable", f"{batch[0][0].topic}: {error}")
         self._batch_limit = MAX_BATCH
+        self._redeliveries = redeliveries
         for _ in batch:
             self._pending.popleft()
         self.counters.batches += 1
@@ -330,7 +348,8 @@ class Bridge:
 
     def _will(self) -> tuple[str, bytes]:
         # The will comes after the birth of the same connection, so it must have the greater version.
-        self._state_version += 2
+        # By the clock, so that it is greater, too, than those of another bridge that was here meanwhile.
+        self._state_version = max(self._state_version + 2, self._now())
         payload = encode_bridge_state("offline", self._state_version, self._started_at)
         return self._topics.bridge_state, payload
 
@@ -339,6 +358,7 @@ class Bridge:
             # The broker sends again what it has no acknowledgement for.
             self._pending = deque(item for item in self._pending if item[0].qos == 0)
         else:
+            self._redeliveries = Redeliveries()
             self._announce = True
             log.warning("the broker had no session for the bridge: asking all clients to log in again")
         birth = encode_bridge_state("online", self._state_version - 1, self._started_at)
@@ -349,6 +369,7 @@ class Bridge:
         now = self._now()
         with self._store.transaction() as tx:
             tx.remember("announced_at", str(now))
+            tx.remember("redeliveries", self._redeliveries.dump())
         self._announce = False
         self._announced_at = now
         link.publish([Outgoing(self._topics.bridge_announce, b"{}")])

@@ -113,9 +113,13 @@ class Convergence:
     def _lost_some(self, link: Link, asking: Probe) -> None:
         self._answered(link, asking)
         log.warning("the broker has lost retained statuses: publishing all of them again")
-        self._page_after = ""
+        self.republish_all()
 
     # The remedy.
+
+    def republish_all(self) -> None:
+        """Begin to publish all users again."""
+        self._page_after = ""
 
     def republish(self, store: Store, link: Link, private: bool) -> None:
         """Publish the next page of users again, if it is needed and the link has room."""

@@ -47,6 +47,8 @@ class Incoming(Struct, frozen=True, gc=False):
     payload: bytes
     qos: int
     retain: bool
+    dup: bool
+    """The broker has sent it before, and knows of no acknowledgement."""
     mid: int
     epoch: int
     """Which connection it came by: its packet id means another message on the next one."""
@@ -72,6 +74,8 @@ class Arrivals:
     connected: bool = False
     """A connection was made: before anything in `messages`."""
     session_present: bool = False
+    contested: bool = False
+    """The one before did not last: perhaps another bridge has spoken meanwhile, and what we say is old."""
     subscribed: list[str] = field(default_factory=list)
     """The topic filters that the broker has granted."""
 
@@ -274,6 +278,7 @@ class Link:
         self._connected_at = time.monotonic()
         self._arrivals.connected = True
         self._arrivals.session_present = flags.session_present
+        self._arrivals.contested = self._short_lived > 0
         log.info("connected to %s, session %s", self._config.url, "kept" if flags.session_present else "new")
 
     def _on_disconnect(self, *_: Any) -> None:
@@ -340,12 +345,14 @@ class Link:
             mid = self._client.queue_publish(message.topic, message.payload, retain=message.retain)
             self._in_flight[mid] = message
 
-    def _take_publish(self, topic: bytes, payload: bytes, qos: int, retain: bool, mid: int) -> None:
+    def _take_publish(self, flags: int, topic: bytes, payload: bytes, mid: int) -> None:
         try:
             name = topic.decode()
         except UnicodeDecodeError:
             name = ""  # a broker should not let it through (MQTT 3.1.1 §1.5.3); no topic is empty
-        self._arrivals.messages.append(Incoming(name, payload, qos, retain, mid, self._epoch))
+        self._arrivals.messages.append(
+            Incoming(name, payload, flags >> 1 & 3, flags & 1 != 0, flags & 8 != 0, mid, self._epoch)
+        )
 
     def _take_puback(self, mid: int) -> None:
         message = self._in_flight.pop(mid, None)

@@ -1,0 +1,208 @@
+"""What a measurement stands on: a broker, a subject on a core of its own, an observer of its statuses."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+import paho.mqtt.client as mqtt
+
+from benchmarks.load import connect, publish_all
+
+BRIDGE = "bridge"
+_CONFIG = """\
+listener {port} 127.0.0.1
+allow_anonymous true
+max_inflight_messages {window}
+max_queued_messages {queue}
+set_tcp_nodelay true
+persistence true
+persistence_location {directory}/
+autosave_interval 1
+user root
+"""
+
+
+def free_port() -> int:
+    """Find a port on which nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def pin(core: int) -> None:
+    """Keep this process to one core, where there are two or more."""
+    if (os.cpu_count() or 1) > 1:
+        os.sched_setaffinity(0, {core})
+
+
+class Rig:
+    """A broker with a fresh store, and a directory; the load runs on core 0 beside it.
+
+    Args:
+        window: mosquitto's `max_inflight_messages`.
+        queue: mosquitto's `max_queued_messages`.
+
+    """
+
+    def __init__(self, *, window: int = 1000, queue: int = 1_000_000) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="presence-bench-"))
+        self.port = free_port()
+        config = self.directory / "mosquitto.conf"
+        config.write_text(
+            _CONFIG.format(port=self.port, window=window, queue=queue, directory=self.directory)
+        )
+        pin(0)
+        self._broker = subprocess.Popen(
+            [shutil.which("mosquitto") or "/usr/sbin/mosquitto", "-c", str(config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _until(lambda: _listens(self.port), "mosquitto listens")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._broker.terminate()
+        self._broker.wait(10)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    @property
+    def database(self) -> str:
+        """Where the bridge keeps its records."""
+        return f"sqlite:///{self.directory}/presence.db"
+
+    @contextmanager
+    def subject(self, name: str, *options: str) -> Iterator["Subject"]:
+        """Run the bridge, or a reference, on core 1."""
+        if name == BRIDGE:
+            command = ["mqtt_presence", "run", "--broker", f"mqtt://127.0.0.1:{self.port}"]
+            command += ["--database", self.database, *options]
+        else:
+            command = [f"benchmarks.subjects.{name}", str(self.port), str(self.directory)]
+        log = (self.directory / f"{name}.log").open("w+")
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], stdout=log, stderr=log, preexec_fn=lambda: pin(1)
+        )
+        subject = Subject(name, self, process)
+        try:
+            subject.sentinel()  # it is there
+            yield subject
+        except BaseException:
+            log.seek(0)
+            sys.stderr.write(log.read()[-4000:])
+            raise
+        finally:
+            process.terminate()
+            process.wait(30)
+            log.close()
+
+
+class Subject:
+    """A program that takes clients' messages, and answers a login of `sentinel…` by its status."""
+
+    def __init__(self, name: str, rig: Rig, process: "subprocess.Popen[bytes]") -> None:
+        self.name = name
+        self._rig = rig
+        self._process = process
+        self._sentinels = 0
+
+    def cpu_s(self) -> float:
+        """Tell how much processor time it has used."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory_mib(self) -> float:
+        """Tell how much memory it has resident."""
+        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def sentinel(self, timeout_s: float = 120.0) -> None:
+        """Wait until it has done all that was published before."""
+        self._sentinels += 1
+        user = f"sentinel-{self.name}-{time.monotonic_ns()}"
+        with Observer(self._rig.port, f"status/{user}") as observer:
+            publish_all(self._rig.port, [[(f"presence/{user}/bench/login", b"")]])
+            deadline = time.monotonic() + timeout_s
+            while not observer.wait(0.5):
+                if self._process.poll() is not None:
+                    raise RuntimeError(f"{self.name} has ended by itself")
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"{self.name} has not done its work in {timeout_s:.0f} s")
+                if self._sentinels == 1:  # it may not have been subscribed yet
+                    publish_all(self._rig.port, [[(f"presence/{user}/bench/login", b"")]])
+
+
+class Observer:
+    """Sees the first message on a topic, from a raw socket: no library's latency is in the figures."""
+
+    def __init__(self, port: int, topic: str) -> None:
+        self._sock = connect(port, f"observer-{time.monotonic_ns()}")
+        name = topic.encode()
+        self._sock.sendall(
+            b"\x82" + bytes([5 + len(name)]) + b"\0\1" + len(name).to_bytes(2, "big") + name + b"\0"
+        )
+        if self._sock.recv(5)[0] != 0x90:
+            raise RuntimeError("the broker did not grant a subscription")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sock.close()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for a message."""
+        self._sock.settimeout(timeout_s)
+        with suppress(TimeoutError):
+            return bool(self._sock.recv(65_536))
+        return False
+
+
+class StatusCounter:
+    """Collects the newest version and state of every user, over paho."""
+
+    def __init__(self, port: int, on_status: object = None) -> None:
+        self.states: dict[str, bytes] = {}
+        self.changed = threading.Event()
+        self._on_status = on_status
+        self._client = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2, client_id=f"counter-{time.monotonic_ns()}"
+        )
+        self._client.on_message = self._take
+        self._client.connect("127.0.0.1", port)
+        self._client.subscribe("status/+", 0)
+        self._client.loop_start()
+
+    def _take(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        self.states[message.topic.removeprefix("status/")] = message.payload
+        self.changed.set()
+
+    def close(self) -> None:
+        """Leave."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+def _listens(port: int) -> bool:
+    with suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
+        return True
+    return False
+
+
+def _until(condition: object, what: str, timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():  # type: ignore[operator]
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"waited {timeout_s:.0f} s in vain until {what}")
+        time.sleep(0.02)

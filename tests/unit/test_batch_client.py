@@ -1,0 +1,176 @@
+"""The adapter over paho (mqtt_presence/batch_client.py), held against plain paho and against any cut of the bytes."""
+
+import random
+import socket
+import threading
+
+import paho.mqtt.client as mqtt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+
+from mqtt_presence.batch_client import BatchClient, _length, _read_length
+
+
+class Peer:
+    """The broker's end of a socket pair under a client that believes it is connected."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[int, bytes, bytes, int]] = []
+        self.acknowledged: list[int] = []
+        self.client = BatchClient(
+            take_publish=lambda *what: self.published.append(what),
+            take_puback=self.acknowledged.append,
+            callback_api_version=CallbackAPIVersion.VERSION2,
+            client_id="x",
+            reconnect_on_failure=False,
+        )
+        ours, self.sock = socket.socketpair()
+        ours.setblocking(False)
+        self.client._sock = ours
+        self.client.on_socket_register_write = lambda *_: None
+
+    def close(self) -> None:
+        self.client._sock_close()
+        self.sock.close()
+
+
+@pytest.fixture
+def peer():
+    peer = Peer()
+    yield peer
+    peer.close()
+
+
+def publish(topic: bytes, payload: bytes, mid: int, flags: int) -> bytes:
+    body = len(topic).to_bytes(2, "big") + topic + (mid.to_bytes(2, "big") if flags & 6 else b"") + payload
+    return bytes([0x30 | flags]) + _length(len(body)) + body
+
+
+messages = st.lists(
+    st.tuples(
+        st.binary(min_size=1, max_size=30),
+        st.one_of(st.binary(max_size=300), st.just(b"x" * 20_000)),
+        st.integers(1, 65_535),
+        st.sampled_from([0, 1, 2, 3, 10, 11]),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(messages=messages, pubacks=st.lists(st.integers(1, 65_535), max_size=5), seed=st.integers(0, 999))
+def test_batch_client_reads_the_same_however_the_bytes_are_cut(messages, pubacks, seed):
+    """Every packet arrives whole and in order, wherever the network cuts the stream."""
+    peer = Peer()
+    try:
+        stream = b"".join(publish(*m) for m in messages)
+        stream += b"".join(b"\x40\x02" + mid.to_bytes(2, "big") for mid in pubacks)
+        cut = random.Random(seed)
+        while stream:
+            size = cut.choice([1, 2, 3, 100, 5_000, 100_000])
+            peer.sock.sendall(stream[:size])
+            stream = stream[size:]
+            while peer.client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                pass
+        expected = [(f, t, p, m if f & 6 else 0) for t, p, m, f in messages]
+        assert peer.published == expected
+        assert peer.acknowledged == pubacks
+    finally:
+        peer.close()
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"\x32\xff\xff\xff\xff\x01",  # a remaining length of five bytes
+        b"\x32\x03\x00\x09a",  # a topic longer than its packet
+        b"\x32\x04\x00\x02aa",  # no packet id where there must be one
+        b"\x30\x01\x00",  # not even a topic length
+        b"\xf0\x00",  # a packet type that 3.1.1 does not have
+        b"\x90\x01\x00",  # a SUBACK that is too short
+    ],
+)
+def test_batch_client_malformed_packet_ends_the_connection(peer, junk):
+    """A broker that does not speak MQTT is left, without an exception (MQTT 3.1.1 §4.8)."""
+    peer.sock.sendall(junk)
+    assert peer.client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS
+    assert peer.client.socket() is None
+    assert peer.published == []
+
+
+def test_batch_client_closed_connection_is_told(peer):
+    """When the broker closes the socket, on_disconnect is called."""
+    told = []
+    peer.client.on_disconnect = lambda *_: told.append(True)
+    peer.sock.close()
+    peer.client.loop_read()
+    assert told
+    assert peer.client.socket() is None
+
+
+def test_batch_client_writes_what_plain_paho_writes():
+    """PUBLISH and PUBACK are byte for byte paho's own."""
+
+    def wire(send) -> bytes:
+        peer = Peer()
+        plain = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="x", manual_ack=True)
+        ours, theirs = socket.socketpair()
+        plain._sock = ours
+        plain.on_socket_register_write = lambda *_: None
+        try:
+            send(peer.client, plain)
+            peer.client.flush()
+            plain.loop_write()
+            theirs.setblocking(False)
+            peer.sock.setblocking(False)
+            return peer.sock.recv(1 << 20), theirs.recv(1 << 20)
+        finally:
+            peer.close()
+            ours.close()
+            theirs.close()
+
+    def send(batch, plain):
+        for topic, payload, retain in (("status/älice", b"{}", True), ("events/a/b", b"x" * 200, False)):
+            mid = batch.queue_publish(topic, payload, retain=retain)
+            plain._send_publish(mid, topic.encode(), payload, 1, retain)
+        batch.queue_acks([3, 65_535])
+        plain._send_puback(3)
+        plain._send_puback(65_535)
+
+    ours, pahos = wire(send)
+    assert ours == pahos
+
+
+def test_batch_client_writes_more_than_the_socket_takes(peer):
+    """What the operating system does not take at once is written later, in order."""
+    for i in range(3_000):
+        peer.client.queue_publish("status/u", b"%d" % i * 50, retain=True)
+    peer.client.flush()
+    assert peer.client.want_write()
+    received = bytearray()
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set() or not received.endswith(b"2999" * 50):
+            data = peer.sock.recv(1 << 16)
+            if not data:
+                return
+            received.extend(data)
+            if received.endswith(b"2999" * 50):
+                return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    while reader.is_alive():
+        peer.client.flush()
+    done.set()
+    reader.join()
+    assert received.count(b"status/u") == 3_000
+
+
+@given(length=st.integers(0, 268_435_455))
+def test_batch_client_remaining_length_round_trip(length):
+    """A remaining length is read as it was written (MQTT 3.1.1 §2.2.3)."""
+    assert _read_length(b"\x30" + _length(length), 1) == (length, 1 + len(_length(length)))
