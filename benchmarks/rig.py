@@ -171,10 +171,10 @@ class Observer:
 class StatusCounter:
     """Collects the newest version and state of every user, over paho."""
 
-    def __init__(self, port: int, on_status: object = None) -> None:
+    def __init__(self, port: int) -> None:
         self.states: dict[str, bytes] = {}
+        self.offline = 0
         self.changed = threading.Event()
-        self._on_status = on_status
         self._client = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2, client_id=f"counter-{time.monotonic_ns()}"
         )
@@ -184,6 +184,7 @@ class StatusCounter:
         self._client.loop_start()
 
     def _take(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        self.offline += b'"offline"' in message.payload
         self.states[message.topic.removeprefix("status/")] = message.payload
         self.changed.set()
 

@@ -84,6 +84,7 @@ def die_off(name: str) -> Figures:
         resource.RLIMIT_NOFILE, (min(16_384, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2
     )
     with Rig() as rig, rig.subject(name) as subject:
+        counter = StatusCounter(rig.port)  # first: paho can only wait for the lower file descriptors
         sockets = []
         for n in range(DIE_OFF):
             ending = f'{{"connectionId":"{n}"}}'.encode()
@@ -93,13 +94,12 @@ def die_off(name: str) -> Figures:
         for sock in sockets:
             sock.recv(4)
         subject.sentinel()
-        counter = StatusCounter(rig.port)
         _until(lambda: len(counter.states) >= DIE_OFF, counter)
         began = time.perf_counter()
         for sock in sockets:
             sock.close()
         cut = time.perf_counter() - began
-        _until(lambda: sum(b'"offline"' in s for s in list(counter.states.values())) >= DIE_OFF, counter)
+        _until(lambda: counter.offline >= DIE_OFF, counter)
         took = time.perf_counter() - began
         counter.close()
         return {"last offline s": took, "cutting s": cut}

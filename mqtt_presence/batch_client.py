@@ -33,13 +33,13 @@ class BatchClient(mqtt.Client):
 
     Args:
         take_publish: called for every PUBLISH that comes; it must be acknowledged with `queue_acks`.
-        take_puback: called with the packet id of every PUBACK.
+        take_puback: called with packet id and reason code (0 in MQTT 3.1.1) of every PUBACK.
         options: paho's.
 
     """
 
     def __init__(
-        self, *, take_publish: OnPublish, take_puback: Callable[[int], None], **options: Any
+        self, *, take_publish: OnPublish, take_puback: Callable[[int, int], None], **options: Any
     ) -> None:
         super().__init__(**options)
         self._take_publish = take_publish
@@ -47,6 +47,7 @@ class BatchClient(mqtt.Client):
         self._rest = bytearray()
         self._needed = 0
         self._queued: list[bytes] = []
+        self._is_v5 = self._protocol == mqtt.MQTTv5
 
     # Writing.
 
@@ -55,13 +56,14 @@ class BatchClient(mqtt.Client):
         mid = self._mid_generate()
         name = topic.encode()
         self._queued.append(
-            b"%c%b%b%b%b%b"
+            b"%c%b%b%b%b%b%b"
             % (
                 0x33 if retain else 0x32,
-                _length(4 + len(name) + len(payload)),
+                _length(4 + len(name) + self._is_v5 + len(payload)),
                 len(name).to_bytes(2, "big"),
                 name,
                 mid.to_bytes(2, "big"),
+                b"\0" if self._is_v5 else b"",  # no properties
                 payload,
             )
         )
@@ -143,7 +145,7 @@ class BatchClient(mqtt.Client):
             if kind == _PUBLISH:
                 rc = self._publish_came(command, data, body, after)
             elif kind == _PUBACK and length >= 2:
-                self._take_puback(data[body] << 8 | data[body + 1])
+                self._take_puback(data[body] << 8 | data[body + 1], data[body + 2] if length > 2 else 0)
                 rc = MQTTErrorCode.MQTT_ERR_SUCCESS
             else:
                 rc = self._leave_to_paho(command, data[body:after])
@@ -161,14 +163,16 @@ class BatchClient(mqtt.Client):
             payload += 2
             if payload <= after:
                 mid = data[payload - 2] << 8 | data[payload - 1]
+        name = data[topic : payload - 2 if qos else payload]
+        if self._is_v5 and payload <= after:
+            try:
+                properties, payload = _read_length(data, payload)
+            except ValueError:
+                return MQTTErrorCode.MQTT_ERR_PROTOCOL
+            payload = payload + properties if payload else after + 1
         if payload > after:
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        self._take_publish(
-            command & 0x0F,
-            data[topic : payload - 2 if qos else payload],
-            data[payload:after],
-            mid,
-        )
+        self._take_publish(command & 0x0F, name, data[payload:after], mid)
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _leave_to_paho(self, command: int, packet: bytes) -> MQTTErrorCode:

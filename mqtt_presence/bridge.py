@@ -16,6 +16,7 @@ from enum import Enum, auto
 from mqtt_presence import publications as say
 from mqtt_presence.convergence import Convergence
 from mqtt_presence.counters import Counters
+from mqtt_presence.drops import DropWatch
 from mqtt_presence.errors import PayloadError, StoreError
 from mqtt_presence.link import Arrivals, Incoming, Link, LinkConfig, Outgoing
 from mqtt_presence.model import Check, Confirm, Event, Message, Outcome, RuleSettings, UserId
@@ -102,6 +103,7 @@ class Bridge:
         self._outbox = Outbox()
         self._convergence = Convergence(config.topics)
         self._pending: deque[tuple[Incoming, Message | None]] = deque()
+        self._drops = DropWatch()
         self._redeliveries = Redeliveries()
         self._batch_limit = MAX_BATCH
         self._retry_at = 0.0
@@ -162,6 +164,7 @@ class Bridge:
             announced_at = tx.recall("announced_at")
             self._announce = announced_at is not None  # nobody knows whether it was heard: again
             self._convergence.restore(tx)
+            self._drops.restore(tx)
             self._redeliveries = Redeliveries.load(tx.recall("redeliveries"))
             unpublished = tx.outbox()
         link = self._link = Link(self._config.link(client_id), self._will)
@@ -223,7 +226,7 @@ class Bridge:
         now = self._now()
         for message in arrivals.messages:
             self.counters.received += 1
-            if self._convergence.heard(link, message):
+            if self._convergence.heard(link, message) or self._drops.heard(message):
                 link.ack((message,))
             else:
                 self._pending.append((message, self._understand(link, message, now)))
@@ -362,8 +365,10 @@ class Bridge:
             self._announce = True
             log.warning("the broker had no session for the bridge: asking all clients to log in again")
         birth = encode_bridge_state("online", self._state_version - 1, self._started_at)
-        link.publish([Outgoing(self._topics.bridge_state, birth, retain=True)])
+        # Not behind a backlog: the convergence takes it, retained, for the end of the broker's answer.
+        link.publish_ahead(Outgoing(self._topics.bridge_state, birth, retain=True))
         self._convergence.connected(link)
+        self._drops.connected(link)
 
     def _say_announce(self, link: Link) -> None:
         now = self._now()
@@ -385,6 +390,10 @@ class Bridge:
         return due == 0 and self._confirm(self._link, now) and self._clear_forgotten(self._link)
 
     def _confirm(self, link: Link, now: int) -> bool:
+        if self._drops.is_news:
+            with self._store.transaction() as tx:
+                self._drops.remember(tx)
+        self._announce = self._announce or self._drops.must_announce()
         since = self._announced_at
         if since is None or not link.is_connected or now - since <= self._config.confirm_within_ms:
             return True

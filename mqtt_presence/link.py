@@ -1,8 +1,8 @@
 """The bridge's connection to the broker: the only module that knows paho on the bridge's side.
 
 One thread, no queue between threads: `poll` connects, reads, writes and keeps alive; what came is returned,
-what is to be told is in `Arrivals`. MQTT 3.1.1, because paho takes twice as long for every message of
-version 5 (docs/design.md).
+what is to be told is in `Arrivals`. MQTT 5 where the broker speaks it, because only there the client says how
+many messages may be on the way to it; else 3.1.1 (docs/design.md).
 """
 
 import logging
@@ -20,6 +20,8 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from msgspec import Struct
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from mqtt_presence.batch_client import BatchClient
 from mqtt_presence.broker_url import BrokerUrl
@@ -28,6 +30,11 @@ from mqtt_presence.errors import BrokerError, ConfigError
 log = logging.getLogger(__name__)
 
 _IN_FLIGHT = 1000
+_RECEIVE_MAXIMUM = 20_000  # else mosquitto has 20 on the way, queues 1,000 more and drops what comes then
+_TAKEN_OVER = 0x8E
+_FAILURE = 0x80
+_COMPLAIN_EVERY_S = 10.0
+_UNSUPPORTED_VERSION = 1
 _CONNECT_TIMEOUT_S = 5.0
 _STABLE_S = 30.0
 _REFUSALS = {
@@ -114,7 +121,9 @@ class Link:
     def __init__(self, config: LinkConfig, make_will: Callable[[], tuple[str, bytes]]) -> None:
         self._config = config
         self._make_will = make_will
+        self._version = mqtt.MQTTv5
         self._client = self._make_client()
+        self._window = _IN_FLIGHT
         self._arrivals = Arrivals()
         self._waiting: deque[Outgoing] = deque()
         self._in_flight: dict[int, Outgoing] = {}
@@ -122,6 +131,7 @@ class Link:
         self._epoch = 0
         self._connected = False
         self._leaving = False
+        self._complain_at = 0.0
         self._refused: int | None = None
         self._fatal: str | None = None
         self._once_connected = False
@@ -183,16 +193,28 @@ class Link:
         self._waiting.extend(messages)
         self._feed()
 
+    def publish_ahead(self, message: Outgoing) -> None:
+        """Send a message at QoS 1 before all that waits, if there is a connection."""
+        if self._connected:
+            mid = self._client.queue_publish(message.topic, message.payload, retain=message.retain)
+            self._in_flight[mid] = message
+
     def send_now(self, topic: str, payload: bytes) -> None:
         """Send a message at QoS 0, if there is a connection."""
         if self._connected:
             self._client.publish(topic, payload, 0)
 
-    def subscribe(self, topic_filter: str) -> None:
-        """Subscribe at QoS 1, after all that was said before; `Arrivals.subscribed` tells when."""
+    def subscribe(self, topic_filter: str, *, required: bool = True) -> None:
+        """Subscribe at QoS 1, after all that was said before; `Arrivals.subscribed` tells when.
+
+        Args:
+            topic_filter: to what.
+            required: without it the bridge cannot work, so `poll` raises if the broker does not grant it.
+
+        """
         self._client.flush()
         _, mid = self._client.subscribe(topic_filter, 1)
-        if mid is not None:
+        if mid is not None and required:
             self._subscribing[mid] = topic_filter
 
     def unsubscribe(self, topic_filter: str) -> None:
@@ -225,8 +247,8 @@ class Link:
             take_puback=self._take_puback,
             callback_api_version=CallbackAPIVersion.VERSION2,
             client_id=config.client_id,
-            clean_session=False,
-            protocol=mqtt.MQTTv311,
+            clean_session=None if self._version == mqtt.MQTTv5 else False,
+            protocol=self._version,
             transport="websockets" if config.url.websockets else "tcp",
             reconnect_on_failure=False,
         )
@@ -254,7 +276,9 @@ class Link:
         self._client.will_set(*self._make_will(), qos=1, retain=True)
         url = self._config.url
         try:
-            self._client.connect(url.host, url.port, keepalive=self._config.keep_alive_s)
+            self._client.connect(
+                url.host, url.port, keepalive=self._config.keep_alive_s, **_session_options(self._version)
+            )
         except (OSError, ValueError, mqtt.WebsocketConnectionError) as error:
             self._back_off()
             log.warning("cannot reach the broker at %s: %s; %s", url, error, self._next_try())
@@ -268,11 +292,12 @@ class Link:
         return f"next try in {max(0.0, self._next_attempt - time.monotonic()):.1f} s"
 
     def _on_connect(
-        self, _client: mqtt.Client, _data: object, flags: mqtt.ConnectFlags, reason: Any, _properties: Any
+        self, _client: mqtt.Client, _data: object, flags: mqtt.ConnectFlags, reason: Any, properties: Any
     ) -> None:
         if reason.is_failure:
             self._refused = _connack_code(reason)
             return
+        self._window = min(_IN_FLIGHT, getattr(properties, "ReceiveMaximum", _IN_FLIGHT))
         self._epoch += 1
         self._connected = self._once_connected = True
         self._connected_at = time.monotonic()
@@ -281,8 +306,20 @@ class Link:
         self._arrivals.contested = self._short_lived > 0
         log.info("connected to %s, session %s", self._config.url, "kept" if flags.session_present else "new")
 
-    def _on_disconnect(self, *_: Any) -> None:
+    def _on_disconnect(
+        self, _client: mqtt.Client, _data: object, _flags: object, reason: Any, _properties: object
+    ) -> None:
         if self._leaving:
+            return
+        if (
+            not self._connected
+            and self._version == mqtt.MQTTv5
+            and self._refused in (None, _UNSUPPORTED_VERSION)
+        ):
+            # It speaks 3.1.1 alone, and some such brokers say so only by closing the connection.
+            log.info("the broker at %s does not take MQTT 5: going on with 3.1.1", self._config.url)
+            self._version = mqtt.MQTTv311
+            self._client = self._make_client()
             return
         lasted = time.monotonic() - self._connected_at
         if self._connected and lasted >= _STABLE_S:
@@ -290,9 +327,9 @@ class Link:
         self._back_off()
         if self._connected:
             self._short_lived += lasted < _STABLE_S
-            if self._short_lived > 1:
+            if self._short_lived > 1 or reason.value == _TAKEN_OVER:
                 log.warning(
-                    "the broker has closed the connection again, after %.1f s: does somebody else, a second "
+                    "the broker has closed the connection after %.1f s: does somebody else, a second "
                     "bridge on the same database perhaps, use this bridge's client id? %s",
                     lasted,
                     self._next_try(),
@@ -340,7 +377,7 @@ class Link:
 
     def _feed(self) -> None:
         """Pass on what waits, as far as the window goes."""
-        while self._waiting and self._connected and len(self._in_flight) < _IN_FLIGHT:
+        while self._waiting and self._connected and len(self._in_flight) < self._window:
             message = self._waiting.popleft()
             mid = self._client.queue_publish(message.topic, message.payload, retain=message.retain)
             self._in_flight[mid] = message
@@ -354,8 +391,15 @@ class Link:
             Incoming(name, payload, flags >> 1 & 3, flags & 1 != 0, flags & 8 != 0, mid, self._epoch)
         )
 
-    def _take_puback(self, mid: int) -> None:
+    def _take_puback(self, mid: int, reason: int) -> None:
         message = self._in_flight.pop(mid, None)
+        if message is not None and reason >= _FAILURE and time.monotonic() >= self._complain_at:
+            self._complain_at = time.monotonic() + _COMPLAIN_EVERY_S
+            log.error(
+                "the broker does not let this user publish to %s: see broker_config/ for the rights that "
+                "the bridge needs",
+                message.topic,
+            )
         if message is not None and message.ticket is not None:
             self._arrivals.delivered.append(message.ticket)
 
@@ -379,6 +423,16 @@ class Link:
         with suppress(BlockingIOError):
             while self._wake_in.recv(4096):
                 pass
+
+
+def _session_options(version: int) -> dict[str, Any]:
+    """Say that the session is to be kept for ever, and how many messages may be on the way to us."""
+    if version != mqtt.MQTTv5:
+        return {}
+    properties = Properties(PacketTypes.CONNECT)
+    properties.SessionExpiryInterval = 0xFFFF_FFFF
+    properties.ReceiveMaximum = _RECEIVE_MAXIMUM
+    return {"clean_start": False, "properties": properties}
 
 
 def _without_delay(_client: mqtt.Client, _data: object, sock: Any) -> None:

@@ -16,14 +16,15 @@ from mqtt_presence.batch_client import BatchClient, _length, _read_length
 class Peer:
     """The broker's end of a socket pair under a client that believes it is connected."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: int = mqtt.MQTTv311) -> None:
         self.published: list[tuple[int, bytes, bytes, int]] = []
         self.acknowledged: list[int] = []
         self.client = BatchClient(
             take_publish=lambda *what: self.published.append(what),
-            take_puback=self.acknowledged.append,
+            take_puback=lambda mid, reason: self.acknowledged.append(mid),
             callback_api_version=CallbackAPIVersion.VERSION2,
             client_id="x",
+            protocol=version,
             reconnect_on_failure=False,
         )
         ours, self.sock = socket.socketpair()
@@ -43,8 +44,11 @@ def peer():
     peer.close()
 
 
-def publish(topic: bytes, payload: bytes, mid: int, flags: int) -> bytes:
-    body = len(topic).to_bytes(2, "big") + topic + (mid.to_bytes(2, "big") if flags & 6 else b"") + payload
+def publish(topic: bytes, payload: bytes, mid: int, flags: int, properties: bytes | None = None) -> bytes:
+    body = len(topic).to_bytes(2, "big") + topic + (mid.to_bytes(2, "big") if flags & 6 else b"")
+    if properties is not None:
+        body += _length(len(properties)) + properties
+    body += payload
     return bytes([0x30 | flags]) + _length(len(body)) + body
 
 
@@ -60,12 +64,17 @@ messages = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(messages=messages, pubacks=st.lists(st.integers(1, 65_535), max_size=5), seed=st.integers(0, 999))
-def test_batch_client_reads_the_same_however_the_bytes_are_cut(messages, pubacks, seed):
-    """Every packet arrives whole and in order, wherever the network cuts the stream."""
-    peer = Peer()
+@given(
+    messages=messages,
+    pubacks=st.lists(st.integers(1, 65_535), max_size=5),
+    seed=st.integers(0, 999),
+    properties=st.one_of(st.none(), st.binary(max_size=200)),
+)
+def test_batch_client_reads_the_same_however_the_bytes_are_cut(messages, pubacks, seed, properties):
+    """Every packet of either version arrives whole and in order, wherever the network cuts the stream."""
+    peer = Peer(mqtt.MQTTv311 if properties is None else mqtt.MQTTv5)
     try:
-        stream = b"".join(publish(*m) for m in messages)
+        stream = b"".join(publish(*m, properties) for m in messages)
         stream += b"".join(b"\x40\x02" + mid.to_bytes(2, "big") for mid in pubacks)
         cut = random.Random(seed)
         while stream:
@@ -110,12 +119,13 @@ def test_batch_client_closed_connection_is_told(peer):
     assert peer.client.socket() is None
 
 
-def test_batch_client_writes_what_plain_paho_writes():
-    """PUBLISH and PUBACK are byte for byte paho's own."""
+@pytest.mark.parametrize("version", [mqtt.MQTTv311, mqtt.MQTTv5])
+def test_batch_client_writes_what_plain_paho_writes(version):
+    """PUBLISH and PUBACK are byte for byte paho's own, in both versions."""
 
     def wire(send) -> bytes:
-        peer = Peer()
-        plain = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="x", manual_ack=True)
+        peer = Peer(version)
+        plain = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="x", manual_ack=True, protocol=version)
         ours, theirs = socket.socketpair()
         plain._sock = ours
         plain.on_socket_register_write = lambda *_: None
@@ -168,6 +178,19 @@ def test_batch_client_writes_more_than_the_socket_takes(peer):
     done.set()
     reader.join()
     assert received.count(b"status/u") == 3_000
+
+
+@pytest.mark.parametrize("properties", [b"\xff\xff\xff\xff", b"\x05ab", b"\xff"])
+def test_batch_client_malformed_properties_end_the_connection(properties):
+    """Properties that are longer than their packet, or have no length, are no reason for an exception."""
+    peer = Peer(mqtt.MQTTv5)
+    try:
+        peer.sock.sendall(bytes([0x30, 3 + len(properties), 0, 1, 97]) + properties)
+        assert peer.client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS
+        assert peer.client.socket() is None
+        assert peer.published == []
+    finally:
+        peer.close()
 
 
 @given(length=st.integers(0, 268_435_455))

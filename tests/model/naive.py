@@ -1,0 +1,296 @@
+"""Contract section 3 once more, as simply as it can be said: lists, loops, no care for speed.
+
+Written from the contract's text, not from `mqtt_presence.rules`, and shares nothing with it. Where the
+contract is silent, the comment says what was decided.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+GUESSES = ("timeout", "unconfirmed")
+
+
+@dataclass(frozen=True)
+class Settings:
+    idle_threshold: int
+    expire_after: int | None
+    grace: int
+
+
+@dataclass
+class Record:
+    client: str
+    id: str
+    has_own_id: bool
+    heard_first: int
+    heard_last: int
+    opened: int | None = None
+    """When it opened or reopened; None: it never was open."""
+    login_stamp: int | None = None
+    """The `time` of its login, or the receipt; None: no login yet."""
+    login_number: int = 0
+    """How many logins had come before."""
+    user_agent: str | None = None
+    threshold: int | None = None
+    timeout: int | None = None
+    announce: bool = False
+    idle: bool | None = None
+    last_activity: int | None = None
+    sent_heartbeat: bool = False
+    sent_report: bool = False
+    ended: int | None = None
+    reason: str | None = None
+    grace_until: int | None = None
+
+    def is_open(self) -> bool:
+        return self.ended is None
+
+
+@dataclass
+class User:
+    settings: Settings
+    records: list[Record] = field(default_factory=list)
+    known: bool = False
+    """Something of it was published."""
+    state: str = "offline"
+    since: int | None = None
+    shown_activity: int | None = None
+    logins: int = 0
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+
+    # Messages
+
+    def login(
+        self,
+        now: int,
+        client: str,
+        *,
+        connection_id: str | None,
+        fresh: str,
+        time: int | None,
+        user_agent: str | None,
+        threshold: int | None,
+        timeout: int | None,
+        announce: bool,
+    ) -> None:
+        record = None
+        for r in self.records:
+            if r.client == client and (
+                r.id == connection_id if connection_id is not None else r.is_open() and not r.has_own_id
+            ):
+                record = r
+        unseen = record is None
+        if record is None:
+            record = Record(client, connection_id or fresh, connection_id is not None, now, now)
+        first_login = record.login_stamp is None
+        was_open = record.is_open() and not unseen
+
+        if not first_login and not was_open and not self._may_reopen(record):
+            return  # L3: ignored
+        record.user_agent, record.threshold, record.timeout = user_agent, threshold, timeout
+        record.announce = announce
+        record.heard_last = max(record.heard_last, now)
+        if not first_login:
+            if not was_open:  # L3
+                self._reopen(record, now)
+            return  # L2
+
+        self.known = True
+        self.logins += 1
+        record.login_number = self.logins
+        newest = max(
+            (s for r in self.records if r.client == client and (s := r.login_stamp) is not None), default=None
+        )
+        # Cut to now it says no more than the receipt.
+        trusted = time is not None and time <= now
+        if unseen:
+            self.records.append(record)
+        if not record.is_open():
+            if trusted:
+                record.login_stamp = time
+                # Silent: it would have ended these had it come in time.
+                for r in self._open(client):
+                    if r.login_stamp is not None and r.login_stamp < record.login_stamp:
+                        self._end(r, "superseded", now)
+            else:
+                # Silent: perhaps a repeat from long ago. It claims no place above the newest.
+                record.login_stamp = min(record.heard_first, record.heard_first if newest is None else newest)
+            if self._may_reopen(record):
+                self._reopen(record, now)
+            return
+        record.login_stamp = time if trusted else now
+        if newest is not None and record.login_stamp < newest:  # L4
+            if unseen:
+                record.ended, record.reason = now, "superseded"
+            else:
+                self._end(record, "superseded", now)
+            return
+        for r in self.records:  # L1
+            if r is record or r.client != client:
+                continue
+            if not r.is_open():
+                r.grace_until = None  # Silent: the client is back, it is not to be counted twice.
+            elif r.login_stamp is not None or time is None or not r.has_own_id:
+                self._end(r, "superseded", now)
+        if unseen:
+            self._open_it(record, now)
+
+    def activity(
+        self,
+        now: int,
+        client: str,
+        *,
+        connection_id: str | None,
+        fresh: str,
+        idle: bool | None,
+        told: int | None,
+    ) -> None:
+        record = None
+        if connection_id is not None:
+            for r in self.records:
+                if (r.client, r.id) == (client, connection_id):
+                    record = r
+        else:
+            # Silent, when it has several (A2): the newest login, else the one heard of last.
+            for r in self._open(client):
+                if record is None or self._precedence(r) > self._precedence(record):
+                    record = r
+        if record is None:  # A2
+            record = Record(client, connection_id or fresh, connection_id is not None, now, now)
+            self.records.append(record)
+            self.known = True
+            self._open_it(record, now)
+        elif not record.is_open():
+            if not self._may_reopen(record):
+                return  # A3
+            self._reopen(record, now)
+        # A1
+        record.heard_last = max(record.heard_last, now)
+        if idle is None:
+            record.sent_heartbeat = True
+        else:
+            record.sent_report = True
+        stamp = now if told is None or told > now else told
+        flag = idle is True
+        before = (record.idle, record.last_activity)
+        last = record.last_activity
+        # Silent, of two with one stamp: who was active and then idle is idle since it was active.
+        if last is None or stamp > last or (stamp == last and (told is None or told > now or flag)):
+            record.idle, record.last_activity = flag, stamp
+        if record.idle != before[0] or (record.idle and record.last_activity != before[1]):
+            self._tell("connectionIdle" if record.idle else "connectionActive", record)
+
+    def end(self, now: int, client: str, connection_id: str | None, reason: str) -> None:
+        if connection_id is None:  # E2
+            for r in self._open(client):
+                self._end(r, reason, now)
+            return
+        for r in self.records:  # E1
+            if (r.client, r.id) == (client, connection_id):
+                if r.is_open():
+                    self._end(r, reason, now)
+                elif r.reason in GUESSES:
+                    r.reason = reason
+                    if reason == "logout":
+                        r.grace_until = None
+                return
+        self.records.append(Record(client, connection_id, True, now, now, ended=now, reason=reason))
+
+    # The bridge's own
+
+    def check(self, now: int) -> None:
+        for r in self.records:
+            if not r.is_open():
+                if r.grace_until is not None and now >= r.grace_until:
+                    r.grace_until = None
+                continue
+            timeout = self.settings.expire_after if r.timeout is None else r.timeout
+            if timeout is not None and now - r.heard_last > timeout:  # B2
+                self._end(r, "timeout", now)
+                continue
+            threshold = r.threshold
+            if threshold is None and r.sent_heartbeat and not r.sent_report:
+                threshold = self.settings.idle_threshold
+            activity = max(r.opened, r.last_activity or 0)
+            if threshold is not None and not r.idle and now - activity > threshold:  # B1
+                r.idle, r.last_activity = True, activity
+                self._tell("connectionIdle", r)
+
+    def confirm(self, now: int, announced: int) -> None:
+        for r in self.records:  # B3
+            if r.is_open() and r.announce and r.heard_last < announced:
+                self._end(r, "unconfirmed", now)
+
+    # Status
+
+    def live(self) -> list[Record]:
+        return [r for r in self.records if r.is_open() or r.grace_until is not None]
+
+    def restate(self, now: int) -> None:
+        """Show the state after a message or a check."""
+        if not self.known:
+            return
+        live = self.live()
+        state = "offline"
+        if live:
+            state = "idle" if all(r.idle for r in live) else "online"
+        if state != self.state or self.since is None:
+            self.since = now
+        if state != "idle":
+            self.shown_activity = None
+        else:
+            latest = max(r.last_activity for r in live)
+            self.shown_activity = max(latest, self.shown_activity or 0)
+        if state != self.state:
+            if self.state == "offline":
+                self.events.append(("userOnline", len(live)))
+            if state == "offline":
+                self.events.append(("userOffline", 0))
+            elif state == "idle":
+                self.events.append(("userIdle", len(live)))
+            elif self.state == "idle":
+                self.events.append(("userActive", len(live)))
+        self.state = state
+
+    def last_login(self) -> Record | None:
+        by_stamp = [r for r in self.records if r.login_stamp is not None]
+        return max(by_stamp, key=lambda r: (r.login_stamp, r.login_number), default=None)
+
+    # Steps
+
+    def _open(self, client: str) -> list[Record]:
+        return [r for r in self.records if r.client == client and r.is_open()]
+
+    def _precedence(self, r: Record) -> tuple[int, int, str]:
+        return (r.login_stamp or 0, r.heard_last, r.id)
+
+    def _may_reopen(self, record: Record) -> bool:
+        place = record.heard_first if record.login_stamp is None else record.login_stamp
+        newer = [
+            r
+            for r in self.records
+            if r.client == record.client and r.login_stamp is not None and r.login_stamp > place
+        ]
+        return record.reason in GUESSES and not newer
+
+    def _open_it(self, record: Record, now: int) -> None:
+        record.opened = now
+        self._tell("connectionLogin", record)
+
+    def _reopen(self, record: Record, now: int) -> None:
+        for r in self._open(record.client):
+            if r.login_stamp is not None:
+                self._end(r, "superseded", now)
+        record.ended = record.reason = record.grace_until = None
+        record.heard_last = max(record.heard_last, now)
+        self._open_it(record, now)
+
+    def _end(self, record: Record, reason: str, now: int) -> None:
+        record.ended, record.reason = now, reason
+        # Silent: a superseded connection has a successor; counting both would be one too many.
+        if self.settings.grace and reason not in ("logout", "superseded"):
+            record.grace_until = now + self.settings.grace
+        self._tell("connectionLogout", record)
+
+    def _tell(self, name: str, r: Record) -> None:
+        self.events.append((name, r.client, r.id, r.idle, r.last_activity, r.reason))

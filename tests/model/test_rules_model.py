@@ -1,0 +1,532 @@
+"""The rules beside a naive reading of the contract (naive.py), and what it promises of any history."""
+
+from typing import Any
+
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from mqtt_presence import rules
+from mqtt_presence.model import (
+    Activity,
+    Check,
+    ClientId,
+    Confirm,
+    Connection,
+    ConnectionEvent,
+    ConnectionId,
+    End,
+    Event,
+    Login,
+    Reason,
+    RuleSettings,
+    Status,
+    UserEvent,
+    UserId,
+    UserPresence,
+)
+from tests.cases import save
+from tests.model import naive
+
+START = 1_000_000
+ALICE = UserId("alice")
+
+users = st.sampled_from(["alice", "bob"])
+clients = st.sampled_from(["phone", "tablet"])
+ids = st.sampled_from(["c1", "c2", "c3", None])
+elapsed = st.sampled_from([0, 0, 1, 500, 1_000, 1_001, 2_000, 3_001])
+ago = st.sampled_from([None, 0, 1, 500, 1_000, 2_500, -400])
+"""How long before its receipt a told time lies; None: none is told."""
+durations = st.sampled_from([None, None, 1_000, 2_500])
+
+
+def told(event: ConnectionEvent | UserEvent) -> tuple[Any, ...]:
+    if isinstance(event, UserEvent):
+        return (event.name, event.connections)
+    c = event.connection
+    reason = c.reason.value if c.reason else None
+    return (event.name, c.client_id, c.connection_id, c.idle, c.last_activity, reason)
+
+
+class BesideTheNaiveModel(RuleBasedStateMachine):
+    """Plays one history to both, and compares everything after each step."""
+
+    @initialize(
+        grace=st.sampled_from([0, 0, 1_500]),
+        expire=st.sampled_from([None, 2_000]),
+        idle=st.sampled_from([1_000, 60_000]),
+    )
+    def begin(self, grace: int, expire: int | None, idle: int) -> None:
+        self.now = START
+        self.fresh = 0
+        self.settings = RuleSettings(idle_threshold_ms=idle, expire_after_ms=expire, grace_ms=grace)
+        simple = naive.Settings(idle_threshold=idle, expire_after=expire, grace=grace)
+        self.real = {user: UserPresence(user_id=UserId(user)) for user in ("alice", "bob")}
+        self.naive = {user: naive.User(simple) for user in self.real}
+
+    def step(self, event: Event) -> None:
+        user, before = self.naive[event.user_id], self.real[event.user_id]
+        user.restate(self.now)
+        outcome = rules.fold(before, [event], self.settings)
+        self.real[event.user_id] = outcome.user
+        events, user.events = user.events, []
+        assert sorted(map(str, map(told, outcome.events))) == sorted(map(str, events))
+        # The users' events come after the connections' that cause them.
+        assert [isinstance(e, UserEvent) for e in outcome.events] == sorted(
+            isinstance(e, UserEvent) for e in outcome.events
+        )
+        assert outcome.status_changed == (outcome.user.status != before.status)
+        assert outcome.user.version == before.version + outcome.status_changed
+        self.compare(event.user_id)
+
+    def compare(self, user_id: str) -> None:
+        real, simple = self.real[user_id], self.naive[user_id]
+        assert {self.seen(c) for c in real.connections.values()} == {
+            (
+                r.client,
+                r.id,
+                r.ended,
+                r.reason,
+                r.idle,
+                r.last_activity,
+                r.heard_last if r.is_open() else None,
+                r.user_agent,
+                r.threshold,
+                r.timeout,
+                r.announce,
+                r.grace_until if r.ended else None,
+            )
+            for r in simple.records
+        }
+        if not simple.known:
+            assert real.status is None
+            return
+        status = real.status
+        assert status is not None
+        assert (status.state.value, status.since, status.connections, status.last_activity) == (
+            simple.state,
+            simple.since,
+            len(simple.live()),
+            simple.shown_activity,
+        )
+        last = simple.last_login()
+        assert (status.last_login and status.last_login.order) == (last and last.login_stamp)
+        if last is not None and [r.login_stamp for r in simple.records].count(last.login_stamp) == 1:
+            assert status.last_login is not None
+            assert (status.last_login.user_agent, status.last_login.date) == (
+                last.user_agent,
+                last.heard_first,
+            )
+
+    @staticmethod
+    def seen(c: Connection) -> tuple[Any, ...]:
+        return (
+            c.client_id,
+            c.connection_id,
+            c.logout_time,
+            c.reason.value if c.reason else None,
+            c.idle,
+            c.last_activity,
+            c.last_seen if c.is_open else None,
+            c.user_agent,
+            c.idle_threshold_ms,
+            c.timeout_ms,
+            c.announce,
+            None if c.is_open else c.check_at,
+        )
+
+    def stamp(self, before: int | None) -> int | None:
+        return None if before is None else self.now - before
+
+    def next_id(self) -> str:
+        self.fresh += 1
+        return f"made up {self.fresh}"
+
+    @rule(
+        user=users,
+        client=clients,
+        connection_id=ids,
+        after=elapsed,
+        before=ago,
+        agent=st.sampled_from([None, "A", "B"]),
+        threshold=durations,
+        timeout=durations,
+        announce=st.booleans(),
+    )
+    def login(
+        self,
+        *,
+        user: str,
+        client: str,
+        connection_id: str | None,
+        after: int,
+        before: int | None,
+        agent: str | None,
+        threshold: int | None,
+        timeout: int | None,
+        announce: bool,
+    ) -> None:
+        self.now += after
+        fresh, time = self.next_id(), self.stamp(before)
+        self.naive[user].login(
+            self.now,
+            client,
+            connection_id=connection_id,
+            fresh=fresh,
+            time=time,
+            user_agent=agent,
+            threshold=threshold,
+            timeout=timeout,
+            announce=announce,
+        )
+        self.step(
+            Login(
+                user_id=UserId(user),
+                client_id=ClientId(client),
+                now=self.now,
+                connection_id=None if connection_id is None else ConnectionId(connection_id),
+                fresh_id=ConnectionId(fresh),
+                time=time,
+                user_agent=agent,
+                idle_threshold_ms=threshold,
+                timeout_ms=timeout,
+                announce=announce,
+            )
+        )
+
+    @rule(
+        user=users,
+        client=clients,
+        connection_id=ids,
+        after=elapsed,
+        before=ago,
+        idle=st.sampled_from([None, True, False]),
+    )
+    def activity(
+        self,
+        *,
+        user: str,
+        client: str,
+        connection_id: str | None,
+        after: int,
+        before: int | None,
+        idle: bool | None,
+    ) -> None:
+        self.now += after
+        fresh, time = self.next_id(), self.stamp(before)
+        self.naive[user].activity(
+            self.now, client, connection_id=connection_id, fresh=fresh, idle=idle, told=time
+        )
+        self.step(
+            Activity(
+                user_id=UserId(user),
+                client_id=ClientId(client),
+                now=self.now,
+                connection_id=None if connection_id is None else ConnectionId(connection_id),
+                fresh_id=ConnectionId(fresh),
+                idle=idle,
+                last_activity=time,
+            )
+        )
+
+    @rule(
+        user=users,
+        client=clients,
+        connection_id=ids,
+        after=elapsed,
+        reason=st.sampled_from([Reason.LOGOUT, Reason.LOST]),
+    )
+    def end(self, user: str, client: str, connection_id: str | None, after: int, reason: Reason) -> None:
+        self.now += after
+        self.naive[user].end(self.now, client, connection_id, reason.value)
+        self.step(
+            End(
+                user_id=UserId(user),
+                client_id=ClientId(client),
+                now=self.now,
+                reason=reason,
+                connection_id=None if connection_id is None else ConnectionId(connection_id),
+            )
+        )
+
+    @rule(user=users, after=elapsed)
+    def check(self, user: str, after: int) -> None:
+        self.now += after
+        self.naive[user].check(self.now)
+        self.step(Check(user_id=UserId(user), now=self.now))
+
+    @rule(user=users, after=elapsed, waited=st.sampled_from([0, 500, 1_000]))
+    def confirm(self, user: str, after: int, waited: int) -> None:
+        self.now += after
+        self.naive[user].confirm(self.now, self.now - waited)
+        self.step(Confirm(user_id=UserId(user), now=self.now, announced_at=self.now - waited))
+
+    @invariant()
+    def a_client_has_one_open_connection_once_its_logins_are_in(self) -> None:
+        for user in getattr(self, "real", {}).values():
+            open_ones = [
+                c.client_id for c in user.connections.values() if c.is_open and c.login_order is not None
+            ]
+            assert len(open_ones) == len(set(open_ones))
+
+    @invariant()
+    def newest_is_what_the_store_will_find(self) -> None:
+        for user in getattr(self, "real", {}).values():
+            found: dict[str, int] = {}
+            for c in user.connections.values():
+                if c.login_order is not None:
+                    found[c.client_id] = max(found.get(c.client_id, 0), c.login_order)
+            assert user.newest == found
+
+    @invariant()
+    def the_status_kept_is_the_status_computed(self) -> None:
+        for user in getattr(self, "real", {}).values():
+            status = user.status
+            if status is not None:
+                afresh = rules.combine(
+                    (c for c in user.connections.values() if c.is_live), Status(), self.now
+                )
+                assert (status.state, status.connections, status.idle) == (
+                    afresh.state,
+                    afresh.connections,
+                    afresh.idle,
+                )
+                if afresh.last_activity is not None:
+                    assert status.last_activity is not None
+                    assert status.last_activity >= afresh.last_activity
+
+
+BesideTheNaiveModel.TestCase.settings = settings(max_examples=250, stateful_step_count=30, deadline=None)
+TestBesideTheNaiveModel = BesideTheNaiveModel.TestCase
+
+
+# Properties of whole histories of one user.
+
+MAX_AGO = 10_000
+stamps = st.integers(START - MAX_AGO, START)
+quick = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@st.composite
+def named_messages(draw: st.DrawFn) -> Login | Activity | End:
+    """A message of a client that has connection ids, and tells a `lastActivity`; `now` is given later."""
+    client, connection_id = draw(clients), draw(st.sampled_from(["c1", "c2", "c3"]))
+    who: dict[str, Any] = {
+        "user_id": ALICE,
+        "client_id": ClientId(client),
+        "connection_id": ConnectionId(connection_id),
+        "now": START,
+    }
+    match draw(st.sampled_from(["activity", "activity", "activity", "end"])):
+        case "activity":
+            return Activity(
+                **who, idle=draw(st.sampled_from([None, True, False])), last_activity=draw(stamps)
+            )
+        case _:
+            return End(**who, reason=draw(st.sampled_from([Reason.LOGOUT, Reason.LOST])))
+
+
+@st.composite
+def named_histories(draw: st.DrawFn) -> list[Event]:
+    """Messages of clients that have connection ids and tell their `time`, the logins of all of them included.
+
+    Every connection has one `time`, no two the same, before any receipt.
+    """
+    messages: list[Any] = draw(st.lists(named_messages(), max_size=8))
+    more = draw(st.lists(st.tuples(clients, st.sampled_from(["c1", "c2", "c3"])), max_size=3))
+    connections = sorted({(m.client_id, m.connection_id) for m in messages} | set(more))
+    assume(connections)
+    times = draw(st.lists(stamps, min_size=len(connections), max_size=len(connections), unique=True))
+    for (client, connection_id), time in zip(connections, times, strict=True):
+        messages.append(
+            Login(
+                user_id=ALICE,
+                client_id=ClientId(client),
+                connection_id=ConnectionId(connection_id),
+                now=START,
+                time=time,
+            )
+        )
+    return draw(st.permutations(messages))
+
+
+def received(messages: list[Any], first: int = START) -> list[Any]:
+    """Stamp the messages with their receipts, one after the other."""
+    return [
+        type(m)(**{name: getattr(m, name) for name in m.__struct_fields__} | {"now": first + 7 * n})
+        for n, m in enumerate(messages)
+    ]
+
+
+DEFAULTS = RuleSettings()
+
+
+def play(messages: list[Any], rule_settings: RuleSettings = DEFAULTS) -> UserPresence:
+    user = UserPresence(user_id=ALICE)
+    for message in messages:
+        user = rules.fold(user, [message], rule_settings).user
+    return user
+
+
+def essence(user: UserPresence) -> tuple[Any, ...]:
+    """What must not depend on duplicates and order.
+
+    Not receipt stamps, which are of the arrival by definition. Not the reason of an end: of a connection both
+    superseded and lost, the first to come is on record. Not what an ended connection last said: once
+    ended, what comes late is ignored (A3). And not the lastActivity shown for the user: it remembers what was
+    shown on the way.
+    """
+    records = {
+        (c.client_id, c.connection_id, c.is_open, *((c.idle, c.last_activity) if c.is_open else ()))
+        for c in user.connections.values()
+    }
+    status = user.status
+    assert status is not None
+    return records, status.state, status.connections, status.last_login and status.last_login.order
+
+
+@quick
+@given(named_histories(), st.data())
+def test_duplicates_do_not_change_the_result(messages: list[Any], data: st.DataObject) -> None:
+    """A message delivered once more, however much later, changes neither connections nor status."""
+    with_duplicates = list(messages)
+    for _ in range(data.draw(st.integers(1, 4))):
+        which = data.draw(st.integers(0, len(with_duplicates) - 1))
+        where = data.draw(st.integers(which + 1, len(with_duplicates)))
+        with_duplicates.insert(where, with_duplicates[which])
+    assert essence(play(received(with_duplicates))) == essence(play(received(messages)))
+
+
+@quick
+@given(named_histories(), st.data())
+def test_the_order_of_arrival_does_not_change_the_result(messages: list[Any], data: st.DataObject) -> None:
+    """Once all logins are in, any order of arrival comes to the same (given connectionId and `time`)."""
+    shuffled = data.draw(st.permutations(messages))
+    assert essence(play(received(shuffled))) == essence(play(received(messages)))
+
+
+@quick
+@given(named_histories(), st.integers(0, 60_000))
+def test_when_messages_arrive_does_not_change_the_result(messages: list[Any], delay: int) -> None:
+    """A bridge that was away for a minute comes to the same as one that was there."""
+    assert essence(play(received(messages, START + delay))) == essence(play(received(messages)))
+
+
+@st.composite
+def any_events(draw: st.DrawFn) -> Event:
+    """Anything at all that may happen to a user."""
+    after = draw(elapsed)
+    match draw(
+        st.sampled_from(["login", "login", "activity", "activity", "activity", "end", "check", "confirm"])
+    ):
+        case "check":
+            return Check(user_id=ALICE, now=after)
+        case "confirm":
+            return Confirm(user_id=ALICE, now=after, announced_at=draw(st.sampled_from([0, 500])))
+        case verb:
+            connection_id = draw(ids)
+            who: dict[str, Any] = {
+                "user_id": ALICE,
+                "client_id": ClientId(draw(clients)),
+                "now": after,
+                "connection_id": None if connection_id is None else ConnectionId(connection_id),
+            }
+            if verb == "end":
+                return End(**who, reason=draw(st.sampled_from([Reason.LOGOUT, Reason.LOST])))
+            if verb == "login":
+                return Login(
+                    **who,
+                    time=draw(ago),
+                    idle_threshold_ms=draw(durations),
+                    timeout_ms=draw(durations),
+                    announce=draw(st.booleans()),
+                    user_agent=draw(st.sampled_from([None, "A", "B"])),
+                )
+            return Activity(**who, idle=draw(st.sampled_from([None, True, False])), last_activity=draw(ago))
+
+
+@st.composite
+def any_histories(draw: st.DrawFn) -> list[Event]:
+    """Any events, put on one running clock."""
+    now, events = START, []
+    for n, event in enumerate(draw(st.lists(any_events(), max_size=20))):
+        now += event.now
+        changes: dict[str, Any] = {"now": now}
+        if isinstance(event, Login | Activity):
+            changes["fresh_id"] = ConnectionId(f"made up {n}")
+            name = "time" if isinstance(event, Login) else "last_activity"
+            before = getattr(event, name)
+            changes[name] = None if before is None else now - before
+        if isinstance(event, Confirm):
+            changes["announced_at"] = now - event.announced_at
+        fields = {name: getattr(event, name) for name in event.__struct_fields__}
+        events.append(type(event)(**fields | changes))
+    return events
+
+
+some_settings = st.builds(
+    RuleSettings,
+    idle_threshold_ms=st.sampled_from([1_000, 60_000]),
+    expire_after_ms=st.sampled_from([None, 2_000]),
+    grace_ms=st.sampled_from([0, 1_500]),
+)
+
+
+@quick
+@given(any_histories(), some_settings)
+def test_a_batch_comes_to_the_same_as_its_messages_one_by_one(
+    events: list[Event], rule_settings: RuleSettings
+) -> None:
+    """How messages are batched changes nothing but how many versions are published."""
+    batch = rules.fold(UserPresence(user_id=ALICE), events, rule_settings)
+    user, one_by_one, ignored, saved = UserPresence(user_id=ALICE), [], [], {}
+    for event in events:
+        outcome = rules.fold(user, [event], rule_settings)
+        user = outcome.user
+        one_by_one += outcome.events
+        ignored += outcome.ignored
+        save(saved, outcome)
+    assert batch.user.connections == user.connections
+    assert batch.user.newest == user.newest
+    assert batch.user.status == user.status
+    assert batch.user.last_seen == user.last_seen
+    assert list(batch.ignored) == ignored
+    # One message may end several connections of a client at once: in whichever order.
+    assert sorted(map(repr, batch.events)) == sorted(map(repr, one_by_one))
+    at_once: dict[tuple[str, ...], Connection] = {}
+    save(at_once, batch)
+    assert at_once == saved
+    assert set(saved.values()) == set(user.connections.values())
+    assert batch.user.version <= 1
+    assert batch.user.version == batch.status_changed
+
+
+@quick
+@given(any_histories(), some_settings, st.integers(0, 10_000))
+def test_a_check_is_only_needed_when_it_is_due(
+    events: list[Event], rule_settings: RuleSettings, later: int
+) -> None:
+    """Before the earliest `check_at` a check changes nothing: who asks by it misses nothing."""
+    user = play(events, rule_settings)
+    now = (events[-1].now if events else START) + later
+    due = [c.check_at for c in user.connections.values() if c.check_at is not None]
+    if not due or now < min(due):
+        outcome = rules.fold(user, [Check(user_id=ALICE, now=now)], rule_settings)
+        assert outcome.changed == outcome.touched == ()
+        # And had every record been looked at, nothing would have come of it either.
+        for c in user.connections.values():
+            if c.is_open:
+                assert not rules._Draft(user, rule_settings)._expired(c, now)
+                assert not rules._Draft(user, rule_settings)._idle_due(c, now)
+
+
+@quick
+@given(any_histories(), some_settings)
+def test_what_is_given_is_never_changed(events: list[Event], rule_settings: RuleSettings) -> None:
+    """The rules leave the state they were given alone: the same call again says the same."""
+    user = play(events, rule_settings)
+    check = Check(user_id=ALICE, now=START + 10**9)
+    before = (dict(user.connections), dict(user.newest), user.status)
+    first = rules.fold(user, [check], rule_settings)
+    assert (dict(user.connections), dict(user.newest), user.status) == before
+    assert rules.fold(user, [check], rule_settings) == first

@@ -1,0 +1,373 @@
+"""The rules, case by case: the table of tests/cases.py through `payloads.parse` and `rules.fold`."""
+
+import json
+from typing import Any
+
+import pytest
+
+from mqtt_presence import payloads, rules
+from mqtt_presence.model import (
+    Activity,
+    Check,
+    Confirm,
+    Connection,
+    ConnectionEvent,
+    ConnectionId,
+    End,
+    Event,
+    Login,
+    Outcome,
+    Reason,
+    RuleSettings,
+    UserEvent,
+    UserId,
+    UserPresence,
+)
+from mqtt_presence.topics import Topics
+from tests import cases
+from tests.cases import CASES, HOUR, MADE_UP, At, Case, Received, Record
+
+BASE = 1_800_000_000_000
+TOPICS = Topics()
+ROWS = (
+    "L1",
+    "L2",
+    "L3",
+    "L4",
+    "A1",
+    "A2",
+    "A3",
+    "E1",
+    "E2",
+    "B1",
+    "B2",
+    "B3",
+    "grace",
+    "status",
+    "duplicates",
+    "identity",
+)
+
+
+class Play:
+    """A case, played through the rules: what every user has come to, and what was told on the way."""
+
+    def __init__(self, case: Case) -> None:
+        self.settings = RuleSettings(**case.settings)
+        self.users: dict[str, UserPresence] = {}
+        self.events: list[ConnectionEvent | UserEvent] = []
+        self.ignored: list[str] = []
+        self.outcomes: list[Outcome] = []
+        if case.batch:
+            self._fold("alice", [event for step in case.steps for _, event in self._events(step)])
+        else:
+            for step in case.steps:
+                for user_id, event in self._events(step):
+                    self._fold(user_id, [event])
+
+    def _events(self, step: cases.Step) -> list[tuple[str, Event]]:
+        if step[0] == "check":
+            return [(user, Check(user_id=UserId(user), now=BASE + step[1])) for user in self.users]
+        if step[0] == "confirm":
+            now, since = BASE + step[1], BASE + step[2]
+            return [(user, Confirm(user_id=UserId(user), now=now, announced_at=since)) for user in self.users]
+        user, client, verb, payload, at = step
+        name = TOPICS.parse_input(TOPICS.input(user, client, verb))
+        event = payloads.parse(name, cases.body(payload, BASE), BASE + at, "192.0.2.7")
+        assert isinstance(event, Login | Activity | End)
+        return [(user, event)]
+
+    def _fold(self, user_id: str, events: list[Event]) -> None:
+        user = self.users.get(user_id) or UserPresence(user_id=UserId(user_id))
+        outcome = rules.fold(user, events, self.settings)
+        self.users[user_id] = outcome.user
+        self.events += outcome.events
+        self.ignored += outcome.ignored
+        self.outcomes.append(outcome)
+
+    def records(self) -> list[Connection]:
+        return [c for user in self.users.values() for c in user.connections.values()]
+
+    def status(self, user_id: str) -> dict[str, Any] | None:
+        user = self.users.get(user_id)
+        if user is None or user.status is None:
+            return None
+        return json.loads(
+            payloads.encode_status(
+                user_id, user.status, version=user.version, last_seen=user.last_seen, private=True
+            )
+        )
+
+
+def wire_time(time: At | Received | None) -> str | None:
+    return None if time is None else payloads.to_iso(BASE + time.ms)
+
+
+def connection_name(connection: Connection) -> str:
+    return f"{connection.client_id}/{connection.connection_id if connection.named else MADE_UP}"
+
+
+def told(event: ConnectionEvent | UserEvent) -> str:
+    if isinstance(event, UserEvent):
+        return f"{event.user_id} {event.name}"
+    return f"{event.connection.user_id} {event.name} {connection_name(event.connection)}"
+
+
+def by_name(record: Record) -> tuple[Any, ...]:
+    return (record.user, record.client, record.id, str(record.reason), str(record.last))
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.name)
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+def test_case_records_are_what_the_contract_says(case: Case) -> None:
+    """Which connections a history leaves, open or ended, why, and how idle, is what its case says."""
+    found = [
+        Record(
+            client=c.client_id,
+            id=c.connection_id if c.named else MADE_UP,
+            reason=c.reason.value if c.reason else None,
+            idle=c.idle,
+            last=None if c.last_activity is None else At(c.last_activity - BASE),
+            user=c.user_id,
+        )
+        for c in Play(case).records()
+    ]
+    expected = [
+        Record(r.client, r.id, r.reason, r.idle, None if r.last is None else At(r.last.ms), r.user)
+        for r in case.records
+    ]
+    assert sorted(found, key=by_name) == sorted(expected, key=by_name)
+
+
+def test_case_status_is_what_the_contract_says(case: Case) -> None:
+    """The status that a history leaves, as it goes over the wire, is what its case says."""
+    play = Play(case)
+    for user_id, expected in case.status.items():
+        found = play.status(user_id)
+        if expected is None:
+            assert found is None
+            continue
+        assert found is not None
+        last_login = found.pop("lastLogin", {})
+        for field in ("userId", "since", "lastSeen", "version"):
+            del found[field]
+        wanted = dict(expected)
+        if "lastLogin" in wanted:
+            assert last_login["userAgent"] == wanted.pop("lastLogin")["userAgent"]
+        if "lastActivity" in wanted:
+            wanted["lastActivity"] = wire_time(wanted["lastActivity"])
+        assert found == wanted
+
+
+def test_case_events_are_told_in_order(case: Case) -> None:
+    """What happened is told once each, in the order it happened, and nothing else is."""
+    assert tuple(told(event) for event in Play(case).events) == case.events
+
+
+def test_case_ignored_messages_are_accounted_for(case: Case) -> None:
+    """Every message without an effect is counted under its word, and no other."""
+    assert tuple(Play(case).ignored) == case.ignored
+
+
+def test_case_version_grows_once_for_each_publication(case: Case) -> None:
+    """The version grows by one exactly when there is something to publish."""
+    play = Play(case)
+    for outcome in play.outcomes:
+        assert outcome.user.version >= outcome.status_changed
+    for user_id, user in play.users.items():
+        published = sum(o.status_changed for o in play.outcomes if o.user.user_id == user_id)
+        assert user.version == published
+    if case.versions is not None:
+        assert play.users["alice"].version == case.versions
+
+
+def test_case_changed_records_are_all_that_changed(case: Case) -> None:
+    """Who saves the records an outcome names has saved everything: what it does not name is as it was."""
+    saved: dict[tuple[str, ...], Connection] = {}
+    play = Play(case)
+    for outcome in play.outcomes:
+        cases.save(saved, outcome)
+    assert saved == {(c.user_id, c.client_id, c.connection_id): c for c in play.records()}
+
+
+def test_case_names_are_unique() -> None:
+    """Every case can be named."""
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_case_table_covers_the_row(row: str) -> None:
+    """No row of the contract is without a case."""
+    assert [case for case in CASES if row in case.rows.split()]
+
+
+def test_case_table_covers_every_event() -> None:
+    """No event of the contract is without a case."""
+    names = {event.split()[1] for case in CASES for event in case.events}
+    assert names == {
+        "connectionLogin",
+        "connectionLogout",
+        "connectionIdle",
+        "connectionActive",
+        "userOnline",
+        "userOffline",
+        "userIdle",
+        "userActive",
+    }
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.wire], ids=lambda case: case.name)
+def test_wire_case_holds_on_any_clock(case: Case) -> None:
+    """A case that is to be played over a broker needs no clock: what is told lies before it, or far ahead."""
+    assert not case.settings
+    for step in case.steps:
+        assert len(step) == 5
+        times = [v.ms for v in step[3].values() if isinstance(v, At)]
+        assert all(ms < 0 or ms >= HOUR for ms in times)
+        assert step[4] >= 0
+
+
+# What the table cannot say: stamps, and the rest of the status.
+
+
+def at(ms: int) -> int:
+    return BASE + ms
+
+
+def play(*steps: cases.Step, **settings: int) -> Play:
+    return Play(Case("", "", steps, (), {}, (), settings=settings))
+
+
+def test_since_is_when_the_state_last_changed() -> None:
+    """`since` moves with the state only: not with a second login, nor with a newer lastActivity."""
+    story = [cases.login(10), cases.login(20, "c2", "tablet")]
+    assert play(*story).users["alice"].status.since == at(10)
+    story += [cases.idle(30, At(-9)), cases.idle(40, At(-8), "c2", "tablet")]
+    assert play(*story).users["alice"].status.since == at(40)
+    story += [cases.idle(50, At(-7)), cases.logout(60)]
+    assert play(*story).users["alice"].status.since == at(40)
+    story += [cases.logout(70, "c2", "tablet")]
+    assert play(*story).users["alice"].status.since == at(70)
+
+
+def test_since_of_a_user_first_seen_gone_is_when_that_was_told() -> None:
+    """A login behind its own end makes the user known, offline since that moment, however batched."""
+    steps = (cases.will(10), cases.login(20), cases.login(30))
+    for batch in (False, True):
+        user = Play(Case("", "", steps, (), {}, (), batch=batch)).users["alice"]
+        assert user.status.since == at(20)
+        assert user.version == 1
+
+
+def test_login_and_logout_time_are_the_bridge_clock_on_receipt() -> None:
+    """No client's `time` gets into loginTime or logoutTime."""
+    (record,) = play(cases.login(10, time=At(-500)), cases.will(30)).records()
+    assert (record.login_time, record.logout_time) == (at(10), at(30))
+
+
+def test_login_time_of_a_late_login_is_when_the_connection_was_first_heard_of() -> None:
+    """A connection that activity opened keeps the loginTime it was announced with."""
+    (record,) = play(cases.beat(10), cases.login(30, time=At(-500))).records()
+    assert record.login_time == at(10)
+
+
+def test_logout_time_stays_when_a_guess_is_made_certain_and_goes_when_it_is_taken_back() -> None:
+    """A guessed end keeps its time when a will confirms it; a reopened connection has none."""
+    guessed = (cases.login(0, timeout=5), cases.check(5_001))
+    (record,) = play(*guessed, cases.will(9_000)).records()
+    assert (record.logout_time, record.reason) == (at(5_001), Reason.LOST)
+    (record,) = play(*guessed, cases.beat(9_000)).records()
+    assert (record.login_time, record.logout_time, record.reason) == (at(0), None, None)
+
+
+def test_an_older_login_is_kept_as_a_record_already_ended() -> None:
+    """A login older than the client's newest connection is kept, with what it told, ended on receipt (L4)."""
+    story = play(cases.login(0, "c2", time=At(-100)), cases.login(10, time=At(-200), userAgent="old"))
+    record = next(c for c in story.records() if c.connection_id == "c1")
+    assert (record.user_agent, record.login_time, record.logout_time) == ("old", at(10), at(10))
+
+
+def test_a_repeated_login_refreshes_what_it_tells() -> None:
+    """A login again (L2) brings user agent, meta, thresholds and lastSeen up to date, and nothing else."""
+    before = {"userAgent": "A", "meta": {"a": 1}, "idleThreshold": 5, "timeout": 50, "announce": False}
+    after = {"userAgent": "B", "meta": {"b": 2}, "idleThreshold": 6, "timeout": 60, "announce": True}
+    (record,) = play(cases.login(0, **before), cases.login(10, **after)).records()
+    assert record.user_agent == "B"
+    assert json.loads(record.meta) == {"b": 2}
+    assert (record.idle_threshold_ms, record.timeout_ms, record.announce) == (6_000, 60_000, True)
+    assert (record.last_seen, record.login_time) == (at(10), at(0))
+
+
+def test_the_last_login_is_dated_by_the_bridge_and_chosen_by_the_told_time() -> None:
+    """The lastLogin is the record latest by `time`, its date the bridge's; its logout changes nothing."""
+    story = play(
+        cases.login(0, "c2", "tablet", time=At(-100), userAgent="new"),
+        cases.login(10, time=At(-200), userAgent="old"),
+        cases.logout(20, "c2", "tablet"),
+    )
+    last = story.users["alice"].status.last_login
+    assert (last.user_agent, last.date, last.ip_addr) == ("new", at(0), "192.0.2.7")
+
+
+def test_an_event_carries_the_record_as_it_was_then() -> None:
+    """An event shows its connection right after what it tells, whatever has come since."""
+    events = [
+        e
+        for e in play(cases.login(0), cases.idle(10, At(-5)), cases.logout(20)).events
+        if isinstance(e, ConnectionEvent)
+    ]
+    assert [(e.connection.idle, e.connection.logout_time) for e in events] == [
+        (None, None),
+        (True, None),
+        (True, at(20)),
+    ]
+
+
+def test_user_events_carry_the_number_of_connections() -> None:
+    """The event userOnline tells how many connections there are now, userOffline that there are none."""
+    events = [e for e in play(cases.login(0), cases.logout(20)).events if isinstance(e, UserEvent)]
+    assert [(e.name, e.connections, e.time) for e in events] == [
+        ("userOnline", 1, at(0)),
+        ("userOffline", 0, at(20)),
+    ]
+
+
+def test_last_seen_is_the_latest_receipt() -> None:
+    """The lastSeen of a user is the last message received of it, and does not go back with the clock."""
+    assert play(cases.login(10), cases.beat(30), cases.beat(20)).users["alice"].last_seen == at(30)
+
+
+def test_the_bridge_looks_again_no_later_than_it_must() -> None:
+    """`check_at` tells the store when B1, B2 and the end of a grace are due: never later than that."""
+    (record,) = play(cases.login(0)).records()
+    assert record.check_at is None
+    (record,) = play(cases.login(0, idleThreshold=5, timeout=8)).records()
+    assert record.check_at == at(5_001)
+    (record,) = play(cases.login(0, idleThreshold=5, timeout=8), cases.check(5_001)).records()
+    assert record.check_at == at(8_001)
+    (record,) = play(cases.login(0, idleThreshold=9), cases.login(1, idleThreshold=5)).records()
+    assert record.check_at == at(5_001)
+    (record,) = play(cases.login(0), cases.will(10), grace_ms=1_000).records()
+    assert record.check_at == at(1_010)
+    (record,) = play(cases.login(0), cases.will(10)).records()
+    assert record.check_at is None
+
+
+def test_an_event_that_names_nothing_and_has_no_fresh_id_is_a_programming_error() -> None:
+    """The rules make up no ids: they say so instead of naming a connection None."""
+    empty = UserPresence(user_id=UserId("alice"))
+    login = Login(user_id=UserId("alice"), client_id="phone", now=BASE)
+    with pytest.raises(ValueError, match="fresh_id"):
+        rules.fold(empty, [login], RuleSettings())
+    named = Login(user_id=UserId("alice"), client_id="phone", now=BASE, fresh_id=ConnectionId("x"))
+    assert rules.fold(empty, [named], RuleSettings()).status_changed
+
+
+def test_folding_nothing_changes_nothing() -> None:
+    """No events, no change, nothing to save or to publish."""
+    user = play(cases.login(0)).users["alice"]
+    outcome = rules.fold(user, [], RuleSettings())
+    assert (outcome.user, outcome.changed, outcome.events, outcome.status_changed) == (user, (), (), False)

@@ -1,0 +1,187 @@
+"""The topic names of contract section 1."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mqtt_presence.errors import ConfigError, PayloadError
+from mqtt_presence.topics import MAX_NAME, VERBS, Input, Topics, is_name, require_name
+
+GOOD_NAMES = [
+    "a",
+    "alice",
+    "x" * MAX_NAME,
+    "é",
+    "𝄞" * MAX_NAME,
+    "a b",
+    "$x",
+    "a.b@c",
+    "-",
+    "..",
+    "\u200d",
+    "presence",
+]
+BAD_NAMES = [
+    "",
+    "x" * (MAX_NAME + 1),
+    "a/b",
+    "/",
+    "+",
+    "a+b",
+    "#",
+    "a#",
+    "a\0b",
+    "\n",
+    "a\x1f",
+    "\x7f",
+    "\x85",
+    "\x9f",
+    "\ud800",
+]
+names = st.text(
+    st.characters(exclude_characters="/+#", exclude_categories=("Cc", "Cs")), min_size=1, max_size=MAX_NAME
+)
+prefixes = st.lists(names.filter(lambda level: not level.startswith("$")), max_size=3).map(
+    lambda levels: "".join(level + "/" for level in levels)
+)
+quick = settings(deadline=None, max_examples=150)
+
+
+@pytest.mark.parametrize("name", GOOD_NAMES)
+def test_name_of_1_to_128_characters_is_good(name: str) -> None:
+    """Any 1 to 128 characters name a user or client, but for those that mean something to MQTT."""
+    assert is_name(name)
+    assert require_name("user", name) == name
+    assert Topics().parse_input(f"presence/{name}/{name}/login") == Input(name, name, "login")
+
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=ascii)
+def test_name_of_another_shape_is_refused(name: str) -> None:
+    """Empty, too long, a wildcard, a slash, a control character: refused as a setting and as a topic."""
+    assert not is_name(name)
+    with pytest.raises(ConfigError, match=r"^user="):
+        require_name("user", name)
+    for topic in (f"presence/{name}/c/login", f"presence/u/{name}/login"):
+        with pytest.raises(PayloadError) as refused:
+            Topics().parse_input(topic)
+        assert refused.value.reason == "bad_topic"
+    assert Topics().parse_status(f"status/{name}") is None
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "",
+        "presence",
+        "presence/",
+        "presence/a",
+        "presence/a/b",
+        "presence/a/b/",
+        "presence/a/b/login/",
+        "presence/a/b/c/login",
+        "presence//b/login",
+        "presence/a//login",
+        "/presence/a/b/login",
+        "presence/a/b/Login",
+        "presence/a/b/reply",
+        "presence/a/b/status",
+        "presence/a/b/+",
+        "Presence/a/b/login",
+        "status/a",
+        "events/a/b/login",
+        "bridge/state",
+        "acme/presence/a/b/login",
+        "presence/a/b/login\0",
+    ],
+    ids=ascii,
+)
+def test_topic_of_another_shape_is_refused(topic: str) -> None:
+    """Only `presence/<user>/<client>/<verb>` is an input, to the letter."""
+    with pytest.raises(PayloadError) as refused:
+        Topics().parse_input(topic)
+    assert refused.value.reason == "bad_topic"
+    assert refused.value.detail.isascii()
+    assert len(refused.value.detail) < 4_000
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_of_the_contract_is_an_input(verb: str) -> None:
+    """login, activity, logout, will and time are what clients may say."""
+    assert Topics().parse_input(f"presence/alice/phone/{verb}") == Input("alice", "phone", verb)
+
+
+def test_verbs_are_those_of_the_contract() -> None:
+    """No verb beside the contract's."""
+    assert {"login", "activity", "logout", "will", "time"} == VERBS
+
+
+@pytest.mark.parametrize("given_prefix", ["acme/", "acme", "acme/site 1/", ""])
+def test_topics_are_those_of_the_contract_under_any_prefix(given_prefix: str) -> None:
+    """Every topic of section 1 comes out letter by letter, under the prefix, with its last slash or not."""
+    topics = Topics(given_prefix)
+    p = given_prefix + "/" if given_prefix and not given_prefix.endswith("/") else given_prefix
+    assert topics.prefix == p
+    assert topics.input("alice", "phone", "login") == p + "presence/alice/phone/login"
+    assert topics.reply("alice", "phone") == p + "reply/alice/phone/time"
+    assert topics.status("alice") == p + "status/alice"
+    assert topics.event("alice", "userOnline") == p + "events/alice/userOnline"
+    assert topics.bridge_state == p + "bridge/state"
+    assert topics.bridge_announce == p + "bridge/announce"
+    assert topics.inputs == p + "presence/+/+/+"
+    assert topics.statuses == p + "status/+"
+    assert topics.events == p + "events/+/+"
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["/", "/acme/", "acme//", "a//b/", "+/", "a/#", "a+/", "$SYS/", "$share/x/", "a\0/", "a\n/", "\ud800/"],
+    ids=ascii,
+)
+def test_prefix_that_cannot_be_is_refused(prefix: str) -> None:
+    """Wildcards, empty levels, `$` and control characters can not be a prefix, and that is said."""
+    with pytest.raises(ConfigError, match=r"^prefix="):
+        Topics(prefix)
+
+
+def test_topics_of_another_prefix_are_not_ours() -> None:
+    """With a prefix the bare topics are refused, and the other way round."""
+    for topics, topic in ((Topics("acme/"), "presence/a/b/login"), (Topics(), "acme/presence/a/b/login")):
+        with pytest.raises(PayloadError):
+            topics.parse_input(topic)
+    assert Topics("acme/").parse_status("status/a") is None
+    assert Topics().parse_status("acme/status/a") is None
+
+
+@pytest.mark.parametrize(
+    "topic", ["", "status", "status/", "status/a/b", "bridge/state", "events/a/userIdle", "Status/a"]
+)
+def test_parse_status_knows_other_topics(topic: str) -> None:
+    """Only `status/<user>` tells whose status it is."""
+    assert Topics().parse_status(topic) is None
+
+
+@quick
+@given(prefixes, names, names, st.sampled_from(sorted(VERBS)))
+def test_input_topic_round_trip_is_exact(prefix: str, user: str, client: str, verb: str) -> None:
+    """What is built is what is parsed, whatever the names."""
+    topics = Topics(prefix)
+    assert topics.parse_input(topics.input(user, client, verb)) == Input(user, client, verb)
+    assert topics.parse_status(topics.status(user)) == user
+    assert len(topics.status(user).encode()) < 65_536
+
+
+@quick
+@given(
+    st.text(max_size=60)
+    | st.lists(st.sampled_from(["presence", "a", "login", "", "+", "#", "\0"]), max_size=6).map("/".join)
+)
+def test_parse_input_raises_nothing_but_payload_error(topic: str) -> None:
+    """Any text at all is an input topic, or refused; an accepted one is the very one that would be built."""
+    topics = Topics()
+    try:
+        name = topics.parse_input(topic)
+    except PayloadError:
+        return
+    assert topics.input(*name) == topic
+    assert is_name(name.user_id)
+    assert is_name(name.client_id)
