@@ -1,16 +1,23 @@
 """The settings: one definition for flags, `MQTT_PRESENCE_…` variables and TOML files (contract section 6)."""
 
+import difflib
+import os
 import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 from mqtt_presence.bridge import BridgeConfig
@@ -21,27 +28,55 @@ from mqtt_presence.model import RuleSettings
 from mqtt_presence.topics import Topics
 
 PREFIX = "MQTT_PRESENCE_"
+CONFIG_VARIABLE = PREFIX + "CONFIG"
+"""Names the TOML file, as `--config` does."""
+DATA_DIRECTORY = user_data_path("mqtt-presence")
+"""Where things are unless a setting says otherwise."""
+
 _UNITS_S = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_SECRET = frozenset({"broker", "database"})
+"""Their values may hold passwords: no message shows them."""
+_PLAIN_WORDS = {
+    "greater_than_equal": "must be {ge:g} or more",
+    "greater_than": "must be more than {gt:g}",
+    "less_than_equal": "must be {le:g} at most",
+    "int_parsing": "must be a whole number",
+    "bool_parsing": "must be true or false",
+    "literal_error": "must be {expected}",
+}
 
 
 def seconds(value: object) -> object:
     """Read a duration: seconds, or a number with a unit: ``500ms``, ``90s``, ``10m``, ``12h``, ``30d``."""
-    if not isinstance(value, str):
+    if not isinstance(value, str | bool):
         return value
-    found = _DURATION.fullmatch(value.strip())
+    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:
         raise ValueError("must be a duration such as 90, 90s, 10m, 12h or 30d")
     return float(found[1]) * _UNITS_S[found[2] or ""]
 
 
+def _split(value: object) -> object:
+    """A variable has no lists, so it has commas."""
+    return [part for part in map(str.strip, value.split(",")) if part] if isinstance(value, str) else value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
 Duration = Annotated[float, BeforeValidator(seconds), Field(ge=0, le=315_360_000, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
+LogFormat = Annotated[Literal["text", "json"], BeforeValidator(_lower)]
 
 
 class Settings(BaseSettings):
-    """Every setting, with its default."""
+    """Every setting of every command, with its default."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
 
     broker: str = Field(
         "mqtt://127.0.0.1:1883",
@@ -49,22 +84,20 @@ class Settings(BaseSettings):
         "file than on the command line, where everybody on the machine can read the password.",
     )
     database: str = Field(
-        f"sqlite:///{user_data_path('mqtt-presence') / 'presence.db'}",
+        f"sqlite:///{DATA_DIRECTORY / 'presence.db'}",
         description="Where the records are: sqlite:///file or postgresql://user:password@host/name.",
     )
     prefix: str = Field("", description="What comes before every topic, e.g. acme/.")
     idle_threshold: Duration = Field(
-        60.0, gt=0, description="Seconds without a heartbeat after which a connection is idle."
+        60.0, gt=0, description="How long without a heartbeat until a connection is idle."
     )
     expire_after: Duration | None = Field(
-        None, description="Seconds of silence after which a connection is ended; default: never."
+        None, description="After how long a silence a connection is ended; default: never."
     )
-    grace: Duration = Field(
-        0.0, description="Seconds that a lost connection still counts for its user's status."
-    )
+    grace: Duration = Field(0.0, description="How long a lost connection still counts for its user's status.")
     confirm_within: Duration = Field(
         30.0,
-        description="Seconds that clients have to log in again after the broker lost the bridge's session.",
+        description="How long clients have to log in again after the broker lost the bridge's session.",
     )
     retention: Duration | None = Field(
         None, description="How long ended connections are kept, e.g. 90d; default: for ever."
@@ -76,13 +109,49 @@ class Settings(BaseSettings):
     ca_file: Path | None = Field(
         None, description="Certificates to trust instead of the system's, PEM, for mqtts and wss."
     )
-    cert_file: Path | None = Field(None, description="The bridge's own certificate, PEM.")
+    cert_file: Path | None = Field(None, description="Our own certificate, PEM.")
     key_file: Path | None = Field(None, description="The key of cert_file, PEM.")
+
+    host: str = Field("127.0.0.1", description="Where the embedded broker listens.")
+    port: Port = Field(1883, description="Its TCP port; 0: any free one.")
+    ws: bool = Field(default=True, description="Let browsers in too, by WebSocket.")
+    ws_port: Port = Field(9001, description="Its WebSocket port; 0: any free one.")
+    open: bool | None = Field(
+        None,
+        description="Let anyone in under the name they give, without a password; default: on loopback, "
+        "unless password_file is set.",
+    )
+    insecure: bool = Field(default=False, description="Allow open beyond this machine.")
+    password_file: Path | None = Field(
+        None,
+        description="Who may come in with which password (mqtt-presence passwd writes it); "
+        f"default: {DATA_DIRECTORY / 'passwords'}, where open is off.",
+    )
+    operator: Names = Field(
+        (), description="A user who may also read events, with addresses; may be given several times."
+    )
+
+    log_level: LogLevel = Field("info", description="What to log at least.")
+    log_format: LogFormat = Field("text", description="How to log, on standard error.")
 
     @field_validator("broker")
     @classmethod
     def _is_broker(cls, value: str) -> str:
         _reported(BrokerUrl.parse, value)
+        return value
+
+    @field_validator("database")
+    @classmethod
+    def _is_database(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            port = parts.port
+        except ValueError:  # its message may quote the password
+            raise ValueError(
+                "the port must be a number (a / in a password is written %2F, an @ is %40)"
+            ) from None
+        if parts.scheme not in {"sqlite", "postgresql", "postgres"} or port == 0:
+            raise ValueError("must be sqlite:///file or postgresql://user:password@host/name")
         return value
 
     @field_validator("prefix")
@@ -100,11 +169,14 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, environment, file: in this order of precedence."""
-        del dotenv_settings, file_secret_settings
-        toml = cls.model_config.get("toml_file")
-        sources = (init_settings, env_settings)
-        return (*sources, TomlConfigSettingsSource(settings_cls)) if toml else sources
+        """Flags, then the environment; `load` puts the file after them."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return init_settings, env_settings
+
+    @property
+    def passwords(self) -> Path:
+        """The password file to use."""
+        return self.password_file or DATA_DIRECTORY / "passwords"
 
     def bridge(self) -> BridgeConfig:
         """Make the bridge's configuration."""
@@ -127,44 +199,151 @@ class Settings(BaseSettings):
             url=BrokerUrl.parse(self.broker),
             client_id=client_id,
             keep_alive_s=self.keep_alive,
-            ca_file=_text(self.ca_file),
-            cert_file=_text(self.cert_file),
-            key_file=_text(self.key_file),
+            ca_file=text(self.ca_file),
+            cert_file=text(self.cert_file),
+            key_file=text(self.key_file),
         )
 
 
-def load(flags: dict[str, Any], config: Path | None = None) -> Settings:
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the command line must know of a setting to make an option of it."""
+
+    name: str
+    flag: str
+    kind: Literal["switch", "list", "value"]
+    metavar: str
+    help: str
+    default: str
+    """As to be shown; empty: its help says it."""
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return PREFIX + self.name.upper()
+
+
+def _describe(name: str, field: Any) -> Setting:
+    kinds = {part for part in (field.annotation, *get_args(field.annotation)) if part is not type(None)}
+    kind: Literal["switch", "list", "value"] = "value"
+    metavar = "TEXT"
+    if bool in kinds:
+        kind = "switch"
+    elif get_origin(field.annotation) is tuple:
+        kind, metavar = "list", "NAME"
+    elif get_origin(field.annotation) is Literal:
+        metavar = "|".join(get_args(field.annotation))
+    elif name in {"broker", "database"}:
+        metavar = "URL"
+    elif Path in kinds:
+        metavar = "FILE"
+    elif int in kinds:
+        metavar = "NUMBER"
+    elif any(get_origin(part) is Annotated for part in kinds) or float in kinds:
+        metavar = "DURATION"
+    default = "" if field.default is False or field.default in {None, ""} else _shown(field.default)
+    return Setting(name, "--" + name.replace("_", "-"), kind, metavar, field.description or "", default)
+
+
+def _shown(value: object) -> str:
+    match value:
+        case True:
+            return "on"
+        case float():
+            return f"{value:g}"
+        case tuple():
+            return ", ".join(value)
+    return str(value)
+
+
+SETTINGS: Mapping[str, Setting] = {
+    name: _describe(name, field) for name, field in Settings.model_fields.items()
+}
+"""All of them, by name."""
+
+
+def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
     """Read the settings.
 
     Args:
-        flags: what the command line says.
-        config: a TOML file.
+        flags: what the command line says; None: it does not.
+        config: a TOML file; None: the one that the variable names, if it does.
 
     Raises:
         ConfigError: one of them is wrong; the message names it, and shows it unless it is secret.
 
     """
-    if config is not None and not config.is_file():
-        raise ConfigError(f"--config {config}: there is no such file")
+    _refuse_unknown_variables()
+    if config is None and os.environ.get(CONFIG_VARIABLE):
+        config = Path(os.environ[CONFIG_VARIABLE])
+    given = {name: value for name, value in flags.items() if value is not None}
+    filed = {} if config is None else _read(config)
 
-    class FromFile(Settings):
-        model_config = SettingsConfigDict(toml_file=config)
+    class WithFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *sources: Any, **named: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            flags_and_variables = super().settings_customise_sources(settings_cls, *sources, **named)
+            return (*flags_and_variables, InitSettingsSource(settings_cls, filed))
 
     try:
-        return FromFile(**{name: value for name, value in flags.items() if value is not None})
+        return WithFile(**given)
     except ValidationError as error:
-        raise ConfigError("; ".join(map(_plainly, error.errors()))) from None
-    except ValueError as error:  # what tomllib says
+        raise ConfigError("; ".join(_plainly(e, given, config) for e in error.errors())) from None
+
+
+def text(path: Path | None) -> str | None:
+    """Write a path as libraries want it."""
+    return None if path is None else str(path)
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"--config {config}: there is no such file") from None
+    except (OSError, ValueError) as error:  # what tomllib says names a line, and no value
         raise ConfigError(f"--config {config}: {error}") from None
 
 
-def _plainly(error: Any) -> str:
-    name = ".".join(map(str, error["loc"])) or "settings"
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+def _refuse_unknown_variables() -> None:
+    """A misspelt variable would else be a setting that is silently not set."""
+    for variable in sorted(os.environ):
+        if not variable.upper().startswith(PREFIX) or variable.upper() == CONFIG_VARIABLE:
+            continue
+        name = variable[len(PREFIX) :].lower()
+        if name not in Settings.model_fields:
+            raise ConfigError(f"{variable}: there is no such setting{_perhaps(name, PREFIX, str.upper)}")
+
+
+def _perhaps(name: str, before: str = "", spelled: Any = str) -> str:
+    close = difflib.get_close_matches(name, Settings.model_fields, 1)
+    return f"; did you mean {before}{spelled(close[0])}?" if close else ""
+
+
+def _plainly(error: Any, flags: Mapping[str, Any], config: Path | None) -> str:
+    name = str(error["loc"][0]) if error["loc"] else "settings"
     if error["type"] == "extra_forbidden":
-        return f"{name}: there is no such setting"
-    shown = "" if name in {"broker", "database"} else f"={error['input']!r}"  # these hold passwords
-    return f"{name}{shown}: {message[0].lower()}{message[1:]}"
+        return f"{name}: there is no such setting in {config}{_perhaps(name)}"
+    words = _PLAIN_WORDS.get(error["type"])
+    if words is None:
+        message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        message = message[0].lower() + message[1:]
+    else:
+        message = words.format(**error.get("ctx", {}))
+    value = error["input"]
+    shown = "" if name in _SECRET else f"={value if isinstance(value, str) and value else repr(value)}"
+    return f"{name}{shown}: {message}{_source(name, flags, config)}"
+
+
+def _source(name: str, flags: Mapping[str, Any], config: Path | None) -> str:
+    """Say where a wrong value comes from, if not from the command line that was just typed."""
+    if name in flags:
+        return ""
+    if any(variable.upper() == PREFIX + name.upper() for variable in os.environ):
+        return f" (from {PREFIX}{name.upper()})"
+    return f" (from {config})"
 
 
 def _reported(make: Any, value: str) -> Any:
@@ -176,7 +355,3 @@ def _reported(make: Any, value: str) -> Any:
 
 def _millis(duration_s: float) -> int:
     return round(duration_s * 1000)
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

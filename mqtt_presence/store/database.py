@@ -112,5 +112,8 @@ def said_plainly(what: str) -> Iterator[None]:
         raise StoreError(f"cannot {what}: {_line(error)}") from error
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
+    # On a full disk SQLite has rolled back by itself: peewee then complains of that, and hides why.
+    while "cannot rollback" in str(error) and error.__context__ is not None:
+        error = error.__context__
     return " ".join(str(error).split()) or type(error).__name__

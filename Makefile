@@ -1,0 +1,71 @@
+# make run: broker, bridge and all, and what to try next.   make test: everything, as CI does it.
+# make check: style and types only.   make clean: as after a fresh clone.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.ONESHELL:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+TESTS ?=
+# Debian keeps programs for administrators where not everybody's PATH looks.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin
+
+.PHONY: run test check unit tools clean
+
+# Its database is in the user's data directory: it survives `make clean`.
+run: $(VENV)/.installed
+	exec $(BIN)/mqtt-presence up $(ARGS)
+
+test: tools check unit
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: $(VENV)/.installed-dev
+	$(BIN)/pytest $(TESTS)
+
+# What the tests need and pip cannot bring; nothing is done where it is there.
+tools:
+	@missing=()
+	command -v mosquitto >/dev/null || missing+=(mosquitto)
+	command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
+	command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+	if (( ! $${#missing[@]} )); then exit 0; fi
+	if ! command -v apt-get >/dev/null; then
+	  echo "The tests need $${missing[*]}: install them with this system's package manager." >&2; exit 1
+	fi
+	as_root=()
+	if (( EUID )); then
+	  if ! sudo -n true 2>/dev/null; then
+	    echo "The tests need $${missing[*]}: as root, run: apt-get install $${missing[*]}" >&2; exit 1
+	  fi
+	  as_root=(sudo)
+	fi
+	export DEBIAN_FRONTEND=noninteractive
+	"$${as_root[@]}" apt-get update -q
+	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$${missing[@]}"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "No venv could be made; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+# The stamps are older than pyproject.toml when what it asks for may have changed.
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,79 @@
+"""What `mqtt-presence up` says when it is up: where everything is, and what to try next."""
+
+import shlex
+
+from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.cli.output import cell, console
+from mqtt_presence.embedded import EmbeddedBroker
+from mqtt_presence.settings import SETTINGS, Settings
+from mqtt_presence.topics import LOGIN, WILL, Topics
+
+_HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104, for commands on this machine
+
+
+def show_banner(settings: Settings, broker: EmbeddedBroker) -> None:
+    """Print it.
+
+    Args:
+        settings: of the command.
+        broker: started.
+
+    """
+    out = console()
+    host = settings.host.strip("[]") or "0.0.0.0"  # noqa: S104, it is what an empty host means
+    rows = [("MQTT", str(BrokerUrl("mqtt", host, broker.port)))]
+    if broker.ws_port is not None:
+        rows.append(("WebSocket", str(BrokerUrl("ws", host, broker.ws_port, "/mqtt"))))
+    rows.append(("Database", _without_password(settings.database)))
+    rows.append(("Access", _access(broker)))
+    out.print(cell("mqtt-presence is up. Ctrl-C ends it.", "bold green"))
+    for name, value in rows:
+        out.print(cell(f"  {name:9} "), cell(value), sep="", soft_wrap=True)
+    for what, line in commands(settings, broker):
+        out.print()
+        out.print(cell(f"{what}:", "bold"))
+        out.print(cell(f"  {line}", "cyan"), soft_wrap=True)
+    out.print()
+    out.file.flush()
+
+
+def commands(settings: Settings, broker: EmbeddedBroker) -> list[tuple[str, str]]:
+    """Say what to try, ready to be pasted into a shell."""
+    host = settings.host.strip("[]")
+    here = _HERE.get(host, host)
+    topics = Topics(settings.prefix)
+    password = [] if broker.config.open else ["-P", "PASSWORD"]
+    be_there = _shell(
+        "mosquitto_pub", "-h", here, "-p", broker.port, "-u", "alice", *password, "-i", "alice-phone", "-q", 1,
+        "-l", "-t", topics.input("alice", "alice-phone", LOGIN), "--will-qos", 1,
+        "--will-topic", topics.input("alice", "alice-phone", WILL),
+    )  # fmt: skip
+    url = BrokerUrl("mqtt", here, broker.port, username="alice")
+    shown = str(url) if broker.config.open else str(url).replace("@", ":PASSWORD@")
+    prefix = ["--prefix", settings.prefix] if settings.prefix else []
+    elsewhere = SETTINGS["database"].default != settings.database
+    database = ["--database", _without_password(settings.database)] if elsewhere else []
+    return [
+        ("Be there as alice, until Ctrl-D or Ctrl-C", f"(echo {{}}; cat) | {be_there}"),
+        ("See who is there, live", _shell("mqtt-presence", "watch", "--broker", shown, *prefix)),
+        ("See who is there, and who was", _shell("mqtt-presence", "users", *database)),
+    ]
+
+
+def _access(broker: EmbeddedBroker) -> str:
+    config = broker.config
+    if config.open:
+        return "anyone, under the name they give, without a password"
+    return f"with the passwords in {config.password_file}; mqtt-presence passwd USER adds one"
+
+
+def _without_password(database: str) -> str:
+    scheme, separator, rest = database.partition("://")
+    credentials, at, where = rest.rpartition("@")
+    if scheme == "sqlite" or not at:
+        return database
+    return f"{scheme}{separator}{credentials.partition(':')[0]}@{where}"
+
+
+def _shell(*words: object) -> str:
+    return " ".join(shlex.quote(str(word)) for word in words)

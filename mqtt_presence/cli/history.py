@@ -1,0 +1,134 @@
+"""``mqtt-presence history``: a user's connections, from the database."""
+
+from typing import Annotated
+
+import msgspec
+import typer
+from msgspec import Struct
+
+from mqtt_presence.bridge import wall_clock
+from mqtt_presence.cli.options import with_settings
+from mqtt_presence.cli.output import STYLES, cell, complain, console, duration, moment, say, say_json, table
+from mqtt_presence.errors import ConfigError
+from mqtt_presence.model import Connection, State
+from mqtt_presence.settings import Settings, seconds
+from mqtt_presence.store.queries import Reader
+from mqtt_presence.times import to_iso
+
+_COLUMNS = ("CLIENT", "CONNECTION", "LOGIN", "LOGOUT", "DURATION", "REASON", "IDLE")
+_PRIVATE = ("ADDRESS", "USER AGENT")
+_IDLE = {None: "-", False: "no", True: "yes"}
+
+
+class _Record(Struct, rename="camel", omit_defaults=True):
+    """A connection in the contract's spelling (section 5 in that of section 4)."""
+
+    user_id: str
+    client_id: str
+    connection_id: str
+    login_time: str | None = None
+    logout_time: str | None = None
+    reason: str | None = None
+    idle: bool | None = None
+    last_activity: str | None = None
+    last_seen: str | None = None
+    ip_addr: str | None = None
+    user_agent: str | None = None
+    meta: msgspec.Raw | None = None
+
+
+@with_settings("database")
+def command(  # noqa: PLR0917, typer calls it by keyword
+    settings: Settings,
+    user: Annotated[str, typer.Argument(help="Whose connections.", show_default=False)],
+    limit: Annotated[int, typer.Option("--limit", help="How many at most.", min=1, max=1_000_000)] = 50,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            help="Only those that were there in so long a time until now, e.g. 24h.",
+            metavar="DURATION",
+            show_default=False,
+        ),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Show addresses and user agents; with --json meta, too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show the connections of a user.
+
+    The newest first; from the database, whether or not the bridge runs.
+
+    Exit codes: 0 shown; 1 there is no such user, or the database cannot be read; 2 a setting is wrong.
+    """
+    now = wall_clock()
+    earliest = None if since is None else now - _millis(since)
+    with Reader(settings.database) as reader:
+        known = reader.knows(user)
+        records = reader.history(user, limit=limit, since=earliest) if known else []
+    if not known:
+        complain(f"there is no user {user}")
+        raise typer.Exit(1)
+    if as_json:
+        for record in records:
+            say_json(_encode(record, private))
+    elif records:
+        _show(records, now, private)
+    else:
+        say(f"There are no connections of {user}" + (" in that time." if since else "."))
+
+
+def _millis(since: str) -> int:
+    try:
+        value = seconds(since)
+        assert isinstance(value, float)
+    except ValueError as error:
+        raise ConfigError(f"--since {since}: {error}") from None
+    if value < 0:
+        raise ConfigError(f"--since {since}: must be 0 or more")
+    return round(value * 1000)
+
+
+def _encode(record: Connection, private: bool) -> bytes:
+    out = _Record(
+        user_id=record.user_id,
+        client_id=record.client_id,
+        connection_id=record.connection_id,
+        login_time=_iso(record.login_time),
+        logout_time=_iso(record.logout_time),
+        reason=record.reason,
+        idle=record.idle,
+        last_activity=_iso(record.last_activity),
+        last_seen=to_iso(record.last_seen),
+    )
+    if private:
+        out.ip_addr = record.ip_addr
+        out.user_agent = record.user_agent
+        out.meta = None if record.meta is None else msgspec.Raw(record.meta.encode())
+    return msgspec.json.encode(out)
+
+
+def _iso(millis: int | None) -> str | None:
+    return None if millis is None else to_iso(millis)
+
+
+def _show(records: list[Connection], now: int, private: bool) -> None:
+    out = console()
+    shown = table(out, *_COLUMNS, *(_PRIVATE if private else ()))
+    for record in records:
+        state = State.OFFLINE if not record.is_open else State.IDLE if record.idle else State.ONLINE
+        until = now if record.logout_time is None else record.logout_time
+        row = [
+            cell(record.client_id),
+            cell(record.connection_id),
+            cell(moment(record.login_time)),
+            cell("open" if record.is_open else moment(record.logout_time), STYLES[state]),
+            cell("-" if record.login_time is None else duration(until - record.login_time)),
+            cell(record.reason or "-"),
+            cell(_IDLE[record.idle]),
+        ]
+        if private:
+            row += [cell(record.ip_addr or "-"), cell(record.user_agent or "-")]
+        shown.add_row(*row)
+    out.print(shown)

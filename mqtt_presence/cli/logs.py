@@ -1,0 +1,54 @@
+"""Logging on standard error: a line each, for people or as JSON; whatever clients put into it is escaped."""
+
+import json
+import logging
+import sys
+import time
+
+from mqtt_presence.cli.output import plain
+from mqtt_presence.settings import Settings
+from mqtt_presence.times import to_iso
+
+
+class _Readable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        name = record.name.removeprefix("mqtt_presence.")
+        line = f"{_time(record)} {record.levelname.lower():7} {name}: {plain(record.getMessage())}"
+        if record.exc_info:
+            trace = self.formatException(record.exc_info)
+            line = "\n".join([line, *map(plain, trace.splitlines())])
+        return line
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry)  # ASCII: nothing in it is for a terminal to obey
+
+
+def start(settings: Settings) -> None:
+    """Log from now on as the settings say; what libraries say is told from warnings on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if settings.log_format == "json" else _Readable())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("mqtt_presence").setLevel(settings.log_level.upper())
+
+
+def quiet() -> None:
+    """Log nothing but errors: the command itself says what there is to say."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Readable())
+    logging.basicConfig(handlers=[handler], level=logging.ERROR, force=True)
+
+
+def _time(record: logging.LogRecord) -> str:
+    return (
+        to_iso(max(0, int(record.created * 1000))) if record.created else to_iso(time.time_ns() // 1_000_000)
+    )

@@ -1,0 +1,59 @@
+"""``mqtt-presence passwd``: who may come into the embedded broker."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mqtt_presence.cli.options import with_settings
+from mqtt_presence.cli.output import complain, plain, say
+from mqtt_presence.errors import ConfigError
+from mqtt_presence.passwords import add_user, remove_user
+from mqtt_presence.settings import DATA_DIRECTORY, Settings
+
+BRIDGE_USER = "bridge"
+
+
+@with_settings("password_file")
+def command(
+    settings: Settings,
+    user: Annotated[str, typer.Argument(help="Whose password to set.", show_default=False)],
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read the password from standard input, one line.")
+    ] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove the user instead.")] = False,
+) -> None:
+    """Set a password of the embedded broker.
+
+    It counts for mqtt-presence up --no-open; a running broker asks for it from the next connection on.
+
+    Exit codes: 0 done; 1 --delete: there is no such user; 2 the name, password or file cannot be used.
+    """
+    path = settings.passwords
+    if delete:
+        if not path.exists() or not remove_user(path, user):
+            complain(f"{user} is not in {path}")
+            raise typer.Exit(1)
+        say(f"{user} is removed from {path}.")
+        return
+    if user == BRIDGE_USER:
+        raise ConfigError(f"user={user} is the bridge's own name: choose another")
+    password = _read_line() if stdin else _ask(user)
+    if path.parent == DATA_DIRECTORY:
+        DATA_DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
+    add_user(path, user, password)
+    say(f"The password of {user} is set in {path}.")
+
+
+def _read_line() -> str:
+    line = sys.stdin.readline()
+    if not line:
+        raise ConfigError("--stdin: there is no password on standard input")
+    return line.rstrip("\r\n")
+
+
+def _ask(user: str) -> str:
+    password: str = typer.prompt(
+        f"Password of {plain(user)}", hide_input=True, confirmation_prompt=True, err=True
+    )
+    return password

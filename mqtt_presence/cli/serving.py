@@ -1,0 +1,92 @@
+"""Running a bridge in the main thread until a signal says otherwise; what `run` and `up` share."""
+
+import itertools
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from mqtt_presence.bridge import Bridge, Due
+from mqtt_presence.clock import Clock
+from mqtt_presence.settings import DATA_DIRECTORY, Settings
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Signals:
+    """Hears SIGINT and SIGTERM, also where a shell told us to ignore them (``mqtt-presence run &``).
+
+    The first signal ends a bridge cleanly, the second without ceremony, a third ends the process at once:
+    nothing that was acknowledged is lost by any of them.
+    """
+
+    def __init__(self) -> None:
+        # Not events: a handler can interrupt itself, and would then wait for an event's lock for ever.
+        self._ends: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._count = itertools.count(1)
+        self._bridge: Bridge | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {sign: signal.signal(sign, self._hear) for sign in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for sign, handler in self._before.items():
+            signal.signal(sign, handler)
+
+    def serve(self, bridge: Bridge, before_the_end: Callable[[], None] = lambda: None) -> None:
+        """Run the bridge until a signal comes, or at once to its end if one has come already.
+
+        Args:
+            bridge: not started.
+            before_the_end: done in another thread while the bridge still works; must end by itself.
+
+        Raises:
+            StoreError: the database cannot be used.
+            BrokerError: the broker refuses us for good.
+            ConfigError: a certificate or the like cannot be used.
+
+        """
+
+        def end() -> None:
+            self._ends.get()
+            try:
+                before_the_end()
+            finally:
+                self._stop()
+
+        def request(due: Due) -> None:
+            with suppress(OSError):  # the bridge has just ended
+                bridge.request(due)
+
+        self._bridge = bridge
+        threading.Thread(target=end, name="clean-end", daemon=True).start()
+        with Clock(request):
+            bridge.run()
+
+    def _hear(self, _number: int, _frame: FrameType | None) -> None:
+        match next(self._count):
+            case 1:
+                self._ends.put(None)
+            case 2:
+                self._ends.put(None)
+                self._stop()
+                for sign in SIGNALS:
+                    signal.signal(sign, signal.SIG_DFL)
+
+    def _stop(self) -> None:
+        if self._bridge is not None:
+            with suppress(OSError):  # it has ended by itself
+                self._bridge.stop()
+
+
+def make_home(settings: Settings) -> None:
+    """Make the data directory, for us only, if the database is to be there."""
+    if settings.database.startswith(f"sqlite:///{DATA_DIRECTORY}/"):
+        DATA_DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)

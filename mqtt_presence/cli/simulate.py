@@ -1,0 +1,220 @@
+"""``mqtt-presence simulate``: many users and connections, as the wire would see them."""
+
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from mqtt_presence.cli import logs
+from mqtt_presence.cli.options import TLS, with_settings
+from mqtt_presence.cli.output import complain, say
+from mqtt_presence.cli.verify import duration
+from mqtt_presence.client.options import make_endpoint
+from mqtt_presence.errors import ConfigError
+from mqtt_presence.settings import Settings, text
+from mqtt_presence.simulation import run
+from mqtt_presence.simulation.fleet import USER, Count, Fleet, Names
+from mqtt_presence.simulation.observer import Observer
+from mqtt_presence.simulation.plan import Plan, Scenario
+from mqtt_presence.simulation.sockets import Loop, allow_files, find
+from mqtt_presence.topics import Topics, require_name
+
+WRONG = 1
+_SHOWN = 10
+_SEEDS = 2**31
+_MAX_NAME = 100
+
+
+@with_settings("broker", "prefix", *TLS)
+def command(
+    settings: Settings,
+    *,
+    users: Annotated[int, typer.Option("--users", help="How many users.")] = 100,
+    connections: Annotated[int, typer.Option("--connections", help="Connections of each user.")] = 2,
+    rate: Annotated[float, typer.Option("--rate", help="Messages a second, over all.")] = 50.0,
+    churn: Annotated[float, typer.Option("--churn", help="Share of these that end a connection.")] = 0.2,
+    abrupt: Annotated[
+        float, typer.Option("--abrupt", help="Share of ends where the socket is cut, and the will comes.")
+    ] = 0.3,
+    idle: Annotated[float, typer.Option("--idle", help="Share of reports that say idle, not active.")] = 0.5,
+    storm_every: Annotated[
+        str | None,
+        typer.Option("--storm-every", help="So often all are cut and come back at once.", metavar="DURATION"),
+    ] = None,
+    for_how_long: Annotated[
+        str | None,
+        typer.Option("--duration", help="How long; default: until SIGINT.", metavar="DURATION"),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of the plan, to have the same again.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="What all names begin with; default: sim- and something random."),
+    ] = None,
+    password: Annotated[
+        str | None, typer.Option("--password", help=f"Of every simulated user; {USER} stands for its name.")
+    ] = None,
+    settle: Annotated[
+        str,
+        typer.Option(
+            "--settle", help="How long all may take to come to rest at the end.", metavar="DURATION"
+        ),
+    ] = "30s",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave them online: disconnect without a logout.")
+    ] = False,
+) -> None:
+    """Simulate many users.
+
+    On real connections, each with a user name, client id and will of its own. At the end every user's status
+    must be what the simulation knows it must be; then all log out, and it looks again. It looks as the user
+    in --broker. SIGINT ends the simulation, not the comparison.
+
+    Exit codes: 0 all statuses are right; 1 some are not, or the broker cannot be used; 2 a setting is wrong.
+    """
+    logs.quiet()
+    scenario = Scenario(
+        users=users,
+        connections=connections,
+        rate=rate,
+        churn=churn,
+        abrupt=abrupt,
+        idle=idle,
+        storm_every_s=None if storm_every is None else duration("storm_every", storm_every),
+        duration_s=None if for_how_long is None else duration("duration", for_how_long),
+        seed=secrets.randbelow(_SEEDS) if seed is None else seed,
+    )
+    names = Names(_name(name), users, connections, password)
+    settle_s = duration("settle", settle)
+    with _simulation(settings, scenario, names, settle_s) as simulation:
+        say(f"{users} users, {users * connections} connections, named {names.name}-…, seed {scenario.seed}")
+        wrong = simulation.run()
+        say(_numbers(simulation.progress.count))
+        _tell("at the end", wrong, users)
+        if keep:
+            simulation.leave_quietly()
+        else:
+            offline = simulation.take_leave()
+            _tell("after all have logged out", offline, users)
+            wrong += offline
+    if wrong:
+        raise typer.Exit(WRONG)
+
+
+def _name(given: str | None) -> str:
+    if given is None:
+        return f"sim-{secrets.token_hex(3)}"
+    if len(require_name("name", given)) > _MAX_NAME:
+        raise ConfigError(f"name={given} must be {_MAX_NAME} characters at most")
+    return given
+
+
+def _tell(when: str, wrong: list[run.Wrong], users: int) -> None:
+    if not wrong:
+        say(f"{when}: all {users} statuses are right")
+        return
+    complain(f"{when}: {len(wrong)} of {users} statuses are wrong")
+    for line in run.first(wrong, _SHOWN):
+        complain(line)
+
+
+@contextmanager
+def _simulation(
+    settings: Settings, scenario: Scenario, names: Names, settle_s: float
+) -> Iterator[run.Simulation]:
+    endpoint = make_endpoint(
+        settings.broker,
+        user=None,
+        password=None,
+        client_id=None,
+        keep_alive=settings.keep_alive,
+        ca_file=text(settings.ca_file),
+        cert_file=text(settings.cert_file),
+        key_file=text(settings.key_file),
+        reconnect_min=1.0,
+        reconnect_max=1.0,
+    )
+    allow_files(names.users * names.connections)
+    target = find(endpoint.url, endpoint.tls)
+    topics = Topics(settings.prefix)
+    loop = Loop()
+    try:
+        fleet = Fleet(loop, target, topics, names)
+        user_ids = [names.user(number) for number in range(names.users)]
+        observer = Observer(
+            loop, target, endpoint.url, topics=topics, user_ids=user_ids, on_announce=fleet.answer_announce
+        )
+        with _shown(scenario.duration_s) as bar:
+            simulation = run.Simulation(
+                Plan(scenario), fleet, observer, loop, settle_s=settle_s, tell=bar.show
+            )
+            with _stopping(simulation):
+                yield simulation
+    finally:
+        loop.close()
+
+
+@contextmanager
+def _stopping(simulation: run.Simulation) -> Iterator[None]:
+    """End the plan on the first SIGINT or SIGTERM, the process on the second."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        simulation.stop()
+        for sign in before:
+            signal.signal(sign, signal.SIG_DFL)
+
+    before = dict.fromkeys((signal.SIGINT, signal.SIGTERM))
+    handlers = {sign: signal.signal(sign, stop) for sign in before}
+    try:
+        yield
+    finally:
+        for sign, handler in handlers.items():
+            signal.signal(sign, handler)
+
+
+class _Bar:
+    """Shows how far it is, on a terminal."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def show(self, progress: run.Progress) -> None:
+        count = progress.count
+        self._progress.update(
+            self._task,
+            description=progress.doing,
+            completed=progress.elapsed_s,
+            numbers=_numbers(count),
+        )
+
+
+def _numbers(count: Count) -> str:
+    return (
+        f"{count.here} here, {count.messages} messages, {count.logins} logins, {count.logouts} logouts, "
+        f"{count.cuts} cuts, {count.lost} lost"
+    )
+
+
+@contextmanager
+def _shown(duration_s: float | None) -> Iterator[_Bar]:
+    on = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[numbers]}"),
+        console=on,
+        disable=not on.is_terminal,
+        transient=True,
+    )
+    with progress:
+        yield _Bar(progress, progress.add_task("connecting", total=duration_s, numbers=""))

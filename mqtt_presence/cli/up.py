@@ -1,0 +1,84 @@
+"""``mqtt-presence up``: broker and bridge in one process."""
+
+import ipaddress
+import secrets
+from contextlib import ExitStack
+from dataclasses import replace
+
+from mqtt_presence.bridge import Bridge, BridgeConfig, wall_clock
+from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.cli import logs
+from mqtt_presence.cli.banner import show_banner
+from mqtt_presence.cli.leftovers import end_leftovers
+from mqtt_presence.cli.options import LOG, RULES, with_settings
+from mqtt_presence.cli.passwd import BRIDGE_USER
+from mqtt_presence.cli.serving import Signals, make_home
+from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
+from mqtt_presence.errors import ConfigError
+from mqtt_presence.link import LinkConfig
+from mqtt_presence.settings import Settings
+from mqtt_presence.store import Store
+
+_ACCESS = ("host", "port", "ws", "ws_port", "open", "insecure", "password_file", "operator")
+_ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104, where to find ourselves
+
+
+@with_settings(*_ACCESS, "database", *RULES, *LOG)
+def command(settings: Settings) -> None:
+    """Run all in one: broker, WebSocket and bridge.
+
+    An MQTT broker for this machine or a home, and the bridge on it, until SIGINT or SIGTERM.
+
+    Exit codes: 0 stopped by SIGINT or SIGTERM; 1 a port is in use, or the database cannot be used;
+    2 a setting is wrong.
+    """
+    logs.start(settings)
+    make_home(settings)
+    secret = secrets.token_urlsafe(32)
+    broker = EmbeddedBroker(_broker_config(settings, secret))
+    store = Store(settings.database)
+    # What enters the house last leaves it first: a web page would come after the broker.
+    with Signals() as signals, ExitStack() as house:
+        store.open()
+        house.callback(store.close)
+        house.enter_context(broker)
+        config = _bridge_config(settings, broker, secret)
+        end_leftovers(settings.database, store, config, wall_clock())
+        show_banner(settings, broker)
+        # Draining, the wills go out while the bridge still works: what it makes of them is kept and told.
+        signals.serve(Bridge(config, store, peer_address=broker.peer_address), broker.drain)
+
+
+def _broker_config(settings: Settings, secret: str) -> EmbeddedConfig:
+    is_open = settings.open
+    if is_open is None:
+        is_open = settings.password_file is None and (settings.insecure or _is_loopback(settings.host))
+    elif is_open and settings.password_file is not None:
+        raise ConfigError("open and password_file contradict each other: is a password needed or not?")
+    return EmbeddedConfig(
+        host=settings.host,
+        port=settings.port,
+        ws_port=settings.ws_port if settings.ws else None,
+        prefix=settings.prefix,
+        open=is_open,
+        insecure=settings.insecure,
+        password_file=None if is_open else settings.passwords,
+        operators=frozenset(settings.operator),
+        bridge_user=BRIDGE_USER,
+        bridge_password=secret,
+    )
+
+
+def _bridge_config(settings: Settings, broker: EmbeddedBroker, secret: str) -> BridgeConfig:
+    host = settings.host.strip("[]")
+    url = BrokerUrl("mqtt", _ANY_ADDRESS.get(host, host), broker.port, username=BRIDGE_USER, password=secret)
+    return replace(settings.bridge(), link=lambda client_id: LinkConfig(url, client_id, settings.keep_alive))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,207 @@
+"""``mqtt-presence watch``: who is here, live, from the broker."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Protocol
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mqtt_presence.bridge import wall_clock
+from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.cli import logs
+from mqtt_presence.cli.interrupts import until_interrupted
+from mqtt_presence.cli.options import TLS, with_settings
+from mqtt_presence.cli.output import STYLES, cell, complain, console, duration, moment, say, say_json, table
+from mqtt_presence.cli.statuses import encode, millis
+from mqtt_presence.client import Change, StatusWatcher
+from mqtt_presence.errors import BrokerError
+from mqtt_presence.model import State
+from mqtt_presence.settings import Settings, text
+from mqtt_presence.wire import UserStatus
+
+_COLUMNS = ("USER", "STATE", "SINCE", "FOR", "LAST ACTIVITY", "CONNECTIONS")
+_PRIVATE = ("ADDRESS", "USER AGENT")
+_ORDER = {State.ONLINE: 0, State.IDLE: 1, State.OFFLINE: 2}
+_LOOK_EVERY_S = 0.2
+_DRAW_EVERY_S = 1.0
+_ROWS_BESIDE = 4
+
+
+@with_settings("broker", "prefix", *TLS)
+def command(
+    settings: Settings,
+    private: Annotated[
+        bool, typer.Option("--private", help="Show addresses and user agents, if the bridge publishes them.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line for each change, as in status/<user>.")
+    ] = False,
+) -> None:
+    """Show who is here, live.
+
+    From the broker: a table on a terminal, elsewhere a line for each change. With --json, a user who was
+    forgotten is a line with nothing but userId and version.
+
+    Exit codes: 0 ended by SIGINT or SIGTERM; 1 the broker cannot be reached or refuses us;
+    2 a setting is wrong.
+    """
+    logs.quiet()
+    watcher = StatusWatcher(
+        settings.broker,
+        prefix=settings.prefix,
+        keep_alive=settings.keep_alive,
+        ca_file=text(settings.ca_file),
+        cert_file=text(settings.cert_file),
+        key_file=text(settings.key_file),
+    )
+    url = BrokerUrl.parse(settings.broker)
+    with until_interrupted(), _hinting(url):
+        if as_json:
+            _follow(watcher, _JsonLines(private))
+        elif console().is_terminal:
+            _draw(watcher, url, private)
+        else:
+            _follow(watcher, _PlainLines(private))
+
+
+@contextmanager
+def _hinting(url: BrokerUrl) -> Iterator[None]:
+    """Say what to do where the broker wants a name and was given none: `up` does, even when open."""
+    try:
+        yield
+    except BrokerError as error:
+        if url.username is None and "refuses" in str(error):
+            raise BrokerError(f"{error}; try --broker {url.scheme}://NAME@{url.host}:{url.port}") from error
+        raise
+
+
+# Lines.
+
+
+class _Lines(Protocol):
+    def change(self, change: Change) -> None: ...
+
+    def presence(self, text: str) -> None: ...
+
+
+def _follow(watcher: StatusWatcher, lines: _Lines) -> None:
+    changes = watcher.changes(timeout=_LOOK_EVERY_S)  # before connecting: no change is missed
+    told = ""
+    with watcher:
+        while True:
+            for change in changes:
+                lines.change(change)
+                if _presence(watcher) != told:
+                    break
+            now = _presence(watcher)
+            if now != told:
+                told = now
+                lines.presence(now)
+
+
+class _JsonLines:
+    def __init__(self, private: bool) -> None:
+        self._private = private
+
+    def change(self, change: Change) -> None:
+        say_json(encode(change, private=self._private))
+
+    def presence(self, text: str) -> None:
+        complain(text)
+
+
+class _PlainLines:
+    def __init__(self, private: bool) -> None:
+        self._private = private
+
+    def change(self, change: Change) -> None:
+        new = change.new
+        if new is None:
+            say(f"{moment(wall_clock())}  {change.user_id}  forgotten")
+            return
+        parts = [moment(millis(new.since)), new.user_id, new.state.value, _connections(new)]
+        if new.last_activity is not None:
+            parts.append(f"last activity {moment(millis(new.last_activity))}")
+        if self._private and new.last_login is not None:
+            parts += [part for part in (new.last_login.ip_addr, new.last_login.user_agent) if part]
+        say("  ".join(parts))
+
+    def presence(self, text: str) -> None:
+        say(f"{moment(wall_clock())}  {text}")
+
+
+def _connections(status: UserStatus) -> str:
+    return f"{status.connections} connection{'' if status.connections == 1 else 's'}"
+
+
+def _presence(watcher: StatusWatcher) -> str:
+    if not watcher.connected:
+        return "the connection to the broker is lost; what was shown may not be true any more"
+    return "the bridge is there" if watcher.bridge_connected else "the bridge is not there"
+
+
+# The table.
+
+
+def _draw(watcher: StatusWatcher, url: BrokerUrl, private: bool) -> None:
+    out = console()
+    news = threading.Event()
+    with (
+        watcher,
+        watcher.observe(
+            added=lambda _: news.set(), changed=lambda *_: news.set(), removed=lambda _: news.set()
+        ),
+        Live(console=out, auto_refresh=False, vertical_overflow="crop") as live,
+    ):
+        while True:
+            news.clear()
+            users = watcher.snapshot()
+            shown = sorted(users.values(), key=lambda user: (_ORDER[user.state], user.user_id))
+            header = _header(url, watcher, Counter(user.state for user in shown))
+            live.update(Group(header, *_body(shown, out.height - _ROWS_BESIDE, private)), refresh=True)
+            news.wait(_DRAW_EVERY_S)
+            time.sleep(_LOOK_EVERY_S / 4)  # several changes at once are drawn once
+
+
+def _header(url: BrokerUrl, watcher: StatusWatcher, counts: Counter[State]) -> Text:
+    header = cell(url, "bold")
+    if not watcher.connected:
+        header.append("  connection lost, this may not be true any more", "bold red")
+    elif watcher.bridge_connected:
+        header.append("  bridge online", "green")
+    else:
+        header.append("  the bridge is not there, this may not be true any more", "bold red")
+    for state in State:
+        header.append(f"  {counts[state]} {state}", STYLES[state])
+    return header
+
+
+def _body(shown: list[UserStatus], room: int, private: bool) -> list[Table | Text]:
+    if not shown:
+        return [cell("There are no users yet.")]
+    now = wall_clock()
+    out = console()
+    made = table(out, *_COLUMNS, *(_PRIVATE if private else ()))
+    for user in shown[: max(1, room)]:
+        since = millis(user.since)
+        row = [
+            cell(user.user_id, STYLES[user.state]),
+            cell(user.state, STYLES[user.state]),
+            cell(moment(since)),
+            cell("-" if since is None else duration(now - since)),
+            cell(moment(millis(user.last_activity))),
+            cell(user.connections),
+        ]
+        if private:
+            row.append(cell((user.last_login and user.last_login.ip_addr) or "-"))
+            row.append(cell((user.last_login and user.last_login.user_agent) or "-"))
+        made.add_row(*row)
+    hidden = len(shown) - max(1, room)
+    return [made, cell(f"and {hidden} more")] if hidden > 0 else [made]

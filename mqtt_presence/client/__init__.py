@@ -1,0 +1,21 @@
+"""The two clients: `PresenceClient` for whoever is to be seen, `StatusWatcher` for whoever wants to see."""
+
+from mqtt_presence.client.idle_monitor import IdleMonitor
+from mqtt_presence.client.observers import Changes, Observer
+from mqtt_presence.client.presence_client import PresenceClient
+from mqtt_presence.client.roster import Change
+from mqtt_presence.client.server_clock import ServerClock
+from mqtt_presence.client.status_watcher import StatusWatcher
+from mqtt_presence.wire import LoginInfo, UserStatus
+
+__all__ = [
+    "Change",
+    "Changes",
+    "IdleMonitor",
+    "LoginInfo",
+    "Observer",
+    "PresenceClient",
+    "ServerClock",
+    "StatusWatcher",
+    "UserStatus",
+]

@@ -1,0 +1,297 @@
+"""The client of a device, a program or a person: says that it is here, and leaves its will."""
+
+import logging
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from mqtt_presence import topics, wire
+from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.client import clocks
+from mqtt_presence.client.bridge_watch import BridgeWatch
+from mqtt_presence.client.connection import Connection, Hooks, Receipt, Will
+from mqtt_presence.client.idle_monitor import IdleMonitor
+from mqtt_presence.client.options import make_endpoint
+from mqtt_presence.client.server_clock import ServerClock
+from mqtt_presence.client.session import Session
+from mqtt_presence.errors import BrokerError, ConfigError, PayloadError
+from mqtt_presence.model import ConnectionId
+from mqtt_presence.payloads import MAX_DURATION_S, fresh_connection_id
+from mqtt_presence.topics import Topics, require_name
+
+_log = logging.getLogger("mqtt_presence.client")
+
+
+class _Live(NamedTuple):
+    """A connection that is logged in: what is sent on it carries its id and no other."""
+
+    connection: Connection
+    connection_id: ConnectionId
+    began: float
+    """Steady seconds."""
+
+
+class PresenceClient:
+    """Keeps a user shown as online for as long as the program lives and the network holds.
+
+    ``with PresenceClient("mqtt://alice:secret@localhost") as me:`` connects and logs in; leaving the block
+    logs out. If the connection is lost, the broker says so for the client (its will), and the client comes
+    back as a new connection.
+
+    Args:
+        url: ``mqtt[s]|ws[s]://user:password@host:port/path``.
+        user: who this is; default: the user of the URL.
+        password: instead of the one in the URL.
+        client_id: which of the user's clients; default: a random one. No two may run at the same time.
+        prefix: what the bridge puts before every topic.
+        user_agent: what operators are shown.
+        idle_threshold: seconds without activity until the bridge takes this client for idle (contract B1).
+        timeout: seconds of silence after which the bridge takes it for gone (contract B2).
+        meta: anything else to keep in the record, at most 2 KiB as JSON.
+        announce: log in again when the bridge asks for it (contract B3).
+        keep_alive: seconds until the broker notices that the network is gone, two thirds of them at least.
+        ca_file: PEM file of the authorities to trust; default: those of the system.
+        cert_file: PEM file of our own certificate.
+        key_file: PEM file of its key; default: it is in `cert_file`.
+        reconnect_min: seconds until the first attempt to reconnect; doubled each time, with jitter.
+        reconnect_max: the longest delay, seconds.
+
+    Raises:
+        ConfigError: an argument is wrong; the message names it.
+
+    """
+
+    def __init__(
+        self,
+        url: str | BrokerUrl,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        client_id: str | None = None,
+        prefix: str = "",
+        user_agent: str | None = None,
+        idle_threshold: float | None = None,
+        timeout: float | None = None,
+        meta: Mapping[str, Any] | None = None,
+        announce: bool = True,
+        keep_alive: int = 30,
+        ca_file: str | None = None,
+        cert_file: str | None = None,
+        key_file: str | None = None,
+        reconnect_min: float = 1.0,
+        reconnect_max: float = 30.0,
+    ) -> None:
+        endpoint = make_endpoint(
+            url,
+            user=user,
+            password=password,
+            client_id=client_id,
+            keep_alive=keep_alive,
+            ca_file=ca_file,
+            cert_file=cert_file,
+            key_file=key_file,
+            reconnect_min=reconnect_min,
+            reconnect_max=reconnect_max,
+        )
+        if endpoint.url.username is None:
+            raise ConfigError("user is not set: presence needs to know who this is (user=, or in the URL)")
+        self.user = require_name("user", endpoint.url.username)
+        self.client_id = endpoint.client_id
+        self._topics = Topics(prefix)
+        self._reply_topic = self._topics.reply(self.user, self.client_id)
+        self._user_agent = user_agent
+        self._idle_threshold = _duration("idle_threshold", idle_threshold)
+        self._timeout = _duration("timeout", timeout)
+        self._meta = None if meta is None else wire.encode_meta(meta)
+        self._announce = announce
+        self._login_payload(fresh_connection_id(), None)  # raises now rather than on connecting
+        self._next_id = fresh_connection_id()
+        self._live: _Live | None = None
+        self._login: Receipt | None = None
+        self._bridge = BridgeWatch()
+        self._clock = ServerClock(self._ask_time)
+        self._monitor = IdleMonitor(self._send_report, self._clock)
+        self._session = Session(
+            endpoint,
+            Hooks(
+                will=self._will,
+                up=self._up,
+                message=self._message,
+                tick=self._clock.tick,
+                down=self._down,
+            ),
+        )
+
+    # The connection
+
+    def connect(self, timeout: float = 10.0, *, wait: bool = True) -> None:
+        """Connect and log in, and from now on come back whenever the connection is lost.
+
+        Args:
+            timeout: seconds until the broker has acknowledged the login.
+            wait: False: return at once, and go on trying even if the broker is not there yet.
+
+        Raises:
+            BrokerError: the broker cannot be reached, refuses us, or does not take the login.
+            PresenceError: connected already.
+
+        """
+        deadline = clocks.steady() + timeout
+        self._session.start(timeout, wait)
+        if wait:
+            login = self._login
+            if login is None or not login.wait(max(0.1, deadline - clocks.steady())):
+                self._session.stop(clean=False)
+                raise BrokerError(
+                    f"the broker did not acknowledge the login in {timeout:g} s: "
+                    f"may {self.user!r} write {self._topics.input(self.user, self.client_id, topics.LOGIN)}?"
+                )
+
+    def disconnect(self, timeout: float = 5.0) -> bool:
+        """Log out and disconnect; without effect when not connected.
+
+        If the broker does not acknowledge the logout, the connection is given up without a DISCONNECT, so
+        that at least the will is published. The idle monitor stops.
+
+        Args:
+            timeout: seconds to wait for the acknowledgement.
+
+        Returns:
+            True: the broker has the logout. False: it does not; what it has is the will.
+
+        """
+        self._monitor.close()
+        live, self._live = self._live, None
+        sent = False
+        if live is not None:
+            topic = self._topics.input(self.user, self.client_id, topics.LOGOUT)
+            receipt = live.connection.publish(topic, wire.encode_end(live.connection_id), 1)
+            sent = receipt.wait(timeout)
+        self._session.stop(clean=sent)
+        return sent
+
+    logout = disconnect
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.disconnect()
+
+    @property
+    def connected(self) -> bool:
+        """The broker is there, and the login is on its way."""
+        return self.connection_id is not None
+
+    @property
+    def connection_id(self) -> str | None:
+        """The id of the present connection, a new one for each; None while not connected."""
+        live = self._live
+        return live.connection_id if live is not None and live.connection.is_up else None
+
+    @property
+    def bridge_connected(self) -> bool:
+        """The bridge is there too, as `bridge/state` says."""
+        return self._bridge.online
+
+    # Activity and time
+
+    @property
+    def monitor(self) -> IdleMonitor:
+        """The idle monitor of this client: ``start``, ``ping``, ``stop``."""
+        return self._monitor
+
+    @property
+    def server_time(self) -> ServerClock:
+        """The clock of the server."""
+        return self._clock
+
+    def heartbeat(self) -> bool:
+        """Give a sign of life, which counts as activity (contract A1), also for the idle monitor.
+
+        Not kept for later: when the connection comes back, its login counts as activity by itself.
+
+        Returns:
+            False: not connected, nothing was sent.
+
+        """
+        return self._send_activity(None, self._monitor.beat(), 0)
+
+    def _send_report(self, idle: bool, last_activity: int) -> bool:
+        return self._send_activity(idle, last_activity, 1)
+
+    def _send_activity(self, idle: bool | None, last_activity: int | None, qos: int) -> bool:
+        live = self._live
+        if live is None or not live.connection.is_up:
+            return False
+        payload = wire.encode_activity(live.connection_id, idle=idle, last_activity=last_activity)
+        live.connection.publish(self._topics.input(self.user, self.client_id, topics.ACTIVITY), payload, qos)
+        return True
+
+    def _ask_time(self, payload: bytes) -> None:
+        live = self._live
+        if live is not None and live.connection.is_up:
+            live.connection.publish(self._topics.input(self.user, self.client_id, topics.TIME), payload, 0)
+
+    # The hooks of the session, in its thread
+
+    def _will(self) -> Will:
+        self._next_id = fresh_connection_id()
+        topic = self._topics.input(self.user, self.client_id, topics.WILL)
+        return Will(topic, wire.encode_end(self._next_id))
+
+    def _up(self, connection: Connection) -> None:
+        filters = [(self._topics.bridge_state, 1), (self._reply_topic, 0)]
+        if self._announce:
+            filters.append((self._topics.bridge_announce, 1))
+        connection.subscribe(filters)
+        live = _Live(connection, self._next_id, clocks.steady())
+        self._log_in(live)
+        self._live = live  # only now: nothing may be sent before the login
+        self._monitor.renew()
+        self._clock.tick()
+
+    def _down(self) -> None:
+        self._live = None
+        self._bridge.reset()
+        self._clock.interrupted()
+
+    def _log_in(self, live: _Live) -> None:
+        payload = self._login_payload(live.connection_id, self._clock.at(live.began))
+        topic = self._topics.input(self.user, self.client_id, topics.LOGIN)
+        self._login = live.connection.publish(topic, payload, 1)
+
+    def _login_payload(self, connection_id: str, time: int | None) -> bytes:
+        return wire.encode_login(
+            connection_id,
+            time=time,
+            user_agent=self._user_agent,
+            idle_threshold=self._idle_threshold,
+            timeout=self._timeout,
+            announce=self._announce,
+            meta=self._meta,
+        )
+
+    def _message(self, topic: str, payload: bytes, retained: bool) -> None:
+        try:
+            if topic == self._reply_topic:
+                self._clock.take(payload)
+            elif topic == self._topics.bridge_state:
+                if self._bridge.take(payload):
+                    self._clock.encourage()
+            elif topic == self._topics.bridge_announce and not retained:
+                live = self._live
+                if live is not None:
+                    self._log_in(live)
+                    self._monitor.renew()
+        except PayloadError as error:
+            _log.debug("%s: ignored: %s", topic, error)
+
+
+def _duration(name: str, seconds: float | None) -> float | None:
+    if seconds is not None and not 0 < seconds <= MAX_DURATION_S:
+        raise ConfigError(f"{name}={seconds} must be seconds above 0, or None")
+    return seconds

@@ -1,0 +1,298 @@
+"""The client of whoever wants to know who is there: a live mapping of all users."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Self
+from weakref import WeakSet
+
+from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.client import clocks
+from mqtt_presence.client.bridge_watch import BridgeWatch
+from mqtt_presence.client.connection import Connection, Hooks
+from mqtt_presence.client.observers import Callback, ChangeCallback, Changes, Observer, Predicate
+from mqtt_presence.client.options import make_endpoint
+from mqtt_presence.client.roster import Change, Roster
+from mqtt_presence.client.session import Session
+from mqtt_presence.errors import PayloadError
+from mqtt_presence.topics import Topics
+from mqtt_presence.wire import UserStatus
+
+_QUIET_S = 5.0
+"""The retained messages have all come when none has for so long, and the bridge is there."""
+
+
+class StatusWatcher(Mapping[str, UserStatus]):
+    """A mapping of user ids to `UserStatus` that follows the bridge.
+
+    ``with StatusWatcher("mqtt://localhost") as users:`` connects; the users come within moments, offline
+    ones too. What is older by `version` is dropped, and users that were forgotten go. It may be read from any
+    thread. While the connection is lost it keeps the last known state, see `connected`, `bridge_connected`.
+
+    All users are sent at once on connecting. A mosquitto with its default settings queues 1,000 messages for
+    one client and drops the rest: for more users raise `max_queued_messages` (the shipped `broker_config`
+    does).
+
+    Args:
+        url: ``mqtt[s]|ws[s]://user:password@host:port/path``.
+        user: as whom to connect; default: the user of the URL, or nobody.
+        password: instead of the one in the URL.
+        client_id: default: a random one.
+        prefix: what the bridge puts before every topic.
+        keep_alive: seconds until a lost network is noticed, at most about twice as long.
+        ca_file: PEM file of the authorities to trust; default: those of the system.
+        cert_file: PEM file of our own certificate.
+        key_file: PEM file of its key; default: it is in `cert_file`.
+        reconnect_min: seconds until the first attempt to reconnect; doubled each time, with jitter.
+        reconnect_max: the longest delay, seconds.
+
+    Raises:
+        ConfigError: an argument is wrong; the message names it.
+
+    """
+
+    def __init__(
+        self,
+        url: str | BrokerUrl,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        client_id: str | None = None,
+        prefix: str = "",
+        keep_alive: int = 30,
+        ca_file: str | None = None,
+        cert_file: str | None = None,
+        key_file: str | None = None,
+        reconnect_min: float = 1.0,
+        reconnect_max: float = 30.0,
+    ) -> None:
+        endpoint = make_endpoint(
+            url,
+            user=user,
+            password=password,
+            client_id=client_id,
+            keep_alive=keep_alive,
+            ca_file=ca_file,
+            cert_file=cert_file,
+            key_file=key_file,
+            reconnect_min=reconnect_min,
+            reconnect_max=reconnect_max,
+        )
+        self._topics = Topics(prefix)
+        self._roster = Roster()
+        self._bridge = BridgeWatch()
+        self._lock = threading.RLock()
+        """Guards the roster; held only for moments."""
+        self._news = threading.Condition(self._lock)
+        self._telling = threading.RLock()
+        """Held while observers are told, so that each sees one change at a time. Taken before `_lock`."""
+        self._observers: list[Observer] = []
+        self._iterators: WeakSet[Changes] = WeakSet()
+        self._prune_at: float | None = None
+        self._session = Session(
+            endpoint,
+            Hooks(will=lambda: None, up=self._up, message=self._message, tick=self._tick, down=self._down),
+        )
+
+    # The connection
+
+    def connect(self, timeout: float = 10.0, *, wait: bool = True) -> None:
+        """Connect, and from now on come back whenever the connection is lost.
+
+        Args:
+            timeout: seconds until the broker has accepted the connection.
+            wait: False: return at once, and go on trying even if the broker is not there yet.
+
+        Raises:
+            BrokerError: the broker cannot be reached or refuses us.
+            PresenceError: connected already.
+
+        """
+        self._session.start(timeout, wait)
+
+    def close(self) -> None:
+        """Disconnect; iterators over changes end, the users stay as they were. May be repeated."""
+        self._session.stop(clean=True)
+        with self._telling:
+            for iterator in self._iterators:
+                iterator.put(None)
+            self._iterators = WeakSet()
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def connected(self) -> bool:
+        """The broker is there."""
+        return self._session.connection is not None
+
+    @property
+    def bridge_connected(self) -> bool:
+        """The bridge is there too, so that what the mapping shows is true now."""
+        return self._bridge.online
+
+    # The mapping
+
+    def __getitem__(self, user_id: str) -> UserStatus:
+        with self._lock:
+            return self._roster.users[user_id]
+
+    def __iter__(self) -> Iterator[str]:
+        with self._lock:
+            return iter(list(self._roster.users))
+
+    def __len__(self) -> int:
+        return len(self._roster.users)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return f"<StatusWatcher {len(self)} users, connected={self.connected}>"
+
+    def snapshot(self) -> dict[str, UserStatus]:
+        """Return all users as they are at one moment."""
+        with self._lock:
+            return dict(self._roster.users)
+
+    @property
+    def ignored(self) -> dict[str, int]:
+        """How many messages were dropped: ``bad_topic``, ``bad_payload``, ``too_large`` or ``stale``."""
+        with self._lock:
+            return dict(self._roster.ignored)
+
+    # Being told
+
+    def observe(
+        self,
+        *,
+        added: Callback | None = None,
+        changed: ChangeCallback | None = None,
+        removed: Callback | None = None,
+        where: Predicate | None = None,
+    ) -> Observer:
+        """Be told of the users that match a predicate.
+
+        ``added(status)`` is called when a user begins to match, and before this method returns for those that
+        do; ``changed(new, old)`` when the status changes and still matches; ``removed(old)`` when it ceases
+        to match, or the user is forgotten. The callbacks of all observers run one after the other, in the
+        thread of the connection: they must not wait for anything. What they raise is logged.
+
+        Args:
+            added: see above.
+            changed: see above.
+            removed: see above.
+            where: whom to consider, e.g. ``lambda user: user.online``; default: everybody.
+
+        Returns:
+            The observer, to be stopped by `Observer.stop` or as a context manager.
+
+        """
+        observer = Observer(added, changed, removed, where, self._forget)
+        with self._telling:
+            for status in self.snapshot().values():
+                observer.tell(Change(None, status))
+            self._observers = [*self._observers, observer]
+        return observer
+
+    def changes(self, timeout: float | None = None) -> Changes:
+        """Iterate over the changes from this call on, as pairs of a user's status before and after.
+
+        Args:
+            timeout: end when nothing has come for so many seconds; None: wait until the watcher is closed.
+
+        """
+        iterator = Changes(timeout)
+        with self._telling:
+            self._iterators.add(iterator)
+        return iterator
+
+    def wait_for(self, predicate: Callable[["StatusWatcher"], bool], timeout: float = 10.0) -> bool:
+        """Wait until something is true of this watcher; False: it was not in time. Not for callbacks.
+
+        Args:
+            predicate: called with the watcher after every change, e.g. ``lambda users: users["bob"].online``;
+                a KeyError counts as False.
+            timeout: seconds.
+
+        """
+
+        def holds() -> bool:
+            try:
+                return bool(predicate(self))
+            except KeyError:
+                return False
+
+        with self._news:
+            return self._news.wait_for(holds, timeout)
+
+    def _forget(self, observer: Observer) -> None:
+        with self._lock:
+            self._observers = [other for other in self._observers if other is not observer]
+
+    # The hooks of the session, in its thread
+
+    def _up(self, connection: Connection) -> None:
+        with self._news:
+            self._roster.reconnected()
+            self._prune_at = None
+            self._news.notify_all()
+        # The bridge's state first: where the users overflow the broker's queue, it is not among the dropped.
+        connection.subscribe([(self._topics.bridge_state, 1), (self._topics.statuses, 1)])
+
+    def _down(self) -> None:
+        with self._news:
+            self._bridge.reset()
+            self._prune_at = None
+            self._news.notify_all()
+
+    def _message(self, topic: str, payload: bytes, _retained: bool) -> None:
+        if topic == self._topics.bridge_state:
+            with self._news:
+                try:
+                    self._bridge.take(payload)
+                except PayloadError as error:
+                    self._roster.ignored[error.reason] += 1
+                self._postpone_prune()
+                self._news.notify_all()
+            return
+        user_id = self._topics.parse_status(topic)
+        with self._telling:
+            with self._news:
+                self._postpone_prune()
+                if user_id is None:
+                    self._roster.ignored["bad_topic"] += 1
+                    return
+                change = self._roster.apply(user_id, payload)
+                if change is None:
+                    return
+                self._news.notify_all()
+            self._tell(change)
+
+    def _postpone_prune(self) -> None:
+        self._prune_at = clocks.steady() + _QUIET_S if self._bridge.online else None
+
+    def _tick(self) -> None:
+        if self._prune_at is None or clocks.steady() < self._prune_at:
+            return
+        with self._telling:
+            with self._news:
+                self._prune_at = None
+                changes = self._roster.prune()
+                self._news.notify_all()
+            for change in changes:
+                self._tell(change)
+
+    def _tell(self, change: Change) -> None:
+        for observer in self._observers:
+            observer.tell(change)
+        for iterator in self._iterators:
+            iterator.put(change)

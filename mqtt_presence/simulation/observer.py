@@ -1,0 +1,202 @@
+"""Reading the retained statuses of the simulated users, and hearing the bridge's announcements."""
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
+from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.errors import BrokerError, PayloadError
+from mqtt_presence.simulation import packets
+from mqtt_presence.simulation.fleet import KEEP_ALIVE_S
+from mqtt_presence.simulation.packets import Packet
+from mqtt_presence.simulation.sockets import Connection, Loop, Target
+from mqtt_presence.topics import Topics
+from mqtt_presence.wire import BridgeStateName, UserStatus, decode_bridge_state, decode_status
+
+_QUIET_S = 0.2
+_CHUNK = 200
+_RETRY_S = 1.0
+
+
+class Observer:
+    """A connection that looks.
+
+    A broker does not say that it has sent all that is retained. It answers in order: so a second subscription
+    follows each, and when that is granted and it is quiet, that was all.
+
+    Args:
+        loop: that serves it.
+        target: the broker.
+        url: as whom.
+        topics: under which prefix.
+        user_ids: of whom to take note.
+        on_announce: told when the bridge asks all to log in again.
+        monotonic: tells the time in seconds.
+
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        target: Target,
+        url: BrokerUrl,
+        *,
+        topics: Topics,
+        user_ids: Sequence[str],
+        on_announce: Callable[[], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._topics = topics
+        self._url = url
+        self._wanted = frozenset(user_ids)
+        self._on_announce = on_announce
+        self._monotonic = monotonic
+        self._packet_id = 0
+        self._marker_id = 0
+        self._quiet_since: float | None = None
+        self._pinged_at = monotonic()
+        self._queue: list[list[str]] = []
+        self._asked: list[str] = []
+        self.is_up = False
+        self.bridge_is_there = False
+        self.failure: BrokerError | None = None
+        self.seen: dict[str, UserStatus | None] = {}
+        """What is retained; None: no status, but something else."""
+        self._loop = loop
+        self._target = target
+        self._retry_at: float | None = None
+        self._was_up = False
+        self._connect()
+
+    def _connect(self) -> None:
+        self._retry_at = None
+        hello = packets.connect(
+            f"simulate-{secrets.token_hex(6)}",
+            username=self._url.username,
+            password=self._url.password,
+            keep_alive_s=KEEP_ALIVE_S,
+        )
+        try:
+            self._connection = Connection(self._loop, self._target, self._on_packet, self._on_lost)
+        except OSError as error:
+            self._on_lost(str(error))
+        else:
+            self._connection.send(hello)
+
+    # Looking.
+
+    def look_all(self) -> None:
+        """Read all statuses; some may be missing, as a broker drops what is too much at once."""
+        self.seen.clear()
+        self._begin([[self._topics.statuses]])
+
+    def look(self, user_ids: Sequence[str]) -> None:
+        """Read some, each by its topic."""
+        for user_id in user_ids:
+            self.seen.pop(user_id, None)
+        topics = [self._topics.status(user_id) for user_id in user_ids]
+        self._begin([topics[start : start + _CHUNK] for start in range(0, len(topics), _CHUNK)])
+
+    @property
+    def is_looking(self) -> bool:
+        """Answers may still come; to be asked again and again."""
+        if not self._asked:
+            return False
+        if self._quiet_since is None or self._monotonic() - self._quiet_since < _QUIET_S:
+            return True
+        self._next()
+        return bool(self._asked)
+
+    def tend(self) -> None:
+        """Keep the connection, or make a new one; to be called again and again.
+
+        Raises:
+            BrokerError: the broker refuses us.
+
+        """
+        if self.failure is not None:
+            raise self.failure
+        if self._retry_at is not None:
+            if self._monotonic() >= self._retry_at:
+                self._connect()
+            return
+        if self._monotonic() - self._pinged_at > KEEP_ALIVE_S / 4:
+            self._pinged_at = self._monotonic()
+            self._connection.send(packets.PINGREQ)
+
+    def _begin(self, chunks: list[list[str]]) -> None:
+        self._queue = chunks
+        self._next()
+
+    def _next(self) -> None:
+        if self._asked:
+            self._connection.send(packets.unsubscribe(self._asked, self._new_id()))
+        self._asked = self._queue.pop(0) if self._queue else []
+        if self._asked:
+            self._ask()
+
+    def _ask(self) -> None:
+        self._quiet_since = None
+        self._subscribe(self._asked)
+        self._marker_id = self._subscribe([self._topics.bridge_state])
+
+    def _subscribe(self, topic_filters: list[str]) -> int:
+        packet_id = self._new_id()
+        self._connection.send(packets.subscribe(topic_filters, packet_id))
+        return packet_id
+
+    def _new_id(self) -> int:
+        self._packet_id = self._packet_id % 65_535 + 1
+        return self._packet_id
+
+    # What comes.
+
+    def _on_packet(self, packet: Packet) -> None:
+        match packet.kind:
+            case packets.PUBLISH:
+                self._on_message(*packet.message())
+            case packets.SUBACK:
+                if packet.packet_id == self._marker_id:
+                    self._quiet_since = self._monotonic()
+                elif packet.is_denied and self._asked:
+                    self.failure = BrokerError(f"{self._url} does not let this user read statuses")
+            case packets.CONNACK if packet.body[1]:
+                self.failure = BrokerError(f"{self._url} refuses us: return code {packet.body[1]}")
+            case packets.CONNACK:
+                self.is_up = self._was_up = True
+                self._subscribe([self._topics.bridge_announce, self._topics.bridge_state])
+                if self._asked:
+                    self._ask()
+
+    def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
+        user_id = self._topics.parse_status(topic)
+        if user_id is not None:
+            if user_id in self._wanted:
+                if self._quiet_since is not None:
+                    self._quiet_since = self._monotonic()
+                self._note(user_id, payload)
+        elif topic == self._topics.bridge_announce and not retained:
+            self._on_announce()
+        elif topic == self._topics.bridge_state:
+            self._note_bridge(payload)
+
+    def _note(self, user_id: str, payload: bytes) -> None:
+        if not payload:
+            self.seen.pop(user_id, None)
+            return
+        try:
+            self.seen[user_id] = decode_status(user_id, payload)
+        except PayloadError:
+            self.seen[user_id] = None
+
+    def _note_bridge(self, payload: bytes) -> None:
+        try:
+            self.bridge_is_there = decode_bridge_state(payload).state is BridgeStateName.ONLINE
+        except PayloadError:
+            self.bridge_is_there = False
+
+    def _on_lost(self, why: str) -> None:
+        self.is_up = False
+        self._retry_at = self._monotonic() + _RETRY_S
+        if not self._was_up:
+            self.failure = BrokerError(f"{self._url} cannot be reached: {why}")

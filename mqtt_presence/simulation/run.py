@@ -1,0 +1,209 @@
+"""A simulation from beginning to end: carry out the plan, settle, compare, take leave, compare again."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from mqtt_presence.errors import BrokerError
+from mqtt_presence.simulation.fleet import Count, Fleet
+from mqtt_presence.simulation.observer import Observer
+from mqtt_presence.simulation.plan import Expected, Plan, Step
+from mqtt_presence.simulation.sockets import Loop
+from mqtt_presence.wire import UserStatus
+
+_TICK_S = 0.02
+_TELL_EVERY_S = 0.1
+_ROUND_S = 0.25
+_BURST = 500
+_UNACKNOWLEDGED = "the broker has not acknowledged all that was sent"
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A user whose status is not what it must be."""
+
+    user_id: str
+    expected: Expected | None
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far it is."""
+
+    doing: str
+    elapsed_s: float
+    count: Count
+
+
+class Simulation:
+    """Carries out a plan, and compares what comes of it.
+
+    Args:
+        plan: what is to be done.
+        fleet: who does it.
+        observer: sees what comes of it.
+        loop: serves both.
+        settle_s: how long broker and bridge have, at the end, to come to rest, seconds.
+        tell: told how far it is, about ten times a second.
+        monotonic: tells the time in seconds.
+
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        fleet: Fleet,
+        observer: Observer,
+        loop: Loop,
+        *,
+        settle_s: float,
+        tell: Callable[[Progress], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._plan = plan
+        self._fleet = fleet
+        self._observer = observer
+        self._loop = loop
+        self._settle_s = settle_s
+        self._tell = tell
+        self._monotonic = monotonic
+        self._began = self._tell_at = monotonic()
+        self._doing = "connecting"
+        self._stopping = False
+        self._user_ids = [fleet.names.user(n) for n in range(fleet.names.users)]
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        return Progress(self._doing, self._monotonic() - self._began, self._fleet.count)
+
+    def stop(self) -> None:
+        """Make no more steps; from a signal handler."""
+        self._stopping = True
+
+    def run(self) -> list[Wrong]:
+        """Carry out the plan to its end, or until `stop`, and compare.
+
+        Raises:
+            BrokerError: the broker does not let us, or does not take all in time.
+
+        """
+        self._do("connecting")
+        self._serve_until(lambda: self._observer.is_up, "the broker does not answer")
+        self._carry_out(self._plan.arrivals())
+        self._serve_until(lambda: self._fleet.is_settled, _UNACKNOWLEDGED)
+        self._began = self._monotonic()
+        self._do("simulating")
+        self._carry_out(self._plan.steps())
+        return self._settled()
+
+    def take_leave(self) -> list[Wrong]:
+        """Log all out, and compare; `stop` cuts it short."""
+        self._do("logging out")
+        self._stopping = False
+        self._carry_out(self._plan.farewell())
+        return self._settled()
+
+    def leave_quietly(self) -> None:
+        """Disconnect all without a logout: they stay online."""
+        self._fleet.leave_quietly()
+        self._serve(0.0)
+
+    # The plan.
+
+    def _carry_out(self, steps: Iterable[Step]) -> None:
+        for step in self._in_time(steps):
+            self._fleet.ask(step.client, step.do)
+            # A step that was made must be done: the plan counts on it. So we stop in between only.
+
+    def _in_time(self, steps: Iterable[Step]) -> Iterator[Step]:
+        """Yield each step when its time has come, and the sockets have been served."""
+        upcoming = iter(steps)
+        burst = 0
+        while not self._stopping and (step := next(upcoming, None)) is not None:
+            due = self._began + step.at_s
+            burst += 1
+            while self._monotonic() < due or burst >= _BURST or self._fleet.is_busy:
+                self._serve(min(_TICK_S, max(0.0, due - self._monotonic())))
+                burst = 0
+            yield step
+
+    # Serving.
+
+    def _do(self, what: str) -> None:
+        self._doing = what
+        self._tell_at = self._monotonic()
+
+    def _serve(self, timeout_s: float) -> None:
+        self._observer.tend()
+        self._fleet.tend()
+        self._loop.run_once(timeout_s)
+        now = self._monotonic()
+        if now >= self._tell_at:
+            self._tell_at = now + _TELL_EVERY_S
+            self._tell(self.progress)
+
+    def _serve_until(self, condition: Callable[[], bool], complaint: str) -> None:
+        """Serve; complain if nothing has moved for as long as all may take to come to rest."""
+        deadline, count = self._monotonic() + self._settle_s, replace(self._fleet.count)
+        while not condition():
+            if self._fleet.count != count:
+                deadline, count = self._monotonic() + self._settle_s, replace(self._fleet.count)
+            if self._monotonic() > deadline:
+                raise BrokerError(f"{complaint} within {self._settle_s:g} s")
+            self._serve(_TICK_S)
+
+    def _pause(self, duration_s: float) -> None:
+        end = self._monotonic() + duration_s
+        while self._monotonic() < end:
+            self._serve(_TICK_S)
+
+    # Comparing.
+
+    def _settled(self) -> list[Wrong]:
+        """Look until all is as it must be, twice in a row, or time is up."""
+        self._do("settling")
+        self._serve_until(lambda: self._fleet.is_settled, _UNACKNOWLEDGED)
+        self._do("verifying")
+        deadline = self._monotonic() + self._settle_s
+        expected = dict(zip(self._user_ids, self._plan.expected(), strict=True))
+        self._observer.look_all()
+        wrong, was_right = self._compare(expected), False
+        while self._monotonic() < deadline:
+            if not wrong and was_right:
+                break
+            was_right = not wrong
+            self._pause(_ROUND_S)
+            self._observer.look([w.user_id for w in wrong] or self._user_ids)
+            wrong = self._compare(expected)
+        return wrong
+
+    def _compare(self, expected: dict[str, Expected | None]) -> list[Wrong]:
+        self._serve_until(lambda: not self._observer.is_looking, "the statuses do not come")
+        return list(_wrong(expected, self._observer.seen))
+
+
+def _wrong(expected: dict[str, Expected | None], seen: dict[str, UserStatus | None]) -> Iterator[Wrong]:
+    for user_id, right in expected.items():
+        status = seen.get(user_id)
+        if user_id not in seen:
+            found, is_right = "no status", right is None
+        elif status is None:
+            found, is_right = "an unreadable status", False
+        else:
+            found = f"{status.state}, connections={status.connections}"
+            is_right = (status.state, status.connections) == right
+        if not is_right:
+            yield Wrong(user_id, right, found)
+
+
+def first(wrong: Sequence[Wrong], count: int) -> list[str]:
+    """Tell of the first few, a line each."""
+    return [f"{w.user_id}: {w.found}; must be {_told(w.expected)}" for w in wrong[:count]]
+
+
+def _told(expected: Expected | None) -> str:
+    if expected is None:
+        return "no status"
+    return f"{expected.state}, connections={expected.connections}"

@@ -1,0 +1,185 @@
+"""The readers' side of the store: what the commands show. It makes, migrates and writes nothing."""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from itertools import islice, takewhile
+from types import TracebackType
+from typing import Any, Self
+
+import peewee
+
+from mqtt_presence.errors import StoreError
+from mqtt_presence.model import Connection, State, UserId, UserPresence
+from mqtt_presence.store.database import MIGRATIONS, connect, is_postgresql, said_plainly
+from mqtt_presence.store.rows import CONNECTION_COLUMNS, USER_COLUMNS, to_connection, to_presence
+
+_PAGE = 500
+_HERE_FIRST = "CASE u.state WHEN 'online' THEN 0 WHEN 'idle' THEN 1 ELSE 2 END"
+
+
+class Reader:
+    """Looks at a database that the bridge keeps, and may be using right now.
+
+    Args:
+        url: see `database.connect`.
+
+    Raises:
+        ConfigError: it is no such URL, or there is no such file.
+
+    """
+
+    def __init__(self, url: str) -> None:
+        self._database = connect(url, readonly=True)
+        self._mark = "%s" if is_postgresql(self._database) else "?"
+
+    def __enter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            StoreError: it cannot be opened, or its schema is not the one that we know.
+
+        """
+        try:
+            with said_plainly("open the database"):
+                self._database.connect()
+                is_sqlite = isinstance(self._database, peewee.SqliteDatabase)
+                self._database.execute_sql(
+                    "PRAGMA query_only = ON" if is_sqlite else "SET default_transaction_read_only = ON"
+                )
+            self._require_our_schema()
+        except StoreError:
+            self._database.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()
+
+    # What is shown.
+
+    def users(self, state: State | None = None) -> list[UserPresence]:
+        """Read the users, whoever is here first, then by name; without their connections.
+
+        Args:
+            state: only those in this state; who is not offline is found by the index of live connections.
+
+        """
+        where, parameters = "", []
+        if state is not None:
+            where, parameters = f"WHERE u.state = {self._mark}", [state.value]
+            if state is not State.OFFLINE:
+                where += " AND u.user_id IN (SELECT c.user_id FROM connections c WHERE c.live)"
+        rows = self._select(
+            f"SELECT {USER_COLUMNS} FROM users u {where} ORDER BY {_HERE_FIRST}, u.user_id", parameters
+        )
+        return [to_presence(row, {}, {}) for row in rows]
+
+    def knows(self, user_id: str) -> bool:
+        """Tell whether there is anything about a user."""
+        return bool(
+            self._select(f"SELECT 1 FROM users u WHERE u.user_id = {self._mark}", [user_id])
+            or self._select(f"SELECT 1 FROM connections c WHERE c.user_id = {self._mark} LIMIT 1", [user_id])
+        )
+
+    def history(self, user_id: str, *, limit: int, since: int | None = None) -> list[Connection]:
+        """Read a user's connections, the newest first.
+
+        There is an index for the newest of a client, not of a user: so the newest of each client are merged,
+        at the cost of one seek for each client, not of all there ever was. What is known only by its end
+        (contract E1) is left out: nobody knows when it began.
+
+        Args:
+            user_id: whose.
+            limit: how many at most.
+            since: only those that were there at this time or later, epoch milliseconds.
+
+        """
+        by_client = [
+            self._of_client(user_id, client_id, limit, since) for client_id in self._clients(user_id)
+        ]
+        return list(islice(heapq.merge(*by_client, key=_began, reverse=True), limit))
+
+    def has_tombstone(self, user_id: str) -> bool:
+        """Tell whether the retained status of a forgotten user is still to be cleared."""
+        return bool(
+            self._select(f"SELECT 1 FROM tombstones t WHERE t.user_id = {self._mark}", [user_id])
+            and not self._select(f"SELECT 1 FROM users u WHERE u.user_id = {self._mark}", [user_id])
+        )
+
+    def open_connections(self) -> Iterator[dict[UserId, list[Connection]]]:
+        """Read all connections that have not ended, by user, a page of users at a time."""
+        after = ""
+        while True:
+            users = self._select(
+                "SELECT DISTINCT c.user_id FROM connections c WHERE c.live AND c.logout_time IS NULL "
+                f"AND c.user_id > {self._mark} ORDER BY c.user_id LIMIT {_PAGE}",
+                [after],
+            )
+            if not users:
+                return
+            after = users[-1][0]
+            page: dict[UserId, list[Connection]] = {UserId(row[0]): [] for row in users}
+            among = ",".join([self._mark] * len(page))
+            for record in self._records(
+                f"c.live AND c.logout_time IS NULL AND c.user_id IN ({among})", list(page)
+            ):
+                page[record.user_id].append(record)
+            yield page
+
+    # How.
+
+    def _clients(self, user_id: str) -> Iterator[str]:
+        """Walk through a user's clients, from one to the next by the index."""
+        after = ""
+        while True:
+            rows = self._select(
+                "SELECT MIN(c.client_id) FROM connections c "
+                f"WHERE c.user_id = {self._mark} AND c.client_id > {self._mark}",
+                [user_id, after],
+            )
+            if rows[0][0] is None:
+                return
+            after = rows[0][0]
+            yield after
+
+    def _of_client(self, user_id: str, client_id: str, limit: int, since: int | None) -> Iterator[Connection]:
+        """Read the newest connections of one client, and those few whose login has not come (contract A2)."""
+        whose = f"c.user_id = {self._mark} AND c.client_id = {self._mark} AND c.login_order"
+        unordered = self._records(
+            f"{whose} IS NULL AND c.login_time IS NOT NULL ORDER BY c.login_time DESC LIMIT {int(limit)}",
+            [user_id, client_id],
+        )
+        ordered = self._records(
+            f"{whose} IS NOT NULL ORDER BY c.login_order DESC LIMIT {int(limit)}", [user_id, client_id]
+        )
+        merged = heapq.merge(ordered, unordered, key=_began, reverse=True)
+        # The connections of one client follow one another: before the first that is too old, all are.
+        return takewhile(lambda c: since is None or c.logout_time is None or c.logout_time >= since, merged)
+
+    def _records(self, where: str, parameters: Sequence[Any]) -> Iterator[Connection]:
+        sql = f"SELECT {CONNECTION_COLUMNS} FROM connections c WHERE {where}"
+        return map(to_connection, self._select(sql, parameters))
+
+    def _select(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        with said_plainly("read the database"):
+            rows: list[Any] = self._database.execute_sql(sql, parameters).fetchall()
+            return rows
+
+    def _require_our_schema(self) -> None:
+        with said_plainly("read the database"):
+            if not self._database.table_exists("schema_migration"):
+                raise StoreError("the database is none of mqtt-presence, or the bridge has never run on it")
+        applied = {row[0] for row in self._select("SELECT m.name FROM schema_migration m", [])}
+        ours = {path.stem for path in MIGRATIONS.glob("[0-9]*.py")}
+        if applied - ours:
+            raise StoreError("the database was made by a newer mqtt-presence: upgrade this one")
+        if ours - applied:
+            raise StoreError(
+                "the database was made by an older mqtt-presence: start the bridge once to update it"
+            )
+
+
+def _began(record: Connection) -> int:
+    return record.login_order or record.login_time or 0

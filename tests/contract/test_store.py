@@ -1,0 +1,582 @@
+"""The store's promises, the same over SQLite and PostgreSQL."""
+
+# ruff: noqa: A002 - `id` is what the field is called everywhere here
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import peewee
+import pytest
+
+from mqtt_presence.errors import ConfigError, StoreError
+from mqtt_presence.model import (
+    Activity,
+    Connection,
+    End,
+    LastLogin,
+    Login,
+    Outcome,
+    Reason,
+    State,
+    Status,
+    UserPresence,
+)
+from mqtt_presence.store import Store
+from mqtt_presence.store import schema as models
+from mqtt_presence.store.database import connect
+from mqtt_presence.store.presence import _needs_newest
+from tests.support.postgres import Postgres, cursor, query
+
+NOW = 1_800_000_000_000
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[Store]:
+    """Open a store on a fresh database."""
+    opened = Store(database)
+    opened.open()
+    yield opened
+    opened.close()
+
+
+def record(user: str = "alice", client: str = "phone", id: str = "c1", **fields: Any) -> Connection:
+    fields = {"last_seen": NOW, "login_time": NOW, "login_order": NOW, "opened_at": NOW} | fields
+    return Connection(user_id=user, client_id=client, connection_id=id, **fields)
+
+
+def ended(id: str = "c1", at: int = NOW, reason: Reason = Reason.LOGOUT, **fields: Any) -> Connection:
+    return record(id=id, logout_time=at, reason=reason, **fields)
+
+
+def save(store: Store, *records: Connection, version: int = 1, status: Status | None = None) -> None:
+    """Save records, each user with a status."""
+    users = dict.fromkeys(r.user_id for r in records)
+    with store.transaction() as tx:
+        tx.save(
+            Outcome(
+                user=UserPresence(
+                    user_id=user, status=status or Status(state=State.ONLINE, since=NOW), version=version
+                ),
+                changed=tuple(r for r in records if r.user_id == user),
+                touched=(),
+                events=(),
+                status_changed=True,
+                ignored=(),
+            )
+            for user in users
+        )
+
+
+def login(
+    id: str | None = "c1", client: str = "phone", user: str = "alice", now: int = NOW, **fields: Any
+) -> Login:
+    return Login(user_id=user, client_id=client, connection_id=id, now=now, fresh_id="fresh", **fields)
+
+
+def load(store: Store, *events: Any) -> dict[str, UserPresence]:
+    by_user: dict[str, list[Any]] = {}
+    for event in events:
+        by_user.setdefault(event.user_id, []).append(event)
+    with store.transaction() as tx:
+        return tx.load(by_user)
+
+
+def columns(database: peewee.Database, table: str) -> list[tuple[Any, ...]]:
+    return sorted((c.name, c.data_type.upper(), c.null, c.primary_key) for c in database.get_columns(table))
+
+
+def indexes(database: peewee.Database, table: str) -> list[tuple[Any, ...]]:
+    return sorted((tuple(i.columns), i.unique) for i in database.get_indexes(table))
+
+
+# The schema.
+
+
+def test_migrations_make_the_schema_of_the_models(database: str, tmp_path: Path, request) -> None:
+    """What the migrations make is what the models say: columns, types, keys and indexes."""
+    migrated = Store(database)
+    migrated.open()
+    if database.startswith("sqlite"):
+        other = connect(f"sqlite:///{tmp_path / 'models.db'}")
+    else:
+        other = connect(request.getfixturevalue("postgres").database())
+    with other.bind_ctx(models.TABLES):
+        other.create_tables(models.TABLES)
+    try:
+        for table in models.TABLES:
+            name = table._meta.table_name
+            assert columns(migrated._database, name) == columns(other, name)
+            assert indexes(migrated._database, name) == indexes(other, name)
+    finally:
+        other.close()
+        migrated.close()
+
+
+def test_opening_again_keeps_everything(database: str, store: Store) -> None:
+    """The migrations are applied once: a second start finds what the first one kept."""
+    save(store, record())
+    store.close()
+    again = Store(database)
+    again.open()
+    assert load(again, login())["alice"].connections["phone", "c1"] == record()
+    again.close()
+
+
+def test_public_columns_are_there_for_sql(store: Store, database: str) -> None:
+    """The tables and columns of contract section 5 have these names; times are epoch milliseconds."""
+    save(store, record(user_agent="A", ip_addr="192.0.2.1", meta='{"a":1}'))
+    row = query(database, "SELECT * FROM connections")[0]
+    public = ("user_id", "client_id", "connection_id", "ip_addr", "user_agent", "login_time", "last_seen", "idle",
+              "last_activity", "logout_time", "reason", "meta")  # fmt: skip
+    assert [row[name] for name in public] == [
+        "alice", "phone", "c1", "192.0.2.1", "A", NOW, NOW, None, None, None, None, '{"a":1}',
+    ]  # fmt: skip
+    user = query(database, "SELECT * FROM users")[0]
+    assert {"user_id", "state", "online", "idle", "since", "last_login", "last_login_ip_addr",
+            "last_login_user_agent", "last_activity", "last_seen", "version"} <= user.keys()  # fmt: skip
+
+
+# Load and save.
+
+FULL = record(
+    named=False,
+    last_seen=NOW + 1,
+    login_time=NOW + 2,
+    login_order=NOW + 3,
+    opened_at=NOW + 4,
+    ip_addr="2001:db8::1",
+    user_agent="Agent/1.0 \N{GRINNING FACE} 'quoted'",
+    idle_threshold_ms=5,
+    timeout_ms=6,
+    announce=True,
+    meta='{"room": "attic"}',
+    heartbeats=True,
+    reports=True,
+    idle=True,
+    last_activity=NOW + 7,
+    check_at=NOW + 8,
+)
+
+
+@pytest.mark.parametrize("idle", [None, False, True])
+@pytest.mark.parametrize("reason", [None, *Reason])
+def test_record_comes_back_as_it_was(store: Store, idle: bool | None, reason: Reason | None) -> None:
+    """Every field of a connection survives, whatever its value."""
+    from msgspec.structs import replace
+
+    kept = replace(FULL, idle=idle, reason=reason, logout_time=None if reason is None else NOW + 9)
+    save(store, kept)
+    assert load(store, login())["alice"].connections == {("phone", "c1"): kept}
+    bare = Connection(user_id="alice", client_id="phone", connection_id="c2", last_seen=NOW)
+    save(store, bare)
+    assert load(store, login("c2"))["alice"].connections["phone", "c2"] == bare
+
+
+def test_every_field_of_a_record_is_tried() -> None:
+    """The record above gives every field a value of its own, so that no column is mixed up unseen."""
+    default = Connection(user_id="u", client_id="c", connection_id="i", last_seen=0)
+    same = [
+        f for f in Connection.__struct_fields__
+        if f not in {"logout_time", "reason"} and getattr(FULL, f) == getattr(default, f)
+    ]  # fmt: skip
+    assert same == []
+    numbers = [v for f in Connection.__struct_fields__ if type(v := getattr(FULL, f)) is int]
+    assert len(set(numbers)) == len(numbers)
+
+
+@pytest.mark.parametrize("state", State)
+def test_user_comes_back_as_it_was(store: Store, state: State) -> None:
+    """Every field of a status survives."""
+    last = LastLogin(order=NOW + 1, date=NOW + 2, ip_addr="192.0.2.1", user_agent="A")
+    status = Status(state=state, since=NOW + 3, connections=4, last_activity=NOW + 5, last_login=last)
+    user = UserPresence(user_id="alice", status=status, version=7, last_seen=NOW + 6)
+    with store.transaction() as tx:
+        tx.save([Outcome(user=user, changed=(), touched=(), events=(), status_changed=True, ignored=())])
+    assert load(store, login())["alice"] == user
+    with store.transaction() as tx:
+        assert tx.users_after("", 10) == [user]
+
+
+def test_saving_again_replaces(store: Store) -> None:
+    """A record saved again is the same record with new values; a user too."""
+    save(store, record())
+    save(store, ended(), version=2)
+    loaded = load(store, login())["alice"]
+    assert loaded.version == 2
+    assert loaded.connections == {("phone", "c1"): ended()}
+
+
+def test_a_touched_record_keeps_the_rest(store: Store) -> None:
+    """Of a record that was only touched the activity is written; all else stays as it was kept."""
+    from msgspec.structs import replace
+
+    save(store, FULL, record(id="c2"))
+    told = {"last_seen": NOW + 20, "heartbeats": False, "reports": False, "idle": False, "last_activity": NOW + 21,
+            "check_at": None}  # fmt: skip
+    user = UserPresence(
+        user_id="alice", status=Status(state=State.ONLINE, since=NOW), version=1, last_seen=NOW + 22
+    )
+    touched = (replace(FULL, **told, user_agent="is not written"),)
+    with store.transaction() as tx:
+        tx.save(
+            [Outcome(user=user, changed=(), touched=touched, events=(), status_changed=False, ignored=())]
+        )
+    loaded = load(store, login())["alice"]
+    assert loaded.connections == {("phone", "c1"): replace(FULL, **told), ("phone", "c2"): record(id="c2")}
+    assert (loaded.version, loaded.last_seen) == (1, NOW + 22)
+
+
+def test_a_large_batch_is_loaded_and_saved_at_once(store: Store) -> None:
+    """A batch of a thousand users, each with a named record that is no longer live, is no trouble."""
+    save(store, *(ended(user=f"u{n}") for n in range(1000)))
+    loaded = load(store, *(login(user=f"u{n}") for n in range(1000)))
+    assert len(loaded) == 1000
+    assert all(len(user.connections) == 1 for user in loaded.values())
+
+
+def test_load_brings_what_is_live_and_what_is_named(store: Store) -> None:
+    """Live connections come always, those in their grace too; ended ones only when a message names them."""
+    grace = ended("grace", reason=Reason.LOST, check_at=NOW + 5)
+    save(store, record(id="open"), grace, ended("named"), ended("other"), record(user="bob", id="open"))
+    users = load(
+        store, End(user_id="alice", client_id="phone", now=NOW, reason=Reason.LOST, connection_id="named")
+    )
+    assert users.keys() == {"alice"}
+    assert {key[1] for key in users["alice"].connections} == {"open", "grace", "named"}
+
+
+def test_load_of_a_stranger_is_empty(store: Store) -> None:
+    """Of a user never heard of there is nothing, and versions begin at nothing."""
+    assert load(store, login()) == {"alice": UserPresence(user_id="alice")}
+
+
+def test_newest_is_over_open_and_ended_connections(store: Store) -> None:
+    """What L4 compares with: the greatest order of the client's logins, whichever connection's."""
+    save(store, record(login_order=NOW + 5), ended("c2", login_order=NOW + 9), ended("c3", login_order=None))
+    save(store, record(client="tablet", id="t", login_order=NOW + 50))
+    assert load(store, login("new"))["alice"].newest == {"phone": NOW + 9}
+    assert load(store, login(None))["alice"].newest == {"phone": NOW + 9}
+    assert load(store, login("new", "unseen"))["alice"].newest == {}
+
+
+def test_newest_is_not_asked_where_no_rule_needs_it() -> None:
+    """A heartbeat of an open connection, most of all messages, costs no such look."""
+    activity = Activity(user_id="alice", client_id="phone", now=NOW, connection_id="c1")
+    assert not _needs_newest(activity, {("phone", "c1"): record()})
+    assert not _needs_newest(login(), {("phone", "c1"): record()})
+    assert _needs_newest(login("c2"), {("phone", "c1"): record()})
+    assert _needs_newest(activity, {("phone", "c1"): ended(reason=Reason.TIMEOUT)})
+
+
+def test_transaction_is_all_or_nothing(store: Store) -> None:
+    """What fails half way leaves nothing behind, and the store is as good as before."""
+    with pytest.raises(RuntimeError), store.transaction() as tx:  # noqa: PT012
+        tx.remember("name", "value")
+        raise RuntimeError
+    with store.transaction() as tx:
+        assert tx.recall("name") is None
+        tx.remember("name", "value")
+    with store.transaction() as tx:
+        assert tx.recall("name") == "value"
+
+
+def test_what_the_database_refuses_is_not_transient(store: Store) -> None:
+    """An input that can never be kept is told apart from a database that is busy."""
+    with pytest.raises(StoreError) as caught, store.transaction() as tx:
+        tx._executemany(f"INSERT INTO bridge (name, value) VALUES ({tx._mark}, {tx._mark})", [("a", None)])
+    assert caught.value.transient is False
+    with store.transaction() as tx:
+        assert tx.recall("a") is None
+
+
+# What is due.
+
+
+def test_due_users_are_those_with_something_due(store: Store) -> None:
+    """Due is what is to be looked at by now, the most overdue first, each user once, up to the limit."""
+    save(
+        store,
+        record(user="late", id="1", check_at=NOW - 9),
+        record(user="late", id="2", check_at=NOW - 1),
+        record(user="now", check_at=NOW),
+        record(user="soon", check_at=NOW + 1),
+        record(user="never"),
+        ended(user="graced", reason=Reason.LOST, check_at=NOW - 5),
+    )
+    with store.transaction() as tx:
+        assert tx.due_users(NOW, 10) == ["late", "graced", "now"]
+        assert tx.due_users(NOW, 1) == ["late"]
+        assert tx.due_users(NOW - 100, 10) == []
+
+
+def test_unconfirmed_are_the_open_that_answer_announcements_and_did_not(store: Store) -> None:
+    """B3 looks for open connections that said `announce` and were not heard of since."""
+    save(
+        store,
+        record(user="silent", id="1", announce=True, last_seen=NOW - 1),
+        record(user="silent", id="2", announce=True, last_seen=NOW - 2),
+        record(user="faithful", announce=True, last_seen=NOW),
+        record(user="simple", last_seen=NOW - 1),
+        ended(user="gone", announce=True, last_seen=NOW - 1),
+        ended(user="graced", announce=True, last_seen=NOW - 1, reason=Reason.LOST, check_at=NOW + 9),
+    )
+    with store.transaction() as tx:
+        assert tx.unconfirmed_users(NOW, 10) == ["silent"]
+        assert tx.unconfirmed_users(NOW - 5, 10) == []
+
+
+def test_retention_deletes_what_ended_before(store: Store) -> None:
+    """Ended records older than the limit go, the oldest first; open ones and those in their grace stay."""
+    save(
+        store,
+        record(id="open", last_seen=NOW - 100),
+        ended("graced", NOW - 100, Reason.LOST, check_at=NOW),
+        ended("oldest", NOW - 100),
+        ended("old", NOW - 50),
+        ended("just", NOW - 10),
+    )
+    with store.transaction() as tx:
+        assert tx.delete_ended(NOW - 10, 1) == 1
+    assert "oldest" not in ids(store)
+    with store.transaction() as tx:
+        assert tx.delete_ended(NOW - 10, 100) == 1
+        assert tx.delete_ended(NOW - 10, 100) == 0
+    assert ids(store) == {"open", "graced", "just"}
+
+
+def ids(store: Store) -> set[str]:
+    with store.transaction() as tx:
+        return {row[0] for row in tx._select("SELECT connection_id FROM connections", [])}
+
+
+# Forgetting.
+
+
+def test_forgetting_leaves_a_tombstone_and_the_version(store: Store) -> None:
+    """A forgotten user's records are gone, the topic is to be cleared, and versions never begin anew."""
+    save(store, record(), ended("c2"), version=17)
+    save(store, record(user="bob"), version=3)
+    with store.transaction() as tx:
+        assert tx.forget("alice") == 2
+        assert tx.forget("stranger") is None
+        assert tx.tombstones() == ["alice"]
+    assert load(store, login())["alice"] == UserPresence(user_id="alice", version=17)
+    assert load(store, login(user="newcomer"))["newcomer"].version == 17
+    assert load(store, login(user="bob"))["bob"].version == 3
+    with store.transaction() as tx:
+        tx.forget("bob")  # of a lesser version: the floor does not sink
+        tx.bury("alice")
+        assert tx.tombstones() == ["bob"]
+    assert load(store, login())["alice"].version == 17
+
+
+def test_tombstone_of_who_came_back_is_dropped(store: Store) -> None:
+    """The status of a user who came back must not be cleared."""
+    save(store, record())
+    with store.transaction() as tx:
+        tx.forget("alice")
+        tx.forget("alice")
+    save(store, record(), version=2)
+    with store.transaction() as tx:
+        assert tx.tombstones() == []
+
+
+# What the bridge keeps for itself.
+
+
+def test_remembered_is_recalled(store: Store) -> None:
+    """A text is kept under its name until it is replaced or given up."""
+    with store.transaction() as tx:
+        assert tx.recall("a") is None
+        tx.remember("a", "1")
+        tx.remember("a", "2")
+        tx.remember("b", "3")
+        tx.remember("b", None)
+        tx.remember("never", None)
+        assert (tx.recall("a"), tx.recall("b")) == ("2", None)
+
+
+def test_outbox_is_in_order_and_numbers_only_grow(store: Store) -> None:
+    """What is put in comes out in order until it is cleared; a number is greater than all that are in it."""
+    with store.transaction() as tx:
+        first, second = tx.put_outbox(b"\x00one"), tx.put_outbox(b"two\xff")
+        assert second > first
+        assert tx.outbox() == [(first, b"\x00one"), (second, b"two\xff")]
+    with store.transaction() as tx:
+        tx.clear_outbox(first)
+        assert tx.outbox() == [(second, b"two\xff")]
+        tx.clear_outbox(second)
+        assert tx.outbox() == []
+        third = tx.put_outbox(b"three")
+        assert tx.put_outbox(b"four") > third
+
+
+def test_users_come_in_pages(store: Store) -> None:
+    """All users come once, in the order of their names, page by page, ended ones too."""
+    names = sorted(["a", "b", "Z", "é", "用户", "a b", "~"], key=lambda n: n.encode())
+    save(store, *(record(user=name) for name in names))
+    seen: list[str] = []
+    with store.transaction() as tx:
+        while page := tx.users_after(seen[-1] if seen else "", 2):
+            assert len(page) <= 2
+            seen += [user.user_id for user in page]
+    assert sorted(seen, key=lambda n: n.encode()) == names
+    assert len(set(seen)) == len(seen)
+
+
+def test_two_stores_in_one_process_keep_apart(store: Store, tmp_path: Path, postgres: Postgres) -> None:
+    """Stores of either kind side by side do not get into each other's tables."""
+    others = [Store(f"sqlite:///{tmp_path / 'other.db'}"), Store(postgres.database())]
+    save(store, record(user="here"))
+    for number, other in enumerate(others):
+        other.open()
+        save(other, record(user=f"there{number}"))
+    for number, other in enumerate(others):
+        with other.transaction() as tx:
+            assert [u.user_id for u in tx.users_after("", 9)] == [f"there{number}"]
+        other.close()
+    with store.transaction() as tx:
+        assert [u.user_id for u in tx.users_after("", 9)] == ["here"]
+
+
+def test_two_stores_on_one_database_take_turns(database: str, store: Store) -> None:
+    """Two processes' stores see each other's commits, and neither loses its own."""
+    other = Store(database)
+    other.open()
+    save(store, record(), version=1)
+    save(other, ended(), version=2)
+    assert load(store, login())["alice"].version == 2
+    assert load(store, login())["alice"].connections["phone", "c1"].reason is Reason.LOGOUT
+    other.close()
+
+
+# SQLite alone.
+
+
+def test_sqlite_file_is_for_its_owner_only(sqlite_url: str, tmp_path: Path) -> None:
+    """Addresses and names are in it: nobody else on the machine reads the file, its log or its index."""
+    store = Store(sqlite_url)
+    store.open()
+    save(store, record())
+    files = list(tmp_path.glob("presence.db*"))
+    assert len(files) == 3
+    assert {stat.S_IMODE(f.stat().st_mode) for f in files} == {0o600}
+    store.close()
+
+
+def test_sqlite_is_durable(sqlite_url: str) -> None:
+    """A commit survives a power cut: write-ahead log, synchronous FULL."""
+    store = Store(sqlite_url)
+    store.open()
+    with store.transaction() as tx:
+        assert tx._select("PRAGMA journal_mode", []) == [("wal",)]
+        assert tx._select("PRAGMA synchronous", []) == [(2,)]
+    store.close()
+
+
+def test_locked_sqlite_is_transient(sqlite_url: str) -> None:
+    """A database that another one has locked is said to be so, to be tried again."""
+    store = Store(sqlite_url)
+    store.open()
+    with cursor(sqlite_url) as cur:
+        cur.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreError) as caught, store.transaction():
+            pass
+        assert caught.value.transient
+        assert "locked" in str(caught.value)
+        cur.execute("ROLLBACK")
+    save(store, record())
+    store.close()
+
+
+@pytest.mark.parametrize("url", ["mysql://x", "sqlite://", "sqlite:///:memory:", "presence.db", ""])
+def test_unusable_url_is_a_config_error(url: str) -> None:
+    """What is no database URL is refused with a sentence, before anything is touched."""
+    with pytest.raises(ConfigError, match="database"):
+        Store(url)
+
+
+class Plans:
+    """Runs what the bridge runs on a large table, and asks SQLite how it will go about each statement."""
+
+    def __init__(self, url: str) -> None:
+        self.store = Store(url)
+        self.store.open()
+        save(
+            self.store,
+            *(ended(f"old{n}", NOW - n, user=f"u{n % 50}", client=f"c{n % 20}") for n in range(2000)),
+            *(record(user=f"u{n}", id=f"new{n}", check_at=NOW + n) for n in range(50)),
+        )
+        with cursor(url) as cur:
+            cur.execute("ANALYZE")
+        self.store._database.close()
+        self.statements: list[tuple[str, Any]] = []
+
+    def of(self, work) -> list[str]:
+        """Return the plan lines of all statements that the work runs."""
+        database = self.store._database
+        execute = database.execute_sql
+
+        def noted(sql: str, params: Any = None) -> Any:
+            self.statements.append((sql, params or ()))
+            return execute(sql, params)
+
+        self.statements.clear()
+        with self.store.transaction() as tx:
+            database.execute_sql = noted
+            try:
+                work(tx)
+            finally:
+                del database.execute_sql
+            lines = []
+            for sql, params in self.statements:
+                lines += [
+                    row[3] for row in database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", params).fetchall()
+                ]
+        assert lines
+        return lines
+
+
+@pytest.fixture
+def plans(sqlite_url: str) -> Iterator[Plans]:
+    plans = Plans(sqlite_url)
+    yield plans
+    plans.store.close()
+
+
+def test_no_work_of_the_bridge_scans_the_records(plans: Plans) -> None:
+    """Every statement costs in proportion to what it touches, not to what exists: it goes by an index."""
+    batch = {
+        f"u{n}": [
+            login("unseen", "c1", f"u{n}"),
+            End(user_id=f"u{n}", client_id="c2", now=NOW, reason=Reason.LOST, connection_id="old2"),
+            login(None, "c3", f"u{n}"),
+        ]
+        for n in range(20)
+    }
+    by_index = {
+        "load": (lambda tx: tx.load(batch), {"connections_live", "connectionrow_user_id_client_id_connection_id",
+                                             "connectionrow_user_id_client_id_login_order"}),
+        "due": (lambda tx: tx.due_users(NOW, 100), {"connections_due"}),
+        "unconfirmed": (lambda tx: tx.unconfirmed_users(NOW, 100), {"connections_live"}),
+        "retention": (lambda tx: tx.delete_ended(NOW - 1990, 100), {"connections_ended"}),
+        "forget": (lambda tx: tx.forget("u7"), set()),
+    }  # fmt: skip
+    for name, (work, expected) in by_index.items():
+        lines = plans.of(work)
+        told = "\n".join(lines)
+        for line in lines:
+            if line.startswith("SCAN"):
+                # A walk along a partial index is over what is due or live, not over what exists.
+                assert not line.startswith(("SCAN connections", "SCAN c", "SCAN t1")) or "USING" in line, (
+                    name,
+                    told,
+                )
+                assert "USING INDEX connectionrow" not in line, (name, told)
+        missing = {index for index in expected if index not in told}
+        assert not missing, (name, missing, told)
+    # What is due is found by a search, and in order: nothing is sorted.
+    assert any(line.startswith("SEARCH") for line in plans.of(lambda tx: tx.due_users(NOW, 100)))
+    assert not any("TEMP B-TREE" in line for line in plans.of(lambda tx: tx.due_users(NOW, 100)))

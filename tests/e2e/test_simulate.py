@@ -1,0 +1,188 @@
+"""`mqtt-presence simulate` on a real mosquitto with a real bridge."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.bridges import BridgeThread
+from tests.support.brokers import BRIDGE_PASSWORD, Mosquitto
+from tests.support.waiting import free_port
+
+COMMAND = (sys.executable, "-m", "mqtt_presence", "simulate")
+
+
+@pytest.fixture
+def bridge(mosquitto: Mosquitto, sqlite_url: str) -> Iterator[BridgeThread]:
+    with BridgeThread(broker=mosquitto.url, database=sqlite_url) as running:
+        yield running
+
+
+def simulate(url: str, *flags: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [*COMMAND, "--broker", url, *flags], capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+
+
+def test_small_run_is_right(mosquitto: Mosquitto, bridge: BridgeThread, sqlite_url: str) -> None:
+    """Logouts, cuts, reports and a storm: every status is right, then all are offline, and so says verify."""
+    run = simulate(
+        mosquitto.url, "--users=50", "--connections=2", "--rate=150", "--abrupt=0.3", "--storm-every=2s",
+        "--duration=4s", "--seed=4", "--name=sim",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "at the end: all 50 statuses are right" in run.stdout
+    assert "after all have logged out: all 50 statuses are right" in run.stdout
+    assert " 0 lost" in run.stdout
+    verify = [
+        sys.executable,
+        "-m",
+        "mqtt_presence",
+        "verify",
+        "--broker",
+        mosquitto.url,
+        "--database",
+        sqlite_url,
+    ]
+    assert subprocess.run(verify, timeout=60, check=False).returncode == 0
+
+
+def test_kept_users_stay_online(mosquitto: Mosquitto, bridge: BridgeThread) -> None:
+    """With --keep there is neither logout nor will; nobody else's name is touched."""
+    watched = mosquitto.recorder()
+    mosquitto.say("alice", "alice-phone", "login")
+    watched.wait_for_state("alice", "online")
+    run = simulate(mosquitto.url, "--users=5", "--churn=0", "--duration=1s", "--name=kept", "--keep")
+    assert run.returncode == 0, run.stdout + run.stderr
+    mosquitto.say("alice", "alice-phone", "logout")
+    watched.wait_for_state("alice", "offline")  # after what the simulation may have caused
+    assert [watched.status(f"kept-{n}")["connections"] for n in range(5)] == [2] * 5
+    assert watched.statuses().keys() == {"alice", *(f"kept-{n}" for n in range(5))}
+
+
+def test_falsified_status_is_found(mosquitto: Mosquitto, bridge: BridgeThread) -> None:
+    """Somebody else publishes a status while it is compared: exit 1, and the user is named."""
+    false = json.dumps(
+        {"userId": "sim-3", "state": "online", "online": True, "idle": False, "connections": 9, "version": 99}
+    ).encode()
+    client = mosquitto.client("publisher", "falsifier")
+    stop = threading.Event()
+
+    def falsify() -> None:
+        while not stop.is_set():
+            client.publish("status/sim-3", false, retain=True)
+            stop.wait(0.01)
+
+    thread = threading.Thread(target=falsify)
+    thread.start()
+    try:
+        run = simulate(mosquitto.url, "--users=6", "--duration=0.5s", "--name=sim", "--settle=1.5s", "--keep")
+    finally:
+        stop.set()
+        thread.join(10)
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "1 of 6 statuses are wrong" in run.stderr
+    assert "sim-3: online, connections=9; must be " in run.stderr
+
+
+def test_without_a_bridge_nothing_is_right(mosquitto: Mosquitto) -> None:
+    """Nobody publishes statuses: exit 1."""
+    run = simulate(mosquitto.url, "--users=3", "--duration=0.2s", "--settle=1s", "--keep")
+    assert run.returncode == 1
+    assert "3 of 3 statuses are wrong" in run.stderr
+    assert "no status; must be" in run.stderr
+
+
+def test_interrupted_run_is_compared(mosquitto: Mosquitto, bridge: BridgeThread) -> None:
+    """For ever means until SIGINT; what was done so far must be right."""
+    watched = mosquitto.recorder("status/+")
+    process = subprocess.Popen(
+        [*COMMAND, "--broker", mosquitto.url, "--users=10", "--rate=100"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        watched.wait_for(lambda: len(watched.heard) > 60, "the simulation is at work")
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=40)
+    finally:
+        process.kill()
+    assert process.returncode == 0, out + errors
+    assert "after all have logged out: all 10 statuses are right" in out
+
+
+def test_broker_restart_in_between_is_survived(tmp_path: Path, sqlite_url: str) -> None:
+    """The broker goes and comes back: clients reconnect, and all is right in the end."""
+    with (
+        Mosquitto(tmp_path / "mosquitto") as mosquitto,
+        BridgeThread(broker=mosquitto.url, database=sqlite_url),
+    ):
+        process = subprocess.Popen(
+            [*COMMAND, "--broker", mosquitto.url, "--users=20", "--rate=50", "--abrupt=0"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            watched = mosquitto.recorder("status/+")
+            watched.wait_for(lambda: len(watched.heard) > 60, "the simulation is at work")
+            mosquitto.hang_up()
+            mosquitto.stop()
+            mosquitto.start()
+            watched = mosquitto.recorder("status/+")
+            watched.wait_for(
+                lambda: sum(m.json["connections"] > 0 and not m.retained for m in watched.heard) > 60,
+                "clients are back",
+            )
+            process.send_signal(signal.SIGINT)
+            out, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        assert process.returncode == 0, out + errors
+
+
+def test_password_pattern_and_refusals(tmp_path: Path, sqlite_url: str) -> None:
+    """Every user has a password of its own; a wrong one is told at once."""
+    users = {"bridge": BRIDGE_PASSWORD, **{f"sim-{n}": f"secret-sim-{n}" for n in range(3)}}
+    with (
+        Mosquitto(tmp_path / "mosquitto", users=users) as mosquitto,
+        BridgeThread(broker=mosquitto.url, database=sqlite_url),
+    ):
+        flags = ("--users=3", "--duration=0.3s", "--name=sim")
+        run = simulate(mosquitto.url, *flags, "--password=secret-{user}")
+        assert run.returncode == 0, run.stdout + run.stderr
+        run = simulate(mosquitto.url, *flags, "--password=wrong")
+        assert run.returncode == 1
+        assert "refuses user sim-" in run.stderr
+
+
+def test_tls(tmp_path: Path, sqlite_url: str) -> None:
+    """Over mqtts:// too."""
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    port = free_port()
+    more = f"listener {port} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n"
+    with (
+        Mosquitto(tmp_path / "mosquitto", more) as mosquitto,
+        BridgeThread(broker=mosquitto.url, database=sqlite_url),
+    ):
+        run = simulate(f"mqtts://127.0.0.1:{port}", "--users=20", "--duration=1s", f"--ca-file={certificate}")
+        assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    "flags", [("--users=0",), ("--abrupt=2",), ("--duration=soon",), ("--name=a/b",), ("--broker=ws://h",)]
+)
+def test_wrong_settings_exit_2(flags: tuple[str, ...]) -> None:
+    """The message names the setting, and nothing is connected."""
+    run = simulate("mqtt://127.0.0.1:1", *flags)
+    assert run.returncode == 2
+    assert flags[0].split("=")[0].removeprefix("--") in run.stderr
+    assert run.stdout == ""

@@ -1,0 +1,207 @@
+"""`mqtt-presence verify` on a real mosquitto, with and without a bridge."""
+
+import itertools
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.bridges import BridgeThread
+from tests.support.brokers import Mosquitto
+from tests.support.postgres import cursor, query
+from tests.support.recorder import Recorder
+from tests.support.waiting import until
+
+USERS = tuple(f"user{n}" for n in range(8))
+COMMAND = (sys.executable, "-m", "mqtt_presence", "verify")
+SETTLE = "--settle=1s"
+
+
+class House:
+    """A broker with some users on it whose bridge has been here.
+
+    Args:
+        mosquitto: the broker.
+        database: where their records are.
+
+    """
+
+    def __init__(self, mosquitto: Mosquitto, database: str) -> None:
+        self.mosquitto = mosquitto
+        self.database = database
+        self.recorder: Recorder = mosquitto.recorder("status/+")
+
+    def verify(self, *flags: str) -> tuple[int, list[dict[str, Any]], str]:
+        """Run the command; return its exit code, what it says, and its complaints."""
+        run = subprocess.run(
+            [*COMMAND, "--broker", self.mosquitto.url, "--database", self.database, SETTLE, "--json", *flags],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return run.returncode, [json.loads(line) for line in run.stdout.splitlines()], run.stderr
+
+    def found(self, *flags: str) -> list[tuple[str, str]]:
+        """Run the command, which must find something; return users and kinds."""
+        code, told, stderr = self.verify(*flags)
+        assert code == (0 if "--repair" in flags else 1), stderr
+        return [(line["userId"], line["kind"]) for line in told]
+
+    def publish(self, user: str, payload: bytes) -> None:
+        """Falsify a retained status; an empty payload clears it."""
+        self.mosquitto.publisher("", "").publish(f"status/{user}", payload, retain=True)
+
+    def falsify(self, user: str, **fields: Any) -> None:
+        """Change some fields of a retained status."""
+        self.publish(user, json.dumps({**self.recorder.status(user), **fields}).encode())
+
+    def execute(self, sql: str) -> None:
+        """Change the database by hand."""
+        with cursor(self.database) as cur:
+            cur.execute(sql)
+
+    def assert_right(self) -> None:
+        """Nothing is found any more."""
+        assert self.verify() == (0, [], "")
+
+
+@pytest.fixture
+def house(mosquitto: Mosquitto, sqlite_url: str) -> Iterator[House]:
+    """Eight users who are online, and no bridge any more."""
+    made = House(mosquitto, sqlite_url)
+    with BridgeThread(broker=mosquitto.url, database=sqlite_url):
+        for user in USERS:
+            mosquitto.say(user, f"{user}-phone", "login", b'{"connectionId":"c"}')
+        for user in USERS:
+            made.recorder.wait_for_state(user, "online")
+        mosquitto.say("user7", "user7-phone", "activity", b'{"idle":true}')
+        made.recorder.wait_for_state("user7", "idle")
+    return made
+
+
+def _ghost() -> bytes:
+    return json.dumps(
+        {"userId": "ghost", "state": "online", "online": True, "idle": False, "connections": 1, "version": 50}
+    ).encode()
+
+
+def test_each_kind_of_difference_is_found_and_repaired(house: House) -> None:
+    """One of each at once: exit 1 and a line each; repaired: exit 0, and all is right afterwards."""
+    house.assert_right()
+    house.publish("user0", b"")
+    house.falsify("user1", version=0)
+    house.falsify("user2", version=1000)
+    house.falsify("user3", state="offline", online=False, connections=0)
+    house.publish("user4", b"junk")
+    house.publish("ghost", _ghost())
+    house.execute("UPDATE users SET connections = 2, version = version + 1 WHERE user_id = 'user5'")
+    house.execute("UPDATE users SET idle = 1 WHERE user_id = 'user6'")
+    expected = [
+        ("ghost", "leftOver"),
+        ("user0", "missing"),
+        ("user1", "stale"),
+        ("user2", "ahead"),
+        ("user3", "wrong"),
+        ("user4", "unreadable"),
+        ("user5", "row"),
+        ("user5", "stale"),
+        ("user6", "row"),
+    ]
+    assert house.found() == expected
+    assert house.found("--repair") == expected
+    house.assert_right()
+    statuses = house.recorder.wait_for(
+        lambda: "ghost" not in house.recorder.statuses() and house.recorder.statuses()
+    )
+    assert {user: (s["state"], s["connections"]) for user, s in statuses.items()} == {
+        user: ("idle" if user == "user7" else "online", 1) for user in USERS
+    }
+    # Versions only grow, for whoever has heard of the wrong ones, too.
+    assert statuses["user2"]["version"] == 1001
+    assert statuses["user3"]["version"] == 2
+    floor = query(house.database, "SELECT value FROM bridge WHERE name = 'version_floor'")
+    assert int(floor[0]["value"]) >= 50
+
+
+def test_rows_that_are_gone_or_wrong_are_made_of_the_records(house: House) -> None:
+    """A deleted row comes back with its live connections; a wrong state is corrected, with its version."""
+    house.execute("DELETE FROM users WHERE user_id = 'user0'")
+    house.execute("UPDATE users SET state = 'offline', online = 0, idle = NULL WHERE user_id = 'user1'")
+    assert {kind for user, kind in house.found() if user == "user0"} == {"row", "leftOver"}
+    house.found("--repair")
+    house.assert_right()
+    rows = query(house.database, "SELECT user_id, state, connections FROM users ORDER BY user_id LIMIT 2")
+    assert [tuple(row.values()) for row in rows] == [("user0", "online", 1), ("user1", "online", 1)]
+
+
+def test_wiped_broker_gets_everything_again(house: House) -> None:
+    """The broker has lost all: all are missing, and published."""
+    house.mosquitto.lose_everything()
+    assert house.found("--repair") == [(user, "missing") for user in USERS]
+    recorder = house.mosquitto.recorder("status/+")
+    recorder.wait_for(lambda: recorder.statuses().keys() == set(USERS), "all statuses")
+    house.assert_right()
+
+
+def test_plain_output_says_what_and_how_many(house: House) -> None:
+    """For people: a line each and a summary."""
+    flags = ["--broker", house.mosquitto.url, "--database", house.database, SETTLE]
+    run = subprocess.run([*COMMAND, *flags], capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stdout) == (0, "8 users, all is right.\n")
+    house.publish("user3", b"")
+    run = subprocess.run(
+        [*COMMAND, *flags, "--repair"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 0
+    assert run.stdout.startswith("user3: missing")
+    assert run.stdout.endswith("8 users, 1 differences, all repaired.\n")
+
+
+def test_busy_system_is_right(mosquitto: Mosquitto, sqlite_url: str) -> None:
+    """A bridge at work, statuses changing all the time, more users than a queue holds: silence, and exit 0."""
+    house = House(mosquitto, sqlite_url)
+    client = mosquitto.client("publisher", "busy")
+    stop = threading.Event()
+    users = 1500
+
+    def work() -> None:
+        for idle in itertools.cycle(("true", "false")):
+            if stop.is_set():
+                return
+            payload = f'{{"connectionId":"c","idle":{idle}}}'.encode()
+            client.publish_all((f"presence/busy{u}/c/activity", payload) for u in range(0, users, 5))
+
+    with BridgeThread(broker=mosquitto.url, database=sqlite_url) as running:
+        client.publish_all((f"presence/busy{u}/c/login", b'{"connectionId":"c"}') for u in range(users))
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            until(lambda: running.bridge.counters.published > 3 * users, "the system is busy")
+            before = running.bridge.counters.published
+            assert house.verify("--settle=5s") == (0, [], "")
+            assert running.bridge.counters.published > before
+            # And with something wrong among it.
+            house.publish("busy7", b"")
+            house.publish("ghost", _ghost())
+            assert house.found("--repair", "--settle=5s") == [("busy7", "missing"), ("ghost", "leftOver")]
+        finally:
+            stop.set()
+            thread.join(20)
+
+
+def test_settings_that_are_wrong_exit_2_and_what_is_away_exits_1(tmp_path: Path, house: House) -> None:
+    """Exit codes tell a mistake from a difference."""
+    assert house.verify("--settle=soon")[0] == 2
+    assert house.verify(f"--database=sqlite:///{tmp_path}/none.db")[0] == 2
+    house.mosquitto.hang_up()
+    house.mosquitto.stop()
+    code, _, stderr = house.verify()
+    assert code == 1
+    assert "cannot be reached" in stderr
+    house.mosquitto.start()

@@ -1,0 +1,273 @@
+"""Faults that are no crashes: a locked or full disk, two bridges, poison, repeats, the wrong order."""
+
+import json
+import os
+import random
+import resource
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mqtt_presence import bridge as bridge_module
+from mqtt_presence.rules import fold
+from tests.fault.test_crashes import assert_each_once, assert_true, count, login_of
+from tests.support.bridges import BridgeProcess, BridgeThread
+from tests.support.brokers import Embedded, Mosquitto
+from tests.support.checker import assert_consistent, read
+from tests.support.playing import hello, settle
+from tests.support.postgres import cursor, query
+from tests.support.waiting import now_ms, until
+
+# The database.
+
+
+def test_database_locked_for_ten_seconds(mosquitto: Mosquitto, sqlite_url: str, tmp_path: Path) -> None:
+    """Another program locks the database for longer than the keep alive: nothing is lost, the bridge stays there."""
+    watched = mosquitto.recorder()
+    with BridgeProcess(tmp_path / "log", broker=mosquitto.url, database=sqlite_url, keep_alive=5) as bridge:
+        hello(mosquitto)
+        client = mosquitto.publisher("", "")
+        with cursor(sqlite_url) as cur:
+            cur.execute("BEGIN EXCLUSIVE")
+            locked_at = time.monotonic()
+            number = 0
+            while time.monotonic() - locked_at < 10:
+                client.publish_all(login_of(n, 200) for n in range(number, number + 100))
+                number += 100
+                until(lambda n=number: time.monotonic() - locked_at >= n / 500, "the next hundred")
+            cur.execute("ROLLBACK")
+        bridge.wait_for_log("locked")
+        until(lambda: count(sqlite_url) == number, f"{number} records")
+        assert_true(mosquitto, sqlite_url, watched)
+        assert_each_once(sqlite_url, range(number))
+        # Neither its will nor another birth: the connection was served all the time.
+        assert [m.json["state"] for m in watched.on("bridge/state")] == ["online"]
+        assert bridge.log().count("connected to") == 1
+        assert bridge.stop() == 0
+
+
+@contextmanager
+def small_disk(
+    directory: Path, bridge: Callable[[], BridgeProcess]
+) -> Iterator[tuple[Path, Callable[[], None], Callable[[], None]]]:
+    """Give a directory on a disk of 4 MB, a way to fill it and one to free it.
+
+    Where nothing may be mounted, the bridge's files are limited in size instead: what comes over the limit
+    cannot be written either.
+    """
+    directory.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", directory], check=False, capture_output=True
+    )
+    ballast = directory / "ballast"
+
+    def fill() -> None:
+        with ballast.open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(b"x" * 4096)
+            except OSError:
+                pass
+
+    def limit() -> None:
+        size = (directory / "presence.db-wal").stat().st_size
+        resource.prlimit(bridge().pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    def unlimit() -> None:
+        resource.prlimit(
+            bridge().pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        )
+
+    try:
+        if mounted.returncode == 0:
+            yield directory, fill, ballast.unlink
+        else:
+            yield directory, limit, unlimit
+    finally:
+        if mounted.returncode == 0:
+            subprocess.run(["umount", "-l", directory], check=True)
+
+
+def test_disk_full_and_freed(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    """The disk is full: messages wait with the broker; it is freed: they are all decided, the file is whole."""
+    running: list[BridgeProcess] = []
+    watched = mosquitto.recorder()
+    with small_disk(tmp_path / "disk", lambda: running[0]) as (directory, fill, free):
+        database = f"sqlite:///{directory / 'presence.db'}"
+        with BridgeProcess(tmp_path / "log", broker=mosquitto.url, database=database, keep_alive=5) as bridge:
+            running.append(bridge)
+            hello(mosquitto)
+            client = mosquitto.publisher("", "")
+            client.publish_all(login_of(n, 50) for n in range(200))
+            until(lambda: count(database) == 200, "the first 200")
+            fill()
+            client.publish_all(login_of(n, 50) for n in range(200, 1200))
+            bridge.wait_for_log("full" if (directory / "ballast").exists() else "cannot use the database", 2)
+            cpu, since = bridge.cpu_s(), time.monotonic()
+            bridge.wait_for_log("next try in", 4)
+            assert bridge.cpu_s() - cpu < 1 + (time.monotonic() - since) / 2, "no busy loop"
+            free()
+            until(lambda: count(database) == 1200, "all records")
+            assert_true(mosquitto, database, watched)
+            assert_each_once(database, range(1200))
+            assert query(database, "PRAGMA integrity_check") == [{"integrity_check": "ok"}]
+            assert {m.json["state"] for m in watched.on("bridge/state")} == {"online"}
+            assert bridge.stop() == 0
+
+
+# Two bridges.
+
+
+def test_two_bridges_by_mistake(mosquitto: Mosquitto, sqlite_url: str, tmp_path: Path) -> None:
+    """A second bridge on the same database: both back off and say why, nothing is lost, one alone is fine again."""
+    watched = mosquitto.recorder()
+    first = BridgeProcess(tmp_path / "first", broker=mosquitto.url, database=sqlite_url)
+    second = BridgeProcess(tmp_path / "second", ready=False, broker=mosquitto.url, database=sqlite_url)
+    with first:
+        hello(mosquitto)
+        client = mosquitto.publisher("", "")
+        with second:
+            started = time.monotonic()
+            cpu = first.cpu_s() + second.cpu_s()
+            number = 0
+            while "second bridge" not in first.log() or "second bridge" not in second.log():
+                client.publish_all(login_of(n, 50) for n in range(number, number + 20))
+                number += 20
+                until(lambda n=number: count(sqlite_url) >= n - 200, "some bridge takes them")
+                assert time.monotonic() - started < 40, first.log() + second.log()
+            spent = first.cpu_s() + second.cpu_s() - cpu
+            kicks = first.log().count("connected to") + second.log().count("connected to")
+            assert kicks < 20
+            assert second.stop() == 0
+        until(lambda: count(sqlite_url) == number, "all records")
+        assert_true(mosquitto, sqlite_url)
+        assert_each_once(sqlite_url, range(number))
+        watched.wait_for(lambda: watched.last("bridge/state")["state"] == "online", "the one that is left")
+        states = [m.json for m in watched.on("bridge/state")]
+        assert states[-1]["version"] == max(s["version"] for s in states), "its word is the newest"
+        assert spent < 5 + (time.monotonic() - started), "no busy loop"
+        assert first.stop() == 0
+
+
+# Poison.
+
+
+@pytest.mark.parametrize("kind", ["mosquitto", "embedded"])
+def test_poison_message_does_not_stop_the_others(
+    kind: str, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that the bridge itself cannot process is counted and dropped; all others get through."""
+
+    def poisoned(user, events, settings):
+        if user.user_id == "poison":
+            raise RuntimeError("a bug of ours")
+        return fold(user, events, settings)
+
+    monkeypatch.setattr(bridge_module, "fold", poisoned)
+    with Mosquitto(tmp_path / "m") if kind == "mosquitto" else Embedded() as broker:
+        recorder = broker.recorder()
+        with BridgeThread(broker=broker.url, database=sqlite_url) as bridge:
+            for n in range(40):
+                user = "poison" if n % 10 == 3 else f"user-{n}"
+                broker.say(user, f"client-{n}", "login")
+            settle(broker, recorder)
+            assert bridge.bridge.counters.refused == {"unprocessable": 4}
+            assert len([u for u in recorder.statuses() if u.startswith("user-")]) == 36
+            assert recorder.status("poison") is None
+            assert_consistent(sqlite_url, recorder.statuses(), recorder.versions())
+
+
+# Repeats and order.
+
+
+def history(user: str, base: int, rng: random.Random) -> list[tuple[str, bytes]]:
+    """Make up what the clients of a user, with ids and times, say in a while."""
+    said: list[tuple[str, bytes]] = []
+    for client in range(3):
+        at = base - 10_000
+        for connection in range(rng.randrange(1, 5)):
+            name = {"connectionId": f"{client}-{connection}"}
+            at += rng.randrange(100, 400)
+            said.append((f"{user}/{user}-{client}/login", json.dumps(name | {"time": at}).encode()))
+            for _ in range(rng.randrange(3)):
+                at += rng.randrange(1, 400)
+                report = {"idle": rng.random() < 0.5, "lastActivity": at}
+                said.append((f"{user}/{user}-{client}/activity", json.dumps(name | report).encode()))
+            if connection or rng.random() < 0.5:
+                verb = rng.choice(["logout", "will"])
+                said.append((f"{user}/{user}-{client}/{verb}", json.dumps(name).encode()))
+    return [(f"presence/{topic}", payload) for topic, payload in said]
+
+
+def outcome(database: str, user: str) -> tuple[object, ...]:
+    """Tell what came of a user, but for what depends on the order by its nature.
+
+    That is the times of receipt; which word of an older connection's end came first; and the activity shown, which
+    is never earlier than one shown before, even of a connection that turned out to be over.
+    """
+    records, users = read(database)
+    status = users[user].status
+    return (
+        status.state,
+        status.connections,
+        sorted((r.client_id, r.connection_id, r.is_open) for r in records if r.user_id == user),
+        sorted(
+            (r.client_id, r.connection_id, r.idle, r.last_activity)
+            for r in records
+            if r.user_id == user and r.is_open
+        ),
+    )
+
+
+def test_repeats_and_order_change_nothing(mosquitto: Mosquitto, sqlite_url: str) -> None:
+    """Everything twice, and everything in a random order, comes to the same as once and in order."""
+    rng = random.Random(20261125)
+    recorder = mosquitto.recorder()
+    base = now_ms()
+    with BridgeThread(broker=mosquitto.url, database=sqlite_url):
+        messages: dict[str, list[tuple[str, bytes]]] = {"plain": [], "twice": [], "shuffled": []}
+        for n in range(60):
+            seed = rng.random()
+            for way, said in messages.items():
+                said.extend(history(f"{way}-{n}", base, random.Random(seed)))
+        messages["twice"] = [m for message in messages["twice"] for m in (message, message)] + messages[
+            "twice"
+        ]
+        rng.shuffle(messages["shuffled"])
+        for said in messages.values():
+            mosquitto.publisher("", "").publish_all(said)
+        settle(mosquitto, recorder)
+        assert_consistent(sqlite_url, recorder.statuses(), recorder.versions())
+    for n in range(60):
+        plain = str(outcome(sqlite_url, f"plain-{n}"))
+        assert str(outcome(sqlite_url, f"twice-{n}")).replace("twice", "plain") == plain
+        assert str(outcome(sqlite_url, f"shuffled-{n}")).replace("shuffled", "plain") == plain
+
+
+def test_duplicates_are_told_once(mosquitto: Mosquitto, sqlite_url: str) -> None:
+    """A message that comes three times causes one event."""
+    recorder = mosquitto.recorder()
+    with BridgeThread(broker=mosquitto.url, database=sqlite_url):
+        for verb in ("login", "activity", "will"):
+            for _ in range(3):
+                payload = {"connectionId": "c1"} | (
+                    {"idle": True, "lastActivity": 1_700_000_000_000} if verb == "activity" else {}
+                )
+                mosquitto.say("alice", "phone", verb, json.dumps(payload).encode())
+        settle(mosquitto, recorder)
+        assert [name for name, _ in recorder.events("alice")] == [
+            "connectionLogin", "userOnline", "connectionIdle", "userIdle", "connectionLogout", "userOffline",
+        ]  # fmt: skip
+
+
+def test_no_process_is_left() -> None:
+    """Tests end what they start."""
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    commands = [
+        Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children if Path(f"/proc/{pid}").exists()
+    ]
+    assert not [c for c in commands if b"mqtt_presence" in c or b"mosquitto" in c]

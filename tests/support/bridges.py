@@ -1,0 +1,151 @@
+"""The bridge in a thread, where a test can look inside it, and as a process of its own, which can be killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+from mqtt_presence.bridge import Bridge
+from mqtt_presence.clock import Clock
+from mqtt_presence.settings import load
+from mqtt_presence.store import Store
+from tests.support.waiting import until
+
+
+class BridgeThread:
+    """A bridge in a thread of this process, checking what is due twenty times a second.
+
+    Args:
+        settings: as flags.
+        peer_address: see `Bridge`.
+
+    """
+
+    def __init__(self, peer_address: Any = None, **settings: Any) -> None:
+        config = load(settings)
+        self.bridge = Bridge(config.bridge(), Store(config.database), peer_address=peer_address)
+        self._clock = Clock(self.bridge.request, check_every_s=0.05)
+        self._thread = threading.Thread(target=self._run, name="bridge", daemon=True)
+        self.error: BaseException | None = None
+
+    def _run(self) -> None:
+        try:
+            self.bridge.run()
+        except BaseException as error:  # noqa: BLE001 - for the test to see
+            self.error = error
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        until(lambda: self.error or self.is_ready, "the bridge is subscribed")
+        if self.error is not None:
+            raise self.error
+        self._clock.start()
+        return self
+
+    @property
+    def is_ready(self) -> bool:
+        return self.bridge._convergence.is_subscribed
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_ready or self._thread.is_alive():
+            self._clock.stop()
+        self.bridge.stop()
+        self._thread.join(20)
+        assert not self._thread.is_alive(), "the bridge does not stop"
+        if self.error is not None:
+            raise self.error
+
+
+class BridgeProcess:
+    """The bridge as operators run it.
+
+    Args:
+        log: where its log goes.
+        ready: entering waits until it is connected.
+        settings: as flags.
+
+    """
+
+    def __init__(self, log: Path, *, ready: bool = True, **settings: Any) -> None:
+        self._ready = ready
+        self._log = log
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self.start(ready=self._ready)
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self.kill()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, *, ready: bool = True) -> Self:
+        """Start, and wait until it hears the clients."""
+        assert self._process is None
+        before = self.log().count("connected to")
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command(), stdout=log, stderr=log, env=self._environment())
+        if ready:
+            self.wait_for_log("connected to", before + 1)
+        return self
+
+    def _command(self) -> list[str]:
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in self._settings.items()]
+        return [sys.executable, "-m", "mqtt_presence", "run", *flags]
+
+    def _environment(self) -> dict[str, str]:
+        return {k: v for k, v in os.environ.items() if not k.startswith("MQTT_PRESENCE_")}
+
+    def wait_for_log(self, text: str, times: int = 1, deadline_s: float = 20.0) -> None:
+        """Wait until the log has said this so often."""
+
+        def said() -> bool:
+            assert self._process is None or self._process.poll() is None, (
+                f"the bridge has ended\n{self.log()}"
+            )
+            return self.log().count(text) >= times
+
+        try:
+            until(said, deadline_s=deadline_s)
+        except AssertionError as error:
+            raise AssertionError(
+                f"the log does not say {text!r} {times} times: {error}\n{self.log()}"
+            ) from None
+
+    def signal(self, sign: signal.Signals) -> None:
+        os.kill(self.pid, sign)
+
+    def stop(self) -> int:
+        """End it as an operator would; return the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end; return the exit code."""
+        assert self._process is not None
+        code = self._process.wait(30)
+        self._process = None
+        return code
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(20)
+        self._process = None
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def cpu_s(self) -> float:
+        """How much processor time it has used, seconds."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

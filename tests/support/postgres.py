@@ -1,0 +1,127 @@
+"""A PostgreSQL cluster of the tests' own: unix socket and loopback, in a temporary directory."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+
+from tests.support.waiting import free_port
+
+
+def _binary(name: str) -> str:
+    """Find a program of PostgreSQL; there being none is a failure, not a reason to skip."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    path = str(found[-1]) if found else shutil.which(name)
+    assert path, f"PostgreSQL is not installed: there is no {name}; apt-get install postgresql"
+    return path
+
+
+class Postgres:
+    """A cluster; `database` makes a fresh database in it."""
+
+    def __init__(self) -> None:
+        # Not below pytest's directories: those are for their owner only, and root's cluster is postgres's.
+        self._root = Path(tempfile.mkdtemp(prefix="presence-pg-"))
+        self._data = self._root / "data"
+        self._port = free_port()
+        self._count = 0
+        self._user = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
+
+    def __enter__(self) -> Self:
+        os.chown(self._root, self._user.pw_uid, self._user.pw_gid)
+        self._run(
+            "initdb",
+            "-D",
+            self._data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "--no-sync",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        )
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop("immediate")
+        shutil.rmtree(self._root, ignore_errors=True)
+
+    def start(self) -> None:
+        options = f"-p {self._port} -k {self._root} -c listen_addresses=127.0.0.1 -c max_connections=40"
+        self._run("pg_ctl", "-D", self._data, "-w", "-l", self._root / "log", "-o", options, "start")
+
+    def stop(self, how: str = "fast") -> None:
+        self._run("pg_ctl", "-D", self._data, "-w", "-m", how, "stop")
+
+    def _run(self, program: str, *arguments: object) -> None:
+        command = [_binary(program), *map(str, arguments)]
+        done = (
+            subprocess.run(
+                command,
+                cwd=self._root,
+                user=self._user.pw_uid,
+                group=self._user.pw_gid,
+                extra_groups=[],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                check=False,
+                timeout=60,
+            )
+            if os.getuid() == 0
+            else subprocess.run(
+                command,
+                cwd=self._root,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                check=False,
+                timeout=60,
+            )
+        )
+        log = self._root / "log"
+        said = log.read_text(errors="replace")[-3000:] if log.exists() else ""
+        assert done.returncode == 0, f"{command}: {done.stdout.decode(errors='replace')}\n{said}"
+
+    def _url(self, name: str) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self._port}/{name}"
+
+    def database(self) -> str:
+        """Make a database; return its URL."""
+        self._count += 1
+        name = f"presence{self._count}"
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return self._url(name)
+
+
+@contextmanager
+def cursor(url: str) -> Iterator[Any]:
+    """Open a cursor of its own on a database of either kind, as a user with SQL would."""
+    if url.startswith("sqlite:///"):
+        import sqlite3
+
+        connection: Any = sqlite3.connect(url.removeprefix("sqlite:///"), timeout=10)
+    else:
+        connection = psycopg.connect(url)
+    try:
+        yield connection.cursor()
+        connection.commit()
+    finally:
+        connection.close()
+
+
+def query(url: str, sql: str) -> list[dict[str, Any]]:
+    """Read rows by SQL, as a user would."""
+    with cursor(url) as cur:
+        cur.execute(sql)
+        names = [column[0] for column in cur.description]
+        return [dict(zip(names, row, strict=True)) for row in cur.fetchall()]

@@ -1,0 +1,143 @@
+"""Who imports whom: the shape of the house, held by a test (docs/design.md)."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "mqtt_presence"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+ONE_IMPORTER = {
+    "paho": ("link.py", "batch_client.py", "client/"),
+    "peewee": ("store/",),
+    "playhouse": ("store/",),
+    "psycopg": ("store/",),
+    "sqlite3": ("store/",),
+    "apscheduler": ("clock.py",),
+    "amqtt": ("embedded.py",),
+    "websockets": ("embedded.py",),
+    "typer": ("cli/", "__main__.py"),
+    "rich": ("cli/",),
+    "pydantic": ("settings.py",),
+    "pydantic_settings": ("settings.py",),
+}
+"""A library, and the only places that know it."""
+
+VALUES = {"model", "errors"}
+MAY_IMPORT = {
+    "model.py": set(),
+    "errors.py": set(),
+    "times.py": {"errors"},
+    "rules.py": {"model"},
+    "topics.py": VALUES,
+    "payloads.py": VALUES | {"topics", "times"},
+    "publications.py": VALUES | {"topics", "payloads"},
+    "outbox.py": VALUES | {"publications"},
+    "broker_url.py": {"errors"},
+    "counters.py": set(),
+    "link.py": {"broker_url", "errors", "batch_client"},
+    "batch_client.py": set(),
+    "access.py": {"topics"},
+    "clock.py": {"bridge"},
+}
+"""A module, and all of ours that it may import."""
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield the full names of what a file imports, at any depth."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def ours(path: Path) -> set[str]:
+    """Return which of our top-level modules a file imports."""
+    found = {name.split(".")[1] for name in imports(path) if name.startswith("mqtt_presence.")}
+    return {name for name in found if (PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir()}
+
+
+def strings(path: Path) -> Iterator[str]:
+    """Yield a file's string constants, but for its documentation."""
+    tree = ast.parse(path.read_text())
+    said = {
+        id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said:
+            yield node.value
+
+
+@pytest.mark.parametrize("library", ONE_IMPORTER)
+def test_library_is_known_in_one_place(library: str) -> None:
+    """Each library has one importer, so that it can be replaced there."""
+    allowed = ONE_IMPORTER[library]
+    wrong = [
+        name_of(f)
+        for f in FILES
+        if any(i.split(".")[0] == library for i in imports(f)) and not name_of(f).startswith(allowed)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("module", MAY_IMPORT)
+def test_imports_point_inwards(module: str) -> None:
+    """The inner modules know only what is further in; the rules nothing but values."""
+    path = PACKAGE / module
+    if not path.exists():
+        assert module == "batch_client.py"
+        return
+    assert ours(path) <= MAY_IMPORT[module]
+
+
+def test_bridge_side_and_clients_do_not_know_each_other() -> None:
+    """A client needs no bridge and no database, the bridge no client."""
+    inner = {"bridge", "store", "link", "convergence", "outbox", "clock", "settings", "embedded", "rules"}
+    for path in FILES:
+        if name_of(path).startswith("client/"):
+            assert not ours(path) & inner, name_of(path)
+        elif not name_of(path).startswith(("cli/", "__main__")) and path.name != "__init__.py":
+            assert "client" not in ours(path), name_of(path)
+
+
+def test_rules_have_no_clock_no_io_no_log() -> None:
+    """The rules are pure: what they import cannot tell the time, make an id or say anything."""
+    for module in ("rules.py", "model.py"):
+        assert {i.split(".")[0] for i in imports(PACKAGE / module)} <= {
+            "collections", "typing", "enum", "msgspec", "mqtt_presence",
+        }  # fmt: skip
+
+
+def test_topics_are_spelled_in_one_module() -> None:
+    """Nobody but `topics`, and the embedded broker's rights, knows what a topic looks like."""
+    topic = re.compile(r"(?:^|/)(?:presence|status|events|reply|bridge)/")
+    wrong = {name_of(f): [s for s in strings(f) if topic.search(s) and " " not in s] for f in FILES}
+    allowed = {"topics.py", "access.py", "embedded.py"}
+    assert {f: s for f, s in wrong.items() if s and f not in allowed} == {}
+
+
+def test_json_fields_are_spelled_in_one_module() -> None:
+    """Nobody but `payloads`, and `wire` for the clients, knows the name of a JSON field."""
+    fields = {
+        "connectionId", "clientId", "userId", "userAgent", "ipAddr", "idleThreshold", "lastActivity", "lastLogin",
+        "lastSeen", "loginTime", "logoutTime", "startedAt",
+    }  # fmt: skip
+    # The embedded broker reads the id of the connections it ends (its own design; only that one).
+    allowed = {"payloads.py": fields, "wire.py": fields, "embedded.py": {"connectionId"}}
+    for path in FILES:
+        assert {s for s in strings(path) if s in fields} <= allowed.get(name_of(path), set()), name_of(path)
+
+
+def test_public_modules_are_typed() -> None:
+    """The package says that it is typed (PEP 561)."""
+    assert (PACKAGE / "py.typed").exists()

@@ -1,0 +1,370 @@
+"""The commands in this process, on a database that was filled as the bridge fills it."""
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mqtt_presence import __version__
+from mqtt_presence.cli import logs
+from mqtt_presence.cli.app import app
+from mqtt_presence.cli.output import duration, plain, say_json
+from mqtt_presence.errors import StoreError
+from mqtt_presence.model import (
+    Activity,
+    ClientId,
+    ConnectionId,
+    End,
+    Login,
+    Reason,
+    RuleSettings,
+    State,
+    UserId,
+)
+from mqtt_presence.rules import fold
+from mqtt_presence.settings import PREFIX, load
+from mqtt_presence.store import Store
+from mqtt_presence.store.queries import Reader
+
+T0 = 1_795_000_000_000
+HOUR = 3_600_000
+HOSTILE = "e\u202evil\u200b[red]x[bold]"
+AGENT = "\x1b[31mred\x1b[0m\x07\u009b31m"
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)
+
+
+def run(*arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(app, list(arguments), input=stdin)
+
+
+def login(user: str, client: str, connection: str, now: int, **more) -> Login:
+    return Login(
+        user_id=UserId(user),
+        client_id=ClientId(client),
+        connection_id=ConnectionId(connection),
+        now=now,
+        **more,
+    )
+
+
+def end(user: str, client: str, connection: str, now: int, reason: Reason = Reason.LOGOUT) -> End:
+    return End(
+        user_id=UserId(user),
+        client_id=ClientId(client),
+        connection_id=ConnectionId(connection),
+        now=now,
+        reason=reason,
+    )
+
+
+def fill(url: str, *events) -> None:
+    store = Store(url)
+    store.open()
+    for event in events:
+        with store.transaction() as tx:
+            users = tx.load({event.user_id: [event]})
+            tx.save([fold(users[event.user_id], [event], RuleSettings())])
+    store.close()
+
+
+@pytest.fixture
+def filled(database: str) -> str:
+    """Name a database, of each kind in turn, with four users."""
+    fill(
+        database,
+        login("alice", "phone", "a1", T0, ip_addr="192.0.2.1", user_agent="App 1"),
+        end("alice", "phone", "a1", T0 + 90_000, Reason.LOST),
+        login("alice", "phone", "a2", T0 + HOUR, ip_addr="192.0.2.1", user_agent="App 2", meta='{"a":[1]}'),
+        login("alice", "desk", "a3", T0 + HOUR + 1000, ip_addr="192.0.2.1"),
+        login("zed", "tv", "z1", T0),
+        end("zed", "tv", "z1", T0 + 1000),
+        login("bob", "tv", "b1", T0),
+        Activity(
+            user_id=UserId("bob"),
+            client_id=ClientId("tv"),
+            connection_id=ConnectionId("b1"),
+            now=T0 + 5,
+            idle=True,
+        ),
+        login(HOSTILE, "[bold]c", "h1", T0, user_agent=AGENT),
+    )
+    return database
+
+
+def test_version_and_help() -> None:
+    """Every command has help, and names its settings as flags."""
+    assert run("--version").stdout == f"mqtt-presence {__version__}\n"
+    for command in ("run", "up", "watch", "users", "history", "forget", "passwd"):
+        shown = run(command, "--help")
+        assert shown.exit_code == 0
+        assert "--config" in shown.stdout
+    assert "mqtt[s]|ws[s]://" in run("run", "--help").stdout
+
+
+def test_users_are_shown_whoever_is_here_first(filled: str) -> None:
+    """Online, then idle, then offline; no addresses unless asked for."""
+    shown = run("users", "--database", filled)
+    lines = shown.stdout.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["alice", "online"],
+        [plain(HOSTILE), "online"],
+        ["bob", "idle"],
+        ["zed", "offline"],
+    ]
+    assert "192.0.2.1" not in shown.stdout
+    assert "192.0.2.1" in run("users", "--private", "--database", filled).stdout
+
+
+@pytest.mark.parametrize(
+    ("state", "names"), [("online", ["alice", HOSTILE]), ("idle", ["bob"]), ("offline", ["zed"])]
+)
+def test_users_of_a_state(filled: str, state: str, names: list[str]) -> None:
+    shown = run("users", "--state", state, "--json", "--database", filled)
+    assert [json.loads(line)["userId"] for line in shown.stdout.splitlines()] == names
+
+
+def test_users_as_json_speak_the_contract(filled: str) -> None:
+    """One object a line, spelled as in status/<user>."""
+    alice = json.loads(run("users", "--json", "--database", filled).stdout.splitlines()[0])
+    assert alice == {
+        "userId": "alice",
+        "state": "online",
+        "online": True,
+        "idle": False,
+        "since": alice["since"],
+        "lastLogin": {"date": alice["lastLogin"]["date"]},
+        "lastSeen": alice["lastSeen"],
+        "connections": 2,
+        "version": 4,
+    }
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", alice["since"])
+
+
+def test_history_is_newest_first(filled: str) -> None:
+    """Over all clients of the user."""
+    shown = run("history", "alice", "--database", filled)
+    rows = [line.split() for line in shown.stdout.splitlines()[1:]]
+    assert [row[:2] for row in rows] == [["desk", "a3"], ["phone", "a2"], ["phone", "a1"]]
+    assert "open" in rows[0]
+    assert "1m 30s  lost" in re.sub(" {2,}", "  ", shown.stdout)
+    assert "192.0.2.1" not in shown.stdout
+    assert "App 2" in run("history", "alice", "--private", "--database", filled).stdout
+
+
+def test_history_as_json(filled: str) -> None:
+    """Private things only when asked for; `meta` is an object again."""
+    lines = run("history", "alice", "--json", "--database", filled).stdout.splitlines()
+    last = json.loads(lines[2])
+    assert last["reason"] == "lost"
+    assert last.keys() == {
+        "userId",
+        "clientId",
+        "connectionId",
+        "loginTime",
+        "logoutTime",
+        "reason",
+        "lastSeen",
+    }
+    private = json.loads(
+        run("history", "alice", "--json", "--private", "--database", filled).stdout.splitlines()[1]
+    )
+    assert (private["ipAddr"], private["userAgent"], private["meta"]) == ("192.0.2.1", "App 2", {"a": [1]})
+
+
+def test_history_is_limited(filled: str) -> None:
+    """By number, and by time; what is still open counts as now."""
+    lines = run("history", "alice", "--limit", "1", "--json", "--database", filled).stdout.splitlines()
+    assert [json.loads(line)["connectionId"] for line in lines] == ["a3"]
+    with Reader(filled) as reader:
+        found = reader.history("alice", limit=9, since=T0 + 90_001)
+        assert [record.connection_id for record in found] == ["a3", "a2"]
+        assert len(reader.history("alice", limit=9, since=T0 + 90_000)) == 3
+    assert run("history", "alice", "--since", "soon", "--database", filled).exit_code == 2
+
+
+def test_history_of_a_stranger(filled: str) -> None:
+    """Is an error, and says so on standard error."""
+    shown = run("history", "nobody", "--json", "--database", filled)
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert shown.stderr == "mqtt-presence: there is no user nobody\n"
+
+
+def test_hostile_names_are_harmless(filled: str) -> None:
+    """No escape reaches the terminal, no markup is obeyed; JSON says exactly what was said."""
+    for arguments in (
+        ("users", "--private"),
+        ("history", HOSTILE, "--private"),
+        ("users", "--private", "--json"),
+        ("history", HOSTILE + "\x1b]0;owned\x07"),
+        ("forget", HOSTILE + "\x1b]0;owned\x07"),
+    ):
+        shown = run(*arguments, "--database", filled)
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u202e]", shown.stdout + shown.stderr), (
+            arguments
+        )
+    shown = run("users", "--private", "--database", filled).stdout
+    assert r"e\u202evil\u200b[red]x[bold]" in shown
+    assert r"\x1b[31mred\x1b[0m\x07\x9b31m" in shown
+    assert "[bold]c" in run("history", HOSTILE, "--database", filled).stdout
+    exact = [
+        json.loads(line)
+        for line in run("users", "--private", "--json", "--database", filled).stdout.splitlines()
+    ]
+    assert {user["userId"]: user["lastLogin"].get("userAgent") for user in exact}[HOSTILE] == AGENT
+
+
+def test_history_costs_what_it_shows(tmp_path: Path) -> None:
+    """The newest of each client come by the index; nothing is sorted, no table is scanned."""
+    url = f"sqlite:///{tmp_path / 'plan.db'}"
+    fill(url, login("alice", "phone", "a1", T0))
+    with Reader(url) as reader:
+        asked: list[str] = []
+        select = reader._select
+
+        def explain(sql, parameters):
+            asked.extend(row[3] for row in select(f"EXPLAIN QUERY PLAN {sql}", parameters))
+            return select(sql, parameters)
+
+        reader._select = explain
+        reader.history("alice", limit=1)
+        reader.users(State.ONLINE)
+        list(reader.open_connections())
+    assert any("USING INDEX" in step for step in asked)
+    assert [step for step in asked if step.startswith("SCAN") and "USING" not in step] == []
+
+
+def test_reader_makes_nothing(tmp_path: Path) -> None:
+    """Looking at a database that is not there does not make one."""
+    shown = run("users", "--database", f"sqlite:///{tmp_path / 'none.db'}")
+    assert shown.exit_code == 2
+    assert "there is no such file" in shown.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("INSERT INTO schema_migration (name, applied) VALUES ('9999_later', '2030-01-01')", "newer"),
+        ("DELETE FROM schema_migration", "older"),
+        ("DROP TABLE schema_migration", "none of mqtt-presence"),
+    ],
+)
+def test_other_schema_is_refused(sqlite_url: str, change: str, message: str) -> None:
+    """A schema of another version is neither read wrongly nor migrated by a look at it."""
+    fill(sqlite_url, login("alice", "phone", "a1", T0))
+    store = Store(sqlite_url)
+    with store.transaction() as tx:
+        tx._database.execute_sql(change)
+    store.close()
+    with pytest.raises(StoreError, match=message), Reader(sqlite_url):
+        pass
+    shown = run("users", "--database", sqlite_url)
+    assert shown.exit_code == 1
+    assert "Traceback" not in shown.output
+
+
+def test_reader_cannot_write(filled: str) -> None:
+    """The database itself sees to it."""
+    with Reader(filled) as reader, pytest.raises(StoreError):
+        reader._select("DELETE FROM users", [])
+
+
+def test_forget_asks_first(sqlite_url: str) -> None:
+    """Without a yes nothing happens."""
+    fill(sqlite_url, login("alice", "phone", "a1", T0))
+    shown = run("forget", "alice", "--database", sqlite_url, stdin="n\n")
+    assert shown.exit_code == 1
+    with Reader(sqlite_url) as reader:
+        assert reader.knows("alice")
+    assert run("forget", "nobody", "--yes", "--database", sqlite_url).exit_code == 1
+    assert run("forget", "a/b", "--yes", "--database", sqlite_url).exit_code == 2
+
+
+def test_passwd_sets_and_removes(tmp_path: Path) -> None:
+    """The file is for its owner only, and has no password in it."""
+    path = tmp_path / "passwords"
+    done = run("passwd", "alice", "--password-file", str(path), "--stdin", stdin="s3cret\n")
+    assert (done.exit_code, "s3cret" in done.output) == (0, False)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text().startswith("alice:$argon2")
+    done = run("passwd", "bob", "--password-file", str(path), stdin="pw\npw\n")
+    assert done.exit_code == 0
+    assert [line.split(":")[0] for line in path.read_text().splitlines()] == ["alice", "bob"]
+    assert run("passwd", "alice", "--delete", "--password-file", str(path)).exit_code == 0
+    assert run("passwd", "alice", "--delete", "--password-file", str(path)).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("user", "stdin"), [("alice", ""), ("alice", "\n"), ("a/b", "x\n"), ("bridge", "x\n")]
+)
+def test_passwd_refuses(tmp_path: Path, user: str, stdin: str) -> None:
+    """No password, no name, or the bridge's own."""
+    done = run("passwd", user, "--stdin", "--password-file", str(tmp_path / "p"), stdin=stdin)
+    assert done.exit_code == 2
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "--grace=-1"), "grace=-1: must be 0 or more"),
+        (("run", "--config", "/none.toml"), "--config /none.toml: there is no such file"),
+        (("up", "--open", "--password-file", "/none"), "open and password_file contradict each other"),
+        (("up", "--host", "0.0.0.0", "--open", "--port", "0"), "insecure"),
+        (("up", "--no-open", "--password-file", "/none"), "password_file='/none'"),
+        (("watch", "--ca-file", "/none.pem"), "ca_file"),
+    ],
+)
+def test_wrong_setting_is_exit_code_2(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    """One line that names the setting."""
+    database = () if arguments[0] == "watch" else ("--database", f"sqlite:///{tmp_path / 'x.db'}")
+    done = run(*arguments, *database)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_log_lines_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name in the log is escaped, and JSON lines are JSON."""
+    before = logging.getLogger().handlers[:]
+    try:
+        logs.start(load({}))
+        logging.getLogger("mqtt_presence.bridge").info("user=%s", "a\x1b[2J\nfake line")
+        logs.start(load({"log_format": "json"}))
+        logging.getLogger("mqtt_presence.bridge").warning("user=%s", "a\u009b")
+    finally:
+        logging.basicConfig(handlers=before, force=True, level=logging.WARNING)
+        logging.getLogger("mqtt_presence").setLevel(logging.NOTSET)
+    readable, as_json = capsys.readouterr().err.splitlines()
+    assert readable.endswith(r"info    bridge: user=a\x1b[2J\nfake line")
+    assert json.loads(as_json) | {"time": ""} == {
+        "time": "", "level": "warning", "logger": "mqtt_presence.bridge", "message": "user=a\u009b",
+    }  # fmt: skip
+
+
+def test_json_line_is_exact(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a terminal would obey is escaped as JSON does it."""
+    value = {"é": "\x1b\u009b\u202e\u2028é😀"}
+    say_json(json.dumps(value, ensure_ascii=False).encode())
+    said = capsys.readouterr().out
+    assert json.loads(said) == value
+    assert plain(said.rstrip("\n")) == said.rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("millis", "text"),
+    [(0, "0s"), (-5, "0s"), (59_999, "59s"), (3_600_000, "1h"), (90_061_000, "1d 1h"), (62_000, "1m 2s")],
+)
+def test_duration_has_two_units(millis: int, text: str) -> None:
+    assert duration(millis) == text

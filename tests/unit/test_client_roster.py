@@ -1,0 +1,257 @@
+"""What a watcher believes: versions, tombstones, junk; and whom it tells."""
+
+import json
+import queue
+
+import pytest
+
+from mqtt_presence.client import observers
+from mqtt_presence.client.backoff import STEADY_AFTER_S, Backoff
+from mqtt_presence.client.bridge_watch import BridgeWatch
+from mqtt_presence.client.observers import Changes, Observer
+from mqtt_presence.client.roster import Change, Roster
+from mqtt_presence.errors import PayloadError, PresenceError
+from mqtt_presence.model import LastLogin, State, Status
+from mqtt_presence.payloads import encode_bridge_state, encode_status
+
+MS = 1_800_000_000_123
+
+
+def payload(user="alice", version=1, state=State.ONLINE):
+    count = 0 if state is State.OFFLINE else 1
+    return encode_status(
+        user, Status(state=state, since=MS, connections=count), version=version, last_seen=MS
+    )
+
+
+def test_status_is_what_the_bridge_wrote():
+    """Every field comes through, times aware and in UTC."""
+    status = Status(
+        state=State.IDLE,
+        since=MS,
+        connections=2,
+        last_activity=MS - 5,
+        last_login=LastLogin(order=1, date=MS - 9, ip_addr="10.0.0.1", user_agent="x"),
+    )
+    change = Roster().apply("alice", encode_status("alice", status, version=7, last_seen=MS, private=True))
+    new = change.new
+    assert change.old is None
+    assert (new.user_id, new.state, new.online, new.idle, new.connections, new.version) == (
+        "alice",
+        "idle",
+        True,
+        True,
+        2,
+        7,
+    )
+    assert round(new.since.timestamp() * 1000) == MS
+    assert round(new.last_activity.timestamp() * 1000) == MS - 5
+    assert new.last_login.date.utcoffset().total_seconds() == 0
+    assert (new.last_login.ip_addr, new.last_login.user_agent) == ("10.0.0.1", "x")
+    offline = Roster().apply("alice", payload(state=State.OFFLINE)).new
+    assert (offline.state, offline.online, offline.idle, offline.last_login) == (
+        State.OFFLINE,
+        False,
+        None,
+        None,
+    )
+
+
+def test_only_a_newer_version_counts():
+    """Older is dropped and counted; equal is the same publication again and changes nothing."""
+    roster = Roster()
+    first = roster.apply("alice", payload(version=5)).new
+    assert roster.apply("alice", payload(version=4, state=State.OFFLINE)) is None
+    assert roster.apply("alice", payload(version=5, state=State.OFFLINE)) is None
+    assert roster.users == {"alice": first}
+    assert roster.ignored == {"stale": 1}
+    change = roster.apply("alice", payload(version=6, state=State.OFFLINE))
+    assert (change.old.version, change.new.version) == (5, 6)
+
+
+def test_tombstone_removes_and_what_is_older_does_not_bring_back():
+    """An empty payload forgets the user; only a newer version brings the user back."""
+    roster = Roster()
+    assert roster.apply("alice", b"") is None
+    roster.apply("alice", payload(version=5))
+    change = roster.apply("alice", b"")
+    assert (change.old.version, change.new, change.user_id) == (5, None, "alice")
+    assert roster.apply("alice", payload(version=5)) is None
+    assert roster.users == {}
+    assert roster.apply("alice", payload(version=6)).old is None
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"x",
+        b"[]",
+        b"{}",
+        b"\xff\xfe",
+        b"[" * 5000,
+        b" " * 9000,
+        json.dumps({"userId": "mallory", "state": "online", "online": True, "version": 9}).encode(),
+        json.dumps({"userId": "alice", "state": "dancing", "online": True, "version": 9}).encode(),
+        json.dumps({"userId": "alice", "state": "online", "online": True, "version": -1}).encode(),
+        json.dumps(
+            {
+                "userId": "alice",
+                "state": "online",
+                "online": True,
+                "version": 9,
+                "since": "2026-01-01T00:00:00",
+            }
+        ).encode(),
+    ],
+)
+def test_junk_is_counted_and_changes_nothing(junk):
+    """Whatever comes on a status topic, what was known stays."""
+    roster = Roster()
+    before = roster.apply("alice", payload(version=1)).new
+    assert roster.apply("alice", junk) is None
+    assert roster.users == {"alice": before}
+    assert sum(roster.ignored.values()) == 1
+
+
+def test_unknown_fields_are_ignored():
+    """A newer bridge may say more."""
+    text = json.dumps({"userId": "alice", "state": "online", "online": True, "version": 1, "mood": "fine"})
+    assert Roster().apply("alice", text.encode()) is not None
+
+
+def test_prune_removes_whom_the_broker_no_longer_names():
+    """After a reconnect: the unnamed go, the named stay, even where their version has not changed."""
+    roster = Roster()
+    for user in ("alice", "bob", "carol"):
+        roster.apply(user, payload(user))
+    roster.reconnected()
+    roster.apply("alice", payload("alice"))
+    roster.apply("bob", payload("bob", version=2))
+    assert [change.user_id for change in roster.prune()] == ["carol"]
+    assert set(roster.users) == {"alice", "bob"}
+    assert roster.prune() == []
+    assert roster.apply("carol", payload("carol")) is not None
+
+
+class Heard:
+    def __init__(self, **options):
+        self.calls = []
+        self.observer = Observer(
+            lambda new: self.calls.append(("added", new.version)),
+            lambda new, old: self.calls.append(("changed", new.version, old.version)),
+            lambda old: self.calls.append(("removed", old.version)),
+            options.get("where"),
+            lambda _: None,
+        )
+        self.roster = Roster()
+
+    def take(self, data):
+        change = self.roster.apply("alice", data)
+        if change is not None:
+            self.observer.tell(change)
+
+
+def test_observer_follows_a_predicate():
+    """Added when it begins to match, changed while it does, removed when it ceases; silent while it does not."""
+    heard = Heard(where=lambda user: user.online)
+    heard.take(payload(version=1, state=State.OFFLINE))
+    heard.take(payload(version=2))
+    heard.take(payload(version=3, state=State.IDLE))
+    heard.take(payload(version=4, state=State.OFFLINE))
+    heard.take(payload(version=5, state=State.OFFLINE))
+    heard.take(payload(version=6))
+    heard.take(b"")
+    assert heard.calls == [("added", 2), ("changed", 3, 2), ("removed", 3), ("added", 6), ("removed", 6)]
+
+
+def test_observer_without_predicate_sees_everybody():
+    """The default predicate is everybody; after stop it is silent."""
+    heard = Heard()
+    heard.take(payload(version=1, state=State.OFFLINE))
+    heard.take(payload(version=2))
+    heard.observer.stop()
+    heard.observer.stop()
+    heard.take(payload(version=3))
+    assert heard.calls == [("added", 1), ("changed", 2, 1)]
+
+
+def test_observer_survives_what_it_calls():
+    """Callbacks and predicates that raise are logged; what they should have seen still counts as seen."""
+    calls = []
+
+    def bad(*statuses):
+        calls.append(statuses)
+        raise RuntimeError("user code")
+
+    observer = Observer(bad, bad, bad, None, lambda _: None)
+    one = Roster().apply("alice", payload(version=1)).new
+    two = Roster().apply("alice", payload(version=2)).new
+    observer.tell(Change(None, one))
+    observer.tell(Change(one, two))
+    observer.tell(Change(two, None))
+    assert calls == [(one,), (two, one), (two,)]
+    Observer(bad, bad, bad, bad, lambda _: None).tell(Change(None, one))
+
+
+def test_changes_end_after_their_timeout_and_on_close():
+    """The iterator ends when nothing comes in time, and for good when it is closed."""
+    changes = Changes(0.01)
+    assert list(changes) == []
+    change = Change(None, Roster().apply("alice", payload()).new)
+    changes.put(change)
+    changes.put(None)
+    assert list(changes) == [change]
+    assert list(changes) == []
+
+
+def test_changes_that_nobody_fetches_fail_loudly(monkeypatch):
+    """Memory is bounded, and a loss is not silent."""
+    changes = Changes(None)
+    monkeypatch.setattr(changes, "_pending", queue.Queue(2))
+    change = Change(None, Roster().apply("alice", payload()).new)
+    for _ in range(4):
+        changes.put(change)
+    assert next(changes) == change
+    with pytest.raises(PresenceError, match="not fetched"):
+        next(changes)
+    assert list(changes) == []
+    assert observers.MAX_PENDING == 100_000
+
+
+def test_bridge_state_is_followed():
+    """Offline until it says otherwise; True tells that it has just come; a lost connection knows nothing."""
+    bridge = BridgeWatch()
+    assert not bridge.online
+    assert bridge.take(encode_bridge_state("online", 3, MS))
+    assert bridge.online
+    assert not bridge.take(encode_bridge_state("online", 4, MS))
+    assert not bridge.take(encode_bridge_state("offline", 5, MS))
+    assert not bridge.online
+    assert bridge.take(encode_bridge_state("online", 6, MS))
+    bridge.reset()
+    assert not bridge.online
+
+
+def test_late_will_of_an_old_bridge_is_dropped():
+    """Its version is older than that of the bridge which is there; one with a new database is believed."""
+    bridge = BridgeWatch()
+    bridge.take(encode_bridge_state("online", 9, MS))
+    bridge.take(encode_bridge_state("offline", 8, MS - 1000))
+    assert bridge.online
+    bridge.take(encode_bridge_state("offline", 1, MS + 1000))
+    assert not bridge.online
+    with pytest.raises(PayloadError):
+        bridge.take(b'{"state":"maybe"}')
+    assert not bridge.take(b"")
+
+
+def test_backoff_doubles_to_its_limit_with_jitter():
+    """Between half and the whole of 1, 2, 4 ... seconds, never more than the longest; reset by success only."""
+    most = Backoff(1, 10, lambda: 1.0)
+    assert [most.next(0) for _ in range(6)] == [1, 2, 4, 8, 10, 10]
+    assert most.next(STEADY_AFTER_S - 1) == 10
+    assert most.next(STEADY_AFTER_S) == 1
+    least = Backoff(1, 10, lambda: 0.0)
+    assert [least.next(0) for _ in range(3)] == [0.5, 1, 2]
+    for _ in range(2000):
+        assert most.next(0) <= 10

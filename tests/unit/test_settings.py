@@ -1,0 +1,165 @@
+"""The settings: where they come from, which source wins, and what is said of wrong ones."""
+
+from pathlib import Path
+
+import pytest
+
+from mqtt_presence.errors import ConfigError
+from mqtt_presence.settings import PREFIX, SETTINGS, Settings, load
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)
+
+
+def toml(directory: Path, text: str) -> Path:
+    path = directory / "presence.toml"
+    path.write_text(text)
+    return path
+
+
+def test_flag_beats_variable_beats_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flags, environment, file, default: the first that says something counts."""
+    config = toml(tmp_path, "grace = 3\nretention = '90d'\nkeep_alive = 7\n")
+    monkeypatch.setenv("MQTT_PRESENCE_GRACE", "2m")
+    monkeypatch.setenv("MQTT_PRESENCE_KEEP_ALIVE", "8")
+    settings = load({"keep_alive": "9", "prefix": None}, config)
+    assert (settings.keep_alive, settings.grace, settings.retention) == (9, 120, 90 * 86_400)
+    assert settings.expire_after is None
+
+
+def test_file_can_be_named_by_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are no flags, as in a container, the variable names the file."""
+    monkeypatch.setenv("MQTT_PRESENCE_CONFIG", str(toml(tmp_path, "grace = '500ms'")))
+    assert load({}).grace == 0.5
+
+
+def test_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`CA_FILE=` in an environment file means none, not the current directory."""
+    monkeypatch.setenv("MQTT_PRESENCE_CA_FILE", "")
+    assert load({}).ca_file is None
+
+
+def test_operators_are_listed_in_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repeated flag, a variable with commas, a list in the file."""
+    config = toml(tmp_path, "operator = ['carol']")
+    assert load({}, config).operator == ("carol",)
+    monkeypatch.setenv("MQTT_PRESENCE_OPERATOR", "alice, bob")
+    assert load({}, config).operator == ("alice", "bob")
+    assert load({"operator": ["dave"]}, config).operator == ("dave",)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"grace": "-1"}, "grace=-1: must be 0 or more"),
+        ({"grace": "soon"}, "grace=soon: must be a duration such as 90, 90s, 10m, 12h or 30d"),
+        ({"grace": "nan"}, "grace=nan: must be a duration such as 90, 90s, 10m, 12h or 30d"),
+        ({"idle_threshold": "0"}, "idle_threshold=0.0: must be more than 0"),
+        ({"keep_alive": "x"}, "keep_alive=x: must be a whole number"),
+        ({"port": "65536"}, "port=65536: must be 65535 at most"),
+        ({"log_level": "loud"}, "log_level=loud: must be 'debug', 'info', 'warning' or 'error'"),
+        ({"publish_private": "perhaps"}, "publish_private=perhaps: must be true or false"),
+        (
+            {"broker": "http://host"},
+            "broker: the broker URL must begin with mqtt://, mqtts://, ws://, wss://",
+        ),
+        ({"database": "mysql://host/name"}, "database: must be sqlite:///file or postgresql://"),
+        ({"prefix": "$SYS/"}, "prefix=$SYS/: "),
+        ({"prefix": "a/+/"}, "prefix=a/+/: "),
+    ],
+)
+def test_wrong_flag_is_named_with_its_value(flags: dict[str, str], message: str) -> None:
+    """What is wrong, which value, what to do."""
+    with pytest.raises(ConfigError) as caught:
+        load(flags)
+    assert str(caught.value).startswith(message)
+
+
+def test_wrong_value_names_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that nobody has just typed is hard to find."""
+    config = toml(tmp_path, "grace = -3")
+    with pytest.raises(ConfigError, match=rf"grace=-3: must be 0 or more \(from {config}\)"):
+        load({}, config)
+    monkeypatch.setenv("MQTT_PRESENCE_GRACE", "x")
+    with pytest.raises(ConfigError, match=r"grace=x: .* \(from MQTT_PRESENCE_GRACE\)"):
+        load({}, config)
+
+
+def test_all_wrong_settings_are_told_at_once() -> None:
+    """Nobody should have to start five times."""
+    with pytest.raises(ConfigError, match="grace=-1: .*; keep_alive=1: must be 5 or more"):
+        load({"grace": "-1", "keep_alive": "1"})
+
+
+def test_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt variable would else be silently not set."""
+    monkeypatch.setenv("MQTT_PRESENCE_GRCE", "5")
+    with pytest.raises(ConfigError, match="MQTT_PRESENCE_GRCE: .*did you mean MQTT_PRESENCE_GRACE?"):
+        load({})
+
+
+def test_unknown_key_of_file_is_refused(tmp_path: Path) -> None:
+    """So would a misspelt line, or a table."""
+    config = toml(tmp_path, "idle-threshold = 5")
+    with pytest.raises(
+        ConfigError, match="idle-threshold: there is no such setting in .*mean idle_threshold?"
+    ):
+        load({}, config)
+
+
+@pytest.mark.parametrize("text", ["grace = ", "\xff"])
+def test_broken_file_is_named(tmp_path: Path, text: str) -> None:
+    """A file that is no TOML, or no text, is named."""
+    path = tmp_path / "presence.toml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=f"--config {path}: "):
+        load({}, path)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such file"):
+        load({}, tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"broker": "mqtt://bridge:s3cr/et@host"},
+        {"broker": "http://bridge:s3cret@host"},
+        {"broker": "mqtt://bridge:s3cret@host:99999"},
+        {"broker": "mqtt://bridge:s3cret@[host"},
+        {"broker": "mqtt://bridge:s3cret@host/path"},
+        {"database": "postgresql://presence:s3cr/et@host/name"},
+        {"database": "postgresql://presence:s3cret@[host/name"},
+        {"database": "mysql://presence:s3cret@host/name"},
+    ],
+)
+def test_password_is_in_no_message(flags: dict[str, str]) -> None:
+    """Messages end in logs and tickets."""
+    with pytest.raises(ConfigError) as caught:
+        load(flags)
+    assert "s3cr" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_every_setting_is_described() -> None:
+    """Help, flag and variable come of the one definition."""
+    assert SETTINGS.keys() == Settings.model_fields.keys()
+    assert all(setting.help for setting in SETTINGS.values())
+    assert SETTINGS["idle_threshold"].flag == "--idle-threshold"
+    assert SETTINGS["idle_threshold"].variable == "MQTT_PRESENCE_IDLE_THRESHOLD"
+    assert (SETTINGS["idle_threshold"].metavar, SETTINGS["idle_threshold"].default) == ("DURATION", "60")
+    assert (SETTINGS["grace"].default, SETTINGS["retention"].metavar) == ("0", "DURATION")
+
+
+def test_bridge_gets_milliseconds() -> None:
+    """Settings are in seconds, the bridge counts milliseconds."""
+    config = load({"idle_threshold": "1m", "grace": "1.5", "expire_after": "1h", "retention": "1d"}).bridge()
+    assert (config.rules.idle_threshold_ms, config.rules.grace_ms) == (60_000, 1500)
+    assert (config.rules.expire_after_ms, config.retention_ms) == (3_600_000, 86_400_000)

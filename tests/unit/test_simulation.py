@@ -1,0 +1,157 @@
+"""The simulation's plan and packets, without a socket."""
+
+import itertools
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.errors import ConfigError
+from mqtt_presence.model import State
+from mqtt_presence.simulation import packets, sockets
+from mqtt_presence.simulation.fleet import Names
+from mqtt_presence.simulation.plan import Do, Expected, Plan, Scenario, Step
+
+SHARE = st.floats(0, 1)
+SCENARIOS = st.builds(
+    Scenario,
+    users=st.integers(1, 6),
+    connections=st.integers(1, 3),
+    rate=st.floats(0, 50),
+    churn=SHARE,
+    abrupt=SHARE,
+    idle=SHARE,
+    storm_every_s=st.none() | st.floats(0.5, 3),
+    duration_s=st.floats(0, 5),
+    seed=st.integers(0, 2**31),
+)
+
+
+def all_steps(plan: Plan) -> list[Step]:
+    return [*plan.arrivals(), *plan.steps()]
+
+
+@given(SCENARIOS)
+def test_same_seed_has_the_same_plan(scenario: Scenario) -> None:
+    """The plan depends on the scenario alone."""
+    one, other = Plan(scenario), Plan(scenario)
+    assert all_steps(one) == all_steps(other)
+    assert one.expected() == other.expected()
+
+
+@given(SCENARIOS)
+def test_clients_do_what_they_can(scenario: Scenario) -> None:
+    """Who is away logs in and nothing else, who is here does not, and time does not go back."""
+    here: set[int] = set()
+    at = 0.0
+    reported: set[int] = set()
+    for step in all_steps(Plan(scenario)):
+        assert step.at_s >= at
+        at = step.at_s
+        assert (step.client in here) == (step.do is not Do.LOGIN)
+        match step.do:
+            case Do.LOGIN:
+                here.add(step.client)
+                reported.discard(step.client)
+            case Do.LOGOUT | Do.CUT:
+                here.discard(step.client)
+            case Do.HEARTBEAT:
+                assert step.client in reported, "or the bridge's idle check decides"
+            case _:
+                reported.add(step.client)
+
+
+@given(SCENARIOS, st.integers(0, 200))
+def test_expectation_follows_every_step(scenario: Scenario, count: int) -> None:
+    """Wherever the plan is left, it tells what must have come of the steps that were made."""
+    plan = Plan(scenario)
+    idle: dict[int, bool] = {}
+    heard: set[int] = set()
+    for step in itertools.islice(itertools.chain(plan.arrivals(), plan.steps()), count):
+        user = step.client // scenario.connections
+        heard.add(user)
+        if step.do in (Do.LOGOUT, Do.CUT):
+            del idle[step.client]
+        else:
+            idle[step.client] = step.do is Do.IDLE
+    for user, told in enumerate(plan.expected()):
+        live = [i for client, i in idle.items() if client // scenario.connections == user]
+        state = State.OFFLINE if not live else State.IDLE if all(live) else State.ONLINE
+        assert told == (Expected(state, len(live)) if user in heard else None)
+
+
+@given(SCENARIOS)
+def test_farewell_leaves_nobody(scenario: Scenario) -> None:
+    """In the end all are offline."""
+    plan = Plan(scenario)
+    all_steps(plan)
+    assert {step.do for step in plan.farewell()} <= {Do.LOGOUT}
+    assert set(plan.expected()) == {Expected(State.OFFLINE, 0)}
+
+
+def test_storm_cuts_all_and_brings_them_back() -> None:
+    """Whoever is here is cut, and logs in again at the same moment."""
+    plan = Plan(Scenario(users=5, connections=2, rate=0, storm_every_s=2, duration_s=3))
+    list(plan.arrivals())
+    steps = list(plan.steps())
+    assert Counter(step.do for step in steps) == {Do.CUT: 10, Do.LOGIN: 10}
+    assert {step.at_s for step in steps} == {2}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"users": 0}, {"connections": 0}, {"churn": 1.1}, {"abrupt": -1}, {"rate": -1}, {"storm_every_s": 0}],
+)
+def test_scenario_out_of_range_is_refused(wrong: dict[str, float]) -> None:
+    """The message names the value."""
+    with pytest.raises(ConfigError, match=next(iter(wrong)).removesuffix("_s")):
+        Scenario(**wrong)  # type: ignore[arg-type]
+
+
+def test_users_have_names_and_passwords_of_their_own() -> None:
+    """Clients are dealt to users in order; the pattern makes each password."""
+    names = Names("sim-1", 2, 3, "pw-{user}!")
+    assert [names.of_client(n) for n in (0, 2, 3)] == [
+        ("sim-1-0", "sim-1-0-0"),
+        ("sim-1-0", "sim-1-0-2"),
+        ("sim-1-1", "sim-1-1-0"),
+    ]
+    assert names.password_of("sim-1-1") == "pw-sim-1-1!"
+
+
+@given(st.lists(st.tuples(st.text("ab/é", min_size=1), st.binary(max_size=300)), max_size=8), st.data())
+def test_packets_come_out_as_they_went_in(messages: list[tuple[str, bytes]], data: st.DataObject) -> None:
+    """However the bytes are cut, the packets are the same."""
+    stream = b"".join(packets.publish(topic, payload, 7) for topic, payload in messages)
+    reader = packets.Reader()
+    found = []
+    while stream:
+        size = data.draw(st.integers(1, len(stream)))
+        found += list(reader.feed(stream[:size]))
+        stream = stream[size:]
+    assert [packet.message() for packet in found] == [(t, p, False) for t, p in messages]
+
+
+def test_packet_without_a_length_is_no_mqtt() -> None:
+    """What is not MQTT is not waited for."""
+    with pytest.raises(ValueError, match="not MQTT"):
+        list(packets.Reader().feed(b"\xff" * 9))
+
+
+def test_connections_beyond_what_the_system_allows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says how many there may be and what to do."""
+    limits = [(256, 1000)]
+    monkeypatch.setattr(sockets.resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(sockets.resource, "setrlimit", lambda _, new: limits.append(new))
+    sockets.allow_files(500)
+    assert limits[-1] == (564, 1000)
+    with pytest.raises(ConfigError, match="ulimit"):
+        sockets.allow_files(1000)
+
+
+def test_websocket_is_refused() -> None:
+    """There is no way to speak it here, and the message says so."""
+    with pytest.raises(ConfigError, match="not wss://"):
+        sockets.find(BrokerUrl.parse("wss://localhost"), None)
