@@ -1,5 +1,5 @@
 # make run: broker, bridge and all, and what to try next.   make test: everything, as CI does it.
-# make check: style and types only.   make clean: as after a fresh clone.
+# make check: style and types only.   make bench: speed.   make clean: as after a fresh clone.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,7 +14,7 @@ TESTS ?=
 # Debian keeps programs for administrators where not everybody's PATH looks.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
-.PHONY: run test check unit tools clean
+.PHONY: run test check unit bench tools clean
 
 # Its database is in the user's data directory: it survives `make clean`.
 run: $(VENV)/.installed
@@ -29,6 +29,11 @@ check: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/pytest $(TESTS)
+
+# Measures for a quarter of an hour, and writes docs/performance.md; on a machine that does nothing else.
+bench: tools $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m benchmarks --write $(ARGS)
 
 # What the tests need and pip cannot bring; nothing is done where it is there.
 tools:

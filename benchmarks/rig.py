@@ -90,9 +90,9 @@ class Rig:
         else:
             command = [f"benchmarks.subjects.{name}", str(self.port), str(self.directory)]
         log = (self.directory / f"{name}.log").open("w+")
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command], stdout=log, stderr=log, preexec_fn=lambda: pin(1)
-        )
+        process = subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=log)
+        if (os.cpu_count() or 1) > 1:
+            os.sched_setaffinity(process.pid, {1})
         subject = Subject(name, self, process)
         try:
             subject.sentinel()  # it is there

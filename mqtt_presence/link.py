@@ -377,6 +377,8 @@ class Link:
 
     def _feed(self) -> None:
         """Pass on what waits, as far as the window goes."""
+        if self._arrivals.connected:
+            return  # first our caller asks what the broker still has: the answer must not come of what we send
         while self._waiting and self._connected and len(self._in_flight) < self._window:
             message = self._waiting.popleft()
             mid = self._client.queue_publish(message.topic, message.payload, retain=message.retain)

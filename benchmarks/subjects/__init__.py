@@ -1,1 +1,1 @@
-"""What is measured beside the bridge; each is a program: `python -m benchmarks.subjects.NAME PORT DIRECTORY`."""
+"""What is measured beside the bridge, each a program: `python -m benchmarks.subjects.NAME PORT DIRECTORY`."""

@@ -1,4 +1,4 @@
-"""Reference (a): a paho 3.1.1 subscriber with `loop_start` and automatic acknowledgements that only counts."""
+"""Reference (a): a paho 3.1.1 subscriber with `loop_start` and automatic acknowledgements; it only counts."""
 
 import signal
 import sys

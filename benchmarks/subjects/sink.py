@@ -1,4 +1,4 @@
-"""How fast messages can come at all: a raw socket that acknowledges in bulk. It shows what the load can do."""
+"""How fast messages can come at all: a raw socket that acknowledges in bulk. It shows what the load does."""
 
 import signal
 import socket

@@ -1,4 +1,4 @@
-"""Reference (b), the usual script: `on_message`, `json.loads`, peewee `get_or_create` and `save`, retained publish."""
+"""Reference (b), the usual script: `json.loads`, peewee `get_or_create` and `save`, retained publish."""
 
 import json
 import signal

@@ -44,8 +44,8 @@ def commands(settings: Settings, broker: EmbeddedBroker) -> list[tuple[str, str]
     topics = Topics(settings.prefix)
     password = [] if broker.config.open else ["-P", "PASSWORD"]
     be_there = _shell(
-        "mosquitto_pub", "-h", here, "-p", broker.port, "-u", "alice", *password, "-i", "alice-phone", "-q", 1,
-        "-l", "-t", topics.input("alice", "alice-phone", LOGIN), "--will-qos", 1,
+        "mosquitto_pub", "-h", here, "-p", broker.port, "-u", "alice", *password, "-i", "alice-phone",
+        "-q", 1, "-l", "-t", topics.input("alice", "alice-phone", LOGIN), "--will-qos", 1,
         "--will-topic", topics.input("alice", "alice-phone", WILL),
     )  # fmt: skip
     url = BrokerUrl("mqtt", here, broker.port, username="alice")

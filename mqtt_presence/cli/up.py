@@ -39,11 +39,12 @@ def command(settings: Settings) -> None:
     store = Store(settings.database)
     # What enters the house last leaves it first: a web page would come after the broker.
     with Signals() as signals, ExitStack() as house:
-        store.open()
+        store.open()  # first: nobody should be let in who cannot be recorded
         house.callback(store.close)
         house.enter_context(broker)
         config = _bridge_config(settings, broker, secret)
         end_leftovers(settings.database, store, config, wall_clock())
+        store.close()  # the bridge opens it for itself
         show_banner(settings, broker)
         # Draining, the wills go out while the bridge still works: what it makes of them is kept and told.
         signals.serve(Bridge(config, store, peer_address=broker.peer_address), broker.drain)

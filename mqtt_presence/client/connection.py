@@ -8,6 +8,7 @@ thread only queues. What the hooks raise is logged here: in a paho callback it w
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -89,6 +90,10 @@ class Connection:
         self._endpoint = endpoint
         self._hooks = hooks
         self._timeout = timeout
+        self.denied: list[str] = []
+        """The topic filters that the broker did not grant."""
+        self._filters: list[tuple[str, int]] = []
+        self._subscribed = threading.Event()
         self._refused: str | None = None
         self._abandoned = False
         url = endpoint.url
@@ -112,6 +117,7 @@ class Connection:
             client.will_set(will.topic, will.payload, qos=1)
         client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         # Being set, it keeps paho from writing to the socket in the thread that publishes.
         client.on_socket_register_write = _nothing
@@ -153,15 +159,20 @@ class Connection:
         self.abort()
         # Else the client, this object and its file descriptors would wait for the garbage collector.
         client = self._client
-        client.on_socket_open = client.on_connect = client.on_message = None
+        client.on_socket_open = client.on_connect = client.on_subscribe = client.on_message = None
 
     def publish(self, topic: str, payload: bytes, qos: int) -> Receipt:
         """Queue a message; from any thread."""
         return Receipt(self._client.publish(topic, payload, qos), self)
 
     def subscribe(self, filters: list[tuple[str, int]]) -> None:
-        """Queue a subscription to topic filters with their QoS."""
+        """Queue a subscription to topic filters with their QoS; once in a connection."""
+        self._filters = filters
         self._client.subscribe(filters)
+
+    def wait_subscribed(self, timeout: float) -> bool:
+        """Wait until the broker has answered the subscription; False: it did not in time. Not for the hooks."""
+        return self._subscribed.wait(timeout)
 
     def disconnect(self) -> None:
         """Queue a DISCONNECT: the broker discards the will. From any thread."""
@@ -185,6 +196,12 @@ class Connection:
             return
         self.is_up = True
         guard(self._hooks.up, self)
+
+    def _on_subscribe(self, _client: Client, _data: Any, _mid: int, codes: Any, _properties: Any) -> None:
+        self.denied = [name for (name, _), code in zip(self._filters, codes, strict=False) if code.is_failure]
+        if self.denied:
+            _log.warning("%s does not let us read %s", self._endpoint.url, ", ".join(self.denied))
+        self._subscribed.set()
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         guard(self._take, message)

@@ -14,7 +14,7 @@ from mqtt_presence.client.observers import Callback, ChangeCallback, Changes, Ob
 from mqtt_presence.client.options import make_endpoint
 from mqtt_presence.client.roster import Change, Roster
 from mqtt_presence.client.session import Session
-from mqtt_presence.errors import PayloadError
+from mqtt_presence.errors import BrokerError, PayloadError
 from mqtt_presence.topics import Topics
 from mqtt_presence.wire import UserStatus
 
@@ -100,15 +100,25 @@ class StatusWatcher(Mapping[str, UserStatus]):
         """Connect, and from now on come back whenever the connection is lost.
 
         Args:
-            timeout: seconds until the broker has accepted the connection.
+            timeout: seconds until the broker has accepted the connection and the subscription.
             wait: False: return at once, and go on trying even if the broker is not there yet.
 
         Raises:
-            BrokerError: the broker cannot be reached or refuses us.
+            BrokerError: the broker cannot be reached, refuses us, or does not let us read the users' status.
             PresenceError: connected already.
 
         """
+        deadline = clocks.steady() + timeout
         self._session.start(timeout, wait)
+        if wait:
+            connection = self._session.connection
+            left = max(0.1, deadline - clocks.steady())
+            if connection is None or not connection.wait_subscribed(left):
+                self.close()
+                raise BrokerError(f"the broker did not acknowledge the subscription in {timeout:g} s")
+            if self._topics.statuses in connection.denied:
+                self.close()
+                raise BrokerError(f"the broker does not let us read {self._topics.statuses}: check its ACL")
 
     def close(self) -> None:
         """Disconnect; iterators over changes end, the users stay as they were. May be repeated."""

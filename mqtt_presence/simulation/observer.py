@@ -172,7 +172,7 @@ class Observer:
         user_id = self._topics.parse_status(topic)
         if user_id is not None:
             if user_id in self._wanted:
-                if self._quiet_since is not None:
+                if self._quiet_since is not None and retained:
                     self._quiet_since = self._monotonic()
                 self._note(user_id, payload)
         elif topic == self._topics.bridge_announce and not retained:

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from mqtt_presence import publications
+from mqtt_presence.store import Store
+from mqtt_presence.topics import Topics
 from tests.conftest import Postgres
 from tests.support.bridges import BridgeProcess
 from tests.support.brokers import Mosquitto
@@ -39,6 +42,7 @@ def assert_each_once(database: str, logins: range) -> None:
 
 def assert_true(broker: Mosquitto, database: str, watched: Recorder | None = None) -> dict[str, Any]:
     """Settle, look as a new subscriber does, and let the checker judge until it is content, or the deadline over."""
+    hello(broker)
     fresh = broker.recorder()
     settle(broker, fresh, "end")
     failures: list[AssertionError] = []
@@ -206,6 +210,28 @@ def test_broker_and_bridge_killed_at_once(
     )
     assert_true(mosquitto, sqlite_url)
     assert_each_once(sqlite_url, range(500))
+
+
+def test_what_the_bridge_sends_itself_is_no_sign_that_nothing_is_lost(
+    mosquitto: Mosquitto, bridge: BridgeProcess, sqlite_url: str
+) -> None:
+    """The status it asks for is still to be published: the broker has it from the bridge, and nothing else."""
+    mosquitto.publisher("", "").publish_all(login_of(n, 20) for n in range(20))
+    settle(mosquitto, mosquitto.recorder())
+    assert bridge.stop() == 0
+    store = Store(sqlite_url)
+    with store.transaction() as tx:
+        (user,) = tx.users_after("user-18", 1)
+        assert user.status is not None
+        told = publications.of_status(user, user.status, Topics(), private=False)
+        tx.put_outbox(publications.pack([told]))
+        tx.remember("probe", json.dumps({"topic": told.topic, "version": user.version}))
+    store.close()
+    mosquitto.stop()
+    mosquitto.wipe()
+    mosquitto.start()
+    bridge.start()
+    assert_true(mosquitto, sqlite_url)
 
 
 def test_broker_restarted_while_statuses_are_published_again(

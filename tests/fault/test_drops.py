@@ -11,7 +11,8 @@ from tests.support.waiting import until
 
 def test_messages_dropped_while_the_bridge_was_away(tmp_path: Path, sqlite_url: str) -> None:
     """With mosquitto's default queue of 1,000, 1,500 logins are lost for an absent bridge: it says so with
-    the remedy, asks, and has every client that answers."""
+    the remedy, asks, and has every client that answers.
+    """
     with Mosquitto(tmp_path / "mosquitto", "max_queued_messages 1000\nsys_interval 1") as broker:
         bridge = BridgeProcess(tmp_path / "bridge.log", broker=broker.url, database=sqlite_url)
         # The count of a broker that has dropped nothing is what a later one is compared with.

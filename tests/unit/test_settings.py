@@ -93,14 +93,14 @@ def test_wrong_value_names_its_source(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_all_wrong_settings_are_told_at_once() -> None:
     """Nobody should have to start five times."""
-    with pytest.raises(ConfigError, match="grace=-1: .*; keep_alive=1: must be 5 or more"):
+    with pytest.raises(ConfigError, match=r"grace=-1: .*; keep_alive=1: must be 5 or more"):
         load({"grace": "-1", "keep_alive": "1"})
 
 
 def test_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A misspelt variable would else be silently not set."""
     monkeypatch.setenv("MQTT_PRESENCE_GRCE", "5")
-    with pytest.raises(ConfigError, match="MQTT_PRESENCE_GRCE: .*did you mean MQTT_PRESENCE_GRACE?"):
+    with pytest.raises(ConfigError, match=r"MQTT_PRESENCE_GRCE: .*did you mean MQTT_PRESENCE_GRACE\?"):
         load({})
 
 
@@ -108,7 +108,7 @@ def test_unknown_key_of_file_is_refused(tmp_path: Path) -> None:
     """So would a misspelt line, or a table."""
     config = toml(tmp_path, "idle-threshold = 5")
     with pytest.raises(
-        ConfigError, match="idle-threshold: there is no such setting in .*mean idle_threshold?"
+        ConfigError, match=r"idle-threshold: there is no such setting in .*mean idle_threshold\?"
     ):
         load({}, config)
 
