@@ -363,7 +363,7 @@ class Bridge:
         else:
             self._redeliveries = Redeliveries()
             self._announce = True
-            log.warning("the broker had no session for the bridge: asking all clients to log in again")
+            log.info("the broker had no session for the bridge: asking all clients to log in again")
         birth = encode_bridge_state("online", self._state_version - 1, self._started_at)
         # Not behind a backlog: the convergence takes it, retained, for the end of the broker's answer.
         link.publish_ahead(Outgoing(self._topics.bridge_state, birth, retain=True))

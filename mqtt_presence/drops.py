@@ -42,8 +42,9 @@ class DropWatch:
         self._kept = self._count
 
     def connected(self, link: Link) -> None:
-        """Follow the count on a new connection, if we may."""
-        link.subscribe(TOPIC, required=False)
+        """Follow the count on a new connection, if we may; those that have it speak MQTT 5."""
+        if link.is_mqtt5:
+            link.subscribe(TOPIC, required=False)
 
     def heard(self, message: Incoming) -> bool:
         """Take a message if it is the count; tell whether it was."""

@@ -98,6 +98,7 @@ class LinkConfig:
         ca_file: certificates to trust instead of the system's, PEM.
         cert_file: our own certificate, PEM.
         key_file: its key, PEM.
+        mqtt5: try it; False: the broker is known to speak 3.1.1 alone.
 
     """
 
@@ -107,6 +108,7 @@ class LinkConfig:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
+    mqtt5: bool = True
 
 
 class Link:
@@ -121,7 +123,7 @@ class Link:
     def __init__(self, config: LinkConfig, make_will: Callable[[], tuple[str, bytes]]) -> None:
         self._config = config
         self._make_will = make_will
-        self._version = mqtt.MQTTv5
+        self._version = mqtt.MQTTv5 if config.mqtt5 else mqtt.MQTTv311
         self._client = self._make_client()
         self._window = _IN_FLIGHT
         self._arrivals = Arrivals()
@@ -147,6 +149,11 @@ class Link:
     def is_connected(self) -> bool:
         """The broker has accepted the connection, and it has not ended since."""
         return self._connected
+
+    @property
+    def is_mqtt5(self) -> bool:
+        """The broker is spoken to in MQTT 5."""
+        return self._version == mqtt.MQTTv5
 
     @property
     def backlog(self) -> int:
@@ -378,7 +385,7 @@ class Link:
     def _feed(self) -> None:
         """Pass on what waits, as far as the window goes."""
         if self._arrivals.connected:
-            return  # first our caller asks what the broker still has: the answer must not come of what we send
+            return  # first our caller asks what the broker still has: what we send must not be the answer
         while self._waiting and self._connected and len(self._in_flight) < self._window:
             message = self._waiting.popleft()
             mid = self._client.queue_publish(message.topic, message.payload, retain=message.retain)

@@ -73,7 +73,9 @@ def _broker_config(settings: Settings, secret: str) -> EmbeddedConfig:
 def _bridge_config(settings: Settings, broker: EmbeddedBroker, secret: str) -> BridgeConfig:
     host = settings.host.strip("[]")
     url = BrokerUrl("mqtt", _ANY_ADDRESS.get(host, host), broker.port, username=BRIDGE_USER, password=secret)
-    return replace(settings.bridge(), link=lambda client_id: LinkConfig(url, client_id, settings.keep_alive))
+    return replace(
+        settings.bridge(), link=lambda client_id: LinkConfig(url, client_id, settings.keep_alive, mqtt5=False)
+    )
 
 
 def _is_loopback(host: str) -> bool:

@@ -171,7 +171,7 @@ class Connection:
         self._client.subscribe(filters)
 
     def wait_subscribed(self, timeout: float) -> bool:
-        """Wait until the broker has answered the subscription; False: it did not in time. Not for the hooks."""
+        """Wait until the broker has answered the subscription; False: not in time. Not for the hooks."""
         return self._subscribed.wait(timeout)
 
     def disconnect(self) -> None:

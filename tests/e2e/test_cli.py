@@ -110,8 +110,13 @@ def commands(tmp_path: Path) -> Iterator[Commands]:
 
 
 def start_run(commands: Commands, mosquitto: Mosquitto, database: str, *more: str) -> Running:
+    def subscribed() -> int:
+        return (mosquitto.directory / "log").read_text(errors="replace").count("presence/+/+/+ (QoS 1)")
+
+    before = subscribed()
     running = commands.start("run", "--broker", mosquitto.url, "--database", database, *more)
     running.says("connected to")
+    until(lambda: subscribed() > before)  # what is said to mosquitto before that, nobody hears
     return running
 
 

@@ -33,8 +33,8 @@ def simulate(url: str, *flags: str, timeout_s: float = 60.0) -> subprocess.Compl
 def test_small_run_is_right(mosquitto: Mosquitto, bridge: BridgeThread, sqlite_url: str) -> None:
     """Logouts, cuts, reports and a storm: every status is right, then all are offline, and so says verify."""
     run = simulate(
-        mosquitto.url, "--users=50", "--connections=2", "--rate=150", "--abrupt=0.3", "--storm-every=2s",
-        "--duration=4s", "--seed=4", "--name=sim",
+        mosquitto.url, "--users=50", "--connections=2", "--rate=150", "--abrupt=0.3", "--storm-every=1.5s",
+        "--duration=3s", "--seed=4", "--name=sim",
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     assert "at the end: all 50 statuses are right" in run.stdout
@@ -173,13 +173,13 @@ def test_tls(tmp_path: Path, sqlite_url: str) -> None:
         Mosquitto(tmp_path / "mosquitto", more) as mosquitto,
         BridgeThread(broker=mosquitto.url, database=sqlite_url),
     ):
-        run = simulate(f"mqtts://127.0.0.1:{port}", "--users=20", "--duration=1s", f"--ca-file={certificate}")
+        run = simulate(
+            f"mqtts://127.0.0.1:{port}", "--users=20", "--duration=0.5s", f"--ca-file={certificate}"
+        )
         assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.parametrize(
-    "flags", [("--users=0",), ("--abrupt=2",), ("--duration=soon",), ("--name=a/b",), ("--broker=ws://h",)]
-)
+@pytest.mark.parametrize("flags", [("--users=0",), ("--duration=soon",), ("--broker=ws://h",)])
 def test_wrong_settings_exit_2(flags: tuple[str, ...]) -> None:
     """The message names the setting, and nothing is connected."""
     run = simulate("mqtt://127.0.0.1:1", *flags)

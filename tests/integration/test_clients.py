@@ -626,6 +626,25 @@ def test_watcher_drops_old_versions_and_junk(mosquitto, bridge):
         assert users.ignored == {"stale": 1, "bad_payload": 4}
 
 
+def test_watcher_that_may_not_read_says_so():
+    """A broker that refuses the subscription in its SUBACK (mosquitto filters silently): an error, not an empty mapping."""
+
+    def refuse(server):
+        near, _ = server.accept()
+        near.recv(4096)
+        near.sendall(b"\x20\x02\x00\x00")
+        packet = near.recv(4096)
+        near.sendall(b"\x90\x04" + packet[2:4] + b"\x01\x80")
+        near.recv(4096)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=refuse, args=(server,), daemon=True).start()
+        users = StatusWatcher(f"mqtt://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(BrokerError, match=r"does not let us read status/\+"):
+            users.connect()
+        assert not users.connected
+
+
 def test_observe_tells_of_who_matches(mosquitto, bridge):
     """Also of those that match already; callbacks that raise harm neither the watcher nor other observers."""
     calls = []
