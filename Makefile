@@ -40,6 +40,7 @@ tools:
 	@missing=()
 	command -v mosquitto >/dev/null || missing+=(mosquitto)
 	command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
+	command -v openssl >/dev/null || missing+=(openssl)
 	command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 	if (( ! $${#missing[@]} )); then exit 0; fi
 	if ! command -v apt-get >/dev/null; then

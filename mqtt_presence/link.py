@@ -162,7 +162,7 @@ class Link:
 
     def wake(self) -> None:
         """Make a `poll` that waits return; may be called from any thread and from a signal handler."""
-        with suppress(BlockingIOError):  # it is full of reasons to wake up
+        with suppress(OSError):  # it is full of reasons to wake up, or closed
             self._wake_out.send(b"!")
 
     def poll(self, timeout_s: float, at_most: int) -> Arrivals:

@@ -19,7 +19,7 @@ from mqtt_presence.model import Connection, LastLogin, Outcome, State, Status, U
 from mqtt_presence.rules import combine
 from mqtt_presence.wire import decode_status
 
-CHUNK = 250
+CHUNK = 500
 _ROUND_S = 0.25
 _ATTEMPTS = 20
 _MAX_VERSION = 2**53  # of more no JSON parser is sure, and no bridge gets there

@@ -1,6 +1,8 @@
 """What `mqtt-presence up` says when it is up: where everything is, and what to try next."""
 
 import shlex
+import shutil
+import sys
 
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.cli.output import cell, console
@@ -55,9 +57,18 @@ def commands(settings: Settings, broker: EmbeddedBroker) -> list[tuple[str, str]
     database = ["--database", _without_password(settings.database)] if elsewhere else []
     return [
         ("Be there as alice, until Ctrl-D or Ctrl-C", f"(echo {{}}; cat) | {be_there}"),
-        ("See who is there, live", _shell("mqtt-presence", "watch", "--broker", shown, *prefix)),
-        ("See who is there, and who was", _shell("mqtt-presence", "users", *database)),
+        ("See who is there, live", _shell(*program(), "watch", "--broker", shown, *prefix)),
+        ("See who is there, and who was", _shell(*program(), "users", *database)),
     ]
+
+
+def program() -> list[str]:
+    """Say how to start this command again: as it was, where the shell would not find it (a venv)."""
+    name = "mqtt-presence"
+    if shutil.which(name) is not None:
+        return [name]
+    started = sys.argv[0]
+    return [started] if started.endswith(f"/{name}") else [sys.executable, "-m", "mqtt_presence"]
 
 
 def _access(broker: EmbeddedBroker) -> str:

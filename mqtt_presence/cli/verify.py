@@ -29,8 +29,8 @@ from mqtt_presence.verification import CHUNK, Difference, Shown, Verifier, outco
 
 DIFFERENT = 1
 _ANSWER_S = 10.0
-_QUIET_ALL_S = 0.5
-_QUIET_S = 0.15
+_QUIET_ALL_S = 1.0
+_QUIET_S = 0.1
 
 
 @with_settings("broker", "database", "prefix", "publish_private", *TLS)
@@ -293,12 +293,15 @@ class _Retained:
         seen: dict[UserId, Shown] = {}
         grants = 0
         self._line.subscribe([(topic_filter, 0) for topic_filter in filters])
-        self._line.subscribe([(self._topics.bridge_state, 0)])
-        while grants < 2 or wanted is None or len(seen) < len(wanted):
+        needed = 1
+        if wanted is not None:  # asked for all at once, mosquitto may drop even this answer
+            self._line.subscribe([(self._topics.bridge_state, 0)])
+            needed = 2
+        while grants < needed or wanted is None or len(seen) < len(wanted):
             try:
-                heard = self._heard.get(timeout=_ANSWER_S if grants < 2 else quiet_s)
+                heard = self._heard.get(timeout=_ANSWER_S if grants < needed else quiet_s)
             except queue.Empty:
-                if grants == 2:
+                if grants == needed:
                     break
                 self._require_up()
                 raise BrokerError(f"{self._url} does not answer") from None

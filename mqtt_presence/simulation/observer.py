@@ -137,8 +137,9 @@ class Observer:
 
     def _ask(self) -> None:
         self._quiet_since = None
-        self._subscribe(self._asked)
-        self._marker_id = self._subscribe([self._topics.bridge_state])
+        self._marker_id = self._subscribe(self._asked)
+        if self._asked != [self._topics.statuses]:  # of all at once, mosquitto may drop even this answer
+            self._marker_id = self._subscribe([self._topics.bridge_state])
 
     def _subscribe(self, topic_filters: list[str]) -> int:
         packet_id = self._new_id()
@@ -158,7 +159,7 @@ class Observer:
             case packets.SUBACK:
                 if packet.packet_id == self._marker_id:
                     self._quiet_since = self._monotonic()
-                elif packet.is_denied and self._asked:
+                if packet.is_denied and self._asked:
                     self.failure = BrokerError(f"{self._url} does not let this user read statuses")
             case packets.CONNACK if packet.body[1]:
                 self.failure = BrokerError(f"{self._url} refuses us: return code {packet.body[1]}")
@@ -171,9 +172,9 @@ class Observer:
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         user_id = self._topics.parse_status(topic)
         if user_id is not None:
+            if self._quiet_since is not None and retained:
+                self._quiet_since = self._monotonic()
             if user_id in self._wanted:
-                if self._quiet_since is not None and retained:
-                    self._quiet_since = self._monotonic()
                 self._note(user_id, payload)
         elif topic == self._topics.bridge_announce and not retained:
             self._on_announce()

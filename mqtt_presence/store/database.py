@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import peewee
@@ -85,8 +85,11 @@ def prepare(database: peewee.Database) -> None:
     """
     with said_plainly("open the database"):
         if isinstance(database, peewee.SqliteDatabase):
-            # Addresses and names are in it: for the owner only, from its first byte on.
-            os.close(os.open(database.database, os.O_CREAT | os.O_RDWR, 0o600))
+            # Addresses and names are in it: for the owner only, from its first byte on. One that is there is
+            # not opened: to close it would give up the locks that this process may hold on it (SQLite's "How
+            # To Corrupt An SQLite Database File", 2.2).
+            with suppress(FileExistsError):
+                os.close(os.open(database.database, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         database.connect(reuse_if_open=True)
         Runner(database, directory=str(MIGRATIONS)).up()
 

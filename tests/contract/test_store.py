@@ -3,6 +3,8 @@
 # ruff: noqa: A002 - `id` is what the field is called everywhere here
 
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -580,3 +582,28 @@ def test_no_work_of_the_bridge_scans_the_records(plans: Plans) -> None:
     # What is due is found by a search, and in order: nothing is sorted.
     assert any(line.startswith("SEARCH") for line in plans.of(lambda tx: tx.due_users(NOW, 100)))
     assert not any("TEMP B-TREE" in line for line in plans.of(lambda tx: tx.due_users(NOW, 100)))
+
+
+def test_opening_a_second_store_keeps_the_locks_of_the_first(sqlite_url: str, tmp_path: Path) -> None:
+    """A second store in one process, and a reader in another, do not take the log away from the first."""
+    first = Store(sqlite_url)
+    first.open()
+    with first.transaction() as tx:
+        tx.remember("before", "1")
+    second = Store(sqlite_url)
+    second.open()
+    second.close()
+    with first.transaction() as tx:
+        tx.remember("between", "1")
+    # Whoever closes last checkpoints, and removes the log: another process must see that it is not the last.
+    look = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM bridge').fetchall()"
+    subprocess.run([sys.executable, "-c", look, tmp_path / "presence.db"], check=True)
+    with first.transaction() as tx:
+        tx.remember("after", "1")
+    assert (tmp_path / "presence.db-wal").exists()
+    look = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT name FROM bridge').fetchall())"
+    seen = subprocess.run(
+        [sys.executable, "-c", look, tmp_path / "presence.db"], check=True, capture_output=True, text=True
+    )
+    assert all(f"'{name}'" in seen.stdout for name in ("before", "between", "after"))
+    first.close()

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from mqtt_presence.cli.app import app
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import BRIDGE_PASSWORD, Mosquitto
 from tests.support.waiting import free_port
@@ -23,11 +25,9 @@ def bridge(mosquitto: Mosquitto, sqlite_url: str) -> Iterator[BridgeThread]:
         yield running
 
 
-def simulate(url: str, *flags: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    return subprocess.run(
-        [*COMMAND, "--broker", url, *flags], capture_output=True, text=True, timeout=timeout_s, check=False
-    )
+def simulate(url: str, *flags: str) -> Result:
+    """Run the command in this process, to its end."""
+    return CliRunner().invoke(app, ["simulate", "--broker", url, *flags])
 
 
 def test_small_run_is_right(mosquitto: Mosquitto, bridge: BridgeThread, sqlite_url: str) -> None:
@@ -36,21 +36,12 @@ def test_small_run_is_right(mosquitto: Mosquitto, bridge: BridgeThread, sqlite_u
         mosquitto.url, "--users=50", "--connections=2", "--rate=150", "--abrupt=0.3", "--storm-every=1.5s",
         "--duration=3s", "--seed=4", "--name=sim",
     )  # fmt: skip
-    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.exit_code == 0, run.stdout + run.stderr
     assert "at the end: all 50 statuses are right" in run.stdout
     assert "after all have logged out: all 50 statuses are right" in run.stdout
     assert " 0 lost" in run.stdout
-    verify = [
-        sys.executable,
-        "-m",
-        "mqtt_presence",
-        "verify",
-        "--broker",
-        mosquitto.url,
-        "--database",
-        sqlite_url,
-    ]
-    assert subprocess.run(verify, timeout=60, check=False).returncode == 0
+    verify = ["verify", "--broker", mosquitto.url, "--database", sqlite_url]
+    assert CliRunner().invoke(app, verify).exit_code == 0
 
 
 def test_kept_users_stay_online(mosquitto: Mosquitto, bridge: BridgeThread) -> None:
@@ -59,7 +50,7 @@ def test_kept_users_stay_online(mosquitto: Mosquitto, bridge: BridgeThread) -> N
     mosquitto.say("alice", "alice-phone", "login")
     watched.wait_for_state("alice", "online")
     run = simulate(mosquitto.url, "--users=5", "--churn=0", "--duration=1s", "--name=kept", "--keep")
-    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.exit_code == 0, run.stdout + run.stderr
     mosquitto.say("alice", "alice-phone", "logout")
     watched.wait_for_state("alice", "offline")  # after what the simulation may have caused
     assert [watched.status(f"kept-{n}")["connections"] for n in range(5)] == [2] * 5
@@ -86,7 +77,7 @@ def test_falsified_status_is_found(mosquitto: Mosquitto, bridge: BridgeThread) -
     finally:
         stop.set()
         thread.join(10)
-    assert run.returncode == 1, run.stdout + run.stderr
+    assert run.exit_code == 1, run.stdout + run.stderr
     assert "1 of 6 statuses are wrong" in run.stderr
     assert "sim-3: online, connections=9; must be " in run.stderr
 
@@ -94,7 +85,7 @@ def test_falsified_status_is_found(mosquitto: Mosquitto, bridge: BridgeThread) -
 def test_without_a_bridge_nothing_is_right(mosquitto: Mosquitto) -> None:
     """Nobody publishes statuses: exit 1."""
     run = simulate(mosquitto.url, "--users=3", "--duration=0.2s", "--settle=1s", "--keep")
-    assert run.returncode == 1
+    assert run.exit_code == 1
     assert "3 of 3 statuses are wrong" in run.stderr
     assert "no status; must be" in run.stderr
 
@@ -153,9 +144,9 @@ def test_password_pattern_and_refusals(tmp_path: Path, sqlite_url: str) -> None:
     ):
         flags = ("--users=3", "--duration=0.3s", "--name=sim")
         run = simulate(mosquitto.url, *flags, "--password=secret-{user}")
-        assert run.returncode == 0, run.stdout + run.stderr
+        assert run.exit_code == 0, run.stdout + run.stderr
         run = simulate(mosquitto.url, *flags, "--password=wrong")
-        assert run.returncode == 1
+        assert run.exit_code == 1
         assert "refuses user sim-" in run.stderr
 
 
@@ -176,13 +167,13 @@ def test_tls(tmp_path: Path, sqlite_url: str) -> None:
         run = simulate(
             f"mqtts://127.0.0.1:{port}", "--users=20", "--duration=0.5s", f"--ca-file={certificate}"
         )
-        assert run.returncode == 0, run.stdout + run.stderr
+        assert run.exit_code == 0, run.stdout + run.stderr
 
 
 @pytest.mark.parametrize("flags", [("--users=0",), ("--duration=soon",), ("--broker=ws://h",)])
 def test_wrong_settings_exit_2(flags: tuple[str, ...]) -> None:
     """The message names the setting, and nothing is connected."""
     run = simulate("mqtt://127.0.0.1:1", *flags)
-    assert run.returncode == 2
+    assert run.exit_code == 2
     assert flags[0].split("=")[0].removeprefix("--") in run.stderr
     assert run.stdout == ""

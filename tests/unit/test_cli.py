@@ -78,11 +78,10 @@ def fill(url: str, *events) -> None:
     store.close()
 
 
-@pytest.fixture
-def filled(database: str) -> str:
-    """Name a database, of each kind in turn, with four users."""
+def populate(url: str) -> str:
+    """Fill a database with four users."""
     fill(
-        database,
+        url,
         login("alice", "phone", "a1", T0, ip_addr="192.0.2.1", user_agent="App 1"),
         end("alice", "phone", "a1", T0 + 90_000, Reason.LOST),
         login("alice", "phone", "a2", T0 + HOUR, ip_addr="192.0.2.1", user_agent="App 2", meta='{"a":[1]}'),
@@ -99,7 +98,18 @@ def filled(database: str) -> str:
         ),
         login(HOSTILE, "[bold]c", "h1", T0, user_agent=AGENT),
     )
-    return database
+    return url
+
+
+@pytest.fixture
+def filled(sqlite_url: str) -> str:
+    return populate(sqlite_url)
+
+
+@pytest.fixture
+def filled_anywhere(database: str) -> str:
+    """Name a database of each kind in turn."""
+    return populate(database)
 
 
 def test_version_and_help() -> None:
@@ -129,8 +139,8 @@ def test_users_are_shown_whoever_is_here_first(filled: str) -> None:
 @pytest.mark.parametrize(
     ("state", "names"), [("online", ["alice", HOSTILE]), ("idle", ["bob"]), ("offline", ["zed"])]
 )
-def test_users_of_a_state(filled: str, state: str, names: list[str]) -> None:
-    shown = run("users", "--state", state, "--json", "--database", filled)
+def test_users_of_a_state(filled_anywhere: str, state: str, names: list[str]) -> None:
+    shown = run("users", "--state", state, "--json", "--database", filled_anywhere)
     assert [json.loads(line)["userId"] for line in shown.stdout.splitlines()] == names
 
 
@@ -151,15 +161,15 @@ def test_users_as_json_speak_the_contract(filled: str) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", alice["since"])
 
 
-def test_history_is_newest_first(filled: str) -> None:
+def test_history_is_newest_first(filled_anywhere: str) -> None:
     """Over all clients of the user."""
-    shown = run("history", "alice", "--database", filled)
+    shown = run("history", "alice", "--database", filled_anywhere)
     rows = [line.split() for line in shown.stdout.splitlines()[1:]]
     assert [row[:2] for row in rows] == [["desk", "a3"], ["phone", "a2"], ["phone", "a1"]]
     assert "open" in rows[0]
     assert "1m 30s  lost" in re.sub(" {2,}", "  ", shown.stdout)
     assert "192.0.2.1" not in shown.stdout
-    assert "App 2" in run("history", "alice", "--private", "--database", filled).stdout
+    assert "App 2" in run("history", "alice", "--private", "--database", filled_anywhere).stdout
 
 
 def test_history_as_json(filled: str) -> None:
@@ -182,15 +192,17 @@ def test_history_as_json(filled: str) -> None:
     assert (private["ipAddr"], private["userAgent"], private["meta"]) == ("192.0.2.1", "App 2", {"a": [1]})
 
 
-def test_history_is_limited(filled: str) -> None:
+def test_history_is_limited(filled_anywhere: str) -> None:
     """By number, and by time; what is still open counts as now."""
-    lines = run("history", "alice", "--limit", "1", "--json", "--database", filled).stdout.splitlines()
+    lines = run(
+        "history", "alice", "--limit", "1", "--json", "--database", filled_anywhere
+    ).stdout.splitlines()
     assert [json.loads(line)["connectionId"] for line in lines] == ["a3"]
-    with Reader(filled) as reader:
+    with Reader(filled_anywhere) as reader:
         found = reader.history("alice", limit=9, since=T0 + 90_001)
         assert [record.connection_id for record in found] == ["a3", "a2"]
         assert len(reader.history("alice", limit=9, since=T0 + 90_000)) == 3
-    assert run("history", "alice", "--since", "soon", "--database", filled).exit_code == 2
+    assert run("history", "alice", "--since", "soon", "--database", filled_anywhere).exit_code == 2
 
 
 def test_history_of_a_stranger(filled: str) -> None:
@@ -274,9 +286,9 @@ def test_other_schema_is_refused(sqlite_url: str, change: str, message: str) -> 
     assert "Traceback" not in shown.output
 
 
-def test_reader_cannot_write(filled: str) -> None:
+def test_reader_cannot_write(filled_anywhere: str) -> None:
     """The database itself sees to it."""
-    with Reader(filled) as reader, pytest.raises(StoreError):
+    with Reader(filled_anywhere) as reader, pytest.raises(StoreError):
         reader._select("DELETE FROM users", [])
 
 
