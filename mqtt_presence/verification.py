@@ -155,8 +155,8 @@ def row_difference(user: UserPresence, *, odd: bool) -> Difference | None:
         return None
     if right is None:
         return None  # neither row nor live records
-    now = {} if user.status is None else _facts(expected(user))
-    then = _facts(expected(replace(user, status=right)))
+    now = {} if user.status is None else _row_facts(user)
+    then = _row_facts(replace(user, status=right))
     if now == then:
         return Difference(user.user_id, Kind.ROW, found={"columns": "online or idle contradict state"})
     return _difference(user.user_id, Kind.ROW, then, now)
@@ -176,11 +176,11 @@ def status_difference(user: UserPresence, seen: Shown | None, at_least: int) -> 
         return None if seen is None else Difference(user.user_id, Kind.LEFT_OVER, found=found)
     right = expected(user)
     if seen is None:
-        return Difference(user.user_id, Kind.MISSING, expected=_facts(right))
+        return Difference(user.user_id, Kind.MISSING, expected=_in_short(right))
     if seen == right:
         return None
     if seen.state is None:
-        return Difference(user.user_id, Kind.UNREADABLE, expected=_facts(right))
+        return Difference(user.user_id, Kind.UNREADABLE, expected=_in_short(right))
     if seen.version < right.version:
         if seen.version >= at_least:
             return None  # the user changes while we look
@@ -247,6 +247,16 @@ def _difference(
 
 def _facts(seen: Shown) -> dict[str, Any]:
     return {n: value for n in seen.__struct_fields__ if (value := getattr(seen, n)) is not None}
+
+
+def _row_facts(user: UserPresence) -> dict[str, Any]:
+    """Leave out what does not follow from the live records: `since` and version are made when it is repaired."""
+    return {n: value for n, value in _facts(expected(user)).items() if n not in {"since", "version"}}
+
+
+def _in_short(seen: Shown) -> dict[str, Any]:
+    # All users may be missing at once.
+    return {"version": seen.version, "state": seen.state}
 
 
 def _millis(moment: datetime | None) -> int | None:

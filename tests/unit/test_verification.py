@@ -79,8 +79,7 @@ def test_row_that_its_records_do_not_make_is_found(wrong: UserPresence, names: s
     found = row_difference(wrong, odd=False)
     assert found is not None
     assert found.kind is Kind.ROW
-    # `since` follows from `state`.
-    assert (found.expected.keys() | found.found.keys()) - {"since"} == names
+    assert found.expected.keys() | found.found.keys() == names
 
 
 def test_row_that_shows_a_later_activity_is_right() -> None:
