@@ -250,7 +250,7 @@ def _facts(seen: Shown) -> dict[str, Any]:
 
 
 def _row_facts(user: UserPresence) -> dict[str, Any]:
-    """Leave out what does not follow from the live records: `since` and version are made when it is repaired."""
+    """Leave out what does not follow from the live records: `since` and version are made by the repair."""
     return {n: value for n, value in _facts(expected(user)).items() if n not in {"since", "version"}}
 
 

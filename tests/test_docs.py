@@ -1,111 +1,294 @@
-"""The documents say what is there: settings, topics, fields, commands, links; and what they show is run."""
+"""The documents are held to the code: everything is named, links lead somewhere, examples are real and run."""
 
+import os
 import re
-import tomllib
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import pytest
+import typer
 
-from mqtt_presence import payloads, topics
-from mqtt_presence.cli.app import _COMMANDS
-from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
-from mqtt_presence.settings import Settings, load
-from tests.support.bridges import BridgeThread
+from mqtt_presence import payloads, rules, wire
+from mqtt_presence.cli.app import app
+from mqtt_presence.model import Reason, State
+from mqtt_presence.settings import SETTINGS
+from mqtt_presence.topics import TIME, VERBS, Topics
+from tests.support.waiting import free_port, until
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "broker_config").rglob("*.md")]
+README = (ROOT / "README.md").read_text("utf-8")
+PROTOCOL = (ROOT / "docs/protocol.md").read_text("utf-8")
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "broker_config").rglob("*.md")),
+]
+COMMANDS = sorted(typer.main.get_command(app).commands)
+BIN = Path(sys.executable).parent
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
-def test_every_setting_is_in_the_readme(name):
-    """Whoever looks for a setting finds it in the README's table."""
-    assert f"`{name}`" in README
+def wire_fields() -> list[str]:
+    """Every JSON field that the payload structs know."""
+    structs = [
+        value
+        for value in vars(payloads).values()
+        if isinstance(value, type)
+        and issubclass(value, msgspec.Struct)
+        and value.__name__.endswith(("In", "Out"))
+    ]
+    assert len(structs) >= 7
+    names = {field.encode_name for struct in structs for field in msgspec.structs.fields(struct)}
+    return sorted(names | {"t0", "t1", "t2"})
 
 
-@pytest.mark.parametrize("name", _COMMANDS)
-def test_every_command_is_in_the_readme(name):
-    """Every command is named."""
-    assert f"`{name}`" in README
+def topics() -> list[str]:
+    made = Topics()
+    inputs = [made.input("<user>", "<client>", verb) for verb in sorted(VERBS)]
+    return [
+        *inputs,
+        made.reply("<user>", "<client>", TIME),
+        made.status("<user>"),
+        made.event("<user>", "<event>"),
+        made.bridge_state,
+        made.bridge_announce,
+    ]
 
 
-@pytest.mark.parametrize(
-    "topic",
-    [
-        *(topics.Topics().input("<user>", "<client>", verb) for verb in sorted(topics.VERBS)),
-        topics.Topics().status("<user>"),
-        topics.Topics().event("<user>", "<event>"),
-        topics.Topics().reply("<user>", "<client>"),
-        topics.Topics().bridge_state,
-        topics.Topics().bridge_announce,
-    ],
-)
-def test_every_topic_is_in_the_protocol(topic):
-    """The protocol names every topic the program knows."""
-    assert f"`{topic}`" in PROTOCOL
+# Everything is named.
 
 
-STRUCTS = [s for s in vars(payloads).values() if isinstance(s, type) and issubclass(s, msgspec.Struct)]
-FIELDS = sorted(
-    {
-        field.encode_name
-        for struct in STRUCTS
-        if struct.__name__.endswith(("In", "Out"))
-        for field in msgspec.structs.fields(struct)
-    }
-)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_setting_is_in_the_readme(name: str) -> None:
+    """Each setting has its place in the README's table, with the default that it has."""
+    rows = [
+        line for line in README.splitlines() if line.startswith("| `") and f"`{name}`" in line.split("|")[1]
+    ]
+    assert rows, f"the README's table of settings lacks {name}"
+    default = SETTINGS[name].default
+    if name != "database":  # that one names the directory of whoever runs this
+        assert re.search(rf"\b{re.escape(default)}\b", rows[0]) if default else True, rows[0]
 
 
-@pytest.mark.parametrize("name", FIELDS)
-def test_every_payload_field_is_in_the_protocol(name):
-    """The protocol names every JSON field that is read or written."""
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_is_in_the_readme(name: str) -> None:
+    """Each command has its place in the README's table."""
+    assert f"| `mqtt-presence {name}` |" in README
+
+
+@pytest.mark.parametrize("topic", topics())
+def test_topic_is_documented(topic: str) -> None:
+    """Each topic is in both tables of topics."""
+    assert f"| `{topic}` |" in README
+    assert f"| `{topic}` |" in PROTOCOL
+
+
+@pytest.mark.parametrize("name", wire_fields())
+def test_field_is_documented(name: str) -> None:
+    """Each field of each payload is named in the protocol."""
     assert f"`{name}`" in PROTOCOL
 
 
-@pytest.mark.parametrize(
-    "column", ["user_id", "client_id", "connection_id", "login_time", "logout_time", "meta"]
-)
-def test_every_public_column_is_in_the_protocol(column):
-    """The protocol names the columns that SQL may rely on."""
-    assert f"`{column}`" in PROTOCOL
+def test_events_reasons_and_states_are_documented() -> None:
+    """So are the values that are words."""
+    events = {name for names in rules._STATE_EVENTS.values() for name in names}
+    events |= {"connectionLogin", "connectionLogout", "connectionIdle", "connectionActive"}
+    for word in (*events, *Reason, *State):
+        assert f"`{word}`" in PROTOCOL, word
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page):
-    """Every relative link of every page leads to a file, and every anchor to a heading."""
-    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+def test_limits_are_documented() -> None:
+    """The limits in the protocol are those of the code."""
+    assert payloads.MAX_PAYLOAD == 8 * 1024
+    assert "at most 8 KiB" in PROTOCOL
+    assert payloads.MAX_META == 2 * 1024
+    assert "at most 2 KiB as JSON" in PROTOCOL
+    assert f"at most {payloads.MAX_T0} bytes" in PROTOCOL
+    assert f"1–{payloads.MAX_CONNECTION_ID} characters" in PROTOCOL
+    assert f"({payloads.MAX_DURATION_S:.0f})" in PROTOCOL
+
+
+def test_json_examples_are_what_clients_read() -> None:
+    """The statuses and states shown are such that our own client reads them."""
+    shown = re.findall(r"```json\n(.*?)\n```", PROTOCOL, re.DOTALL)
+    assert len(shown) == 3
+    for text in shown:
+        if "userId" in text:
+            assert wire.decode_status("alice", text.encode()).user_id == "alice"
+        else:
+            assert wire.decode_bridge_state(text.encode()).state == "online"
+
+
+# Links.
+
+
+def anchors(path: Path) -> set[str]:
+    """The names that headings get where Markdown is shown."""
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(path: Path) -> None:
+    """A link within the repository names a file that is there, and a heading in it."""
+    for target in re.findall(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)", path.read_text("utf-8")):
         if "://" in target:
             continue
-        path, _, anchor = target.partition("#")
-        to = (page.parent / path).resolve() if path else page
-        assert to.exists(), target
-        if anchor:
-            headings = re.findall(r"^#+ (.+)$", to.read_text(), re.MULTILINE)
-            slugs = {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
-            assert anchor in slugs, target
+        name, _, anchor = target.partition("#")
+        file = (path.parent / name).resolve() if name else path
+        assert file.exists(), f"{path.name} links to {target}"
+        assert not anchor or anchor in anchors(file), f"{path.name} links to {target}"
 
 
-def test_configuration_in_the_docs_is_one(tmp_path):
-    """The TOML that the pages show is read without complaint."""
-    blocks = [b for page in PAGES for b in re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)]
-    assert blocks
-    for number, block in enumerate(blocks):
-        tomllib.loads(block)
-        path = tmp_path / f"{number}.toml"
-        path.write_text(block)
-        load({}, path)
+# What the README shows runs.
 
 
-def test_python_of_the_readme_runs(tmp_path, capsys):
-    """The README's Python does what it says, against a broker and a bridge."""
-    block = re.search(r"```python\n(.*?)```", README, re.DOTALL)
-    assert block is not None
-    database = f"sqlite:///{tmp_path / 'presence.db'}"
-    with EmbeddedBroker(EmbeddedConfig(port=0, bridge_password="secret")) as broker:
-        url = f"mqtt://bridge:secret@127.0.0.1:{broker.port}"
-        with BridgeThread(broker=url, database=database):
-            code = block[1].replace("127.0.0.1:1883", f"127.0.0.1:{broker.port}")
-            exec(compile(code, "README.md", "exec"), {})
-    assert "alice online 1" in capsys.readouterr().out
+class Shell:
+    """A shell that keeps its background jobs from one block to the next, and our ports out of the blocks."""
+
+    def __init__(self, directory: Path, port: int) -> None:
+        self._port = port
+        self._done = 0
+        self.directory = directory
+        self._process: subprocess.Popen[str] | None = None
+
+    def environment(self) -> dict[str, str]:
+        config = self.directory / ".config"
+        config.mkdir(exist_ok=True)
+        for name in ("mosquitto_pub", "mosquitto_sub"):  # the clients' own defaults
+            (config / name).write_text(f"-p {self._port}\n")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MQTT_PRESENCE_", "XDG_"))}
+        return kept | {
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "HOME": str(self.directory),
+            "XDG_DATA_HOME": str(self.directory / "data"),
+            "TZ": "UTC",
+            "MQTT_PRESENCE_PORT": str(self._port),
+            "MQTT_PRESENCE_WS_PORT": "0",
+        }
+
+    def text(self, block: str) -> str:
+        """The block as it is, but for the port where none is given."""
+        return re.sub(r"@127\.0\.0\.1(?!:)", f"@127.0.0.1:{self._port}", block)
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            ["bash"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.directory,
+            env=self.environment(),
+            start_new_session=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process is not None
+        subprocess.run(["kill", "-9", "--", f"-{self._process.pid}"], check=False)
+        self._process.communicate()
+
+    def run(self, block: str) -> str:
+        """Run a block, return what it says; jobs in the background go on."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._done += 1
+        mark = f"--done {self._done}: "
+        self._process.stdin.write(f"{self.text(block)}\necho '{mark}'$?\n")
+        self._process.stdin.flush()
+        said = []
+        for line in self._process.stdout:
+            if line.startswith(mark):
+                assert line.removeprefix(mark).strip() == "0", (block, said)
+                return "".join(said)
+            said.append(line)
+        raise AssertionError(f"the shell ended in {block!r}: {said}")
+
+    def start(self, block: str) -> subprocess.Popen[bytes]:
+        """Run a block in a terminal of its own."""
+        self._done += 1
+        with (self.directory / f"{self._done}.log").open("wb") as log:
+            return subprocess.Popen(
+                ["bash", "-c", f"exec {self.text(block)}"],
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                env=self.environment(),
+            )
+
+    def log(self) -> str:
+        return "\n".join(p.read_text(errors="replace") for p in sorted(self.directory.glob("*.log")))
+
+
+def block(mark: str) -> str:
+    found = re.findall(rf"<!-- {re.escape(mark)} -->\n```\w+\n(.*?)\n```", README, re.DOTALL)
+    assert len(found) == 1, mark
+    return found[0]
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    """A shell beside ``mqtt-presence up``, started as the README says."""
+    with Shell(tmp_path, free_port()) as made:
+        up = made.start(block("run: up"))
+        try:
+            until(lambda: up.poll() is not None or "connected to" in made.log(), "up is up")
+            assert up.poll() is None, made.log()
+            yield made
+            up.terminate()
+            assert up.wait(20) == 0, made.log()
+        finally:
+            if up.poll() is None:
+                up.kill()
+                up.wait(10)
+
+
+def offline(shell: Shell) -> bool:
+    return '"state":"offline"' in shell.run("mqtt-presence users --json")
+
+
+def test_five_minutes_are_as_the_readme_says(shell: Shell) -> None:
+    """Three terminals: who logs in is seen, who is killed is seen to be gone, and its record says why."""
+    watch = shell.start(block("run: watch"))
+    try:
+        until(lambda: "the bridge is there" in shell.log(), "watch sees the bridge")
+        shell.run(block("run: login"))
+        until(lambda: "alice  online  1 connection" in shell.log(), "watch sees alice come")
+        shell.run(block("run: kill"))
+        until(lambda: "alice  offline  0 connections" in shell.log(), "watch sees alice go")
+        assert re.search(r"^phone .* lost ", shell.run(block("run: history")), re.MULTILINE)
+    finally:
+        watch.terminate()
+        assert watch.wait(10) == 0
+
+
+def test_python_is_as_the_readme_says(shell: Shell) -> None:
+    """The ten lines run, and say who comes and goes."""
+    (shell.directory / "readme.py").write_text(shell.text(block("run: python")))
+    assert shell.run("python readme.py") == "alice is here\nalice has left\n"
+
+
+def without_chance(text: str) -> list[str]:
+    """The lines without times, ids and the space they take."""
+    text = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{3}Z)?", "TIME", text)
+    text = re.sub(r"\b[0-9a-f]{32}\b", "ID", text)
+    text = re.sub(r"\b\d+s\b", "DURATION", text)
+    return [re.sub(r" +", " ", line).strip() for line in text.splitlines()]
+
+
+def test_session_is_as_the_readme_shows(shell: Shell) -> None:
+    """The session at the top is what a terminal shows, but for times and ids."""
+    for part in block("session").removeprefix("$ ").split("\n$ "):
+        command, _, shown = part.partition("\n")
+        if command.startswith("mosquitto_sub") and "offline" in shown:
+            until(lambda: offline(shell), "alice is gone")
+        said = without_chance(shell.run(command))
+        for line in without_chance(shown):
+            assert line in said, (command, line, said)
+            del said[: said.index(line) + 1]

@@ -1,54 +1,174 @@
-"""The examples do what they say on top; those in Python are run by tests/integration/test_clients.py."""
+"""Every example is run against a broker and the bridge, and does what it says on top."""
 
 import os
+import re
+import signal
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.bridges import BridgeProcess
+import pytest
+
 from tests.support.brokers import Mosquitto
-from tests.support.playing import hello
+from tests.support.recorder import Recorder
+from tests.support.waiting import until
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def test_every_example_has_a_test():
-    """No example is left without a test that runs it."""
-    assert {path.name for path in EXAMPLES.iterdir() if path.is_file()} == {
-        "device.sh",
-        "hello_presence.py",
-        "watch.py",
-    }
-    clients = (EXAMPLES.parent / "tests" / "integration" / "test_clients.py").read_text()
-    assert "hello_presence.py" in clients
-    assert "watch.py" in clients
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+COMMAND = Path(sys.executable).with_name("mqtt-presence")
 
 
-def device(broker: Mosquitto, *arguments: str, **variables: str) -> "subprocess.Popen[bytes]":
-    environment = {**os.environ, "PORT": str(broker.port), "EVERY": "1", **variables}
-    return subprocess.Popen([EXAMPLES / "device.sh", *arguments], env=environment, start_new_session=True)
+def environment(**more: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MQTT_PRESENCE_")}
+    return kept | {"PYTHONUNBUFFERED": "1"} | more
 
 
-def test_device_is_shown_and_its_plug_is_pulled(mosquitto: Mosquitto, sqlite_url: str, tmp_path: Path):
-    """Nothing but mosquitto_pub and empty payloads: online while it runs, offline by its will when it is killed."""
-    watched = mosquitto.recorder()
-    with BridgeProcess(tmp_path / "log", broker=mosquitto.url, database=sqlite_url):
-        hello(mosquitto)
-        process = device(mosquitto, "lamp", "esp1")
-        try:
-            watched.wait_for_state("lamp", "online")
-        finally:
-            os.killpg(process.pid, 9)
-            process.wait(10)
-        watched.wait_for_state("lamp", "offline")
-        assert watched.wait_for_event("lamp", "connectionLogout")["reason"] == "lost"
+class Example:
+    """An example that is running; leaving the block ends it, and all that it started."""
+
+    def __init__(self, log: Path, *arguments: str, **variables: str) -> None:
+        self._log = log
+        with log.open("wb") as out:
+            self.process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=environment(**variables),
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> "Example":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """Pull the plug."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(10)
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def says(self, pattern: str, deadline_s: float = 20) -> None:
+        """Wait until it has said it."""
+
+        def heard() -> bool:
+            found = re.search(pattern, self.said, re.MULTILINE) is not None
+            assert found or self.process.poll() is None, f"{pattern!r} was not said:\n{self.said}"
+            return found
+
+        until(heard, pattern, deadline_s)
+
+    def ends(self) -> int:
+        return self.process.wait(20)
 
 
-def test_device_leaves_politely(mosquitto: Mosquitto, sqlite_url: str, tmp_path: Path):
-    """After so many signs of life it says logout: one connection, ended on purpose."""
-    watched = mosquitto.recorder()
-    with BridgeProcess(tmp_path / "log", broker=mosquitto.url, database=sqlite_url):
-        hello(mosquitto)
-        assert device(mosquitto, "lamp", "esp1", "2").wait(30) == 0
-        watched.wait_for_state("lamp", "offline")
-        assert watched.wait_for_event("lamp", "connectionLogout")["reason"] == "logout"
-        assert [name for name, _ in watched.events("lamp")].count("connectionLogin") == 1
+@pytest.fixture
+def recorder(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Recorder]:
+    """What the bridge says, on a mosquitto with ``mqtt-presence run`` beside it."""
+    log = tmp_path / "run.log"
+    with log.open("wb") as out:
+        run = subprocess.Popen(
+            [
+                COMMAND,
+                "run",
+                "--broker",
+                mosquitto.url,
+                "--database",
+                f"sqlite:///{tmp_path / 'presence.db'}",
+            ],
+            stdout=out,
+            stderr=out,
+            env=environment(),
+        )
+    try:
+        recording = mosquitto.recorder()
+        recording.wait_for(
+            lambda: (recording.last("bridge/state") or {}).get("state") == "online", "the bridge"
+        )
+        until(lambda: "presence/+/+/+ (QoS 1)" in mosquitto.log(), "the bridge is subscribed")
+        yield recording
+        run.terminate()
+        assert run.wait(20) == 0, log.read_text()
+    finally:
+        if run.poll() is None:
+            run.kill()
+            run.wait(10)
+
+
+def test_every_example_has_a_test_here() -> None:
+    """An example that is not run is an example that does not work."""
+    here = Path(__file__).read_text("utf-8")
+    for path in EXAMPLES.iterdir():
+        if path.is_file():
+            assert f'EXAMPLES / "{path.name}"' in here, path.name
+
+
+def device(mosquitto: Mosquitto, tmp_path: Path, *arguments: str, **variables: str) -> Example:
+    script = EXAMPLES / "device.sh"
+    return Example(tmp_path / "device.log", str(script), *arguments, PORT=str(mosquitto.port), **variables)
+
+
+def test_device_is_online_until_the_plug_is_pulled(
+    mosquitto: Mosquitto, recorder: Recorder, tmp_path: Path
+) -> None:
+    """device.sh logs in once, however often it says so; killed, it is lost."""
+    with device(mosquitto, tmp_path, "lamp", "esp1", EVERY="0.1") as lamp:
+        recorder.wait_for_state("lamp", "online")
+        until(lambda: mosquitto.log().count("Received PUBLISH from esp1") >= 3, "it says so again")
+        lamp.kill()
+    recorder.wait_for_state("lamp", "offline")
+    assert recorder.wait_for_event("lamp", "connectionLogout")["reason"] == "lost"
+    assert [name for name, _ in recorder.events("lamp")].count("connectionLogin") == 1
+
+
+@pytest.mark.parametrize("verb", ["login", "activity"])
+def test_device_leaves_politely(mosquitto: Mosquitto, recorder: Recorder, tmp_path: Path, verb: str) -> None:
+    """After its times device.sh logs out, whether it logs in or sends heartbeats only."""
+    with device(mosquitto, tmp_path, "lamp", "esp1", "2", EVERY="0.1", VERB=verb) as lamp:
+        assert lamp.ends() == 0, lamp.said
+    assert recorder.wait_for_event("lamp", "connectionLogout")["reason"] == "logout"
+    recorder.wait_for_state("lamp", "offline")
+
+
+def test_hello_presence_comes_pings_and_leaves(
+    mosquitto: Mosquitto, recorder: Recorder, tmp_path: Path
+) -> None:
+    """hello_presence.py is online, monitors, answers Enter, and logs out at the end of its input."""
+    url = f"mqtt://alice@127.0.0.1:{mosquitto.port}"
+    script = EXAMPLES / "hello_presence.py"
+    with Example(tmp_path / "hello.log", sys.executable, str(script), url) as hello:
+        hello.says(r"^alice is online, connection \w+$")
+        hello.says(r"^The server's clock is ahead by -?\d+\.\d+ s\.$")
+        recorder.wait_for_event("alice", "connectionActive")
+        assert hello.process.stdin is not None
+        hello.process.stdin.write(b"\n")
+        hello.process.stdin.flush()
+        hello.says(r"^ping; bridge there$")
+        hello.process.stdin.close()
+        hello.says(r"^alice has left$")
+        assert hello.ends() == 0
+    assert recorder.wait_for_event("alice", "connectionLogout")["reason"] == "logout"
+    assert recorder.wait_for_event("alice", "connectionLogin")["userAgent"] == "hello_presence.py"
+
+
+def test_watch_tells_every_change(mosquitto: Mosquitto, recorder: Recorder, tmp_path: Path) -> None:
+    """watch.py has a line for each change, and at the end says who is there."""
+    url = f"mqtt://127.0.0.1:{mosquitto.port}"
+    script = EXAMPLES / "watch.py"
+    mosquitto.say("bob", "laptop", "login")
+    recorder.wait_for_state("bob", "online")
+    with Example(tmp_path / "watch.log", sys.executable, str(script), url, "3") as watch:
+        watch.says(r"^bob: unknown -> online \(1 connections\)$")
+        mosquitto.say("alice", "phone", "login")
+        watch.says(r"^alice: unknown -> online \(1 connections\)$")
+        mosquitto.say("alice", "phone", "logout")
+        watch.says(r"^alice: online -> offline \(0 connections\)$")
+        watch.says(r"^online now: bob$")
+        assert watch.ends() == 0

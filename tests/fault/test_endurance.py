@@ -189,3 +189,30 @@ def test_clock_set_by_an_hour(mosquitto: Mosquitto, sqlite_url: str, jump_ms: in
         until(right, "who ended has ended, who spoke after the jump is there")
         assert_true(mosquitto, sqlite_url, watched)
         assert_each_once(sqlite_url, range(400))
+
+
+def test_broker_that_takes_statuses_slowly(
+    mosquitto: Mosquitto, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits to be published is bounded: the bridge decides no faster than the broker takes it, and on."""
+    from mqtt_presence import bridge as bridge_module
+
+    monkeypatch.setattr(bridge_module, "_MAX_BACKLOG", 50)
+    monkeypatch.setattr(bridge_module, "MAX_BATCH", 20)
+    with BridgeThread(broker=mosquitto.url, database=sqlite_url) as bridge:
+        bridge.bridge._batch_limit = 20
+        link = bridge.bridge._link
+        assert link is not None
+        backlogs: list[int] = []
+        publish = link.publish
+
+        def watched(messages):
+            publish(messages)
+            backlogs.append(link.backlog)
+
+        monkeypatch.setattr(link, "publish", watched)
+        mosquitto.publisher("", "").publish_all(login_of(n, 1_000) for n in range(3_000))
+        until(lambda: count(sqlite_url) == 3_000, "all records")
+        assert_true(mosquitto, sqlite_url)
+    # Over the limit by no more than what one batch and one page of users say.
+    assert max(backlogs) <= 50 + 3 * 20 + 200
