@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 # Half of the window that broker_config/ gives us: the broker fills one half while we decide on the other.
 MAX_BATCH = 500
 _MAX_PENDING = 4 * MAX_BATCH
+# Messages for the broker that wait: beyond it nothing more is decided, and so acknowledged, until it has
+# taken some. Reading goes on, for its acknowledgements come among the clients' messages; its window bounds
+# those.
+_MAX_BACKLOG = 20_000
 _CHUNK = 200  # users of one step of a job: messages wait no longer than that takes
 _IDLE_S = 1.0
 _FINISH_S = 5.0
@@ -172,7 +176,8 @@ class Bridge:
             self._publish(link, number, say.unpack(body), None)
 
     def _step(self, link: Link) -> None:
-        arrivals = link.poll(self._patience(link), min(MAX_BATCH, _MAX_PENDING - len(self._pending)))
+        room = MAX_BATCH if link.backlog > _MAX_BACKLOG else min(MAX_BATCH, _MAX_PENDING - len(self._pending))
+        arrivals = link.poll(self._patience(link), room)
         self._take(link, arrivals)
         if not link.is_connected:
             self._convergence.disconnected()
@@ -185,14 +190,15 @@ class Bridge:
     def _patience(self, link: Link) -> float:
         """How long to wait for something to happen, seconds."""
         announcing = self._announce and self._convergence.is_subscribed
-        if self._pending or self._jobs or announcing or self._convergence.has_a_page(link):
+        deciding = self._pending and link.backlog <= _MAX_BACKLOG
+        if deciding or self._jobs or announcing or self._convergence.has_a_page(link):
             return min(_IDLE_S, max(0.0, self._retry_at - time.monotonic()))
         return _IDLE_S
 
     def _work(self, link: Link) -> None:
         """Take one step in everything there is to do; what fails for now is tried again later."""
         try:
-            if self._pending:
+            if self._pending and link.backlog <= _MAX_BACKLOG:
                 self._commit_batch(link)
             if self._announce and self._convergence.is_subscribed:
                 self._say_announce(link)
