@@ -107,7 +107,7 @@ def test_limits_are_documented() -> None:
     assert payloads.MAX_META == 2 * 1024
     assert "at most 2 KiB as JSON" in PROTOCOL
     assert f"at most {payloads.MAX_T0} bytes" in PROTOCOL
-    assert f"1–{payloads.MAX_CONNECTION_ID} characters" in PROTOCOL
+    assert f"1\N{EN DASH}{payloads.MAX_CONNECTION_ID} characters" in PROTOCOL
     assert f"({payloads.MAX_DURATION_S:.0f})" in PROTOCOL
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -39,7 +40,7 @@ class Example:
                 start_new_session=True,
             )
 
-    def __enter__(self) -> "Example":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
