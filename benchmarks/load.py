@@ -6,47 +6,21 @@ It speaks just enough MQTT 3.1.1 to publish at QoS 1 within a window, and to cou
 import json
 import selectors
 import socket
-import struct
 import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mqtt_presence.simulation import packets
+
 WINDOW = 200
-
-
-def _field(text: bytes) -> bytes:
-    return struct.pack("!H", len(text)) + text
-
-
-def _packet(kind: int, body: bytes) -> bytes:
-    length, rest = bytearray(), len(body)
-    while True:
-        rest, low = divmod(rest, 128)
-        length.append(low | (128 if rest else 0))
-        if not rest:
-            return bytes([kind]) + bytes(length) + body
-
-
-def connect_packet(client_id: str, will: tuple[str, bytes] | None = None, keep_alive: int = 0) -> bytes:
-    """Make a CONNECT of a clean session, with a QoS 1 will if there is one."""
-    flags = 0x02 | (0x04 | 0x08 if will else 0)
-    body = _field(b"MQTT") + bytes([4, flags]) + struct.pack("!H", keep_alive) + _field(client_id.encode())
-    if will:
-        body += _field(will[0].encode()) + _field(will[1])
-    return _packet(0x10, body)
-
-
-def publish_packet(topic: str, payload: bytes, mid: int) -> bytes:
-    """Make a QoS 1 PUBLISH."""
-    return _packet(0x32, _field(topic.encode()) + struct.pack("!H", mid) + payload)
 
 
 def connect(port: int, client_id: str, will: tuple[str, bytes] | None = None) -> socket.socket:
     """Open a connection to the broker on this machine and wait for its CONNACK."""
     sock = socket.create_connection(("127.0.0.1", port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.sendall(connect_packet(client_id, will))
+    sock.sendall(packets.connect(client_id, username=None, password=None, will=will, keep_alive_s=0))
     answer = b""
     while len(answer) < 4:
         answer += sock.recv(4 - len(answer))
@@ -78,8 +52,8 @@ def publish_all(port: int, streams: list[list[tuple[str, bytes]]], rate: float |
     """
     senders = []
     for number, stream in enumerate(streams):
-        packets = [publish_packet(t, p, 1 + i % 65_000) for i, (t, p) in enumerate(stream)]
-        senders.append(_Sender(connect(port, f"load-{number}-{time.monotonic_ns()}"), deque(packets)))
+        prepared = deque(packets.publish(t, p, 1 + i % 65_000) for i, (t, p) in enumerate(stream))
+        senders.append(_Sender(connect(port, f"load-{number}-{time.monotonic_ns()}"), prepared))
     selector = selectors.DefaultSelector()
     for sender in senders:
         selector.register(sender.sock, selectors.EVENT_READ, sender)
@@ -93,7 +67,7 @@ def publish_all(port: int, streams: list[list[tuple[str, bytes]]], rate: float |
             sent += _send(sender, allowance)
             if sender.done and not sender.unacknowledged:
                 selector.unregister(sender.sock)
-                sender.sock.sendall(b"\xe0\x00")
+                sender.sock.sendall(packets.DISCONNECT)
                 sender.sock.close()
         for key, _ in selector.select(1.0 if rate is None else 0.0005):
             _count_acknowledgements(key.data)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Self
 import paho.mqtt.client as mqtt
 
 from benchmarks.load import connect, publish_all
+from mqtt_presence.simulation import packets
 
 BRIDGE = "bridge"
 _CONFIG = """\
@@ -126,6 +128,25 @@ class Subject:
         pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
+    def work_off(
+        self, streams: list[list[tuple[str, bytes]]], timeout_s: float = 180.0
+    ) -> tuple[float, float]:
+        """Have it take messages that wait with the broker; return the seconds, and those of the processor.
+
+        It is stopped while they are published. So what it takes is measured, not what load and broker do,
+        which here share one processor.
+        """
+        user = f"sentinel-{self.name}-{time.monotonic_ns()}"
+        with Observer(self._rig.port, f"status/{user}") as observer:
+            self._process.send_signal(signal.SIGSTOP)
+            publish_all(self._rig.port, streams)
+            publish_all(self._rig.port, [[(f"presence/{user}/bench/login", b"")]])
+            began, cpu = time.perf_counter(), self.cpu_s()
+            self._process.send_signal(signal.SIGCONT)
+            if not observer.wait(timeout_s):
+                raise RuntimeError(f"{self.name} has not done its work in {timeout_s:.0f} s")
+            return time.perf_counter() - began, self.cpu_s() - cpu
+
     def sentinel(self, timeout_s: float = 120.0) -> None:
         """Wait until it has done all that was published before."""
         self._sentinels += 1
@@ -147,10 +168,7 @@ class Observer:
 
     def __init__(self, port: int, topic: str) -> None:
         self._sock = connect(port, f"observer-{time.monotonic_ns()}")
-        name = topic.encode()
-        self._sock.sendall(
-            b"\x82" + bytes([5 + len(name)]) + b"\0\1" + len(name).to_bytes(2, "big") + name + b"\0"
-        )
+        self._sock.sendall(packets.subscribe([topic], 1))
         if self._sock.recv(5)[0] != 0x90:
             raise RuntimeError("the broker did not grant a subscription")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks import load
 from benchmarks.population import populate
 from benchmarks.rig import BRIDGE, Rig, StatusCounter
+from mqtt_presence.simulation import packets
 from mqtt_presence.store import Store
 
 Figures = dict[str, float]
@@ -30,38 +31,23 @@ def now_ms() -> int:
 
 
 def steady(name: str) -> Figures:
-    """1,000 users with 2 connections: heartbeats and reports, as fast as they go."""
+    """1,000 users with 2 connections: heartbeats and reports that wait with the broker."""
     at = now_ms()
     count = STEADY_MESSAGES // (USUAL_SHARE if name == "usual" else 1)
     with Rig() as rig, rig.subject(name) as subject:
         load.publish_all(rig.port, load.split(load.logins(1000, 2, at), 4))
         subject.sentinel()
-        streams = load.split(load.reports(1000, 2, at, count), 4)
-        began, cpu = time.perf_counter(), subject.cpu_s()
-        published = load.publish_all(rig.port, streams)
-        subject.sentinel()
-        took = time.perf_counter() - began
-        return {
-            "messages/s": count / took,
-            "CPU µs/message": (subject.cpu_s() - cpu) / count * 1e6,
-            "published/s": count / published,
-        }
+        took, cpu = subject.work_off(load.split(load.reports(1000, 2, at, count), 4))
+        return {"messages/s": count / took, "CPU µs/message": cpu / count * 1e6}
 
 
 def herd(name: str) -> Figures:
-    """20,000 logins of 10,000 users at once; of the bridge: every record and status is right afterwards."""
+    """20,000 logins of 10,000 users that wait; of the bridge: every record and status is right afterwards."""
     at = now_ms()
     users = HERD_USERS // (USUAL_SHARE if name == "usual" else 1)
     with Rig() as rig, rig.subject(name) as subject:
-        streams = load.split(load.logins(users, 2, at), 4)
-        began, cpu = time.perf_counter(), subject.cpu_s()
-        load.publish_all(rig.port, streams)
-        subject.sentinel()
-        took = time.perf_counter() - began
-        figures = {
-            "logins/s": 2 * users / took,
-            "CPU µs/login": (subject.cpu_s() - cpu) / users / 2 * 1e6,
-        }
+        took, cpu = subject.work_off(load.split(load.logins(users, 2, at), 4))
+        figures = {"logins/s": 2 * users / took, "CPU µs/login": cpu / users / 2 * 1e6}
         if name == BRIDGE:
             _require_all(rig, users)
         return figures
@@ -89,7 +75,7 @@ def die_off(name: str) -> Figures:
         for n in range(DIE_OFF):
             ending = f'{{"connectionId":"{n}"}}'.encode()
             sock = load.connect(rig.port, f"client{n}", (f"presence/user{n}/client{n}/will", ending))
-            sock.sendall(load.publish_packet(f"presence/user{n}/client{n}/login", ending, 1))
+            sock.sendall(packets.publish(f"presence/user{n}/client{n}/login", ending, 1))
             sockets.append(sock)
         for sock in sockets:
             sock.recv(4)
@@ -157,13 +143,13 @@ def growth(records: int) -> Callable[[str], Figures]:
 def _report_latencies(rig: Rig) -> list[float]:
     publisher = load.connect(rig.port, "publisher")
     observer = load.connect(rig.port, "latency-observer")
-    observer.sendall(b"\x82\x0d\0\1\0\x08status/+\0")
+    observer.sendall(packets.subscribe(["status/+"], 1))
     observer.recv(5)
     samples = []
     for n in range(LATENCY_SAMPLES + 1):
         payload = json.dumps({"connectionId": "c", "idle": n % 2 == 0}).encode()
         began = time.perf_counter()
-        publisher.sendall(load.publish_packet("presence/latency/client/activity", payload, 1 + n % 60_000))
+        publisher.sendall(packets.publish("presence/latency/client/activity", payload, 1 + n % 60_000))
         observer.recv(65_536)
         took = time.perf_counter() - began
         publisher.recv(4)
@@ -179,14 +165,14 @@ def _cut_latencies(rig: Rig) -> list[float]:
     sockets = []
     for n in range(LATENCY_SAMPLES // 2):
         sock = load.connect(rig.port, f"cut{n}", (f"presence/cut{n}/client/will", b""))
-        sock.sendall(load.publish_packet(f"presence/cut{n}/client/login", b"", 1))
+        sock.sendall(packets.publish(f"presence/cut{n}/client/login", b"", 1))
         sock.recv(4)
         sockets.append(sock)
     counter = StatusCounter(rig.port)
     _until(lambda: sum(u.startswith("cut") for u in list(counter.states)) == len(sockets), counter)
     counter.close()
     observer = load.connect(rig.port, "cut-observer")
-    observer.sendall(b"\x82\x0d\0\1\0\x08status/+\0")
+    observer.sendall(packets.subscribe(["status/+"], 1))
     observer.recv(5)
     observer.settimeout(0.5)
     while True:  # the retained ones

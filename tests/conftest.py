@@ -1,5 +1,6 @@
 """The fixtures that tests with real brokers and real databases share."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,23 @@ import pytest
 
 from tests.support.brokers import Embedded, Mosquitto
 from tests.support.postgres import Postgres
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Undo what a command that was run within the tests did to the logging of this process."""
+    root, ours = logging.getLogger(), logging.getLogger("mqtt_presence")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
+    yield
+    for handler in root.handlers[:]:
+        if handler not in handlers:
+            root.removeHandler(handler)
+    for handler in handlers:
+        if handler not in root.handlers:
+            root.addHandler(handler)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+
 
 BROKERS = ("mosquitto", "embedded")
 

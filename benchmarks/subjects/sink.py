@@ -6,7 +6,8 @@ import struct
 import sys
 import threading
 
-from benchmarks.load import connect, publish_packet
+from benchmarks.load import connect
+from mqtt_presence.simulation import packets
 
 port = int(sys.argv[1])
 sock = connect(port, "sink")
@@ -37,7 +38,7 @@ def drain(sock: socket.socket) -> None:
         rest = data[at:]
         sock.sendall(b"".join(acks))
         for number, user in enumerate(sentinels):
-            packet = bytearray(publish_packet(f"status/{user}", b"{}", 1 + number))
+            packet = bytearray(packets.publish(f"status/{user}", b"{}", 1 + number))
             packet[0] |= 1  # retained
             sock.sendall(packet)
 
