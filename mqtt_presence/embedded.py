@@ -1120,7 +1120,7 @@ class _Connection:
             self._pipe.abort()
 
     def _say_goodbye(self, session: _Session, cause: _Cause) -> None:
-        """Publish the will; where it does not tell the bridge that the record ended, tell it (issue 3).
+        """Publish the will; where it does not tell the bridge that the record ended, tell it.
 
         It names the connection id of the login, so it can hit no later connection. Without one it ends the
         client's open record (contract E2), and cannot hit a later one either: it is in the bridge's queue
