@@ -154,7 +154,7 @@ class Subject:
         with Observer(self._rig.port, f"status/{user}") as observer:
             publish_all(self._rig.port, [[(f"presence/{user}/bench/login", b"")]])
             deadline = time.monotonic() + timeout_s
-            while not observer.wait(0.5):
+            while not observer.wait(0.05 if self._sentinels == 1 else 0.5):
                 if self._process.poll() is not None:
                     raise RuntimeError(f"{self.name} has ended by itself")
                 if time.monotonic() > deadline:

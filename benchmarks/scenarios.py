@@ -2,11 +2,12 @@
 
 import json
 import resource
+import socket
 import sqlite3
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from benchmarks import load
@@ -142,9 +143,7 @@ def growth(records: int) -> Callable[[str], Figures]:
 
 def _report_latencies(rig: Rig) -> list[float]:
     publisher = load.connect(rig.port, "publisher")
-    observer = load.connect(rig.port, "latency-observer")
-    observer.sendall(packets.subscribe(["status/+"], 1))
-    observer.recv(5)
+    observer = _observer(rig)
     samples = []
     for n in range(LATENCY_SAMPLES + 1):
         payload = json.dumps({"connectionId": "c", "idle": n % 2 == 0}).encode()
@@ -171,16 +170,7 @@ def _cut_latencies(rig: Rig) -> list[float]:
     counter = StatusCounter(rig.port)
     _until(lambda: sum(u.startswith("cut") for u in list(counter.states)) == len(sockets), counter)
     counter.close()
-    observer = load.connect(rig.port, "cut-observer")
-    observer.sendall(packets.subscribe(["status/+"], 1))
-    observer.recv(5)
-    observer.settimeout(0.5)
-    while True:  # the retained ones
-        try:
-            observer.recv(1 << 20)
-        except TimeoutError:
-            break
-    observer.settimeout(30)
+    observer = _observer(rig)
     samples = []
     for sock in sockets:
         began = time.perf_counter()
@@ -191,6 +181,18 @@ def _cut_latencies(rig: Rig) -> list[float]:
         time.sleep(max(0.0, 1 / LATENCY_RATE - took))
     observer.close()
     return samples
+
+
+def _observer(rig: Rig) -> socket.socket:
+    """Subscribe to the statuses, and let the retained ones pass."""
+    observer = load.connect(rig.port, f"observer-{time.monotonic_ns()}")
+    observer.sendall(packets.subscribe(["status/+"], 1))
+    observer.settimeout(0.5)
+    with suppress(TimeoutError):
+        while True:
+            observer.recv(1 << 20)
+    observer.settimeout(30)
+    return observer
 
 
 def _percentile(samples: list[float], percent: int) -> float:
