@@ -45,6 +45,7 @@ tools:
 	command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 	command -v node >/dev/null || missing+=(nodejs)
 	command -v npm >/dev/null || missing+=(npm)
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
 	if (( ! $${#missing[@]} )); then exit 0; fi
 	if ! command -v apt-get >/dev/null; then
 	  echo "The tests need $${missing[*]}: install them with this system's package manager." >&2; exit 1
