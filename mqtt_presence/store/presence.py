@@ -223,7 +223,7 @@ class Transaction:
 
     def put_outbox(self, body: bytes) -> int:
         """Keep what a batch has to publish; returns its number, which only grows."""
-        # By hand, like the loading: for a single message, peewee's making of a statement costs more than the rest.
+        # By hand, like the loading: for a single message peewee would take longer than the database.
         rows = self._select(f"INSERT INTO outbox (body) VALUES ({self._mark}) RETURNING id", [body])
         return int(rows[0][0])
 
