@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from mqtt_presence import __version__
 
-_COMMANDS = {
+COMMANDS = {
     "up": "up",
     "run": "run",
     "watch": "watch",
@@ -30,11 +30,11 @@ class _Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         del ctx
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         del ctx
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
         alone = typer.Typer(
             context_settings=_HELP,
@@ -42,7 +42,7 @@ class _Commands(TyperGroup):
             rich_markup_mode=None,
             pretty_exceptions_enable=False,
         )
-        alone.command(cmd_name)(import_module(f"mqtt_presence.cli.{_COMMANDS[cmd_name]}").command)
+        alone.command(cmd_name)(import_module(f"mqtt_presence.cli.{COMMANDS[cmd_name]}").command)
         return typer.main.get_command(alone)
 
 
