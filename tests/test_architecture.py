@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "broker_url.py": {"errors"},
     "counters.py": set(),
     "limits.py": set(),
+    "gate.py": {"limits"},
     "link.py": {"broker_url", "errors", "batch_client"},
     "batch_client.py": set(),
     "access.py": {"topics"},
