@@ -25,7 +25,7 @@ import urllib.parse
 import uuid
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
@@ -142,7 +142,7 @@ class EmbeddedConfig:
     password_file: Path | None = None
     operators: frozenset[str] = frozenset()
     bridge_user: str = "bridge"
-    bridge_password: str = ""
+    bridge_password: str = field(default="", repr=False)
     connect_timeout_s: float = 10.0
     max_packet_size: int = 256 * 1024
     max_connections: int | None = None

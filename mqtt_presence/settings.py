@@ -37,7 +37,7 @@ DATA_DIRECTORY = user_data_path("mqtt-presence")
 _UNITS_S = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _SECRET = frozenset({"broker", "database"})
-"""Their values may hold passwords: no message shows them."""
+"""Their values may hold passwords: no message shows them, nor does `repr`."""
 _PLAIN_WORDS = {
     "greater_than_equal": "must be {ge:g} or more",
     "greater_than": "must be more than {gt:g}",
@@ -81,11 +81,13 @@ class Settings(BaseSettings):
 
     broker: str = Field(
         "mqtt://127.0.0.1:1883",
+        repr=False,
         description="The broker: mqtt[s]|ws[s]://user:password@host:port. Better in the environment or in a "
         "file than on the command line, where everybody on the machine can read the password.",
     )
     database: str = Field(
         f"sqlite:///{DATA_DIRECTORY / 'presence.db'}",
+        repr=False,
         description="Where the records are: sqlite:///file or postgresql://user:password@host/name.",
     )
     prefix: str = Field("", description="What comes before every topic, e.g. acme/.")

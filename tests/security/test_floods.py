@@ -1,4 +1,4 @@
-"""Floods: what one user sends too much of is refused, counted and told, and nobody else notices (S20 to S27)."""
+"""Floods: what one user sends too much of is refused, counted and told, and nobody else notices (docs/security.md, F1 to F8)."""
 
 import json
 import logging
