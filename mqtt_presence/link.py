@@ -103,7 +103,7 @@ class LinkConfig:
     """
 
     url: BrokerUrl
-    client_id: str
+    client_id: str = field(repr=False)  # whoever knows it can push us off the broker
     keep_alive_s: int = 30
     ca_file: str | None = None
     cert_file: str | None = None

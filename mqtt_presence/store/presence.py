@@ -147,6 +147,10 @@ class Transaction:
         )
         return [to_presence(row, {}, {}) for row in rows]
 
+    def count_users(self) -> int:
+        """Tell how many users there are."""
+        return int(self._select("SELECT COUNT(*) FROM users", [])[0][0])
+
     # What has become due.
 
     def due_users(self, now: int, limit: int) -> list[UserId]:
