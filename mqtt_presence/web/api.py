@@ -32,6 +32,7 @@ from mqtt_presence.web.reading import Archive, BusyError
 log = logging.getLogger(__name__)
 
 Authenticate = Callable[[str, str], Awaitable[bool]]
+Resource = Callable[[Request], Awaitable[Response]]
 LOGINS: Final = 4
 """Passwords that are verified at a time: each takes the processor some 30 ms, on purpose."""
 _CHALLENGE = {"www-authenticate": 'Bearer realm="mqtt-presence"'}
@@ -60,11 +61,17 @@ class Api:
 
     def routes(self) -> list[Route]:
         """Return the resources."""
+        for_operators = {
+            "/api/users": self._list_users,
+            "/api/users/{user}/connections": self._list_of_user,
+            "/api/connections": self._list_connections,
+        }
         return [
-            Route("/api/config", self._say_config),
-            Route("/api/users", partial(self._for_operators, self._list_users)),
-            Route("/api/users/{user}/connections", partial(self._for_operators, self._list_of_user)),
-            Route("/api/connections", partial(self._for_operators, self._list_connections)),
+            Route("/api/config", partial(_said_plainly, self._say_config)),
+            *(
+                Route(path, partial(_said_plainly, partial(self._for_operators, resource)))
+                for path, resource in for_operators.items()
+            ),
         ]
 
     # The resources.
@@ -134,24 +141,15 @@ class Api:
 
     # Who may, and what else can go wrong.
 
-    async def _for_operators(
-        self, resource: Callable[[Request], Awaitable[Response]], request: Request
-    ) -> Response:
+    async def _for_operators(self, resource: Resource, request: Request) -> Response:
         """Answer operators; tell everybody else why not."""
-        try:
-            match await self._verdict(request):
-                case Verdict.UNKNOWN:
-                    return refusal(401, self._how(), _CHALLENGE)
-                case Verdict.FORBIDDEN:
-                    return refusal(403, self._why_not())
-            return await resource(request)
-        except ParameterError as error:
-            return refusal(400, str(error))
-        except BusyError as error:
-            return refusal(503, str(error), _SOON)
-        except PresenceError as error:
-            log.warning("the page cannot be answered: %s", error)
-            return refusal(503, "the database cannot be read just now; the log says why", _SOON)
+        match await self._verdict(request):
+            case Verdict.UNKNOWN:
+                return refusal(401, self._how(), _CHALLENGE)
+            case Verdict.FORBIDDEN:
+                return refusal(403, self._why_not())
+            case Verdict.OPERATOR:
+                return await resource(request)
 
     async def _verdict(self, request: Request) -> Verdict:
         client = request.client
@@ -184,6 +182,19 @@ class Api:
         return "only operators may see this: set web_token" + (
             ", or make the user an operator" if self._config.open is False else ", or ask from this machine"
         )
+
+
+async def _said_plainly(resource: Resource, request: Request) -> Response:
+    """Answer, also where that is impossible."""
+    try:
+        return await resource(request)
+    except ParameterError as error:
+        return refusal(400, str(error))
+    except BusyError as error:
+        return refusal(503, str(error), _SOON)
+    except PresenceError as error:
+        log.warning("the page cannot be answered: %s", error)
+        return refusal(503, "the database cannot be read just now; the log says why", _SOON)
 
 
 def _parameters(request: Request, *allowed: str) -> Parameters:
