@@ -161,9 +161,9 @@ class Api:
         judged = judge(self._config, requester)
         if isinstance(judged, Verdict):
             return judged
-        return await self._verify(judged)
+        return await self._verify(judged, requester.peer)
 
-    async def _verify(self, login: Login) -> Verdict:
+    async def _verify(self, login: Login, peer: str) -> Verdict:
         if self._logins >= LOGINS:
             raise BusyError("too many logins at a time")
         self._logins += 1
@@ -171,6 +171,8 @@ class Api:
             right = await self._authenticate(login.user, login.password)
         finally:
             self._logins -= 1
+        if not right:
+            log.info("refused address=%s user=%r: wrong password", peer, login.user)
         return after_login(self._config, login, right=right)
 
     def _how(self) -> str:
@@ -192,8 +194,7 @@ async def _said_plainly(resource: Resource, request: Request) -> Response:
         return refusal(400, str(error))
     except BusyError as error:
         return refusal(503, str(error), _SOON)
-    except PresenceError as error:
-        log.warning("the page cannot be answered: %s", error)
+    except PresenceError:  # the archive has logged it
         return refusal(503, "the database cannot be read just now; the log says why", _SOON)
 
 

@@ -28,6 +28,8 @@ FRAGMENTS: Final = 1024
 BACKLOG_BYTES: Final = 1 << 20
 """What may wait for a peer that sends pings and does not read the pongs."""
 COMPLAIN_S: Final = 10.0
+LINGER_S: Final = 0.5
+"""How long a peer may take, at the end, to read what is still for it."""
 _WIRE = "mqtt_presence.wire"
 
 
@@ -76,6 +78,11 @@ class HttpProtocol(H11Protocol):
         """Hand over."""
         self._unwatch()
         super().handle_websocket_upgrade(event)
+
+    def shutdown(self) -> None:
+        """End soon: a close alone would wait until the peer has read everything."""
+        super().shutdown()
+        self.loop.call_later(LINGER_S, self.transport.abort)
 
     def on_response_complete(self) -> None:
         """Note that the connection is good for something."""
@@ -130,6 +137,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Tell who waits for it."""
         self._gone.set()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """End soon, likewise."""
+        super().shutdown()
+        self.loop.call_later(LINGER_S, self.transport.abort)
 
     def handle_cont(self, event: Any) -> None:
         """Refuse a message in fragments without end: empty ones add nothing to its size."""

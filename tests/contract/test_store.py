@@ -5,6 +5,7 @@
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -641,6 +642,22 @@ def test_a_timeline_has_what_overlaps_the_range(store: Store, database: str) -> 
         all_of_it = reader.connections_page("alice", since=None, until=None, before=None, limit=100)
     assert [r.connection_id for _, r in found] == ["begins-last", "within", "open", "around", "edge"]
     assert len(all_of_it) == 7
+
+
+def test_a_reader_waits_no_longer_than_it_is_told(store: Store, database: str) -> None:
+    """A statement that takes too long ends, as what may be tried again; the next reader is as patient as before."""
+    forever = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT MAX(i) FROM n"
+        if database.startswith("sqlite")
+        else "SELECT pg_sleep(60)"
+    )
+    began = time.monotonic()
+    with Reader(database, patience_s=0.3) as reader, pytest.raises(StoreError) as caught:
+        reader._select(forever, [])
+    assert caught.value.transient
+    assert time.monotonic() - began < 10
+    with Reader(database) as reader:
+        assert reader.users() == []
 
 
 @pytest.mark.parametrize("user", ["a%", "_", "\\", "<b>", "a b", "é", ".."])
