@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 CONNECTIONS: Final = 1000
 """How many there may be at a time, WebSockets included."""
+REQUESTS: Final = 128
+"""How many of them may be there for requests: each that is busy takes its share of the loop."""
 HEAD_BYTES: Final = 16 * 1024
 """The longest head of a request."""
 REQUEST_S: Final = 20.0
@@ -63,7 +65,7 @@ class HttpProtocol(H11Protocol):
         """Begin, or hang up when there are too many."""
         super().connection_made(transport)
         transport.max_size = READ_BYTES  # type: ignore[attr-defined] # asyncio's own buffer is 256 KiB
-        if len(self.connections) > CONNECTIONS:
+        if len(self.connections) > CONNECTIONS or self._requests() > REQUESTS:
             self._complain()
             transport.abort()
             return
@@ -101,11 +103,18 @@ class HttpProtocol(H11Protocol):
             self._watch.cancel()
             self._watch = None
 
+    def _requests(self) -> int:
+        return sum(isinstance(connection, HttpProtocol) for connection in self.connections)
+
     def _complain(self) -> None:
         now = self.loop.time()
         if now - HttpProtocol._complained >= COMPLAIN_S:
             HttpProtocol._complained = now
-            log.warning("connections=%d of the page are too many: new ones are cut", CONNECTIONS)
+            log.warning(
+                "connections=%d of the page, %d of them for requests, are too many: new ones are cut",
+                len(self.connections),
+                self._requests(),
+            )
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):

@@ -18,10 +18,10 @@ from websockets.exceptions import ConnectionClosed
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from mqtt_presence.errors import WebError
 from mqtt_presence.store import Store
-from mqtt_presence.web import WebConfig, WebServer, protocols, reading
+from mqtt_presence.web import WebConfig, WebServer, protocols, reading, server
 from tests.support.mqtt import Client
 from tests.support.waiting import free_port, listens, until
-from tests.support.web import Page, get, mqtt_connect, websocket
+from tests.support.web import Page, frame, get, mqtt_connect, raw_websocket, websocket
 
 SUBSCRIBE_STATUSES = b"\x82\x0d\0\1\0\x08status/+\1"
 SUBSCRIBE_BRIDGE = b"\x82\x0d\0\1\0\x08bridge/+\1"
@@ -197,6 +197,21 @@ def test_connections_beyond_the_limit_are_cut(house: House, monkeypatch: pytest.
         until(comes_in, "another may come")
 
 
+def test_connections_for_requests_have_a_limit_of_their_own(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WebSockets have room however many browsers ask."""
+    monkeypatch.setattr(protocols, "REQUESTS", 2)
+    with contextlib.ExitStack() as sockets:
+        for _ in range(5):
+            sockets.enter_context(websocket(house.port))
+        for _ in range(2):
+            idle = sockets.enter_context(socket.create_connection(("127.0.0.1", house.port)))
+            idle.sendall(b"GET /api/config HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert idle.recv(12) == b"HTTP/1.1 200"
+        assert is_cut(sockets.enter_context(socket.create_connection(("127.0.0.1", house.port))))
+
+
 def test_requests_that_never_end_are_cut(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing said, half a head, a head that grows, an answer that is not read: none may stay."""
     monkeypatch.setattr(protocols, "REQUEST_S", 0.3)
@@ -227,6 +242,39 @@ def test_requests_that_never_end_are_cut(house: House, monkeypatch: pytest.Monke
         assert page.recv() == b"\xd0\0"
 
 
+def test_websockets_that_answer_no_ping_are_cut(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser whose machine sleeps is not online until its keep alive; who says pongs stays."""
+    monkeypatch.setattr(server, "PING_S", 0.3)
+    with (
+        EmbeddedBroker(EmbeddedConfig(port=0, bridge_password="secret")) as broker,
+        WebServer(WebConfig(sqlite_url, port=0, open=True), broker) as page,
+        websocket(page.port) as living,
+        raw_websocket(page.port) as dead,
+    ):
+        dead.sendall(frame(mqtt_connect("dead")))
+        living.send(mqtt_connect("living"))
+        assert living.recv() == b"\x20\x02\0\0"
+        assert is_cut(dead)
+        sessions = broker._broker.hub.sessions
+        until(lambda: "dead" not in sessions or sessions["dead"].connection is None)
+        living.send(b"\xc0\0")
+        assert living.recv() == b"\xd0\0"
+
+
+def test_websockets_that_ping_and_do_not_read_are_cut(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pongs that wait for them stay bounded."""
+    monkeypatch.setattr(protocols, "BACKLOG_BYTES", 10_000)
+    pings = frame(b"x" * 125, opcode=9) * 500
+    with raw_websocket(house.port) as greedy:
+        greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        greedy.settimeout(20)
+        with pytest.raises(ConnectionError):
+            greedy.sendall(pings * 1000)  # 65 MB: more than any kernel keeps
+    with websocket(house.port) as other:
+        other.send(mqtt_connect("other"))
+        assert other.recv() == b"\x20\x02\0\0"
+
+
 def test_questions_beyond_the_limit_are_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """503 and when to come again, instead of a queue without end."""
     monkeypatch.setattr(reading, "WAITING", 0)
@@ -241,14 +289,13 @@ def test_questions_beyond_the_limit_are_refused(house: House, monkeypatch: pytes
 
 def flood(house: House, done: threading.Event) -> None:
     """Send the smallest frames with the smallest packets, as fast as they go, and ask the API in between."""
-    frame = b"\x82\x82\0\0\0\0\xc0\0"  # two bytes, masked with nothing
     with websocket(house.port) as page:
         page.send(mqtt_connect("flood", "mallory"))
         assert page.recv() == b"\x20\x02\0\0"
         page.socket.settimeout(0.2)
         while not done.is_set():
             with contextlib.suppress(TimeoutError):
-                page.socket.sendall(frame * 20_000)
+                page.socket.sendall(frame(b"\xc0\0") * 20_000)
         page.socket.shutdown(socket.SHUT_RDWR)
 
 

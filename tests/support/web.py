@@ -144,3 +144,23 @@ def mqtt_connect(client_id: str, user: str = "alice") -> bytes:
         len(t).to_bytes(2) + t for t in (client_id.encode(), user.encode())
     )
     return bytes((0x10, len(body))) + body
+
+
+def raw_websocket(port: int) -> socket.socket:
+    """Open a WebSocket by hand: nobody answers its pings, and nobody reads."""
+    sock = socket.create_connection(("127.0.0.1", port), 10)
+    sock.sendall(
+        f"GET /mqtt HTTP/1.1\r\nHost: localhost:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Protocol: mqtt\r\n\r\n".encode()
+    )
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += sock.recv(1)
+    assert head.startswith(b"HTTP/1.1 101 "), head
+    return sock
+
+
+def frame(data: bytes, opcode: int = 2) -> bytes:
+    """Write a frame of a client, masked with nothing, of 125 bytes at most."""
+    return bytes((0x80 | opcode, 0x80 | len(data))) + bytes(4) + data
