@@ -95,9 +95,8 @@ class WebServer:
         self._done = None
 
     def _uvicorn(self, app: Starlette) -> uvicorn.Config:
-        logging.getLogger("uvicorn").setLevel(
-            logging.ERROR
-        )  # below that, whoever connects could fill the log
+        # Below that, whoever connects could fill the log.
+        logging.getLogger("uvicorn").setLevel(logging.ERROR)
         return uvicorn.Config(
             app,
             http=HttpProtocol,
