@@ -81,7 +81,9 @@ _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
-def parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None = None) -> Message | TimeRequest:
+def parse(
+    name: topics.Input, payload: bytes, now: int, ip_addr: str | None = None, peer: int | None = None
+) -> Message | TimeRequest:
     """Turn a client's message into an event.
 
     Args:
@@ -89,6 +91,7 @@ def parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None = No
         payload: empty, or a JSON object.
         now: the bridge's clock on receipt, epoch milliseconds.
         ip_addr: where the broker says that client is connected from.
+        peer: by which of the broker's connections, if it says.
 
     Raises:
         PayloadError: ``too_large`` or ``bad_payload``: not what contract section 2 says.
@@ -99,12 +102,14 @@ def parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None = No
     try:
         if not payload.isascii():
             payload.decode()  # the decoder only skips over fields that it does not know, whatever is in them
-        return _parse(name, payload or b"{}", now, ip_addr)
+        return _parse(name, payload or b"{}", now, ip_addr, peer)
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
         raise PayloadError("bad_payload", str(error)) from error
 
 
-def _parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None) -> Message | TimeRequest:
+def _parse(
+    name: topics.Input, payload: bytes, now: int, ip_addr: str | None, peer: int | None
+) -> Message | TimeRequest:
     user_id, client_id, verb = name
     if verb == topics.ACTIVITY:
         sign = _decode_activity(payload)
@@ -118,6 +123,7 @@ def _parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None) ->
             ip_addr=ip_addr,
             idle=sign.idle,
             last_activity=_millis(sign.last_activity),
+            peer=peer,
         )
     if verb == topics.LOGIN:
         login = _decode_login(payload)
@@ -135,6 +141,7 @@ def _parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None) ->
             timeout_ms=_duration_ms(login.timeout),
             announce=bool(login.announce),
             meta=_meta(login.meta),
+            peer=peer,
         )
     if verb == topics.TIME:
         t0 = bytes(_decode_time(payload).t0)
@@ -226,6 +233,7 @@ class _EventOut(Struct, rename="camel", omit_defaults=True):
     logout_time: str | None = None
     last_activity: str | None = None
     reason: str | None = None
+    cause: str | None = None
     version: int | None = None
     time: str | None = None
     connections: int | None = None
@@ -303,6 +311,7 @@ def encode_event(event: ConnectionEvent | UserEvent, version: int) -> bytes:
         out.logout_time = _iso(record.logout_time)
         out.last_activity = _iso(record.last_activity) if record.idle else None
         out.reason = record.reason
+        out.cause = record.cause
     else:
         out.last_activity = _iso(record.last_activity)
     return _encode(out)

@@ -29,6 +29,7 @@ class _Record(Struct, rename="camel", omit_defaults=True):
     login_time: str | None = None
     logout_time: str | None = None
     reason: str | None = None
+    cause: str | None = None
     idle: bool | None = None
     last_activity: str | None = None
     last_seen: str | None = None
@@ -98,6 +99,7 @@ def _encode(record: Connection, private: bool) -> bytes:
         login_time=_iso(record.login_time),
         logout_time=_iso(record.logout_time),
         reason=record.reason,
+        cause=record.cause,
         idle=record.idle,
         last_activity=_iso(record.last_activity),
         last_seen=to_iso(record.last_seen),
@@ -113,6 +115,13 @@ def _iso(millis: int | None) -> str | None:
     return None if millis is None else to_iso(millis)
 
 
+def _why(record: Connection) -> str:
+    """Say the reason, and what the broker saw."""
+    if record.cause is None:
+        return record.reason or "-"
+    return f"{record.reason or '-'} ({record.cause})"
+
+
 def _show(records: list[Connection], now: int, private: bool) -> None:
     out = console()
     shown = table(out, *_COLUMNS, *(_PRIVATE if private else ()))
@@ -125,7 +134,7 @@ def _show(records: list[Connection], now: int, private: bool) -> None:
             cell(moment(record.login_time)),
             cell("open" if record.is_open else moment(record.logout_time), STYLES[state]),
             cell("-" if record.login_time is None else duration(until - record.login_time)),
-            cell(record.reason or "-"),
+            cell(_why(record)),
             cell(_IDLE[record.idle]),
         ]
         if private:

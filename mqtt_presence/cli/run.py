@@ -8,7 +8,7 @@ from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
 
 
-@with_settings("broker", "database", *RULES, "keep_alive", *TLS, *LOG)
+@with_settings("broker", "database", *RULES, "source", "keep_alive", *TLS, *LOG)
 def command(settings: Settings) -> None:
     """Run the bridge beside a broker.
 
