@@ -75,6 +75,8 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["text", "json"], BeforeValidator(_lower)]
 
+SourceName = Annotated[Literal["auto", "none", "mosquitto", "emqx", "nanomq"], BeforeValidator(_lower)]
+
 
 class Settings(BaseSettings):
     """Every setting of every command, with its default."""
@@ -123,6 +125,11 @@ class Settings(BaseSettings):
     )
     max_users: int = Field(
         1_000_000, ge=0, description="Users at the most; newcomers beyond are refused; 0: any number."
+    )
+    source: SourceName = Field(
+        "auto",
+        description="What tells of addresses and of ends of connections; auto: mosquitto's log, where "
+        "it can be read.",
     )
     keep_alive: int = Field(30, ge=5, le=65_535, description="The bridge's keep alive, seconds.")
     ca_file: Path | None = Field(
@@ -261,6 +268,7 @@ class Settings(BaseSettings):
             confirm_within_ms=_millis(self.confirm_within),
             retention_ms=_millis(self.retention) if self.retention else None,
             publish_private=self.publish_private,
+            source=self.source,
         )
 
     def link(self, client_id: str) -> LinkConfig:
