@@ -103,7 +103,7 @@ class LinkConfig:
     """
 
     url: BrokerUrl
-    client_id: str
+    client_id: str = field(repr=False)  # whoever knows it can push us off the broker
     keep_alive_s: int = 30
     ca_file: str | None = None
     cert_file: str | None = None
@@ -130,6 +130,8 @@ class Link:
         self._waiting: deque[Outgoing] = deque()
         self._in_flight: dict[int, Outgoing] = {}
         self._subscribing: dict[int, str] = {}
+        self._asking: set[int] = set()
+        self._is_shy = False
         self._epoch = 0
         self._connected = False
         self._leaving = False
@@ -170,8 +172,8 @@ class Link:
 
         Args:
             timeout_s: how long to wait for something to happen.
-            at_most: how many messages to read; what is left stays with the operating system. 0: read none,
-                which the broker takes for a long while before it gives the connection up.
+            at_most: how many messages to read; what is left stays with the operating system. 0: read none;
+                the connection is kept alive.
 
         Raises:
             BrokerError: the broker refuses us for good: wrong password, or no right to subscribe.
@@ -211,18 +213,24 @@ class Link:
         if self._connected:
             self._client.publish(topic, payload, 0)
 
-    def subscribe(self, topic_filter: str, *, required: bool = True) -> None:
-        """Subscribe at QoS 1, after all that was said before; `Arrivals.subscribed` tells when.
+    def subscribe(self, topic_filter: str, qos: int = 1, *, required: bool = True) -> None:
+        """Subscribe, after all that was said before; `Arrivals.subscribed` tells when.
 
         Args:
             topic_filter: to what.
+            qos: 0: what comes while we are away is not kept for us.
             required: without it the bridge cannot work, so `poll` raises if the broker does not grant it.
+                If not required it may be denied, and is not asked for if that ended the last connection.
 
         """
+        if self._is_shy and not required:
+            return
         self._client.flush()
-        _, mid = self._client.subscribe(topic_filter, 1)
+        _, mid = self._client.subscribe(topic_filter, qos)
         if mid is not None and required:
             self._subscribing[mid] = topic_filter
+        elif mid is not None:
+            self._asking.add(mid)
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Unsubscribe."""
@@ -329,6 +337,7 @@ class Link:
             self._client = self._make_client()
             return
         lasted = time.monotonic() - self._connected_at
+        self._note_displeasure(lasted)
         if self._connected and lasted >= _STABLE_S:
             self._failures = self._short_lived = 0
         self._back_off()
@@ -356,6 +365,18 @@ class Link:
         self._waiting.extendleft(reversed(self._in_flight.values()))
         self._in_flight.clear()
 
+    def _note_displeasure(self, lasted_s: float) -> None:
+        """Learn from a connection that ended before an answer to a subscription that we could do without.
+
+        Some brokers close the connection instead of denying it. To ask again each time would never end.
+        """
+        if self._asking:
+            self._is_shy = True
+            log.info("the broker closed the connection on subscriptions it may not grant: going on without")
+        elif lasted_s >= _STABLE_S:
+            self._is_shy = False
+        self._asking.clear()
+
     # Reading and writing.
 
     def _exchange(self, timeout_s: float, at_most: int) -> None:
@@ -366,6 +387,7 @@ class Link:
             waiter.register(self._wake_in, select.POLLIN)
             waiter.poll(timeout_s * 1000)
         elif not at_most:
+            self._client.excuse_silence()
             self._sleep(timeout_s)
         self._hear_wake()
         self._read(at_most)
@@ -413,6 +435,7 @@ class Link:
             self._arrivals.delivered.append(message.ticket)
 
     def _on_subscribe(self, _client: mqtt.Client, _data: object, mid: int, codes: Any, *_: Any) -> None:
+        self._asking.discard(mid)
         topic_filter = self._subscribing.pop(mid, None)
         if topic_filter is None:
             return

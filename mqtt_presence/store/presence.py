@@ -11,6 +11,7 @@ from mqtt_presence.model import (
     ClientId,
     Connection,
     Event,
+    Gone,
     Key,
     Login,
     Message,
@@ -89,6 +90,7 @@ class Transaction:
         self._database = database
         self._mark = "%s" if locks_rows else "?"
         self._for_update = " FOR UPDATE" if locks_rows else ""
+        self._row_ids: dict[tuple[str, str, str], int] = {}
 
     # Users and their connections.
 
@@ -97,11 +99,13 @@ class Transaction:
         user_ids = list(events)
         among = f"IN ({','.join([self._mark] * len(user_ids))})"
         users = self._select(
-            f"SELECT {USER_COLUMNS} FROM users u WHERE u.user_id {among}{self._for_update}", user_ids
+            f"SELECT {USER_COLUMNS} FROM user_states u WHERE u.user_id {among}{self._for_update}", user_ids
         )
         connections: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in user_ids}
-        _file(connections, self._records(f"c.live AND c.user_id {among}", user_ids))
+        live = f"SELECT {CONNECTION_COLUMNS} FROM connections c WHERE c.live AND c.user_id {among}"
+        _file(connections, self._connections(live, user_ids))
         _file(connections, self._named_but_not_live(events, connections))
+        _file(connections, self._latest_of_gone(events))
         newest = self._newest(events, connections)
         loaded = {row[0]: to_presence(row, connections[row[0]], newest.get(row[0], {})) for row in users}
         if len(loaded) < len(user_ids):
@@ -117,18 +121,21 @@ class Transaction:
         return loaded
 
     def save(self, outcomes: Iterable[Outcome]) -> None:
-        """Write what the rules changed."""
+        """Write what the rules changed of users that this transaction has loaded."""
         users, seen, records, activities = [], [], [], []
         for outcome in outcomes:
             user = outcome.user
             if outcome.status_changed and user.status is not None:
                 users.append(from_user(user, user.status))
-            elif user.status is not None:
+            elif user.status is not None and _is_seen_beside_its_connections(user):
                 seen.append((user.last_seen, user.user_id))
             records += [from_connection(record) for record in outcome.changed]
-            activities += [from_activity(record) for record in outcome.touched]
-        # Writing what has changed alone: half of what it costs to write all of a row.
-        self._executemany(self._update(ConnectionRow, ACTIVITY_FIELDS, _KEY), activities)
+            activities += [
+                (*from_activity(r), self._row_ids[r.user_id, r.client_id, r.connection_id])
+                for r in outcome.touched
+            ]
+        # Writing what has changed alone, found by its number: a third of what it costs to write all of a row.
+        self._executemany(self._update(ConnectionRow, ACTIVITY_FIELDS, (ConnectionRow.id,)), activities)
         self._executemany(self._update(UserRow, (UserRow.last_seen,), (UserRow.user_id,)), seen)
         self._executemany(self._upsert(ConnectionRow, CONNECTION_FIELDS, _KEY), records)
         self._executemany(self._upsert(UserRow, USER_FIELDS, (UserRow.user_id,)), users)
@@ -141,6 +148,20 @@ class Transaction:
             [user_id],
         )
         return [to_presence(row, {}, {}) for row in rows]
+
+    def count_users(self) -> int:
+        """Tell how many users there are."""
+        return int(self._select("SELECT COUNT(*) FROM users", [])[0][0])
+
+    def told_connections(self, limit: int) -> list[tuple[UserId, ClientId, int, str | None]]:
+        """Read by which of the broker's connections open records came, the latest last."""
+        rows = self._select(
+            "SELECT c.user_id, c.client_id, c.peer, c.ip_addr FROM connections c "
+            "WHERE c.live AND c.logout_time IS NULL AND c.peer IS NOT NULL "
+            f"ORDER BY c.login_time DESC LIMIT {int(limit)}",
+            [],
+        )
+        return [tuple(row) for row in reversed(rows)]
 
     # What has become due.
 
@@ -218,7 +239,9 @@ class Transaction:
 
     def put_outbox(self, body: bytes) -> int:
         """Keep what a batch has to publish; returns its number, which only grows."""
-        return int(self._run(OutboxRow.insert(body=body)))
+        # By hand, like the loading: for a single message peewee would take longer than the database.
+        rows = self._select(f"INSERT INTO outbox (body) VALUES ({self._mark}) RETURNING id", [body])
+        return int(rows[0][0])
 
     def outbox(self) -> list[tuple[int, bytes]]:
         """Read all of it, oldest first."""
@@ -226,7 +249,7 @@ class Transaction:
 
     def clear_outbox(self, up_to: int) -> None:
         """Remove what the broker has."""
-        self._run(OutboxRow.delete().where(OutboxRow.id <= up_to))
+        self._database.execute_sql(f"DELETE FROM outbox WHERE id <= {self._mark}", [up_to])
 
     # How.
 
@@ -247,13 +270,29 @@ class Transaction:
             return ()
         values = ",".join([f"({self._mark},{self._mark},{self._mark})"] * len(names))
         # CROSS JOIN has SQLite begin with the names; `IN (VALUES …)` would have it scan the table.
-        return map(
-            to_connection,
-            self._select(
-                f"SELECT {CONNECTION_COLUMNS} FROM (VALUES {values}) AS k CROSS JOIN connections c "
-                "WHERE c.user_id = k.column1 AND c.client_id = k.column2 AND c.connection_id = k.column3",
-                [part for name in names for part in name],
-            ),
+        return self._connections(
+            f"SELECT {CONNECTION_COLUMNS} FROM (VALUES {values}) AS k CROSS JOIN connections c "
+            "WHERE c.user_id = k.column1 AND c.client_id = k.column2 AND c.connection_id = k.column3",
+            [part for name in names for part in name],
+        )
+
+    def _latest_of_gone(self, events: Mapping[UserId, Sequence[Event]]) -> Iterable[Connection]:
+        """Read the latest of a client whose connection the broker says is gone: it may have ended already."""
+        clients = {
+            (user_id, event.client_id)
+            for user_id, of_user in events.items()
+            for event in of_user
+            if isinstance(event, Gone)
+        }
+        if not clients:
+            return ()
+        values = ",".join([f"({self._mark},{self._mark})"] * len(clients))
+        return self._connections(
+            f"SELECT {CONNECTION_COLUMNS} FROM (VALUES {values}) AS k CROSS JOIN connections c "
+            "WHERE c.user_id = k.column1 AND c.client_id = k.column2 AND c.login_order = "
+            "(SELECT MAX(n.login_order) FROM connections n "
+            "WHERE n.user_id = k.column1 AND n.client_id = k.column2)",
+            [part for client in clients for part in client],
         )
 
     def _newest(
@@ -281,9 +320,11 @@ class Transaction:
                     newest.setdefault(user_id, {})[client_id] = order
         return newest
 
-    def _records(self, where: str, parameters: Sequence[Any]) -> Iterator[Connection]:
-        sql = f"SELECT {CONNECTION_COLUMNS} FROM connections c WHERE {where}"
-        return map(to_connection, self._select(sql, parameters))
+    def _connections(self, sql: str, parameters: Sequence[Any]) -> Iterator[Connection]:
+        """Read records, and by which number `save` finds them again."""
+        rows = self._select(sql, parameters)
+        self._row_ids.update({(row[0], row[1], row[2]): row[-1] for row in rows})
+        return map(to_connection, rows)
 
     def _version_floor(self) -> int:
         """The greatest version of any user who was forgotten: there the versions of newcomers begin."""
@@ -347,6 +388,12 @@ _statements: dict[tuple[type[peewee.Database], type[peewee.Model], str], str] = 
 def _file(connections: Mapping[UserId, dict[Key, Connection]], records: Iterable[Connection]) -> None:
     for record in records:
         connections[record.user_id][record.client_id, record.connection_id] = record
+
+
+def _is_seen_beside_its_connections(user: UserPresence) -> bool:
+    """The last sign of life was none of a connection that is live now, which would tell of it."""
+    seen = user.last_seen
+    return seen is not None and all(c.last_seen < seen or not c.is_live for c in user.connections.values())
 
 
 def _needs_newest(event: Message, of_user: Mapping[Key, Connection]) -> bool:
