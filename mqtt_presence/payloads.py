@@ -15,6 +15,7 @@ from mqtt_presence import topics
 from mqtt_presence.errors import PayloadError
 from mqtt_presence.model import (
     Activity,
+    Connection,
     ConnectionEvent,
     ConnectionId,
     End,
@@ -228,6 +229,21 @@ class _EventOut(Struct, rename="camel", omit_defaults=True):
     connections: int | None = None
 
 
+class _ConnectionOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    user_id: str
+    client_id: str
+    connection_id: str
+    login_time: str | None = None
+    logout_time: str | None = None
+    reason: str | None = None
+    idle: bool | None = None
+    last_activity: str | None = None
+    last_seen: str | None = None
+    ip_addr: str | None = None
+    user_agent: str | None = None
+    meta: msgspec.Raw | None = None
+
+
 class _BridgeStateOut(Struct, rename="camel"):
     state: str
     version: int
@@ -269,6 +285,32 @@ def encode_status(
             last_seen=_iso(last_seen),
             connections=status.connections,
             version=version,
+        )
+    )
+
+
+def encode_connection(record: Connection, *, private: bool) -> bytes:
+    """Write a record as programs read it: the columns of contract section 5 in the spelling of section 4.
+
+    Args:
+        record: of the database.
+        private: say also address, user agent and meta.
+
+    """
+    return _encode(
+        _ConnectionOut(
+            user_id=record.user_id,
+            client_id=record.client_id,
+            connection_id=record.connection_id,
+            login_time=_iso(record.login_time),
+            logout_time=_iso(record.logout_time),
+            reason=record.reason,
+            idle=record.idle,
+            last_activity=_iso(record.last_activity),
+            last_seen=_iso(record.last_seen),
+            ip_addr=record.ip_addr if private else None,
+            user_agent=record.user_agent if private else None,
+            meta=msgspec.Raw(record.meta.encode()) if private and record.meta is not None else None,
         )
     )
 

@@ -35,8 +35,10 @@ DATA_DIRECTORY = user_data_path("mqtt-presence")
 
 _UNITS_S = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
-_SECRET = frozenset({"broker", "database"})
-"""Their values may hold passwords: no message shows them."""
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,}")
+_ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+_SECRET = frozenset({"broker", "database", "web_mqtt_url", "web_token"})
+"""Their values are or may hold passwords: no message shows them."""
 _PLAIN_WORDS = {
     "greater_than_equal": "must be {ge:g} or more",
     "greater_than": "must be more than {gt:g}",
@@ -131,6 +133,25 @@ class Settings(BaseSettings):
         (), description="A user who may also read events, with addresses; may be given several times."
     )
 
+    web: bool | None = Field(None, description="Serve the live page; default: on in up, off in run.")
+    web_host: str | None = Field(None, description="Where the page listens; default: as host says.")
+    web_port: Port = Field(8080, description="Its port; 0: any free one.")
+    web_mqtt_url: str | None = Field(
+        None,
+        description="The broker as browsers reach it, beside another broker: ws[s]://host:port/path; "
+        "default: broker, if that is such a URL.",
+    )
+    web_token: str | None = Field(
+        None,
+        description="A secret of 16 characters or more: who shows it to the page sees addresses and history. "
+        "Better in the environment or in a file.",
+    )
+    web_origin: Names = Field(
+        (),
+        description="Another address at which browsers find the page, e.g. of a reverse proxy, or a page of "
+        "your own that may connect: https://host; may be given several times.",
+    )
+
     log_level: LogLevel = Field("info", description="What to log at least.")
     log_format: LogFormat = Field("text", description="How to log, on standard error.")
 
@@ -159,6 +180,30 @@ class Settings(BaseSettings):
     def _is_prefix(cls, value: str) -> str:
         topics: Topics = _reported(Topics, value)
         return topics.prefix
+
+    @field_validator("web_mqtt_url")
+    @classmethod
+    def _is_websocket(cls, value: str | None) -> str | None:
+        if value is not None:
+            url: BrokerUrl = _reported(BrokerUrl.parse, value)
+            if not url.websockets or url.username is not None:
+                raise ValueError("must be ws[s]://host:port/path, without a user: every visitor is told it")
+        return value
+
+    @field_validator("web_token")
+    @classmethod
+    def _is_token(cls, value: str | None) -> str | None:
+        if value is not None and not _TOKEN.fullmatch(value):
+            raise ValueError("must be 16 or more letters, digits and -._~+/= (openssl rand -hex 16)")
+        return value
+
+    @field_validator("web_origin")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError("must be like https://presence.example or http://host:8080, without a path")
+        return tuple(map(str.lower, value))
 
     @classmethod
     def settings_customise_sources(
@@ -230,10 +275,10 @@ def _describe(name: str, field: Any) -> Setting:
     if bool in kinds:
         kind = "switch"
     elif get_origin(field.annotation) is tuple:
-        kind, metavar = "list", "NAME"
+        kind, metavar = "list", "URL" if name == "web_origin" else "NAME"
     elif get_origin(field.annotation) is Literal:
         metavar = "|".join(get_args(field.annotation))
-    elif name in {"broker", "database"}:
+    elif name in {"broker", "database", "web_mqtt_url"}:
         metavar = "URL"
     elif Path in kinds:
         metavar = "FILE"

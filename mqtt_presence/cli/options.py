@@ -26,6 +26,7 @@ RULES = (
     "retention",
     "publish_private",
 )
+WEB = ("web", "web_host", "web_port", "web_token", "web_origin")
 LOG = ("log_level", "log_format")
 
 
