@@ -22,12 +22,13 @@ run: $(VENV)/.installed
 
 test: tools check unit
 
-check: $(VENV)/.installed-dev
+check: $(VENV)/.installed-dev node_modules/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	npm run --silent check
 
-unit: $(VENV)/.installed-dev
+unit: $(VENV)/.installed-dev node_modules/.installed
 	$(BIN)/pytest $(TESTS)
 
 # Measures for a quarter of an hour, and writes docs/performance.md; on a machine that does nothing else.
@@ -42,6 +43,8 @@ tools:
 	command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
 	command -v openssl >/dev/null || missing+=(openssl)
 	command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+	command -v node >/dev/null || missing+=(nodejs)
+	command -v npm >/dev/null || missing+=(npm)
 	if (( ! $${#missing[@]} )); then exit 0; fi
 	if ! command -v apt-get >/dev/null; then
 	  echo "The tests need $${missing[*]}: install them with this system's package manager." >&2; exit 1
@@ -63,15 +66,24 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) \
 	  || { rm -rf $(VENV); echo "No venv could be made; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 
-# The stamps are older than pyproject.toml when what it asks for may have changed.
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+# The stamps are older than these files when what they ask for may have changed.
+INSTALLED_FROM := pyproject.toml hatch_build.py package-lock.json
+MQTT_JS := mqtt_presence/web/static/vendor/mqtt.esm.js
+
+$(VENV)/.installed: $(INSTALLED_FROM) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
+	test -e $(MQTT_JS) || echo "No MQTT.js for the web page: install npm (Debian: nodejs npm), touch package-lock.json, try again." >&2
 
-$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed-dev: $(INSTALLED_FROM) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(VENV)/.installed $@
 
+# For the types of the browser client, and its tests in Node.
+node_modules/.installed: package.json package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) node_modules $(dir $(MQTT_JS)) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,21 +7,19 @@ export const steady = () => performance.now();
 export const wall = () => Date.now();
 
 /**
- * Run at intervals, as often as they have passed: a hidden page gets its timers once a minute, and then MQTT.js, which
- * counts calls, would ping too late for the broker.
+ * Wait for a promise; false: it was not true in time.
  *
- * @param {() => void} call
- * @param {number} period milliseconds
- * @returns {() => void} ends it
+ * @param {number} millis
+ * @param {Promise<boolean> | null | undefined} promise
+ * @returns {Promise<boolean>}
  */
-export function every(call, period) {
-  let stopped = false;
-  let due = steady() + period;
-  const timer = setInterval(() => {
-    for (; !stopped && steady() >= due; due += period) call();
-  }, period);
-  return () => {
-    stopped = true;
-    clearInterval(timer);
-  };
+export async function within(millis, promise) {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  const late = new Promise((/** @type {(value: boolean) => void} */ resolve) => {
+    timer = setTimeout(() => resolve(false), Math.max(100, millis));
+  });
+  const answer = await Promise.race([promise ?? false, late]);
+  clearTimeout(timer);
+  return answer;
 }

@@ -5,7 +5,6 @@
  * (unacknowledged messages, packet ids, the will) can get into a new one. MQTT 3.1.1, which every broker speaks.
  */
 
-import {every} from "./clocks.js";
 import {guard, PresenceError} from "./errors.js";
 
 /**
@@ -45,6 +44,27 @@ const DISCONNECT_TIMEOUT_MS = 2_000;
 /** Bad user name or password, not authorized (MQTT 3.1.1 §3.2.2.3); which of the two depends on the broker. */
 const BAD_PASSWORD = new Set([4, 5]);
 
+/**
+ * How MQTT.js keeps the connection alive: it calls each half of the keep alive, sends a PINGREQ with the second call and
+ * gives up with the third. Here the second call comes with the first. A hidden page gets its timers once a minute, and
+ * would else ping once in two; by this a keep alive of a minute holds, the broker waiting for one and a half (MQTT
+ * 3.1.1 §3.1.2.10). Not MQTT.js's worker, which a strict Content-Security-Policy silently kills.
+ *
+ * @type {import("mqtt").IClientOptions["timerVariant"]}
+ */
+export const pingTimer = {
+  set: (call, period) => {
+    let first = true;
+    const run = () => {
+      if (first) call();
+      first = false;
+      call();
+    };
+    return /** @type {any} */ (setInterval(run, period));
+  },
+  clear: (timer) => clearInterval(timer),
+};
+
 /** @type {Promise<MqttLibrary> | undefined} */
 let shipped;
 
@@ -55,7 +75,7 @@ let shipped;
  * @throws {PresenceError} `no-mqtt`: it did not come with it
  */
 export async function loadMqtt() {
-  const url = new URL("../vendor/mqtt.esm.mjs", import.meta.url).href;
+  const url = new URL("../vendor/mqtt.esm.js", import.meta.url).href;
   try {
     shipped ??= import(/* @vite-ignore */ url).then((module) => module.default);
     return await shipped;
@@ -75,8 +95,8 @@ export class Connection {
   #reason = null;
   /** @type {WebSocket | null} */
   #socket = null;
-  /** @type {(() => void)[]} */
-  #onEnd = [];
+  /** @type {Set<() => void>} */
+  #onEnd = new Set();
 
   /**
    * @param {MqttLibrary} mqtt
@@ -101,8 +121,7 @@ export class Connection {
         reconnectPeriod: 0, // a new connection is a new client: see above
         resubscribe: false,
         queueQoSZero: false,
-        // Not its worker, which a strict Content-Security-Policy silently kills.
-        timerVariant: /** @type {any} */ ({set: every, clear: (/** @type {() => void} */ stop) => stop()}),
+        timerVariant: pingTimer,
         forceNativeWebSocket: true,
         createWebsocket: (url, protocols) => (this.#socket = new WebSocket(url, protocols)),
       });
@@ -133,8 +152,12 @@ export class Connection {
   publish(topic, payload, qos) {
     return new Promise((resolve) => {
       if (!this.isUp) return resolve(false);
-      this.#onEnd.push(() => resolve(false));
-      this.client.publish(topic, payload, {qos}, (error) => resolve(!error));
+      const fail = () => resolve(false);
+      this.#onEnd.add(fail);
+      this.client.publish(topic, payload, {qos}, (error) => {
+        this.#onEnd.delete(fail);
+        resolve(!error);
+      });
     });
   }
 
@@ -149,7 +172,10 @@ export class Connection {
     const request = Object.fromEntries(names.map((name) => [name, {qos: filters[name] ?? 0}]));
     return new Promise((resolve) => {
       if (!this.isUp) return resolve(null);
+      const fail = () => resolve(null);
+      this.#onEnd.add(fail);
       this.client.subscribe(request, (_error, _granted, packet) => {
+        this.#onEnd.delete(fail);
         const codes = packet?.granted;
         resolve(codes === undefined ? null : names.filter((_, index) => Number(codes[index]) >= 0x80));
       });
@@ -164,7 +190,7 @@ export class Connection {
   /** End it with a DISCONNECT: the broker discards the will. Resolves when it has ended. */
   async disconnect() {
     if (this.#end !== null) return;
-    const ended = new Promise((resolve) => this.#onEnd.push(() => resolve(undefined)));
+    const ended = new Promise((resolve) => this.#onEnd.add(() => resolve(undefined)));
     const late = setTimeout(() => this.abort(), DISCONNECT_TIMEOUT_MS);
     this.#reason = new PresenceError("lost", "disconnected on purpose");
     this.client.end(false);

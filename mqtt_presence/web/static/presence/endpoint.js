@@ -56,7 +56,7 @@ export function makeEndpoint(url, options) {
 function absolute(text) {
   let url;
   try {
-    url = new URL(text, globalThis.document?.baseURI);
+    url = new URL(text, globalThis.document?.baseURI ?? globalThis.location?.href);
   } catch {
     throw new PresenceError("config", "url is none: write ws[s]://host:port/path, or /path where there is a page");
   }

@@ -15,6 +15,8 @@ export class IdleMonitor {
   #state = new IdleState();
   /** @type {() => void} */
   #stop = () => {};
+  /** @type {SharedActivity | null} */
+  #shared = null;
   #unsent = false;
   /** The last activity by the steady clock. */
   #at = 0;
@@ -77,14 +79,8 @@ export class IdleMonitor {
     const report = this.#state.start({threshold, idleOnBlur}, this.steady());
     this.#mark(this.steady());
     this.#report(report);
-    const shared = new SharedActivity(this.channel, (ago) => this.#act(this.steady() - ago));
-    const leave = followUser({
-      activity: () => {
-        this.ping();
-        shared.tell();
-      },
-      focus: (focused) => this.#focus(focused),
-    });
+    const shared = (this.#shared = new SharedActivity(this.channel, (ago) => this.#act(this.steady() - ago)));
+    const leave = followUser({activity: () => this.ping(), focus: (focused) => this.#focus(focused)});
     const timer = setInterval(() => this.#check(), interval);
     this.#stop = () => {
       clearInterval(timer);
@@ -108,7 +104,9 @@ export class IdleMonitor {
 
   /** Say that there is activity, now. Without effect while the monitor is stopped. */
   ping() {
+    if (!this.#state.counts) return;
     this.#act(this.steady());
+    this.#shared?.tell();
   }
 
   /**
@@ -157,7 +155,10 @@ export class IdleMonitor {
   #focus(focused) {
     const before = this.#state.lastActivity;
     const report = this.#state.focus(focused, this.steady());
-    if (this.#state.lastActivity !== before) this.#mark(this.steady());
+    if (this.#state.lastActivity !== before) {
+      this.#mark(this.steady());
+      this.#shared?.tell();
+    }
     this.#report(report);
   }
 

@@ -19,7 +19,7 @@ export function followPage({hide, show, wake}) {
   const listening = new AbortController();
   const {signal} = listening;
   page.addEventListener("pagehide", hide, {signal});
-  page.addEventListener("pageshow", (event) => event.persisted && show(), {signal});
+  page.addEventListener("pageshow", show, {signal}); // that of the load itself changes nothing
   page.addEventListener("online", wake, {signal});
   page.document.addEventListener("visibilitychange", () => isVisible() && wake(), {signal});
   return () => listening.abort();
@@ -35,7 +35,7 @@ export function isFocused() {
 }
 
 /** An activity so soon after another is the same: a mouse that moves says so a hundred times a second. */
-const SAME_ACTIVITY_MS = 200;
+export const SAME_ACTIVITY_MS = 200;
 const ACTIVITIES = ["click", "keydown", "pointerdown", "pointermove", "touchstart", "touchmove", "wheel"];
 
 /**

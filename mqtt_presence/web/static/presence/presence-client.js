@@ -1,7 +1,7 @@
 /** The client of a page: says that its user is here, and leaves a will. */
 
 import {BridgeWatch} from "./bridge-watch.js";
-import {steady} from "./clocks.js";
+import {steady, within} from "./clocks.js";
 import {makeEndpoint} from "./endpoint.js";
 import {PresenceError} from "./errors.js";
 import {freshConnectionId} from "./ids.js";
@@ -39,9 +39,6 @@ import {checkDuration, checkMeta, encodeActivity, encodeEnd, encodeLogin} from "
  * @property {number | null} offset
  * @property {number | null} roundTrip
  */
-
-/** Clients do not all log in again in the same moment. */
-const ANNOUNCE_DELAY_MS = 1_000;
 
 /**
  * Keeps a user shown as online for as long as the page is there and the network holds. If the connection is lost,
@@ -99,7 +96,7 @@ export class PresenceClient extends Observable {
       announce: options.announce ?? true,
       meta: checkMeta(options.meta ?? null),
     };
-    encodeLogin({...this.#login, connectionId: this.#nextId, time: null}); // throws now rather than on connecting
+    encodeLogin({...this.#login, connectionId: this.#nextId, time: Date.now()}); // throws now rather than on connecting
     /** The server's clock. @readonly */
     this.clock = new ServerClock({ask: (payload) => this.#say("time", payload, 0), changed: () => this.#synced()});
     /** The idle monitor of this client. @readonly */
@@ -110,7 +107,11 @@ export class PresenceClient extends Observable {
       channel: `mqtt-presence ${this.#topics.prefix}${this.user}`,
     });
     this.#session = new Session(endpoint, () => this.#will());
+    /** @type {Record<string, 0 | 1>} */
+    const filters = {[this.#topics.bridgeState]: 1, [this.#topics.reply(this.user, this.clientId)]: 0};
+    if (this.#login.announce) filters[this.#topics.bridgeAnnounce] = 1;
     this.#session.join({
+      filters,
       up: (connection) => this.#up(connection),
       message: (topic, payload, retained) => this.#message(topic, payload, retained),
       tick: () => this.clock.tick(),
@@ -135,10 +136,11 @@ export class PresenceClient extends Observable {
       await this.#session.start(timeout, wait);
       if (wait && !(await within(deadline - steady(), this.#live?.login))) {
         await this.#session.stop(false);
+        const late = steady() >= deadline;
         throw new PresenceError(
-          "timeout",
-          `the broker did not acknowledge the login in ${timeout / 1000} s: may ${this.user} write ` +
-            `${this.#topics.input(this.user, this.clientId, "login")}?`,
+          late ? "timeout" : "lost",
+          `${late ? `in ${timeout / 1000} s the broker did not` : "the connection was lost before the broker could"} ` +
+            `acknowledge the login: may ${this.user} write ${this.#topics.input(this.user, this.clientId, "login")}?`,
         );
       }
     } finally {
@@ -281,10 +283,6 @@ export class PresenceClient extends Observable {
 
   /** @param {Connection} connection */
   #up(connection) {
-    /** @type {Record<string, 0 | 1>} */
-    const filters = {[this.#topics.bridgeState]: 1, [this.#topics.reply(this.user, this.clientId)]: 0};
-    if (this.#login.announce) filters[this.#topics.bridgeAnnounce] = 1;
-    void connection.subscribe(filters);
     const began = steady();
     const login = this.#logIn(connection, this.#nextId, began);
     this.#live = {connection, connectionId: this.#nextId, began, login}; // only now: nothing goes before the login
@@ -342,13 +340,10 @@ export class PresenceClient extends Observable {
   }
 
   #answerAnnouncement() {
-    const asked = this.#live;
-    if (asked === null) return;
-    setTimeout(() => {
-      if (this.#live !== asked || !asked.connection.isUp) return;
-      void this.#logIn(asked.connection, asked.connectionId, asked.began);
-      this.monitor.renew();
-    }, Math.random() * ANNOUNCE_DELAY_MS);
+    const live = this.#live;
+    if (live === null) return;
+    void this.#logIn(live.connection, live.connectionId, live.began); // at once: the timers of hidden pages are late
+    this.monitor.renew();
   }
 
   #bridgeChanged() {
@@ -356,22 +351,4 @@ export class PresenceClient extends Observable {
     this.#bridgeState = this.#bridge.state;
     this.emit("bridge");
   }
-}
-
-/**
- * Wait for a promise; false: it was not true in time.
- *
- * @param {number} millis
- * @param {Promise<boolean> | undefined} promise
- * @returns {Promise<boolean>}
- */
-async function within(millis, promise) {
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let timer;
-  const late = new Promise((/** @type {(value: boolean) => void} */ resolve) => {
-    timer = setTimeout(() => resolve(false), Math.max(100, millis));
-  });
-  const answer = await Promise.race([promise ?? false, late]);
-  clearTimeout(timer);
-  return answer;
 }

@@ -12,8 +12,6 @@ export class ServerClock {
   #sync = new TimeSync();
   /** @type {((answered: boolean) => void)[]} */
   #waiting = [];
-  /** @type {number | null} */
-  #offset = null;
 
   /**
    * @param {object} how
@@ -34,9 +32,10 @@ export class ServerClock {
     return this.#sync.estimate !== null;
   }
 
-  /** How far the server was ahead of the local wall clock when that was last looked at; null: not synced. */
+  /** How far the server is ahead of the local wall clock; null: not synced. */
   get offset() {
-    return this.#offset;
+    const {estimate} = this.#sync;
+    return estimate === null ? null : estimate.base + this.steady() - this.wall();
   }
 
   /** The round trip the estimate rests on: it errs by half of it at most. Null: not synced. */
@@ -86,7 +85,7 @@ export class ServerClock {
     const steady = this.steady();
     const {t0, t1, t2} = decodeTimeReply(payload);
     if (!this.#sync.answer(t0, t1, t2, steady)) return;
-    this.#look();
+    this.changed();
     this.#poll();
   }
 
@@ -106,12 +105,6 @@ export class ServerClock {
     const t0 = this.#sync.poll(this.steady(), this.wall());
     if (t0 !== null && !this.ask(encodeTimeRequest(t0))) this.interrupted();
     else if (!this.#sync.isAsking) this.#settle(this.#sync.isAnswered);
-  }
-
-  #look() {
-    const {estimate} = this.#sync;
-    this.#offset = estimate === null ? null : estimate.base + this.steady() - this.wall();
-    this.changed();
   }
 
   /** @param {boolean} answered */

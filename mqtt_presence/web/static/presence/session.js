@@ -3,7 +3,7 @@
 import {Backoff} from "./backoff.js";
 import {steady} from "./clocks.js";
 import {Connection, loadMqtt} from "./connection.js";
-import {PresenceError} from "./errors.js";
+import {guard, PresenceError} from "./errors.js";
 import {followPage} from "./page.js";
 
 /** @typedef {import("./connection.js").Endpoint} Endpoint */
@@ -12,7 +12,9 @@ import {followPage} from "./page.js";
  * Whoever uses the connection. A session has one or several.
  *
  * @typedef {object} Part
- * @property {(connection: Connection) => void} up the broker has accepted the connection: subscribe
+ * @property {Readonly<Record<string, 0 | 1>>} filters what to subscribe to: topic filters with their QoS
+ * @property {(connection: Connection, denied: Promise<string[] | null>) => void} up the broker has accepted the
+ *   connection, and is asked for the subscriptions; `denied` tells those it does not grant, null: it has not answered
  * @property {(topic: string, payload: Uint8Array, retained: boolean) => void} message also those meant for other parts
  * @property {() => void} tick do what is due; called every second while it is up, in a hidden page every minute
  * @property {() => void} down the connection that was up has ended
@@ -74,8 +76,13 @@ export class Session {
    */
   join(part) {
     this.#parts.push(part);
-    if (this.connection !== null) part.up(this.connection);
-    return () => void (this.#parts = this.#parts.filter((other) => other !== part));
+    if (this.connection !== null) this.#greet(part, this.connection);
+    return () => {
+      if (!this.#parts.includes(part)) return;
+      this.#parts = this.#parts.filter((other) => other !== part);
+      const alone = Object.keys(part.filters).filter((name) => !this.#parts.some((other) => name in other.filters));
+      if (alone.length > 0) this.connection?.unsubscribe(alone);
+    };
   }
 
   /**
@@ -95,6 +102,9 @@ export class Session {
       const stopPage = followPage({hide: () => this.#suspend(), show: () => this.#resume(), wake: () => this.#hurry()});
       const backoff = new Backoff(this.endpoint.reconnectMin, this.endpoint.reconnectMax);
       this.#run = {backoff, mqtt, tried: null, stopPage};
+    } catch (error) {
+      if (error instanceof PresenceError && error.code === "no-mqtt") this.error = error;
+      throw error;
     } finally {
       this.#starting = false;
     }
@@ -148,7 +158,7 @@ export class Session {
       up: () => {
         began = steady();
         this.error = null;
-        for (const part of this.#parts) part.up(connection);
+        for (const part of this.#parts) this.#greet(part, connection);
         this.#ticking = setInterval(() => this.#parts.forEach((part) => part.tick()), TICK_MS);
         run.tried?.(null);
         run.tried = null;
@@ -163,6 +173,15 @@ export class Session {
       if (!(error instanceof PresenceError)) throw error;
       this.#ended(error, 0);
     }
+  }
+
+  /**
+   * @param {Part} part
+   * @param {Connection} connection
+   */
+  #greet(part, connection) {
+    const denied = connection.subscribe(part.filters);
+    guard(() => part.up(connection, denied));
   }
 
   /**

@@ -1,9 +1,12 @@
 /** What one tab does counts in all tabs of the same user in this browser. */
 
+import {SAME_ACTIVITY_MS} from "./page.js";
+
 /** Tells other tabs that something was done here, and hears of what was done there. */
 export class SharedActivity {
   /** @type {BroadcastChannel | null} */
   #channel = null;
+  #told = -Infinity;
 
   /**
    * @param {string} name the tabs that belong together have the same
@@ -20,7 +23,10 @@ export class SharedActivity {
 
   /** Something was done here, now. */
   tell() {
-    this.#channel?.postMessage({at: Date.now()});
+    const at = Date.now();
+    if (Math.abs(at - this.#told) < SAME_ACTIVITY_MS) return;
+    this.#told = at;
+    this.#channel?.postMessage({at});
   }
 
   close() {

@@ -1,7 +1,7 @@
 /** The client of whoever wants to know who is there: all users, live. */
 
 import {BridgeWatch} from "./bridge-watch.js";
-import {steady} from "./clocks.js";
+import {steady, within} from "./clocks.js";
 import {makeEndpoint} from "./endpoint.js";
 import {PresenceError} from "./errors.js";
 import {Observable} from "./observable.js";
@@ -40,7 +40,11 @@ export class StatusWatcher extends Observable {
   #connected = false;
   /** @type {PresenceError | null} */
   #denied = null;
-  /** @type {Promise<string[] | null> | null} */
+  /**
+   * Whether the broker has answered the subscription.
+   *
+   * @type {Promise<boolean> | null}
+   */
   #subscribed = null;
   /** @type {number | null} */
   #pruneAt = null;
@@ -61,19 +65,21 @@ export class StatusWatcher extends Observable {
       stale: this.stale,
       error: this.error,
     }));
+    const topics = source instanceof PresenceClient ? source.topics : new Topics(options.prefix);
+    this.#topics = topics;
     /** @type {import("./session.js").Part} */
     const part = {
-      up: (connection) => this.#up(connection),
+      // The bridge's state first: where the users overflow the broker's queue, it is not among the dropped.
+      filters: {[topics.bridgeState]: 1, [topics.statuses]: 1},
+      up: (connection, denied) => this.#up(connection, denied),
       message: (topic, payload) => this.#message(topic, payload),
       tick: () => this.#tick(),
       down: () => this.#down(),
       changed: () => this.changed(),
     };
     if (source instanceof PresenceClient) {
-      this.#topics = source.topics;
       this.#leave = source.join(part);
     } else {
-      this.#topics = new Topics(options.prefix);
       this.#session = new Session(makeEndpoint(source, options), () => null);
       this.#leave = this.#session.join(part);
     }
@@ -90,12 +96,13 @@ export class StatusWatcher extends Observable {
   async connect({timeout = 10_000, wait = true} = {}) {
     const session = this.#session;
     if (session === null) throw new PresenceError("usage", "this watcher shares a connection: connect the client");
+    const deadline = steady() + timeout;
     try {
       await session.start(timeout, wait);
       if (!wait) return;
-      const denied = await this.#subscribed;
-      const error =
-        denied === null ? new PresenceError("timeout", "the broker did not acknowledge the subscription") : this.#denied;
+      const answered = await within(deadline - steady(), this.#subscribed);
+      const late = new PresenceError("timeout", `the broker did not acknowledge the subscription in ${timeout / 1000} s`);
+      const error = answered ? this.#denied : late;
       if (error !== null) {
         await session.stop(true);
         throw error;
@@ -111,7 +118,6 @@ export class StatusWatcher extends Observable {
       await this.#session.stop(true);
     } else {
       this.#leave();
-      this.#connection?.unsubscribe([this.#topics.statuses]);
       if (this.#connected) this.#down();
     }
     this.endIteration();
@@ -162,20 +168,22 @@ export class StatusWatcher extends Observable {
 
   // What the session calls
 
-  /** @param {Connection} connection */
-  #up(connection) {
+  /**
+   * @param {Connection} connection
+   * @param {Promise<string[] | null>} denied
+   */
+  #up(connection, denied) {
     this.#connected = true;
     this.#connection = connection;
     this.#denied = null;
     this.#pruneAt = null;
     this.#roster.reconnected();
-    // The bridge's state first: where the users overflow the broker's queue, it is not among the dropped.
-    this.#subscribed = connection.subscribe({[this.#topics.bridgeState]: 1, [this.#topics.statuses]: 1});
-    void this.#subscribed.then((denied) => {
-      if (connection !== this.#connection || !denied?.includes(this.#topics.statuses)) return;
+    this.#subscribed = denied.then((filters) => {
+      if (connection !== this.#connection || !filters?.includes(this.#topics.statuses)) return filters !== null;
       const what = `the broker does not let us read ${this.#topics.statuses}: check its access rules`;
       this.#denied = new PresenceError("not-allowed", what);
       this.changed();
+      return true;
     });
     this.changed();
   }
