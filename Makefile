@@ -14,7 +14,7 @@ TESTS ?=
 # Debian keeps programs for administrators where not everybody's PATH looks.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
-.PHONY: run test check unit bench tools clean
+.PHONY: run test check unit bench screenshots tools clean
 
 # Its database is in the user's data directory: it survives `make clean`.
 run: $(VENV)/.installed
@@ -36,6 +36,10 @@ bench: tools $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks --write $(ARGS)
 
+# Makes the README's pictures of the page again; prettier where the font Inter is installed (Debian: fonts-inter).
+screenshots: tools $(VENV)/.installed-dev
+	KEEP_SCREENSHOTS=1 $(BIN)/pytest tests/browser/test_screenshots.py
+
 # What the tests need and pip cannot bring; nothing is done where it is there.
 tools:
 	@missing=()
@@ -45,6 +49,7 @@ tools:
 	command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 	command -v node >/dev/null || missing+=(nodejs)
 	command -v npm >/dev/null || missing+=(npm)
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
 	if (( ! $${#missing[@]} )); then exit 0; fi
 	if ! command -v apt-get >/dev/null; then
 	  echo "The tests need $${missing[*]}: install them with this system's package manager." >&2; exit 1

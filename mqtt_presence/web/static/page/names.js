@@ -41,7 +41,7 @@ export function initial(name) {
 export function hue(name) {
   let hash = 0x811c9dc5; // FNV-1a
   for (const byte of new TextEncoder().encode(name)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
-  return (hash ^ (hash >>> 15)) % 360;
+  return ((hash ^ (hash >>> 15)) >>> 0) % 360;
 }
 
 /** What browsers call themselves, the more special before the more general. */

@@ -25,9 +25,10 @@ export function whyNot(error, {mqttUrl}) {
   }
 }
 
+/** What to say where the build has left MQTT.js out. */
 export const NO_MQTT =
-  "MQTT.js is not part of this installation, so this page cannot connect. It is put in when the package is built " +
-  "where npm is: install the wheel from PyPI, or build it again with npm.";
+  "MQTT.js is not part of this installation, so this page cannot connect. Install npm where the package is built " +
+  "(Debian: apt-get install npm) and build it again. Broker, bridge and commands work without it.";
 
 /** @param {string} text */
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!]$/.test(text) ? "" : ".");
