@@ -78,7 +78,7 @@ MQTT_JS := mqtt_presence/web/static/vendor/mqtt.esm.js
 $(VENV)/.installed: $(INSTALLED_FROM) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
-	test -e $(MQTT_JS) || echo "No MQTT.js for the web page: install npm (Debian: nodejs npm), touch package-lock.json, try again." >&2
+	@test -e $(MQTT_JS) || echo "No MQTT.js for the web page: install npm (Debian: nodejs npm), touch package-lock.json, try again." >&2
 
 $(VENV)/.installed-dev: $(INSTALLED_FROM) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'

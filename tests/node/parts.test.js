@@ -209,7 +209,37 @@ test("users are sorted, and their array is frozen", () => {
   const roster = new Roster();
   for (const name of ["bob", "Zoë", "alice"]) roster.apply(name, status(name, 1));
   assert.deepEqual(roster.sorted().map(({userId}) => userId), ["Zoë", "alice", "bob"]);
-  assert.ok(Object.isFrozen(roster.sorted()));
+  const sorted = roster.sorted();
+  assert.ok(Object.isFrozen(sorted));
+  assert.equal(roster.sorted(), sorted);
+  roster.apply("bob", status("bob", 2, "offline"));
+  assert.deepEqual(roster.sorted().map(({version}) => version), [1, 1, 2]);
+  assert.deepEqual(sorted.map(({version}) => version), [1, 1, 1]);
+});
+
+test("whatever comes and goes, the array is that of the users, sorted", () => {
+  const roster = new Roster();
+  let seed = 7;
+  const roll = (below) => (seed = (seed * 16_807) % 2_147_483_647) % below;
+  for (let step = 1; step < 3_000; step += 1) {
+    const name = `user${roll(60)}`;
+    roster.apply(name, roll(3) ? status(name, step) : encode(""));
+    if (roll(4)) continue; // some changes at once
+    assert.deepEqual(roster.sorted().map(({userId}) => userId), [...roster.users.keys()].sort());
+    assert.ok(roster.sorted().every((user) => user === roster.users.get(user.userId)));
+  }
+});
+
+test("thousands of users that come one by one are no burden to a page that looks after each", () => {
+  const roster = new Roster();
+  const began = performance.now();
+  for (let n = 0; n < 5_000; n += 1) {
+    const name = `user${(n * 7_919) % 5_000}`;
+    roster.apply(name, status(name, 1));
+    roster.sorted();
+  }
+  assert.equal(roster.sorted().length, 5_000);
+  assert.ok(performance.now() - began < 2_000, `${performance.now() - began} ms`); // sorting each time took 8000
 });
 
 test("what is no status is counted and changes nothing", () => {

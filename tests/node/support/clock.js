@@ -2,7 +2,6 @@
 
 const real = {
   now: Date.now,
-  steady: performance.now,
   setTimeout: globalThis.setTimeout,
   clearTimeout: globalThis.clearTimeout,
   setInterval: globalThis.setInterval,
@@ -23,7 +22,8 @@ export class FakeClock {
     this.wall = wall;
     this.steady = steady;
     Date.now = () => this.wall;
-    performance.now = () => this.steady;
+    // Its own property, before that of the prototype, which old versions of Node do not let one assign.
+    Object.defineProperty(performance, "now", {value: () => this.steady, configurable: true});
     const set = (call, delay, every) => {
       this.#last += 1;
       this.#timers.set(this.#last, {call, due: this.steady + Math.max(1, delay), every});
@@ -41,7 +41,7 @@ export class FakeClock {
 
   #restore() {
     Date.now = real.now;
-    performance.now = real.steady;
+    delete performance.now;
     const {setTimeout, clearTimeout, setInterval, clearInterval} = real;
     Object.assign(globalThis, {setTimeout, clearTimeout, setInterval, clearInterval});
   }

@@ -12,3 +12,4 @@ globalThis.CustomEvent ??= class extends Event {
   }
 };
 globalThis.WebSocket ??= WebSocket;
+globalThis.navigator ??= {userAgent: "Node.js"};

@@ -45,10 +45,10 @@ const DISCONNECT_TIMEOUT_MS = 2_000;
 const BAD_PASSWORD = new Set([4, 5]);
 
 /**
- * How MQTT.js keeps the connection alive: it calls each half of the keep alive, sends a PINGREQ with the second call and
- * gives up with the third. Here the second call comes with the first. A hidden page gets its timers once a minute, and
- * would else ping once in two; by this a keep alive of a minute holds, the broker waiting for one and a half (MQTT
- * 3.1.1 §3.1.2.10). Not MQTT.js's worker, which a strict Content-Security-Policy silently kills.
+ * The timer by which MQTT.js keeps the connection alive: it is called each half of the keep alive, sends a PINGREQ at
+ * the second call and gives up at the third. Here the second comes with the first. A hidden page gets its timers once a
+ * minute, and would else ping once in two; so a keep alive of a minute holds, the broker waiting for one and a half
+ * (MQTT 3.1.1 §3.1.2.10). Not MQTT.js's worker, which a strict Content-Security-Policy silently kills.
  *
  * @type {import("mqtt").IClientOptions["timerVariant"]}
  */

@@ -12,6 +12,7 @@ import {SharedActivity} from "./shared-activity.js";
  * `client.monitor`.
  */
 export class IdleMonitor {
+  #how;
   #state = new IdleState();
   /** @type {() => void} */
   #stop = () => {};
@@ -40,11 +41,7 @@ export class IdleMonitor {
    * @param {() => number} [how.steady] a clock that only grows, milliseconds
    */
   constructor({send, clock, changed, channel, steady = clocks.steady}) {
-    this.send = send;
-    this.clock = clock;
-    this.changed = changed;
-    this.channel = channel;
-    this.steady = steady;
+    this.#how = {send, clock, changed, channel, steady};
   }
 
   /** It runs. */
@@ -60,7 +57,7 @@ export class IdleMonitor {
   /** The last activity in server time; null before the first start. */
   get lastActivity() {
     if (this.#state.lastActivity === null) return null;
-    const millis = this.#activeAt || Math.round(this.clock.serverTime().getTime() - this.steady() + this.#at);
+    const millis = this.#activeAt || Math.round(this.#how.clock.serverTime().getTime() - this.#how.steady() + this.#at);
     if (this.#lastActivity?.getTime() !== millis) this.#lastActivity = new Date(millis);
     return this.#lastActivity;
   }
@@ -76,10 +73,10 @@ export class IdleMonitor {
    */
   start({threshold = DEFAULT_THRESHOLD_MS, interval = DEFAULT_INTERVAL_MS, idleOnBlur = false} = {}) {
     checkSettings(threshold, interval);
-    const report = this.#state.start({threshold, idleOnBlur}, this.steady());
-    this.#mark(this.steady());
+    const report = this.#state.start({threshold, idleOnBlur}, this.#how.steady());
+    this.#mark(this.#how.steady());
     this.#report(report);
-    const shared = (this.#shared = new SharedActivity(this.channel, (ago) => this.#act(this.steady() - ago)));
+    const shared = (this.#shared = new SharedActivity(this.#how.channel, (ago) => this.#act(this.#how.steady() - ago)));
     const leave = followUser({activity: () => this.ping(), focus: (focused) => this.#focus(focused)});
     const timer = setInterval(() => this.#check(), interval);
     this.#stop = () => {
@@ -95,23 +92,24 @@ export class IdleMonitor {
    * @throws {import("./errors.js").PresenceError} `usage`: it does not run
    */
   stop() {
-    const report = this.#state.stop(this.steady());
+    const report = this.#state.stop(this.#how.steady());
     this.#stop();
-    if (report !== null) this.#mark(this.steady());
+    if (report !== null) this.#mark(this.#how.steady());
     this.#report(report);
-    this.changed();
+    this.#how.changed();
   }
 
   /** Say that there is activity, now. Without effect while the monitor is stopped. */
   ping() {
     if (!this.#state.counts) return;
-    this.#act(this.steady());
+    this.#act(this.#how.steady());
     this.#shared?.tell();
   }
 
   /**
    * What a heartbeat has to tell, having counted as activity.
    *
+   * @internal
    * @returns {{idle: boolean, lastActivity: number | null} | null} null: the monitor is stopped
    */
   beat() {
@@ -120,12 +118,12 @@ export class IdleMonitor {
     return {idle: this.isIdle, lastActivity: this.#activeAt || null};
   }
 
-  /** Say again after a login what it does not tell: that the user is idle, or a report not sent. */
+  /** Say again after a login what it does not tell: that the user is idle, or a report not sent. @internal */
   renew() {
     if (this.isMonitoring && (this.isIdle || this.#unsent)) this.#send(this.isIdle);
   }
 
-  /** The server time has become known, or better known. */
+  /** The server time has become known, or better known. @internal */
   synced() {
     if (this.#activeAt === 0 && this.#state.lastActivity !== null) {
       this.#mark(this.#at);
@@ -134,19 +132,19 @@ export class IdleMonitor {
     }
   }
 
-  /** End the monitoring without a report: the connection ends as well. */
+  /** End the monitoring without a report: the connection ends as well. @internal */
   close() {
     this.#stop();
     if (this.isMonitoring) {
-      this.#state.stop(this.steady());
-      this.changed();
+      this.#state.stop(this.#how.steady());
+      this.#how.changed();
     }
   }
 
   /** @param {number} at by the steady clock */
   #act(at) {
     if (!this.#state.counts) return;
-    const report = this.#state.ping(this.steady(), at);
+    const report = this.#state.ping(this.#how.steady(), at);
     this.#mark(at);
     this.#report(report);
   }
@@ -154,23 +152,23 @@ export class IdleMonitor {
   /** @param {boolean} focused */
   #focus(focused) {
     const before = this.#state.lastActivity;
-    const report = this.#state.focus(focused, this.steady());
+    const report = this.#state.focus(focused, this.#how.steady());
     if (this.#state.lastActivity !== before) {
-      this.#mark(this.steady());
+      this.#mark(this.#how.steady());
       this.#shared?.tell();
     }
     this.#report(report);
   }
 
   #check() {
-    this.#report(this.#state.check(this.steady()));
+    this.#report(this.#state.check(this.#how.steady()));
   }
 
   /** @param {number} at by the steady clock */
   #mark(at) {
     this.#at = Math.max(this.#at, at);
-    this.#activeAt = Math.max(this.#activeAt, this.clock.at(this.#at) ?? 0);
-    this.changed();
+    this.#activeAt = Math.max(this.#activeAt, this.#how.clock.at(this.#at) ?? 0);
+    this.#how.changed();
   }
 
   /** @param {Report | null} report */
@@ -179,11 +177,11 @@ export class IdleMonitor {
     if (!report.idle && this.#activeAt) this.#activeAt = Math.max(this.#activeAt, this.#reported + 1);
     this.#reported = this.#activeAt;
     this.#send(report.idle);
-    this.changed();
+    this.#how.changed();
   }
 
   /** @param {boolean} idle */
   #send(idle) {
-    this.#unsent = this.#activeAt === 0 || !this.send(idle, this.#reported);
+    this.#unsent = this.#activeAt === 0 || !this.#how.send(idle, this.#reported);
   }
 }

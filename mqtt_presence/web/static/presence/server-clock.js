@@ -9,6 +9,7 @@ import {decodeTimeReply, encodeTimeRequest} from "./wire.js";
  * local clock by more than five seconds.
  */
 export class ServerClock {
+  #how;
   #sync = new TimeSync();
   /** @type {((answered: boolean) => void)[]} */
   #waiting = [];
@@ -21,10 +22,7 @@ export class ServerClock {
    * @param {() => number} [how.wall] epoch milliseconds
    */
   constructor({ask, changed = () => {}, steady = clocks.steady, wall = clocks.wall}) {
-    this.ask = ask;
-    this.changed = changed;
-    this.steady = steady;
-    this.wall = wall;
+    this.#how = {ask, changed, steady, wall};
   }
 
   /** The server has answered at least once. */
@@ -35,7 +33,7 @@ export class ServerClock {
   /** How far the server is ahead of the local wall clock; null: not synced. */
   get offset() {
     const {estimate} = this.#sync;
-    return estimate === null ? null : estimate.base + this.steady() - this.wall();
+    return estimate === null ? null : estimate.base + this.#how.steady() - this.#how.wall();
   }
 
   /** The round trip the estimate rests on: it errs by half of it at most. Null: not synced. */
@@ -45,7 +43,7 @@ export class ServerClock {
 
   /** Return the server time; the local wall clock until synced. */
   serverTime() {
-    return new Date(this.at(this.steady()) ?? this.wall());
+    return new Date(this.at(this.#how.steady()) ?? this.#how.wall());
   }
 
   /**
@@ -82,10 +80,10 @@ export class ServerClock {
    * @throws {import("./errors.js").PresenceError} `payload`: it is none
    */
   take(payload) {
-    const steady = this.steady();
+    const steady = this.#how.steady();
     const {t0, t1, t2} = decodeTimeReply(payload);
     if (!this.#sync.answer(t0, t1, t2, steady)) return;
-    this.changed();
+    this.#how.changed();
     this.#poll();
   }
 
@@ -102,8 +100,8 @@ export class ServerClock {
   }
 
   #poll() {
-    const t0 = this.#sync.poll(this.steady(), this.wall());
-    if (t0 !== null && !this.ask(encodeTimeRequest(t0))) this.interrupted();
+    const t0 = this.#sync.poll(this.#how.steady(), this.#how.wall());
+    if (t0 !== null && !this.#how.ask(encodeTimeRequest(t0))) this.interrupted();
     else if (!this.#sync.isAsking) this.#settle(this.#sync.isAnswered);
   }
 
