@@ -927,6 +927,9 @@ class _Connection:
                 yield packet
                 if self.over:
                     break
+            # Answers have no queue to wait in: who does not take them is not heard until it does.
+            if self._outbox_size > 2 * OUTBOX_LIMIT and self._flusher is not None:
+                await self._flusher
 
     # CONNECT
 

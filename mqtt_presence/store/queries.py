@@ -11,7 +11,7 @@ import peewee
 
 from mqtt_presence.errors import StoreError
 from mqtt_presence.model import Connection, State, UserId, UserPresence
-from mqtt_presence.store.database import MIGRATIONS, connect, is_postgresql, said_plainly
+from mqtt_presence.store.database import MIGRATIONS, connect, interrupt_after, is_postgresql, said_plainly
 from mqtt_presence.store.rows import CONNECTION_COLUMNS, USER_COLUMNS, to_connection, to_presence
 from mqtt_presence.times import LATEST
 
@@ -24,14 +24,16 @@ class Reader:
 
     Args:
         url: see `database.connect`.
+        patience_s: how long all of it together may take, seconds; None: as long as it takes.
 
     Raises:
         ConfigError: it is no such URL, or there is no such file.
 
     """
 
-    def __init__(self, url: str) -> None:
-        self._database = connect(url, readonly=True)
+    def __init__(self, url: str, *, patience_s: float | None = None) -> None:
+        self._database = connect(url, readonly=True, patience_s=patience_s)
+        self._patience_s = patience_s
         self._mark = "%s" if is_postgresql(self._database) else "?"
 
     def __enter__(self) -> Self:
@@ -48,6 +50,8 @@ class Reader:
                 self._database.execute_sql(
                     "PRAGMA query_only = ON" if is_sqlite else "SET default_transaction_read_only = ON"
                 )
+                if is_sqlite and self._patience_s is not None:
+                    interrupt_after(self._database, self._patience_s)
             self._require_our_schema()
         except StoreError:
             self._database.close()

@@ -32,6 +32,7 @@ from mqtt_presence.web.reading import Archive, BusyError
 log = logging.getLogger(__name__)
 
 Authenticate = Callable[[str, str], Awaitable[bool]]
+Resource = Callable[[Request], Awaitable[Response]]
 LOGINS: Final = 4
 """Passwords that are verified at a time: each takes the processor some 30 ms, on purpose."""
 _CHALLENGE = {"www-authenticate": 'Bearer realm="mqtt-presence"'}
@@ -60,11 +61,17 @@ class Api:
 
     def routes(self) -> list[Route]:
         """Return the resources."""
+        for_operators = {
+            "/api/users": self._list_users,
+            "/api/users/{user}/connections": self._list_of_user,
+            "/api/connections": self._list_connections,
+        }
         return [
-            Route("/api/config", self._say_config),
-            Route("/api/users", partial(self._for_operators, self._list_users)),
-            Route("/api/users/{user}/connections", partial(self._for_operators, self._list_of_user)),
-            Route("/api/connections", partial(self._for_operators, self._list_connections)),
+            Route("/api/config", partial(_said_plainly, self._say_config)),
+            *(
+                Route(path, partial(_said_plainly, partial(self._for_operators, resource)))
+                for path, resource in for_operators.items()
+            ),
         ]
 
     # The resources.
@@ -134,24 +141,15 @@ class Api:
 
     # Who may, and what else can go wrong.
 
-    async def _for_operators(
-        self, resource: Callable[[Request], Awaitable[Response]], request: Request
-    ) -> Response:
+    async def _for_operators(self, resource: Resource, request: Request) -> Response:
         """Answer operators; tell everybody else why not."""
-        try:
-            match await self._verdict(request):
-                case Verdict.UNKNOWN:
-                    return refusal(401, self._how(), _CHALLENGE)
-                case Verdict.FORBIDDEN:
-                    return refusal(403, self._why_not())
-            return await resource(request)
-        except ParameterError as error:
-            return refusal(400, str(error))
-        except BusyError as error:
-            return refusal(503, str(error), _SOON)
-        except PresenceError as error:
-            log.warning("the page cannot be answered: %s", error)
-            return refusal(503, "the database cannot be read just now; the log says why", _SOON)
+        match await self._verdict(request):
+            case Verdict.UNKNOWN:
+                return refusal(401, self._how(), _CHALLENGE)
+            case Verdict.FORBIDDEN:
+                return refusal(403, self._why_not())
+            case Verdict.OPERATOR:
+                return await resource(request)
 
     async def _verdict(self, request: Request) -> Verdict:
         client = request.client
@@ -163,9 +161,9 @@ class Api:
         judged = judge(self._config, requester)
         if isinstance(judged, Verdict):
             return judged
-        return await self._verify(judged)
+        return await self._verify(judged, requester.peer)
 
-    async def _verify(self, login: Login) -> Verdict:
+    async def _verify(self, login: Login, peer: str) -> Verdict:
         if self._logins >= LOGINS:
             raise BusyError("too many logins at a time")
         self._logins += 1
@@ -173,6 +171,8 @@ class Api:
             right = await self._authenticate(login.user, login.password)
         finally:
             self._logins -= 1
+        if not right:
+            log.info("refused address=%s user=%r: wrong password", peer, login.user)
         return after_login(self._config, login, right=right)
 
     def _how(self) -> str:
@@ -184,6 +184,18 @@ class Api:
         return "only operators may see this: set web_token" + (
             ", or make the user an operator" if self._config.open is False else ", or ask from this machine"
         )
+
+
+async def _said_plainly(resource: Resource, request: Request) -> Response:
+    """Answer, also where that is impossible."""
+    try:
+        return await resource(request)
+    except ParameterError as error:
+        return refusal(400, str(error))
+    except BusyError as error:
+        return refusal(503, str(error), _SOON)
+    except PresenceError:  # the archive has logged it
+        return refusal(503, "the database cannot be read just now; the log says why", _SOON)
 
 
 def _parameters(request: Request, *allowed: str) -> Parameters:

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 CONNECTIONS: Final = 1000
 """How many there may be at a time, WebSockets included."""
+REQUESTS: Final = 128
+"""How many of them may be there for requests: each that is busy takes its share of the loop."""
 HEAD_BYTES: Final = 16 * 1024
 """The longest head of a request."""
 REQUEST_S: Final = 20.0
@@ -28,6 +30,8 @@ FRAGMENTS: Final = 1024
 BACKLOG_BYTES: Final = 1 << 20
 """What may wait for a peer that sends pings and does not read the pongs."""
 COMPLAIN_S: Final = 10.0
+LINGER_S: Final = 0.5
+"""How long a peer may take, at the end, to read what is still for it."""
 _WIRE = "mqtt_presence.wire"
 
 
@@ -61,7 +65,7 @@ class HttpProtocol(H11Protocol):
         """Begin, or hang up when there are too many."""
         super().connection_made(transport)
         transport.max_size = READ_BYTES  # type: ignore[attr-defined] # asyncio's own buffer is 256 KiB
-        if len(self.connections) > CONNECTIONS:
+        if len(self.connections) > CONNECTIONS or self._requests() > REQUESTS:
             self._complain()
             transport.abort()
             return
@@ -76,6 +80,11 @@ class HttpProtocol(H11Protocol):
         """Hand over."""
         self._unwatch()
         super().handle_websocket_upgrade(event)
+
+    def shutdown(self) -> None:
+        """End soon: a close alone would wait until the peer has read everything."""
+        super().shutdown()
+        self.loop.call_later(LINGER_S, self.transport.abort)
 
     def on_response_complete(self) -> None:
         """Note that the connection is good for something."""
@@ -94,11 +103,18 @@ class HttpProtocol(H11Protocol):
             self._watch.cancel()
             self._watch = None
 
+    def _requests(self) -> int:
+        return sum(isinstance(connection, HttpProtocol) for connection in self.connections)
+
     def _complain(self) -> None:
         now = self.loop.time()
         if now - HttpProtocol._complained >= COMPLAIN_S:
             HttpProtocol._complained = now
-            log.warning("connections=%d of the page are too many: new ones are cut", CONNECTIONS)
+            log.warning(
+                "connections=%d of the page, %d of them for requests, are too many: new ones are cut",
+                len(self.connections),
+                self._requests(),
+            )
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -130,6 +146,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Tell who waits for it."""
         self._gone.set()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """End soon, likewise."""
+        super().shutdown()
+        self.loop.call_later(LINGER_S, self.transport.abort)
 
     def handle_cont(self, event: Any) -> None:
         """Refuse a message in fragments without end: empty ones add nothing to its size."""

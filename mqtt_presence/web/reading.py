@@ -3,6 +3,8 @@
 import asyncio
 import concurrent.futures
 import logging
+import math
+import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -14,6 +16,9 @@ T = TypeVar("T")
 
 WAITING: Final = 16
 """Questions that wait at a time; a page asks one or two."""
+PATIENCE_S: Final = 5.0
+"""How long an answer may take; then whoever asked is told to come again."""
+COMPLAIN_S: Final = 10.0
 
 
 class BusyError(PresenceError):
@@ -35,6 +40,7 @@ class Archive:
         self._url = url
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "web-database")
         self._waiting = 0
+        self._complained = -math.inf
 
     async def ask(self, question: Callable[[Reader], T]) -> T:
         """Ask, with a connection of its own, and return the answer.
@@ -58,5 +64,12 @@ class Archive:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _answer(self, question: Callable[[Reader], T]) -> T:
-        with Reader(self._url) as reader:
-            return question(reader)
+        try:
+            with Reader(self._url, patience_s=PATIENCE_S) as reader:
+                return question(reader)
+        except PresenceError as error:
+            now = time.monotonic()
+            if now - self._complained >= COMPLAIN_S:
+                self._complained = now
+                log.warning("the page cannot be answered: %s", error)
+            raise

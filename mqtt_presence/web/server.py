@@ -89,9 +89,8 @@ class WebServer:
         if self._server is None or self._done is None:
             return
         self._server.should_exit = True
-        try:
-            self._done.result(STOP_S)
-        except concurrent.futures.TimeoutError:
+        done, _ = concurrent.futures.wait({self._done}, STOP_S)
+        if not done:
             log.warning("the page has not stopped within %s s", STOP_S)
         self._done = None
 

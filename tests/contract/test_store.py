@@ -5,12 +5,14 @@
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import peewee
 import pytest
+from playhouse.migrations import Runner
 
 from mqtt_presence.errors import ConfigError, StoreError
 from mqtt_presence.model import (
@@ -27,8 +29,9 @@ from mqtt_presence.model import (
 )
 from mqtt_presence.store import Store
 from mqtt_presence.store import schema as models
-from mqtt_presence.store.database import connect
+from mqtt_presence.store.database import MIGRATIONS, connect
 from mqtt_presence.store.presence import _needs_newest
+from mqtt_presence.store.queries import Reader
 from tests.support.postgres import Postgres, cursor, query
 
 NOW = 1_800_000_000_000
@@ -59,7 +62,10 @@ def save(store: Store, *records: Connection, version: int = 1, status: Status | 
         tx.save(
             Outcome(
                 user=UserPresence(
-                    user_id=user, status=status or Status(state=State.ONLINE, since=NOW), version=version
+                    user_id=user,
+                    status=status or Status(state=State.ONLINE, since=NOW),
+                    version=version,
+                    last_seen=NOW,
                 ),
                 changed=tuple(r for r in records if r.user_id == user),
                 touched=(),
@@ -90,7 +96,9 @@ def columns(database: peewee.Database, table: str) -> list[tuple[Any, ...]]:
 
 
 def indexes(database: peewee.Database, table: str) -> list[tuple[Any, ...]]:
-    return sorted((tuple(i.columns), i.unique) for i in database.get_indexes(table))
+    """Tell the indexes beside the primary key: where SQLite keeps rows by their key, it lists none for it."""
+    key = database.get_primary_keys(table)
+    return sorted((tuple(i.columns), i.unique) for i in database.get_indexes(table) if i.columns != key)
 
 
 # The schema.
@@ -114,6 +122,34 @@ def test_migrations_make_the_schema_of_the_models(database: str, tmp_path: Path,
     finally:
         other.close()
         migrated.close()
+
+
+def test_the_view_of_users_is_the_one_of_the_models(database: str, store: Store) -> None:
+    """The migrations' view is the models', in the columns' order that the bridge reads."""
+    frozen = (MIGRATIONS / "0002_user_states.py").read_text()
+    assert models.USERS_VIEW in frozen
+    save(store, record())
+    assert list(query(database, "SELECT * FROM users")[0]) == [
+        f.column_name for f in models.UserRow._meta.sorted_fields
+    ]
+
+
+def test_a_database_of_version_1_is_brought_up_to_date(database: str) -> None:
+    """Users and their records are the same after the update; the database is in use, so nothing is lost."""
+    first = connect(database)
+    Runner(first, directory=str(MIGRATIONS)).up("0001_initial")
+    first.execute_sql(
+        "INSERT INTO users (user_id, state, online, since, connections, last_seen, version) "
+        f"VALUES ('alice', 'offline', {'0' if database.startswith('sqlite') else 'false'}, {NOW}, 0, {NOW}, 7)"
+    )
+    first.close()
+    store = Store(database)
+    store.open()
+    assert query(database, "SELECT user_id, state, last_seen, version FROM users") == [
+        {"user_id": "alice", "state": "offline", "last_seen": NOW, "version": 7}
+    ]
+    assert load(store, login())["alice"].version == 7
+    store.close()
 
 
 def test_opening_again_keeps_everything(database: str, store: Store) -> None:
@@ -222,12 +258,42 @@ def test_a_touched_record_keeps_the_rest(store: Store) -> None:
     )
     touched = (replace(FULL, **told, user_agent="is not written"),)
     with store.transaction() as tx:
+        tx.load({"alice": [login()]})
         tx.save(
             [Outcome(user=user, changed=(), touched=touched, events=(), status_changed=False, ignored=())]
         )
     loaded = load(store, login())["alice"]
     assert loaded.connections == {("phone", "c1"): replace(FULL, **told), ("phone", "c2"): record(id="c2")}
     assert (loaded.version, loaded.last_seen) == (1, NOW + 22)
+
+
+def test_users_last_seen_is_that_of_the_live_connections(store: Store, database: str) -> None:
+    """A sign of life writes the connection alone; for SQL, and for the bridge, the user was seen then too."""
+    from msgspec.structs import replace
+
+    save(store, record(), record(id="c2", client="pad"), ended("c3", last_seen=NOW + 90))
+    seen = replace(record(), last_seen=NOW + 5)
+    user = replace(load(store, login())["alice"], last_seen=NOW + 5, connections={("phone", "c1"): seen})
+    with store.transaction() as tx:
+        tx.load({"alice": [login()]})
+        tx.save(
+            [Outcome(user=user, changed=(), touched=(seen,), events=(), status_changed=False, ignored=())]
+        )
+    assert query(database, "SELECT last_seen FROM users") == [{"last_seen": NOW + 5}]
+    assert query(database, "SELECT last_seen FROM user_states") == [{"last_seen": NOW}]
+    assert load(store, Login(user_id="alice", client_id="tv", now=NOW))["alice"].last_seen == NOW + 5
+
+
+def test_a_sign_of_life_beside_all_connections_is_kept(store: Store, database: str) -> None:
+    """A message that was ignored, of a connection that has ended, was a sign of life all the same."""
+    save(store, ended())
+    user = load(store, login())["alice"]
+    from msgspec.structs import replace
+
+    user = replace(user, last_seen=NOW + 7)
+    with store.transaction() as tx:
+        tx.save([Outcome(user=user, changed=(), touched=(), events=(), status_changed=False, ignored=())])
+    assert query(database, "SELECT last_seen FROM users") == [{"last_seen": NOW + 7}]
 
 
 def test_a_large_batch_is_loaded_and_saved_at_once(store: Store) -> None:
@@ -582,6 +648,92 @@ def test_no_work_of_the_bridge_scans_the_records(plans: Plans) -> None:
     # What is due is found by a search, and in order: nothing is sorted.
     assert any(line.startswith("SEARCH") for line in plans.of(lambda tx: tx.due_users(NOW, 100)))
     assert not any("TEMP B-TREE" in line for line in plans.of(lambda tx: tx.due_users(NOW, 100)))
+
+
+# The pages of the web.
+
+
+def test_pages_of_the_web_go_by_an_index_and_sort_nothing(sqlite_url: str, plans: Plans) -> None:
+    """A page costs what is on it: the next one begins where an index says."""
+    pages = {
+        "users": (lambda r: r.users_page(after="u2", limit=10, containing=None), "USING PRIMARY KEY (user_id>?)"),
+        "search": (lambda r: r.users_page(after="u2", limit=10, containing="u"), "USING PRIMARY KEY (user_id>?)"),
+        "timeline": (lambda r: r.connections_page("u7", since=NOW - 9, until=NOW, before=(NOW, 5), limit=10), "connections_of_user"),
+        "first": (lambda r: r.connections_page("u7", since=None, until=None, before=None, limit=10), "connections_of_user"),
+        "open": (lambda r: r.open_page(after=("u3", 7), limit=10), "connections_live"),
+        "ended": (lambda r: r.ended_page(before=(NOW, 5), limit=10), "connections_ended"),
+    }  # fmt: skip
+    with Reader(sqlite_url) as reader:
+        execute, said = reader._database.execute_sql, []
+
+        def noted(sql: str, params: Any = None) -> Any:
+            said.append((sql, params))
+            return execute(sql, params)
+
+        reader._database.execute_sql = noted
+        for name, (ask, index) in pages.items():
+            said.clear()
+            ask(reader)
+            (sql, params) = said[0]
+            lines = [row[3] for row in execute(f"EXPLAIN QUERY PLAN {sql}", params).fetchall()]
+            assert index in lines[0], (name, lines)
+            # `users` is a view: when each was last seen is one more search.
+            assert all(line.startswith(("SEARCH", "CORRELATED")) for line in lines), (name, lines)
+            assert not any("TEMP B-TREE" in line for line in lines), (name, lines)
+
+
+def test_a_timeline_has_what_overlaps_the_range(store: Store, database: str) -> None:
+    """Open at its end, begun before its beginning, ended on its edge: in; ended before, begun after, never begun: out."""
+
+    def at(id: str, began: int | None, over: int | None) -> Connection:
+        gone = {} if over is None else {"logout_time": NOW + over, "reason": Reason.LOST}
+        begun = None if began is None else NOW + began
+        return record(id=id, client=f"client-{id}", login_time=begun, login_order=begun, **gone)
+
+    save(
+        store,
+        at("before", -9, -6),
+        at("edge", -9, -5),
+        at("around", -9, 9),
+        at("within", -1, 1),
+        at("open", -8, None),
+        at("begins-last", 5, 6),
+        at("after", 6, None),
+        at("unknown", None, 0),
+        record("bob", id="bobs", login_time=NOW),
+    )
+    with Reader(database) as reader:
+        found = reader.connections_page("alice", since=NOW - 5, until=NOW + 5, before=None, limit=100)
+        all_of_it = reader.connections_page("alice", since=None, until=None, before=None, limit=100)
+    assert [r.connection_id for _, r in found] == ["begins-last", "within", "open", "around", "edge"]
+    assert len(all_of_it) == 7
+
+
+def test_a_reader_waits_no_longer_than_it_is_told(store: Store, database: str) -> None:
+    """A statement that takes too long ends, as what may be tried again; the next reader is as patient as before."""
+    forever = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT MAX(i) FROM n"
+        if database.startswith("sqlite")
+        else "SELECT pg_sleep(60)"
+    )
+    began = time.monotonic()
+    with Reader(database, patience_s=0.3) as reader, pytest.raises(StoreError) as caught:
+        reader._select(forever, [])
+    assert caught.value.transient
+    assert time.monotonic() - began < 10
+    with Reader(database) as reader:
+        assert reader.users() == []
+
+
+@pytest.mark.parametrize("user", ["a%", "_", "\\", "<b>", "a b", "é", ".."])
+def test_users_are_found_by_what_their_names_contain(store: Store, database: str, user: str) -> None:
+    """Letter by letter: what SQL takes for a wildcard is none."""
+    names = (f"x{user}y", f"X{user.upper()}Y", "other", "axb")
+    save(store, *(record(name, id=f"id-{name}") for name in names))
+    with Reader(database) as reader:
+        found = [u.user_id for u in reader.users_page(after=None, limit=10, containing=user)]
+    assert set(found) >= {f"x{user}y"}
+    assert set(found) <= {f"x{user}y", f"X{user.upper()}Y"}
 
 
 def test_opening_a_second_store_keeps_the_locks_of_the_first(sqlite_url: str, tmp_path: Path) -> None:

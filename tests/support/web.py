@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
 
 from tests.support.waiting import free_port, until
 
@@ -116,12 +118,49 @@ class Page:
         return self.get(f"/{asked}" + (f"?{urlencode(query)}" if query else ""), **(headers or {}))
 
     def websocket(
-        self, *, origin: str | None = None, subprotocol: str | None = "mqtt", **how: Any
+        self, *, host: str | None = None, origin: str | None = None, subprotocol: str | None = "mqtt"
     ) -> ClientConnection:
-        return connect(
-            f"ws://127.0.0.1:{self.port}/mqtt",
-            origin=origin,
-            subprotocols=None if subprotocol is None else [subprotocol],
-            compression=None,
-            **how,
-        )
+        return websocket(self.port, host=host, origin=origin, subprotocol=subprotocol)
+
+
+def websocket(
+    port: int, *, host: str | None = None, origin: str | None = None, subprotocol: str | None = "mqtt"
+) -> ClientConnection:
+    """Open a WebSocket for MQTT, under whatever name."""
+    return connect(
+        f"ws://{host or f'127.0.0.1:{port}'}/mqtt",
+        sock=socket.create_connection(("127.0.0.1", port), 10),
+        origin=None if origin is None else Origin(origin),
+        subprotocols=None if subprotocol is None else [Subprotocol(subprotocol)],
+        compression=None,
+        max_size=None,
+        ping_interval=None,
+    )
+
+
+def mqtt_connect(client_id: str, user: str = "alice") -> bytes:
+    """Write a CONNECT of MQTT 3.1.1 with a user name."""
+    body = b"\0\4MQTT\4\x82\0\x3c" + b"".join(
+        len(t).to_bytes(2) + t for t in (client_id.encode(), user.encode())
+    )
+    return bytes((0x10, len(body))) + body
+
+
+def raw_websocket(port: int) -> socket.socket:
+    """Open a WebSocket by hand: nobody answers its pings, and nobody reads."""
+    sock = socket.create_connection(("127.0.0.1", port), 10)
+    sock.sendall(
+        f"GET /mqtt HTTP/1.1\r\nHost: localhost:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Protocol: mqtt\r\n\r\n".encode()
+    )
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += sock.recv(1)
+    assert head.startswith(b"HTTP/1.1 101 "), head
+    return sock
+
+
+def frame(data: bytes, opcode: int = 2) -> bytes:
+    """Write a frame of a client, masked with nothing, of 125 bytes at most."""
+    return bytes((0x80 | opcode, 0x80 | len(data))) + bytes(4) + data
