@@ -10,6 +10,8 @@ from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwr
 
 from tests.support.brokers import Mosquitto
 from tests.support.browser import Complaints, Somebody, launch, windows
+from tests.support.mqtt import Client
+from tests.support.people import statuses
 from tests.support.waiting import free_port
 from tests.support.web import Page
 
@@ -59,6 +61,16 @@ def serve_one(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
 
 @pytest.fixture(scope="package")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Serve a page with people on it, as a picture needs them; on mosquitto, which lets us write their statuses."""
+    with ExitStack() as stack:
+        served = serve("mosquitto", tmp_path_factory.mktemp("crowded"), stack)
+        with Client(served.mqtt_port, "painter", "painter") as painter:
+            painter.publish_all(statuses(), retain=True)
+        yield served
+
+
+@pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
     """Run Playwright, for the tests here and no others: it keeps a loop in the main thread."""
     with sync_playwright() as started:
@@ -77,6 +89,18 @@ def complaints() -> Iterator[Complaints]:
     """Hear what pages complain of; what a test does not expect fails it."""
     heard = Complaints()
     yield heard
+    heard.assert_none()
+
+
+@pytest.fixture(scope="package")
+def watcher(served: Served, browser: Browser) -> Iterator[Somebody]:
+    """Put somebody in front of the page who is there all the time and sees who comes and goes."""
+    heard = Complaints()
+    with windows(browser, heard) as opened:
+        bob = Somebody(opened().new_page(), served.url, "bob")
+        bob.come()
+        bob.sign_in()
+        yield bob
     heard.assert_none()
 
 

@@ -25,24 +25,21 @@ def test_a_page_in_the_back_forward_cache_is_offline_and_comes_back(
     served: Served,
     caching_browser: Browser,
     complaints: Complaints,
-    somebody: Callable[..., Somebody],
+    watcher: Somebody,
 ) -> None:
     """Who goes on to another page is gone, though this one is kept; with the way back they are there again."""
-    bob = somebody(served, "bob-back")
-    bob.come()
-    bob.sign_in()
     with windows(caching_browser, complaints) as window:
         context = window()
         context.add_init_script(_REMEMBER_RETURN)
         alice = Somebody(context.new_page(), served.url, "alice-back")
         alice.come()
         alice.sign_in()
-        bob.sees(alice.name, "online")
+        watcher.sees(alice.name, "online")
         alice.page.goto("about:blank")
-        bob.sees(alice.name, "offline")
+        watcher.sees(alice.name, "offline")
         alice.page.go_back(wait_until="commit")
         expect(alice.page.locator("html")).to_have_attribute("data-persisted", "true")
-        bob.sees(alice.name, "online")
+        watcher.sees(alice.name, "online")
         alice.is_shown("online")
         expect(alice.page.locator("#link-text")).to_have_text("Live")
 

@@ -5,13 +5,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Served
 from tests.support.browser import Somebody
-from tests.support.mqtt import Client
-from tests.support.people import statuses
 
 DOCS = Path(__file__).parents[2] / "docs"
 MOST_BYTES = 150_000
@@ -27,15 +24,6 @@ _COUNT_COLOURS = """async (url) => {
   canvas.drawImage(image, 0, 0);
   return new Set(new Uint32Array(canvas.getImageData(0, 0, image.width, image.height).data.buffer)).size;
 }"""
-
-
-@pytest.fixture
-def crowded(serve_one: Callable[..., Served]) -> Served:
-    """Serve a page with people on it."""
-    served = serve_one("mosquitto")
-    with Client(served.mqtt_port, "painter", "painter") as painter:
-        painter.publish_all(statuses(), retain=True)
-    return served
 
 
 def test_pictures_of_the_page(crowded: Served, somebody: Callable[..., Somebody], tmp_path: Path) -> None:
