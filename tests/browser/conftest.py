@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwright
 
-from tests.support.brokers import Mosquitto
+from mqtt_presence.passwords import add_user
+from tests.support.brokers import BRIDGE_PASSWORD, Mosquitto
 from tests.support.browser import Complaints, Somebody, launch, windows
 from tests.support.mqtt import Client
 from tests.support.people import statuses
@@ -27,15 +28,32 @@ class Served:
     ws_port: int = 0
 
 
-def serve(kind: str, directory: Path, stack: ExitStack, *flags: str) -> Served:
-    """Serve the page: `up` with its own broker, or `run --web` beside a mosquitto."""
+def serve(
+    kind: str, directory: Path, stack: ExitStack, *flags: str, users: dict[str, str] | None = None
+) -> Served:
+    """Serve the page: `up` with its own broker, or `run --web` beside a mosquitto.
+
+    Args:
+        kind: which.
+        directory: its own.
+        stack: ends it.
+        flags: settings of the command.
+        users: passwords by user; None: everybody may come in.
+
+    """
     directory.mkdir(parents=True, exist_ok=True)
     if kind == "embedded":
+        if users is not None:
+            for name, password in users.items():
+                add_user(directory / "passwords", name, password)
+            flags = (*flags, "--password-file", str(directory / "passwords"))
         page = stack.enter_context(Page(directory, "up", *flags))
         return Served(f"http://127.0.0.1:{page.port}/", page.mqtt_port, page)
     ws_port = free_port()
+    if users is not None:
+        users = users | {"bridge": BRIDGE_PASSWORD}
     listener = f"listener {ws_port} 127.0.0.1\nprotocol websockets\n"
-    mosquitto = stack.enter_context(Mosquitto(directory / "mosquitto", listener))
+    mosquitto = stack.enter_context(Mosquitto(directory / "mosquitto", listener, users))
     page = stack.enter_context(run_beside(mosquitto, ws_port, directory, *flags))
     return Served(f"http://127.0.0.1:{page.port}/", mosquitto.port, page, mosquitto, ws_port)
 
@@ -57,7 +75,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def serve_one(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Return a function that serves a page of the test's own."""
     with ExitStack() as stack:
-        yield lambda kind, *flags: serve(kind, tmp_path / kind, stack, *flags)
+        yield lambda kind, *flags, **how: serve(kind, tmp_path / kind, stack, *flags, **how)
 
 
 @pytest.fixture(scope="package")

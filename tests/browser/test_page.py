@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Route, expect
 
-from mqtt_presence.passwords import add_user
 from tests.browser.conftest import Served, run_beside, serve
 from tests.support.browser import Complaints, Somebody
 from tests.support.mqtt import Client
@@ -39,29 +38,20 @@ def test_a_name_that_cannot_be_one_is_refused_at_the_door(
     alice.sign_in()
 
 
+@pytest.mark.parametrize("kind", ["embedded", "mosquitto"])
 def test_a_wrong_password_is_said(
-    serve_one: Callable[..., Served], somebody: Callable[..., Somebody], tmp_path: Path
+    kind: str, serve_one: Callable[..., Served], somebody: Callable[..., Somebody]
 ) -> None:
-    """The door says that the broker does not know the two; the right password opens; an operator sees more."""
-    passwords = tmp_path / "passwords"
-    for name in ("alice", "bob"):
-        add_user(passwords, name, f"{name}-secret")
-    served = serve_one("embedded", "--password-file", str(passwords), "--operator", "alice")
+    """The door says that the broker does not know the two; the right password opens, and is forgotten at once."""
+    served = serve_one(kind, users={"alice": "alice-secret"})
     alice = somebody(served, "alice")
     alice.come()
     alice.try_to_sign_in("wrong")
     expect(alice.page.locator("#sign-in-error")).to_contain_text("does not know this name with this password")
     expect(alice.page.locator("#password")).to_be_focused()
     alice.sign_in("alice-secret")
-    expect(alice.page.locator("#views")).to_be_visible()
+    alice.sees("alice", "online")
     assert alice.page.locator("#password").input_value() == ""
-    bob = somebody(served, "bob")
-    bob.come("#connections")
-    bob.sign_in("bob-secret")
-    bob.sees("alice", "online")
-    expect(bob.page.locator("#views")).to_be_hidden()
-    expect(bob.page.locator("#people")).to_be_visible()
-    assert served.page.api("connections", headers=basic("bob", "bob-secret")).status == 403
 
 
 def test_without_mqtt_js_the_page_says_what_to_do(served: Served, somebody: Callable[..., Somebody]) -> None:
@@ -131,6 +121,22 @@ def test_operators_see_connections_and_history(served: Served, somebody: Callabl
     alice.page.fill("#history-search", "alice-op")
     expect(alice.page.locator("#lines > li")).to_have_count(1)
     expect(alice.page.locator("#lines .span[data-state='online']")).to_have_count(1)
+
+
+def test_only_operators_see_them(serve_one: Callable[..., Served], somebody: Callable[..., Somebody]) -> None:
+    """With passwords it is whom the setting names; to everybody else the page shows people, and the server nothing."""
+    users = {"alice": "alice-secret", "bob": "bob-secret"}
+    served = serve_one("embedded", "--operator", "alice", users=users)
+    alice, bob = somebody(served, "alice"), somebody(served, "bob")
+    alice.come("#connections")
+    alice.sign_in(users["alice"])
+    expect(alice.page.locator("#connections-rows tr")).to_contain_text("alice")
+    bob.come("#connections")
+    bob.sign_in(users["bob"])
+    bob.sees("alice", "online")
+    expect(bob.page.locator("#views")).to_be_hidden()
+    expect(bob.page.locator("#connections")).to_be_hidden()
+    assert served.page.api("connections", headers=basic("bob", users["bob"])).status == 403
 
 
 def test_the_token_makes_an_operator(

@@ -25,6 +25,7 @@ const linkText = byId("link-text", HTMLElement);
 const notice = byId("notice", HTMLElement);
 const announcer = byId("announcer", HTMLElement);
 
+const TITLE = document.title;
 const TICK_MS = 1_000;
 const RETRY_MS = 3_000;
 
@@ -72,6 +73,7 @@ function welcome() {
 async function signIn(config) {
   if (enter.disabled) return;
   enter.disabled = true;
+  setText(enter, "Signing in…");
   setText(signInError, "");
   const user = nameField.value.trim();
   const password = passwordField.value === "" ? null : passwordField.value;
@@ -90,6 +92,7 @@ async function signIn(config) {
     (error.code === "bad-password" ? passwordField : nameField).focus();
   } finally {
     enter.disabled = false;
+    setText(enter, "Sign in");
   }
 }
 
@@ -119,6 +122,7 @@ async function stay(client, watcher, api, config) {
     setAttribute(link, "data-level", situation.level);
     setText(linkText, situation.word);
     setText(notice, situation.notice);
+    document.title = titleOf(watcher);
     if (stale) arrivals.hush(performance.now());
   };
   watcher.addEventListener("status", (event) => {
@@ -143,7 +147,18 @@ async function stay(client, watcher, api, config) {
   clearInterval(ticking);
   house.hidden = link.hidden = signOut.hidden = true;
   for (const text of [notice, announcer]) setText(text, "");
+  document.title = TITLE;
   await client.disconnect();
+}
+
+/**
+ * What the tab of the browser says: how many are here.
+ *
+ * @param {StatusWatcher} watcher
+ */
+function titleOf(watcher) {
+  const {users, stale} = watcher.getSnapshot();
+  return stale ? TITLE : `${users.filter(({online}) => online).length.toLocaleString()} here – ${TITLE}`;
 }
 
 openDoor(await configuration());

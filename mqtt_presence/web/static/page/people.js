@@ -77,6 +77,10 @@ export class People {
     this.paint();
   }
 
+  open() {
+    this.paint();
+  }
+
   /** A second has passed, and it is shown. */
   tick() {
     this.paint();
@@ -94,6 +98,7 @@ export class People {
   }
 
   #paint() {
+    if (this.#view.hidden) return;
     const {users, stale} = this.watcher.getSnapshot();
     const {shown, matching, here, counts} = this.#roll.call(users, this.#wish);
     this.#showStale(stale);
