@@ -18,7 +18,7 @@ const PHONE = matchMedia("(max-width: 679px)");
 
 /** @type {{key: Filter, label: string}[]} */
 const TILES = [
-  {key: "all", label: "Everyone"},
+  {key: "all", label: "All"},
   {key: "online", label: STATE_WORDS.online},
   {key: "idle", label: STATE_WORDS.idle},
   {key: "offline", label: STATE_WORDS.offline},
