@@ -518,6 +518,7 @@ test("a watcher shares the client's connection", async (t) => {
   assert.deepEqual(users.map(({userId}) => userId), ["alice"]);
   mqtt.last.lose();
   assert.deepEqual([watcher.stale, watcher.connected, watcher.size], [true, false, 1]);
+  assert.equal(watcher.getSnapshot().error.code, "lost");
   await clock.advance(1_000);
   mqtt.last.accept();
   assert.ok(mqtt.last.subscribed.includes("status/+"));

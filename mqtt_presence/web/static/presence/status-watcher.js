@@ -35,6 +35,8 @@ export class StatusWatcher extends Observable {
   #topics;
   /** @type {Session | null} null: that of a client */
   #session = null;
+  /** @type {PresenceClient | null} whose connection this shares */
+  #client = null;
   #roster = new Roster();
   #bridge = new BridgeWatch();
   #connected = false;
@@ -78,6 +80,7 @@ export class StatusWatcher extends Observable {
       changed: () => this.changed(),
     };
     if (source instanceof PresenceClient) {
+      this.#client = source;
       this.#leave = source.join(part);
     } else {
       this.#session = new Session(makeEndpoint(source, options), () => null);
@@ -145,7 +148,7 @@ export class StatusWatcher extends Observable {
 
   /** Why nothing comes; null: nothing is wrong. */
   get error() {
-    return this.#denied ?? this.#session?.error ?? null;
+    return this.#denied ?? this.#session?.error ?? this.#client?.error ?? null;
   }
 
   /**
