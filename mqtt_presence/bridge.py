@@ -16,9 +16,9 @@ from enum import Enum, auto
 from mqtt_presence import publications as say
 from mqtt_presence.convergence import Convergence
 from mqtt_presence.counters import Counters
-from mqtt_presence.drops import DropWatch
 from mqtt_presence.errors import PayloadError, StoreError
 from mqtt_presence.link import Arrivals, Incoming, Link, LinkConfig, Outgoing
+from mqtt_presence.losses import LossWatch
 from mqtt_presence.model import Check, Confirm, Event, Message, Outcome, RuleSettings, UserId
 from mqtt_presence.outbox import Bury, Outbox, Probe
 from mqtt_presence.payloads import TimeRequest, encode_bridge_state, encode_time_reply, parse
@@ -107,7 +107,7 @@ class Bridge:
         self._outbox = Outbox()
         self._convergence = Convergence(config.topics)
         self._pending: deque[tuple[Incoming, Message | None]] = deque()
-        self._drops = DropWatch()
+        self._losses = LossWatch(now)
         self._redeliveries = Redeliveries()
         self._batch_limit = MAX_BATCH
         self._retry_at = 0.0
@@ -168,7 +168,7 @@ class Bridge:
             announced_at = tx.recall("announced_at")
             self._announce = announced_at is not None  # nobody knows whether it was heard: again
             self._convergence.restore(tx)
-            self._drops.restore(tx)
+            self._losses.restore(tx)
             self._redeliveries = Redeliveries.load(tx.recall("redeliveries"))
             unpublished = tx.outbox()
         link = self._link = Link(self._config.link(client_id), self._will)
@@ -232,7 +232,7 @@ class Bridge:
         now = self._now()
         for message in arrivals.messages:
             self.counters.received += 1
-            if self._convergence.heard(link, message) or self._drops.heard(message):
+            if self._convergence.heard(link, message) or self._losses.heard(message):
                 link.ack((message,))
             else:
                 self._pending.append((message, self._understand(link, message, now)))
@@ -374,7 +374,7 @@ class Bridge:
         # Not behind a backlog: the convergence takes it, retained, for the end of the broker's answer.
         link.publish_ahead(Outgoing(self._topics.bridge_state, birth, retain=True))
         self._convergence.connected(link)
-        self._drops.connected(link)
+        self._losses.connected(link, session_present=session_present)
 
     def _say_announce(self, link: Link) -> None:
         now = self._now()
@@ -396,10 +396,12 @@ class Bridge:
         return due == 0 and self._confirm(self._link, now) and self._clear_forgotten(self._link)
 
     def _confirm(self, link: Link, now: int) -> bool:
-        if self._drops.is_news:
+        if self._losses.is_news:
             with self._store.transaction() as tx:
-                self._drops.remember(tx)
-        self._announce = self._announce or self._drops.must_announce()
+                self._losses.remember(tx)
+        if self._convergence.has_news_of_a_loss():
+            self._losses.suspect()
+        self._announce = self._announce or self._losses.must_announce()
         since = self._announced_at
         if since is None or not link.is_connected or now - since <= self._config.confirm_within_ms:
             return True

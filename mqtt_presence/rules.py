@@ -255,7 +255,9 @@ class _Draft:
         timed = login.time is not None and login.time <= login.now
         newest = self._newest.get(login.client_id, 0)
         # One whose end came first has no length.
-        login_time = next(t for t in (known.login_time, known.logout_time, login.now) if t is not None)
+        login_time = known.login_time if known.login_time is not None else known.logout_time
+        if login_time is None:
+            login_time = login.now
         if timed and login.time is not None:
             order = login.time
         elif known.is_open:

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,6 +146,18 @@ def test_json_fields_are_spelled_in_one_module() -> None:
     allowed = {"payloads.py": fields, "wire.py": fields, "embedded.py": {"connectionId"}}
     for path in FILES:
         assert {s for s in strings(path) if s in fields} <= allowed.get(name_of(path), set()), name_of(path)
+
+
+def test_a_bridge_alone_needs_neither_broker_nor_web_server() -> None:
+    """What `run` imports; and with a page still no broker."""
+    for modules, without in (
+        ("mqtt_presence.cli.run", {"amqtt", "starlette", "uvicorn"}),
+        ("mqtt_presence.cli.run, mqtt_presence.web", {"amqtt"}),
+    ):
+        code = f"import sys, {modules}; print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert "mqtt_presence.bridge" in done.stdout.split()
+        assert not without & set(done.stdout.split())
 
 
 def test_public_modules_are_typed() -> None:

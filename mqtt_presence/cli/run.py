@@ -6,12 +6,10 @@ from mqtt_presence.bridge import Bridge
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.options import LOG, RULES, TLS, WEB, with_settings
-from mqtt_presence.cli.page import announce, web_config
 from mqtt_presence.cli.serving import Signals, make_home
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
-from mqtt_presence.web import WebServer
 
 
 @with_settings("broker", "database", *RULES, "keep_alive", *TLS, *WEB, "web_mqtt_url", *LOG)
@@ -27,9 +25,17 @@ def command(settings: Settings) -> None:
     make_home(settings)
     with Signals() as signals, ExitStack() as house:
         if settings.web:
-            page = house.enter_context(WebServer(web_config(settings, mqtt_url=_mqtt_url(settings))))
-            announce(page)
+            _serve_page(settings, house)
         signals.serve(Bridge(settings.bridge(), Store(settings.database)))
+
+
+def _serve_page(settings: Settings, house: ExitStack) -> None:
+    # Imported here: a bridge without a page starts sooner without a web server.
+    from mqtt_presence.cli import page  # noqa: PLC0415
+    from mqtt_presence.web import WebServer  # noqa: PLC0415
+
+    config = page.web_config(settings, mqtt_url=_mqtt_url(settings))
+    page.announce(house.enter_context(WebServer(config)))
 
 
 def _mqtt_url(settings: Settings) -> str:

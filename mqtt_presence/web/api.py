@@ -95,13 +95,12 @@ class Api:
 
     async def _list_users(self, request: Request) -> Response:
         given = _parameters(request, "after", "limit", "q")
-        limit = given.limit()
-        ask = partial(
-            Reader.users_page, after=given.after_name("after"), limit=limit + 1, containing=given.text("q")
-        )
-        users = await self.archive.ask(ask)
-        after = name_cursor(users[limit - 1].user_id) if len(users) > limit else None
-        return answer({"users": [_user(user) for user in users[:limit]], "next": after})
+        limit, after, containing = given.limit(), given.after_name("after"), given.text("q")
+
+        def ask(reader: Reader) -> Response:
+            return _users(reader.users_page(after=after, limit=limit + 1, containing=containing), limit)
+
+        return await self.archive.ask(ask)
 
     async def _list_of_user(self, request: Request) -> Response:
         given = _parameters(request, "from", "to", "before", "limit")
@@ -115,14 +114,16 @@ class Api:
         given = _parameters(request, "open", "after", "limit", "user")
         limit = given.limit()
         if given.flag("open", default=True):
-            found = await self.archive.ask(
-                partial(Reader.open_page, after=given.after_user("after"), limit=limit + 1)
+            after = given.after_user("after")
+            return await self.archive.ask(
+                lambda reader: _connections(
+                    reader.open_page(after=after, limit=limit + 1), limit, _after_user
+                )
             )
-            return _connections(found, limit, _after_user)
-        found = await self.archive.ask(
-            partial(Reader.ended_page, before=given.after_pair("after"), limit=limit + 1)
+        before = given.after_pair("after")
+        return await self.archive.ask(
+            lambda reader: _connections(reader.ended_page(before=before, limit=limit + 1), limit, _after_end)
         )
-        return _connections(found, limit, _after_end)
 
     async def _timeline(self, user: str, given: Parameters) -> Response:
         since, until, limit = given.time("from"), given.time("to"), given.limit()
@@ -130,14 +131,13 @@ class Api:
             raise ParameterError("from must not be later than to")
         before = given.after_pair("before")
 
-        def ask(reader: Reader) -> list[tuple[int, Connection]] | None:
+        def ask(reader: Reader) -> Response:
             found = reader.connections_page(user, since=since, until=until, before=before, limit=limit + 1)
-            return found if found or reader.knows(user) else None
+            if not found and not reader.knows(user):
+                return refusal(404, f"there is no user {user}")
+            return _connections(found, limit, _after_login)
 
-        found = await self.archive.ask(ask)
-        if found is None:
-            return refusal(404, f"there is no user {user}")
-        return _connections(found, limit, _after_login)
+        return await self.archive.ask(ask)
 
     # Who may, and what else can go wrong.
 
@@ -200,6 +200,14 @@ async def _said_plainly(resource: Resource, request: Request) -> Response:
 
 def _parameters(request: Request, *allowed: str) -> Parameters:
     return Parameters(request.query_params.multi_items(), frozenset(allowed))
+
+
+# Written in the archive's thread, too: five hundred of them are some milliseconds.
+
+
+def _users(found: Sequence[UserPresence], limit: int) -> Response:
+    after = name_cursor(found[limit - 1].user_id) if len(found) > limit else None
+    return answer({"users": [_user(user) for user in found[:limit]], "next": after})
 
 
 def _user(user: UserPresence) -> msgspec.Raw:

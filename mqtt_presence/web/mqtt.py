@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.types import Message, Receive, Scope, Send
 
-from mqtt_presence.embedded import Pipe
 from mqtt_presence.web.answers import refusal
 from mqtt_presence.web.protocols import wire
+
+if TYPE_CHECKING:
+    from mqtt_presence.embedded import Pipe
 
 SUBPROTOCOL: Final = "mqtt"
 FRAME_SIZE: Final = 1 << 16
@@ -18,7 +20,7 @@ TURN_BYTES: Final = 4 * 1024
 TURN_FRAMES: Final = 32
 """Frames taken in one turn."""
 
-Serve = Callable[[Pipe], Awaitable[None]]
+Serve = Callable[["Pipe"], Awaitable[None]]
 
 
 class MqttEndpoint:

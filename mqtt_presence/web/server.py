@@ -7,17 +7,19 @@ import socket
 import threading
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import uvicorn
 from starlette.applications import Starlette
 
-from mqtt_presence.embedded import EmbeddedBroker
 from mqtt_presence.errors import WebError
 from mqtt_presence.listening import cannot_listen, listen
 from mqtt_presence.web.app import make_app
 from mqtt_presence.web.config import WebConfig
 from mqtt_presence.web.protocols import HEAD_BYTES, HttpProtocol, WebSocketProtocol
+
+if TYPE_CHECKING:  # beside another broker there is no need of it
+    from mqtt_presence.embedded import EmbeddedBroker
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ class WebServer:
 
     """
 
-    def __init__(self, config: WebConfig, broker: EmbeddedBroker | None = None) -> None:
+    def __init__(self, config: WebConfig, broker: "EmbeddedBroker | None" = None) -> None:
         self.config = config
         self._broker = broker
         self._socket: socket.socket | None = None
@@ -95,9 +97,8 @@ class WebServer:
         self._done = None
 
     def _uvicorn(self, app: Starlette) -> uvicorn.Config:
-        logging.getLogger("uvicorn").setLevel(
-            logging.ERROR
-        )  # below that, whoever connects could fill the log
+        # Below that, whoever connects could fill the log.
+        logging.getLogger("uvicorn").setLevel(logging.ERROR)
         return uvicorn.Config(
             app,
             http=HttpProtocol,
