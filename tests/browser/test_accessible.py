@@ -71,6 +71,27 @@ def test_the_keyboard_is_enough(served: Served, somebody: Callable[..., Somebody
     expect(ada.page.locator("#people-head th:nth-child(3)")).to_have_attribute("aria-sort", "ascending")
 
 
+def test_what_moves_in_a_list_keeps_the_focus(served: Served, somebody: Callable[..., Somebody]) -> None:
+    """Whoever has come to a row with the keyboard stays there when it is sorted elsewhere."""
+    ada = somebody(served, "ada")
+    ada.come()
+    texts = ada.page.evaluate(
+        """async () => {
+          const {KeyedList} = await import("/static/page/keyed-list.js");
+          const parent = document.body.appendChild(document.createElement("div"));
+          const list = new KeyedList(parent, (name) => name, (name) => {
+            const element = Object.assign(document.createElement("button"), {textContent: name});
+            return {element, update: () => {}};
+          });
+          list.show(["a", "b", "c"]);
+          parent.firstElementChild.focus();
+          list.show(["c", "d", "a"]);
+          return [parent.textContent, document.activeElement.textContent];
+        }"""
+    )
+    assert texts == ["cda", "a"]
+
+
 def test_the_appearance_can_be_chosen(served: Served, somebody: Callable[..., Somebody]) -> None:
     """It is as the system wants until the button says otherwise; that stays, and can be taken back."""
     ada = somebody(served, "ada", color_scheme="light")

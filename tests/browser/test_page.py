@@ -102,6 +102,8 @@ def test_operators_see_connections_and_history(served: Served, somebody: Callabl
     alice.sign_in()
     with Client(served.mqtt_port, "phone-op", "phone-1") as phone:
         phone.publish("presence/phone-op/phone-1/login", b'{"connectionId":"c1","userAgent":"test phone 1"}')
+        alice.row("alice-op").locator("a").click()
+        expect(alice.page.locator("#lines .span")).to_have_attribute("data-state", "online")
         alice.page.click("#views a[href='#connections']")
         expect(alice.page.locator("#connections-title")).to_be_focused()
         alice.page.fill("#connections-search", "phone-op")

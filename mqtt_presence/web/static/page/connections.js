@@ -3,7 +3,7 @@
 import {byId, h, setAttribute, setText} from "./dom.js";
 import {KeyedList} from "./keyed-list.js";
 import {agent, visible} from "./names.js";
-import {name, someone} from "./person.js";
+import {linkToHistory, someone} from "./person.js";
 import {makePainter} from "./painter.js";
 import {stateOf} from "./timeline.js";
 import {ago, exactly, moment} from "./times.js";
@@ -159,7 +159,7 @@ export class Connections {
     const element = h(
       "tr",
       {role: "row"},
-      h("th", {role: "rowheader", scope: "row"}, someone(userId, h("a", {href: `#history/${encodeURIComponent(userId)}`, class: "name"}, name(userId)))),
+      h("th", {role: "rowheader", scope: "row"}, someone(userId, linkToHistory(userId))),
       h(
         "td",
         {role: "cell", "data-label": "Connection", class: "code", title: `client ${visible(clientId)}, connection ${visible(connectionId)}`},

@@ -50,6 +50,12 @@ export class KeyedList {
     }
   }
 
+  /** Make all of them anew with the next `show`. */
+  clear() {
+    for (const {element} of this.#rows.values()) element.remove();
+    this.#rows.clear();
+  }
+
   /** @param {Item} item */
   #row(item) {
     const key = this.keyOf(item);

@@ -138,8 +138,12 @@ async function stay(client, watcher, api, config) {
     if (told !== "") setText(announcer, told);
   }, TICK_MS);
   look();
-  const operators = new Operators(api, route, signal);
-  operators.ask().catch(() => route.allow(false)); // the server is busy or gone: people come from the broker
+  const allow = (/** @type {boolean} */ operator) => {
+    route.allow(operator);
+    people.linkNames(operator);
+  };
+  // Where the server is busy or gone there are people all the same: they come from the broker.
+  new Operators(api, allow, signal).ask().catch(() => allow(false));
   door.hidden = true;
   house.hidden = link.hidden = signOut.hidden = false;
   await new Promise((resolve) => signOut.addEventListener("click", resolve, {once: true}));

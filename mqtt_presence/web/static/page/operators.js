@@ -10,12 +10,12 @@ export class Operators {
 
   /**
    * @param {import("./api.js").Api} api
-   * @param {import("./route.js").Route} route
+   * @param {(operator: boolean) => void} allow called with what the server says
    * @param {AbortSignal} signal ends it
    */
-  constructor(api, route, signal) {
+  constructor(api, allow, signal) {
     this.api = api;
-    this.route = route;
+    this.allow = allow;
     this.signal = signal;
     this.#button.addEventListener("click", () => this.#open(), {signal});
     byId("token-cancel", HTMLElement).addEventListener("click", () => this.#dialog.close(), {signal});
@@ -34,7 +34,7 @@ export class Operators {
   async ask() {
     const {operator, operatorBy} = await this.api.config();
     if (this.signal.aborted) return false;
-    this.route.allow(operator);
+    this.allow(operator);
     this.#button.hidden = operator || !operatorBy.includes("token");
     return operator;
   }

@@ -3,7 +3,7 @@
 import {byId, h, setAttribute, setText} from "./dom.js";
 import {KeyedList} from "./keyed-list.js";
 import {makePainter} from "./painter.js";
-import {name, pill, someone, STATE_WORDS, stateWord} from "./person.js";
+import {linkToHistory, name, pill, someone, STATE_WORDS, stateWord} from "./person.js";
 import {Roll} from "./roll.js";
 import {ago, clockTime, exactly, moment, roughly} from "./times.js";
 
@@ -40,6 +40,7 @@ export class People {
   #wish = {me: "", filter: "all", search: "", order: "state", reverse: false, limit: STEP};
   /** When what is shown was last true; null: it is. @type {Date | null} */
   #asOf = null;
+  #linked = false;
   #view = byId("people", HTMLElement);
   #asOfText = byId("as-of", HTMLElement);
   #search = byId("search", HTMLInputElement);
@@ -74,6 +75,18 @@ export class People {
     this.#search.addEventListener("input", () => this.#want({search: this.#search.value, limit: STEP}), {signal});
     this.#more.addEventListener("click", () => this.#want({limit: this.#wish.limit + STEP}), {signal});
     signal.addEventListener("abort", watcher.subscribe(() => this.paint()));
+    this.paint();
+  }
+
+  /**
+   * Let names lead to their history, for operators.
+   *
+   * @param {boolean} linked
+   */
+  linkNames(linked) {
+    if (linked === this.#linked) return;
+    this.#linked = linked;
+    this.#rows.clear();
     this.paint();
   }
 
@@ -175,7 +188,7 @@ export class People {
     const element = h(
       "tr",
       {role: "row", class: mine ? "mine" : ""},
-      h("th", {role: "rowheader", scope: "row"}, someone(userId, name(userId), mine ? h("span", {class: "tag"}, "you") : null)),
+      h("th", {role: "rowheader", scope: "row"}, someone(userId, this.#linked ? linkToHistory(userId) : name(userId), mine ? h("span", {class: "tag"}, "you") : null)),
       h("td", {role: "cell"}, state.element),
       h("td", {role: "cell"}, since.element),
       h("td", {role: "cell", "data-label": "Last login"}, login.element),

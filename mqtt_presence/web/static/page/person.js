@@ -46,6 +46,13 @@ export function avatar(user) {
 export const name = (user) => h("bdi", {class: "name", title: visible(user)}, visible(user));
 
 /**
+ * The name, leading to what operators may see of the user.
+ *
+ * @param {string} user
+ */
+export const linkToHistory = (user) => h("a", {href: `#history/${encodeURIComponent(user)}`, class: "name"}, name(user));
+
+/**
  * Somebody as the first cell of a table's row.
  *
  * @param {string} user
