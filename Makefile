@@ -15,7 +15,7 @@ TESTS ?=
 # Debian keeps programs for administrators where not everybody's PATH looks.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
-.PHONY: run test check unit bench audit fuzz tools clean
+.PHONY: run test check unit bench audit fuzz screenshots tools clean
 
 # Its database is in the user's data directory: it survives `make clean`.
 run: $(VENV)/.installed
@@ -49,6 +49,10 @@ audit: $(VENV)/.installed-dev
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
 	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement $(VENV)/audited.txt $(ARGS)
+
+# Makes the README's pictures of the page again; prettier where the font Inter is installed (Debian: fonts-inter).
+screenshots: tools $(VENV)/.installed-dev
+	KEEP_SCREENSHOTS=1 $(BIN)/pytest tests/browser/test_screenshots.py
 
 # What the tests need and pip cannot bring; nothing is done where it is there.
 tools:
