@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mqtt_presence import __version__
-from mqtt_presence.cli import forget, history, passwd, run, simulate, up, users, verify, watch
+from mqtt_presence.cli import check, forget, history, passwd, run, simulate, up, users, verify, watch
 
 app = typer.Typer(
     name="mqtt-presence",
@@ -27,6 +27,7 @@ _COMMANDS = {
     "history": history,
     "forget": forget,
     "verify": verify,
+    "check": check,
     "simulate": simulate,
     "passwd": passwd,
 }
