@@ -30,7 +30,9 @@ def mqtt_5(lab: Lab) -> Finding:
     name = "mqtt-5"
     if not lab.mqtt5:
         how = (
-            "refused as an unsupported version" if lab.mqtt5_refusal == UNSUPPORTED_VERSION else "not spoken"
+            "refused as an unsupported version"
+            if lab.mqtt5_refusal and lab.mqtt5_refusal.code == UNSUPPORTED_VERSION
+            else "not spoken"
         )
         return warned(
             name,

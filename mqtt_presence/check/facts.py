@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from mqtt_presence.check.findings import Broker, Finding, note, passed, warned
 from mqtt_presence.check.lab import Lab
-from mqtt_presence.check.peer import UNSUPPORTED_VERSION, Manner, Peer
+from mqtt_presence.check.peer import UNSUPPORTED_VERSION, Manner, Peer, RefusedError
 from mqtt_presence.errors import BrokerError
 
 VERSION_TOPIC = "$SYS/broker/version"
@@ -22,8 +22,12 @@ class Hints(NamedTuple):
     """Retained payloads by the topic filter asked for."""
     facts: dict[str, object]
     """The properties of its CONNACK of MQTT 5, to a client without an id."""
-    mqtt5_refusal: int | None
-    """The reason code with which it refused MQTT 5; None: it did not, or without a reason."""
+    refuses_mqtt5_in_mqtt5: bool
+    """It says in MQTT 5 that it does not speak it."""
+    grants: int
+    """The QoS it grants to who subscribes at QoS 2; -1: it was not asked, or did not answer."""
+    refuses_slash: bool
+    """It refuses client ids with a slash."""
 
 
 def recognise(hints: Hints) -> Broker:
@@ -37,10 +41,12 @@ def recognise(hints: Hints) -> Broker:
         return Broker("mosquitto", "", f"by {DROPPED_TOPIC}")
     if _AUTO_ID.fullmatch(str(hints.facts.get("AssignedClientIdentifier", ""))):
         return Broker("mosquitto", "", "by the client ids it makes up")
-    if hints.mqtt5_refusal == UNSUPPORTED_VERSION:
-        return Broker("embedded", "", "by how it refuses MQTT 5")
+    if hints.refuses_mqtt5_in_mqtt5 and hints.grants == 1 and hints.refuses_slash:
+        return Broker("embedded", "", "by how it refuses MQTT 5, QoS 2 and ids with a slash")
     if hints.facts.get("MaximumQoS") == 1 and hints.facts.get("SharedSubscriptionAvailable") == 0:
         return Broker("rabbitmq", "", "by QoS 1 at most and no shared subscriptions")
+    if hints.facts.get("TopicAliasMaximum") == 100 and hints.facts.get("SharedSubscriptionAvailable") == 0:
+        return Broker("ejabberd", "", "by 100 topic aliases and no shared subscriptions")
     return Broker("other")
 
 
@@ -67,7 +73,24 @@ def look(lab: Lab) -> Hints:
     }
     for peer in asked.values():
         peer.disconnect()
-    return Hints(sys, facts, lab.mqtt5_refusal)
+    refusal = lab.mqtt5_refusal
+    in_mqtt5 = refusal is not None and refusal.in_mqtt5 and refusal.code == UNSUPPORTED_VERSION
+    return Hints(sys, facts, in_mqtt5, *(_limits(lab) if in_mqtt5 else (-1, False)))
+
+
+def _limits(lab: Lab) -> tuple[int, bool]:
+    peer = lab.client()
+    asked = peer.subscribe(lab.topics.statuses, 2)
+    lab.until(lambda: asked.is_answered or peer.is_over, lab.patient_s)
+    peer.disconnect()
+    granted = asked.codes[0] if asked.codes else -1
+    try:
+        lab.client(f"{lab.new_id()}/x").disconnect()
+    except RefusedError:
+        return granted, True
+    except BrokerError:
+        pass
+    return granted, False
 
 
 def drops(lab: Lab) -> Finding:
@@ -77,7 +100,7 @@ def drops(lab: Lab) -> Finding:
         return passed(name, "the embedded broker acknowledges nothing that it drops")
     peer = lab.bridge()
     peer.subscribe(DROPPED_TOPIC)
-    told = lab.until(lambda: peer.received, lab.quiet_s)
+    told = lab.until(lambda: peer.received, lab.patient_s)
     peer.disconnect()
     if told:
         return passed(name, f"{DROPPED_TOPIC} can be read, and is followed by the bridge")
@@ -96,7 +119,9 @@ def addresses(lab: Lab) -> Finding:
     peer = lab.bridge()
     lab.subscribe(peer, LOG_TOPIC)
     client = lab.client()
-    told = lab.until(lambda: any(client.client_id.encode() in m.payload for m in peer.received), lab.quiet_s)
+    told = lab.until(
+        lambda: any(client.client_id.encode() in m.payload for m in peer.received), lab.patient_s
+    )
     client.disconnect()
     peer.disconnect()
     if told:

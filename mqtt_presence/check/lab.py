@@ -35,6 +35,7 @@ ANSWER_S = 3.0
 
 _TICK_S = 0.05
 _QUIET_S = 0.3
+_PATIENT_S = 1.0
 _QUIET_ROUND_TRIPS = 6
 _GRACE_S = 0.05
 _LONGEST_USER = 40
@@ -96,7 +97,7 @@ class Lab:
             self.victim = config.second.url.username
         self.mqtt5 = False
         """The broker speaks MQTT 5, with the bridge at least."""
-        self.mqtt5_refusal: int | None = None
+        self.mqtt5_refusal: RefusedError | None = None
         self.facts: dict[str, Any] = {}
         """What the broker said of itself to the bridge."""
         self.leftovers: list[str] = []
@@ -105,8 +106,12 @@ class Lab:
         """The bridge as it is when it is there: it hears what clients say."""
         self.quiet_s = _QUIET_S
         """How long nothing must come until nothing more is expected; longer where the broker is far."""
+        self.patient_s = _PATIENT_S
+        """The same where something is expected that need not come."""
         self.broker = Broker("other")
         """Which one it is, once that is known."""
+        self.ties_client_ids: bool | None = None
+        """A client may speak for itself only, not for others of its user; None: not tried."""
         self.is_deaf = False
         """Nothing of what clients say comes to the bridge."""
         self.bridge_is_online = False
@@ -155,6 +160,7 @@ class Lab:
         asked_at = time.monotonic()
         self.subscribe(self.observer, self.topics.inputs)
         self.quiet_s = max(_QUIET_S, _QUIET_ROUND_TRIPS * (time.monotonic() - asked_at))
+        self.patient_s = max(_PATIENT_S, self.quiet_s)
 
     def _sees_bridge(self, peer: Peer) -> bool:
         topic = self.topics.bridge_state
@@ -174,7 +180,7 @@ class Lab:
                     self.config.bridge, self.new_id("observer", bridge=True), Manner(mqtt5=True)
                 )
             except (RefusedError, ClosedError) as error:
-                self.mqtt5_refusal = error.code if isinstance(error, RefusedError) else None
+                self.mqtt5_refusal = error if isinstance(error, RefusedError) else None
                 peer = self.connect(self.config.bridge, self.new_id("observer", bridge=True), Manner())
             else:
                 self.mqtt5 = True
@@ -236,7 +242,9 @@ class Lab:
         url = access.url
         if peer.reason is not None:
             self._sessions = before  # what is refused leaves no session
-            raise RefusedError(f"{url} refuses us: {peer.answer}", peer.reason)
+            raise RefusedError(
+                f"{url} refuses us: {peer.answer}", peer.reason, in_mqtt5=peer.answered_in_mqtt5
+            )
         if answered:
             raise ClosedError(f"{url} refuses us: {peer.answer}")
         raise UnreachableError(f"{url} does not answer to CONNECT in {OPEN_S:g} s")
@@ -346,18 +354,19 @@ class Lab:
         return next(iter(self.came(self.observer, payload)), None)
 
     def witness(self, topic: str) -> Peer | None:
-        """Find who hears what the bridge writes to a topic: the client, else the bridge; None: neither."""
-        for connect in (self.client, self.bridge):
-            ears = connect()
-            if self.subscribe(ears, topic):
-                control, writer = self.mark(), self.bridge()
-                writer.publish(topic, control)
-                heard = self.arrived(ears, control, self.quiet_s)
-                writer.disconnect()
-                if heard:
-                    return ears
-            ears.disconnect()
-        return None
+        """Find who hears what the bridge writes to a topic: the client, or the bridge; None: neither."""
+        ears = [connect() for connect in (self.client, self.bridge)]
+        for peer in ears:
+            self.subscribe(peer, topic)
+        control, writer = self.mark(), self.bridge()
+        writer.publish(topic, control)
+        self.until(lambda: any(self.came(peer, control) for peer in ears), self.patient_s)
+        writer.disconnect()
+        hears = next((peer for peer in ears if self.came(peer, control)), None)
+        for peer in ears:
+            if peer is not hears:
+                peer.disconnect()
+        return hears
 
     def fence(self, peer: Peer) -> bool:
         """Publish what is allowed, wait until the bridge has it, and tell whether it has.
@@ -398,8 +407,7 @@ class Lab:
         for peer in self._peers:
             if peer is not observer:
                 peer.disconnect()
-        for client_id, access in self._sessions:
-            self._forget_session(client_id, access)
+        self._forget_sessions()
         if self._retained:
             self._clear_retained(self._retained)
         if observer is not None:
@@ -408,13 +416,25 @@ class Lab:
         self._sessions.clear()
         self._retained.clear()
 
-    def _forget_session(self, client_id: str, access: Access) -> None:
-        """Connect clean: it is how a session is ended (MQTT 3.1.1 §3.1.2.4)."""
+    def _forget_sessions(self) -> None:
+        """Connect clean with each id: it is how a session is ended (MQTT 3.1.1 §3.1.2.4)."""
+        left = sorted(self._sessions, key=lambda session: session[0])
         for mqtt5 in dict.fromkeys((self.mqtt5, False)):
-            with suppress(BrokerError):
-                self.connect(access, client_id, Manner(mqtt5=mqtt5)).disconnect()
-                return
-        self.leftovers.append(f"the session of client id {client_id}")
+            left = self._connect_clean(left, mqtt5=mqtt5)
+        self.leftovers.extend(f"the session of client id {client_id}" for client_id, _ in left)
+
+    def _connect_clean(self, sessions: list[tuple[str, Access]], *, mqtt5: bool) -> list[tuple[str, Access]]:
+        """Connect clean with all of them at once; returns those that the broker does not let in."""
+        manner = Manner(mqtt5=mqtt5)
+        peers = [Peer(access, client_id, manner, self._is_ours) for client_id, access in sessions]
+        for peer in peers:
+            with suppress(UnreachableError):
+                peer.open()
+                self._peers.append(peer)
+        self.until(lambda: all(peer.is_accepted or peer.is_over for peer in peers), _CLOSING_S)
+        for peer in peers:
+            peer.disconnect()
+        return [s for s, peer in zip(sessions, peers, strict=True) if not peer.is_accepted]
 
     def _clear_retained(self, topics: Sequence[str]) -> None:
         try:

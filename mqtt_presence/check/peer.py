@@ -42,12 +42,14 @@ class RefusedError(BrokerError):
     Args:
         message: what to say.
         code: the reason code, in terms of MQTT 5.
+        in_mqtt5: it came in MQTT 5; a broker that knows of it only by name answers in 3.1.1.
 
     """
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str, code: int, *, in_mqtt5: bool) -> None:
         super().__init__(message)
         self.code = code
+        self.in_mqtt5 = in_mqtt5
 
 
 class ClosedError(BrokerError):
@@ -165,6 +167,8 @@ class Peer:
         self.session_present = False
         self.reason: int | None = None
         """Why the broker refused the connection or ended it, as far as it said."""
+        self.answered_in_mqtt5 = False
+        """The broker knows of MQTT 5, even if it refuses it."""
         self.facts: dict[str, Any] = {}
         """What the broker said of itself in the CONNACK of MQTT 5."""
         self._wanted = wanted
@@ -327,6 +331,7 @@ class Peer:
 
     def _on_connect(self, _client: Any, _data: Any, flags: Any, reason: Any, properties: Any) -> None:
         self.reason = int(reason.value)
+        self.answered_in_mqtt5 = properties is not None
         if reason.is_failure:
             return
         self.is_accepted = True

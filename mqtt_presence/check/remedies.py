@@ -121,6 +121,14 @@ SPECIFIC: dict[str, dict[str, Remedy]] = {
             "persistence true",
         ),
     },
+    "ejabberd": {
+        "window": Remedy(
+            "ejabberd sends one message at a time, whatever the bridge asks for: nothing can be set"
+        ),
+    },
+    "nats": {
+        "redelivery": Remedy('shorten `ack_wait` in the block `mqtt` of its configuration, e.g. to "5s"'),
+    },
     "embedded": {
         "mqtt-5": Remedy("nothing; clients that need MQTT 5 need another broker (docs/embedded.md)"),
         "passwords": Remedy("start it with --no-open: it is open on loopback only, for trying out"),
@@ -130,6 +138,9 @@ SPECIFIC: dict[str, dict[str, Remedy]] = {
     },
 }
 """By the kind of broker, then by the name of the probe."""
+
+
+_SHIPPED = frozenset({"mosquitto", "ejabberd", "rabbitmq", "nats", "aedes", "emqx", "hivemq"})
 
 
 def remedy_for(kind: str, name: str) -> str:
@@ -142,7 +153,8 @@ def remedy_for(kind: str, name: str) -> str:
     """
     known = SPECIFIC.get(kind, {}).get(name)
     if known is None:
-        return GENERIC.get(name, "")
+        text = GENERIC.get(name, "")
+        return f"{text}; see broker_config/{kind}/" if text and kind in _SHIPPED else text
     if not known.file:
         return known.text
     return f"{known.text}: `{known.line.lstrip('#')}` (broker_config/{kind}/{known.file})"

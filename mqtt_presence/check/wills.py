@@ -170,7 +170,7 @@ def _take_over(lab: Lab, pair: Pair) -> list[str]:
         new = lab.client(client_id, mqtt5=False, clean=pair.new_is_clean, first=first)
         runs.append((peer, will, new, login))
     lab.until(lambda: all(lab.came(lab.observer, login) for *_, login in runs))
-    lab.until(lambda: all(lab.came(lab.observer, will) for _, will, *_ in runs), lab.quiet_s)
+    lab.until(lambda: all(lab.came(lab.observer, will) for _, will, *_ in runs), 2 * lab.quiet_s)
     orders = []
     for peer, will, new, login in runs:
         came = [m.payload for m in lab.observer.received if m.payload in (will, login)]

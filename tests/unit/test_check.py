@@ -124,6 +124,13 @@ def test_retained_must_be_replayed_for_all_users(
     assert delivery.judge_retained(got, exact="status/x", deep="status/#", remains=remains).verdict is verdict
 
 
+def test_redelivery_may_not_take_long() -> None:
+    """NATS sends again after its `ack_wait`, by default 30 s, and not when the bridge is back."""
+    assert delivery.judge_redelivery(0.1).verdict is PASS
+    assert delivery.judge_redelivery(29.6).verdict is WARN
+    assert delivery.judge_redelivery(None).verdict is FAIL
+
+
 # Wills.
 
 
@@ -211,27 +218,37 @@ def test_open_embedded_broker_is_only_a_warning() -> None:
 # Recognising.
 
 
+def hints(
+    sys: dict[str, str] | None = None,
+    *,
+    in_mqtt5: bool = False,
+    grants: int = -1,
+    slash: bool = False,
+    **facts: object,
+) -> Hints:
+    return Hints(sys or {}, facts, in_mqtt5, grants, slash)
+
+
 @pytest.mark.parametrize(
-    ("hints", "kind", "version"),
+    ("shown", "kind", "version"),
     [
-        (Hints({VERSION_TOPIC: "mosquitto version 2.0.11"}, {}, None), "mosquitto", "2.0.11"),
-        (Hints({DROPPED_TOPIC: "0"}, {}, None), "mosquitto", ""),
-        (
-            Hints({}, {"AssignedClientIdentifier": "auto-6E92AE9A-FF86-8A44-5F8B-2C3D0AA2D1C1"}, None),
-            "mosquitto",
-            "",
-        ),
-        (Hints({EMQX_TOPIC: "5.8.6"}, {}, None), "emqx", "5.8.6"),
-        (Hints({}, {}, 0x84), "embedded", ""),
-        (Hints({}, {"MaximumQoS": 1, "SharedSubscriptionAvailable": 0}, None), "rabbitmq", ""),
-        (Hints({}, {"MaximumQoS": 1}, None), "other", ""),
-        (Hints({VERSION_TOPIC: "somebody else"}, {}, None), "other", ""),
-        (Hints({}, {}, None), "other", ""),
+        (hints({VERSION_TOPIC: "mosquitto version 2.0.11"}), "mosquitto", "2.0.11"),
+        (hints({DROPPED_TOPIC: "0"}), "mosquitto", ""),
+        (hints(AssignedClientIdentifier="auto-6E92AE9A-FF86-8A44-5F8B-2C3D0AA2D1C1"), "mosquitto", ""),
+        (hints({EMQX_TOPIC: "5.8.6"}), "emqx", "5.8.6"),
+        (hints(in_mqtt5=True, grants=1, slash=True), "embedded", ""),
+        (hints(in_mqtt5=True, grants=2, slash=True), "other", ""),  # aedes
+        (hints(in_mqtt5=True, grants=1), "other", ""),  # NATS
+        (hints(MaximumQoS=1, SharedSubscriptionAvailable=0), "rabbitmq", ""),
+        (hints(TopicAliasMaximum=100, SharedSubscriptionAvailable=0), "ejabberd", ""),
+        (hints(MaximumQoS=1), "other", ""),
+        (hints({VERSION_TOPIC: "somebody else"}), "other", ""),
+        (hints(), "other", ""),
     ],
 )
-def test_brokers_are_recognised(hints: Hints, kind: str, version: str) -> None:
+def test_brokers_are_recognised(shown: Hints, kind: str, version: str) -> None:
     """By what they say of themselves, else by what only they do."""
-    found = recognise(hints)
+    found = recognise(shown)
     assert (found.kind, found.version) == (kind, version)
     assert found.kind in KINDS
 
