@@ -162,6 +162,16 @@ class Lab:
         self.quiet_s = max(_QUIET_S, _QUIET_ROUND_TRIPS * (time.monotonic() - asked_at))
         self.patient_s = max(_PATIENT_S, self.quiet_s)
 
+    def observe(self) -> None:
+        """Connect the observer again.
+
+        Raises:
+            BrokerError: the broker is not there any more.
+
+        """
+        self.observer = self.bridge()
+        self.subscribe(self.observer, self.topics.inputs)
+
     def _sees_bridge(self, peer: Peer) -> bool:
         topic = self.topics.bridge_state
         self.subscribe(peer, topic)
@@ -427,11 +437,11 @@ class Lab:
         """Connect clean with all of them at once; returns those that the broker does not let in."""
         manner = Manner(mqtt5=mqtt5)
         peers = [Peer(access, client_id, manner, self._is_ours) for client_id, access in sessions]
-        for peer in peers:
-            with suppress(UnreachableError):
+        with suppress(UnreachableError):  # then the others need not be tried: each may take its time
+            for peer in peers:
                 peer.open()
                 self._peers.append(peer)
-        self.until(lambda: all(peer.is_accepted or peer.is_over for peer in peers), _CLOSING_S)
+        self.until(lambda: all(peer.is_accepted or peer.is_over for peer in self._peers), _CLOSING_S)
         for peer in peers:
             peer.disconnect()
         return [s for s, peer in zip(sessions, peers, strict=True) if not peer.is_accepted]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from mqtt_presence.check import attacks, connecting, delivery, facts, wills
-from mqtt_presence.check.findings import Broker, Finding, Verdict, note
+from mqtt_presence.check.findings import Broker, Finding, Verdict, note, warned
 from mqtt_presence.check.lab import Lab
 from mqtt_presence.check.remedies import remedy_for
 from mqtt_presence.errors import BrokerError, ConfigError
@@ -127,7 +127,7 @@ def run(
 
 def _try(lab: Lab, probe: Probe) -> Finding:
     try:
-        return probe.run(lab)
+        finding = probe.run(lab)
     except BrokerError as error:
         # Not a surprise on a strange broker: it may refuse what every other accepts.
         return Finding(
@@ -136,6 +136,14 @@ def _try(lab: Lab, probe: Probe) -> Finding:
             evidence=f"could not be tried: {error}",
             consequence="it may work or not",
         )
+    if lab.observer.is_over:  # then nothing that did not arrive proves anything
+        lab.observe()
+        return warned(
+            probe.name,
+            "could not be told: the broker has ended the bridge's connection meanwhile",
+            "if that was not the broker's restart, it happens to the bridge too",
+        )
+    return finding
 
 
 def _with_remedy(finding: Finding, kind: str) -> Finding:

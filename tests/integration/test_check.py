@@ -16,8 +16,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.check import lab, runner
 from mqtt_presence.check.delivery import WINDOW
+from mqtt_presence.check.findings import Finding, Verdict, failed
+from mqtt_presence.check.lab import CheckConfig, Lab
+from mqtt_presence.check.peer import Access
 from mqtt_presence.cli.app import app
 from mqtt_presence.simulation.packets import CONNACK, PUBACK, PUBLISH, SUBACK, Packet, Reader
 from tests.embedded.wire import Wire
@@ -321,6 +325,26 @@ def test_wrong_credentials_and_settings_are_said_plainly(shipped: Shipped) -> No
         code, _, complaints = check(good, alice, *flags)
         assert code == 2
         assert words in complaints
+
+
+def access(url: str) -> Access:
+    return Access(BrokerUrl.parse(url))
+
+
+def test_lost_connection_of_the_observer_is_no_finding_about_the_broker(shipped: Shipped) -> None:
+    """What did not arrive because nobody listened is not held against the broker; the next check is told again."""
+
+    def cut(opened: Lab) -> Finding:
+        opened.observer.cut()
+        return failed("own-topics", "none of them arrives", "")
+
+    config = CheckConfig(bridge=access(shipped.url("bridge")), client=access(shipped.url("alice")))
+    with Lab(config) as opened:
+        probes = [runner.Probe("names", cut), *runner.choose(["own-topics"])]
+        found = {f.name: f for f in runner.run(opened, probes)}
+    assert found["names"].verdict is Verdict.WARN
+    assert "ended the bridge's connection" in found["names"].evidence
+    assert found["own-topics"].verdict is Verdict.PASS
 
 
 # Something that is no broker, or not much of one.
