@@ -23,6 +23,13 @@ _LAST_MARK = "last"
 
 def own_topics(lab: Lab) -> Finding:
     """Does what a client says reach the bridge, at QoS 1, verb by verb?"""
+    if not lab.may_listen:
+        return failed(
+            "own-topics",
+            f"the bridge's user may not subscribe to {lab.topics.inputs}",
+            "the bridge sees nobody",
+            f"let the bridge's user, and nobody else, read {lab.topics.inputs}",
+        )
     peer = lab.client()
     payloads = {verb: lab.mark() for verb in sorted(VERBS)}
     sent = [peer.publish(lab.own(peer.client_id, verb), payload) for verb, payload in payloads.items()]

@@ -17,6 +17,7 @@ from typing import Any, Self
 from mqtt_presence.check.findings import Broker
 from mqtt_presence.check.peer import (
     OPEN_S,
+    UNSUPPORTED_VERSION,
     Access,
     ClosedError,
     Manner,
@@ -112,6 +113,8 @@ class Lab:
         """Which one it is, once that is known."""
         self.ties_client_ids: bool | None = None
         """A client may speak for itself only, not for others of its user; None: not tried."""
+        self.may_listen = False
+        """The broker grants the bridge its subscription to what clients say."""
         self.is_deaf = False
         """Nothing of what clients say comes to the bridge."""
         self.bridge_is_online = False
@@ -123,6 +126,7 @@ class Lab:
         self._marks = 0
         self._is_interrupted = False
         self._is_closing = False
+        self._client_mqtt5 = False
         self._silent: tuple[Peer, bytes, float] | None = None
 
     def __enter__(self) -> Self:
@@ -151,14 +155,15 @@ class Lab:
         """
         self.observer = self._first_of_bridge()
         with _naming("client"):
-            client = self.client()
+            client = self._first_of_client()
         self.bridge_is_online = self._sees_bridge(client)
         client.disconnect()
         if self.config.second is not None:
             with _naming("second_client"):
                 self.client(access=self.config.second).disconnect()
         asked_at = time.monotonic()
-        self.subscribe(self.observer, self.topics.inputs)
+        self.may_listen = self.subscribe(self.observer, self.topics.inputs)
+        self.is_deaf = not self.may_listen
         self.quiet_s = max(_QUIET_S, _QUIET_ROUND_TRIPS * (time.monotonic() - asked_at))
         self.patient_s = max(_PATIENT_S, self.quiet_s)
 
@@ -196,6 +201,17 @@ class Lab:
                 self.mqtt5 = True
                 self.facts = peer.facts
         return peer
+
+    def _first_of_client(self) -> Peer:
+        """Connect as the client: it may come another way than the bridge, where MQTT 5 is not spoken."""
+        self._client_mqtt5 = self.mqtt5
+        try:
+            return self.client()
+        except (RefusedError, ClosedError) as error:
+            if not self.mqtt5 or (isinstance(error, RefusedError) and error.code != UNSUPPORTED_VERSION):
+                raise
+        self._client_mqtt5 = False
+        return self.client()
 
     # Names.
 
@@ -262,7 +278,7 @@ class Lab:
     def client(self, client_id: str | None = None, *, access: Access | None = None, **manner: Any) -> Peer:
         """Connect as the client, in MQTT 5 where it is spoken, unless told otherwise."""
         access = access or self.config.client
-        manner.setdefault("mqtt5", self.mqtt5)
+        manner.setdefault("mqtt5", self._client_mqtt5)
         return self.connect(access, client_id or self.new_id(user=access.url.username), Manner(**manner))
 
     def bridge(self, client_id: str | None = None, **manner: Any) -> Peer:

@@ -136,7 +136,7 @@ def _try(lab: Lab, probe: Probe) -> Finding:
             evidence=f"could not be tried: {error}",
             consequence="it may work or not",
         )
-    if lab.observer.is_over:  # then nothing that did not arrive proves anything
+    if lab.may_listen and lab.observer.is_over:  # then nothing that did not arrive proves anything
         lab.observe()
         return warned(
             probe.name,

@@ -205,6 +205,8 @@ def _config(settings: Settings, websocket: str | None, queue: int | None) -> Che
         may_overflow=queue is not None,
     )
     make.refuse_unused_files()
+    if config.user == config.bridge.url.username:
+        raise ConfigError(f"client: must be another user than the bridge's, {config.user}")
     if config.second is not None and config.second.url.username == config.user:
         raise ConfigError(f"second_client: must be another user than client, {config.user}")
     return config

@@ -316,6 +316,7 @@ def test_wrong_credentials_and_settings_are_said_plainly(shipped: Shipped) -> No
         assert "nonsense" not in complaints
     for flags, words in (
         (["--only", "nothing"], "only=nothing: there is no such check"),
+        (["--client", good], "client: must be another user than the bridge's"),
         (["--queue", "0"], "queue=0 must be 1 to"),
         (["--kind", "nothing"], "kind=nothing must be one of"),
         (["--websocket", "mqtt://x"], "must begin with ws://"),
@@ -325,6 +326,18 @@ def test_wrong_credentials_and_settings_are_said_plainly(shipped: Shipped) -> No
         code, _, complaints = check(good, alice, *flags)
         assert code == 2
         assert words in complaints
+
+
+def test_bridge_without_its_rights_is_told_so() -> None:
+    """A user who may not read what clients say cannot be the bridge; no more is tried."""
+    with Embedded() as broker:
+        code, found, _ = check(
+            f"mqtt://bob@127.0.0.1:{broker.port}", f"mqtt://alice@127.0.0.1:{broker.port}", only=QUICK
+        )
+    assert code == 1
+    assert named(found, "fail") == {"own-topics"}
+    assert found["own-topics"]["evidence"] == "the bridge's user may not subscribe to presence/+/+/+"
+    assert found["queue"]["evidence"] == "not tried: see own-topics"
 
 
 def access(url: str) -> Access:
@@ -421,6 +434,19 @@ def test_broker_that_delivers_nothing_fails_and_is_not_asked_for_more() -> None:
     assert found["mqtt-5"]["evidence"] == "not spoken"
     untried = {name for name, finding in found.items() if finding["evidence"] == "not tried: see own-topics"}
     assert untried == set(runner.NAMES[runner.NAMES.index("own-topics") + 1 :]) - {"persistence"}
+
+
+def test_client_may_come_another_way_without_mqtt_5(shipped: Shipped) -> None:
+    """Bridge and client need not speak the same version."""
+    with deaf(answers=True) as gateway:
+        code, found, complaints = check(
+            shipped.url("bridge"),
+            f"mqtt://alice@127.0.0.1:{gateway.port}",
+            only=("mqtt-3.1.1", "mqtt-5", "own-topics"),
+        )
+    assert code == 1, complaints
+    assert {found["mqtt-3.1.1"]["verdict"], found["mqtt-5"]["verdict"]} == {"pass"}
+    assert found["own-topics"]["evidence"] == "none of them arrives"
 
 
 def test_something_that_does_not_answer_is_said_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
