@@ -157,6 +157,16 @@ def write_events(lab: Lab) -> Finding:
     )
 
 
+def write_replies(lab: Lab) -> Finding:
+    """May a client answer in the bridge's place?"""
+    ears = lab.client()
+    topic = lab.topics.reply(lab.config.user, ears.client_id)
+    hears = lab.subscribe(ears, topic)
+    outcome = _write(lab, topic, ears if hears else None)
+    ears.disconnect()
+    return _judge("write-replies", outcome, "anybody can set the clocks of other clients wrong")
+
+
 def _write_as_bridge(lab: Lab, name: str, topic: str, consequence: str) -> Finding:
     """Write what only the bridge may, where somebody listens who would hear it if it were the bridge."""
     witness = lab.witness(topic)

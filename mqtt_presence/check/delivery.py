@@ -249,8 +249,9 @@ def queue(lab: Lab) -> Finding:
         return failed(name, f"the bridge cannot come back: {error}", "nothing reaches it")
     present = bridge.session_present
     lab.until_quiet(lambda: len(bridge.received), wanted, _BULK_QUIET_S, _BULK_S)
-    came = [m.payload for m in bridge.received]
     lab.rest(lab.quiet_s)
+    published = set(payloads)
+    came = [m.payload for m in bridge.received if m.payload in published]
     bridge.disconnect()
     peer.disconnect()
     lost = len({p for p, s in zip(payloads, sent, strict=True) if s.is_acknowledged} - set(came))

@@ -68,6 +68,7 @@ PROBES = tuple(
         "write-status": attacks.write_status,
         "write-bridge": attacks.write_bridge,
         "write-events": attacks.write_events,
+        "write-replies": attacks.write_replies,
         "read-presence": attacks.read_presence,
         "read-events": attacks.read_events,
         "read-replies": attacks.read_replies,

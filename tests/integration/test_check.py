@@ -209,7 +209,7 @@ def test_mosquitto_without_rights_fails_all_attacks(mosquitto: Callable[..., Mos
     assert code == 1
     assert named(found, "fail") == {
         "passwords", "other-user", "other-client", "other-will", "slash-client-id", "wildcard-client-id",
-        "slash-user", "write-status", "write-bridge", "write-events", "read-presence", "read-events",
+        "slash-user", "write-status", "write-bridge", "write-events", "write-replies", "read-presence", "read-events",
         "client-id-theft",
     }  # fmt: skip
     assert named(found, "warn") == {"read-replies"}
