@@ -129,7 +129,9 @@ SPECIFIC: dict[str, dict[str, Remedy]] = {
         ),
     },
     "nats": {
-        "redelivery": Remedy('shorten `ack_wait` in the block `mqtt` of its configuration, e.g. to "5s"'),
+        "redelivery": Remedy(
+            "NATS sends again after `ack_wait`, 30 s by default: shorten it, in the block `mqtt`"
+        ),
     },
     "embedded": {
         "mqtt-5": Remedy("nothing; clients that need MQTT 5 need another broker (docs/embedded.md)"),
