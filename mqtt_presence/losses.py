@@ -85,7 +85,7 @@ class LossWatch:
         """Take a message if it is about that; tell whether it was."""
         if message.topic == DROPPED:
             if message.payload.isdigit():
-                self._count(int(message.payload))
+                self._count(int(message.payload), is_old=message.retain)
         elif message.topic == UPTIME:
             told = _UPTIME.fullmatch(message.payload)
             if told is not None:
@@ -94,14 +94,15 @@ class LossWatch:
             return False
         return True
 
-    def _count(self, dropped: int) -> None:
+    def _count(self, dropped: int, *, is_old: bool) -> None:
         before, self._dropped = self._dropped, dropped
-        # It begins at 0 again with the broker; and the first one we hear of tells us nothing.
-        if before is not None and dropped > before:
+        # It begins at 0 again with the broker. It is told when it changes and is retained for a minute: so the
+        # first one we hear of tells us nothing if it is an old one, and else that it has just changed.
+        if dropped > (before if before is not None else dropped if is_old else 0):
             log.warning(
                 "the broker has dropped %d messages, perhaps of ours: raise max_queued_messages and "
                 "max_inflight_messages (docs/mosquitto.md); the clients will be asked to log in again",
-                dropped - before,
+                dropped - (before or 0),
             )
             self._has_dropped = True
 
