@@ -96,13 +96,14 @@ class LossWatch:
 
     def _count(self, dropped: int, *, is_old: bool) -> None:
         before, self._dropped = self._dropped, dropped
-        # It begins at 0 again with the broker. It is told when it changes and is retained for a minute: so the
-        # first one we hear of tells us nothing if it is an old one, and else that it has just changed.
-        if dropped > (before if before is not None else dropped if is_old else 0):
+        if before is None:
+            # It is told when it changes, and retained for a minute: one that comes live has just changed.
+            before = dropped if is_old else 0
+        if dropped > before:  # it begins at 0 again with the broker
             log.warning(
                 "the broker has dropped %d messages, perhaps of ours: raise max_queued_messages and "
                 "max_inflight_messages (docs/mosquitto.md); the clients will be asked to log in again",
-                dropped - (before or 0),
+                dropped - before,
             )
             self._has_dropped = True
 
