@@ -28,7 +28,7 @@ from tests.support.waiting import now_ms, until
 def test_database_locked_for_thirty_seconds(mosquitto: Mosquitto, sqlite_url: str, tmp_path: Path) -> None:
     """Another program locks the database for longer than the keep alive: nothing is lost, the bridge stays there."""
     watched = mosquitto.recorder()
-    with BridgeProcess(tmp_path / "log", broker=mosquitto.url, database=sqlite_url, keep_alive=5) as bridge:
+    with BridgeProcess(tmp_path / "log", broker=mosquitto.url, database=sqlite_url, keep_alive=8) as bridge:
         hello(mosquitto)
         client = mosquitto.publisher("", "")
         with cursor(sqlite_url) as cur:
