@@ -256,15 +256,16 @@ class EmbeddedBroker:
         if self._broker is not None:
             await _Connection(self._broker.hub, pipe).run()
 
-    async def authenticate(self, user: str, password: str) -> bool:
+    async def authenticate(self, user: str, password: str, address: str) -> bool:
         """Say whether a client with this name and password would be let in. On the broker's loop only.
 
-        Never the bridge, and nobody while the broker is open: then a name proves nothing.
+        Never the bridge, and nobody while the broker is open: then a name proves nothing. Wrong passwords
+        count together with those of clients from the same address.
         """
         broker, config = self._broker, self.config
         if broker is None or config.open or user == config.bridge_user or not is_name(user):
             return False
-        return await broker.hub.authenticate(user, password.encode())
+        return await broker.hub.admit(user, password.encode(), address) is None
 
     async def _serve(self, passwords: PasswordFile | None, ready: concurrent.futures.Future[None]) -> None:
         try:

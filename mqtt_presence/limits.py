@@ -41,11 +41,11 @@ class Buckets:
 
     """
 
-    __slots__ = ("_depth_s", "_full_at", "_most_s", "_step_s", "_sweep_at")
+    __slots__ = ("_depth", "_full_at", "_most_s", "_step_s", "_sweep_at")
 
     def __init__(self, depth: int, per_s: float) -> None:
         self._step_s = 1 / per_s
-        self._depth_s = depth / per_s
+        self._depth = depth
         self._most_s = (depth - 0.5) / per_s  # half a token against the rounding of sums
         # All there is to know of a bucket: when it will be full (the generic cell rate algorithm).
         self._full_at: dict[str, float] = {}
@@ -72,8 +72,10 @@ class Buckets:
 
     def left(self, name: str, moment: float) -> int:
         """Tell how many tokens there are."""
-        missing_s = max(0.0, self._full_at.get(name, moment) - moment)
-        return max(0, int((self._depth_s - missing_s) / self._step_s + 0.5))
+        full_at = self._full_at.get(name)
+        if full_at is None or full_at <= moment:
+            return self._depth
+        return max(0, int(self._depth + 0.5 - (full_at - moment) / self._step_s))
 
     def spend(self, name: str, tokens: int, moment: float) -> None:
         """Take several, even if there are not so many."""

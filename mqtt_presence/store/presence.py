@@ -151,7 +151,7 @@ class Transaction:
 
     def count_users(self) -> int:
         """Tell how many users there are."""
-        return int(self._select("SELECT COUNT(*) FROM users", [])[0][0])
+        return int(self._select("SELECT COUNT(*) FROM user_states", [])[0][0])
 
     def told_connections(self, limit: int) -> list[tuple[UserId, ClientId, int, str | None]]:
         """Read by which of the broker's connections open records came, the latest last."""

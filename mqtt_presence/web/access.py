@@ -7,7 +7,6 @@ address.
 """
 
 import base64
-import binascii
 import enum
 import hmac
 from collections.abc import Mapping
@@ -102,7 +101,10 @@ def takes_passwords(config: WebConfig) -> bool:
 
 def _is_at_home(config: WebConfig, requester: Requester) -> bool:
     """Say whether somebody on this machine asks, and not a proxy for somebody elsewhere."""
-    name = urlsplit(f"//{requester.headers.get('host', '')}").hostname or ""
+    try:
+        name = urlsplit(f"//{requester.headers.get('host', '')}").hostname or ""
+    except ValueError:  # a bracket where none may be
+        return False
     proxied = any(header in _PROXIES or header.startswith(_PROXIED) for header in requester.headers)
     return (
         config.is_local
@@ -119,6 +121,6 @@ def _login(credentials: str) -> Login | None:
     """Read the credentials of HTTP Basic (RFC 7617, in UTF-8)."""
     try:
         user, colon, password = base64.b64decode(credentials, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, no ASCII at all, or no UTF-8 in it
         return None
     return Login(user, password) if colon else None

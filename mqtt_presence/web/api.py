@@ -31,7 +31,7 @@ from mqtt_presence.web.reading import Archive, BusyError
 
 log = logging.getLogger(__name__)
 
-Authenticate = Callable[[str, str], Awaitable[bool]]
+Authenticate = Callable[[str, str, str], Awaitable[bool]]
 Resource = Callable[[Request], Awaitable[Response]]
 LOGINS: Final = 4
 """Passwords that are verified at a time: each takes the processor some 30 ms, on purpose."""
@@ -45,7 +45,7 @@ class Api:
 
     Args:
         config: the server's.
-        authenticate: verifies a user's password.
+        authenticate: verifies a user's password, which came from an address.
         has_mqtt_js: says whether the browser's MQTT library is there.
 
     """
@@ -168,7 +168,7 @@ class Api:
             raise BusyError("too many logins at a time")
         self._logins += 1
         try:
-            right = await self._authenticate(login.user, login.password)
+            right = await self._authenticate(login.user, login.password, peer)
         finally:
             self._logins -= 1
         if not right:

@@ -33,7 +33,7 @@ def make_app(config: WebConfig, authenticate: Authenticate, serve: Serve | None)
 
     Args:
         config: the server's.
-        authenticate: verifies a user's password.
+        authenticate: verifies a user's password, which came from an address.
         serve: serves an MQTT client; None: the broker is elsewhere.
 
     """

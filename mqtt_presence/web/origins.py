@@ -48,7 +48,8 @@ def refuse_origin(config: WebConfig, host: str, origin: str | None) -> str | Non
     if origin is None or origin.lower() in config.origins:
         return None
     # The scheme is not compared: behind a proxy that ends TLS it is another one, and the host is what counts.
-    if origin.lower().startswith(("http://", "https://")) and urlsplit(origin.lower()).netloc == host.lower():
+    scheme, _, name = origin.lower().partition("://")
+    if scheme in {"http", "https"} and name == host.lower():
         return None
     return (
         f"pages of {origin[:200]} may not connect here: if they are meant to, set web_origin={origin[:200]}"

@@ -127,8 +127,8 @@ class WebServer:
                 connection.transport.abort()
             self._api.archive.close()
 
-    async def _authenticate(self, user: str, password: str) -> bool:
-        return self._broker is not None and await self._broker.authenticate(user, password)
+    async def _authenticate(self, user: str, password: str, address: str) -> bool:
+        return self._broker is not None and await self._broker.authenticate(user, password, address)
 
 
 def _in_thread(work: Coroutine[Any, Any, None]) -> concurrent.futures.Future[None]:

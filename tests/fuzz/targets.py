@@ -5,12 +5,12 @@ check what comes out by something that does not share the parser's code.
 """
 
 import asyncio
-import importlib.util
 import json
 import math
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 from mqtt_presence import embedded, payloads, topics, wire
 from mqtt_presence.access import is_filter, matches
@@ -19,8 +19,15 @@ from mqtt_presence.embedded import EmbeddedConfig
 from mqtt_presence.errors import ConfigError, PayloadError
 from mqtt_presence.model import Activity, End, Login
 from mqtt_presence.settings import seconds
+from mqtt_presence.sources import Connected, Ended
+from mqtt_presence.sources.json_events import EmqxEvents, NanomqEvents
+from mqtt_presence.sources.mosquitto import ERRORS, NOTICES, VERSION, MosquittoLog
 from mqtt_presence.times import LATEST, from_iso, to_iso
-from mqtt_presence.topics import Topics
+from mqtt_presence.topics import Topics, is_name
+from mqtt_presence.web.access import Requester, Verdict, judge
+from mqtt_presence.web.config import WebConfig
+from mqtt_presence.web.origins import is_host, refuse_host, refuse_origin
+from mqtt_presence.web.parameters import ParameterError, Parameters, pair_cursor, user_cursor
 
 NOW = 1_800_000_000_000
 VERBS = ("login", "activity", "logout", "will", "time")
@@ -354,52 +361,134 @@ def _check_packets(data: bytes) -> None:
 
 # What brokers say of their connections.
 
-if importlib.util.find_spec("mqtt_presence.sources") is not None:
-    from mqtt_presence.sources import Connected, Ended
-    from mqtt_presence.sources.json_events import EmqxEvents, NanomqEvents
-    from mqtt_presence.sources.mosquitto import ERRORS, NOTICES, MosquittoLog
+_LINES = {
+    "2.0": ("New client connected from {a}:5555 as {c} (p2, c1, k60, u'{u}').", "Client {c} disconnected."),
+    "2.1": (
+        "New client connected from {a}:5555 as {c} (p4, c1, k60, u'{u}').",
+        "Client {c} [{a}:5555] disconnected: exceeded timeout.",
+    ),
+}
 
-    _LINES = {
-        "2.0": (
-            "New client connected from {a}:5555 as {c} (p2, c1, k60, u'{u}').",
-            "Client {c} disconnected.",
-        ),
-        "2.1": (
-            "New client connected from {a}:5555 as {c} (p4, c1, k60, u'{u}').",
-            "Client {c} [{a}:5555] disconnected: exceeded timeout.",
-        ),
-    }
 
-    @target(
-        b"alice\nphone", b"bob\nal9 (p2, c1, k60, u'bob').", b"u\nx [1.2.3.4:5] disconnected.", b"a\nb as c"
+@target(
+    b"alice\nphone",
+    b"bob\nal9 (p2, c1, k60, u'bob').",
+    b"u\nx [1.2.3.4:5] disconnected.",
+    b"a\nb as c",
+    b"u'), u'v\nNew client connected from 1.2.3.4:5 as x",
+)
+def log_line(data: bytes) -> None:
+    """A client cannot choose names by which the log seems to speak of another client or user."""
+    user, _, client = data.decode(errors="replace").partition("\n")
+    for dialect, lines in _LINES.items():
+        source = MosquittoLog()
+        source.dialect = dialect
+        for line in lines:
+            said = line.format(a="192.0.2.7", c=client, u=user)
+            told = source.read(NOTICES, f"1795575219: {said}".encode())
+            if isinstance(told, Connected):
+                assert (told.client_id, told.user_id, told.address) == (client, user, "192.0.2.7")
+            elif isinstance(told, Ended):
+                assert told.client_id == client
+                assert told.user_id in (None, user)
+            elif is_name(client) and is_name(user) and f"{client}{user}".isalnum():
+                raise AssertionError("a plain line is understood")
+
+
+_EVENTS = ("$SYS/brokers/x/clients/a/connected", "$SYS/brokers/x/clients/a/disconnected")
+
+
+@target(
+    b"New client connected from 1.2.3.4:5 as a (p2, c1, k60, u'b').",
+    b'{"clientid":"a","username":"b","connected_at":5,"ipaddress":"1.2.3.4"}',
+    b'{"clientid":"a","username":"b","connected_at":5,"reason":"tcp_closed"}',
+    b"mosquitto version 2.0.11",
+)
+def source_message(data: bytes) -> None:
+    """No message raises anything, on any topic, in any dialect; what it names are names."""
+    for make in (MosquittoLog, EmqxEvents, NanomqEvents):
+        for dialect in (None, "2.0", "2.1"):
+            for name in (NOTICES, ERRORS, VERSION, *make().filters, *_EVENTS):
+                source = make()
+                source.dialect = dialect
+                told = source.read(name, data)
+                assert told is None or is_name(told.client_id)
+                assert told is None or told.user_id is None or is_name(told.user_id)
+
+
+# The page.
+
+
+@target(
+    b"limit=5&after=YWxpY2U&before=1.2&from=2026-11-25T00:00:00Z&q=x",
+    b"after=3.YWxpY2U",
+    b"after=1.2&after=1.2",
+)
+def page_parameters(data: bytes) -> None:
+    """A query is read or refused; a cursor that is taken is one that a page has written."""
+    pairs = parse_qsl(data.decode(errors="replace"), keep_blank_values=True)
+    try:
+        given = Parameters(pairs, frozenset({"limit", "after", "before", "from", "q", "open"}))
+    except ParameterError:
+        return
+    for read, write in (
+        (given.limit, None),
+        (lambda: given.time("from"), None),
+        (lambda: given.text("q"), None),
+        (lambda: given.flag("open", default=True), None),
+        (lambda: given.after_name("after"), None),
+        (lambda: given.after_user("after"), lambda found: user_cursor(*found)),
+        (lambda: given.after_pair("before"), lambda found: pair_cursor(*found)),
+    ):
+        try:
+            found = read()
+        except ParameterError as error:
+            assert str(error).isprintable()
+            continue
+        if found is not None and write is not None:
+            assert found == _read_again(write(found))
+
+
+def _read_again(cursor: str) -> object:
+    again = Parameters([("after", cursor)], frozenset({"after"}))
+    try:
+        return again.after_pair("after")
+    except ParameterError:
+        return again.after_user("after")
+
+
+@target(b"Bearer 0123456789abcdef", b"Basic YWxpY2U6cmlnaHQ=", b"basic  YWxpY2U6", b"Bearer ", b"Basic \xff")
+def page_authorization(data: bytes) -> None:
+    """Nothing but the token itself makes an operator of somebody from elsewhere."""
+    token = "0123456789abcdef"
+    config = WebConfig("sqlite:///x.db", open=False, operators=frozenset({"alice"}), token=token)
+    header = data.decode("latin-1")
+    judged = judge(config, Requester("192.0.2.7", "1.1", {"host": "127.0.0.1:8080", "authorization": header}))
+    if judged is Verdict.OPERATOR:
+        scheme, _, shown = header.partition(" ")
+        assert (scheme.lower(), shown.strip()) == ("bearer", token)
+
+
+@target(
+    b"http://127.0.0.1:8080", b"https://presence.example", b"null", b"http://[", b"http://127.0.0.1:8080@evil"
+)
+def page_origin(data: bytes) -> None:
+    """A page is let in by our own address or one that is set, and by nothing that looks a little like it."""
+    origin = data.decode("latin-1")
+    config = WebConfig(
+        "sqlite:///x.db", open=True, origins=frozenset({"https://presence.example"}), insecure=True
     )
-    def log_line(data: bytes) -> None:
-        """A client cannot choose names by which the log seems to speak of another client or user."""
-        user, _, client = data.decode(errors="replace").partition("\n")
-        for dialect, lines in _LINES.items():
-            source = MosquittoLog()
-            source.dialect = dialect
-            for line in lines:
-                said = line.format(a="192.0.2.7", c=client, u=user)
-                told = source.read(NOTICES, f"1795575219: {said}".encode())
-                if isinstance(told, Connected):
-                    assert (told.client_id, told.user_id, told.address) == (client, user, "192.0.2.7")
-                elif isinstance(told, Ended):
-                    assert told.client_id == client
-                    assert told.user_id in (None, user)
+    refused = refuse_origin(config, "127.0.0.1:8080", origin)
+    ours = {"http://127.0.0.1:8080", "https://127.0.0.1:8080", "https://presence.example"}
+    assert (refused is None) == (origin.lower() in ours)
 
-    @target(
-        b"0New client connected from 1.2.3.4:5 as a (p2, c1, k60, u'b').", b'2{"clientid":"a","username":"b"}'
-    )
-    def source_message(data: bytes) -> None:
-        """No message raises anything, on any topic, in any dialect."""
-        for made in (MosquittoLog(), EmqxEvents(), NanomqEvents()):
-            for dialect in (None, "2.0", "2.1"):
-                made.dialect = dialect
-                for name in (
-                    NOTICES,
-                    ERRORS,
-                    "$SYS/brokers/x/clients/a/connected",
-                    "$SYS/brokers/x/clients/a/disconnected",
-                ):
-                    made.read(name, data)
+
+@target(b"127.0.0.1:8080", b"localhost", b"[::1]:8080", b"[", b"evil.example", b"127.0.0.1:x", b"a@127.0.0.1")
+def page_host(data: bytes) -> None:
+    """Whatever name the page is called by: read without an error, and nobody from elsewhere is at home."""
+    host = data.decode("latin-1")
+    config = WebConfig("sqlite:///x.db", open=True)
+    assert (refuse_host(config, host) is None) <= is_host(host)
+    assert judge(config, Requester("192.0.2.7", "1.1", {"host": host})) is Verdict.FORBIDDEN
+    verdict = judge(config, Requester("127.0.0.1", "1.1", {"host": host}))
+    assert verdict is Verdict.FORBIDDEN or not host.isalpha() or host.lower() == "localhost"

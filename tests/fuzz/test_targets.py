@@ -12,7 +12,7 @@ from mqtt_presence.model import Activity, End, Login
 from tests.fuzz.targets import NOW, SEEDS, TARGETS
 
 fuzzing = settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 
 

@@ -51,6 +51,11 @@ def test_up_listens_on_loopback_only(commands: Commands) -> None:
     found = listening(running.process.pid)
     assert len(found) >= 2
     assert {address.split()[1].split(":")[0] for address in found} == {"0100007F"}
+    limits = Path(f"/proc/{running.process.pid}/limits").read_text()
+    few, most = re.search(r"Max open files +(\d+) +(\d+|unlimited)", limits).groups()
+    assert int(few) >= (12_000 if most == "unlimited" else min(12_000, int(most))), (
+        "each client is an open file"
+    )
     running.end()
 
 

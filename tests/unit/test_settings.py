@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from mqtt_presence.cli.up import _broker_config
 from mqtt_presence.errors import ConfigError
+from mqtt_presence.limits import Limits
 from mqtt_presence.settings import PREFIX, SETTINGS, Settings, load
 
 
@@ -166,6 +168,18 @@ def test_every_setting_is_described() -> None:
     assert SETTINGS["idle_threshold"].variable == "MQTT_PRESENCE_IDLE_THRESHOLD"
     assert (SETTINGS["idle_threshold"].metavar, SETTINGS["idle_threshold"].default) == ("DURATION", "60")
     assert (SETTINGS["grace"].default, SETTINGS["retention"].metavar) == ("0", "DURATION")
+
+
+def test_limits_reach_bridge_and_broker() -> None:
+    """There are some by default; 0 is none."""
+    some, none = (
+        load({}),
+        load(dict.fromkeys(("max_connections", "max_records", "max_rate", "max_users"), "0")),
+    )
+    assert some.bridge().rules.max_connections == _broker_config(some, "x").max_connections == 1000
+    assert some.bridge().limits == Limits(records=1000, rate=100, users=1_000_000)
+    assert none.bridge().rules.max_connections is _broker_config(none, "x").max_connections is None
+    assert none.bridge().limits == Limits()
 
 
 def test_bridge_gets_milliseconds() -> None:

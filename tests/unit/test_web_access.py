@@ -234,6 +234,7 @@ def test_on_the_network_names_count_where_there_is_no_password() -> None:
         ("", "localhost:8080", False),
         ("file://localhost:8080", "localhost:8080", False),
         ("http://evil@localhost:8080", "localhost:8080", False),
+        ("http://[", "localhost:8080", False),
         ("http://listed.example", "localhost:8080", True),
     ],
 )
