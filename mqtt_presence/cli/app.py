@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mqtt_presence import __version__
-from mqtt_presence.cli import forget, history, passwd, run, simulate, up, users, verify, watch
+from mqtt_presence.cli import forget, history, init_broker, passwd, run, simulate, up, users, verify, watch
 
 app = typer.Typer(
     name="mqtt-presence",
@@ -29,6 +29,7 @@ _COMMANDS = {
     "verify": verify,
     "simulate": simulate,
     "passwd": passwd,
+    "init-broker": init_broker,
 }
 for name, module in _COMMANDS.items():
     app.command(name)(module.command)
