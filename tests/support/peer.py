@@ -3,12 +3,13 @@
 import ssl
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from tests.support.waiting import DEADLINE_S, until
+from tests.support.waiting import DEADLINE_S
 
 
 class RefusedError(Exception):
@@ -53,6 +54,7 @@ class Peer:
         self._answer: Any = None
         self._ended = False
         self._granted: list[Any] | None = None
+        self._acknowledged: set[int] = set()
         self.heard: list[tuple[str, bytes, bool]] = []
         client = self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
@@ -73,6 +75,7 @@ class Peer:
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
+        client.on_publish = self._on_publish
         try:
             client.connect("localhost" if tls is not None else "127.0.0.1", port, keepalive=30)
         except (OSError, ValueError, mqtt.WebsocketConnectionError) as error:
@@ -97,9 +100,15 @@ class Peer:
 
     def publish(self, topic: str, payload: bytes = b"{}", *, retain: bool = False) -> bool:
         """Publish at QoS 1; return False if the broker closed the connection instead of answering."""
-        message = self._client.publish(topic, payload, 1, retain)
-        until(lambda: message.is_published() or self._ended, f"an answer to {topic}")
-        return message.is_published()
+        return self.publish_all([(topic, payload)], retain=retain)
+
+    def publish_all(self, messages: Iterable[tuple[str, bytes]], *, retain: bool = False) -> bool:
+        """Publish all at QoS 1 without waiting in between; return whether all were acknowledged."""
+        sent = [self._client.publish(topic, payload, 1, retain).mid for topic, payload in messages]
+        self._wait(
+            lambda: self._ended or self._acknowledged.issuperset(sent), f"answers to {len(sent)} messages"
+        )
+        return self._acknowledged.issuperset(sent)
 
     def said(self, topic: str) -> list[bytes]:
         """Return the payloads heard on one topic."""
@@ -143,6 +152,11 @@ class Peer:
     def _on_subscribe(self, _client, _data, _mid, codes, _properties) -> None:
         with self._changed:
             self._granted = codes
+            self._changed.notify_all()
+
+    def _on_publish(self, _client, _data, mid, *_) -> None:
+        with self._changed:
+            self._acknowledged.add(mid)
             self._changed.notify_all()
 
     def _on_message(self, _client, _data, message) -> None:
