@@ -50,7 +50,7 @@ const owners = new Map()
 const socketOf = (client) => client.req?.socket ?? client.conn
 
 // With client certificates the user is the certificate's common name, whatever the client says.
-const certified = (client) => settings.tls?.ca && socketOf(client).getPeerCertificate?.().subject?.CN
+const certified = (client) => settings.tls?.ca && socketOf(client).getPeerCertificate?.()?.subject?.CN
 
 async function knows (user, password) {
   const [salt, known] = (users.get(user) ?? `${'0'.repeat(32)}:${'0'.repeat(64)}`).split(':').map((x) => Buffer.from(x, 'hex'))

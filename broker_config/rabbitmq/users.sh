@@ -29,7 +29,8 @@ while read -r name password; do
   $ctl -q set_permissions -p / "$name" "^$queues\$" "^(amq\\.topic|amq\\.default|$queues)\$" "^(amq\\.topic|$queues)\$" </dev/null
   if [ "$name" = bridge ]; then
     write='^(status\.[^.]+|events\.[^.]+\.[^.]+|bridge\.[^.]+|reply\.[^.]+\.[^.]+\.[^.]+)$'
-    read='^(presence\.\*\.\*\.\*|status\.[^.]+|bridge\.[^.]+)$'
+    # $SYS is empty here. But the bridge asks for it where there is MQTT 5, and a refusal would close its connection.
+    read='^(presence\.\*\.\*\.\*|status\.[^.]+|bridge\.[^.]+|\$SYS\..+)$'
   else
     client='[^.]+'
     [ "${ESCAPES_IDS:-no}" = yes ] && client='{client_id}'

@@ -23,6 +23,7 @@ KNOWN = ("mosquitto",)
 BY_HAND = ("ejabberd", "rabbitmq", "nats", "aedes", "emqx", "hivemq")
 """There is a configuration of these in broker_config/, to be installed by hand."""
 
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 _NAME = {"metavar": "NAME", "show_default": False}
 
 
@@ -139,6 +140,11 @@ def _tell(plan: Plan) -> None:
     say("Start the broker, and beside it the bridge:")
     say(f"  {shlex.join([_mosquitto(), '-c', str(there / mosquitto.CONFIG)])}")
     say(f"  {shlex.join([*program(), 'run', '--config', str(there / mosquitto.BRIDGE)])}")
+    if plan.address not in _THIS_MACHINE:
+        complain(
+            f"listen={plan.address or 'all addresses'}: passwords cross the network in the clear there: use "
+            "--tls, and leave the listeners without it on 127.0.0.1"
+        )
     for name, port in plan.ports.items():
         if port is not None and _is_taken(plan.address, port):
             complain(f"{name}={port} is in use: stop what listens there, or choose another port")

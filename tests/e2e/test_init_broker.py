@@ -1,6 +1,7 @@
 """`mqtt-presence init-broker`: what it writes is started with the commands it prints, and tried from outside."""
 
 import os
+import re
 import shlex
 import ssl
 import stat
@@ -265,6 +266,38 @@ def test_bridge_over_wss_with_its_certificate(made: Made, tmp_path: Path) -> Non
     assert "DNS:broker.example, DNS:localhost, IP Address:127.0.0.1" in shown
 
 
+def documented(mark: str, directory: Path) -> None:
+    """Run a block of docs/mosquitto.md, in the set's directory."""
+    text = (ROOT / "docs/mosquitto.md").read_text()
+    found = re.findall(rf"<!-- run: {mark} -->\n```bash\n(.*?)\n```", text, re.DOTALL)
+    assert len(found) == 1
+    assert "/etc/mqtt-presence" in found[0]
+    block = found[0].replace("/etc/mqtt-presence", str(directory))
+    subprocess.run(["bash", "-euo", "pipefail", "-c", block], check=True, capture_output=True)
+
+
+def test_one_more_user_and_a_renewed_certificate(tmp_path: Path) -> None:
+    """As the documents say: carol's new certificate lets her in, and the broker's new one is trusted as the old was."""
+    made = Made(tmp_path / "set", "--tls", "--client-certificates", "--host", "broker.example")
+    before = (made.directory / "tls/server.crt").read_bytes()
+    documented("user", made.directory)
+    documented("renew", made.directory)
+    assert (made.directory / "tls/server.crt").read_bytes() != before
+    try:
+        made.start()
+        operator = made.peer("operator", "op", filters=("status/+",))
+        for listener in ("tls-port", "wss-port"):
+            name = f"pad-{listener}"
+            carol = made.peer("carol", name, listener, tls=made.trust("carol"))
+            carol.publish(f"presence/carol/{name}/login", b"")
+            operator.wait_for("status/carol", b'"state":"online"')
+            carol.publish(f"presence/carol/{name}/logout", b"")
+            operator.wait_for("status/carol", b'"state":"offline"')
+    finally:
+        made.close()
+    assert stat.S_IMODE((made.directory / "tls/clients/carol.key").stat().st_mode) == 0o600
+
+
 # What goes wrong.
 
 
@@ -330,6 +363,21 @@ def test_port_in_use_is_told(tmp_path: Path) -> None:
     assert f"port={port} is in use" in complaint
 
 
+def test_passwords_in_the_clear_are_told(tmp_path: Path) -> None:
+    """Whoever listens to a network without TLS is told so."""
+    for number, address in enumerate(("0.0.0.0", "")):
+        directory = tmp_path / str(number)
+        ports = ["--port", str(free_port()), "--no-ws"]
+        code, _, complaint = init("mosquitto", "--dir", str(directory), "--listen", address, *ports, *AS_ROOT)
+        assert (code, "in the clear" in complaint) == (0, True)
+        listeners = [
+            x for x in (directory / "mosquitto.conf").read_text().splitlines() if x.startswith("listener")
+        ]
+        assert listeners == [f"listener {ports[1]} {address}".rstrip()]
+        broker = tomllib.loads((directory / "bridge.toml").read_text())["broker"]
+        assert broker.endswith(f"@127.0.0.1:{ports[1]}")
+
+
 # The parts.
 
 
@@ -354,7 +402,7 @@ def test_plan_shows_no_secret_and_holds_its_limits(tmp_path: Path) -> None:
 def test_wheel_brings_the_templates(tmp_path: Path) -> None:
     """Whoever installs the wheel has the files that init-broker fills in, and they are those of broker_config/."""
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps",
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation",
          "--wheel-dir", tmp_path, ROOT],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
