@@ -59,7 +59,7 @@ def publish_all(port: int, streams: list[list[tuple[str, bytes]]], rate: float |
         selector.register(sender.sock, selectors.EVENT_READ, sender)
     began = time.perf_counter()
     sent = 0
-    while selector.get_map():
+    while True:
         for sender in [key.data for key in selector.get_map().values()]:
             allowance = WINDOW
             if rate is not None:
@@ -69,6 +69,8 @@ def publish_all(port: int, streams: list[list[tuple[str, bytes]]], rate: float |
                 selector.unregister(sender.sock)
                 sender.sock.sendall(packets.DISCONNECT)
                 sender.sock.close()
+        if not selector.get_map():
+            break
         for key, _ in selector.select(1.0 if rate is None else 0.0005):
             _count_acknowledgements(key.data)
     return time.perf_counter() - began

@@ -26,7 +26,12 @@ def populate(path: Path, records: int, at: int) -> int:
     opened = min(records, MAX_OPEN)
     users = opened // 2
     with closing(sqlite3.connect(path)) as database:
-        _insert(database, "users", [f.column_name for f in USER_FIELDS], (_user(u, at) for u in range(users)))
+        _insert(
+            database,
+            "user_states",
+            [f.column_name for f in USER_FIELDS],
+            (_user(u, at) for u in range(users)),
+        )
         columns = [f.column_name for f in CONNECTION_FIELDS]
         _insert(database, "connections", columns, (_record(i, opened, users, at) for i in range(records)))
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -4,18 +4,23 @@ For devices and services: `PresenceClient`. For whoever wants to know: `StatusWa
 them is the command ``mqtt-presence``.
 """
 
-from mqtt_presence.client import (
-    Change,
-    Changes,
-    IdleMonitor,
-    LoginInfo,
-    Observer,
-    PresenceClient,
-    ServerClock,
-    StatusWatcher,
-    UserStatus,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from mqtt_presence.errors import BrokerError, ConfigError, PayloadError, PresenceError, StoreError
+
+if TYPE_CHECKING:
+    from mqtt_presence.client import (
+        Change,
+        Changes,
+        IdleMonitor,
+        LoginInfo,
+        Observer,
+        PresenceClient,
+        ServerClock,
+        StatusWatcher,
+        UserStatus,
+    )
 
 __version__ = "0.1.0"
 
@@ -36,3 +41,14 @@ __all__ = [
     "UserStatus",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # The bridge does without the clients, and starts sooner for it (PEP 562).
+    if name in __all__:
+        return getattr(import_module("mqtt_presence.client"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

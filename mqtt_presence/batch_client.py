@@ -103,6 +103,10 @@ class BatchClient(mqtt.Client):
 
     # Reading.
 
+    def excuse_silence(self) -> None:
+        """Do not hold it against the broker that its answer to a ping is not there: we have not read it."""
+        self._ping_t = 0.0
+
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
         """Read what there is, once, and handle every packet that is whole."""
         del max_packets

@@ -1,7 +1,10 @@
 """The jobs that time causes, on APScheduler; they only hand the bridge's loop a word."""
 
 import logging
+import threading
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +15,8 @@ from mqtt_presence.bridge import Due
 
 CHECK_EVERY_S = 1.0
 RETAIN_EVERY_S = 86_400.0
+
+log = logging.getLogger(__name__)
 
 # It would warn of every run that a suspended or busy machine has missed: coalesced, they are one.
 logging.getLogger("apscheduler").setLevel(logging.ERROR)
@@ -42,6 +47,8 @@ class Clock:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone="UTC",
         )
+        self._stopping = threading.Event()
+        self._guard = threading.Thread(target=self._watch_the_clock, name="clock-guard", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -49,9 +56,26 @@ class Clock:
             self._request(due)
             self._scheduler.add_job(self._request, "interval", seconds=every_s, args=(due,))
         self._scheduler.start()
+        self._guard.start()
+
+    def _watch_the_clock(self) -> None:
+        """Have what is due asked for now when the clock was set back.
+
+        APScheduler goes by the wall clock: it would wait until the time it had before has come again.
+        """
+        every_s = min(self._every_s.values())
+        behind = _behind()
+        while not self._stopping.wait(every_s):
+            before, behind = behind, _behind()
+            if behind - before > every_s / 2:
+                log.warning("the clock was set back by %.1f s", behind - before)
+                for job in self._scheduler.get_jobs():
+                    job.modify(next_run_time=datetime.now(UTC))
 
     def stop(self) -> None:
         """End, and wait for a word that is just being said."""
+        self._stopping.set()
+        self._guard.join()
         self._scheduler.shutdown()
 
     def __enter__(self) -> Self:
@@ -62,3 +86,8 @@ class Clock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _behind() -> float:
+    """Tell how far the wall clock is behind the one that is never set; only differences mean something."""
+    return time.monotonic() - time.time()

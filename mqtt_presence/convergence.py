@@ -39,6 +39,7 @@ class Convergence:
         self._asking: Probe | None = None
         self._answer_until = 0.0
         self._page_after: str | None = None
+        self._has_news = False
         self.is_subscribed = False
         """The broker has granted the subscription to the clients' messages on this connection."""
 
@@ -112,8 +113,14 @@ class Convergence:
 
     def _lost_some(self, link: Link, asking: Probe) -> None:
         self._answered(link, asking)
-        log.warning("the broker has lost retained statuses: publishing all of them again")
+        log.warning("the broker has lost retained statuses, and perhaps more: publishing all of them again")
+        self._has_news = True
         self.republish_all()
+
+    def has_news_of_a_loss(self) -> bool:
+        """Tell, once, that the broker has lost something."""
+        has_news, self._has_news = self._has_news, False
+        return has_news
 
     # The remedy.
 

@@ -103,7 +103,7 @@ class LinkConfig:
     """
 
     url: BrokerUrl
-    client_id: str
+    client_id: str = field(repr=False)  # whoever knows it can push us off the broker
     keep_alive_s: int = 30
     ca_file: str | None = None
     cert_file: str | None = None
@@ -170,8 +170,8 @@ class Link:
 
         Args:
             timeout_s: how long to wait for something to happen.
-            at_most: how many messages to read; what is left stays with the operating system. 0: read none,
-                which the broker takes for a long while before it gives the connection up.
+            at_most: how many messages to read; what is left stays with the operating system. 0: read none;
+                the connection is kept alive.
 
         Raises:
             BrokerError: the broker refuses us for good: wrong password, or no right to subscribe.
@@ -211,16 +211,17 @@ class Link:
         if self._connected:
             self._client.publish(topic, payload, 0)
 
-    def subscribe(self, topic_filter: str, *, required: bool = True) -> None:
-        """Subscribe at QoS 1, after all that was said before; `Arrivals.subscribed` tells when.
+    def subscribe(self, topic_filter: str, qos: int = 1, *, required: bool = True) -> None:
+        """Subscribe, after all that was said before; `Arrivals.subscribed` tells when.
 
         Args:
             topic_filter: to what.
+            qos: 0: what comes while we are away is not kept for us.
             required: without it the bridge cannot work, so `poll` raises if the broker does not grant it.
 
         """
         self._client.flush()
-        _, mid = self._client.subscribe(topic_filter, 1)
+        _, mid = self._client.subscribe(topic_filter, qos)
         if mid is not None and required:
             self._subscribing[mid] = topic_filter
 
@@ -366,6 +367,7 @@ class Link:
             waiter.register(self._wake_in, select.POLLIN)
             waiter.poll(timeout_s * 1000)
         elif not at_most:
+            self._client.excuse_silence()
             self._sleep(timeout_s)
         self._hear_wake()
         self._read(at_most)

@@ -229,11 +229,15 @@ class Outcome(Struct, frozen=True):
     """There is something to publish; `user.version` has grown by one."""
     ignored: tuple[str, ...]
     """Why events had no effect, a word each."""
+    created: int = 0
+    """How many records there were not before."""
 
 
 class RuleSettings(Struct, frozen=True, kw_only=True):
-    """The settings that the rules depend on; milliseconds."""
+    """The settings that the rules depend on; durations in milliseconds."""
 
     idle_threshold_ms: int = 60_000
     expire_after_ms: int | None = None
     grace_ms: int = 0
+    max_connections: int | None = None
+    """Live connections of one user; None: any number."""

@@ -47,6 +47,8 @@ class Outbox:
         if batch is None:
             return
         batch.remaining -= 1
+        if batch.remaining > 0:
+            return
         for first in list(self._open):
             if self._open[first].remaining > 0:
                 break

@@ -4,6 +4,7 @@ What clients send is decoded into the events of the rules, or refused whole; wha
 from the rules' results. `null` counts as absent.
 """
 
+import math
 import re
 import uuid
 from typing import Any
@@ -96,6 +97,8 @@ def parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None = No
     if len(payload) > MAX_PAYLOAD:
         raise PayloadError("too_large", f"{len(payload)} bytes")
     try:
+        if not payload.isascii():
+            payload.decode()  # the decoder only skips over fields that it does not know, whatever is in them
         return _parse(name, payload or b"{}", now, ip_addr)
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
         raise PayloadError("bad_payload", str(error)) from error
@@ -164,7 +167,7 @@ def _connection_id(text: str | None) -> ConnectionId | None:
 def _millis(time: float | str | None) -> int | None:
     if time is None:
         return None
-    return from_iso(time) if isinstance(time, str) else in_range(int(time))
+    return from_iso(time) if isinstance(time, str) else in_range(math.floor(time))
 
 
 def _duration_ms(seconds: float | None) -> int | None:

@@ -30,20 +30,29 @@ from mqtt_presence.model import (
     UserPresence,
 )
 
+TOO_MANY_CONNECTIONS = "too_many_connections"
+TOO_MANY_RECORDS = "too_many_records"
+LIMITS = frozenset({TOO_MANY_CONNECTIONS, TOO_MANY_RECORDS})
+"""The `ignored` words of messages that a limit has refused. A refused message has no effect at all; the
+client's next sign of life is a new attempt (A2)."""
 
-def fold(user: UserPresence, events: Iterable[Event], settings: RuleSettings) -> Outcome:
+
+def fold(
+    user: UserPresence, events: Iterable[Event], settings: RuleSettings, new_records: int | None = None
+) -> Outcome:
     """Decide on events of one user, in their order.
 
     Args:
         user: what is known of the user; must hold what `UserPresence` says it holds.
         events: what happened, all of this user.
         settings: thresholds.
+        new_records: how many records may be made; None: any number.
 
     Returns:
         The new state, the records to save, what to tell. Several changes of the status count as one.
 
     """
-    draft = _Draft(user, settings)
+    draft = _Draft(user, settings, new_records)
     for event in events:
         draft.handle(event)
     return draft.outcome()
@@ -100,9 +109,11 @@ _STATE_EVENTS: dict[tuple[State, State], tuple[str, ...]] = {
 class _Draft:
     """One user while events are applied: the only mutable thing here, and it never leaves `fold`."""
 
-    def __init__(self, user: UserPresence, settings: RuleSettings) -> None:
+    def __init__(self, user: UserPresence, settings: RuleSettings, new_records: int | None = None) -> None:
         self._user = user
         self._settings = settings
+        self._new_records = new_records
+        self._created = 0
         self._connections = dict(user.connections)
         self._newest = dict(user.newest)
         self._status = user.status or Status()
@@ -152,13 +163,16 @@ class _Draft:
             events=tuple(self._events),
             status_changed=changed,
             ignored=tuple(self._ignored),
+            created=self._created,
         )
 
     # The rules, in the contract's order.
 
     def _login(self, login: Login) -> None:
-        self._see(login.now)
         known = self._named_by(login)
+        if self._refuses_another(login) if known is None else self._refuses_reopening(known):
+            return
+        self._see(login.now)
         if known is None:
             self._first_login(_unseen(login), login)  # L1, L4
         elif known.login_order is None:
@@ -171,8 +185,10 @@ class _Draft:
             self._ignored.append("login_after_end")  # L3
 
     def _activity(self, activity: Activity) -> None:
-        self._see(activity.now)
         known = self._addressed(activity)
+        if self._refuses_another(activity) if known is None else self._refuses_reopening(known):
+            return
+        self._see(activity.now)
         if known is None:
             known = self._open(_unseen(activity))  # A2
         elif not known.is_open:
@@ -193,7 +209,8 @@ class _Draft:
             return
         known = self._connections.get((end.client_id, end.connection_id))  # E1
         if known is None:
-            self._put(_only_the_end_known(end))
+            if not self._refuses_record():
+                self._put(_only_the_end_known(end))
         elif known.is_open:
             self._see(end.now)
             self._close(known, end.reason, end.now)
@@ -223,6 +240,41 @@ class _Draft:
         for connection in [*self._connections.values()]:
             if connection.is_open and connection.announce and connection.last_seen < confirm.announced_at:
                 self._close(connection, Reason.UNCONFIRMED, confirm.now)  # B3
+
+    # Limits. Before any effect, so that what is refused has none.
+
+    def _refuses_another(self, event: Login | Activity) -> bool:
+        """Refuse a connection that there is no room for, or no new record."""
+        most = self._settings.max_connections
+        if most is not None and self._live >= most:
+            # A login makes room: it ends the client's connection before, or its grace.
+            freed = isinstance(event, Login) and any(
+                not c.is_open or c.login_order is not None for c in self._live_of(event.client_id)
+            )
+            if self._live - freed >= most:
+                self._ignored.append(TOO_MANY_CONNECTIONS)
+                return True
+        return self._refuses_record()
+
+    def _refuses_reopening(self, known: Connection) -> bool:
+        """Refuse what would reopen a record (L3, A3) that there is no room for."""
+        if known.reason not in GUESSED:
+            return False
+        most = self._settings.max_connections
+        if most is None or self._live - known.is_live < most:
+            return False
+        if any(c.login_order is not None for c in self._open_of(known.client_id)):
+            return False  # it ends, should this one reopen
+        self._ignored.append(TOO_MANY_CONNECTIONS)
+        return True
+
+    def _refuses_record(self) -> bool:
+        """Refuse a record beyond what may be made; count one that is."""
+        if self._new_records is not None and self._created >= self._new_records:
+            self._ignored.append(TOO_MANY_RECORDS)
+            return True
+        self._created += 1
+        return False
 
     # Finding the record a message means.
 
@@ -255,7 +307,9 @@ class _Draft:
         timed = login.time is not None and login.time <= login.now
         newest = self._newest.get(login.client_id, 0)
         # One whose end came first has no length.
-        login_time = next(t for t in (known.login_time, known.logout_time, login.now) if t is not None)
+        login_time = known.login_time if known.login_time is not None else known.logout_time
+        if login_time is None:
+            login_time = login.now
         if timed and login.time is not None:
             order = login.time
         elif known.is_open:

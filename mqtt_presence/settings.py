@@ -23,6 +23,7 @@ from pydantic_settings import (
 from mqtt_presence.bridge import BridgeConfig
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import ConfigError
+from mqtt_presence.limits import Limits
 from mqtt_presence.link import LinkConfig
 from mqtt_presence.model import RuleSettings
 from mqtt_presence.topics import Topics
@@ -36,7 +37,7 @@ DATA_DIRECTORY = user_data_path("mqtt-presence")
 _UNITS_S = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _SECRET = frozenset({"broker", "database"})
-"""Their values may hold passwords: no message shows them."""
+"""Their values may hold passwords: no message shows them, nor does `repr`."""
 _PLAIN_WORDS = {
     "greater_than_equal": "must be {ge:g} or more",
     "greater_than": "must be more than {gt:g}",
@@ -80,11 +81,13 @@ class Settings(BaseSettings):
 
     broker: str = Field(
         "mqtt://127.0.0.1:1883",
+        repr=False,
         description="The broker: mqtt[s]|ws[s]://user:password@host:port. Better in the environment or in a "
         "file than on the command line, where everybody on the machine can read the password.",
     )
     database: str = Field(
         f"sqlite:///{DATA_DIRECTORY / 'presence.db'}",
+        repr=False,
         description="Where the records are: sqlite:///file or postgresql://user:password@host/name.",
     )
     prefix: str = Field("", description="What comes before every topic, e.g. acme/.")
@@ -104,6 +107,20 @@ class Settings(BaseSettings):
     )
     publish_private: bool = Field(
         default=False, description="Put addresses and user agents into the public status."
+    )
+    max_connections: int = Field(
+        1000, ge=0, description="Open connections of one user at the most; 0: any number."
+    )
+    max_records: int = Field(
+        1000, ge=0, description="New connections of one user in a minute at the most; 0: any number."
+    )
+    max_rate: int = Field(
+        100,
+        ge=0,
+        description="Messages of one user in a second at the most, on average over a minute; 0: any number.",
+    )
+    max_users: int = Field(
+        1_000_000, ge=0, description="Users at the most; newcomers beyond are refused; 0: any number."
     )
     keep_alive: int = Field(30, ge=5, le=65_535, description="The bridge's keep alive, seconds.")
     ca_file: Path | None = Field(
@@ -187,6 +204,12 @@ class Settings(BaseSettings):
                 idle_threshold_ms=_millis(self.idle_threshold),
                 expire_after_ms=_millis(self.expire_after) if self.expire_after else None,
                 grace_ms=_millis(self.grace),
+                max_connections=self.max_connections or None,
+            ),
+            limits=Limits(
+                records=self.max_records or None,
+                rate=self.max_rate or None,
+                users=self.max_users or None,
             ),
             confirm_within_ms=_millis(self.confirm_within),
             retention_ms=_millis(self.retention) if self.retention else None,

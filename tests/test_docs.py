@@ -10,10 +10,9 @@ from typing import Self
 
 import msgspec
 import pytest
-import typer
 
 from mqtt_presence import payloads, rules, wire
-from mqtt_presence.cli.app import app
+from mqtt_presence.cli.app import COMMANDS
 from mqtt_presence.model import Reason, State
 from mqtt_presence.settings import SETTINGS
 from mqtt_presence.topics import TIME, VERBS, Topics
@@ -27,7 +26,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted(p for p in (ROOT / "broker_config").rglob("*.md") if "node_modules" not in p.parts),
 ]
-COMMANDS = sorted(typer.main.get_command(app).commands)
+
 BIN = Path(sys.executable).parent
 
 

@@ -1,38 +1,63 @@
 """The commands, put together."""
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mqtt_presence import __version__
-from mqtt_presence.cli import forget, history, init_broker, passwd, run, simulate, up, users, verify, watch
+
+COMMANDS = {
+    "up": "up",
+    "run": "run",
+    "watch": "watch",
+    "users": "users",
+    "history": "history",
+    "forget": "forget",
+    "verify": "verify",
+    "simulate": "simulate",
+    "passwd": "passwd",
+    "init-broker": "init_broker",
+}
+"""The commands, and in which module beside this one each is, as `command`."""
+
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class _Commands(TyperGroup):
+    """Imports a command when it is asked for: a bridge needs neither the embedded broker nor a simulation."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        alone = typer.Typer(
+            context_settings=_HELP,
+            add_completion=False,
+            rich_markup_mode=None,
+            pretty_exceptions_enable=False,
+        )
+        alone.command(cmd_name)(import_module(f"mqtt_presence.cli.{COMMANDS[cmd_name]}").command)
+        return typer.main.get_command(alone)
+
 
 app = typer.Typer(
     name="mqtt-presence",
+    cls=_Commands,
     help="Presence for MQTT: who is online, who is idle, who has just left, and who was here when.",
     epilog="Every setting of a command is a flag, a variable MQTT_PRESENCE_<SETTING> and a line of the TOML "
     "file --config: the first of these that says something counts.",
     no_args_is_help=True,
     rich_markup_mode=None,  # it would take mqtt[s] for markup
     pretty_exceptions_enable=False,  # they show local variables, passwords among them
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings=_HELP,
 )
-
-_COMMANDS = {
-    "up": up,
-    "run": run,
-    "watch": watch,
-    "users": users,
-    "history": history,
-    "forget": forget,
-    "verify": verify,
-    "simulate": simulate,
-    "passwd": passwd,
-    "init-broker": init_broker,
-}
-for name, module in _COMMANDS.items():
-    app.command(name)(module.command)
 
 
 def _show_version(wanted: bool) -> None:

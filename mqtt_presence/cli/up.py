@@ -1,6 +1,7 @@
 """``mqtt-presence up``: broker and bridge in one process."""
 
 import ipaddress
+import resource
 import secrets
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,6 +21,7 @@ from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
 
 _ACCESS = ("host", "port", "ws", "ws_port", "open", "insecure", "password_file", "operator")
+_FILES = 12_000
 _ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104, where to find ourselves
 
 
@@ -34,6 +36,7 @@ def command(settings: Settings) -> None:
     """
     logs.start(settings)
     make_home(settings)
+    _allow_many_files()
     secret = secrets.token_urlsafe(32)
     broker = EmbeddedBroker(_broker_config(settings, secret))
     store = Store(settings.database)
@@ -48,6 +51,14 @@ def command(settings: Settings) -> None:
         show_banner(settings, broker)
         # Draining, the wills go out while the bridge still works: what it makes of them is kept and told.
         signals.serve(Bridge(config, store, peer_address=broker.peer_address), broker.drain)
+
+
+def _allow_many_files() -> None:
+    """Each client is an open file; the usual 1024 are few, and the system lets us have more."""
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    if few != resource.RLIM_INFINITY and few < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _broker_config(settings: Settings, secret: str) -> EmbeddedConfig:
@@ -67,6 +78,7 @@ def _broker_config(settings: Settings, secret: str) -> EmbeddedConfig:
         operators=frozenset(settings.operator),
         bridge_user=BRIDGE_USER,
         bridge_password=secret,
+        max_connections=settings.max_connections or None,
     )
 
 

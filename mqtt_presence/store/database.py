@@ -19,7 +19,9 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 _SQLITE_PRAGMAS = {
     "journal_mode": "wal",
     "synchronous": "full",
-    "cache_size": -16_000,  # KiB
+    "cache_size": -32_000,  # KiB
+    # Signs of life are all over the database: the more of them a checkpoint takes, the fewer pages it writes.
+    "wal_autocheckpoint": 8_000,  # pages
     "journal_size_limit": 64 * 1024 * 1024,
 }
 _BUSY_TIMEOUT_S = 2.0  # less than any keep alive: the link must be served in between

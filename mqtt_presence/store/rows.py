@@ -19,7 +19,7 @@ from mqtt_presence.store.schema import ConnectionRow, UserRow
 CONNECTION_FIELDS = [f for f in ConnectionRow._meta.sorted_fields if f.name != "id"]
 USER_FIELDS = list(UserRow._meta.sorted_fields)
 
-CONNECTION_COLUMNS = ", ".join(f"c.{f.column_name}" for f in CONNECTION_FIELDS)
+CONNECTION_COLUMNS = ", ".join(f"c.{f.column_name}" for f in [*CONNECTION_FIELDS, ConnectionRow.id])
 USER_COLUMNS = ", ".join(f"u.{f.column_name}" for f in USER_FIELDS)
 
 _FLAG = {None: None, 0: False, 1: True}  # SQLite has no booleans
@@ -91,7 +91,7 @@ ACTIVITY_FIELDS = (
 
 
 def from_activity(record: Connection) -> tuple[Any, ...]:
-    """Make the values of `ACTIVITY_FIELDS` and the record's key."""
+    """Make the values of `ACTIVITY_FIELDS`."""
     return (
         record.last_seen,
         record.heartbeats,
@@ -99,9 +99,6 @@ def from_activity(record: Connection) -> tuple[Any, ...]:
         record.idle,
         record.last_activity,
         record.check_at,
-        record.user_id,
-        record.client_id,
-        record.connection_id,
     )
 
 
@@ -119,10 +116,13 @@ def to_presence(
     row: Sequence[Any], connections: Mapping[Key, Connection], newest: Mapping[ClientId, int]
 ) -> UserPresence:
     """Make what the rules need of a row of `USER_COLUMNS` and the user's records."""
+    seen = [record.last_seen for record in connections.values()]
+    if row[11] is not None:
+        seen.append(row[11])
     return UserPresence(
         user_id=UserId(row[0]),
         status=to_status(row),
-        last_seen=row[11],
+        last_seen=max(seen, default=None),
         version=row[12],
         connections=connections,
         newest=newest,

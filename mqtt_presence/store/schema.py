@@ -1,6 +1,7 @@
 """The tables, as peewee models: the public ones of contract section 5, and what the bridge must not forget.
 
-The migrations hold frozen copies; a test says when the two differ. Times are epoch milliseconds in UTC.
+The contract's `users` is a view: see `USERS_VIEW`. The migrations hold frozen copies; a test says when the
+two differ. Times are epoch milliseconds in UTC.
 """
 
 from peewee import (
@@ -16,7 +17,11 @@ from peewee import (
 
 
 class UserRow(Model):
-    """A user's state, as last published."""
+    """A user's state, as last published.
+
+    `last_seen` is that of the last change here: a live connection may have been seen later. So a sign of life
+    that changes no state is one write, not two far apart (docs/performance.md).
+    """
 
     user_id = TextField(primary_key=True)
     state = TextField()
@@ -33,7 +38,7 @@ class UserRow(Model):
     version = BigIntegerField()
 
     class Meta:
-        table_name = "users"
+        table_name = "user_states"
 
 
 class ConnectionRow(Model):
@@ -110,3 +115,15 @@ class TombstoneRow(Model):
 
 
 TABLES = (UserRow, ConnectionRow, BridgeRow, OutboxRow, TombstoneRow)
+
+USERS_VIEW = """\
+CREATE VIEW users AS
+SELECT s.user_id, s.state, s.online, s.idle, s.since, s.connections,
+       s.last_login, s.last_login_order, s.last_login_ip_addr, s.last_login_user_agent, s.last_activity,
+       COALESCE(
+           (SELECT MAX(c.last_seen) FROM connections c
+            WHERE c.live AND c.user_id = s.user_id AND c.last_seen > s.last_seen),
+           s.last_seen) AS last_seen,
+       s.version
+FROM user_states s"""
+"""The contract's table of users, its columns in the order of `UserRow`."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import peewee
 import pytest
+from playhouse.migrations import Runner
 
 from mqtt_presence.errors import ConfigError, StoreError
 from mqtt_presence.model import (
@@ -27,7 +28,7 @@ from mqtt_presence.model import (
 )
 from mqtt_presence.store import Store
 from mqtt_presence.store import schema as models
-from mqtt_presence.store.database import connect
+from mqtt_presence.store.database import MIGRATIONS, connect
 from mqtt_presence.store.presence import _needs_newest
 from tests.support.postgres import Postgres, cursor, query
 
@@ -59,7 +60,10 @@ def save(store: Store, *records: Connection, version: int = 1, status: Status | 
         tx.save(
             Outcome(
                 user=UserPresence(
-                    user_id=user, status=status or Status(state=State.ONLINE, since=NOW), version=version
+                    user_id=user,
+                    status=status or Status(state=State.ONLINE, since=NOW),
+                    version=version,
+                    last_seen=NOW,
                 ),
                 changed=tuple(r for r in records if r.user_id == user),
                 touched=(),
@@ -90,7 +94,9 @@ def columns(database: peewee.Database, table: str) -> list[tuple[Any, ...]]:
 
 
 def indexes(database: peewee.Database, table: str) -> list[tuple[Any, ...]]:
-    return sorted((tuple(i.columns), i.unique) for i in database.get_indexes(table))
+    """Tell the indexes beside the primary key: where SQLite keeps rows by their key, it lists none for it."""
+    key = database.get_primary_keys(table)
+    return sorted((tuple(i.columns), i.unique) for i in database.get_indexes(table) if i.columns != key)
 
 
 # The schema.
@@ -114,6 +120,34 @@ def test_migrations_make_the_schema_of_the_models(database: str, tmp_path: Path,
     finally:
         other.close()
         migrated.close()
+
+
+def test_the_view_of_users_is_the_one_of_the_models(database: str, store: Store) -> None:
+    """The migrations' view is the models', in the columns' order that the bridge reads."""
+    frozen = (MIGRATIONS / "0002_user_states.py").read_text()
+    assert models.USERS_VIEW in frozen
+    save(store, record())
+    assert list(query(database, "SELECT * FROM users")[0]) == [
+        f.column_name for f in models.UserRow._meta.sorted_fields
+    ]
+
+
+def test_a_database_of_version_1_is_brought_up_to_date(database: str) -> None:
+    """Users and their records are the same after the update; the database is in use, so nothing is lost."""
+    first = connect(database)
+    Runner(first, directory=str(MIGRATIONS)).up("0001_initial")
+    first.execute_sql(
+        "INSERT INTO users (user_id, state, online, since, connections, last_seen, version) "
+        f"VALUES ('alice', 'offline', {'0' if database.startswith('sqlite') else 'false'}, {NOW}, 0, {NOW}, 7)"
+    )
+    first.close()
+    store = Store(database)
+    store.open()
+    assert query(database, "SELECT user_id, state, last_seen, version FROM users") == [
+        {"user_id": "alice", "state": "offline", "last_seen": NOW, "version": 7}
+    ]
+    assert load(store, login())["alice"].version == 7
+    store.close()
 
 
 def test_opening_again_keeps_everything(database: str, store: Store) -> None:
@@ -222,12 +256,42 @@ def test_a_touched_record_keeps_the_rest(store: Store) -> None:
     )
     touched = (replace(FULL, **told, user_agent="is not written"),)
     with store.transaction() as tx:
+        tx.load({"alice": [login()]})
         tx.save(
             [Outcome(user=user, changed=(), touched=touched, events=(), status_changed=False, ignored=())]
         )
     loaded = load(store, login())["alice"]
     assert loaded.connections == {("phone", "c1"): replace(FULL, **told), ("phone", "c2"): record(id="c2")}
     assert (loaded.version, loaded.last_seen) == (1, NOW + 22)
+
+
+def test_users_last_seen_is_that_of_the_live_connections(store: Store, database: str) -> None:
+    """A sign of life writes the connection alone; for SQL, and for the bridge, the user was seen then too."""
+    from msgspec.structs import replace
+
+    save(store, record(), record(id="c2", client="pad"), ended("c3", last_seen=NOW + 90))
+    seen = replace(record(), last_seen=NOW + 5)
+    user = replace(load(store, login())["alice"], last_seen=NOW + 5, connections={("phone", "c1"): seen})
+    with store.transaction() as tx:
+        tx.load({"alice": [login()]})
+        tx.save(
+            [Outcome(user=user, changed=(), touched=(seen,), events=(), status_changed=False, ignored=())]
+        )
+    assert query(database, "SELECT last_seen FROM users") == [{"last_seen": NOW + 5}]
+    assert query(database, "SELECT last_seen FROM user_states") == [{"last_seen": NOW}]
+    assert load(store, Login(user_id="alice", client_id="tv", now=NOW))["alice"].last_seen == NOW + 5
+
+
+def test_a_sign_of_life_beside_all_connections_is_kept(store: Store, database: str) -> None:
+    """A message that was ignored, of a connection that has ended, was a sign of life all the same."""
+    save(store, ended())
+    user = load(store, login())["alice"]
+    from msgspec.structs import replace
+
+    user = replace(user, last_seen=NOW + 7)
+    with store.transaction() as tx:
+        tx.save([Outcome(user=user, changed=(), touched=(), events=(), status_changed=False, ignored=())])
+    assert query(database, "SELECT last_seen FROM users") == [{"last_seen": NOW + 7}]
 
 
 def test_a_large_batch_is_loaded_and_saved_at_once(store: Store) -> None:

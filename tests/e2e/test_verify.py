@@ -98,8 +98,8 @@ def test_each_kind_of_difference_is_found_and_repaired(house: House) -> None:
     house.falsify("user3", state="offline", online=False, connections=0)
     house.publish("user4", b"junk")
     house.publish("ghost", _ghost())
-    house.execute("UPDATE users SET connections = 2, version = version + 1 WHERE user_id = 'user5'")
-    house.execute("UPDATE users SET idle = 1 WHERE user_id = 'user6'")
+    house.execute("UPDATE user_states SET connections = 2, version = version + 1 WHERE user_id = 'user5'")
+    house.execute("UPDATE user_states SET idle = 1 WHERE user_id = 'user6'")
     expected = [
         ("ghost", "leftOver"),
         ("user0", "missing"),
@@ -129,8 +129,8 @@ def test_each_kind_of_difference_is_found_and_repaired(house: House) -> None:
 
 def test_rows_that_are_gone_or_wrong_are_made_of_the_records(house: House) -> None:
     """A deleted row comes back with its live connections; a wrong state is corrected, with its version."""
-    house.execute("DELETE FROM users WHERE user_id = 'user0'")
-    house.execute("UPDATE users SET state = 'offline', online = 0, idle = NULL WHERE user_id = 'user1'")
+    house.execute("DELETE FROM user_states WHERE user_id = 'user0'")
+    house.execute("UPDATE user_states SET state = 'offline', online = 0, idle = NULL WHERE user_id = 'user1'")
     assert {kind for user, kind in house.found("--repair") if user == "user0"} == {"row", "leftOver"}
     house.assert_right()
     rows = query(house.database, "SELECT user_id, state, connections FROM users ORDER BY user_id LIMIT 2")

@@ -469,6 +469,7 @@ some_settings = st.builds(
     idle_threshold_ms=st.sampled_from([1_000, 60_000]),
     expire_after_ms=st.sampled_from([None, 2_000]),
     grace_ms=st.sampled_from([0, 1_500]),
+    max_connections=st.sampled_from([None, None, 1, 2]),
 )
 
 
@@ -530,3 +531,77 @@ def test_what_is_given_is_never_changed(events: list[Event], rule_settings: Rule
     first = rules.fold(user, [check], rule_settings)
     assert (dict(user.connections), dict(user.newest), user.status) == before
     assert rules.fold(user, [check], rule_settings) == first
+
+
+# Limits.
+
+
+@quick
+@given(any_histories(), some_settings, st.integers(0, 4))
+def test_what_a_limit_refuses_has_no_effect(
+    events: list[Event], rule_settings: RuleSettings, new_records: int
+) -> None:
+    """There are never more live connections or records than allowed, and a refused message changes nothing."""
+    user, left = UserPresence(user_id=ALICE), new_records
+    for event in events:
+        outcome = rules.fold(user, [event], rule_settings, left)
+        left -= outcome.created
+        assert outcome.created == len(outcome.user.connections) - len(user.connections)
+        if rules.LIMITS.intersection(outcome.ignored):
+            assert outcome.user == user
+            assert outcome.changed == outcome.touched == outcome.events == ()
+        user = outcome.user
+        if rule_settings.max_connections is not None:
+            assert sum(c.is_live for c in user.connections.values()) <= rule_settings.max_connections
+    assert left >= 0
+    at_once = rules.fold(UserPresence(user_id=ALICE), events, rule_settings, new_records)
+    assert at_once.user.connections == user.connections
+    assert at_once.created == new_records - left
+
+
+@quick
+@given(
+    any_histories(), some_settings, st.sampled_from(["c1", "c2", "c3"]), st.sampled_from(["phone", "tablet"])
+)
+def test_an_end_is_always_heard(
+    events: list[Event], rule_settings: RuleSettings, connection_id: str, client: str
+) -> None:
+    """However much a user has used up, the end of an open connection is taken, and makes room."""
+    user = play(events, rule_settings)
+    key = (ClientId(client), ConnectionId(connection_id))
+    known = user.connections.get(key)
+    assume(known is not None and known.is_open)
+    end = End(user_id=ALICE, client_id=key[0], now=START + 10**6, reason=Reason.LOST, connection_id=key[1])
+    outcome = rules.fold(user, [end], rule_settings, 0)
+    assert not outcome.user.connections[key].is_open
+    assert outcome.ignored == ()
+
+
+@quick
+@given(any_histories(), some_settings)
+def test_after_a_flood_the_next_sign_of_life_is_enough(
+    events: list[Event], rule_settings: RuleSettings
+) -> None:
+    """Once the limits have room again, who was refused is let in by its next heartbeat, without help."""
+    user = play(events, rule_settings)
+    late = START + 10**6
+    for c in list(user.connections.values()):
+        if c.is_open:
+            end = End(
+                user_id=ALICE,
+                client_id=c.client_id,
+                now=late,
+                reason=Reason.LOGOUT,
+                connection_id=c.connection_id,
+            )
+            user = rules.fold(user, [end], rule_settings).user
+    user = rules.fold(user, [Check(user_id=ALICE, now=late + 10_000)], rule_settings).user
+    who = {"user_id": ALICE, "client_id": ClientId("watch"), "connection_id": ConnectionId("new")}
+    login = Login(**who, now=late + 10_001)
+    refused = rules.fold(user, [login], rule_settings, 0)
+    assert refused.ignored == (rules.TOO_MANY_RECORDS,)
+    assert refused.user == user
+    heartbeat = Activity(**who, now=late + 30_000)
+    assert rules.fold(user, [heartbeat], rule_settings, 0).ignored == (rules.TOO_MANY_RECORDS,)
+    opened = rules.fold(user, [heartbeat], rule_settings, 1).user
+    assert opened.connections[ClientId("watch"), ConnectionId("new")].is_open

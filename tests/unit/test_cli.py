@@ -289,7 +289,7 @@ def test_other_schema_is_refused(sqlite_url: str, change: str, message: str) -> 
 def test_reader_cannot_write(filled_anywhere: str) -> None:
     """The database itself sees to it."""
     with Reader(filled_anywhere) as reader, pytest.raises(StoreError):
-        reader._select("DELETE FROM users", [])
+        reader._select("DELETE FROM user_states", [])
 
 
 def test_forget_asks_first(sqlite_url: str) -> None:

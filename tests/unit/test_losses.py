@@ -1,0 +1,130 @@
+"""What the broker says of itself, and when that has the clients asked."""
+
+from typing import Any
+
+import pytest
+
+from mqtt_presence import losses
+from mqtt_presence.link import Incoming
+from mqtt_presence.losses import DROPPED, UPTIME, LossWatch
+
+NOW = 1_800_000_000_000
+
+
+class _Link:
+    """Of a link only this is needed."""
+
+    def __init__(self, *, is_mqtt5: bool = True) -> None:
+        self.is_mqtt5 = is_mqtt5
+        self.asked: list[tuple[str, int, bool]] = []
+
+    def subscribe(self, topic_filter: str, qos: int = 1, *, required: bool = True) -> None:
+        self.asked.append((topic_filter, qos, required))
+
+
+class House:
+    """A watch, a wall clock and a monotonic one that are set by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 0.0
+        monkeypatch.setattr(losses.time, "monotonic", lambda: self.now_s)
+        self.watch = LossWatch(lambda: NOW + int(self.now_s * 1000))
+        self.connect(session_present=False)
+
+    def connect(self, *, session_present: bool = True) -> None:
+        self.now_s += 0.1
+        self.watch.connected(_Link(), session_present=session_present)  # type: ignore[arg-type]
+
+    def hear(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
+        return self.watch.heard(Incoming(topic, payload, 0, retain, False, 0, 1))
+
+    def uptime(self, seconds: int, *, retain: bool = False) -> None:
+        assert self.hear(UPTIME, b"%d seconds" % seconds, retain=retain)
+
+
+@pytest.fixture
+def house(monkeypatch: pytest.MonkeyPatch) -> House:
+    return House(monkeypatch)
+
+
+def test_it_asks_for_two_topics_at_qos_0_and_can_do_without() -> None:
+    """What it was while nobody listened would only fill the broker's queue; 3.1.1 brokers have none of it."""
+    link: Any = _Link()
+    LossWatch(lambda: NOW).connected(link, session_present=True)
+    assert link.asked == [(DROPPED, 0, False), (UPTIME, 0, False)]
+    old: Any = _Link(is_mqtt5=False)
+    LossWatch(lambda: NOW).connected(old, session_present=True)
+    assert old.asked == []
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"-1", b"x", b"1 second", b"9" * 20 + b" seconds", "\u0663".encode()]
+)
+def test_junk_says_nothing(house: House, payload: bytes) -> None:
+    """Neither topic is believed to say what it does not."""
+    assert house.hear(UPTIME, payload)
+    assert house.hear(DROPPED, payload)
+    assert not house.watch.is_news
+    assert not house.watch.must_announce()
+    assert not house.hear("$SYS/broker/version", b"7")
+
+
+def test_a_broker_that_goes_on_is_not_suspected(house: House) -> None:
+    """However late its word comes, and however old the one is that is retained."""
+    for seconds in (100, 110, 120):
+        house.uptime(seconds)
+        house.now_s += 10
+    house.connect()
+    house.now_s += 60
+    house.uptime(120, retain=True)
+    house.uptime(191)
+    assert not house.watch.must_announce()
+
+
+@pytest.mark.parametrize("retain", [True, False])
+def test_a_broker_that_counts_from_the_beginning_was_restarted(house: House, retain: bool) -> None:
+    """Its uptime is less than it was: asked once."""
+    house.uptime(100)
+    house.connect()
+    house.uptime(3, retain=retain)
+    assert house.watch.must_announce()
+    assert not house.watch.must_announce()
+    house.now_s += 10
+    house.uptime(13)
+    assert not house.watch.must_announce()
+
+
+def test_a_restart_during_a_long_absence_is_noticed(house: House) -> None:
+    """Its uptime is greater than when we were last here, but not by as much as the time that has passed."""
+    house.uptime(100)
+    house.now_s += 3600
+    house.connect()
+    house.uptime(200, retain=True)
+    assert not house.watch.must_announce()
+    house.uptime(210)
+    assert house.watch.must_announce()
+
+
+def test_who_was_asked_on_this_connection_is_not_asked_again_for_what_was_before_it(house: House) -> None:
+    """A new session has the clients asked at once; that the broker was restarted says no more."""
+    house.uptime(100)
+    house.connect(session_present=False)
+    house.uptime(1)
+    house.watch.suspect()
+    assert not house.watch.must_announce()
+
+
+def test_drops_are_told_by_the_difference_and_asked_for_once_a_minute(house: House) -> None:
+    """The first count tells nothing; after that each new loss does, but not each at once."""
+    house.hear(DROPPED, b"1000")
+    house.now_s += 100
+    assert not house.watch.must_announce()
+    house.hear(DROPPED, b"1001")
+    assert house.watch.must_announce()
+    house.hear(DROPPED, b"1002")
+    assert not house.watch.must_announce()
+    house.now_s += 60
+    assert house.watch.must_announce()
+    house.hear(DROPPED, b"0")
+    house.now_s += 60
+    assert not house.watch.must_announce()
