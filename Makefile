@@ -1,7 +1,7 @@
 # make run: broker, bridge and all, and what to try next.   make test: everything, as CI does it.
 # make check: style and types only.   make bench: speed.   make clean: as after a fresh clone.
 # make audit: known weaknesses of what we depend on.   make fuzz: parsers against anything, a minute each.
-# make test-brokers: the brokers of broker_config/ that are not mosquitto; some minutes, and it installs them.
+# make test-brokers: the brokers of broker_config/, one by one; some minutes, and it installs them.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c

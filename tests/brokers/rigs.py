@@ -1,4 +1,4 @@
-"""The other brokers, each started from its shipped files with ports, paths and passwords replaced.
+"""The brokers, each started from its shipped files with ports, paths and passwords replaced.
 
 Processes of our own on loopback, ended by their ids; nothing of a system's installation is touched.
 """
@@ -15,7 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from mqtt_presence.broker_setup import mosquitto
 from mqtt_presence.broker_setup.certificates import Authority, Pem
+from mqtt_presence.broker_setup.hashes import mosquitto_hash
+from mqtt_presence.broker_setup.install import install
+from mqtt_presence.broker_setup.plan import Plan, Tls
 from tests.support.peer import Peer
 from tests.support.waiting import free_port, listens, until
 
@@ -60,6 +64,8 @@ class Rig:
     """Its rights know the client id: one device of a user cannot write for another."""
     has_wildcard_replay = True
     """A subscription with wildcards brings retained messages."""
+    refuses_subscriptions = True
+    """To what may not be read; else it delivers nothing."""
     keeps_sessions = True
     """They survive a restart."""
     foreign_id = "kicks"
@@ -183,6 +189,33 @@ class Rig:
             _signal(process, signal.SIGKILL)
             process.wait(20)
         self._processes.clear()
+
+
+class Mosquitto(Rig):
+    """As `init-broker` fills the shipped files in."""
+
+    name = "mosquitto"
+    mqtt5 = True
+    refuses_subscriptions = False
+
+    def prepare(self) -> None:
+        ports = self.ports
+        plan = Plan(
+            self.directory / "set",
+            users=USERS[1:],
+            port=ports["mqtt"],
+            ws_port=ports["ws"],
+            tls=Tls(ports["mqtts"], ports["wss"]),
+            run_as="root" if os.geteuid() == 0 else None,  # pytest's directories are closed to others
+        )
+        install(plan.directory, mosquitto.files(plan), mosquitto.DATA, run_as=plan.run_as, force=False)
+        hashed = "".join(f"{user}:{mosquitto_hash(password(user))}\n" for user in USERS)
+        (plan.directory / "passwd").write_text(hashed)
+        shutil.copy(plan.directory / mosquitto.CA, self.directory / "ca.crt")
+
+    def start(self) -> None:
+        binary = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+        self.run([binary, "-c", self.directory / "set/mosquitto.conf"], is_up=self.listens)
 
 
 class Ejabberd(Rig):
@@ -373,4 +406,4 @@ class AedesCertificates(Aedes):
         path.write_text(json.dumps(settings))
 
 
-RIGS = (Ejabberd, RabbitMQ, Nats, NatsTls, Aedes)
+RIGS = (Mosquitto, Ejabberd, RabbitMQ, Nats, NatsTls, Aedes)
