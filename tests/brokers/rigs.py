@@ -71,6 +71,9 @@ class Rig:
     foreign_id = "kicks"
     """Who connects with another user's client id: ``kicks`` it, is ``refused``, or has a session ``apart``."""
 
+    takeover = "will, login"
+    """What the bridge hears when a client takes its own connection over: or ``login``, or ``both`` in any order."""
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.ports = {name: free_port() for name in ("mqtt", "ws", "mqtts", "wss")}
@@ -220,6 +223,7 @@ class Mosquitto(Rig):
 
 class Ejabberd(Rig):
     name = "ejabberd"
+    takeover = "both"
     foreign_id = "apart"
     mqtt5 = True
     keeps_sessions = False
@@ -256,6 +260,7 @@ class Ejabberd(Rig):
 
 class RabbitMQ(Rig):
     name = "rabbitmq"
+    takeover = "login"
     ws_path = "/ws"
     ties_client_id = False
     has_wildcard_replay = False
@@ -320,6 +325,7 @@ class RabbitMQ(Rig):
 
 class Nats(Rig):
     name = "nats"
+    takeover = "login"
     transports = ("mqtt", "ws")
     ties_client_id = False
 

@@ -218,6 +218,28 @@ def test_client_id_of_another_user(rig: Rig) -> None:
     assert bridge.said(f"presence/alice/{phone}/will") == []
 
 
+def test_takeover_by_the_same_client(rig: Rig) -> None:
+    """A client that comes back before the broker has missed it: its old will, and in which order, is as the table says."""
+    bridge = rig.peer("bridge", fresh("bridge"), filters=("presence/+/+/+",))
+    for _ in range(5):
+        phone = fresh("alice")
+        topic = f"presence/alice/{phone}"
+        first = rig.peer("alice", phone, will=(f"{topic}/will", b"old"))
+        second = rig.peer("alice", phone)
+        assert second.publish(f"{topic}/login", b"new")
+        first.wait_for_end()
+        if rig.takeover != "login":
+            bridge.wait_for(f"{topic}/will")
+        assert second.publish(f"{topic}/time", b"mark")
+        bridge.wait_for(f"{topic}/time", b"mark")
+        heard = [t.rpartition("/")[2] for t, _, _ in bridge.heard if t.startswith(topic) and "/time" not in t]
+        if rig.takeover == "both":
+            assert sorted(heard) == ["login", "will"]
+        else:
+            assert ", ".join(heard) == rig.takeover
+        second.close()
+
+
 # What the broker keeps.
 
 
