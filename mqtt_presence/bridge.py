@@ -22,11 +22,13 @@ from mqtt_presence.link import Arrivals, Incoming, Link, LinkConfig, Outgoing
 from mqtt_presence.losses import LossWatch
 from mqtt_presence.model import (
     Check,
+    ClientId,
     Confirm,
     Event,
     Message,
     Outcome,
     RuleSettings,
+    Told,
     UserId,
     UserPresence,
 )
@@ -36,6 +38,7 @@ from mqtt_presence.redelivery import Redeliveries
 from mqtt_presence.rules import LIMITS, fold
 from mqtt_presence.store import Store, Transaction
 from mqtt_presence.topics import ENDS, Topics
+from mqtt_presence.witness import AUTO, Witness
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +79,7 @@ class BridgeConfig:
         confirm_within_ms: how long clients may take to answer `bridge/announce` (B3).
         retention_ms: how long ended connections are kept; None: for ever.
         publish_private: put addresses and user agents into the status.
+        source: what tells of connections, see `witness.SOURCES`.
 
     """
 
@@ -86,6 +90,7 @@ class BridgeConfig:
     confirm_within_ms: int = 30_000
     retention_ms: int | None = None
     publish_private: bool = False
+    source: str = AUTO
 
 
 @dataclass(slots=True)
@@ -105,7 +110,7 @@ class Bridge:
         config: what it must know.
         store: where to keep it.
         now: the clock that is authoritative (contract section 3), epoch milliseconds.
-        peer_address: where the broker says that a user's client is connected from, if it says.
+        peer_address: where a broker within this process says that a user's client is connected from.
 
     """
 
@@ -121,7 +126,8 @@ class Bridge:
         self._topics = config.topics
         self._store = store
         self._now = now
-        self._peer_address = peer_address or (lambda _user, _client: None)
+        self._peer_address = peer_address
+        self._witness = Witness(config.source)
         self.counters = Counters()
         self._limiter = Limiter(config.limits)
         self._requests: queue.SimpleQueue[Due] = queue.SimpleQueue()
@@ -129,7 +135,7 @@ class Bridge:
         self._link: Link | None = None
         self._outbox = Outbox()
         self._convergence = Convergence(config.topics)
-        self._pending: deque[tuple[Incoming, Message | None]] = deque()
+        self._pending: deque[tuple[Incoming, Message | Told | None]] = deque()
         self._losses = LossWatch(now)
         self._redeliveries = Redeliveries()
         self._batch_limit = MAX_BATCH
@@ -192,6 +198,7 @@ class Bridge:
             self._announce = announced_at is not None  # nobody knows whether it was heard: again
             self._convergence.restore(tx)
             self._losses.restore(tx)
+            self._witness.restore(tx)
             self.counters.restore(tx.recall("refused"))
             if self._limiter.counts_users:
                 self._limiter.users_are(tx.count_users())
@@ -260,6 +267,8 @@ class Bridge:
             self.counters.received += 1
             if self._convergence.heard(link, message) or self._losses.heard(message):
                 link.ack((message,))
+            elif self._witness.is_about(message):
+                self._pending.append((message, self._witness.hear(message, now)))
             else:
                 self._pending.append((message, self._understand(link, message, now, moment)))
 
@@ -274,8 +283,7 @@ class Bridge:
             if name.verb not in ENDS and not self._limiter.admits(name.user_id, moment):
                 self.counters.refuse(TOO_FAST, message.topic)
                 return None
-            address = self._peer_address(name.user_id, name.client_id)
-            event = parse(name, message.payload, now, address)
+            event = parse(name, message.payload, now, *self._where(*name[:2]))
         except PayloadError as error:
             self.counters.refuse(error.reason, f"{message.topic}: {error.detail}")
             return None
@@ -285,16 +293,21 @@ class Bridge:
             return None
         return event
 
+    def _where(self, user_id: UserId, client_id: ClientId) -> tuple[str | None, int | None]:
+        """Tell the address of a client, and by which of the broker's connections it is here."""
+        if self._peer_address is not None:
+            return self._peer_address(user_id, client_id), None
+        peer = self._witness.peer(user_id, client_id)
+        return (None, None) if peer is None else (peer.address, peer.number)
+
     def _commit_batch(self, link: Link) -> None:
         batch = [self._pending[i] for i in range(min(self._batch_limit, len(self._pending)))]
         events: dict[UserId, list[Event]] = {}
         for message, event in batch:
-            if event is not None and not (
-                event.connection_id is None and self._redeliveries.is_repeated(message)
-            ):
+            if event is not None and not (_is_nameless(event) and self._redeliveries.is_repeated(message)):
                 events.setdefault(event.user_id, []).append(event)
         redeliveries = self._redeliveries.with_committed(
-            (message, event is not None and event.connection_id is None) for message, event in batch
+            (message, event is not None and _is_nameless(event)) for message, event in batch
         )
 
         def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
@@ -370,7 +383,9 @@ class Bridge:
         for user_id, of_user in events.items():
             user = users[user_id]
             if room is not None and user.status is None and made.newcomers >= room:
-                made.turned_away.append((user_id, len(of_user)))
+                messages = sum(isinstance(event, Message) for event in of_user)
+                if messages:  # what the broker tells of those who are not here is not refused
+                    made.turned_away.append((user_id, messages))
                 continue
             left = self._limiter.records_left(user_id, moment)
             outcome = fold(user, of_user, self._config.rules, left)
@@ -433,7 +448,9 @@ class Bridge:
         # Not behind a backlog: the convergence takes it, retained, for the end of the broker's answer.
         link.publish_ahead(Outgoing(self._topics.bridge_state, birth, retain=True))
         self._convergence.connected(link)
+        # Last: some brokers close the connection on who asks for more than they tell.
         self._losses.connected(link, session_present=session_present)
+        self._witness.connected(link, session_present=session_present)
         self._limiter.connected(time.monotonic())
 
     def _say_announce(self, link: Link) -> None:
@@ -465,9 +482,10 @@ class Bridge:
             self.counters.kept()
 
     def _confirm(self, link: Link, now: int) -> bool:
-        if self._losses.is_news:
+        if self._losses.is_news or self._witness.is_news:
             with self._store.transaction() as tx:
                 self._losses.remember(tx)
+                self._witness.remember(tx)
         if self._convergence.has_news_of_a_loss():
             self._losses.suspect()
         self._announce = self._announce or self._losses.must_announce()
@@ -534,3 +552,8 @@ class Bridge:
         except StoreError as error:
             log.warning("%s; what is not known to be published will be published again", error)
         link.disconnect()
+
+
+def _is_nameless(event: Message | Told) -> bool:
+    """Tell whether nothing in it but its packet id tells it from another one."""
+    return isinstance(event, Message) and event.connection_id is None

@@ -10,9 +10,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import enum
-import errno
 import hmac
-import ipaddress
 import json
 import logging
 import math
@@ -24,7 +22,7 @@ import threading
 import urllib.parse
 import uuid
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -45,10 +43,11 @@ from mqtt_presence.access import Grant, grant, is_filter
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.gate import Doorstep, Guesses
 from mqtt_presence.limits import Buckets
+from mqtt_presence.listening import cannot_listen, is_loopback, listen
 from mqtt_presence.passwords import PasswordFile, add_user, remove_user
 from mqtt_presence.topics import ACTIVITY, ENDS, LOGIN, LOGOUT, WILL, Topics, is_name, require_name
 
-__all__ = ["EmbeddedBroker", "EmbeddedConfig", "add_user", "remove_user"]
+__all__ = ["EmbeddedBroker", "EmbeddedConfig", "Pipe", "add_user", "remove_user"]
 
 AMQTT_VERSION: Final = "0.12.1"
 if version("amqtt") != AMQTT_VERSION:
@@ -61,6 +60,8 @@ _LOG = logging.getLogger(__name__)
 # A stranger's junk is no error of ours: with a traceback for each a port scan would fill the disk.
 _WEBSOCKET_LOG = logging.getLogger(f"{__name__}.websocket")
 _WEBSOCKET_LOG.addFilter(lambda record: record.getMessage() != "opening handshake failed")
+
+T = TypeVar("T")
 
 WINDOW = 1000
 """QoS 1 messages sent to one session and not yet acknowledged; it bounds the bridge's rate (design)."""
@@ -230,6 +231,41 @@ class EmbeddedBroker:
         broker = self._broker
         return None if broker is None else broker.hub.peers.get((user_id, client_id))
 
+    def submit(self, work: Coroutine[Any, Any, T]) -> "concurrent.futures.Future[T]":
+        """Run a coroutine on the broker's loop, e.g. a server whose WebSockets go to `serve`.
+
+        Args:
+            work: it must end before `stop`.
+
+        Raises:
+            BrokerError: the broker does not run.
+
+        """
+        if self._loop is None:
+            work.close()
+            raise BrokerError("the embedded broker does not run")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def serve(self, pipe: "Pipe") -> None:
+        """Serve an MQTT client that came in elsewhere, until its end. On the broker's loop only (`submit`).
+
+        Args:
+            pipe: its connection. It must raise nothing but OSError.
+
+        """
+        if self._broker is not None:
+            await _Connection(self._broker.hub, pipe).run()
+
+    async def authenticate(self, user: str, password: str) -> bool:
+        """Say whether a client with this name and password would be let in. On the broker's loop only.
+
+        Never the bridge, and nobody while the broker is open: then a name proves nothing.
+        """
+        broker, config = self._broker, self.config
+        if broker is None or config.open or user == config.bridge_user or not is_name(user):
+            return False
+        return await broker.hub.authenticate(user, password.encode())
+
     async def _serve(self, passwords: PasswordFile | None, ready: concurrent.futures.Future[None]) -> None:
         try:
             broker = _PresenceBroker(_Hub(self.config, passwords), self._sockets)
@@ -254,7 +290,7 @@ def _check(config: EmbeddedConfig) -> PasswordFile | None:
     """Refuse settings that cannot work or would surprise; return the password file if there is one."""
     Topics(config.prefix)
     require_name("bridge_user", config.bridge_user)
-    if config.open and not config.insecure and not _is_loopback(config.host):
+    if config.open and not config.insecure and not is_loopback(config.host):
         raise ConfigError(
             f"host={config.host!r} is reachable from other machines and open=True asks no password of anyone:"
             " set a password_file and open=False, or insecure=True if that is what you want"
@@ -280,15 +316,6 @@ def _room() -> tuple[int, int]:
     return waiting, max(1, min(CLIENTS_LIMIT, files - waiting - SPARE_FILES))
 
 
-def _is_loopback(host: str | None) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address((host or "").strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def _bind(config: EmbeddedConfig) -> list[socket.socket]:
     """Bind here, in the caller's thread: a port in use is the caller's to hear of, in one sentence."""
     sockets: list[socket.socket] = []
@@ -296,33 +323,12 @@ def _bind(config: EmbeddedConfig) -> list[socket.socket]:
         if port is None:
             continue
         try:
-            sockets.append(_listen(config.host.strip("[]"), port))
+            sockets.append(listen(config.host, port))
         except (OSError, OverflowError) as error:
             for sock in sockets:
                 sock.close()
-            raise BrokerError(_cannot_listen(config.host, setting, port, error)) from error
+            raise BrokerError(cannot_listen(config.host, setting, port, error)) from error
     return sockets
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    any_address = "0.0.0.0"  # noqa: S104 - what an empty host has always meant
-    found = socket.getaddrinfo(host or any_address, port, type=socket.SOCK_STREAM)
-    # "localhost" may be ::1 first, while most clients try 127.0.0.1
-    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-    dual = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
-    server = socket.create_server(address[:2], family=family, backlog=1024, dualstack_ipv6=dual)
-    # What it accepts inherits this; asyncio leaves it off, and every answer would wait 40 ms for the next.
-    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return server
-
-
-def _cannot_listen(host: str, setting: str, port: int, error: Exception) -> str:
-    where = f"{setting}={port} on {host}"
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return f"{where} is in use, perhaps by another broker: stop that one, or choose another {setting}"
-    if isinstance(error, PermissionError):
-        return f"{where} is not allowed to this user: choose a {setting} above 1023"
-    return f"cannot listen with {where}: {error}"
 
 
 # --- packets (MQTT 3.1.1 §2 and §3) --------------------------------------------------------------
@@ -637,9 +643,6 @@ class _Session:
             self._next_id = self._next_id % 0xFFFF + 1
             if self._next_id not in self.inflight:
                 return self._next_id
-
-
-T = TypeVar("T")
 
 
 class _Tree(Generic[T]):
@@ -991,7 +994,7 @@ class _Visitor(Protocol):
         """Close at once."""
 
 
-class _Pipe(_Visitor, Protocol):
+class Pipe(_Visitor, Protocol):
     """A TCP connection or a WebSocket: bytes in, bytes out."""
 
     address: str
@@ -1014,7 +1017,7 @@ class _Connection:
         "_refused", "_timer", "_will", "connection_id", "over", "present", "session",
     )  # fmt: skip
 
-    def __init__(self, hub: _Hub, pipe: _Pipe) -> None:
+    def __init__(self, hub: _Hub, pipe: Pipe) -> None:
         self._hub = hub
         self._pipe = pipe
         self._framer = _Framer(hub.config.max_packet_size)
@@ -1069,6 +1072,9 @@ class _Connection:
                 yield packet
                 if self.over:
                     break
+            # Answers have no queue to wait in: who does not take them is not heard until it does.
+            if self._outbox_size > 2 * OUTBOX_LIMIT and self._flusher is not None:
+                await self._flusher
 
     # CONNECT
 
@@ -1502,9 +1508,9 @@ class _PresenceBroker(Broker):  # type: ignore[misc] # amqtt ships no type infor
         """Keep pages of other sites out of an open broker on this machine: a browser would let them in."""
         origin = request.headers.get("Origin")
         config = self.hub.config
-        if origin is None or not config.open or not _is_loopback(config.host):
+        if origin is None or not config.open or not is_loopback(config.host):
             return None
-        if _is_loopback(urllib.parse.urlsplit(origin).hostname):
+        if is_loopback(urllib.parse.urlsplit(origin).hostname):
             return None
         return connection.respond(HTTPStatus.FORBIDDEN, "Only pages of this machine may connect.\n")
 

@@ -41,3 +41,7 @@ class StoreError(PresenceError):
 
 class BrokerError(PresenceError):
     """The broker cannot be reached, refuses us, or cannot be started."""
+
+
+class WebError(PresenceError):
+    """The live page cannot be served, e.g. because its port is in use."""

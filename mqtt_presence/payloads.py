@@ -16,6 +16,7 @@ from mqtt_presence import topics
 from mqtt_presence.errors import PayloadError
 from mqtt_presence.model import (
     Activity,
+    Connection,
     ConnectionEvent,
     ConnectionId,
     End,
@@ -81,7 +82,9 @@ _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
-def parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None = None) -> Message | TimeRequest:
+def parse(
+    name: topics.Input, payload: bytes, now: int, ip_addr: str | None = None, peer: int | None = None
+) -> Message | TimeRequest:
     """Turn a client's message into an event.
 
     Args:
@@ -89,6 +92,7 @@ def parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None = No
         payload: empty, or a JSON object.
         now: the bridge's clock on receipt, epoch milliseconds.
         ip_addr: where the broker says that client is connected from.
+        peer: by which of the broker's connections, if it says.
 
     Raises:
         PayloadError: ``too_large`` or ``bad_payload``: not what contract section 2 says.
@@ -99,12 +103,14 @@ def parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None = No
     try:
         if not payload.isascii():
             payload.decode()  # the decoder only skips over fields that it does not know, whatever is in them
-        return _parse(name, payload or b"{}", now, ip_addr)
+        return _parse(name, payload or b"{}", now, ip_addr, peer)
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
         raise PayloadError("bad_payload", str(error)) from error
 
 
-def _parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None) -> Message | TimeRequest:
+def _parse(
+    name: topics.Input, payload: bytes, now: int, ip_addr: str | None, peer: int | None
+) -> Message | TimeRequest:
     user_id, client_id, verb = name
     if verb == topics.ACTIVITY:
         sign = _decode_activity(payload)
@@ -118,6 +124,7 @@ def _parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None) ->
             ip_addr=ip_addr,
             idle=sign.idle,
             last_activity=_millis(sign.last_activity),
+            peer=peer,
         )
     if verb == topics.LOGIN:
         login = _decode_login(payload)
@@ -135,6 +142,7 @@ def _parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None) ->
             timeout_ms=_duration_ms(login.timeout),
             announce=bool(login.announce),
             meta=_meta(login.meta),
+            peer=peer,
         )
     if verb == topics.TIME:
         t0 = bytes(_decode_time(payload).t0)
@@ -226,9 +234,26 @@ class _EventOut(Struct, rename="camel", omit_defaults=True):
     logout_time: str | None = None
     last_activity: str | None = None
     reason: str | None = None
+    cause: str | None = None
     version: int | None = None
     time: str | None = None
     connections: int | None = None
+
+
+class _ConnectionOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    user_id: str
+    client_id: str
+    connection_id: str
+    login_time: str | None = None
+    logout_time: str | None = None
+    reason: str | None = None
+    cause: str | None = None
+    idle: bool | None = None
+    last_activity: str | None = None
+    last_seen: str | None = None
+    ip_addr: str | None = None
+    user_agent: str | None = None
+    meta: msgspec.Raw | None = None
 
 
 class _BridgeStateOut(Struct, rename="camel"):
@@ -276,6 +301,33 @@ def encode_status(
     )
 
 
+def encode_connection(record: Connection, *, private: bool) -> bytes:
+    """Write a record as programs read it: the columns of contract section 5 in the spelling of section 4.
+
+    Args:
+        record: of the database.
+        private: say also address, user agent and meta.
+
+    """
+    return _encode(
+        _ConnectionOut(
+            user_id=record.user_id,
+            client_id=record.client_id,
+            connection_id=record.connection_id,
+            login_time=_iso(record.login_time),
+            logout_time=_iso(record.logout_time),
+            reason=record.reason,
+            cause=record.cause,
+            idle=record.idle,
+            last_activity=_iso(record.last_activity),
+            last_seen=_iso(record.last_seen),
+            ip_addr=record.ip_addr if private else None,
+            user_agent=record.user_agent if private else None,
+            meta=msgspec.Raw(record.meta.encode()) if private and record.meta is not None else None,
+        )
+    )
+
+
 def encode_event(event: ConnectionEvent | UserEvent, version: int) -> bytes:
     """Write the payload of ``events/<user>/<event>``.
 
@@ -303,6 +355,7 @@ def encode_event(event: ConnectionEvent | UserEvent, version: int) -> bytes:
         out.logout_time = _iso(record.logout_time)
         out.last_activity = _iso(record.last_activity) if record.idle else None
         out.reason = record.reason
+        out.cause = record.cause
     else:
         out.last_activity = _iso(record.last_activity)
     return _encode(out)

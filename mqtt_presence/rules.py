@@ -18,9 +18,11 @@ from mqtt_presence.model import (
     ConnectionEvent,
     End,
     Event,
+    Gone,
     Key,
     LastLogin,
     Login,
+    Moved,
     Outcome,
     Reason,
     RuleSettings,
@@ -136,6 +138,10 @@ class _Draft:
                 self._login(event)
             case End():
                 self._end(event)
+            case Gone():
+                self._gone(event)
+            case Moved():
+                self._moved(event)
             case Check():
                 self._check(event.now)
             case Confirm():
@@ -214,11 +220,32 @@ class _Draft:
         elif known.is_open:
             self._see(end.now)
             self._close(known, end.reason, end.now)
-        elif known.reason in GUESSED:
+        elif known.reason in GUESSED or known.told:
             graced = None if end.reason is Reason.LOGOUT else known.check_at
-            self._put(replace(known, reason=end.reason, check_at=graced))
+            self._put(replace(known, reason=end.reason, check_at=graced, told=False))
         else:
             self._ignored.append("end_after_end")
+
+    def _gone(self, gone: Gone) -> None:
+        """G1: what came by that very connection with the broker ends with it, and nothing else."""
+        for connection in [*self._connections.values()]:
+            if (connection.client_id, connection.peer) != (gone.client_id, gone.peer):
+                continue
+            if gone.reason is not None and connection.is_open:
+                self._close(replace(connection, cause=gone.cause, told=True), gone.reason, gone.now)
+            elif gone.reason is not None and connection.reason in GUESSED:
+                graced = None if gone.reason is Reason.LOGOUT else connection.check_at
+                self._put(
+                    replace(connection, cause=gone.cause, told=True, reason=gone.reason, check_at=graced)
+                )
+            elif connection.cause is None:
+                self._put(replace(connection, cause=gone.cause))
+
+    def _moved(self, moved: Moved) -> None:
+        """G2: should the client end before it logs in again, what it left behind ends with it."""
+        for connection in self._open_of(moved.client_id):
+            if connection.peer == moved.peer:
+                self._put(replace(connection, peer=moved.heir))
 
     def _check(self, now: int) -> None:
         for key in list(self._connections):
@@ -350,6 +377,8 @@ class _Draft:
             announce=login.announce,
             meta=login.meta,
             last_seen=max(known.last_seen, login.now),
+            peer=login.peer if login.peer is not None else known.peer,
+            cause=None if known.is_open else known.cause,
         )
         last = self._status.last_login
         if last is not None and (last.order, last.date) == (fresh.login_order, fresh.login_time):
@@ -418,6 +447,7 @@ class _Draft:
             connection,
             logout_time=None,
             reason=None,
+            cause=None,
             opened_at=now,
             last_seen=max(connection.last_seen, now),
         )
@@ -558,6 +588,7 @@ def _unseen(event: Login | Activity) -> Connection:
         named=event.connection_id is not None,
         last_seen=event.now,
         ip_addr=event.ip_addr,
+        peer=event.peer,
     )
 
 

@@ -36,8 +36,10 @@ DATA_DIRECTORY = user_data_path("mqtt-presence")
 
 _UNITS_S = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
-_SECRET = frozenset({"broker", "database"})
-"""Their values may hold passwords: no message shows them, nor does `repr`."""
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,}")
+_ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+_SECRET = frozenset({"broker", "database", "web_mqtt_url", "web_token"})
+"""Their values are or may hold passwords: no message shows them, nor does `repr`."""
 _PLAIN_WORDS = {
     "greater_than_equal": "must be {ge:g} or more",
     "greater_than": "must be more than {gt:g}",
@@ -72,6 +74,8 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["text", "json"], BeforeValidator(_lower)]
+
+SourceName = Annotated[Literal["auto", "none", "mosquitto", "emqx", "nanomq"], BeforeValidator(_lower)]
 
 
 class Settings(BaseSettings):
@@ -122,6 +126,11 @@ class Settings(BaseSettings):
     max_users: int = Field(
         1_000_000, ge=0, description="Users at the most; newcomers beyond are refused; 0: any number."
     )
+    source: SourceName = Field(
+        "auto",
+        description="What tells of addresses and of ends of connections; auto: mosquitto's log, where "
+        "it can be read.",
+    )
     keep_alive: int = Field(30, ge=5, le=65_535, description="The bridge's keep alive, seconds.")
     ca_file: Path | None = Field(
         None, description="Certificates to trust instead of the system's, PEM, for mqtts and wss."
@@ -146,6 +155,27 @@ class Settings(BaseSettings):
     )
     operator: Names = Field(
         (), description="A user who may also read events, with addresses; may be given several times."
+    )
+
+    web: bool | None = Field(None, description="Serve the live page; default: on in up, off in run.")
+    web_host: str | None = Field(None, description="Where the page listens; default: as host says.")
+    web_port: Port = Field(8080, description="Its port; 0: any free one.")
+    web_mqtt_url: str | None = Field(
+        None,
+        repr=False,
+        description="The broker as browsers reach it, beside another broker: ws[s]://host:port/path; "
+        "default: broker, if that is such a URL.",
+    )
+    web_token: str | None = Field(
+        None,
+        repr=False,
+        description="A secret of 16 characters or more: who shows it to the page sees addresses and history. "
+        "Better in the environment or in a file.",
+    )
+    web_origin: Names = Field(
+        (),
+        description="Another address at which browsers find the page, e.g. of a reverse proxy, or a page of "
+        "your own that may connect: https://host; may be given several times.",
     )
 
     log_level: LogLevel = Field("info", description="What to log at least.")
@@ -176,6 +206,30 @@ class Settings(BaseSettings):
     def _is_prefix(cls, value: str) -> str:
         topics: Topics = _reported(Topics, value)
         return topics.prefix
+
+    @field_validator("web_mqtt_url")
+    @classmethod
+    def _is_websocket(cls, value: str | None) -> str | None:
+        if value is not None:
+            url: BrokerUrl = _reported(BrokerUrl.parse, value)
+            if not url.websockets or url.username is not None:
+                raise ValueError("must be ws[s]://host:port/path, without a user: every visitor is told it")
+        return value
+
+    @field_validator("web_token")
+    @classmethod
+    def _is_token(cls, value: str | None) -> str | None:
+        if value is not None and not _TOKEN.fullmatch(value):
+            raise ValueError("must be 16 or more letters, digits and -._~+/= (openssl rand -hex 16)")
+        return value
+
+    @field_validator("web_origin")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError("must be like https://presence.example or http://host:8080, without a path")
+        return tuple(map(str.lower, value))
 
     @classmethod
     def settings_customise_sources(
@@ -214,6 +268,7 @@ class Settings(BaseSettings):
             confirm_within_ms=_millis(self.confirm_within),
             retention_ms=_millis(self.retention) if self.retention else None,
             publish_private=self.publish_private,
+            source=self.source,
         )
 
     def link(self, client_id: str) -> LinkConfig:
@@ -253,10 +308,10 @@ def _describe(name: str, field: Any) -> Setting:
     if bool in kinds:
         kind = "switch"
     elif get_origin(field.annotation) is tuple:
-        kind, metavar = "list", "NAME"
+        kind, metavar = "list", "URL" if name == "web_origin" else "NAME"
     elif get_origin(field.annotation) is Literal:
         metavar = "|".join(get_args(field.annotation))
-    elif name in {"broker", "database"}:
+    elif name in {"broker", "database", "web_mqtt_url"}:
         metavar = "URL"
     elif Path in kinds:
         metavar = "FILE"

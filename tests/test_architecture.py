@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,8 @@ ONE_IMPORTER = {
     "websockets": ("embedded.py",),
     "typer": ("cli/", "__main__.py"),
     "rich": ("cli/",),
+    "starlette": ("web/",),
+    "uvicorn": ("web/",),
     "pydantic": ("settings.py",),
     "pydantic_settings": ("settings.py",),
     "cryptography": ("broker_setup/certificates.py",),
@@ -41,9 +45,19 @@ MAY_IMPORT = {
     "counters.py": set(),
     "limits.py": set(),
     "gate.py": {"limits"},
+    "sources/__init__.py": VALUES,
+    "sources/mosquitto.py": VALUES | {"sources", "topics"},
+    "sources/json_events.py": VALUES | {"sources", "topics"},
+    "witness.py": VALUES | {"link", "sources", "store"},
     "link.py": {"broker_url", "errors", "batch_client"},
     "batch_client.py": set(),
     "access.py": {"topics"},
+    "listening.py": set(),
+    "web/access.py": {"web", "listening"},
+    "web/config.py": {"errors", "listening"},
+    "web/origins.py": {"web"},
+    "web/parameters.py": {"times", "topics"},
+    "web/mqtt.py": {"web", "embedded"},
     "clock.py": {"bridge"},
     "broker_setup/plan.py": {"errors", "topics"},
     "broker_setup/template.py": set(),
@@ -145,6 +159,18 @@ def test_json_fields_are_spelled_in_one_module() -> None:
     allowed = {"payloads.py": fields, "wire.py": fields, "embedded.py": {"connectionId"}}
     for path in FILES:
         assert {s for s in strings(path) if s in fields} <= allowed.get(name_of(path), set()), name_of(path)
+
+
+def test_a_bridge_alone_needs_neither_broker_nor_web_server() -> None:
+    """What `run` imports; and with a page still no broker."""
+    for modules, without in (
+        ("mqtt_presence.cli.run", {"amqtt", "starlette", "uvicorn"}),
+        ("mqtt_presence.cli.run, mqtt_presence.web", {"amqtt"}),
+    ):
+        code = f"import sys, {modules}; print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert "mqtt_presence.bridge" in done.stdout.split()
+        assert not without & set(done.stdout.split())
 
 
 def test_public_modules_are_typed() -> None:

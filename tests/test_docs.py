@@ -168,6 +168,7 @@ class Shell:
             "TZ": "UTC",
             "MQTT_PRESENCE_PORT": str(self._port),
             "MQTT_PRESENCE_WS_PORT": "0",
+            "MQTT_PRESENCE_WEB_PORT": "0",
         }
 
     def text(self, block: str) -> str:

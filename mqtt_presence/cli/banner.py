@@ -6,19 +6,22 @@ import sys
 
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.cli.output import cell, console
+from mqtt_presence.cli.page import url
 from mqtt_presence.embedded import EmbeddedBroker
 from mqtt_presence.settings import SETTINGS, Settings
 from mqtt_presence.topics import LOGIN, WILL, Topics
+from mqtt_presence.web import WebServer
 
 _HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104, for commands on this machine
 
 
-def show_banner(settings: Settings, broker: EmbeddedBroker) -> None:
+def show_banner(settings: Settings, broker: EmbeddedBroker, page: WebServer | None = None) -> None:
     """Print it.
 
     Args:
         settings: of the command.
         broker: started.
+        page: started; None: there is none.
 
     """
     out = console()
@@ -26,6 +29,8 @@ def show_banner(settings: Settings, broker: EmbeddedBroker) -> None:
     rows = [("MQTT", str(BrokerUrl("mqtt", host, broker.port)))]
     if broker.ws_port is not None:
         rows.append(("WebSocket", str(BrokerUrl("ws", host, broker.ws_port, "/mqtt"))))
+    if page is not None:
+        rows.insert(0, ("Page", url(page)))
     rows.append(("Database", _without_password(settings.database)))
     rows.append(("Access", _access(broker)))
     out.print(cell("mqtt-presence is up. Ctrl-C ends it.", "bold green"))
@@ -50,8 +55,8 @@ def commands(settings: Settings, broker: EmbeddedBroker) -> list[tuple[str, str]
         "-q", 1, "-l", "-t", topics.input("alice", "alice-phone", LOGIN), "--will-qos", 1,
         "--will-topic", topics.input("alice", "alice-phone", WILL),
     )  # fmt: skip
-    url = BrokerUrl("mqtt", here, broker.port, username="alice")
-    shown = str(url) if broker.config.open else str(url).replace("@", ":PASSWORD@")
+    alice = BrokerUrl("mqtt", here, broker.port, username="alice")
+    shown = str(alice) if broker.config.open else str(alice).replace("@", ":PASSWORD@")
     prefix = ["--prefix", settings.prefix] if settings.prefix else []
     elsewhere = SETTINGS["database"].default != settings.database
     database = ["--database", _without_password(settings.database)] if elsewhere else []

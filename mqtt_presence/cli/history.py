@@ -2,39 +2,20 @@
 
 from typing import Annotated
 
-import msgspec
 import typer
-from msgspec import Struct
 
 from mqtt_presence.bridge import wall_clock
 from mqtt_presence.cli.options import with_settings
 from mqtt_presence.cli.output import STYLES, cell, complain, console, duration, moment, say, say_json, table
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.model import Connection, State
+from mqtt_presence.payloads import encode_connection
 from mqtt_presence.settings import Settings, seconds
 from mqtt_presence.store.queries import Reader
-from mqtt_presence.times import to_iso
 
 _COLUMNS = ("CLIENT", "CONNECTION", "LOGIN", "LOGOUT", "DURATION", "REASON", "IDLE")
 _PRIVATE = ("ADDRESS", "USER AGENT")
 _IDLE = {None: "-", False: "no", True: "yes"}
-
-
-class _Record(Struct, rename="camel", omit_defaults=True):
-    """A connection in the contract's spelling (section 5 in that of section 4)."""
-
-    user_id: str
-    client_id: str
-    connection_id: str
-    login_time: str | None = None
-    logout_time: str | None = None
-    reason: str | None = None
-    idle: bool | None = None
-    last_activity: str | None = None
-    last_seen: str | None = None
-    ip_addr: str | None = None
-    user_agent: str | None = None
-    meta: msgspec.Raw | None = None
 
 
 @with_settings("database")
@@ -72,7 +53,7 @@ def command(  # noqa: PLR0917, typer calls it by keyword
         raise typer.Exit(1)
     if as_json:
         for record in records:
-            say_json(_encode(record, private))
+            say_json(encode_connection(record, private=private))
     elif records:
         _show(records, now, private)
     else:
@@ -90,27 +71,11 @@ def _millis(since: str) -> int:
     return round(value * 1000)
 
 
-def _encode(record: Connection, private: bool) -> bytes:
-    out = _Record(
-        user_id=record.user_id,
-        client_id=record.client_id,
-        connection_id=record.connection_id,
-        login_time=_iso(record.login_time),
-        logout_time=_iso(record.logout_time),
-        reason=record.reason,
-        idle=record.idle,
-        last_activity=_iso(record.last_activity),
-        last_seen=to_iso(record.last_seen),
-    )
-    if private:
-        out.ip_addr = record.ip_addr
-        out.user_agent = record.user_agent
-        out.meta = None if record.meta is None else msgspec.Raw(record.meta.encode())
-    return msgspec.json.encode(out)
-
-
-def _iso(millis: int | None) -> str | None:
-    return None if millis is None else to_iso(millis)
+def _why(record: Connection) -> str:
+    """Say the reason, and what the broker saw."""
+    if record.cause is None:
+        return record.reason or "-"
+    return f"{record.reason or '-'} ({record.cause})"
 
 
 def _show(records: list[Connection], now: int, private: bool) -> None:
@@ -125,7 +90,7 @@ def _show(records: list[Connection], now: int, private: bool) -> None:
             cell(moment(record.login_time)),
             cell("open" if record.is_open else moment(record.logout_time), STYLES[state]),
             cell("-" if record.login_time is None else duration(until - record.login_time)),
-            cell(record.reason or "-"),
+            cell(_why(record)),
             cell(_IDLE[record.idle]),
         ]
         if private:

@@ -1,6 +1,5 @@
-"""``mqtt-presence up``: broker and bridge in one process."""
+"""``mqtt-presence up``: broker, bridge and live page in one process."""
 
-import ipaddress
 import resource
 import secrets
 from contextlib import ExitStack
@@ -11,25 +10,29 @@ from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.banner import show_banner
 from mqtt_presence.cli.leftovers import end_leftovers
-from mqtt_presence.cli.options import LOG, RULES, with_settings
+from mqtt_presence.cli.options import LOG, RULES, WEB, with_settings
+from mqtt_presence.cli.page import web_config
 from mqtt_presence.cli.passwd import BRIDGE_USER
 from mqtt_presence.cli.serving import Signals, make_home
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.link import LinkConfig
+from mqtt_presence.listening import is_loopback
 from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
+from mqtt_presence.web import WebServer
 
 _ACCESS = ("host", "port", "ws", "ws_port", "open", "insecure", "password_file", "operator")
 _FILES = 12_000
 _ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104, where to find ourselves
 
 
-@with_settings(*_ACCESS, "database", *RULES, *LOG)
+@with_settings(*_ACCESS, "database", *RULES, *WEB, *LOG)
 def command(settings: Settings) -> None:
-    """Run all in one: broker, WebSocket and bridge.
+    """Run all in one: broker, WebSocket, bridge and live page.
 
-    An MQTT broker for this machine or a home, and the bridge on it, until SIGINT or SIGTERM.
+    An MQTT broker for this machine or a home, the bridge on it, and a page in the browser that shows who is
+    here, until SIGINT or SIGTERM.
 
     Exit codes: 0 stopped by SIGINT or SIGTERM; 1 a port is in use, or the database cannot be used;
     2 a setting is wrong.
@@ -40,7 +43,10 @@ def command(settings: Settings) -> None:
     secret = secrets.token_urlsafe(32)
     broker = EmbeddedBroker(_broker_config(settings, secret))
     store = Store(settings.database)
-    # What enters the house last leaves it first: a web page would come after the broker.
+    page = None
+    if settings.web is not False:
+        page = WebServer(web_config(settings, is_open=broker.config.open), broker)
+    # What enters the house last leaves it first.
     with Signals() as signals, ExitStack() as house:
         store.open()  # first: nobody should be let in who cannot be recorded
         house.callback(store.close)
@@ -48,7 +54,9 @@ def command(settings: Settings) -> None:
         config = _bridge_config(settings, broker, secret)
         end_leftovers(settings.database, store, config, wall_clock())
         store.close()  # the bridge opens it for itself
-        show_banner(settings, broker)
+        if page is not None:
+            house.enter_context(page)  # on the broker's loop
+        show_banner(settings, broker, page)
         # Draining, the wills go out while the bridge still works: what it makes of them is kept and told.
         signals.serve(Bridge(config, store, peer_address=broker.peer_address), broker.drain)
 
@@ -64,7 +72,7 @@ def _allow_many_files() -> None:
 def _broker_config(settings: Settings, secret: str) -> EmbeddedConfig:
     is_open = settings.open
     if is_open is None:
-        is_open = settings.password_file is None and (settings.insecure or _is_loopback(settings.host))
+        is_open = settings.password_file is None and (settings.insecure or is_loopback(settings.host))
     elif is_open and settings.password_file is not None:
         raise ConfigError("open and password_file contradict each other: is a password needed or not?")
     return EmbeddedConfig(
@@ -88,12 +96,3 @@ def _bridge_config(settings: Settings, broker: EmbeddedBroker, secret: str) -> B
     return replace(
         settings.bridge(), link=lambda client_id: LinkConfig(url, client_id, settings.keep_alive, mqtt5=False)
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -2,9 +2,11 @@
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import peewee
 from playhouse import db_url
@@ -24,6 +26,7 @@ _SQLITE_PRAGMAS = {
     "wal_autocheckpoint": 8_000,  # pages
     "journal_size_limit": 64 * 1024 * 1024,
 }
+_STEPS = 10_000  # of SQLite's machine, between two looks at the clock: some tenths of a millisecond
 _BUSY_TIMEOUT_S = 2.0  # less than any keep alive: the link must be served in between
 
 _INPUT_ERRORS: tuple[type[Exception], ...] = (
@@ -44,12 +47,13 @@ else:
     _ERRORS += (psycopg.Error,)
 
 
-def connect(url: str, *, readonly: bool = False) -> peewee.Database:
+def connect(url: str, *, readonly: bool = False, patience_s: float | None = None) -> peewee.Database:
     """Make the database object of a URL; touches nothing yet.
 
     Args:
         url: ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or ``postgresql://user:password@host/name``.
         readonly: for looking only: no file is made, nothing is migrated.
+        patience_s: how long a server may take to let us in, and for a statement; None: as long as it takes.
 
     Raises:
         ConfigError: it is no such URL, or what it needs is not installed.
@@ -69,13 +73,37 @@ def connect(url: str, *, readonly: bool = False) -> peewee.Database:
         )
     if scheme in {"postgresql", "postgres"}:
         try:
-            database: peewee.Database = db_url.connect(url, prefer_psycopg3=True)
+            database: peewee.Database = db_url.connect(url, prefer_psycopg3=True, **_limits(patience_s))
         except (ImportError, peewee.ImproperlyConfigured) as error:
             raise ConfigError(
                 "database=postgresql://… needs psycopg: pip install 'mqtt-presence-bridge[postgresql]'"
             ) from error
         return database
     raise ConfigError(f"database scheme {scheme!r} is neither sqlite nor postgresql")
+
+
+def interrupt_after(database: peewee.Database, patience_s: float) -> None:
+    """Let no statement on this connection run beyond a moment from now.
+
+    Args:
+        database: connected, of SQLite.
+        patience_s: how far that moment is, seconds.
+
+    """
+    end = time.monotonic() + patience_s
+    database.connection().set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+
+
+def _limits(patience_s: float | None) -> dict[str, Any]:
+    """Say it in libpq's parameters."""
+    if patience_s is None:
+        return {}
+    millis = round(patience_s * 1000)
+    return {
+        "connect_timeout": max(2, round(patience_s)),  # libpq takes no less
+        "tcp_user_timeout": millis,
+        "options": f"-c statement_timeout={millis}",
+    }
 
 
 def prepare(database: peewee.Database) -> None:

@@ -1,6 +1,7 @@
 """The readers' side of the store: what the commands show. It makes, migrates and writes nothing."""
 
 import heapq
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice, takewhile
 from types import TracebackType
@@ -10,8 +11,9 @@ import peewee
 
 from mqtt_presence.errors import StoreError
 from mqtt_presence.model import Connection, State, UserId, UserPresence
-from mqtt_presence.store.database import MIGRATIONS, connect, is_postgresql, said_plainly
+from mqtt_presence.store.database import MIGRATIONS, connect, interrupt_after, is_postgresql, said_plainly
 from mqtt_presence.store.rows import CONNECTION_COLUMNS, USER_COLUMNS, to_connection, to_presence
+from mqtt_presence.times import LATEST
 
 _PAGE = 500
 _HERE_FIRST = "CASE u.state WHEN 'online' THEN 0 WHEN 'idle' THEN 1 ELSE 2 END"
@@ -22,14 +24,16 @@ class Reader:
 
     Args:
         url: see `database.connect`.
+        patience_s: how long all of it together may take, seconds; None: as long as it takes.
 
     Raises:
         ConfigError: it is no such URL, or there is no such file.
 
     """
 
-    def __init__(self, url: str) -> None:
-        self._database = connect(url, readonly=True)
+    def __init__(self, url: str, *, patience_s: float | None = None) -> None:
+        self._database = connect(url, readonly=True, patience_s=patience_s)
+        self._patience_s = patience_s
         self._mark = "%s" if is_postgresql(self._database) else "?"
 
     def __enter__(self) -> Self:
@@ -46,6 +50,8 @@ class Reader:
                 self._database.execute_sql(
                     "PRAGMA query_only = ON" if is_sqlite else "SET default_transaction_read_only = ON"
                 )
+                if is_sqlite and self._patience_s is not None:
+                    interrupt_after(self._database, self._patience_s)
             self._require_our_schema()
         except StoreError:
             self._database.close()
@@ -100,6 +106,91 @@ class Reader:
             self._of_client(user_id, client_id, limit, since) for client_id in self._clients(user_id)
         ]
         return list(islice(heapq.merge(*by_client, key=_began, reverse=True), limit))
+
+    # Pages, for the web: by keyset, so that a page costs what is on it, wherever it is.
+
+    def users_page(self, *, after: str | None, limit: int, containing: str | None) -> list[UserPresence]:
+        """Read users in the order of their names; without their connections.
+
+        Args:
+            after: those that come after this name.
+            limit: how many at most.
+            containing: only those whose name has this in it, ASCII letters large or small.
+
+        """
+        where, parameters = ["u.user_id > " + self._mark], [after or ""]
+        if containing is not None:
+            escaped = re.sub(r"([\\%_])", r"\\\1", containing)
+            where.append(f"LOWER(u.user_id) LIKE LOWER({self._mark}) ESCAPE '\\'")
+            parameters.append(f"%{escaped}%")
+        rows = self._select(
+            f"SELECT {USER_COLUMNS} FROM users u WHERE {' AND '.join(where)} "
+            f"ORDER BY u.user_id LIMIT {int(limit)}",
+            parameters,
+        )
+        return [to_presence(row, {}, {}) for row in rows]
+
+    def connections_page(
+        self,
+        user_id: str,
+        *,
+        since: int | None,
+        until: int | None,
+        before: tuple[int, int] | None,
+        limit: int,
+    ) -> list[tuple[int, Connection]]:
+        """Read a user's connections, the newest first, each with its row's id.
+
+        What is known only by its end (contract E1) is left out: nobody knows when it began.
+
+        Args:
+            user_id: whose.
+            since: only those that were there at this time or later, epoch milliseconds.
+            until: only those that began then or earlier.
+            before: (login time, id) of the last one on the page before.
+            limit: how many at most.
+
+        """
+        where = [f"c.user_id = {self._mark}", f"c.login_time <= {self._mark}"]
+        parameters: list[Any] = [user_id, LATEST if until is None else until]
+        if since is not None:
+            where.append(f"(c.logout_time IS NULL OR c.logout_time >= {self._mark})")
+            parameters.append(since)
+        if before is not None:
+            where.append(f"(c.login_time, c.id) < ({self._mark}, {self._mark})")
+            parameters += before
+        return self._numbered(" AND ".join(where), "c.login_time DESC, c.id DESC", parameters, limit)
+
+    def open_page(self, *, after: tuple[str, int] | None, limit: int) -> list[tuple[int, Connection]]:
+        """Read the open connections of all users, in the order of user names, each with its row's id.
+
+        Args:
+            after: (user, id) of the last one on the page before.
+            limit: how many at most.
+
+        """
+        return self._numbered(
+            f"c.live AND c.logout_time IS NULL AND (c.user_id, c.id) > ({self._mark}, {self._mark})",
+            "c.user_id, c.id",
+            after or ("", 0),
+            limit,
+        )
+
+    def ended_page(self, *, before: tuple[int, int] | None, limit: int) -> list[tuple[int, Connection]]:
+        """Read the ended connections of all users, the last end first, each with its row's id.
+
+        Args:
+            before: (logout time, id) of the last one on the page before.
+            limit: how many at most.
+
+        """
+        return self._numbered(
+            f"c.logout_time IS NOT NULL AND c.login_time IS NOT NULL "
+            f"AND (c.logout_time, c.id) < ({self._mark}, {self._mark})",
+            "c.logout_time DESC, c.id DESC",
+            before or (LATEST + 1, 0),
+            limit,
+        )
 
     def has_tombstone(self, user_id: str) -> bool:
         """Tell whether the retained status of a forgotten user is still to be cleared."""
@@ -161,6 +252,16 @@ class Reader:
     def _records(self, where: str, parameters: Sequence[Any]) -> Iterator[Connection]:
         sql = f"SELECT {CONNECTION_COLUMNS} FROM connections c WHERE {where}"
         return map(to_connection, self._select(sql, parameters))
+
+    def _numbered(
+        self, where: str, order: str, parameters: Sequence[Any], limit: int
+    ) -> list[tuple[int, Connection]]:
+        rows = self._select(
+            f"SELECT {CONNECTION_COLUMNS}, c.id FROM connections c "
+            f"WHERE {where} ORDER BY {order} LIMIT {int(limit)}",
+            parameters,
+        )
+        return [(row[-1], to_connection(row)) for row in rows]
 
     def _select(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         with said_plainly("read the database"):

@@ -67,6 +67,9 @@ class ConnectionRow(Model):
     reason = TextField(null=True)
     check_at = BigIntegerField(null=True)
     live = BooleanField()
+    cause = TextField(null=True)
+    peer = BigIntegerField(null=True)
+    told = BooleanField(null=True)
 
     class Meta:
         table_name = "connections"
@@ -75,6 +78,13 @@ class ConnectionRow(Model):
 
 # The newest connection of a client (L3, L4), by one seek.
 ConnectionRow.add_index(ConnectionRow.user_id, ConnectionRow.client_id, ConnectionRow.login_order)
+# A user's timeline, newest first, however many clients there were (a browser has one for each page).
+ConnectionRow.add_index(
+    ConnectionRow.user_id,
+    ConnectionRow.login_time,
+    where=ConnectionRow.login_time.is_null(False),
+    name="connections_of_user",
+)
 # Partial: each holds what a job or a status needs, not what exists.
 ConnectionRow.add_index(ConnectionRow.user_id, where=SQL("live"), name="connections_live")
 ConnectionRow.add_index(

@@ -5,6 +5,7 @@
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from playhouse.migrations import Runner
 from mqtt_presence.errors import ConfigError, StoreError
 from mqtt_presence.model import (
     Activity,
+    Cause,
     Connection,
     End,
+    Gone,
     LastLogin,
     Login,
     Outcome,
@@ -30,6 +33,7 @@ from mqtt_presence.store import Store
 from mqtt_presence.store import schema as models
 from mqtt_presence.store.database import MIGRATIONS, connect
 from mqtt_presence.store.presence import _needs_newest
+from mqtt_presence.store.queries import Reader
 from tests.support.postgres import Postgres, cursor, query
 
 NOW = 1_800_000_000_000
@@ -193,6 +197,9 @@ FULL = record(
     idle=True,
     last_activity=NOW + 7,
     check_at=NOW + 8,
+    cause=Cause.KEEP_ALIVE,
+    peer=NOW << 20,
+    told=True,
 )
 
 
@@ -311,6 +318,46 @@ def test_load_brings_what_is_live_and_what_is_named(store: Store) -> None:
     )
     assert users.keys() == {"alice"}
     assert {key[1] for key in users["alice"].connections} == {"open", "grace", "named"}
+
+
+def test_load_brings_the_latest_of_a_client_that_is_gone(store: Store) -> None:
+    """What the broker saw of an end may come behind the end itself: it is for the client's latest record."""
+    save(store, ended("older", login_order=NOW - 1), ended("latest"), ended("alien"))
+    save(store, record(client="tablet", id="t"), ended(id="x", user="bob"))
+    gone = Gone(user_id="alice", client_id="phone", now=NOW, peer=1, cause=Cause.CLOSED, reason=Reason.LOST)
+    found = load(store, gone)["alice"].connections
+    assert {key[1] for key in found} == {"latest", "alien", "t"}  # of two logins of one moment, both
+
+
+def test_told_connections_are_the_open_ones_the_latest_last(store: Store) -> None:
+    """By them a bridge that starts knows who came by which connection; of many, the latest."""
+    save(
+        store,
+        record(id="1", user="alice", peer=11, login_time=NOW + 2, ip_addr="192.0.2.1"),
+        record(id="2", user="bob", peer=12, login_time=NOW + 1),
+        record(id="3", user="carol"),
+        ended("4", user="dave", peer=14),
+    )
+    with store.transaction() as tx:
+        assert tx.told_connections(9) == [("bob", "phone", 12, None), ("alice", "phone", 11, "192.0.2.1")]
+        assert tx.told_connections(1) == [("alice", "phone", 11, "192.0.2.1")]
+
+
+def test_connections_of_version_1_are_brought_up_to_date(database: str) -> None:
+    """What an older bridge kept is there afterwards, and says nothing of what it did not know."""
+    old = connect(database)
+    Runner(old, directory=str(MIGRATIONS)).up("0001_initial")
+    assert "cause" not in {column.name for column in old.get_columns("connections")}
+    old.execute_sql(
+        "INSERT INTO connections (user_id, client_id, connection_id, last_seen, named, login_time, announce, "
+        f"heartbeats, reports, live) VALUES ('alice', 'phone', 'c1', {NOW}, true, {NOW}, false, false, false, true)"
+    )
+    old.close()
+    store = Store(database)
+    store.open()
+    kept = load(store, login())["alice"].connections["phone", "c1"]
+    assert (kept.login_time, kept.cause, kept.peer, kept.told) == (NOW, None, None, False)
+    store.close()
 
 
 def test_load_of_a_stranger_is_empty(store: Store) -> None:
@@ -646,6 +693,92 @@ def test_no_work_of_the_bridge_scans_the_records(plans: Plans) -> None:
     # What is due is found by a search, and in order: nothing is sorted.
     assert any(line.startswith("SEARCH") for line in plans.of(lambda tx: tx.due_users(NOW, 100)))
     assert not any("TEMP B-TREE" in line for line in plans.of(lambda tx: tx.due_users(NOW, 100)))
+
+
+# The pages of the web.
+
+
+def test_pages_of_the_web_go_by_an_index_and_sort_nothing(sqlite_url: str, plans: Plans) -> None:
+    """A page costs what is on it: the next one begins where an index says."""
+    pages = {
+        "users": (lambda r: r.users_page(after="u2", limit=10, containing=None), "USING PRIMARY KEY (user_id>?)"),
+        "search": (lambda r: r.users_page(after="u2", limit=10, containing="u"), "USING PRIMARY KEY (user_id>?)"),
+        "timeline": (lambda r: r.connections_page("u7", since=NOW - 9, until=NOW, before=(NOW, 5), limit=10), "connections_of_user"),
+        "first": (lambda r: r.connections_page("u7", since=None, until=None, before=None, limit=10), "connections_of_user"),
+        "open": (lambda r: r.open_page(after=("u3", 7), limit=10), "connections_live"),
+        "ended": (lambda r: r.ended_page(before=(NOW, 5), limit=10), "connections_ended"),
+    }  # fmt: skip
+    with Reader(sqlite_url) as reader:
+        execute, said = reader._database.execute_sql, []
+
+        def noted(sql: str, params: Any = None) -> Any:
+            said.append((sql, params))
+            return execute(sql, params)
+
+        reader._database.execute_sql = noted
+        for name, (ask, index) in pages.items():
+            said.clear()
+            ask(reader)
+            (sql, params) = said[0]
+            lines = [row[3] for row in execute(f"EXPLAIN QUERY PLAN {sql}", params).fetchall()]
+            assert index in lines[0], (name, lines)
+            # `users` is a view: when each was last seen is one more search.
+            assert all(line.startswith(("SEARCH", "CORRELATED")) for line in lines), (name, lines)
+            assert not any("TEMP B-TREE" in line for line in lines), (name, lines)
+
+
+def test_a_timeline_has_what_overlaps_the_range(store: Store, database: str) -> None:
+    """Open at its end, begun before its beginning, ended on its edge: in; ended before, begun after, never begun: out."""
+
+    def at(id: str, began: int | None, over: int | None) -> Connection:
+        gone = {} if over is None else {"logout_time": NOW + over, "reason": Reason.LOST}
+        begun = None if began is None else NOW + began
+        return record(id=id, client=f"client-{id}", login_time=begun, login_order=begun, **gone)
+
+    save(
+        store,
+        at("before", -9, -6),
+        at("edge", -9, -5),
+        at("around", -9, 9),
+        at("within", -1, 1),
+        at("open", -8, None),
+        at("begins-last", 5, 6),
+        at("after", 6, None),
+        at("unknown", None, 0),
+        record("bob", id="bobs", login_time=NOW),
+    )
+    with Reader(database) as reader:
+        found = reader.connections_page("alice", since=NOW - 5, until=NOW + 5, before=None, limit=100)
+        all_of_it = reader.connections_page("alice", since=None, until=None, before=None, limit=100)
+    assert [r.connection_id for _, r in found] == ["begins-last", "within", "open", "around", "edge"]
+    assert len(all_of_it) == 7
+
+
+def test_a_reader_waits_no_longer_than_it_is_told(store: Store, database: str) -> None:
+    """A statement that takes too long ends, as what may be tried again; the next reader is as patient as before."""
+    forever = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT MAX(i) FROM n"
+        if database.startswith("sqlite")
+        else "SELECT pg_sleep(60)"
+    )
+    began = time.monotonic()
+    with Reader(database, patience_s=0.3) as reader, pytest.raises(StoreError) as caught:
+        reader._select(forever, [])
+    assert caught.value.transient
+    assert time.monotonic() - began < 10
+    with Reader(database) as reader:
+        assert reader.users() == []
+
+
+@pytest.mark.parametrize("user", ["a%", "_", "\\", "<b>", "a b", "é", ".."])
+def test_users_are_found_by_what_their_names_contain(store: Store, database: str, user: str) -> None:
+    """Letter by letter: what SQL takes for a wildcard is none."""
+    names = (f"x{user}y", f"X{user.upper()}Y", "other", "axb")
+    save(store, *(record(name, id=f"id-{name}") for name in names))
+    with Reader(database) as reader:
+        found = [u.user_id for u in reader.users_page(after=None, limit=10, containing=user)]
+    assert set(found) >= {f"x{user}y"}
+    assert set(found) <= {f"x{user}y", f"X{user.upper()}Y"}
 
 
 def test_opening_a_second_store_keeps_the_locks_of_the_first(sqlite_url: str, tmp_path: Path) -> None:

@@ -68,7 +68,11 @@ class Running:
 def environment(directory: Path, **variables: str) -> dict[str, str]:
     """Nothing of the developer's own settings and data."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MQTT_PRESENCE_", "XDG_"))}
-    return kept | {"XDG_DATA_HOME": str(directory / "data"), "TZ": "UTC"} | variables
+    return (
+        kept
+        | {"XDG_DATA_HOME": str(directory / "data"), "TZ": "UTC", "MQTT_PRESENCE_WEB_PORT": "0"}
+        | variables
+    )
 
 
 class Commands:

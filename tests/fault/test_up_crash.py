@@ -23,7 +23,7 @@ class Up:
         self.port = free_port()
         self._log = directory / "up.log"
         self._command = [
-            *(sys.executable, "-m", "mqtt_presence", "up", "--no-ws"),
+            *(sys.executable, "-m", "mqtt_presence", "up", "--no-ws", "--no-web"),
             *("--port", str(self.port), "--database", database),
         ]
         self._process: subprocess.Popen[bytes] | None = None

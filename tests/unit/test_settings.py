@@ -71,6 +71,13 @@ def test_operators_are_listed_in_each_source(tmp_path: Path, monkeypatch: pytest
         ),
         ({"database": "mysql://host/name"}, "database: must be sqlite:///file or postgresql://"),
         ({"prefix": "$SYS/"}, "prefix=$SYS/: "),
+        ({"web_port": "x"}, "web_port=x: must be a whole number"),
+        ({"web_origin": ["https://a/b"]}, "web_origin="),
+        ({"web_origin": ["presence.example"]}, "web_origin="),
+        ({"web_origin": ["https://*.example"]}, "web_origin="),
+        ({"web_mqtt_url": "mqtt://host"}, "web_mqtt_url: must be ws[s]://host:port/path, without a user"),
+        ({"web_mqtt_url": "http://host"}, "web_mqtt_url: the broker URL must begin with"),
+        ({"web_token": "too short"}, "web_token: must be 16 or more letters, digits"),
         ({"prefix": "a/+/"}, "prefix=a/+/: "),
     ],
 )
@@ -138,6 +145,9 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         {"database": "postgresql://presence:s3cr/et@host/name"},
         {"database": "postgresql://presence:s3cret@[host/name"},
         {"database": "mysql://presence:s3cret@host/name"},
+        {"web_token": "s3cret"},
+        {"web_token": "s3cret s3cret s3cret"},
+        {"web_mqtt_url": "ws://bridge:s3cret@host"},
     ],
 )
 def test_password_is_in_no_message(flags: dict[str, str]) -> None:

@@ -1,0 +1,49 @@
+"""The live page as `up` and `run` serve it: its configuration, of the settings."""
+
+import logging
+
+from mqtt_presence.cli.output import plain
+from mqtt_presence.settings import Settings
+from mqtt_presence.web import WebConfig, WebServer
+
+log = logging.getLogger(__name__)
+_HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104, for browsers on this machine
+
+
+def web_config(settings: Settings, *, mqtt_url: str | None = None, is_open: bool | None = None) -> WebConfig:
+    """Make the web server's configuration.
+
+    Args:
+        settings: of the command.
+        mqtt_url: the broker as browsers reach it; None: it is in this process.
+        is_open: that broker asks for no password; None: it is another one, and nobody knows.
+
+    Raises:
+        ConfigError: strangers would be let in.
+
+    """
+    return WebConfig(
+        database=settings.database,
+        host=settings.host if settings.web_host is None else settings.web_host,
+        port=settings.web_port,
+        prefix=settings.prefix,
+        mqtt_url=mqtt_url,
+        open=is_open,
+        insecure=settings.insecure,
+        operators=frozenset(settings.operator),
+        token=settings.web_token or "",
+        origins=frozenset(settings.web_origin),
+        publish_private=settings.publish_private,
+    )
+
+
+def url(page: WebServer) -> str:
+    """Say where a browser on this machine finds it."""
+    host = page.config.host.strip("[]")
+    here = _HERE.get(host, host)
+    return f"http://{f'[{here}]' if ':' in here else here}:{page.port}/"
+
+
+def announce(page: WebServer) -> None:
+    """Log it."""
+    log.info("the page is at %s", plain(url(page)))

@@ -1,0 +1,84 @@
+"""What every answer says of itself: a strict content security policy and its relatives."""
+
+from collections.abc import Mapping
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mqtt_presence.web.config import WebConfig
+from mqtt_presence.web.origins import is_host, socket_origin
+
+_FIXED = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+def policy(config: WebConfig, host: str) -> str:
+    """Write the content security policy: only what comes from here, nothing inline, no frames, no forms.
+
+    Args:
+        config: the server's.
+        host: the ``Host`` header.
+
+    """
+    # Not every browser takes 'self' for the WebSocket of the same host.
+    sockets = f" ws://{host} wss://{host}" if is_host(host) else ""
+    if config.mqtt_url is not None:
+        sockets = f" {socket_origin(config.mqtt_url)}"
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "img-src 'self' data:",
+            "font-src 'self'",
+            "manifest-src 'self'",
+            f"connect-src 'self'{sockets}",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    )
+
+
+def read(scope: Scope) -> Mapping[str, str]:
+    """Return the headers of a request by lower-case name, the values of one that is repeated together."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+class Headers:
+    """Adds them to all that an application answers.
+
+    Args:
+        app: the application.
+        config: the server's.
+
+    """
+
+    def __init__(self, app: ASGIApp, config: WebConfig) -> None:
+        self._app = app
+        self._config = config
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        host = read(scope).get("host", "") if scope["type"] == "http" else ""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(_FIXED)
+                headers["content-security-policy"] = policy(self._config, host)
+                # Asked again each time, and answered with 304: a new version shows at once, and as a whole.
+                headers.setdefault("cache-control", "no-cache")
+            await send(message)
+
+        await self._app(scope, receive, with_headers)

@@ -1,0 +1,152 @@
+"""The parameters of the API, read and refused in plain words; and the cursors of its pages. Pure."""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from mqtt_presence.times import from_iso
+from mqtt_presence.topics import MAX_NAME, is_name
+
+LIMIT = 100
+"""How many there are on a page unless it is said."""
+MAX_LIMIT = 500
+"""How many there are at most: what is read at once must not take long."""
+_NUMBER = re.compile(r"\d{1,6}", re.ASCII)
+_CURSOR = re.compile(r"(?P<first>\d{1,15})\.(?P<second>\d{1,19})", re.ASCII)
+_ROW = re.compile(r"\d{1,19}", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class ParameterError(ValueError):
+    """A parameter is wrong; the message names it and says what would be right."""
+
+
+class Parameters:
+    """The query string of a request.
+
+    Args:
+        pairs: names and values, decoded.
+        allowed: what this resource takes.
+
+    Raises:
+        ParameterError: one is unknown or there twice.
+
+    """
+
+    def __init__(self, pairs: Sequence[tuple[str, str]], allowed: frozenset[str]) -> None:
+        self._values: Mapping[str, str] = dict(pairs)
+        unknown = sorted(self._values.keys() - allowed)
+        if unknown:
+            raise ParameterError(
+                f"{unknown[0][:50]!r} is no parameter of this resource; {', '.join(sorted(allowed))} are"
+            )
+        if len(self._values) < len(pairs):
+            raise ParameterError("a parameter is there twice")
+
+    def limit(self) -> int:
+        """Read how many there shall be on a page."""
+        text = self._values.get("limit", str(LIMIT))
+        if _NUMBER.fullmatch(text) is None or not 1 <= int(text) <= MAX_LIMIT:
+            raise ParameterError(f"limit={text[:50]!r} must be 1 to {MAX_LIMIT}")
+        return int(text)
+
+    def time(self, name: str) -> int | None:
+        """Read a time in ISO 8601 with an offset, into epoch milliseconds."""
+        text = self._values.get(name)
+        if text is None:
+            return None
+        try:
+            return from_iso(text)
+        except ValueError:
+            raise ParameterError(
+                f"{name}={text[:50]!r} must be a time like 2026-11-24T21:47:00.123Z (a + is written %2B)"
+            ) from None
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        """Read ``true`` or ``false``."""
+        text = self._values.get(name)
+        if text not in {None, "true", "false"}:
+            raise ParameterError(f"{name}={str(text)[:50]!r} must be true or false")
+        return default if text is None else text == "true"
+
+    def name(self, name: str) -> str | None:
+        """Read the name of a user."""
+        text = self._values.get(name)
+        return None if text is None else require_user(text)
+
+    def text(self, name: str) -> str | None:
+        """Read what to look for in names."""
+        text = self._values.get(name)
+        if text is not None and (not 0 < len(text) <= MAX_NAME or _CONTROL.search(text)):
+            raise ParameterError(f"{name} must be 1 to {MAX_NAME} characters, no control character")
+        return text
+
+    def after_name(self, name: str) -> str | None:
+        """Read the cursor of a list that is in the order of names."""
+        text = self._values.get(name)
+        if text is None:
+            return None
+        return _decoded(text) or _wrong_cursor(name)
+
+    def after_user(self, name: str) -> tuple[str, int] | None:
+        """Read the cursor of a list that is in the order of names, and of a number for each name."""
+        text = self._values.get(name)
+        if text is None:
+            return None
+        number, _, encoded = text.partition(".")
+        user = _decoded(encoded)
+        if _ROW.fullmatch(number) is None or int(number) >= 1 << 63 or user is None:
+            _wrong_cursor(name)
+        return user, int(number)
+
+    def after_pair(self, name: str) -> tuple[int, int] | None:
+        """Read the cursor of a list that is in the order of two numbers."""
+        text = self._values.get(name)
+        if text is None:
+            return None
+        found = _CURSOR.fullmatch(text)
+        pair = (int(found["first"]), int(found["second"])) if found else (0, 1 << 63)
+        return pair if pair[1] < 1 << 63 else _wrong_cursor(name)
+
+
+def require_user(text: str) -> str:
+    """Return the name of a user.
+
+    Raises:
+        ParameterError: it is none.
+
+    """
+    if not is_name(text):
+        raise ParameterError(
+            f"a user is 1 to {MAX_NAME} characters without / + # and control characters, not {text[:50]!r}"
+        )
+    return text
+
+
+def user_cursor(user_id: str, number: int) -> str:
+    """Write the cursor of a list that is in the order of names, and of a number for each name."""
+    return f"{number}.{name_cursor(user_id)}"
+
+
+def name_cursor(user_id: str) -> str:
+    """Write the cursor of a list that is in the order of names: letters of a URL only."""
+    return base64.urlsafe_b64encode(user_id.encode()).decode().rstrip("=")
+
+
+def pair_cursor(first: int, second: int) -> str:
+    """Write the cursor of a list that is in the order of two numbers."""
+    return f"{first}.{second}"
+
+
+def _decoded(text: str) -> str | None:
+    try:
+        user = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)).decode()
+    except (binascii.Error, UnicodeError):
+        return None
+    return user if is_name(user) else None
+
+
+def _wrong_cursor(name: str) -> NoReturn:
+    raise ParameterError(f"{name} must be what the page before called next")
