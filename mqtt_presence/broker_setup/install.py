@@ -22,8 +22,8 @@ def install(directory: Path, files: list[File], data: str, *, run_as: str | None
         force: replace what is there. What the broker and the bridge have written is left alone all the same.
 
     Raises:
-        ConfigError: files of the set are there already; or the directory cannot be written, or not be entered
-            by the broker. Nothing is changed then.
+        ConfigError: files of the set are there already, or the broker may not enter the directory: then no
+            file is written; or the directory cannot be written.
 
     """
     if not force:
@@ -33,12 +33,14 @@ def install(directory: Path, files: list[File], data: str, *, run_as: str | None
     except KeyError:
         raise ConfigError(f"run-as={run_as}: there is no such account: install the broker first") from None
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        _make_directory(directory, is_for_others=account is not None)
         if account is not None:
             _require_entry(directory, account)
         (directory / data).mkdir(mode=0o700, exist_ok=True)
         for file in files:
-            _write(directory / file.name, file, account if file.of_broker else None)
+            path = directory / file.name
+            _make_directory(path.parent, is_for_others=account is not None)
+            _write(path, file, account if file.of_broker else None)
         if account is not None:
             os.chown(directory / data, account.pw_uid, account.pw_gid)
     except OSError as error:
@@ -52,6 +54,16 @@ def _refuse_to_overwrite(directory: Path, files: list[File]) -> None:
             f"dir={directory} has {', '.join(there)} already: with --force they are replaced, and "
             "the passwords and certificates that are in use now are good for nothing"
         )
+
+
+def _make_directory(directory: Path, *, is_for_others: bool) -> None:
+    """Make it if it is not there; open to the broker's account, whatever the umask of this one is."""
+    if directory.is_dir():
+        return
+    _make_directory(directory.parent, is_for_others=is_for_others)
+    directory.mkdir()
+    if is_for_others:
+        directory.chmod(0o755)
 
 
 def _require_entry(directory: Path, account: pwd.struct_passwd) -> None:
@@ -76,7 +88,6 @@ def _require_entry(directory: Path, account: pwd.struct_passwd) -> None:
 
 def _write(path: Path, file: File, account: pwd.struct_passwd | None) -> None:
     """Replace the file in one step: at no moment may others read a secret, or anyone half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:64]}.")
     try:
         with os.fdopen(handle, "wb") as out:

@@ -19,6 +19,9 @@ CA = "tls/ca.crt"
 _BROKER = "mosquitto"
 _ACCESS = re.compile(r"^((?:topic|pattern) (?:read|write|readwrite) )(?!\$)", re.MULTILINE)
 _OPERATOR = "user operator"
+_RUN_AS = "#user mosquitto"
+_MQTT, _WS = "listener 1883 127.0.0.1", "listener 9001 127.0.0.1"
+_MQTTS, _WSS = "#listener 8883", "#listener 8884"
 _CERTS = "/etc/mosquitto/certs"
 _OF_CLIENT_CERTIFICATES = ("#cafile ", "#require_certificate ", "#use_identity_as_username ")
 
@@ -44,38 +47,45 @@ def files(plan: Plan) -> list[File]:
 
 def _configuration(plan: Plan) -> str:
     there = plan.directory
-    address = f" {plan.address}" if plan.address else ""
+    parts = [
+        part for block in blocks(shipped(_BROKER, CONFIG)) if (part := _listener(plan, block)) is not None
+    ]
     lines: dict[str, str | None] = {
         "password_file /etc/mosquitto/passwd": f"password_file {there / 'passwd'}",
         "acl_file /etc/mosquitto/acl": f"acl_file {there / 'acl'}",
         "persistence_location /var/lib/mosquitto/": f"persistence_location {there / DATA}/",
-        "listener 1883 127.0.0.1": f"listener {plan.port}{address}",
-        "#user mosquitto": "#user mosquitto" if plan.run_as is None else f"user {plan.run_as}",
+        _MQTT: _listen(plan.port, plan.address),
     }
-    parts = blocks(shipped(_BROKER, CONFIG))
-    parts = [part for block in parts if (part := _listener(plan, address, block)) is not None]
+    if plan.run_as is not None:
+        lines[_RUN_AS] = f"user {plan.run_as}"
     return replace_lines(join(parts), lines)
 
 
-def _listener(plan: Plan, address: str, block: str) -> str | None:
+def _listener(plan: Plan, block: str) -> str | None:
     """Fill in a listener that need not be there; None: it is not wanted. Other blocks stay as they are."""
-    if "\nlistener 9001 " in block:
+    lines = block.splitlines()
+    tls = plan.tls
+    if _WS in lines:
         if plan.ws_port is None:
             return None
-        return replace_lines(block, {"listener 9001 127.0.0.1": f"listener {plan.ws_port}{address}"})
-    if "#listener 888" not in block or plan.tls is None:
-        return block
-    if "#protocol websockets" not in block:
-        return _tls_listener(plan, plan.tls, block, "#listener 8883", plan.tls.port)
-    if plan.tls.ws_port is None:
-        return None
-    return _tls_listener(plan, plan.tls, block, "#listener 8884", plan.tls.ws_port)
+        return replace_lines(block, {_WS: _listen(plan.ws_port, plan.address)})
+    if tls is not None and _MQTTS in lines:
+        return _tls_listener(plan, tls, replace_lines(block, {_MQTTS: _listen(tls.port)}))
+    if tls is not None and _WSS in lines:
+        if tls.ws_port is None:
+            return None
+        return _tls_listener(plan, tls, replace_lines(block, {_WSS: _listen(tls.ws_port)}))
+    return block
 
 
-def _tls_listener(plan: Plan, tls: Tls, block: str, listener: str, port: int) -> str:
+def _listen(port: int, address: str = "") -> str:
+    return f"listener {port} {address}".rstrip()
+
+
+def _tls_listener(plan: Plan, tls: Tls, block: str) -> str:
     """Take the # away from the settings; comments have a blank behind it."""
     out = []
-    for line in replace_lines(block, {listener: f"listener {port}"}).splitlines():
+    for line in block.splitlines():
         is_setting = line.startswith("#") and not line.startswith("# ")
         wanted = tls.client_certificates or not line.startswith(_OF_CLIENT_CERTIFICATES)
         changed = line[1:] if is_setting and wanted else line

@@ -176,6 +176,22 @@ def test_secrets_are_for_their_owner_only(tmp_path: Path) -> None:
     assert bridge["cert_file"] in {str(path) for path in names.values()}
 
 
+def test_umask_does_not_lock_the_broker_out(tmp_path: Path) -> None:
+    """Root's umask may close what it makes to others; the broker's account must come in, and to nothing else."""
+    before = os.umask(0o077)
+    try:
+        made = Made(tmp_path / "set", "--tls", "--client-certificates")
+    finally:
+        os.umask(before)
+    modes = {
+        name: stat.S_IMODE((made.directory / name).stat().st_mode)
+        for name in (".", "tls", "tls/ca.crt", "data")
+    }
+    way_in = 0o755 if os.geteuid() == 0 else 0o700
+    assert modes == {".": way_in, "tls": way_in, "tls/ca.crt": 0o644, "data": 0o700}
+    assert stat.S_IMODE((made.directory / "bridge.toml").stat().st_mode) == 0o600
+
+
 def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
     """A second run changes nothing and names the files; with --force all secrets are new."""
     made = Made(tmp_path / "set")
