@@ -16,7 +16,7 @@ TESTS ?=
 # Debian keeps programs for administrators where not everybody's PATH looks.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
-.PHONY: run test test-brokers check unit bench audit fuzz tools tools-brokers clean
+.PHONY: run test test-brokers check unit bench audit fuzz screenshots tools tools-brokers clean
 
 # Its database is in the user's data directory: it survives `make clean`.
 run: $(VENV)/.installed
@@ -24,12 +24,13 @@ run: $(VENV)/.installed
 
 test: tools check unit
 
-check: $(VENV)/.installed-dev
+check: $(VENV)/.installed-dev node_modules/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	npm run --silent check
 
-unit: $(VENV)/.installed-dev
+unit: $(VENV)/.installed-dev node_modules/.installed
 	$(BIN)/pytest $(TESTS)
 
 test-brokers: tools tools-brokers $(VENV)/.installed-dev
@@ -57,6 +58,10 @@ audit: $(VENV)/.installed-dev
 	$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
 	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement $(VENV)/audited.txt $(ARGS)
 
+# Makes the README's pictures of the page again; prettier where the font Inter is installed (Debian: fonts-inter).
+screenshots: tools $(VENV)/.installed-dev
+	KEEP_SCREENSHOTS=1 $(BIN)/pytest tests/browser/test_screenshots.py
+
 # What the tests need and pip cannot bring; nothing is done where it is there.
 tools:
 	@missing=()
@@ -64,6 +69,9 @@ tools:
 	command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
 	command -v openssl >/dev/null || missing+=(openssl)
 	command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+	command -v node >/dev/null || missing+=(nodejs)
+	command -v npm >/dev/null || missing+=(npm)
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
 	if (( ! $${#missing[@]} )); then exit 0; fi
 	if ! command -v apt-get >/dev/null; then
 	  echo "The tests need $${missing[*]}: install them with this system's package manager." >&2; exit 1
@@ -105,15 +113,24 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) \
 	  || { rm -rf $(VENV); echo "No venv could be made; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 
-# The stamps are older than pyproject.toml when what it asks for may have changed.
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+# The stamps are older than these files when what they ask for may have changed.
+INSTALLED_FROM := pyproject.toml hatch_build.py package-lock.json
+MQTT_JS := mqtt_presence/web/static/vendor/mqtt.esm.js
+
+$(VENV)/.installed: $(INSTALLED_FROM) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
+	@test -e $(MQTT_JS) || echo "No MQTT.js for the web page: install npm (Debian: nodejs npm), touch package-lock.json, try again." >&2
 
-$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed-dev: $(INSTALLED_FROM) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(VENV)/.installed $@
 
+# For the types of the browser client, and its tests in Node.
+node_modules/.installed: package.json package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .brokers .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) node_modules $(dir $(MQTT_JS)) .brokers .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

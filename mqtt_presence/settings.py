@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -38,7 +38,7 @@ _UNITS_S = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,}")
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
-_SECRET = frozenset({"broker", "database", "web_mqtt_url", "web_token"})
+_SECRET = frozenset({"broker", "client", "database", "second_client", "web_mqtt_url", "web_token"})
 """Their values are or may hold passwords: no message shows them, nor does `repr`."""
 _PLAIN_WORDS = {
     "greater_than_equal": "must be {ge:g} or more",
@@ -138,6 +138,17 @@ class Settings(BaseSettings):
     cert_file: Path | None = Field(None, description="Our own certificate, PEM.")
     key_file: Path | None = Field(None, description="The key of cert_file, PEM.")
 
+    client: str = Field(
+        "",
+        repr=False,
+        description="The broker as a client comes to it: mqtt[s]|ws[s]://user:password@host:port.",
+    )
+    second_client: str = Field(
+        "", repr=False, description="The same as another user, whom the client is to attack."
+    )
+    client_cert_file: Path | None = Field(None, description="The client's own certificate, PEM.")
+    client_key_file: Path | None = Field(None, description="The key of client_cert_file, PEM.")
+
     host: str = Field("127.0.0.1", description="Where the embedded broker listens.")
     port: Port = Field(1883, description="Its TCP port; 0: any free one.")
     ws: bool = Field(default=True, description="Let browsers in too, by WebSocket.")
@@ -181,10 +192,11 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field("info", description="What to log at least.")
     log_format: LogFormat = Field("text", description="How to log, on standard error.")
 
-    @field_validator("broker")
+    @field_validator("broker", "client", "second_client")
     @classmethod
-    def _is_broker(cls, value: str) -> str:
-        _reported(BrokerUrl.parse, value)
+    def _is_broker(cls, value: str, info: ValidationInfo) -> str:
+        if value or info.field_name == "broker":
+            _reported(BrokerUrl.parse, value)
         return value
 
     @field_validator("database")
@@ -311,7 +323,7 @@ def _describe(name: str, field: Any) -> Setting:
         kind, metavar = "list", "URL" if name == "web_origin" else "NAME"
     elif get_origin(field.annotation) is Literal:
         metavar = "|".join(get_args(field.annotation))
-    elif name in {"broker", "database", "web_mqtt_url"}:
+    elif name in {"broker", "client", "database", "second_client", "web_mqtt_url"}:
         metavar = "URL"
     elif Path in kinds:
         metavar = "FILE"

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "mqtt_presence"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 ONE_IMPORTER = {
-    "paho": ("link.py", "batch_client.py", "client/"),
+    "paho": ("link.py", "batch_client.py", "client/", "check/peer.py"),
     "peewee": ("store/",),
     "playhouse": ("store/",),
     "psycopg": ("store/",),

@@ -6,9 +6,7 @@ import shlex
 import ssl
 import stat
 import subprocess
-import sys
 import tomllib
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -413,16 +411,3 @@ def test_plan_shows_no_secret_and_holds_its_limits(tmp_path: Path) -> None:
         Plan(Path("/x\ny"))
     assert Tls(hosts=("::1", "192.0.2.1", "a-b.example")).hosts
     assert "PRIVATE KEY" not in repr(Authority().client("a"))
-
-
-def test_wheel_brings_the_templates(tmp_path: Path) -> None:
-    """Whoever installs the wheel has the files that init-broker fills in, and they are those of broker_config/."""
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation",
-         "--wheel-dir", tmp_path, ROOT],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        for name in ("mosquitto.conf", "acl"):
-            shipped = (ROOT / "broker_config/mosquitto" / name).read_bytes()
-            assert wheel.read(f"mqtt_presence/broker_config/mosquitto/{name}") == shipped

@@ -200,16 +200,18 @@ class Embedded(_Broker):
     name = "embedded"
     one_owner_of_a_client_id = True
 
-    def __init__(self, prefix: str = "") -> None:
+    def __init__(self, prefix: str = "", *, ws: bool = False) -> None:
         super().__init__()
         self.prefix = prefix
         self.port = 0
+        self._ws_port = 0 if ws else None
         self._make()
 
     def _make(self) -> None:
         self.broker = EmbeddedBroker(
             EmbeddedConfig(
                 port=self.port,
+                ws_port=self._ws_port,
                 prefix=self.prefix,
                 operators=frozenset({OPERATOR}),
                 bridge_password=BRIDGE_PASSWORD,
@@ -219,7 +221,14 @@ class Embedded(_Broker):
     def __enter__(self) -> Self:
         self.broker.start()
         self.port = self.broker.port
+        self._ws_port = self.broker.ws_port
         return self
+
+    @property
+    def ws_port(self) -> int:
+        """The port for browsers."""
+        assert self._ws_port
+        return self._ws_port
 
     def lose_everything(self) -> None:
         """Restart it: it keeps nothing."""

@@ -34,6 +34,7 @@ class Recorder:
         filters: tuple[str, ...],
         *,
         user: str = "operator",
+        password: str = "",
         client_id: str = "",
         log: Callable[[], str] = lambda: "",
         prefix: str = "",
@@ -45,7 +46,7 @@ class Recorder:
         self._subscribed = False
         self.heard: list[Heard] = []
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv311)
-        self._client.username_pw_set(user, "")
+        self._client.username_pw_set(user, password)
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda *_: self._client.subscribe([(f, 1) for f in filters])
         self._client.on_subscribe = self._on_subscribe

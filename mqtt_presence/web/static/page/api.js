@@ -1,0 +1,185 @@
+/** The read-only JSON API of the server, for operators; and the configuration, for everybody. */
+
+/**
+ * A connection's record; times are epoch milliseconds here, null: unknown or not (yet).
+ *
+ * @typedef {object} ConnectionRecord
+ * @property {string} userId
+ * @property {string} clientId
+ * @property {string} connectionId
+ * @property {number | null} loginTime
+ * @property {number | null} logoutTime
+ * @property {string | null} reason
+ * @property {boolean | null} idle
+ * @property {number | null} lastActivity
+ * @property {string | null} ipAddr
+ * @property {string | null} userAgent
+ */
+
+/**
+ * What the page must know before anybody signs in.
+ *
+ * @typedef {object} Config
+ * @property {string} mqttUrl relative to the page, or `ws[s]://…`
+ * @property {boolean | null} open anybody may come in, without a password; null: not known
+ * @property {string} prefix
+ * @property {boolean} operator whoever asks may see connections and history
+ * @property {string[]} operatorBy what would make one: `token`, `password`
+ * @property {string} version
+ * @property {boolean} mqttJs MQTT.js is there
+ * @property {number} historyHours
+ */
+
+/**
+ * @template Item
+ * @typedef {{items: Item[], next: string | null}} Page
+ */
+
+export class ApiError extends Error {
+  /**
+   * @param {number} status of HTTP; 0: there was no answer
+   * @param {string} message
+   * @param {ErrorOptions} [options]
+   */
+  constructor(status, message, options) {
+    super(message, options);
+    this.name = "ApiError";
+    this.status = status;
+  }
+}
+
+const LIMIT = "200";
+/** The server verifies few passwords at a time, and says so. */
+const BUSY = 503;
+const TRIES = 4;
+const TRY_AGAIN_MS = 1_000;
+
+export class Api {
+  /** @type {Record<string, string>} */
+  #headers = {};
+
+  /**
+   * Ask as whoever knows this password; kept in memory and nowhere else.
+   *
+   * @param {string} user
+   * @param {string} password
+   */
+  useLogin(user, password) {
+    this.#headers = {Authorization: `Basic ${base64(`${user}:${password}`)}`};
+  }
+
+  /**
+   * Ask as whoever knows the operators' token.
+   *
+   * @param {string} token
+   */
+  useToken(token) {
+    this.#headers = {Authorization: `Bearer ${token}`};
+  }
+
+  /** @returns {Promise<Config>} */
+  async config() {
+    const said = await this.#get("config", {});
+    return {
+      mqttUrl: String(said.mqttUrl),
+      open: typeof said.open === "boolean" ? said.open : null,
+      prefix: said.prefix ?? "",
+      operator: said.operator === true,
+      operatorBy: said.operatorBy ?? [],
+      version: said.version ?? "",
+      mqttJs: said.mqttJs === true,
+      historyHours: said.historyHours ?? 24,
+    };
+  }
+
+  /**
+   * Connections of everybody: the open ones by user, those that have ended by their end, the newest first.
+   *
+   * @param {{open: boolean, after: string | null}} how
+   * @returns {Promise<Page<ConnectionRecord>>}
+   */
+  async connections({open, after}) {
+    const said = await this.#get("connections", {open: String(open), after, limit: LIMIT});
+    return {items: said.connections.map(record), next: said.next};
+  }
+
+  /**
+   * Users by name.
+   *
+   * @param {{search: string, after: string | null, limit: number}} how
+   * @returns {Promise<Page<string>>}
+   */
+  async users({search, after, limit}) {
+    const said = await this.#get("users", {q: search || null, after, limit: String(limit)});
+    return {items: said.users.map((/** @type {{userId: string}} */ user) => user.userId), next: said.next};
+  }
+
+  /**
+   * The connections of a user in a time, the newest first; those of nobody are none.
+   *
+   * @param {{user: string, from: Date, to: Date}} what
+   * @returns {Promise<Page<ConnectionRecord>>}
+   */
+  async history({user, from, to}) {
+    // Not below users/: a path cannot name a user `..`.
+    const query = {user, from: from.toISOString(), to: to.toISOString(), limit: LIMIT};
+    const said = await this.#get("connections", query);
+    return {items: said.connections.map(record), next: said.next};
+  }
+
+  /**
+   * @param {string} path
+   * @param {Record<string, string | null>} query
+   * @returns {Promise<any>}
+   */
+  async #get(path, query) {
+    const url = new URL(`api/${path}`, document.baseURI);
+    for (const [name, value] of Object.entries(query)) if (value !== null) url.searchParams.set(name, value);
+    for (let tried = 1; ; tried += 1) {
+      const answer = await this.#fetch(url);
+      if (answer.ok) return answer.json();
+      if (answer.status !== BUSY || tried === TRIES) throw new ApiError(answer.status, await whyNot(answer));
+      await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS * tried));
+    }
+  }
+
+  /** @param {URL} url */
+  async #fetch(url) {
+    try {
+      // Without what the browser itself knows: it would ask for it in a window of its own.
+      return await fetch(url, {headers: this.#headers, credentials: "omit", cache: "no-store"});
+    } catch (error) {
+      throw new ApiError(0, "The server does not answer.", {cause: error});
+    }
+  }
+}
+
+/** @param {Response} answer */
+async function whyNot(answer) {
+  const said = await answer.json().catch(() => ({}));
+  const why = typeof said?.error === "string" ? said.error : `${answer.status} ${answer.statusText}`;
+  return `The server says: ${why}.`;
+}
+
+/**
+ * @param {Record<string, any>} said
+ * @returns {ConnectionRecord}
+ */
+const record = (said) => ({
+  userId: said.userId,
+  clientId: said.clientId,
+  connectionId: said.connectionId,
+  loginTime: millis(said.loginTime),
+  logoutTime: millis(said.logoutTime),
+  reason: said.reason ?? null,
+  idle: said.idle ?? null,
+  lastActivity: millis(said.lastActivity),
+  ipAddr: said.ipAddr ?? null,
+  userAgent: said.userAgent ?? null,
+});
+
+/** @param {string | null | undefined} text */
+const millis = (text) => (text == null ? null : Date.parse(text));
+
+/** @param {string} text */
+const base64 = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text)));

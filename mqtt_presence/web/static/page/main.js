@@ -1,0 +1,168 @@
+/** The live page: lets somebody in, and puts the views together. */
+
+import {PresenceClient, PresenceError, StatusWatcher} from "../presence.js";
+import {Api} from "./api.js";
+import {Arrivals} from "./arrivals.js";
+import {Connections} from "./connections.js";
+import {byId, setAttribute, setText} from "./dom.js";
+import {History} from "./history.js";
+import {Operators} from "./operators.js";
+import {People} from "./people.js";
+import {Route} from "./route.js";
+import {describe, NO_MQTT, whyNot} from "./words.js";
+import {You} from "./you.js";
+
+const door = byId("door", HTMLElement);
+const house = byId("house", HTMLElement);
+const form = byId("sign-in", HTMLFormElement);
+const nameField = byId("name", HTMLInputElement);
+const passwordField = byId("password", HTMLInputElement);
+const enter = byId("enter", HTMLButtonElement);
+const signInError = byId("sign-in-error", HTMLElement);
+const signOut = byId("sign-out", HTMLButtonElement);
+const link = byId("link", HTMLElement);
+const linkText = byId("link-text", HTMLElement);
+const notice = byId("notice", HTMLElement);
+const announcer = byId("announcer", HTMLElement);
+
+const TITLE = document.title;
+const TICK_MS = 1_000;
+const RETRY_MS = 3_000;
+
+/** @returns {Promise<import("./api.js").Config>} */
+async function configuration() {
+  for (;;) {
+    try {
+      const config = await new Api().config();
+      setText(notice, "");
+      return config;
+    } catch (error) {
+      setText(notice, `${error instanceof Error ? error.message : error} Trying again.`);
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+}
+
+/** @param {import("./api.js").Config} config */
+function openDoor(config) {
+  setText(byId("version", HTMLElement), `mqtt-presence ${config.version}`);
+  setText(
+    byId("door-hint", HTMLElement),
+    config.open ? "Any name will do. Others see it." : "With your name and password at the broker.",
+  );
+  byId("password-field", HTMLElement).hidden = config.open === true;
+  passwordField.required = config.open === false;
+  if (!config.mqttJs) {
+    setText(signInError, NO_MQTT);
+    enter.disabled = true;
+  }
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    void signIn(config);
+  });
+  welcome();
+}
+
+function welcome() {
+  house.hidden = true;
+  door.hidden = false;
+  nameField.focus();
+}
+
+/** @param {import("./api.js").Config} config */
+async function signIn(config) {
+  if (enter.disabled) return;
+  enter.disabled = true;
+  setText(enter, "Signing in…");
+  setText(signInError, "");
+  const user = nameField.value.trim();
+  const password = passwordField.value === "" ? null : passwordField.value;
+  try {
+    const client = new PresenceClient(config.mqttUrl, {user, password, prefix: config.prefix});
+    const watcher = new StatusWatcher(client);
+    await client.connect();
+    passwordField.value = "";
+    const api = new Api();
+    if (password !== null) api.useLogin(user, password);
+    await stay(client, watcher, api, config);
+    welcome();
+  } catch (error) {
+    if (!(error instanceof PresenceError)) throw error;
+    setText(signInError, whyNot(error, config));
+    (error.code === "bad-password" ? passwordField : nameField).focus();
+  } finally {
+    enter.disabled = false;
+    setText(enter, "Sign in");
+  }
+}
+
+/**
+ * Be in the house, until signing out.
+ *
+ * @param {PresenceClient} client
+ * @param {StatusWatcher} watcher
+ * @param {Api} api
+ * @param {import("./api.js").Config} config
+ */
+async function stay(client, watcher, api, config) {
+  const leaving = new AbortController();
+  const {signal} = leaving;
+  const you = new You(client, signal);
+  const people = new People(watcher, client, signal);
+  const connections = new Connections(api, watcher, client, signal);
+  const history = new History(api, client, config.historyHours, signal);
+  const route = new Route({people, connections, history}, signal);
+  const arrivals = new Arrivals(performance.now());
+  let unknownSince = performance.now();
+  const look = () => {
+    const {connected, bridge, stale, error} = watcher.getSnapshot();
+    if (bridge !== "unknown" || !connected) unknownSince = performance.now();
+    const unknownFor = performance.now() - unknownSince;
+    const situation = describe({connected, bridge, error: error ?? client.error, unknownFor});
+    setAttribute(link, "data-level", situation.level);
+    setText(linkText, situation.word);
+    setText(notice, situation.notice);
+    document.title = titleOf(watcher);
+    if (stale) arrivals.hush(performance.now());
+  };
+  watcher.addEventListener("status", (event) => {
+    const {detail} = /** @type {CustomEvent<import("../presence/roster.js").Change>} */ (event);
+    if (detail.userId !== client.user) arrivals.take(detail, performance.now());
+  });
+  signal.addEventListener("abort", watcher.subscribe(look));
+  const ticking = setInterval(() => {
+    look();
+    you.paint();
+    route.tick();
+    const told = arrivals.tell(performance.now());
+    if (told !== "") setText(announcer, told);
+  }, TICK_MS);
+  look();
+  const allow = (/** @type {boolean} */ operator) => {
+    route.allow(operator);
+    people.linkNames(operator);
+  };
+  // Where the server is busy or gone there are people all the same: they come from the broker.
+  new Operators(api, allow, signal).ask().catch(() => allow(false));
+  door.hidden = true;
+  house.hidden = link.hidden = signOut.hidden = false;
+  await new Promise((resolve) => signOut.addEventListener("click", resolve, {once: true}));
+  leaving.abort();
+  clearInterval(ticking);
+  house.hidden = link.hidden = signOut.hidden = true;
+  for (const text of [notice, announcer]) setText(text, "");
+  document.title = TITLE;
+  await client.disconnect();
+}
+
+/**
+ * What the tab of the browser says: how many are here.
+ *
+ * @param {StatusWatcher} watcher
+ */
+function titleOf(watcher) {
+  const {users, stale} = watcher.getSnapshot();
+  return stale ? TITLE : `${users.filter(({online}) => online).length.toLocaleString()} here – ${TITLE}`;
+}
+
+openDoor(await configuration());

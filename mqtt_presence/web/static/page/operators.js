@@ -1,0 +1,59 @@
+/** Whether whoever is here is an operator: the server says so, at once or after it was shown the token. */
+
+import {byId, setText} from "./dom.js";
+
+export class Operators {
+  #button = byId("be-operator", HTMLButtonElement);
+  #dialog = byId("token-dialog", HTMLDialogElement);
+  #field = byId("token", HTMLInputElement);
+  #error = byId("token-error", HTMLElement);
+
+  /**
+   * @param {import("./api.js").Api} api
+   * @param {(operator: boolean) => void} allow called with what the server says
+   * @param {AbortSignal} signal ends it
+   */
+  constructor(api, allow, signal) {
+    this.api = api;
+    this.allow = allow;
+    this.signal = signal;
+    this.#button.addEventListener("click", () => this.#open(), {signal});
+    byId("token-cancel", HTMLElement).addEventListener("click", () => this.#dialog.close(), {signal});
+    byId("token-form", HTMLFormElement).addEventListener("submit", (event) => void this.#show(event), {signal});
+    signal.addEventListener("abort", () => {
+      this.#button.hidden = true;
+      this.#dialog.close();
+    });
+  }
+
+  /**
+   * Ask the server.
+   *
+   * @returns {Promise<boolean>}
+   */
+  async ask() {
+    const {operator, operatorBy} = await this.api.config();
+    if (this.signal.aborted) return false;
+    this.allow(operator);
+    this.#button.hidden = operator || !operatorBy.includes("token");
+    return operator;
+  }
+
+  #open() {
+    this.#field.value = "";
+    setText(this.#error, "");
+    this.#dialog.showModal();
+  }
+
+  /** @param {Event} event */
+  async #show(event) {
+    event.preventDefault();
+    this.api.useToken(this.#field.value);
+    try {
+      if (await this.ask()) this.#dialog.close();
+      else setText(this.#error, "This is not the token.");
+    } catch (error) {
+      setText(this.#error, error instanceof Error ? error.message : String(error));
+    }
+  }
+}

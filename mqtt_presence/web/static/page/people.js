@@ -1,0 +1,273 @@
+/** The view of everybody: how many are here, pills, and the table. */
+
+import {byId, h, setAttribute, setText} from "./dom.js";
+import {KeyedList} from "./keyed-list.js";
+import {makePainter} from "./painter.js";
+import {linkToHistory, name, pill, someone, STATE_WORDS, stateWord} from "./person.js";
+import {Roll} from "./roll.js";
+import {ago, clockTime, exactly, moment, roughly} from "./times.js";
+
+/** @typedef {Readonly<import("../presence/wire.js").UserStatus>} UserStatus */
+/** @typedef {import("./roll.js").Filter} Filter */
+/** @typedef {import("./roll.js").Order} Order */
+
+const STEP = 100;
+const MOST_PILLS = 60;
+const MOST_PILLS_ON_A_PHONE = 20;
+const PHONE = matchMedia("(max-width: 679px)");
+
+/** @type {{key: Filter, label: string}[]} */
+const TILES = [
+  {key: "all", label: "All"},
+  {key: "online", label: STATE_WORDS.online},
+  {key: "idle", label: STATE_WORDS.idle},
+  {key: "offline", label: STATE_WORDS.offline},
+];
+
+/** @type {{label: string, order: Order | null}[]} */
+const COLUMNS = [
+  {label: "Name", order: "name"},
+  {label: "State", order: "state"},
+  {label: "Since", order: "since"},
+  {label: "Last login", order: "login"},
+  {label: "Last activity", order: null},
+  {label: "Connections", order: "connections"},
+];
+
+export class People {
+  #roll = new Roll();
+  /** @type {import("./roll.js").Wish} */
+  #wish = {me: "", filter: "all", search: "", order: "state", reverse: false, limit: STEP};
+  /** When what is shown was last true; null: it is. @type {Date | null} */
+  #asOf = null;
+  #linked = false;
+  #view = byId("people", HTMLElement);
+  #asOfText = byId("as-of", HTMLElement);
+  #search = byId("search", HTMLInputElement);
+  #here = byId("here", HTMLElement);
+  #empty = byId("people-empty", HTMLElement);
+  #more = byId("people-more", HTMLButtonElement);
+  #tiles = TILES.map(({key, label}) => this.#makeTile(key, label));
+  #heads = COLUMNS.map(({label, order}) => makeHead(label, order, () => order !== null && this.#sort(order)));
+  #restOfPills = h("li", {class: "rest-of-pills"});
+  #pills;
+  #rows;
+
+  /**
+   * @param {import("../presence/status-watcher.js").StatusWatcher} watcher
+   * @param {import("../presence/presence-client.js").PresenceClient} client
+   * @param {AbortSignal} signal ends it
+   */
+  constructor(watcher, client, signal) {
+    this.watcher = watcher;
+    this.client = client;
+    this.paint = makePainter(() => signal.aborted || this.#paint());
+    this.#wish.me = client.user;
+    this.#search.value = "";
+    byId("tiles", HTMLElement).replaceChildren(...this.#tiles.map(({element}) => element));
+    byId("people-head", HTMLElement).replaceChildren(...this.#heads.map(({element}) => element));
+    const pills = byId("pills", HTMLElement);
+    pills.replaceChildren();
+    const rows = byId("people-rows", HTMLElement);
+    rows.replaceChildren();
+    this.#pills = new KeyedList(pills, userId, (/** @type {UserStatus} */ user) => makePill(user, this.#wish.me));
+    this.#rows = new KeyedList(rows, userId, (/** @type {UserStatus} */ user) => this.#makeRow(user));
+    this.#search.addEventListener("input", () => this.#want({search: this.#search.value, limit: STEP}), {signal});
+    this.#more.addEventListener("click", () => this.#want({limit: this.#wish.limit + STEP}), {signal});
+    signal.addEventListener("abort", watcher.subscribe(() => this.paint()));
+    this.paint();
+  }
+
+  /**
+   * Let names lead to their history, for operators.
+   *
+   * @param {boolean} linked
+   */
+  linkNames(linked) {
+    if (linked === this.#linked) return;
+    this.#linked = linked;
+    this.#rows.clear();
+    this.paint();
+  }
+
+  open() {
+    this.paint();
+  }
+
+  /** A second has passed, and it is shown. */
+  tick() {
+    this.paint();
+  }
+
+  /** @param {Partial<import("./roll.js").Wish>} wish */
+  #want(wish) {
+    Object.assign(this.#wish, wish);
+    this.paint();
+  }
+
+  /** @param {Order} order */
+  #sort(order) {
+    this.#want({order, reverse: this.#wish.order === order && !this.#wish.reverse});
+  }
+
+  #paint() {
+    if (this.#view.hidden) return;
+    const {users, stale} = this.watcher.getSnapshot();
+    const {shown, matching, here, counts} = this.#roll.call(users, this.#wish);
+    this.#showStale(stale);
+    for (const tile of this.#tiles) tile.update(counts, this.#wish.filter);
+    for (const head of this.#heads) head.update(this.#wish.order, this.#wish.reverse);
+    this.#showPills(this.#wish.filter === "all" ? here : here.filter(({state}) => state === this.#wish.filter));
+    this.#rows.show(shown);
+    setText(this.#empty, this.#whyEmpty(users.length, matching));
+    this.#empty.hidden = matching > 0;
+    const left = matching - shown.length;
+    setText(this.#more, `Show ${Math.min(left, STEP)} more of ${left.toLocaleString()}`);
+    this.#more.hidden = left === 0;
+  }
+
+  /** @param {UserStatus[]} here */
+  #showPills(here) {
+    this.#here.hidden = here.length === 0;
+    this.#restOfPills.remove();
+    const most = PHONE.matches ? MOST_PILLS_ON_A_PHONE : MOST_PILLS;
+    this.#pills.show(here.slice(0, most));
+    if (here.length <= most) return;
+    setText(this.#restOfPills, `and ${(here.length - most).toLocaleString()} more`);
+    this.#pills.parent.append(this.#restOfPills);
+  }
+
+  /** @param {boolean} stale */
+  #showStale(stale) {
+    // While signing in nothing was ever true.
+    if (!stale) this.#asOf = null;
+    else this.#asOf ??= this.client.serverTime();
+    setAttribute(this.#view, "data-stale", stale);
+    this.#asOfText.hidden = this.#asOf === null || this.watcher.size === 0;
+    if (this.#asOf !== null) setText(this.#asOfText, `as of ${clockTime(this.#asOf)}`);
+  }
+
+  /**
+   * @param {number} known
+   * @param {number} matching
+   */
+  #whyEmpty(known, matching) {
+    if (matching > 0) return "";
+    if (known === 0) return "Nobody has been here yet.";
+    if (this.#wish.search.trim() !== "") return `Nobody${this.#wish.filter === "all" ? "" : ` who is ${this.#wish.filter}`} is called so.`;
+    return `Nobody is ${this.#wish.filter}.`;
+  }
+
+  /**
+   * @param {Filter} key
+   * @param {string} label
+   */
+  #makeTile(key, label) {
+    const number = h("strong");
+    const element = h("button", {type: "button", class: "tile", "data-state": key}, number, h("span", {}, label));
+    element.addEventListener("click", () => this.#want({filter: key, limit: STEP}));
+    return {
+      element,
+      /**
+       * @param {Record<Filter, number>} counts
+       * @param {Filter} filter
+       */
+      update(counts, filter) {
+        setText(number, counts[key].toLocaleString());
+        setAttribute(element, "aria-pressed", String(filter === key));
+      },
+    };
+  }
+
+  /** @param {UserStatus} first */
+  #makeRow({userId}) {
+    const mine = userId === this.#wish.me;
+    const state = stateWord();
+    const [since, login, activity] = [makeTime(), makeTime(), makeTime()];
+    const connections = h("span");
+    const element = h(
+      "tr",
+      {role: "row", class: mine ? "mine" : ""},
+      h("th", {role: "rowheader", scope: "row"}, someone(userId, this.#linked ? linkToHistory(userId) : name(userId), mine ? h("span", {class: "tag"}, "you") : null)),
+      h("td", {role: "cell"}, state.element),
+      h("td", {role: "cell"}, since.element),
+      h("td", {role: "cell", "data-label": "Last login"}, login.element),
+      h("td", {role: "cell", "data-label": "Last activity"}, activity.element),
+      h("td", {role: "cell", "data-label": "Connections"}, connections),
+    );
+    return {
+      element,
+      /** @param {UserStatus} user */
+      update: (user) => {
+        const now = this.client.serverTime();
+        setAttribute(element, "data-state", user.state);
+        state.update(user.state);
+        since.update(user.since, now, false);
+        login.update(user.lastLogin?.date ?? null, now, true);
+        activity.update(user.lastActivity, now, true);
+        setText(connections, user.connections ? String(user.connections) : "–");
+        setAttribute(connections, "class", user.connections ? "" : "none");
+      },
+    };
+  }
+}
+
+/** @param {UserStatus} user */
+const userId = (user) => user.userId;
+
+/**
+ * @param {UserStatus} user
+ * @param {string} me
+ */
+function makePill(user, me) {
+  const made = pill(user.userId, user.userId === me);
+  return {
+    element: h("li", {}, made.element),
+    /** @param {UserStatus} now */
+    update: ({state}) => made.update(state),
+  };
+}
+
+/** A moment: how long it has been, or was ago, and when it was. */
+function makeTime() {
+  const long = h("span", {class: "long"});
+  const short = h("span", {class: "short"});
+  const element = h("time", {}, long, short);
+  return {
+    element,
+    /**
+     * @param {Date | null} date
+     * @param {Date} now
+     * @param {boolean} past say that it was ago
+     */
+    update(date, now, past) {
+      const passed = date === null ? 0 : Math.max(0, now.getTime() - date.getTime());
+      setText(long, date === null ? "–" : past ? ago(passed) : roughly(passed));
+      setText(short, date === null ? "" : moment(date, now));
+      setAttribute(element, "datetime", date?.toISOString() ?? null);
+      setAttribute(element, "title", date === null ? null : exactly(date));
+      setAttribute(element, "class", date === null ? "none" : "");
+    },
+  };
+}
+
+/**
+ * @param {string} label
+ * @param {Order | null} order
+ * @param {() => void} click
+ */
+function makeHead(label, order, click) {
+  const button = order === null ? null : h("button", {type: "button"}, label);
+  const element = h("th", {role: "columnheader", scope: "col"}, button ?? label);
+  button?.addEventListener("click", click);
+  return {
+    element,
+    /**
+     * @param {Order} now
+     * @param {boolean} reverse
+     */
+    update(now, reverse) {
+      setAttribute(element, "aria-sort", order !== now ? null : reverse ? "descending" : "ascending");
+    },
+  };
+}

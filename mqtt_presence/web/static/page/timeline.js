@@ -1,0 +1,86 @@
+/** Where the bars of a timeline are. Pure: times are epoch milliseconds, places are shares of the whole, 0 to 1. */
+
+/** @typedef {import("./api.js").ConnectionRecord} ConnectionRecord */
+
+/**
+ * @typedef {object} Bar
+ * @property {ConnectionRecord} connection
+ * @property {"online" | "idle" | "ended" | "lost"} state
+ * @property {number} left
+ * @property {number} width
+ * @property {number} idleFrom which part of the bar, from the left, is before its last activity; 1: all
+ * @property {number} lane the row, from 0; bars of one row do not overlap
+ * @property {boolean} cut it began before the timeline
+ */
+
+const HOUR = 3_600_000;
+
+/** Ends that nobody wanted. */
+const LOST = new Set(["lost", "timeout", "unconfirmed"]);
+
+/**
+ * Place the bars of one user.
+ *
+ * @param {readonly ConnectionRecord[]} connections
+ * @param {number} from
+ * @param {number} to now
+ * @returns {Bar[]} by beginning
+ */
+export function bars(connections, from, to) {
+  const span = to - from;
+  /** @type {number[]} */
+  const ends = [];
+  return connections
+    .filter(({loginTime, logoutTime}) => loginTime !== null && loginTime <= to && (logoutTime ?? to) >= from)
+    .sort((a, b) => Number(a.loginTime) - Number(b.loginTime))
+    .map((connection) => {
+      const began = Math.max(from, Number(connection.loginTime));
+      const ended = Math.max(began, Math.min(to, connection.logoutTime ?? to));
+      const lane = firstFree(ends, began);
+      ends[lane] = ended;
+      const state = stateOf(connection);
+      const active = Math.min(ended, Math.max(began, connection.lastActivity ?? began));
+      return {
+        connection,
+        state,
+        left: (began - from) / span,
+        width: (ended - began) / span,
+        idleFrom: state !== "idle" || ended === began ? 1 : (active - began) / (ended - began),
+        lane,
+        cut: Number(connection.loginTime) < from,
+      };
+    });
+}
+
+/** @param {ConnectionRecord} connection */
+export function stateOf({logoutTime, idle, reason}) {
+  if (logoutTime === null) return idle ? "idle" : "online";
+  return LOST.has(reason ?? "") ? "lost" : "ended";
+}
+
+/**
+ * @param {number[]} ends when the last bar of each row ends
+ * @param {number} began
+ */
+function firstFree(ends, began) {
+  const lane = ends.findIndex((end) => end <= began);
+  return lane === -1 ? ends.length : lane;
+}
+
+/**
+ * The full hours to write above a timeline.
+ *
+ * @param {number} from
+ * @param {number} to
+ * @param {number} step hours between two
+ * @param {number} offset of the local time, milliseconds ahead of UTC
+ * @returns {{at: number, left: number}[]}
+ */
+export function hours(from, to, step, offset) {
+  const every = step * HOUR;
+  const found = [];
+  for (let at = Math.ceil((from + offset) / every) * every - offset; at < to; at += every) {
+    found.push({at, left: (at - from) / (to - from)});
+  }
+  return found;
+}

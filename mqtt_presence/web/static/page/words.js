@@ -1,0 +1,71 @@
+/** What the page says when something is not as it should be. Pure. */
+
+/** @typedef {import("../presence/errors.js").PresenceError} PresenceError */
+
+/**
+ * Say why somebody cannot come in.
+ *
+ * @param {PresenceError} error
+ * @param {{mqttUrl: string}} config
+ */
+export function whyNot(error, {mqttUrl}) {
+  switch (error.code) {
+    case "bad-password":
+      return "The broker does not know this name with this password.";
+    case "no-mqtt":
+      return NO_MQTT;
+    case "unreachable":
+      return `The broker cannot be reached at ${mqttUrl}. Is it running, and does it let this page in?`;
+    case "timeout":
+      return `The broker at ${mqttUrl} did not answer in time.`;
+    case "config":
+      return sentence(error.message.replace(/^user=("(?:[^"\\]|\\.)*")/, "The name $1"));
+    default:
+      return sentence(error.message);
+  }
+}
+
+/** What to say where the build has left MQTT.js out. */
+export const NO_MQTT =
+  "MQTT.js is not part of this installation, so this page cannot connect. Install npm where the package is built " +
+  "(Debian: apt-get install npm) and build it again. Broker, bridge and commands work without it.";
+
+/** @param {string} text */
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!]$/.test(text) ? "" : ".");
+
+/**
+ * @typedef {object} Situation
+ * @property {boolean} connected
+ * @property {PresenceError | null} error
+ * @property {"online" | "offline" | "unknown"} bridge
+ * @property {number} unknownFor how long the bridge has not said anything, milliseconds
+ */
+
+/** The bridge's state is retained: it comes with the subscription, or it has never run. */
+const BRIDGE_IS_LATE_MS = 3_000;
+
+/**
+ * Say in a word and in a sentence how things are.
+ *
+ * @param {Situation} situation
+ * @returns {{level: "good" | "wait" | "bad", word: string, notice: string}}
+ */
+export function describe({connected, error, bridge, unknownFor}) {
+  if (!connected) {
+    if (error?.code === "bad-password") {
+      const notice = "The broker does not take this name and password any more. Sign out, and in again.";
+      return {level: "bad", word: "Signed off", notice: notice + SHOWN};
+    }
+    return {level: "bad", word: "No broker", notice: `The connection to the broker is lost. Trying again.${SHOWN}`};
+  }
+  if (error?.code === "not-allowed") return {level: "bad", word: "Not allowed", notice: sentence(error.message)};
+  if (bridge === "online") return {level: "good", word: "Live", notice: ""};
+  if (bridge === "unknown" && unknownFor < BRIDGE_IS_LATE_MS) return {level: "wait", word: "Connecting", notice: ""};
+  const what =
+    bridge === "offline"
+      ? "The bridge is not there, so nobody keeps track of who is here."
+      : "Nothing is heard of the bridge, so nobody may be keeping track of who is here.";
+  return {level: "bad", word: "No bridge", notice: what + SHOWN};
+}
+
+const SHOWN = " What is shown is the last known state.";

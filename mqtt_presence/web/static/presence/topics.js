@@ -1,0 +1,83 @@
+/** The topic names of the protocol: the one place that builds and parses them. */
+
+import {PresenceError} from "./errors.js";
+
+const NAME = /^[^/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}$/u;
+const PREFIX = /^(?:[^/+#$\x00-\x1f\x7f-\x9f\ud800-\udfff][^/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]*\/)*$/u;
+
+/**
+ * Return the name of a user or a client.
+ *
+ * @param {string} what what to call it in the message, e.g. `user`
+ * @param {unknown} text
+ * @returns {string}
+ * @throws {PresenceError} `config`: it cannot be a level of a topic
+ */
+export function requireName(what, text) {
+  if (typeof text !== "string" || !NAME.test(text)) {
+    const value = JSON.stringify(text) ?? String(text);
+    throw new PresenceError(
+      "config",
+      `${what}=${value} must be 1 to 128 characters without / + # and control characters`,
+    );
+  }
+  return text;
+}
+
+/** The topics under one prefix. */
+export class Topics {
+  /** @type {string} */
+  #status;
+
+  /**
+   * @param {string} prefix what comes before every topic: empty, or levels such as `acme/`
+   * @throws {PresenceError} `config`: it has wildcards or empty levels, or begins with `$`
+   */
+  constructor(prefix = "") {
+    const levels = prefix && !prefix.endsWith("/") ? `${prefix}/` : prefix;
+    if (!PREFIX.test(levels)) {
+      throw new PresenceError(
+        "config",
+        `prefix=${JSON.stringify(prefix)} must be topic levels without wildcards and empty levels, not begin with $`,
+      );
+    }
+    this.prefix = levels;
+    this.#status = `${levels}status/`;
+    this.statuses = `${levels}status/+`;
+    this.bridgeState = `${levels}bridge/state`;
+    this.bridgeAnnounce = `${levels}bridge/announce`;
+  }
+
+  /**
+   * Name the topic a client publishes on.
+   *
+   * @param {string} user
+   * @param {string} clientId
+   * @param {"login" | "activity" | "logout" | "will" | "time"} verb
+   */
+  input(user, clientId, verb) {
+    return `${this.prefix}presence/${user}/${clientId}/${verb}`;
+  }
+
+  /**
+   * Name the topic on which a client is told the time.
+   *
+   * @param {string} user
+   * @param {string} clientId
+   */
+  reply(user, clientId) {
+    return `${this.prefix}reply/${user}/${clientId}/time`;
+  }
+
+  /**
+   * Return whose status the topic carries; null: it is another topic.
+   *
+   * @param {string} topic
+   * @returns {string | null}
+   */
+  parseStatus(topic) {
+    if (!topic.startsWith(this.#status)) return null;
+    const user = topic.slice(this.#status.length);
+    return NAME.test(user) ? user : null;
+  }
+}

@@ -1,0 +1,279 @@
+/**
+ * The payloads as a client sees them: the one place that knows a JSON field.
+ *
+ * Reading is strict in what must be there and blind to what is unknown, so that a newer bridge does no harm.
+ */
+
+import {PresenceError} from "./errors.js";
+
+const MAX_PAYLOAD = 8 * 1024;
+const MAX_META = 2 * 1024;
+const MAX_DURATION_MS = 10 * 365 * 86_400_000;
+const LATEST_MS = 253_402_300_799_999; // the end of the year 9999
+const ISO = /^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)$/i;
+const STATES = new Set(["online", "idle", "offline"]);
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", {fatal: true});
+
+/**
+ * A user's latest login; address and user agent only where the bridge's setting `publish_private` is on.
+ *
+ * @typedef {Readonly<{date: Date, ipAddr: string | null, userAgent: string | null}>} LoginInfo
+ */
+
+/**
+ * What `status/<user>` says. Null: unknown or not applicable.
+ *
+ * @typedef {object} UserStatus
+ * @property {string} userId
+ * @property {"online" | "idle" | "offline"} state
+ * @property {boolean} online at least one connection is there, idle or not
+ * @property {boolean | null} idle all connections are idle; null when offline
+ * @property {Date | null} since when `state` last changed
+ * @property {LoginInfo | null} lastLogin
+ * @property {Date | null} lastActivity the latest activity, told only while idle
+ * @property {Date | null} lastSeen
+ * @property {number} connections
+ * @property {number} version grows with every publication of this user
+ */
+
+/** @typedef {{state: "online" | "offline", version: number, startedAt: number | null}} BridgeState `startedAt`: epoch ms */
+
+/** @typedef {{t0: number, t1: number, t2: number}} TimeReply t1, t2: received and sent by the bridge, epoch milliseconds */
+
+// What the bridge sends.
+
+/** @param {string} why @returns {never} */
+function refuse(why) {
+  throw new PresenceError("payload", why);
+}
+
+/**
+ * @param {Uint8Array} payload
+ * @returns {Record<string, unknown>}
+ */
+function decodeObject(payload) {
+  if (payload.length > MAX_PAYLOAD) refuse(`${payload.length} bytes, at most ${MAX_PAYLOAD}`);
+  let value;
+  try {
+    value = JSON.parse(decoder.decode(payload));
+  } catch (error) {
+    refuse(`no JSON: ${error}`);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) refuse("no JSON object");
+  return value;
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ * @param {number} most
+ */
+function whole(name, value, most = Number.MAX_SAFE_INTEGER) {
+  if (!Number.isSafeInteger(value) || Number(value) < 0 || Number(value) > most) {
+    refuse(`${name} must be a whole number from 0 to ${most}`);
+  }
+  return Number(value);
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ */
+function moment(name, value) {
+  const millis = typeof value === "string" && ISO.test(value) ? Date.parse(value) : NaN;
+  return Number.isNaN(millis) ? refuse(`${name} must be an ISO 8601 time with an offset`) : new Date(millis);
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ */
+const optionalMoment = (name, value) => (value == null ? null : moment(name, value));
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ * @returns {string | null}
+ */
+function optionalString(name, value) {
+  return value == null ? null : typeof value === "string" ? value : refuse(`${name} must be a string`);
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ * @returns {boolean}
+ */
+function bool(name, value) {
+  return typeof value === "boolean" ? value : refuse(`${name} must be true or false`);
+}
+
+/**
+ * @param {unknown} value
+ * @returns {LoginInfo | null}
+ */
+function loginInfo(value) {
+  if (value == null) return null;
+  if (typeof value !== "object") refuse("lastLogin must be an object");
+  const {date, ipAddr, userAgent} = /** @type {Record<string, unknown>} */ (value);
+  return Object.freeze({
+    date: moment("lastLogin.date", date),
+    ipAddr: optionalString("lastLogin.ipAddr", ipAddr),
+    userAgent: optionalString("lastLogin.userAgent", userAgent),
+  });
+}
+
+/**
+ * Read `status/<user>`.
+ *
+ * @param {string} userId whose, as the topic says
+ * @param {Uint8Array} payload not empty; an empty one means that the user was forgotten
+ * @returns {Readonly<UserStatus>}
+ * @throws {PresenceError} `payload`: it is none, or that of another user
+ */
+export function decodeStatus(userId, payload) {
+  const said = decodeObject(payload);
+  if (said.userId !== userId) refuse(`userId ${JSON.stringify(said.userId)} under the topic of ${userId}`);
+  if (typeof said.state !== "string" || !STATES.has(said.state)) refuse("state must be online, idle or offline");
+  return Object.freeze({
+    userId,
+    state: /** @type {UserStatus["state"]} */ (said.state),
+    online: bool("online", said.online),
+    idle: said.idle == null ? null : bool("idle", said.idle),
+    since: optionalMoment("since", said.since),
+    lastLogin: loginInfo(said.lastLogin),
+    lastActivity: optionalMoment("lastActivity", said.lastActivity),
+    lastSeen: optionalMoment("lastSeen", said.lastSeen),
+    connections: whole("connections", said.connections ?? 0),
+    version: whole("version", said.version),
+  });
+}
+
+/**
+ * Read `bridge/state`.
+ *
+ * @param {Uint8Array} payload
+ * @returns {BridgeState}
+ * @throws {PresenceError} `payload`: it is none
+ */
+export function decodeBridgeState(payload) {
+  const {state, version, startedAt} = decodeObject(payload);
+  if (state !== "online" && state !== "offline") refuse("state must be online or offline");
+  return {
+    state,
+    version: whole("version", version ?? 0),
+    startedAt: optionalMoment("startedAt", startedAt)?.getTime() ?? null,
+  };
+}
+
+/**
+ * Read `reply/<user>/<client>/time`.
+ *
+ * @param {Uint8Array} payload
+ * @returns {TimeReply}
+ * @throws {PresenceError} `payload`: it is none, or was sent before it was received
+ */
+export function decodeTimeReply(payload) {
+  const said = decodeObject(payload);
+  const reply = {t0: whole("t0", said.t0), t1: whole("t1", said.t1, LATEST_MS), t2: whole("t2", said.t2, LATEST_MS)};
+  if (reply.t2 < reply.t1) refuse("t2 lies before t1");
+  return reply;
+}
+
+// What the clients send.
+
+/**
+ * Check a duration that a login declares.
+ *
+ * @param {string} name
+ * @param {number | null} millis
+ * @returns {number | null} the same
+ * @throws {PresenceError} `config`: it is none
+ */
+export function checkDuration(name, millis) {
+  if (millis !== null && !(millis > 0 && millis <= MAX_DURATION_MS)) {
+    throw new PresenceError("config", `${name}=${millis} must be milliseconds above 0, or null`);
+  }
+  return millis;
+}
+
+/**
+ * Copy the `meta` of a login.
+ *
+ * @param {object | null} meta
+ * @returns {object | null}
+ * @throws {PresenceError} `config`: it is not JSON, or more than 2 KiB
+ */
+export function checkMeta(meta) {
+  if (meta === null) return null;
+  let text;
+  try {
+    text = JSON.stringify(meta);
+  } catch (error) {
+    throw new PresenceError("config", `meta cannot be written as JSON: ${error}`, {cause: error});
+  }
+  const copy = text === undefined ? null : JSON.parse(text);
+  if (typeof copy !== "object" || copy === null || Array.isArray(copy)) {
+    throw new PresenceError("config", "meta must be an object");
+  }
+  const size = encoder.encode(text).length;
+  if (size > MAX_META) throw new PresenceError("config", `meta has ${size} bytes of JSON, at most ${MAX_META}`);
+  return copy;
+}
+
+/**
+ * Write the payload of `login`.
+ *
+ * @param {object} login
+ * @param {string} login.connectionId the one of this connection's will
+ * @param {number | null} login.time when the connection began, server time in epoch milliseconds; null: not known
+ * @param {string | null} login.userAgent what to be shown as, to operators
+ * @param {number | null} login.idleThreshold milliseconds
+ * @param {number | null} login.timeout milliseconds
+ * @param {boolean} login.announce this client answers `bridge/announce`
+ * @param {object | null} login.meta
+ * @returns {string}
+ * @throws {PresenceError} `config`: all together are more than 8 KiB
+ */
+export function encodeLogin({connectionId, time, userAgent, idleThreshold, timeout, announce, meta}) {
+  const text = JSON.stringify({
+    connectionId,
+    time: time ?? undefined,
+    userAgent: userAgent ?? undefined,
+    idleThreshold: idleThreshold === null ? undefined : idleThreshold / 1000,
+    timeout: timeout === null ? undefined : timeout / 1000,
+    announce: announce || undefined,
+    meta: meta ?? undefined,
+  });
+  const size = encoder.encode(text).length;
+  if (size > MAX_PAYLOAD) {
+    throw new PresenceError("config", `the login has ${size} bytes, at most ${MAX_PAYLOAD}: shorten userAgent`);
+  }
+  return text;
+}
+
+/**
+ * Write the payload of `activity`.
+ *
+ * @param {string} connectionId of the connection's login
+ * @param {boolean | null} idle what the client's own monitor reports; null: a heartbeat
+ * @param {number | null} lastActivity server time in epoch milliseconds; null: on receipt
+ */
+export const encodeActivity = (connectionId, idle, lastActivity) =>
+  JSON.stringify({connectionId, idle: idle ?? undefined, lastActivity: lastActivity ?? undefined});
+
+/**
+ * Write the payload of `logout` and `will`.
+ *
+ * @param {string} connectionId
+ */
+export const encodeEnd = (connectionId) => JSON.stringify({connectionId});
+
+/**
+ * Write the payload of `time`.
+ *
+ * @param {number} t0 comes back in the answer
+ */
+export const encodeTimeRequest = (t0) => JSON.stringify({t0});

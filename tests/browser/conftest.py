@@ -1,0 +1,142 @@
+"""A browser for the tests here, and the two ways in which the live page is served."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwright
+
+from mqtt_presence.passwords import add_user
+from tests.support.brokers import BRIDGE_PASSWORD, Mosquitto
+from tests.support.browser import Complaints, Somebody, launch, windows
+from tests.support.mqtt import Client
+from tests.support.people import statuses
+from tests.support.waiting import free_port
+from tests.support.web import Page
+
+
+@dataclass
+class Served:
+    """A live page that is served, and where its broker is."""
+
+    url: str
+    mqtt_port: int
+    page: Page
+    mosquitto: Mosquitto | None = None
+    ws_port: int = 0
+
+
+def serve(
+    kind: str, directory: Path, stack: ExitStack, *flags: str, users: dict[str, str] | None = None
+) -> Served:
+    """Serve the page: `up` with its own broker, or `run --web` beside a mosquitto.
+
+    Args:
+        kind: which.
+        directory: its own.
+        stack: ends it.
+        flags: settings of the command.
+        users: passwords by user; None: everybody may come in.
+
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if kind == "embedded":
+        if users is not None:
+            for name, password in users.items():
+                add_user(directory / "passwords", name, password)
+            flags = (*flags, "--password-file", str(directory / "passwords"))
+        page = stack.enter_context(Page(directory, "up", *flags))
+        return Served(f"http://127.0.0.1:{page.port}/", page.mqtt_port, page)
+    ws_port = free_port()
+    if users is not None:
+        users = users | {"bridge": BRIDGE_PASSWORD}
+    listener = f"listener {ws_port} 127.0.0.1\nprotocol websockets\n"
+    mosquitto = stack.enter_context(Mosquitto(directory / "mosquitto", listener, users))
+    page = stack.enter_context(run_beside(mosquitto, ws_port, directory, *flags))
+    return Served(f"http://127.0.0.1:{page.port}/", mosquitto.port, page, mosquitto, ws_port)
+
+
+def run_beside(mosquitto: Mosquitto, ws_port: int, directory: Path, *flags: str) -> Page:
+    """Make a bridge with its page beside a mosquitto."""
+    urls = ("--broker", mosquitto.url, "--web-mqtt-url", f"ws://127.0.0.1:{ws_port}/mqtt")
+    return Page(directory, "run", *urls, "--database", f"sqlite:///{directory / 'presence.db'}", *flags)
+
+
+@pytest.fixture(scope="package", params=["embedded", "mosquitto"])
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Serve the page, in either way in turn, for all tests; each has users of its own."""
+    with ExitStack() as stack:
+        yield serve(request.param, tmp_path_factory.mktemp(request.param), stack)
+
+
+@pytest.fixture
+def serve_one(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Return a function that serves a page of the test's own."""
+    with ExitStack() as stack:
+        yield lambda kind, *flags, **how: serve(kind, tmp_path / kind, stack, *flags, **how)
+
+
+@pytest.fixture(scope="package")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Serve a page with people on it, as a picture needs them; on mosquitto, which lets us write their statuses."""
+    with ExitStack() as stack:
+        served = serve("mosquitto", tmp_path_factory.mktemp("crowded"), stack)
+        with Client(served.mqtt_port, "painter", "painter") as painter:
+            painter.publish_all(statuses(), retain=True)
+        yield served
+
+
+@pytest.fixture(scope="package")
+def playwright() -> Iterator[Playwright]:
+    """Run Playwright, for the tests here and no others: it keeps a loop in the main thread."""
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="package")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    """Run Chromium."""
+    with launch(playwright) as started:
+        yield started
+
+
+@pytest.fixture
+def complaints() -> Iterator[Complaints]:
+    """Hear what pages complain of; what a test does not expect fails it."""
+    heard = Complaints()
+    yield heard
+    heard.assert_none()
+
+
+@pytest.fixture(scope="package")
+def watcher(served: Served, browser: Browser) -> Iterator[Somebody]:
+    """Put somebody in front of the page who is there all the time and sees who comes and goes."""
+    heard = Complaints()
+    with windows(browser, heard) as opened:
+        bob = Somebody(opened().new_page(), served.url, "bob")
+        bob.come()
+        bob.sign_in()
+        yield bob
+    heard.assert_none()
+
+
+@pytest.fixture
+def window(browser: Browser, complaints: Complaints) -> Iterator[Callable[..., BrowserContext]]:
+    """Return a function that opens a window."""
+    with windows(browser, complaints) as opened:
+        yield opened
+
+
+@pytest.fixture
+def somebody(window: Callable[..., BrowserContext]) -> Callable[..., Somebody]:
+    """Return a function that puts somebody in front of a page, in a window of their own or in one that is given."""
+
+    def put(
+        where: Served | str, name: str = "", *, beside: Somebody | None = None, **how: object
+    ) -> Somebody:
+        context = window(**how) if beside is None else beside.page.context
+        return Somebody(context.new_page(), where if isinstance(where, str) else where.url, name)
+
+    return put

@@ -1,0 +1,108 @@
+"""The page for everybody: axe-core finds nothing wrong with it, and the keyboard is enough."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Served
+from tests.support.browser import Somebody
+
+AXE = Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"
+WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 800}
+
+
+def faults(page: Page) -> list[str]:
+    """Return what axe-core finds wrong."""
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+    return [f"{fault['id']}: {node['html'][:200]}" for fault in found for node in fault["nodes"]]
+
+
+def test_axe_finds_nothing(crowded: Served, somebody: Callable[..., Somebody]) -> None:
+    """Contrast, names and roles are right: at the door and in all views, in light and dark, wide and on a phone."""
+    for theme, size in (("light", WIDE), ("dark", PHONE)):
+        ada = somebody(crowded, "ada", color_scheme=theme, viewport=size, reduced_motion="reduce")
+        ada.come()
+        ada.page.evaluate(AXE.read_text("utf-8"))
+        assert faults(ada.page) == []
+        ada.sign_in()
+        ada.sees("dmitri", "idle")
+        ada.sees("ada", "online")
+        expect(ada.page.locator("#views")).to_be_visible()
+        assert faults(ada.page) == []
+        for view, sign in (("connections", "#connections-rows tr"), ("history", "#lines .span")):
+            ada.page.click(f"#views a[href='#{view}']")
+            expect(ada.page.locator(sign).first).to_be_visible()
+            assert faults(ada.page) == []
+
+
+def test_the_keyboard_is_enough(served: Served, somebody: Callable[..., Somebody]) -> None:
+    """Sign in, stop and start the monitor, filter, sort and search without a mouse."""
+    ada = somebody(served, "ada-keys", viewport=WIDE)
+    ada.come()
+    keyboard = ada.page.keyboard
+    expect(ada.page.locator("#name")).to_be_focused()
+    keyboard.type("ada-keys")
+    keyboard.press("Enter")
+    ada.sees("ada-keys", "online")
+
+    def go_to(selector: str) -> None:
+        for _ in range(30):
+            keyboard.press("Tab")
+            if ada.page.locator(selector).evaluate("(element) => element === document.activeElement"):
+                return
+        pytest.fail(f"Tab does not come to {selector}")
+
+    expect(ada.page.locator("#start-stop")).to_have_text("Stop")
+    go_to("#start-stop")
+    keyboard.press("Enter")
+    expect(ada.page.locator("#start-stop")).to_have_text("Start")
+    go_to("#search")
+    keyboard.type("nobody is called this")
+    expect(ada.page.locator("#people-empty")).to_have_text("Nobody is called so.")
+    keyboard.press("Escape")
+    expect(ada.page.locator("#people-empty")).to_be_hidden()
+    go_to(".tile[data-state='offline']")
+    keyboard.press("Enter")
+    expect(ada.page.locator(".tile[data-state='offline']")).to_have_attribute("aria-pressed", "true")
+    go_to("#people-head th:nth-child(3) button")
+    keyboard.press("Enter")
+    expect(ada.page.locator("#people-head th:nth-child(3)")).to_have_attribute("aria-sort", "ascending")
+
+
+def test_what_moves_in_a_list_keeps_the_focus(served: Served, somebody: Callable[..., Somebody]) -> None:
+    """Whoever has come to a row with the keyboard stays there when it is sorted elsewhere."""
+    ada = somebody(served, "ada")
+    ada.come()
+    texts = ada.page.evaluate(
+        """async () => {
+          const {KeyedList} = await import("/static/page/keyed-list.js");
+          const parent = document.body.appendChild(document.createElement("div"));
+          const list = new KeyedList(parent, (name) => name, (name) => {
+            const element = Object.assign(document.createElement("button"), {textContent: name});
+            return {element, update: () => {}};
+          });
+          list.show(["a", "b", "c"]);
+          parent.firstElementChild.focus();
+          list.show(["c", "d", "a"]);
+          return [parent.textContent, document.activeElement.textContent];
+        }"""
+    )
+    assert texts == ["cda", "a"]
+
+
+def test_the_appearance_can_be_chosen(served: Served, somebody: Callable[..., Somebody]) -> None:
+    """It is as the system wants until the button says otherwise; that stays, and can be taken back."""
+    ada = somebody(served, "ada", color_scheme="light")
+    ada.come()
+    root, button = ada.page.locator("html"), ada.page.locator("#theme")
+    expect(root).to_have_attribute("data-theme", "light")
+    button.click()
+    expect(root).to_have_attribute("data-theme", "dark")
+    ada.page.reload()
+    expect(root).to_have_attribute("data-theme", "dark")
+    button.click()
+    expect(root).to_have_attribute("data-theme", "light")
+    ada.page.emulate_media(color_scheme="dark")
+    expect(root).to_have_attribute("data-theme", "dark")

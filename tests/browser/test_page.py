@@ -1,0 +1,238 @@
+"""What the page says and shows besides states: at the door, of hostile names, to operators, when something is gone."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Route, expect
+
+from tests.browser.conftest import Served, run_beside, serve
+from tests.support.browser import Complaints, Somebody
+from tests.support.mqtt import Client
+from tests.support.web import basic
+
+HOSTILE = [
+    '<img src=x onerror="alert(1)">',
+    "<script>alert(1)<!script>",
+    "e\u202evil\u200b",
+    "' onmouseover='a",
+    "{{7*7}}",
+]
+"""No `/`: no topic has it."""
+SHOWN = [*HOSTILE[:2], "e\\u202evil\\u200b", *HOSTILE[3:]]
+
+
+# At the door.
+
+
+def test_a_name_that_cannot_be_one_is_refused_at_the_door(
+    served: Served, somebody: Callable[..., Somebody]
+) -> None:
+    """A topic cannot have it; the page says so, and takes the next one."""
+    alice = somebody(served, "a/b")
+    alice.come()
+    alice.try_to_sign_in()
+    expect(alice.page.locator("#sign-in-error")).to_contain_text('The name "a/b" must be')
+    alice.name = "alice-door"
+    alice.sign_in()
+
+
+@pytest.mark.parametrize("kind", ["embedded", "mosquitto"])
+def test_a_wrong_password_is_said(
+    kind: str, serve_one: Callable[..., Served], somebody: Callable[..., Somebody]
+) -> None:
+    """The door says that the broker does not know the two; the right password opens, and is forgotten at once."""
+    served = serve_one(kind, users={"alice": "alice-secret"})
+    alice = somebody(served, "alice")
+    alice.come()
+    alice.try_to_sign_in("wrong")
+    expect(alice.page.locator("#sign-in-error")).to_contain_text("does not know this name with this password")
+    expect(alice.page.locator("#password")).to_be_focused()
+    alice.sign_in("alice-secret")
+    alice.sees("alice", "online")
+    assert alice.page.locator("#password").input_value() == ""
+
+
+def test_without_mqtt_js_the_page_says_what_to_do(served: Served, somebody: Callable[..., Somebody]) -> None:
+    """The build without npm has no MQTT.js; the door says so and lets nobody try."""
+    alice = somebody(served, "alice")
+
+    def without(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"mqttJs": False})
+
+    alice.page.route("**/api/config", without)
+    alice.come()
+    expect(alice.page.locator("#sign-in-error")).to_contain_text("npm")
+    expect(alice.page.locator("#enter")).to_be_disabled()
+
+
+# What strangers write.
+
+
+def test_hostile_names_are_text(served: Served, somebody: Callable[..., Somebody]) -> None:
+    """A name with markup is shown as it is written, what cannot be seen is shown too; nothing of it runs."""
+    alice = somebody(served, "alice-hostile")
+    alice.page.on("dialog", lambda _: pytest.fail("a name has run"))
+    alice.come()
+    alice.sign_in()
+    with ExitStack() as stack:
+        for number, name in enumerate(HOSTILE):
+            client = stack.enter_context(Client(served.mqtt_port, name, f"hostile-{number}"))
+            agent = f'{{"userAgent":"<b>{number}</b>"}}'.encode()
+            client.publish(f"presence/{name}/hostile-{number}/login", agent)
+        for name in SHOWN:
+            expect(alice.row(name).locator(".state")).to_have_text("Online")
+        for fragment, rows in (("connections", "#connections-rows tr"), ("history", "#lines > li")):
+            alice.page.evaluate(f"location.hash = {fragment!r}")
+            for name in SHOWN:
+                found = alice.page.locator(rows).filter(has=alice.page.get_by_text(name, exact=True))
+                expect(found.first).to_be_visible()
+        expect(alice.page.locator("main img, main script, main b")).to_have_count(0)
+
+
+# Operators.
+
+
+def test_operators_see_connections_and_history(served: Served, somebody: Callable[..., Somebody]) -> None:
+    """On this machine, without a token, whoever looks is an operator: open and ended connections, and the last day."""
+    alice = somebody(served, "alice-op")
+    alice.come()
+    alice.sign_in()
+    with Client(served.mqtt_port, "phone-op", "phone-1") as phone:
+        phone.publish("presence/phone-op/phone-1/login", b'{"connectionId":"c1","userAgent":"test phone 1"}')
+        alice.row("alice-op").locator("a").click()
+        expect(alice.page.locator("#lines .span")).to_have_attribute("data-state", "online")
+        alice.page.click("#views a[href='#connections']")
+        expect(alice.page.locator("#connections-title")).to_be_focused()
+        alice.page.fill("#connections-search", "phone-op")
+        row = alice.page.locator("#connections-rows tr")
+        expect(row).to_have_count(1)
+        for text in ("phone-op", "phone-1", "c1", "test phone 1"):
+            expect(row).to_contain_text(text)
+        phone.publish("presence/phone-op/phone-1/logout", b'{"connectionId":"c1"}')
+    expect(row).to_have_count(0)
+    alice.page.check("#ended")
+    expect(row).to_contain_text("logout")
+    row.locator("a").click()
+    expect(alice.page.locator("#history-title")).to_have_text("phone-op, the last 24 hours")
+    expect(alice.page.locator("#lines .span")).to_have_attribute("data-state", "ended")
+    expect(alice.page.locator("#line-rows tr")).to_contain_text("logout")
+    alice.page.click("#everyone")
+    alice.page.fill("#history-search", "alice-op")
+    expect(alice.page.locator("#lines > li")).to_have_count(1)
+    expect(alice.page.locator("#lines .span[data-state='online']")).to_have_count(1)
+
+
+def test_only_operators_see_them(serve_one: Callable[..., Served], somebody: Callable[..., Somebody]) -> None:
+    """With passwords it is whom the setting names; to everybody else the page shows people, and the server nothing."""
+    users = {"alice": "alice-secret", "bob": "bob-secret"}
+    served = serve_one("embedded", "--operator", "alice", users=users)
+    alice, bob = somebody(served, "alice"), somebody(served, "bob")
+    alice.come("#connections")
+    alice.sign_in(users["alice"])
+    expect(alice.page.locator("#connections-rows tr")).to_contain_text("alice")
+    bob.come("#connections")
+    bob.sign_in(users["bob"])
+    bob.sees("alice", "online")
+    expect(bob.page.locator("#views")).to_be_hidden()
+    expect(bob.page.locator("#connections")).to_be_hidden()
+    assert served.page.api("connections", headers=basic("bob", users["bob"])).status == 403
+
+
+def test_the_token_makes_an_operator(
+    serve_one: Callable[..., Served], somebody: Callable[..., Somebody]
+) -> None:
+    """Where the server has a token, the page asks for it; a wrong one opens nothing."""
+    token = "a-token-of-the-tests"
+    served = serve_one("embedded", "--web-token", token)
+    alice = somebody(served, "alice")
+    alice.come()
+    alice.sign_in()
+    expect(alice.page.locator("#views")).to_be_hidden()
+    alice.page.click("#be-operator")
+    alice.page.fill("#token", "another-token-of-16")
+    alice.page.press("#token", "Enter")
+    expect(alice.page.locator("#token-error")).to_have_text("This is not the token.")
+    alice.page.fill("#token", token)
+    alice.page.press("#token", "Enter")
+    expect(alice.page.locator("#token-dialog")).to_be_hidden()
+    alice.page.click("#views a[href='#connections']")
+    expect(alice.page.locator("#connections-rows tr")).to_contain_text("alice")
+
+
+# What is gone.
+
+
+def test_the_bridge_gone_and_the_broker_gone_are_said(
+    somebody: Callable[..., Somebody], complaints: Complaints, tmp_path: Path
+) -> None:
+    """While one of them is away the page says so and shows the states as old; when it is back, as they are."""
+    complaints.allow(r"WebSocket connection to .* failed|ERR_CONNECTION_REFUSED")
+    with ExitStack() as stack:
+        served = serve("mosquitto", tmp_path, stack)
+        assert served.mosquitto is not None
+        alice = somebody(served, "alice")
+        alice.come()
+        alice.sign_in()
+        alice.sees("alice", "online")
+        people = alice.page.locator("#people")
+        assert served.page.stop() == 0
+        alice.notices("The bridge is not there")
+        expect(people).to_have_attribute("data-stale", "")
+        expect(alice.page.locator("#as-of")).to_contain_text("as of")
+        stack.enter_context(run_beside(served.mosquitto, served.ws_port, tmp_path))
+        alice.notices("")
+        expect(people).not_to_have_attribute("data-stale", "")
+        served.mosquitto.stop()
+        alice.notices("The connection to the broker is lost")
+        alice.is_shown("offline")
+        expect(people).to_have_attribute("data-stale", "")
+        alice.row("alice").locator(".state").wait_for()  # still shown
+        served.mosquitto.start()
+        alice.notices("")
+        expect(people).not_to_have_attribute("data-stale", "")
+        alice.is_shown("online")
+
+
+# Many.
+
+
+# On mosquitto, where without access rules one connection can speak for all.
+def test_two_thousand_users_do_not_freeze_the_page(
+    serve_one: Callable[..., Served], somebody: Callable[..., Somebody]
+) -> None:
+    """They are counted, a hundred are shown, the rest on demand, found by a search; nothing blocks for long."""
+    served = serve_one("mosquitto")
+    alice = somebody(served, "alice-many")
+    alice.come()
+    alice.sign_in()
+    alice.page.evaluate(_MEASURE)
+    alice.sees("alice-many", "online")
+    tile = alice.page.locator(".tile[data-state='all'] strong")
+    before = int(tile.inner_text().replace(",", ""))
+    with Client(served.mqtt_port, "many", "many") as client:
+        client.publish_all((f"presence/crowd-{n}/c{n}/login", b"") for n in range(2_000))
+        expect(tile).to_have_text(f"{before + 2_000:,}")
+        client.publish_all((f"presence/crowd-{n}/c{n}/activity", b'{"idle":true}') for n in range(2_000))
+        expect(alice.page.locator(".tile[data-state='idle'] strong")).to_have_text("2,000")
+        alice.page.click(".tile[data-state='idle']")
+        rows = alice.page.locator("#people-rows tr")
+        expect(rows).to_have_count(100)
+        alice.page.click("#people-more")
+        expect(rows).to_have_count(200)
+        alice.page.fill("#search", "CROWD-1999")
+        alice.sees("crowd-1999", "idle")
+        expect(rows).to_have_count(1)
+        client.publish_all((f"presence/crowd-{n}/c{n}/logout", b"") for n in range(2_000))
+        expect(alice.page.locator("#people-empty")).to_have_text("Nobody who is idle is called so.")
+    assert alice.page.evaluate("window.longest") < 1_000
+
+
+_MEASURE = """() => {
+  window.longest = 0;
+  new PerformanceObserver((list) => {
+    for (const {duration} of list.getEntries()) window.longest = Math.max(window.longest, duration);
+  }).observe({type: "longtask", buffered: true});
+}"""

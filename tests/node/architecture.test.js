@@ -1,0 +1,54 @@
+/** Who imports whom in the browser client. */
+
+import assert from "node:assert/strict";
+import {readdir, readFile} from "node:fs/promises";
+import {test} from "node:test";
+
+const STATIC = new URL("../../mqtt_presence/web/static/presence/", import.meta.url);
+const files = (await readdir(STATIC)).filter((name) => name.endsWith(".js"));
+const sources = new Map();
+for (const name of files) sources.set(name, await readFile(new URL(name, STATIC), "utf8"));
+
+const code = (name) => sources.get(name).replaceAll(/\/\*.*?\*\/|\/\/ [^\n]*/gs, "");
+const imports = (name) => [...code(name).matchAll(/^import .*? from "(.*?)";$/gms)].map(([, from]) => from.replace("./", ""));
+const whoever = (pattern) => files.filter((name) => pattern.test(code(name)));
+
+/** A pure part, and all of ours that it may import. */
+const PURE = {
+  "errors.js": [],
+  "clocks.js": [],
+  "backoff.js": [],
+  "time-sync.js": [],
+  "ids.js": [],
+  "idle-state.js": ["errors.js"],
+  "topics.js": ["errors.js"],
+  "wire.js": ["errors.js"],
+  "bridge-watch.js": ["wire.js"],
+  "roster.js": ["errors.js", "wire.js"],
+  "observable.js": ["errors.js"],
+};
+
+for (const [name, allowed] of Object.entries(PURE)) {
+  test(`${name} knows only what is further in`, () => assert.deepEqual(imports(name), allowed));
+}
+
+test("what a rule depends on is handed to it: no clock, no timer, no page", () => {
+  for (const name of ["idle-state.js", "time-sync.js", "backoff.js", "roster.js", "bridge-watch.js", "topics.js"]) {
+    assert.doesNotMatch(code(name), /Date\.now|performance|setTimeout|setInterval|window|document|globalThis/, name);
+  }
+});
+
+test("MQTT.js, the page, topics and JSON fields are each known in one place", () => {
+  assert.deepEqual(whoever(/\bmqtt\.connect\b|vendor/), ["connection.js"]);
+  assert.deepEqual(whoever(/addEventListener|visibilityState/), ["page.js"]);
+  assert.deepEqual(whoever(/BroadcastChannel\(/), ["shared-activity.js"]);
+  assert.deepEqual(whoever(/(presence|status|reply|bridge)\//), ["topics.js"]);
+  assert.deepEqual(whoever(/JSON\.parse/), ["wire.js"]);
+});
+
+test("nothing is imported from elsewhere, no page is kept from leaving, and nothing waits in sessionStorage", () => {
+  for (const name of files) {
+    for (const from of imports(name)) assert.ok(files.includes(from), `${name} imports ${from}`);
+    assert.doesNotMatch(code(name), /unload|sessionStorage|localStorage|randomUUID|innerHTML|eval\(/, name);
+  }
+});

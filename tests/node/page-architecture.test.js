@@ -1,0 +1,59 @@
+/** The shape of the live page: what is pure knows no page, nothing reads markup, nothing is inline. */
+
+import assert from "node:assert/strict";
+import {readdirSync, readFileSync} from "node:fs";
+import {test} from "node:test";
+
+const STATIC = new URL("../../mqtt_presence/web/static/", import.meta.url);
+const files = readdirSync(new URL("page/", STATIC)).filter((name) => name.endsWith(".js"));
+const source = new Map(files.map((name) => [name, readFileSync(new URL(`page/${name}`, STATIC), "utf-8")]));
+const html = readFileSync(new URL("index.html", STATIC), "utf-8");
+
+/** Decide and know nothing of a page, a network or a clock: they run in Node. */
+const PURE = ["arrivals.js", "names.js", "roll.js", "timeline.js", "times.js", "words.js"];
+const IMPURE = /\b(?:document|window|location|localStorage|fetch|setTimeout|setInterval|performance)\b|\bDate\.now\b/;
+
+/** Code only: what comments say of a page is no use of it. */
+const code = (text) => text.replace(/\/\*[\s\S]*?\*\//g, "").replace(/^\s*\/\/.*$/gm, "");
+const imports = (text) => [...code(text).matchAll(/^import .* from "(.*)";$/gm)].map(([, from]) => from);
+
+test("what is pure touches no page and imports only what is pure", () => {
+  for (const name of PURE) {
+    const text = source.get(name) ?? assert.fail(`${name} is not there`);
+    assert.equal(code(text).match(IMPURE), null, name);
+    for (const from of imports(text)) assert.ok(PURE.includes(from.replace("./", "")), `${name} imports ${from}`);
+  }
+});
+
+test("texts of strangers cannot become markup or code: nothing here reads any", () => {
+  for (const [name, text] of source) {
+    const found = code(text).match(/innerHTML|outerHTML|insertAdjacentHTML|DOMParser|srcdoc|document\.write|\beval\b|new Function/);
+    assert.equal(found, null, name);
+  }
+});
+
+test("credentials are kept nowhere", () => {
+  for (const [name, text] of source) {
+    if (name === "theme.js") continue; // keeps light or dark, and knows nothing else
+    assert.equal(code(text).match(/localStorage|sessionStorage|indexedDB|document\.cookie/), null, name);
+  }
+});
+
+test("index.html has nothing inline and nothing from elsewhere", () => {
+  assert.equal(html.match(/<style|\sstyle=|\son\w+=|javascript:/), null);
+  for (const [tag] of html.matchAll(/<script[^>]*>/g)) assert.match(tag, /src="static\//);
+  for (const [, address] of html.matchAll(/(?:src|href)="([^"]*)"/g)) assert.match(address, /^(?:static\/|#)/);
+});
+
+test("all that the modules look for is in index.html, once", () => {
+  const looked = new Set([...source.values()].flatMap((text) => [...text.matchAll(/byId\("([\w-]+)"/g)].map(([, id]) => id)));
+  assert.ok(looked.size > 40, `${looked.size} ids`);
+  for (const id of looked) assert.equal(html.split(`id="${id}"`).length - 1, 1, id);
+});
+
+test("only main.js knows the client library, and only through its front door", () => {
+  const library = [...source].flatMap(([name, text]) =>
+    imports(text).filter((from) => from.startsWith("../")).map((from) => `${name} ${from}`),
+  );
+  assert.deepEqual(library, ["main.js ../presence.js"]);
+});

@@ -1,0 +1,222 @@
+/** The pure parts of the live page: whom it shows and in which order, words, names, times, timelines. */
+
+import assert from "node:assert/strict";
+import {test} from "node:test";
+
+import {Arrivals} from "../../mqtt_presence/web/static/page/arrivals.js";
+import {agent, hue, initial, visible} from "../../mqtt_presence/web/static/page/names.js";
+import {Roll} from "../../mqtt_presence/web/static/page/roll.js";
+import {bars, hours} from "../../mqtt_presence/web/static/page/timeline.js";
+import {ago, duration, roughly, secondsAgo, small} from "../../mqtt_presence/web/static/page/times.js";
+import {describe, whyNot} from "../../mqtt_presence/web/static/page/words.js";
+
+const HOUR = 3_600_000;
+
+// Whom to show
+
+const user = (userId, state, more = {}) => ({
+  userId,
+  state,
+  online: state !== "offline",
+  since: null,
+  lastLogin: null,
+  lastActivity: null,
+  connections: 0,
+  version: 1,
+  ...more,
+});
+const EVERYBODY = [user("B", "offline"), user("a10", "idle"), user("a2", "online"), user("me", "offline"), user("zoe", "online")];
+const call = (wish, users = EVERYBODY) =>
+  new Roll().call(users, {me: "me", filter: "all", search: "", order: "state", reverse: false, limit: 100, ...wish});
+const names = ({shown}) => shown.map(({userId}) => userId);
+
+test("oneself is first, then who is online, idle, offline, each by name as people sort", () => {
+  assert.deepEqual(names(call({})), ["me", "a2", "zoe", "a10", "B"]);
+  assert.deepEqual(names(call({order: "name"})), ["me", "a2", "a10", "B", "zoe"]);
+  assert.deepEqual(names(call({order: "name", reverse: true})), ["me", "zoe", "B", "a10", "a2"]);
+  assert.deepEqual(names(call({reverse: true})), ["me", "B", "a10", "a2", "zoe"]);
+});
+
+test("a filter and a search leave the counts of everybody", () => {
+  const found = call({filter: "online", search: " ZO "});
+  assert.deepEqual(names(found), ["zoe"]);
+  assert.deepEqual(found.counts, {all: 5, online: 2, idle: 1, offline: 2});
+});
+
+test("who is here is so whatever the filter", () => {
+  assert.deepEqual(call({filter: "offline"}).here.map(({userId}) => userId), ["a2", "zoe", "a10"]);
+});
+
+test("the latest come first where time decides, who has none last", () => {
+  const at = (ms) => ({since: new Date(ms), lastLogin: {date: new Date(ms)}});
+  const users = [user("a", "online", at(1)), user("b", "idle", at(3)), user("c", "offline"), user("d", "online", at(2))];
+  for (const order of ["since", "login"]) assert.deepEqual(names(call({order}, users)), ["b", "d", "a", "c"]);
+});
+
+test("beyond the limit nobody is shown, but counted", () => {
+  const many = Array.from({length: 250}, (_, index) => user(`u${index}`, "online"));
+  const found = call({limit: 100}, many);
+  assert.equal(found.shown.length, 100);
+  assert.equal(found.matching, 250);
+  assert.deepEqual(names(found).slice(0, 3), ["u0", "u1", "u2"]);
+});
+
+test("users that come and go are learned", () => {
+  const roll = new Roll();
+  const wish = {me: "", filter: "all", search: "", order: "name", reverse: false, limit: 9};
+  assert.deepEqual(names(roll.call([user("b", "idle")], wish)), ["b"]);
+  assert.deepEqual(names(roll.call([user("a", "idle"), user("b", "idle")], wish)), ["a", "b"]);
+  assert.deepEqual(names(roll.call([user("a", "idle"), user("c", "idle")], wish)), ["a", "c"]);
+});
+
+// Names
+
+test("what cannot be seen in a name is shown, an emoji of several is left whole", () => {
+  assert.equal(visible("e\u202evil\u200b\u{e0041}"), "e\\u202evil\\u200b\\u{e0041}");
+  assert.equal(visible("👩‍🚀 Ольга עדי"), "👩‍🚀 Ольга עדי");
+  assert.equal(visible("a\u200db"), "a\\u200db");
+});
+
+test("a name has one letter, also without a letter", () => {
+  assert.deepEqual(["alice", "_zoe", "👩‍🚀x", "---", "ß"].map(initial), ["A", "Z", "👩‍🚀", "?", "SS"]);
+});
+
+test("a colour is always the same, and names differ", () => {
+  assert.equal(hue("alice"), hue("alice"));
+  const hues = new Set(Array.from({length: 100}, (_, index) => hue(`user-${index}`)));
+  assert.ok(hues.size > 60, `${hues.size} hues`);
+  for (const value of hues) assert.ok(value >= 0 && value < 360);
+});
+
+test("browsers are called by their names, others as they call themselves", () => {
+  const webkit = "AppleWebKit/537.36 (KHTML, like Gecko)";
+  assert.equal(agent(`Mozilla/5.0 (X11; Linux x86_64) ${webkit} Chrome/156.0.0.0 Safari/537.36`), "Chrome 156 on Linux");
+  assert.equal(
+    agent(`Mozilla/5.0 (Windows NT 10.0) ${webkit} Chrome/156.0.0.0 Safari/537.36 Edg/156.0.0.0`),
+    "Edge 156 on Windows",
+  );
+  assert.equal(agent("Mozilla/5.0 (Android 15; Mobile; rv:140.0) Gecko/140.0 Firefox/140.0"), "Firefox 140 on Android");
+  assert.equal(agent("my\u200bdevice 1.2"), "my\\u200bdevice 1.2");
+});
+
+// Times
+
+test("durations are in the unit that fits", () => {
+  assert.deepEqual([0, 59_999, 60_000, 47 * HOUR, 48 * HOUR].map(roughly), ["now", "now", "1 min", "47 h", "2 days"]);
+  assert.deepEqual([59_999, 60_000].map(ago), ["just now", "1 min ago"]);
+  assert.deepEqual([400, 4_000, 299_000, 300_000].map(secondsAgo), ["just now", "4s ago", "4m 59s ago", "5 min ago"]);
+  assert.deepEqual([-5, 0, 61_000, 3_601_000, 90_061_000].map(duration), ["0s", "0s", "1m 1s", "1h", "1d 1h"]);
+  assert.deepEqual([1.26, -12.3, 65_000, -65_000].map(small), ["1.3 ms", "-12 ms", "1m 5s", "-1m 5s"]);
+});
+
+// Timelines
+
+const record = (loginTime, logoutTime, more = {}) => ({
+  userId: "u",
+  clientId: "c",
+  connectionId: `${loginTime}`,
+  loginTime,
+  logoutTime,
+  reason: logoutTime === null ? null : "logout",
+  idle: null,
+  lastActivity: null,
+  ...more,
+});
+
+test("a bar for each connection that was there, cut at both ends", () => {
+  const placed = bars([record(50, null), record(-50, 20), record(-90, -10), record(null, null)], 0, 100);
+  assert.deepEqual(
+    placed.map(({left, width, cut, state}) => [left, width, cut, state]),
+    [[0, 0.2, true, "ended"], [0.5, 0.5, false, "online"]],
+  );
+});
+
+test("bars that overlap have lanes of their own, and a lane is used again", () => {
+  const placed = bars([record(0, 50), record(10, 20), record(20, 30), record(60, 70)], 0, 100);
+  assert.deepEqual(placed.map(({lane}) => lane), [0, 1, 1, 0]);
+});
+
+test("an idle connection is idle from its last activity", () => {
+  const [bar] = bars([record(0, null, {idle: true, lastActivity: 25})], 0, 100);
+  assert.deepEqual([bar.state, bar.idleFrom], ["idle", 0.25]);
+});
+
+test("an end that nobody wanted is another state", () => {
+  const reasons = ["logout", "superseded", "lost", "timeout", "unconfirmed"];
+  const placed = bars(reasons.map((reason, index) => record(index, index + 1, {reason})), 0, 100);
+  assert.deepEqual(placed.map(({state}) => state), ["ended", "ended", "lost", "lost", "lost"]);
+});
+
+test("the hours are full ones where one is", () => {
+  const marks = hours(HOUR / 2, 24.5 * HOUR, 6, 5.5 * HOUR);
+  assert.deepEqual(marks.map(({at}) => (at / HOUR + 5.5) % 24), [6, 12, 18, 0]);
+  assert.equal(marks[0].left, 0);
+});
+
+// Words
+
+const error = (code, message = "") => ({code, message});
+const SITUATION = {connected: true, error: null, bridge: "online", unknownFor: 0};
+
+test("as long as broker and bridge are there nothing is said", () => {
+  assert.deepEqual(describe(SITUATION), {level: "good", word: "Live", notice: ""});
+  assert.equal(describe({...SITUATION, bridge: "unknown", unknownFor: 2_999}).notice, "");
+});
+
+test("what is not there is named, and that the states are old", () => {
+  assert.match(describe({...SITUATION, connected: false}).notice, /broker is lost.*last known/);
+  assert.match(describe({...SITUATION, bridge: "offline"}).notice, /bridge is not there.*last known/);
+  assert.match(describe({...SITUATION, bridge: "unknown", unknownFor: 3_000}).notice, /Nothing is heard.*last known/);
+  assert.match(describe({...SITUATION, connected: false, error: error("bad-password")}).notice, /Sign out/);
+  assert.equal(describe({...SITUATION, error: error("not-allowed", "the broker does not let us")}).level, "bad");
+});
+
+test("whoever cannot come in is told why", () => {
+  const told = (code, message) => whyNot(error(code, message), {mqttUrl: "ws://b/mqtt"});
+  assert.match(told("bad-password"), /does not know this name/);
+  assert.match(told("unreachable"), /ws:\/\/b\/mqtt/);
+  assert.match(told("no-mqtt"), /npm/);
+  assert.equal(told("config", 'user="a/\\"b" must be short'), 'The name "a/\\"b" must be short.');
+  assert.equal(told("refused", "it is full"), "It is full.");
+});
+
+// Screen readers
+
+const change = (userId, was, is) => ({userId, before: {online: was}, after: {online: is}});
+
+test("who comes and goes is told together, and not at the beginning", () => {
+  const arrivals = new Arrivals(0);
+  arrivals.take(change("early", false, true), 4_999);
+  arrivals.take(change("alice", false, true), 6_000);
+  arrivals.take(change("bob", false, true), 6_000);
+  arrivals.take({userId: "carol", before: {online: true}, after: null}, 6_000);
+  assert.equal(arrivals.tell(6_000), "alice and bob are here. carol has left.");
+  arrivals.take(change("dora", false, true), 6_500);
+  assert.equal(arrivals.tell(15_999), "");
+  assert.equal(arrivals.tell(16_000), "dora is here.");
+});
+
+test("who comes and goes at once is not told, nor who is only idle", () => {
+  const arrivals = new Arrivals(-10_000);
+  arrivals.take(change("alice", false, true), 0);
+  arrivals.take(change("alice", true, false), 1);
+  arrivals.take(change("bob", true, true), 1);
+  assert.equal(arrivals.tell(100_000), "");
+});
+
+test("many are told as a number, and then there is silence for a minute", () => {
+  const arrivals = new Arrivals(-10_000);
+  for (let index = 0; index < 9; index += 1) arrivals.take(change(`u${index}`, false, true), 0);
+  assert.equal(arrivals.tell(0), "9 people are here.");
+  arrivals.take(change("alice", false, true), 1);
+  assert.equal(arrivals.tell(59_999), "");
+  assert.equal(arrivals.tell(60_000), "alice is here.");
+});
+
+test("what comes after a gap is how it is, not what happens", () => {
+  const arrivals = new Arrivals(-10_000);
+  arrivals.take(change("alice", false, true), 0);
+  arrivals.hush(1);
+  arrivals.take(change("bob", false, true), 2);
+  assert.equal(arrivals.tell(100_000), "");
+});
