@@ -71,6 +71,8 @@ class Rig:
     foreign_id = "kicks"
     """Who connects with another user's client id: ``kicks`` it, is ``refused``, or has a session ``apart``."""
 
+    failures: frozenset[str] = frozenset()
+    """What `mqtt-presence check` finds wrong that no configuration can mend."""
     takeover = "will, login"
     """What the bridge hears when a client takes its own connection over: or ``login``, or ``both`` in any order."""
 
@@ -260,6 +262,7 @@ class Ejabberd(Rig):
 
 class RabbitMQ(Rig):
     name = "rabbitmq"
+    failures = frozenset({"retained", "other-client"})
     takeover = "login"
     ws_path = "/ws"
     ties_client_id = False
@@ -325,6 +328,7 @@ class RabbitMQ(Rig):
 
 class Nats(Rig):
     name = "nats"
+    failures = frozenset({"other-client"})
     takeover = "login"
     transports = ("mqtt", "ws")
     ties_client_id = False

@@ -6,6 +6,9 @@ that the table in broker_config/README.md stays true.
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -275,6 +278,20 @@ def test_retained_statuses_come_back(rig: Rig) -> None:
             assert wide.said("status/kept") == []
     for topic in ("status/kept", "status/kept-too"):
         bridge.publish(topic, b"", retain=True)
+
+
+def test_check_finds_nothing_else(rig: Rig) -> None:
+    """`mqtt-presence check`, which knows nothing of these files, fails where the table says so, and nowhere else."""
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in rig.trust().items()]
+    done = subprocess.run(
+        [sys.executable, "-m", "mqtt_presence", "check", "--json", *flags],
+        env=os.environ
+        | {"MQTT_PRESENCE_BROKER": rig.url("bridge"), "MQTT_PRESENCE_CLIENT": rig.url("alice")},
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    findings = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(findings) > 20, done.stderr
+    assert {found["check"] for found in findings if found["verdict"] == "fail"} == rig.failures
 
 
 # The real bridge.
