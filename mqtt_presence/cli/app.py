@@ -20,6 +20,7 @@ COMMANDS = {
     "check": "check",
     "simulate": "simulate",
     "passwd": "passwd",
+    "init-broker": "init_broker",
 }
 """The commands, and in which module beside this one each is, as `command`."""
 

@@ -92,6 +92,13 @@ def test_wheel_has_the_browser_client_and_mqtt_js(wheel: zipfile.ZipFile) -> Non
     assert wheel.read(f"{VENDOR}mqtt.LICENSE.md") == (installed / "LICENSE.md").read_bytes()
 
 
+def test_wheel_has_the_files_that_init_broker_fills_in(wheel: zipfile.ZipFile) -> None:
+    """They are those of broker_config/, which is not in the package's directory."""
+    for name in ("mosquitto.conf", "acl"):
+        shipped = (ROOT / "broker_config/mosquitto" / name).read_bytes()
+        assert wheel.read(f"mqtt_presence/broker_config/mosquitto/{name}") == shipped
+
+
 def test_wheel_has_nothing_else(wheel: zipfile.ZipFile) -> None:
     """The package and its metadata: no tests, no tools."""
     assert {name.partition("/")[0].partition("-")[0] for name in wheel.namelist()} == {

@@ -1,0 +1,168 @@
+"""``mqtt-presence init-broker``: a broker's configuration, rights and secrets, ready to start."""
+
+import os
+import shlex
+import shutil
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mqtt_presence.broker_setup import mosquitto
+from mqtt_presence.broker_setup.install import install
+from mqtt_presence.broker_setup.plan import Plan, Tls
+from mqtt_presence.cli.banner import program
+from mqtt_presence.cli.options import with_settings
+from mqtt_presence.cli.output import complain, say
+from mqtt_presence.errors import ConfigError
+from mqtt_presence.settings import Settings
+from mqtt_presence.topics import Topics
+
+KNOWN = ("mosquitto",)
+BY_HAND = ("ejabberd", "rabbitmq", "nats", "aedes", "emqx", "hivemq")
+"""There is a configuration of these in broker_config/, to be installed by hand."""
+
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
+_NAME = {"metavar": "NAME", "show_default": False}
+
+
+@with_settings("prefix")
+def command(
+    settings: Settings,
+    *,
+    broker: Annotated[str, typer.Argument(help="Which broker: mosquitto.", show_default=False)],
+    directory: Annotated[
+        Path, typer.Option("--dir", help="Where to put it; made if it is not there.", show_default=False)
+    ],
+    user: Annotated[list[str] | None, typer.Option(help="Who gets a password; repeatable.", **_NAME)] = None,
+    operator: Annotated[
+        list[str] | None,
+        typer.Option(help="Who may also read events; repeatable. [default: operator]", **_NAME),
+    ] = None,
+    listen: Annotated[
+        str,
+        typer.Option(help="The address for connections without TLS; empty: all.", metavar="ADDRESS"),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The TCP port there.")] = 1883,
+    ws: Annotated[bool, typer.Option("--ws/--no-ws", help="Let browsers in too, by WebSocket.")] = True,
+    ws_port: Annotated[int, typer.Option(help="The WebSocket port there.")] = 9001,
+    tls: Annotated[
+        bool,
+        typer.Option(
+            "--tls", help="TLS as well, on all addresses, with a private certificate authority made now."
+        ),
+    ] = False,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(help="With --tls: a name or address that clients know it by; repeatable.", **_NAME),
+    ] = None,
+    tls_port: Annotated[int, typer.Option(help="With --tls: the TCP port.")] = 8883,
+    wss_port: Annotated[int, typer.Option(help="With --tls: the WebSocket port.")] = 8884,
+    client_certificates: Annotated[
+        bool,
+        typer.Option(
+            "--client-certificates",
+            help="With --tls: a certificate for the bridge and each user, instead of passwords.",
+        ),
+    ] = False,
+    run_as: Annotated[
+        str | None,
+        typer.Option(
+            help="The account of the broker when root starts it. [default: mosquitto, if this is root]",
+            metavar="ACCOUNT",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what is there; all passwords and certificates are new.")
+    ] = False,
+) -> None:
+    """Write a broker's configuration, ready to start.
+
+    Rights, fresh passwords, certificates, and the bridge's settings, in one directory. Then it says which two
+    commands start broker and bridge, and which files have the secrets.
+
+    Exit codes: 0 done; 2 an option is wrong, or the directory cannot be used.
+    """
+    _require_known(broker)
+    if not tls and (host or client_certificates):
+        raise ConfigError(f"{'host' if host else 'client-certificates'}: needs --tls")
+    plan = Plan(
+        directory=directory.expanduser().absolute(),
+        users=tuple(dict.fromkeys(user or ())),
+        operators=tuple(dict.fromkeys(operator or ("operator",))),
+        prefix=Topics(settings.prefix).prefix,
+        address=listen,
+        port=port,
+        ws_port=ws_port if ws else None,
+        tls=Tls(tls_port, wss_port if ws else None, tuple(host or ()), client_certificates) if tls else None,
+        run_as=_account(run_as),
+    )
+    install(plan.directory, mosquitto.files(plan), mosquitto.DATA, run_as=plan.run_as, force=force)
+    _tell(plan)
+
+
+def _require_known(broker: str) -> None:
+    if broker in KNOWN:
+        return
+    if broker in BY_HAND:
+        raise ConfigError(
+            f"broker={broker}: init-broker writes files for {', '.join(KNOWN)} only; those of "
+            f"{broker} are in broker_config/{broker}/ of the source, to be installed by hand"
+        )
+    raise ConfigError(f"broker={broker}: init-broker knows {', '.join(KNOWN)}")
+
+
+def _account(run_as: str | None) -> str | None:
+    if os.geteuid() != 0:
+        if run_as is not None:
+            raise ConfigError(f"run-as={run_as}: only root can give files to another account")
+        return None
+    return run_as if run_as is not None else "mosquitto"
+
+
+def _tell(plan: Plan) -> None:
+    there = plan.directory
+    say(f"Written to {there}:")
+    rows = [
+        (mosquitto.BRIDGE, "the bridge's settings, with its password"),
+        (mosquitto.PASSWORDS, f"the passwords of {', '.join(plan.people)}"),
+        (mosquitto.CONFIG, "the broker's settings; acl has the rights, passwd the hashes"),
+    ]
+    if plan.tls is not None:
+        rows.append((mosquitto.CA, "what clients must trust; keep tls/ca.key away from the broker"))
+        if plan.tls.client_certificates:
+            rows.append(("tls/clients/", "a certificate and a key for each user"))
+    for name, what in rows:
+        say(f"  {name:15} {what}")
+    say("")
+    say("Start the broker, and beside it the bridge:")
+    say(f"  {shlex.join([_mosquitto(), '-c', str(there / mosquitto.CONFIG)])}")
+    say(f"  {shlex.join([*program(), 'run', '--config', str(there / mosquitto.BRIDGE)])}")
+    if plan.address not in _THIS_MACHINE:
+        complain(
+            f"listen={plan.address or 'all addresses'}: passwords cross the network in the clear there: use "
+            "--tls, and leave the listeners without it on 127.0.0.1"
+        )
+    for name, port in plan.ports.items():
+        if port is not None and _is_taken(plan.address, port):
+            complain(f"{name}={port} is in use: stop what listens there, or choose another port")
+
+
+def _mosquitto() -> str:
+    """Say how to start it: Debian keeps it where only root's PATH looks."""
+    if shutil.which("mosquitto") is not None:
+        return "mosquitto"
+    found = shutil.which("mosquitto", path="/usr/local/sbin:/usr/sbin")
+    if found is None:
+        complain("mosquitto is not installed here: install it, 2.0 or newer, e.g. apt-get install mosquitto")
+    return found or "mosquitto"
+
+
+def _is_taken(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address or "127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
