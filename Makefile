@@ -1,5 +1,6 @@
 # make run: broker, bridge and all, and what to try next.   make test: everything, as CI does it.
 # make check: style and types only.   make bench: speed.   make clean: as after a fresh clone.
+# make audit: known weaknesses of what we depend on.   make fuzz: parsers against anything, a minute each.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,7 +15,7 @@ TESTS ?=
 # Debian keeps programs for administrators where not everybody's PATH looks.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
-.PHONY: run test check unit bench screenshots tools clean
+.PHONY: run test check unit bench audit fuzz screenshots tools clean
 
 # Its database is in the user's data directory: it survives `make clean`.
 run: $(VENV)/.installed
@@ -35,6 +36,19 @@ unit: $(VENV)/.installed-dev node_modules/.installed
 bench: tools $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks --write $(ARGS)
+
+# atheris on the targets of tests/fuzz, for longer than `make test` has time; ARGS="--seconds 600 --only payload".
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+# Asks the package index's vulnerability service about every package that is installed; not part of `make test`, which
+# needs no more network than the package index. --strict: a package that it cannot ask about is a failure too.
+audit: $(VENV)/.installed-dev
+	$(BIN)/pip freeze --quiet --disable-pip-version-check --exclude-editable > $(VENV)/audited.txt
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement $(VENV)/audited.txt $(ARGS)
 
 # Makes the README's pictures of the page again; prettier where the font Inter is installed (Debian: fonts-inter).
 screenshots: tools $(VENV)/.installed-dev
@@ -90,5 +104,5 @@ node_modules/.installed: package.json package-lock.json
 	@touch $@
 
 clean:
-	rm -rf $(VENV) node_modules $(dir $(MQTT_JS)) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) node_modules $(dir $(MQTT_JS)) .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,15 +17,28 @@ from mqtt_presence import publications as say
 from mqtt_presence.convergence import Convergence
 from mqtt_presence.counters import Counters
 from mqtt_presence.errors import PayloadError, StoreError
+from mqtt_presence.limits import TOO_FAST, TOO_MANY_USERS, Limiter, Limits
 from mqtt_presence.link import Arrivals, Incoming, Link, LinkConfig, Outgoing
 from mqtt_presence.losses import LossWatch
-from mqtt_presence.model import Check, Confirm, Event, Message, Outcome, RuleSettings, UserId
+from mqtt_presence.model import (
+    Check,
+    ClientId,
+    Confirm,
+    Event,
+    Message,
+    Outcome,
+    RuleSettings,
+    Told,
+    UserId,
+    UserPresence,
+)
 from mqtt_presence.outbox import Bury, Outbox, Probe
 from mqtt_presence.payloads import TimeRequest, encode_bridge_state, encode_time_reply, parse
 from mqtt_presence.redelivery import Redeliveries
-from mqtt_presence.rules import fold
+from mqtt_presence.rules import LIMITS, fold
 from mqtt_presence.store import Store, Transaction
-from mqtt_presence.topics import Topics
+from mqtt_presence.topics import ENDS, Topics
+from mqtt_presence.witness import AUTO, Witness
 
 log = logging.getLogger(__name__)
 
@@ -62,18 +75,32 @@ class BridgeConfig:
         link: makes the connection's configuration of the client id that the database keeps.
         topics: under which prefix.
         rules: thresholds.
+        limits: what is too much from one user.
         confirm_within_ms: how long clients may take to answer `bridge/announce` (B3).
         retention_ms: how long ended connections are kept; None: for ever.
         publish_private: put addresses and user agents into the status.
+        source: what tells of connections, see `witness.SOURCES`.
 
     """
 
     link: Callable[[str], LinkConfig]
     topics: Topics = field(default_factory=Topics)
     rules: RuleSettings = field(default_factory=RuleSettings)
+    limits: Limits = field(default_factory=Limits)
     confirm_within_ms: int = 30_000
     retention_ms: int | None = None
     publish_private: bool = False
+    source: str = AUTO
+
+
+@dataclass(slots=True)
+class _Decisions:
+    """What a batch came to."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    newcomers: int = 0
+    turned_away: list[tuple[UserId, int]] = field(default_factory=list)
+    """New users there was no room for, and how many messages of theirs there were."""
 
 
 class Bridge:
@@ -83,7 +110,7 @@ class Bridge:
         config: what it must know.
         store: where to keep it.
         now: the clock that is authoritative (contract section 3), epoch milliseconds.
-        peer_address: where the broker says that a user's client is connected from, if it says.
+        peer_address: where a broker within this process says that a user's client is connected from.
 
     """
 
@@ -99,14 +126,16 @@ class Bridge:
         self._topics = config.topics
         self._store = store
         self._now = now
-        self._peer_address = peer_address or (lambda _user, _client: None)
+        self._peer_address = peer_address
+        self._witness = Witness(config.source)
         self.counters = Counters()
+        self._limiter = Limiter(config.limits)
         self._requests: queue.SimpleQueue[Due] = queue.SimpleQueue()
         self._stopping = False
         self._link: Link | None = None
         self._outbox = Outbox()
         self._convergence = Convergence(config.topics)
-        self._pending: deque[tuple[Incoming, Message | None]] = deque()
+        self._pending: deque[tuple[Incoming, Message | Told | None]] = deque()
         self._losses = LossWatch(now)
         self._redeliveries = Redeliveries()
         self._batch_limit = MAX_BATCH
@@ -169,6 +198,10 @@ class Bridge:
             self._announce = announced_at is not None  # nobody knows whether it was heard: again
             self._convergence.restore(tx)
             self._losses.restore(tx)
+            self._witness.restore(tx)
+            self.counters.restore(tx.recall("refused"))
+            if self._limiter.counts_users:
+                self._limiter.users_are(tx.count_users())
             self._redeliveries = Redeliveries.load(tx.recall("redeliveries"))
             unpublished = tx.outbox()
         link = self._link = Link(self._config.link(client_id), self._will)
@@ -229,23 +262,28 @@ class Bridge:
                 self._buried.append(ticket.user_id)
             else:
                 self._outbox.delivered(ticket)
-        now = self._now()
+        now, moment = self._now(), time.monotonic()
         for message in arrivals.messages:
             self.counters.received += 1
             if self._convergence.heard(link, message) or self._losses.heard(message):
                 link.ack((message,))
+            elif self._witness.is_about(message):
+                self._pending.append((message, self._witness.hear(message, now)))
             else:
-                self._pending.append((message, self._understand(link, message, now)))
+                self._pending.append((message, self._understand(link, message, now, moment)))
 
-    def _understand(self, link: Link, message: Incoming, now: int) -> Message | None:
+    def _understand(self, link: Link, message: Incoming, now: int, moment: float) -> Message | None:
         """Make an event of a message; None: there is nothing to decide on."""
         try:
             name = self._topics.parse_input(message.topic)
             if message.retain:
                 self.counters.refuse("retained", message.topic)
                 return None
-            address = self._peer_address(name.user_id, name.client_id)
-            event = parse(name, message.payload, now, address)
+            # An end is always heard: who was refused must not be taken for present for ever.
+            if name.verb not in ENDS and not self._limiter.admits(name.user_id, moment):
+                self.counters.refuse(TOO_FAST, message.topic)
+                return None
+            event = parse(name, message.payload, now, *self._where(*name[:2]))
         except PayloadError as error:
             self.counters.refuse(error.reason, f"{message.topic}: {error.detail}")
             return None
@@ -255,16 +293,21 @@ class Bridge:
             return None
         return event
 
+    def _where(self, user_id: UserId, client_id: ClientId) -> tuple[str | None, int | None]:
+        """Tell the address of a client, and by which of the broker's connections it is here."""
+        if self._peer_address is not None:
+            return self._peer_address(user_id, client_id), None
+        peer = self._witness.peer(user_id, client_id)
+        return (None, None) if peer is None else (peer.address, peer.number)
+
     def _commit_batch(self, link: Link) -> None:
         batch = [self._pending[i] for i in range(min(self._batch_limit, len(self._pending)))]
         events: dict[UserId, list[Event]] = {}
         for message, event in batch:
-            if event is not None and not (
-                event.connection_id is None and self._redeliveries.is_repeated(message)
-            ):
+            if event is not None and not (_is_nameless(event) and self._redeliveries.is_repeated(message)):
                 events.setdefault(event.user_id, []).append(event)
         redeliveries = self._redeliveries.with_committed(
-            (message, event is not None and event.connection_id is None) for message, event in batch
+            (message, event is not None and _is_nameless(event)) for message, event in batch
         )
 
         def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
@@ -307,31 +350,62 @@ class Bridge:
             events = gather(tx)
             number = None
             told: list[say.Publication] = []
+            made = _Decisions()
             probe = None
             if events:
-                users = tx.load(events)
-                outcomes = [
-                    fold(users[user_id], of_user, self._config.rules) for user_id, of_user in events.items()
-                ]
-                tx.save(outcomes)
+                made = self._fold(tx.load(events), events)
+                tx.save(made.outcomes)
                 told = [
                     publication
-                    for outcome in outcomes
+                    for outcome in made.outcomes
                     for publication in say.of_outcome(
                         outcome, self._topics, private=self._config.publish_private
                     )
                 ]
-                probe = self._probe(outcomes)
+                probe = self._probe(made.outcomes)
                 if told:
                     number = tx.put_outbox(say.pack(told))
-                for outcome in outcomes:
-                    self.counters.ignored.update(outcome.ignored)
             clearable = self._settle(tx)
+        self._account(made)
         if clearable is not None:
             self._outbox.cleared(clearable)
         if number is not None:
             self._publish(link, number, told, probe)
         return len(events)
+
+    def _fold(
+        self, users: Mapping[UserId, UserPresence], events: Mapping[UserId, Sequence[Event]]
+    ) -> _Decisions:
+        """Have the rules decide, within the limits."""
+        moment = time.monotonic()
+        made = _Decisions()
+        room = self._limiter.users_left
+        for user_id, of_user in events.items():
+            user = users[user_id]
+            if room is not None and user.status is None and made.newcomers >= room:
+                messages = sum(isinstance(event, Message) for event in of_user)
+                if messages:  # what the broker tells of those who are not here is not refused
+                    made.turned_away.append((user_id, messages))
+                continue
+            left = self._limiter.records_left(user_id, moment)
+            outcome = fold(user, of_user, self._config.rules, left)
+            made.newcomers += user.status is None and outcome.user.status is not None
+            made.outcomes.append(outcome)
+        return made
+
+    def _account(self, made: _Decisions) -> None:
+        """Take note of what is committed, and of what was refused."""
+        moment = time.monotonic()
+        self._limiter.users_made(made.newcomers)
+        for user_id, messages in made.turned_away:
+            self.counters.refuse(TOO_MANY_USERS, user_id, messages)
+        for outcome in made.outcomes:
+            if outcome.created:
+                self._limiter.records_made(outcome.user.user_id, outcome.created, moment)
+            if outcome.ignored:
+                self.counters.ignored.update(outcome.ignored)
+                for word in LIMITS.intersection(outcome.ignored):
+                    self.counters.refuse(word, outcome.user.user_id, outcome.ignored.count(word))
 
     def _probe(self, outcomes: list[Outcome]) -> Probe | None:
         for outcome in reversed(outcomes):
@@ -374,7 +448,10 @@ class Bridge:
         # Not behind a backlog: the convergence takes it, retained, for the end of the broker's answer.
         link.publish_ahead(Outgoing(self._topics.bridge_state, birth, retain=True))
         self._convergence.connected(link)
+        # Last: some brokers close the connection on who asks for more than they tell.
         self._losses.connected(link, session_present=session_present)
+        self._witness.connected(link, session_present=session_present)
+        self._limiter.connected(time.monotonic())
 
     def _say_announce(self, link: Link) -> None:
         now = self._now()
@@ -390,15 +467,25 @@ class Bridge:
     def _check(self) -> bool:
         assert self._link is not None
         now = self._now()
+        self._remember_refusals(now)
         due = self._decide(
             self._link, lambda tx: {u: (Check(user_id=u, now=now),) for u in tx.due_users(now, _CHUNK)}
         )
         return due == 0 and self._confirm(self._link, now) and self._clear_forgotten(self._link)
 
+    def _remember_refusals(self, now: int, *, at_once: bool = False) -> None:
+        """Keep for operators what was refused, so that it outlives the log; not often, it costs a commit."""
+        text = self.counters.news(time.monotonic(), now, at_once=at_once)
+        if text is not None:
+            with self._store.transaction() as tx:
+                tx.remember("refused", text)
+            self.counters.kept()
+
     def _confirm(self, link: Link, now: int) -> bool:
-        if self._losses.is_news:
+        if self._losses.is_news or self._witness.is_news:
             with self._store.transaction() as tx:
                 self._losses.remember(tx)
+                self._witness.remember(tx)
         if self._convergence.has_news_of_a_loss():
             self._losses.suspect()
         self._announce = self._announce or self._losses.must_announce()
@@ -424,6 +511,8 @@ class Bridge:
             for user_id in self._buried:
                 tx.bury(user_id)
                 self._convergence.forget(tx, user_id)
+            if self._buried and self._limiter.counts_users:
+                self._limiter.users_are(tx.count_users())
             forgotten = tx.tombstones()
         self._buried.clear()
         if not link.backlog:  # or they may be on their way already
@@ -456,9 +545,15 @@ class Bridge:
                 if not isinstance(ticket, Bury):
                     self._outbox.delivered(ticket)
         try:
+            self._remember_refusals(self._now(), at_once=True)
             with self._store.transaction() as tx:
                 self._settle(tx)
                 tx.remember("state_version", str(self._state_version))
         except StoreError as error:
             log.warning("%s; what is not known to be published will be published again", error)
         link.disconnect()
+
+
+def _is_nameless(event: Message | Told) -> bool:
+    """Tell whether nothing in it but its packet id tells it from another one."""
+    return isinstance(event, Message) and event.connection_id is None

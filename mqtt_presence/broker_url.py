@@ -1,5 +1,7 @@
 """Where the broker is and as whom to go there: the URL that bridge, clients and command line take."""
 
+import ipaddress
+import re
 from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import SplitResult, quote, unquote, urlsplit
@@ -8,6 +10,7 @@ from mqtt_presence.errors import ConfigError
 
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 DEFAULT_PATH = "/mqtt"
+_NO_HOST = re.compile(r"""[\x00-\x20/?#@\[\]\\"<>^`{|}\x7f]""")
 _SHAPE = "mqtt[s]|ws[s]://user:password@host:port/path"
 
 
@@ -44,7 +47,7 @@ class BrokerUrl:
 
     def __str__(self) -> str:
         """Write the URL again, with the user and without the password."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"[{self.host.replace('%', '%25')}]" if ":" in self.host else quote(self.host)
         user = f"{quote(self.username, safe='')}@" if self.username is not None else ""
         return f"{self.scheme}://{user}{host}:{self.port}{self.path}"
 
@@ -86,6 +89,14 @@ def _host(parts: SplitResult) -> str:
     host = _decode("host", parts.hostname or "")
     if not host:
         raise ConfigError(f"the broker URL has no host: write {_SHAPE}")
+    if _NO_HOST.search(host):
+        raise ConfigError("the host of the broker URL has a character that no host has")
+    if ":" not in host:
+        return host.lower()
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        raise ConfigError("the host of the broker URL is no IPv6 address: write [::1]") from None
     return host
 
 

@@ -14,15 +14,16 @@ import hmac
 import json
 import logging
 import math
+import resource
 import socket
 import ssl
 import struct
 import threading
 import urllib.parse
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
@@ -40,9 +41,11 @@ from websockets.typing import Subprotocol
 
 from mqtt_presence.access import Grant, grant, is_filter
 from mqtt_presence.errors import BrokerError, ConfigError
+from mqtt_presence.gate import Doorstep, Guesses
+from mqtt_presence.limits import Buckets
 from mqtt_presence.listening import cannot_listen, is_loopback, listen
 from mqtt_presence.passwords import PasswordFile, add_user, remove_user
-from mqtt_presence.topics import ACTIVITY, LOGIN, LOGOUT, WILL, Topics, is_name, require_name
+from mqtt_presence.topics import ACTIVITY, ENDS, LOGIN, LOGOUT, WILL, Topics, is_name, require_name
 
 __all__ = ["EmbeddedBroker", "EmbeddedConfig", "Pipe", "add_user", "remove_user"]
 
@@ -54,6 +57,10 @@ if version("amqtt") != AMQTT_VERSION:
     )
 
 _LOG = logging.getLogger(__name__)
+# A stranger's junk is no error of ours: with a traceback for each a port scan would fill the disk.
+_WEBSOCKET_LOG = logging.getLogger(f"{__name__}.websocket")
+_WEBSOCKET_LOG.addFilter(lambda record: record.getMessage() != "opening handshake failed")
+
 T = TypeVar("T")
 
 WINDOW = 1000
@@ -80,6 +87,25 @@ DRAIN_S = 5.0
 """How long a stop waits for the bridge to acknowledge the last wills."""
 HANG_UP_S = 1.0
 """How long a closing connection may take to read what is still for it."""
+CLIENTS_LIMIT = 10_000
+"""Clients connected at once; fewer where the system allows fewer open files."""
+SPARE_FILES = 100
+"""Open files that are no clients' connections."""
+WAITING_LIMIT = 1000
+"""Connections that have not sent their CONNECT."""
+WAITING_LIMIT_EACH = 200
+"""The same of one address."""
+VERIFYING_LIMIT = 2000
+"""Passwords that wait to be verified."""
+KEPT_LIMIT = 1000
+"""Sessions kept for clients that are away."""
+KEPT_LIMIT_EACH = 100
+"""The same for one user."""
+SUBSCRIPTIONS_LIMIT = 1000
+"""Topic filters of one session."""
+FAIR_SHARE = (2000, 100.0)
+"""What one user may add to the bridge's queue while that is more than half full: so many messages at once,
+and so many a second. Who floods loses the own messages, not those of the others."""
 LOGIN_LIMIT = 8 * 1024
 """The longest payload the bridge accepts (contract section 1)."""
 
@@ -104,6 +130,7 @@ class EmbeddedConfig:
         bridge_password: the secret it must always give; empty: nobody can log in as the bridge.
         connect_timeout_s: seconds a new connection has for its CONNECT.
         max_packet_size: the largest packet taken, in bytes; a longer one ends the connection.
+        max_connections: clients of one user connected at once; None: any number.
 
     """
 
@@ -116,9 +143,10 @@ class EmbeddedConfig:
     password_file: Path | None = None
     operators: frozenset[str] = frozenset()
     bridge_user: str = "bridge"
-    bridge_password: str = ""
+    bridge_password: str = field(default="", repr=False)
     connect_timeout_s: float = 10.0
     max_packet_size: int = 256 * 1024
+    max_connections: int | None = None
 
 
 class EmbeddedBroker:
@@ -274,6 +302,18 @@ def _check(config: EmbeddedConfig) -> PasswordFile | None:
     passwords = PasswordFile(config.password_file)
     passwords.load()
     return passwords
+
+
+def _room() -> tuple[int, int]:
+    """Tell how many may wait at the door, and how many be in: what the system allows in open files.
+
+    Without a bound of our own `accept` would fail one day, for the bridge too.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return WAITING_LIMIT, CLIENTS_LIMIT
+    waiting = min(WAITING_LIMIT, files // 4)
+    return waiting, max(1, min(CLIENTS_LIMIT, files - waiting - SPARE_FILES))
 
 
 def _bind(config: EmbeddedConfig) -> list[socket.socket]:
@@ -478,6 +518,8 @@ class _Message:
     qos: int
     retain: bool = False
     receipt: "_Receipt | None" = None
+    sender: str | None = None
+    """The user who published it; None: the bridge, a will, or the broker itself."""
 
 
 def _message(topic: str, payload: bytes, qos: int, *, retain: bool = False) -> _Message:
@@ -671,11 +713,82 @@ class _Hub:
         # What clients said before the bridge first subscribed (both come back after a restart, in any order).
         self._backlog: deque[_Message] = deque()
         self._verifier = concurrent.futures.ThreadPoolExecutor(2, "mqtt-password")  # argon2: 64 MiB each
-        self._complained = -math.inf
+        self._complained: dict[str, float] = {}
+        waiting, self._most_clients = _room()
+        self.doorstep: Doorstep[_Visitor] = Doorstep(waiting, min(waiting, WAITING_LIMIT_EACH))
+        self._guesses = Guesses()
+        self._verifying = 0
+        self._clients_of: Counter[str] = Counter()
+        self._clients = 0
+        self._kept: dict[_Session, None] = {}
+        self._share = Buckets(*FAIR_SHARE)
 
     def close(self) -> None:
         """Let the threads go."""
         self._verifier.shutdown(wait=False)
+
+    # Who may come in.
+
+    def arrive(self, visitor: "_Visitor", address: str) -> None:
+        """Let a connection wait until it says who it is."""
+        unwelcome = self.doorstep.enter(visitor, address)
+        if unwelcome is not None:
+            self.complain("%d connections wait without a CONNECT: the oldest are closed", len(self.doorstep))
+            unwelcome.abort()
+
+    async def admit(self, user: str, password: bytes | None, address: str) -> tuple[_Refusal, str] | None:
+        """Verify a password, but not for whoever has guessed too often; tell why not."""
+        loop = asyncio.get_running_loop()
+        # Nobody can guess the bridge's secret, so no guesses keep the bridge out; nor who was let in before.
+        if user == self.config.bridge_user or self._remembers(user, password or b""):
+            right = await self.authenticate(user, password)
+            return None if right else (_Refusal.NOT_AUTHORIZED, "wrong password")
+        if not self._guesses.may_try(user, address, loop.time()):
+            self.complain("too many wrong passwords from address=%s, the last for user=%r", address, user)
+            return _Refusal.UNAVAILABLE, "too many wrong passwords from there"
+        if self._verifying >= VERIFYING_LIMIT:
+            self.complain("%d passwords wait to be verified: more are refused", self._verifying)
+            return _Refusal.UNAVAILABLE, "too many logins at once"
+        self._verifying += 1
+        try:
+            right = await self.authenticate(user, password)
+        finally:
+            self._verifying -= 1
+        if right:
+            return None
+        self._guesses.wrong(user, address, loop.time())
+        return _Refusal.NOT_AUTHORIZED, "wrong password"
+
+    def _remembers(self, user: str, password: bytes) -> bool:
+        if self.passwords is None:
+            return True
+        try:
+            self.passwords.load()
+        except ConfigError:
+            return False  # `authenticate` will say so
+        return self.passwords.remembers(user, password)
+
+    def refuse_crowd(self, user: str) -> str | None:
+        """Tell why there is no room for another connection of this user; the bridge always has some."""
+        if user == self.config.bridge_user:
+            return None
+        if self._clients >= self._most_clients:
+            self.complain("%d clients are connected: no more are let in", self._clients)
+            return "too many clients"
+        most = self.config.max_connections
+        if most is not None and self._clients_of[user] >= most:
+            self.complain("%d clients of user=%r are connected: no more are let in", most, user)
+            return "too many clients of this user"
+        return None
+
+    def count(self, user: str, step: int) -> None:
+        """Take note of a client that has come or gone; the bridge takes nobody's place."""
+        if user == self.config.bridge_user:
+            return
+        self._clients += step
+        self._clients_of[user] += step
+        if not self._clients_of[user]:
+            del self._clients_of[user]
 
     async def authenticate(self, user: str, password: bytes | None) -> bool:
         """Say whether this is who it says; touches no session."""
@@ -711,6 +824,7 @@ class _Hub:
             old.connection.end(_Cause.TAKEOVER)
             old = self.sessions.get(client_id)
         if old is not None and not clean:
+            self._kept.pop(old, None)
             old.grant = granted
             return old, True
         if old is not None:
@@ -727,9 +841,22 @@ class _Hub:
         elif not session.bridge:
             loop = asyncio.get_running_loop()
             session.expiry = loop.call_later(SESSION_EXPIRY_S, self.discard, session)
+            self._kept[session] = None
+            self._keep_few(session.user)
+
+    def _keep_few(self, user: str) -> None:
+        """Forget the session that was left longest ago, where too many are kept."""
+        of_user = [session for session in self._kept if session.user == user]
+        if len(of_user) > KEPT_LIMIT_EACH:
+            self.complain("%d sessions of user=%r are kept: the oldest are forgotten", len(of_user), user)
+            self.discard(of_user[0])
+        elif len(self._kept) > KEPT_LIMIT:
+            self.complain("%d sessions are kept: the oldest are forgotten", len(self._kept))
+            self.discard(next(iter(self._kept)))
 
     def discard(self, session: _Session) -> None:
         """Forget a session; what the bridge had not committed goes to its next one."""
+        self._kept.pop(session, None)
         if self.sessions.get(session.client_id) is session:
             del self.sessions[session.client_id]
         if session.expiry is not None:
@@ -792,11 +919,11 @@ class _Hub:
             if not session.grant.may_read(message.levels):
                 continue
             delivery = _Delivery(message, min(qos, message.qos))
-            taken = session.enqueue(delivery)
+            taken = self._is_fair(session, message) and session.enqueue(delivery)
             if session.bridge and delivery.qos:
                 kept = True  # even when its queue is full: dropped then, and never acknowledged
                 if not taken:
-                    self._complain(session.queued)
+                    self._complain_of_loss(session.queued)
                 elif message.receipt is not None:
                     message.receipt.waiting += 1
             elif delivery.qos and not taken and session.connection is not None:
@@ -806,16 +933,27 @@ class _Hub:
         if len(self._backlog) < BACKLOG_LIMIT and len(message.payload) <= LOGIN_LIMIT:
             self._backlog.append(message)
         else:
-            self._complain(len(self._backlog))
+            self._complain_of_loss(len(self._backlog))
 
-    def _complain(self, behind: int) -> None:
-        """Log that messages are lost, every ten seconds at most."""
+    def _is_fair(self, session: _Session, message: _Message) -> bool:
+        """Tell whether the bridge's queue may take it: nobody may fill up the second half alone."""
+        if not session.bridge or message.sender is None or session.queued <= session.limit // 2:
+            return True
+        return self._share.take(message.sender, asyncio.get_running_loop().time())
+
+    def _complain_of_loss(self, behind: int) -> None:
+        self.complain(
+            "the bridge is %d messages behind or away: messages are dropped, unacknowledged",
+            behind,
+            level=logging.ERROR,
+        )
+
+    def complain(self, what: str, *about: object, level: int = logging.WARNING) -> None:
+        """Log it, every ten seconds at most."""
         now = asyncio.get_running_loop().time()
-        if now - self._complained > 10:
-            self._complained = now
-            _LOG.error(
-                "the bridge is %d messages behind or away: messages are dropped, unacknowledged", behind
-            )
+        if now - self._complained.get(what, -math.inf) > 10:
+            self._complained[what] = now
+            _LOG.log(level, what, *about)
 
     def _is_public(self, message: _Message) -> bool:
         return not message.topic.startswith(f"{self.topics.prefix}presence/")
@@ -849,7 +987,14 @@ class _Cause(enum.Enum):
     SLOW = "it does not take its messages"
 
 
-class Pipe(Protocol):
+class _Visitor(Protocol):
+    """Somebody at the door."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+
+class Pipe(_Visitor, Protocol):
     """A TCP connection or a WebSocket: bytes in, bytes out."""
 
     address: str
@@ -862,9 +1007,6 @@ class Pipe(Protocol):
 
     async def close(self) -> None:
         """Send what is left, then close."""
-
-    def abort(self) -> None:
-        """Close at once."""
 
 
 class _Connection:
@@ -896,10 +1038,12 @@ class _Connection:
     async def run(self) -> None:
         """Serve the connection until it ends."""
         self._hub.connections.add(self)
+        self._hub.arrive(self._pipe, self._pipe.address)
         packets = self._packets()
         try:
             async with asyncio.timeout(self._hub.config.connect_timeout_s):
                 kind, _, body = await anext(packets)
+            self._hub.doorstep.leave(self._pipe)
             if kind == _Kind.CONNECT and await self._accept(body):
                 async for kind, flags, body in packets:
                     self._handle(kind, flags, body)
@@ -909,6 +1053,7 @@ class _Connection:
             pass  # gone, or too late with its CONNECT: the end below says what has to be said
         finally:
             self.end(_Cause.LOST)
+            self._hub.doorstep.leave(self._pipe)
             self._hub.connections.discard(self)
             await self.hang_up()
 
@@ -939,8 +1084,8 @@ class _Connection:
         client_id = connect.client_id or (f"auto-{uuid.uuid4().hex}" if connect.clean else "")
         granted = self._hub.grant(connect.user, client_id)
         refusal = _refuse_names(connect, client_id)
-        if refusal is None and not await self._hub.authenticate(connect.user, connect.password):
-            refusal = _Refusal.NOT_AUTHORIZED, "wrong password"
+        if refusal is None:
+            refusal = await self._hub.admit(connect.user, connect.password, self._pipe.address)
         if refusal is None:
             await self._hear_out(client_id)
             refusal = self._refuse_rights(connect, client_id, granted)
@@ -969,6 +1114,10 @@ class _Connection:
             return _Refusal.IDENTIFIER, f"the client id belongs to user={old.user!r}"
         if connect.will is not None and not granted.may_publish(connect.will.levels):
             return _Refusal.NOT_AUTHORIZED, f"its will may not go to topic={connect.will.topic!r}"
+        if old is None or old.connection is None:  # else it takes the place of its own
+            crowded = self._hub.refuse_crowd(connect.user)
+            if crowded is not None:
+                return _Refusal.UNAVAILABLE, crowded
         return None
 
     def _begin(self, connect: _Connect, client_id: str, granted: Grant) -> None:
@@ -976,6 +1125,7 @@ class _Connection:
         session, existed = self._hub.open(connect.user, client_id, granted, clean=connect.clean)
         self._will = connect.will
         self.session = session
+        self._hub.count(session.user, 1)
         self._hub.remember_peer(connect.user, client_id, self._pipe.address)
         self.send(bytes((0x20, 2, existed, 0)))
         session.attach(self)
@@ -1039,7 +1189,11 @@ class _Connection:
             topic_filter, qos = cursor.text(), cursor.byte()
             if qos > 2:
                 raise _ProtocolError(f"SUBSCRIBE at QoS {qos}")
-            if is_filter(topic_filter) and session.grant.may_subscribe(topic_filter.split("/")):
+            crowded = len(session.subscriptions.keys() | granted.keys()) >= SUBSCRIPTIONS_LIMIT
+            if crowded and topic_filter not in session.subscriptions:
+                codes.append(_SUBSCRIBE_REFUSED)
+                self._hub.complain("%s has %d subscriptions: no more", self, SUBSCRIPTIONS_LIMIT)
+            elif is_filter(topic_filter) and session.grant.may_subscribe(topic_filter.split("/")):
                 granted[topic_filter] = min(qos, 1)
                 codes.append(min(qos, 1))
             else:
@@ -1074,6 +1228,8 @@ class _Connection:
             self.acknowledge(qos, packet_id)
         else:
             self._note(message)
+            if message.levels[-1] not in ENDS:
+                message.sender = session.user
             if packet_id:
                 self._held.add(packet_id)
                 message.receipt = _Receipt(self, qos, packet_id)
@@ -1118,6 +1274,7 @@ class _Connection:
         if session is not None:
             level = logging.WARNING if cause is _Cause.SLOW else logging.DEBUG
             _LOG.log(level, "end of %s: %s", self, cause.value)
+            self._hub.count(session.user, -1)
             self._say_goodbye(session, cause)
             if cause is not _Cause.SHUTDOWN:
                 self._hub.release(session)
@@ -1276,6 +1433,28 @@ class _WebSocketPipe:
         self._websocket.transport.abort()
 
 
+class _WebSocket(ServerConnection):
+    """A WebSocket that waits at the door from its first byte on."""
+
+    def __init__(self, hub: _Hub, *what: Any, **how: Any) -> None:
+        super().__init__(*what, **how)
+        self._hub = hub
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._hub.arrive(self, _address(transport.get_extra_info("peername")))
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.leave()
+        super().connection_lost(exc)
+
+    def leave(self) -> None:
+        self._hub.doorstep.leave(self)
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+
 def _address(peer: Any) -> str:
     """Return the address alone; one of IPv4 as such on a socket that takes both."""
     return str(peer[0]).removeprefix("::ffff:") if peer else ""
@@ -1305,6 +1484,8 @@ class _PresenceBroker(Broker):  # type: ignore[misc] # amqtt ships no type infor
             subprotocols=[Subprotocol("mqtt")],
             process_request=self._refuse_foreign_page,
             compression=None,  # 50 KiB a connection, for messages of a hundred bytes
+            logger=_WEBSOCKET_LOG,
+            create_connection=partial(_WebSocket, self.hub),  # type: ignore[arg-type] # called, that is all
             max_size=self.hub.config.max_packet_size,
             open_timeout=self.hub.config.connect_timeout_s,
             close_timeout=HANG_UP_S,
@@ -1319,6 +1500,8 @@ class _PresenceBroker(Broker):  # type: ignore[misc] # amqtt ships no type infor
         await _Connection(self.hub, _TcpPipe(reader, writer)).run()
 
     async def ws_connected(self, websocket: ServerConnection, listener_name: str) -> None:  # noqa: ARG002
+        if isinstance(websocket, _WebSocket):
+            websocket.leave()  # and now waits as any other
         await _Connection(self.hub, _WebSocketPipe(websocket)).run()
 
     def _refuse_foreign_page(self, connection: ServerConnection, request: Request) -> Response | None:

@@ -103,7 +103,7 @@ class LinkConfig:
     """
 
     url: BrokerUrl
-    client_id: str
+    client_id: str = field(repr=False)  # whoever knows it can push us off the broker
     keep_alive_s: int = 30
     ca_file: str | None = None
     cert_file: str | None = None
@@ -130,6 +130,8 @@ class Link:
         self._waiting: deque[Outgoing] = deque()
         self._in_flight: dict[int, Outgoing] = {}
         self._subscribing: dict[int, str] = {}
+        self._asking: set[int] = set()
+        self._is_shy = False
         self._epoch = 0
         self._connected = False
         self._leaving = False
@@ -218,12 +220,17 @@ class Link:
             topic_filter: to what.
             qos: 0: what comes while we are away is not kept for us.
             required: without it the bridge cannot work, so `poll` raises if the broker does not grant it.
+                If not required it may be denied, and is not asked for if that ended the last connection.
 
         """
+        if self._is_shy and not required:
+            return
         self._client.flush()
         _, mid = self._client.subscribe(topic_filter, qos)
         if mid is not None and required:
             self._subscribing[mid] = topic_filter
+        elif mid is not None:
+            self._asking.add(mid)
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Unsubscribe."""
@@ -330,6 +337,7 @@ class Link:
             self._client = self._make_client()
             return
         lasted = time.monotonic() - self._connected_at
+        self._note_displeasure(lasted)
         if self._connected and lasted >= _STABLE_S:
             self._failures = self._short_lived = 0
         self._back_off()
@@ -356,6 +364,18 @@ class Link:
         # What was not acknowledged comes before what waits.
         self._waiting.extendleft(reversed(self._in_flight.values()))
         self._in_flight.clear()
+
+    def _note_displeasure(self, lasted_s: float) -> None:
+        """Learn from a connection that ended before an answer to a subscription that we could do without.
+
+        Some brokers close the connection instead of denying it. To ask again each time would never end.
+        """
+        if self._asking:
+            self._is_shy = True
+            log.info("the broker closed the connection on subscriptions it may not grant: going on without")
+        elif lasted_s >= _STABLE_S:
+            self._is_shy = False
+        self._asking.clear()
 
     # Reading and writing.
 
@@ -415,6 +435,7 @@ class Link:
             self._arrivals.delivered.append(message.ticket)
 
     def _on_subscribe(self, _client: mqtt.Client, _data: object, mid: int, codes: Any, *_: Any) -> None:
+        self._asking.discard(mid)
         topic_filter = self._subscribing.pop(mid, None)
         if topic_filter is None:
             return

@@ -85,7 +85,7 @@ class LossWatch:
         """Take a message if it is about that; tell whether it was."""
         if message.topic == DROPPED:
             if message.payload.isdigit():
-                self._count(int(message.payload))
+                self._count(int(message.payload), is_old=message.retain)
         elif message.topic == UPTIME:
             told = _UPTIME.fullmatch(message.payload)
             if told is not None:
@@ -94,10 +94,12 @@ class LossWatch:
             return False
         return True
 
-    def _count(self, dropped: int) -> None:
+    def _count(self, dropped: int, *, is_old: bool) -> None:
         before, self._dropped = self._dropped, dropped
-        # It begins at 0 again with the broker; and the first one we hear of tells us nothing.
-        if before is not None and dropped > before:
+        if before is None:
+            # It is told when it changes, and retained for a minute: one that comes live has just changed.
+            before = dropped if is_old else 0
+        if dropped > before:  # it begins at 0 again with the broker
             log.warning(
                 "the broker has dropped %d messages, perhaps of ours: raise max_queued_messages and "
                 "max_inflight_messages (docs/mosquitto.md); the clients will be asked to log in again",

@@ -34,6 +34,23 @@ class Reason(StrEnum):
     UNCONFIRMED = "unconfirmed"
 
 
+class Cause(StrEnum):
+    """How the broker saw a network connection end, where it tells: for operators, beside the reason."""
+
+    DISCONNECT = "disconnect"
+    """The client left on purpose, by a DISCONNECT."""
+    CLOSED = "closed"
+    """The network connection was closed or broke."""
+    KEEP_ALIVE = "keepAlive"
+    """Nothing came for longer than its keep alive allows."""
+    TAKEOVER = "takeover"
+    """A new connection came with the same client id."""
+    KICKED = "kicked"
+    """An administrator ended it."""
+    ERROR = "error"
+    """The client broke the protocol or a limit."""
+
+
 GUESSED = frozenset({Reason.TIMEOUT, Reason.UNCONFIRMED})
 """Ends the bridge only concluded from silence: a sign of life takes them back (contract L3, A3)."""
 
@@ -70,6 +87,11 @@ class Connection(Struct, frozen=True, gc=False):
     check_at: int | None = None
     """Not later than this the record must be looked at again (B1, B2). On an ended one: until then it is in
     its grace and still counts."""
+    cause: Cause | None = None
+    peer: int | None = None
+    """Which of the broker's connections it came by, as the broker's word told at the login (`Gone`)."""
+    told: bool = False
+    """Only the broker's word has ended it: a logout or will that names it has the last one."""
 
     @property
     def is_open(self) -> bool:
@@ -151,6 +173,7 @@ class Login(Struct, frozen=True, kw_only=True, gc=False):
     timeout_ms: int | None = None
     announce: bool = False
     meta: str | None = None
+    peer: int | None = None
 
 
 class Activity(Struct, frozen=True, kw_only=True, gc=False):
@@ -164,6 +187,7 @@ class Activity(Struct, frozen=True, kw_only=True, gc=False):
     ip_addr: str | None = None
     idle: bool | None = None
     last_activity: int | None = None
+    peer: int | None = None
 
 
 class End(Struct, frozen=True, kw_only=True, gc=False):
@@ -174,6 +198,28 @@ class End(Struct, frozen=True, kw_only=True, gc=False):
     now: int
     reason: Reason
     connection_id: ConnectionId | None = None
+
+
+class Gone(Struct, frozen=True, kw_only=True, gc=False):
+    """The broker says that a network connection has ended: `peer` of the user's client, and no other one."""
+
+    user_id: UserId
+    client_id: ClientId
+    now: int
+    peer: int
+    cause: Cause
+    reason: Reason | None
+    """None: do not end anything, only note the cause: the client has come again, by a new connection."""
+
+
+class Moved(Struct, frozen=True, kw_only=True, gc=False):
+    """The broker says that a client of the user has come again: `heir` has taken the place of `peer`."""
+
+    user_id: UserId
+    client_id: ClientId
+    now: int
+    peer: int
+    heir: int
 
 
 class Check(Struct, frozen=True, kw_only=True, gc=False):
@@ -191,9 +237,11 @@ class Confirm(Struct, frozen=True, kw_only=True, gc=False):
     announced_at: int
 
 
-Event: TypeAlias = Login | Activity | End | Check | Confirm
+Event: TypeAlias = Login | Activity | End | Gone | Moved | Check | Confirm
 Message: TypeAlias = Login | Activity | End
 """The events that clients cause."""
+Told: TypeAlias = Gone | Moved
+"""Those that the broker tells."""
 
 
 # What it changed.
@@ -229,11 +277,15 @@ class Outcome(Struct, frozen=True):
     """There is something to publish; `user.version` has grown by one."""
     ignored: tuple[str, ...]
     """Why events had no effect, a word each."""
+    created: int = 0
+    """How many records there were not before."""
 
 
 class RuleSettings(Struct, frozen=True, kw_only=True):
-    """The settings that the rules depend on; milliseconds."""
+    """The settings that the rules depend on; durations in milliseconds."""
 
     idle_threshold_ms: int = 60_000
     expire_after_ms: int | None = None
     grace_ms: int = 0
+    max_connections: int | None = None
+    """Live connections of one user; None: any number."""

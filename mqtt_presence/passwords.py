@@ -100,19 +100,29 @@ class PasswordFile:
             self._users = read_users(self.path)
             self._stamp = stamp
 
+    def remembers(self, user: str, password: bytes) -> bool:
+        """Say, at once, whether this was found right before; False says nothing."""
+        known = self._users.get(user)
+        digest = self._verified.get(user)
+        if known is None or digest is None:
+            return False
+        return hmac.compare_digest(digest, self._digest(known, password))
+
     def verify(self, user: str, password: str) -> bool:
         """Say whether this is the user's password; takes as long for a user that does not exist."""
-        known = self._users.get(user)
-        digest = hmac.digest(self._key, f"{known}:{password}".encode(), hashlib.sha256)
-        if known is not None and hmac.compare_digest(self._verified.get(user, b""), digest):
+        if self.remembers(user, password.encode()):
             return True
+        known = self._users.get(user)
         try:
             right = _HASHER.verify(password, known or self._nobody_hash()) and known is not None
         except UnknownHashError:
             return False
-        if right:
-            self._verified[user] = digest
+        if right and known is not None:
+            self._verified[user] = self._digest(known, password.encode())
         return right
+
+    def _digest(self, known: str, password: bytes) -> bytes:
+        return hmac.digest(self._key, b":".join((known.encode(), password)), hashlib.sha256)
 
     def _nobody_hash(self) -> str:
         self._nobody = self._nobody or _HASHER.hash(secrets.token_hex())

@@ -4,6 +4,7 @@ What clients send is decoded into the events of the rules, or refused whole; wha
 from the rules' results. `null` counts as absent.
 """
 
+import math
 import re
 import uuid
 from typing import Any
@@ -81,7 +82,9 @@ _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
-def parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None = None) -> Message | TimeRequest:
+def parse(
+    name: topics.Input, payload: bytes, now: int, ip_addr: str | None = None, peer: int | None = None
+) -> Message | TimeRequest:
     """Turn a client's message into an event.
 
     Args:
@@ -89,6 +92,7 @@ def parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None = No
         payload: empty, or a JSON object.
         now: the bridge's clock on receipt, epoch milliseconds.
         ip_addr: where the broker says that client is connected from.
+        peer: by which of the broker's connections, if it says.
 
     Raises:
         PayloadError: ``too_large`` or ``bad_payload``: not what contract section 2 says.
@@ -97,12 +101,16 @@ def parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None = No
     if len(payload) > MAX_PAYLOAD:
         raise PayloadError("too_large", f"{len(payload)} bytes")
     try:
-        return _parse(name, payload or b"{}", now, ip_addr)
+        if not payload.isascii():
+            payload.decode()  # the decoder only skips over fields that it does not know, whatever is in them
+        return _parse(name, payload or b"{}", now, ip_addr, peer)
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
         raise PayloadError("bad_payload", str(error)) from error
 
 
-def _parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None) -> Message | TimeRequest:
+def _parse(
+    name: topics.Input, payload: bytes, now: int, ip_addr: str | None, peer: int | None
+) -> Message | TimeRequest:
     user_id, client_id, verb = name
     if verb == topics.ACTIVITY:
         sign = _decode_activity(payload)
@@ -116,6 +124,7 @@ def _parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None) ->
             ip_addr=ip_addr,
             idle=sign.idle,
             last_activity=_millis(sign.last_activity),
+            peer=peer,
         )
     if verb == topics.LOGIN:
         login = _decode_login(payload)
@@ -133,6 +142,7 @@ def _parse(name: topics.Input, payload: bytes, now: int, ip_addr: str | None) ->
             timeout_ms=_duration_ms(login.timeout),
             announce=bool(login.announce),
             meta=_meta(login.meta),
+            peer=peer,
         )
     if verb == topics.TIME:
         t0 = bytes(_decode_time(payload).t0)
@@ -165,7 +175,7 @@ def _connection_id(text: str | None) -> ConnectionId | None:
 def _millis(time: float | str | None) -> int | None:
     if time is None:
         return None
-    return from_iso(time) if isinstance(time, str) else in_range(int(time))
+    return from_iso(time) if isinstance(time, str) else in_range(math.floor(time))
 
 
 def _duration_ms(seconds: float | None) -> int | None:
@@ -224,6 +234,7 @@ class _EventOut(Struct, rename="camel", omit_defaults=True):
     logout_time: str | None = None
     last_activity: str | None = None
     reason: str | None = None
+    cause: str | None = None
     version: int | None = None
     time: str | None = None
     connections: int | None = None
@@ -236,6 +247,7 @@ class _ConnectionOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
     login_time: str | None = None
     logout_time: str | None = None
     reason: str | None = None
+    cause: str | None = None
     idle: bool | None = None
     last_activity: str | None = None
     last_seen: str | None = None
@@ -305,6 +317,7 @@ def encode_connection(record: Connection, *, private: bool) -> bytes:
             login_time=_iso(record.login_time),
             logout_time=_iso(record.logout_time),
             reason=record.reason,
+            cause=record.cause,
             idle=record.idle,
             last_activity=_iso(record.last_activity),
             last_seen=_iso(record.last_seen),
@@ -342,6 +355,7 @@ def encode_event(event: ConnectionEvent | UserEvent, version: int) -> bytes:
         out.logout_time = _iso(record.logout_time)
         out.last_activity = _iso(record.last_activity) if record.idle else None
         out.reason = record.reason
+        out.cause = record.cause
     else:
         out.last_activity = _iso(record.last_activity)
     return _encode(out)

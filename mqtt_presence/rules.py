@@ -18,9 +18,11 @@ from mqtt_presence.model import (
     ConnectionEvent,
     End,
     Event,
+    Gone,
     Key,
     LastLogin,
     Login,
+    Moved,
     Outcome,
     Reason,
     RuleSettings,
@@ -30,20 +32,29 @@ from mqtt_presence.model import (
     UserPresence,
 )
 
+TOO_MANY_CONNECTIONS = "too_many_connections"
+TOO_MANY_RECORDS = "too_many_records"
+LIMITS = frozenset({TOO_MANY_CONNECTIONS, TOO_MANY_RECORDS})
+"""The `ignored` words of messages that a limit has refused. A refused message has no effect at all; the
+client's next sign of life is a new attempt (A2)."""
 
-def fold(user: UserPresence, events: Iterable[Event], settings: RuleSettings) -> Outcome:
+
+def fold(
+    user: UserPresence, events: Iterable[Event], settings: RuleSettings, new_records: int | None = None
+) -> Outcome:
     """Decide on events of one user, in their order.
 
     Args:
         user: what is known of the user; must hold what `UserPresence` says it holds.
         events: what happened, all of this user.
         settings: thresholds.
+        new_records: how many records may be made; None: any number.
 
     Returns:
         The new state, the records to save, what to tell. Several changes of the status count as one.
 
     """
-    draft = _Draft(user, settings)
+    draft = _Draft(user, settings, new_records)
     for event in events:
         draft.handle(event)
     return draft.outcome()
@@ -100,9 +111,11 @@ _STATE_EVENTS: dict[tuple[State, State], tuple[str, ...]] = {
 class _Draft:
     """One user while events are applied: the only mutable thing here, and it never leaves `fold`."""
 
-    def __init__(self, user: UserPresence, settings: RuleSettings) -> None:
+    def __init__(self, user: UserPresence, settings: RuleSettings, new_records: int | None = None) -> None:
         self._user = user
         self._settings = settings
+        self._new_records = new_records
+        self._created = 0
         self._connections = dict(user.connections)
         self._newest = dict(user.newest)
         self._status = user.status or Status()
@@ -125,6 +138,10 @@ class _Draft:
                 self._login(event)
             case End():
                 self._end(event)
+            case Gone():
+                self._gone(event)
+            case Moved():
+                self._moved(event)
             case Check():
                 self._check(event.now)
             case Confirm():
@@ -152,13 +169,16 @@ class _Draft:
             events=tuple(self._events),
             status_changed=changed,
             ignored=tuple(self._ignored),
+            created=self._created,
         )
 
     # The rules, in the contract's order.
 
     def _login(self, login: Login) -> None:
-        self._see(login.now)
         known = self._named_by(login)
+        if self._refuses_another(login) if known is None else self._refuses_reopening(known):
+            return
+        self._see(login.now)
         if known is None:
             self._first_login(_unseen(login), login)  # L1, L4
         elif known.login_order is None:
@@ -171,8 +191,10 @@ class _Draft:
             self._ignored.append("login_after_end")  # L3
 
     def _activity(self, activity: Activity) -> None:
-        self._see(activity.now)
         known = self._addressed(activity)
+        if self._refuses_another(activity) if known is None else self._refuses_reopening(known):
+            return
+        self._see(activity.now)
         if known is None:
             known = self._open(_unseen(activity))  # A2
         elif not known.is_open:
@@ -193,15 +215,37 @@ class _Draft:
             return
         known = self._connections.get((end.client_id, end.connection_id))  # E1
         if known is None:
-            self._put(_only_the_end_known(end))
+            if not self._refuses_record():
+                self._put(_only_the_end_known(end))
         elif known.is_open:
             self._see(end.now)
             self._close(known, end.reason, end.now)
-        elif known.reason in GUESSED:
+        elif known.reason in GUESSED or known.told:
             graced = None if end.reason is Reason.LOGOUT else known.check_at
-            self._put(replace(known, reason=end.reason, check_at=graced))
+            self._put(replace(known, reason=end.reason, check_at=graced, told=False))
         else:
             self._ignored.append("end_after_end")
+
+    def _gone(self, gone: Gone) -> None:
+        """G1: what came by that very connection with the broker ends with it, and nothing else."""
+        for connection in [*self._connections.values()]:
+            if (connection.client_id, connection.peer) != (gone.client_id, gone.peer):
+                continue
+            if gone.reason is not None and connection.is_open:
+                self._close(replace(connection, cause=gone.cause, told=True), gone.reason, gone.now)
+            elif gone.reason is not None and connection.reason in GUESSED:
+                graced = None if gone.reason is Reason.LOGOUT else connection.check_at
+                self._put(
+                    replace(connection, cause=gone.cause, told=True, reason=gone.reason, check_at=graced)
+                )
+            elif connection.cause is None:
+                self._put(replace(connection, cause=gone.cause))
+
+    def _moved(self, moved: Moved) -> None:
+        """G2: should the client end before it logs in again, what it left behind ends with it."""
+        for connection in self._open_of(moved.client_id):
+            if connection.peer == moved.peer:
+                self._put(replace(connection, peer=moved.heir))
 
     def _check(self, now: int) -> None:
         for key in list(self._connections):
@@ -223,6 +267,41 @@ class _Draft:
         for connection in [*self._connections.values()]:
             if connection.is_open and connection.announce and connection.last_seen < confirm.announced_at:
                 self._close(connection, Reason.UNCONFIRMED, confirm.now)  # B3
+
+    # Limits. Before any effect, so that what is refused has none.
+
+    def _refuses_another(self, event: Login | Activity) -> bool:
+        """Refuse a connection that there is no room for, or no new record."""
+        most = self._settings.max_connections
+        if most is not None and self._live >= most:
+            # A login makes room: it ends the client's connection before, or its grace.
+            freed = isinstance(event, Login) and any(
+                not c.is_open or c.login_order is not None for c in self._live_of(event.client_id)
+            )
+            if self._live - freed >= most:
+                self._ignored.append(TOO_MANY_CONNECTIONS)
+                return True
+        return self._refuses_record()
+
+    def _refuses_reopening(self, known: Connection) -> bool:
+        """Refuse what would reopen a record (L3, A3) that there is no room for."""
+        if known.reason not in GUESSED:
+            return False
+        most = self._settings.max_connections
+        if most is None or self._live - known.is_live < most:
+            return False
+        if any(c.login_order is not None for c in self._open_of(known.client_id)):
+            return False  # it ends, should this one reopen
+        self._ignored.append(TOO_MANY_CONNECTIONS)
+        return True
+
+    def _refuses_record(self) -> bool:
+        """Refuse a record beyond what may be made; count one that is."""
+        if self._new_records is not None and self._created >= self._new_records:
+            self._ignored.append(TOO_MANY_RECORDS)
+            return True
+        self._created += 1
+        return False
 
     # Finding the record a message means.
 
@@ -298,6 +377,8 @@ class _Draft:
             announce=login.announce,
             meta=login.meta,
             last_seen=max(known.last_seen, login.now),
+            peer=login.peer if login.peer is not None else known.peer,
+            cause=None if known.is_open else known.cause,
         )
         last = self._status.last_login
         if last is not None and (last.order, last.date) == (fresh.login_order, fresh.login_time):
@@ -366,6 +447,7 @@ class _Draft:
             connection,
             logout_time=None,
             reason=None,
+            cause=None,
             opened_at=now,
             last_seen=max(connection.last_seen, now),
         )
@@ -506,6 +588,7 @@ def _unseen(event: Login | Activity) -> Connection:
         named=event.connection_id is not None,
         last_seen=event.now,
         ip_addr=event.ip_addr,
+        peer=event.peer,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -23,6 +23,7 @@ from pydantic_settings import (
 from mqtt_presence.bridge import BridgeConfig
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import ConfigError
+from mqtt_presence.limits import Limits
 from mqtt_presence.link import LinkConfig
 from mqtt_presence.model import RuleSettings
 from mqtt_presence.topics import Topics
@@ -37,8 +38,8 @@ _UNITS_S = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,}")
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
-_SECRET = frozenset({"broker", "database", "web_mqtt_url", "web_token"})
-"""Their values are or may hold passwords: no message shows them."""
+_SECRET = frozenset({"broker", "client", "database", "second_client", "web_mqtt_url", "web_token"})
+"""Their values are or may hold passwords: no message shows them, nor does `repr`."""
 _PLAIN_WORDS = {
     "greater_than_equal": "must be {ge:g} or more",
     "greater_than": "must be more than {gt:g}",
@@ -74,6 +75,8 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["text", "json"], BeforeValidator(_lower)]
 
+SourceName = Annotated[Literal["auto", "none", "mosquitto", "emqx", "nanomq"], BeforeValidator(_lower)]
+
 
 class Settings(BaseSettings):
     """Every setting of every command, with its default."""
@@ -82,11 +85,13 @@ class Settings(BaseSettings):
 
     broker: str = Field(
         "mqtt://127.0.0.1:1883",
+        repr=False,
         description="The broker: mqtt[s]|ws[s]://user:password@host:port. Better in the environment or in a "
         "file than on the command line, where everybody on the machine can read the password.",
     )
     database: str = Field(
         f"sqlite:///{DATA_DIRECTORY / 'presence.db'}",
+        repr=False,
         description="Where the records are: sqlite:///file or postgresql://user:password@host/name.",
     )
     prefix: str = Field("", description="What comes before every topic, e.g. acme/.")
@@ -107,12 +112,42 @@ class Settings(BaseSettings):
     publish_private: bool = Field(
         default=False, description="Put addresses and user agents into the public status."
     )
+    max_connections: int = Field(
+        1000, ge=0, description="Open connections of one user at the most; 0: any number."
+    )
+    max_records: int = Field(
+        1000, ge=0, description="New connections of one user in a minute at the most; 0: any number."
+    )
+    max_rate: int = Field(
+        100,
+        ge=0,
+        description="Messages of one user in a second at the most, on average over a minute; 0: any number.",
+    )
+    max_users: int = Field(
+        1_000_000, ge=0, description="Users at the most; newcomers beyond are refused; 0: any number."
+    )
+    source: SourceName = Field(
+        "auto",
+        description="What tells of addresses and of ends of connections; auto: mosquitto's log, where "
+        "it can be read.",
+    )
     keep_alive: int = Field(30, ge=5, le=65_535, description="The bridge's keep alive, seconds.")
     ca_file: Path | None = Field(
         None, description="Certificates to trust instead of the system's, PEM, for mqtts and wss."
     )
     cert_file: Path | None = Field(None, description="Our own certificate, PEM.")
     key_file: Path | None = Field(None, description="The key of cert_file, PEM.")
+
+    client: str = Field(
+        "",
+        repr=False,
+        description="The broker as a client comes to it: mqtt[s]|ws[s]://user:password@host:port.",
+    )
+    second_client: str = Field(
+        "", repr=False, description="The same as another user, whom the client is to attack."
+    )
+    client_cert_file: Path | None = Field(None, description="The client's own certificate, PEM.")
+    client_key_file: Path | None = Field(None, description="The key of client_cert_file, PEM.")
 
     host: str = Field("127.0.0.1", description="Where the embedded broker listens.")
     port: Port = Field(1883, description="Its TCP port; 0: any free one.")
@@ -138,11 +173,13 @@ class Settings(BaseSettings):
     web_port: Port = Field(8080, description="Its port; 0: any free one.")
     web_mqtt_url: str | None = Field(
         None,
+        repr=False,
         description="The broker as browsers reach it, beside another broker: ws[s]://host:port/path; "
         "default: broker, if that is such a URL.",
     )
     web_token: str | None = Field(
         None,
+        repr=False,
         description="A secret of 16 characters or more: who shows it to the page sees addresses and history. "
         "Better in the environment or in a file.",
     )
@@ -155,10 +192,11 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field("info", description="What to log at least.")
     log_format: LogFormat = Field("text", description="How to log, on standard error.")
 
-    @field_validator("broker")
+    @field_validator("broker", "client", "second_client")
     @classmethod
-    def _is_broker(cls, value: str) -> str:
-        _reported(BrokerUrl.parse, value)
+    def _is_broker(cls, value: str, info: ValidationInfo) -> str:
+        if value or info.field_name == "broker":
+            _reported(BrokerUrl.parse, value)
         return value
 
     @field_validator("database")
@@ -232,10 +270,17 @@ class Settings(BaseSettings):
                 idle_threshold_ms=_millis(self.idle_threshold),
                 expire_after_ms=_millis(self.expire_after) if self.expire_after else None,
                 grace_ms=_millis(self.grace),
+                max_connections=self.max_connections or None,
+            ),
+            limits=Limits(
+                records=self.max_records or None,
+                rate=self.max_rate or None,
+                users=self.max_users or None,
             ),
             confirm_within_ms=_millis(self.confirm_within),
             retention_ms=_millis(self.retention) if self.retention else None,
             publish_private=self.publish_private,
+            source=self.source,
         )
 
     def link(self, client_id: str) -> LinkConfig:
@@ -278,7 +323,7 @@ def _describe(name: str, field: Any) -> Setting:
         kind, metavar = "list", "URL" if name == "web_origin" else "NAME"
     elif get_origin(field.annotation) is Literal:
         metavar = "|".join(get_args(field.annotation))
-    elif name in {"broker", "database", "web_mqtt_url"}:
+    elif name in {"broker", "client", "database", "second_client", "web_mqtt_url"}:
         metavar = "URL"
     elif Path in kinds:
         metavar = "FILE"

@@ -12,6 +12,7 @@ LOGOUT = "logout"
 WILL = "will"
 TIME = "time"
 VERBS = frozenset({LOGIN, ACTIVITY, LOGOUT, WILL, TIME})
+ENDS = frozenset({LOGOUT, WILL})
 
 MAX_NAME = 128
 _NAME = re.compile(r"[^/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")  # a lone surrogate is no UTF-8

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "mqtt_presence"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 ONE_IMPORTER = {
-    "paho": ("link.py", "batch_client.py", "client/"),
+    "paho": ("link.py", "batch_client.py", "client/", "check/peer.py"),
     "peewee": ("store/",),
     "playhouse": ("store/",),
     "psycopg": ("store/",),
@@ -42,6 +42,12 @@ MAY_IMPORT = {
     "outbox.py": VALUES | {"publications"},
     "broker_url.py": {"errors"},
     "counters.py": set(),
+    "limits.py": set(),
+    "gate.py": {"limits"},
+    "sources/__init__.py": VALUES,
+    "sources/mosquitto.py": VALUES | {"sources", "topics"},
+    "sources/json_events.py": VALUES | {"sources", "topics"},
+    "witness.py": VALUES | {"link", "sources", "store"},
     "link.py": {"broker_url", "errors", "batch_client"},
     "batch_client.py": set(),
     "access.py": {"topics"},

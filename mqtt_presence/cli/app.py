@@ -17,6 +17,7 @@ COMMANDS = {
     "history": "history",
     "forget": "forget",
     "verify": "verify",
+    "check": "check",
     "simulate": "simulate",
     "passwd": "passwd",
 }

@@ -71,6 +71,13 @@ def _millis(since: str) -> int:
     return round(value * 1000)
 
 
+def _why(record: Connection) -> str:
+    """Say the reason, and what the broker saw."""
+    if record.cause is None:
+        return record.reason or "-"
+    return f"{record.reason or '-'} ({record.cause})"
+
+
 def _show(records: list[Connection], now: int, private: bool) -> None:
     out = console()
     shown = table(out, *_COLUMNS, *(_PRIVATE if private else ()))
@@ -83,7 +90,7 @@ def _show(records: list[Connection], now: int, private: bool) -> None:
             cell(moment(record.login_time)),
             cell("open" if record.is_open else moment(record.logout_time), STYLES[state]),
             cell("-" if record.login_time is None else duration(until - record.login_time)),
-            cell(record.reason or "-"),
+            cell(_why(record)),
             cell(_IDLE[record.idle]),
         ]
         if private:

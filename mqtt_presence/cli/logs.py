@@ -16,7 +16,8 @@ class _Readable(logging.Formatter):
         line = f"{_time(record)} {record.levelname.lower():7} {name}: {plain(record.getMessage())}"
         if record.exc_info:
             trace = self.formatException(record.exc_info)
-            line = "\n".join([line, *map(plain, trace.splitlines())])
+            # Set in, so that nothing that an error quotes can look like a line of its own.
+            line = "\n".join([line, *(f"  {plain(part)}" for part in trace.split("\n"))])
         return line
 
 

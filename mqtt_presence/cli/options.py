@@ -25,6 +25,10 @@ RULES = (
     "confirm_within",
     "retention",
     "publish_private",
+    "max_connections",
+    "max_records",
+    "max_rate",
+    "max_users",
 )
 WEB = ("web", "web_host", "web_port", "web_token", "web_origin")
 LOG = ("log_level", "log_format")

@@ -12,7 +12,7 @@ from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
 
 
-@with_settings("broker", "database", *RULES, "keep_alive", *TLS, *WEB, "web_mqtt_url", *LOG)
+@with_settings("broker", "database", *RULES, "source", "keep_alive", *TLS, *WEB, "web_mqtt_url", *LOG)
 def command(settings: Settings) -> None:
     """Run the bridge beside a broker.
 

@@ -1,5 +1,6 @@
 """``mqtt-presence up``: broker, bridge and live page in one process."""
 
+import resource
 import secrets
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,6 +23,7 @@ from mqtt_presence.store import Store
 from mqtt_presence.web import WebServer
 
 _ACCESS = ("host", "port", "ws", "ws_port", "open", "insecure", "password_file", "operator")
+_FILES = 12_000
 _ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104, where to find ourselves
 
 
@@ -37,6 +39,7 @@ def command(settings: Settings) -> None:
     """
     logs.start(settings)
     make_home(settings)
+    _allow_many_files()
     secret = secrets.token_urlsafe(32)
     broker = EmbeddedBroker(_broker_config(settings, secret))
     store = Store(settings.database)
@@ -58,6 +61,14 @@ def command(settings: Settings) -> None:
         signals.serve(Bridge(config, store, peer_address=broker.peer_address), broker.drain)
 
 
+def _allow_many_files() -> None:
+    """Each client is an open file; the usual 1024 are few, and the system lets us have more."""
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    if few != resource.RLIM_INFINITY and few < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
 def _broker_config(settings: Settings, secret: str) -> EmbeddedConfig:
     is_open = settings.open
     if is_open is None:
@@ -75,6 +86,7 @@ def _broker_config(settings: Settings, secret: str) -> EmbeddedConfig:
         operators=frozenset(settings.operator),
         bridge_user=BRIDGE_USER,
         bridge_password=secret,
+        max_connections=settings.max_connections or None,
     )
 
 

@@ -11,6 +11,7 @@ from mqtt_presence.model import (
     ClientId,
     Connection,
     Event,
+    Gone,
     Key,
     Login,
     Message,
@@ -104,6 +105,7 @@ class Transaction:
         live = f"SELECT {CONNECTION_COLUMNS} FROM connections c WHERE c.live AND c.user_id {among}"
         _file(connections, self._connections(live, user_ids))
         _file(connections, self._named_but_not_live(events, connections))
+        _file(connections, self._latest_of_gone(events))
         newest = self._newest(events, connections)
         loaded = {row[0]: to_presence(row, connections[row[0]], newest.get(row[0], {})) for row in users}
         if len(loaded) < len(user_ids):
@@ -146,6 +148,20 @@ class Transaction:
             [user_id],
         )
         return [to_presence(row, {}, {}) for row in rows]
+
+    def count_users(self) -> int:
+        """Tell how many users there are."""
+        return int(self._select("SELECT COUNT(*) FROM users", [])[0][0])
+
+    def told_connections(self, limit: int) -> list[tuple[UserId, ClientId, int, str | None]]:
+        """Read by which of the broker's connections open records came, the latest last."""
+        rows = self._select(
+            "SELECT c.user_id, c.client_id, c.peer, c.ip_addr FROM connections c "
+            "WHERE c.live AND c.logout_time IS NULL AND c.peer IS NOT NULL "
+            f"ORDER BY c.login_time DESC LIMIT {int(limit)}",
+            [],
+        )
+        return [tuple(row) for row in reversed(rows)]
 
     # What has become due.
 
@@ -258,6 +274,25 @@ class Transaction:
             f"SELECT {CONNECTION_COLUMNS} FROM (VALUES {values}) AS k CROSS JOIN connections c "
             "WHERE c.user_id = k.column1 AND c.client_id = k.column2 AND c.connection_id = k.column3",
             [part for name in names for part in name],
+        )
+
+    def _latest_of_gone(self, events: Mapping[UserId, Sequence[Event]]) -> Iterable[Connection]:
+        """Read the latest of a client whose connection the broker says is gone: it may have ended already."""
+        clients = {
+            (user_id, event.client_id)
+            for user_id, of_user in events.items()
+            for event in of_user
+            if isinstance(event, Gone)
+        }
+        if not clients:
+            return ()
+        values = ",".join([f"({self._mark},{self._mark})"] * len(clients))
+        return self._connections(
+            f"SELECT {CONNECTION_COLUMNS} FROM (VALUES {values}) AS k CROSS JOIN connections c "
+            "WHERE c.user_id = k.column1 AND c.client_id = k.column2 AND c.login_order = "
+            "(SELECT MAX(n.login_order) FROM connections n "
+            "WHERE n.user_id = k.column1 AND n.client_id = k.column2)",
+            [part for client in clients for part in client],
         )
 
     def _newest(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mqtt_presence.model import (
+    Cause,
     ClientId,
     Connection,
     Key,
@@ -49,6 +50,9 @@ def to_connection(row: Sequence[Any]) -> Connection:
         row[18],
         None if row[19] is None else Reason(row[19]),
         row[20],
+        None if row[22] is None else Cause(row[22]),
+        row[23],
+        row[24] == 1,
     )
 
 
@@ -77,6 +81,9 @@ def from_connection(record: Connection) -> tuple[Any, ...]:
         None if record.reason is None else record.reason.value,
         record.check_at,
         record.is_live,
+        None if record.cause is None else record.cause.value,
+        record.peer,
+        record.told,
     )
 
 

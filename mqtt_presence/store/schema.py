@@ -67,6 +67,9 @@ class ConnectionRow(Model):
     reason = TextField(null=True)
     check_at = BigIntegerField(null=True)
     live = BooleanField()
+    cause = TextField(null=True)
+    peer = BigIntegerField(null=True)
+    told = BooleanField(null=True)
 
     class Meta:
         table_name = "connections"

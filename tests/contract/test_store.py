@@ -17,8 +17,10 @@ from playhouse.migrations import Runner
 from mqtt_presence.errors import ConfigError, StoreError
 from mqtt_presence.model import (
     Activity,
+    Cause,
     Connection,
     End,
+    Gone,
     LastLogin,
     Login,
     Outcome,
@@ -195,6 +197,9 @@ FULL = record(
     idle=True,
     last_activity=NOW + 7,
     check_at=NOW + 8,
+    cause=Cause.KEEP_ALIVE,
+    peer=NOW << 20,
+    told=True,
 )
 
 
@@ -313,6 +318,46 @@ def test_load_brings_what_is_live_and_what_is_named(store: Store) -> None:
     )
     assert users.keys() == {"alice"}
     assert {key[1] for key in users["alice"].connections} == {"open", "grace", "named"}
+
+
+def test_load_brings_the_latest_of_a_client_that_is_gone(store: Store) -> None:
+    """What the broker saw of an end may come behind the end itself: it is for the client's latest record."""
+    save(store, ended("older", login_order=NOW - 1), ended("latest"), ended("alien"))
+    save(store, record(client="tablet", id="t"), ended(id="x", user="bob"))
+    gone = Gone(user_id="alice", client_id="phone", now=NOW, peer=1, cause=Cause.CLOSED, reason=Reason.LOST)
+    found = load(store, gone)["alice"].connections
+    assert {key[1] for key in found} == {"latest", "alien", "t"}  # of two logins of one moment, both
+
+
+def test_told_connections_are_the_open_ones_the_latest_last(store: Store) -> None:
+    """By them a bridge that starts knows who came by which connection; of many, the latest."""
+    save(
+        store,
+        record(id="1", user="alice", peer=11, login_time=NOW + 2, ip_addr="192.0.2.1"),
+        record(id="2", user="bob", peer=12, login_time=NOW + 1),
+        record(id="3", user="carol"),
+        ended("4", user="dave", peer=14),
+    )
+    with store.transaction() as tx:
+        assert tx.told_connections(9) == [("bob", "phone", 12, None), ("alice", "phone", 11, "192.0.2.1")]
+        assert tx.told_connections(1) == [("alice", "phone", 11, "192.0.2.1")]
+
+
+def test_connections_of_version_1_are_brought_up_to_date(database: str) -> None:
+    """What an older bridge kept is there afterwards, and says nothing of what it did not know."""
+    old = connect(database)
+    Runner(old, directory=str(MIGRATIONS)).up("0001_initial")
+    assert "cause" not in {column.name for column in old.get_columns("connections")}
+    old.execute_sql(
+        "INSERT INTO connections (user_id, client_id, connection_id, last_seen, named, login_time, announce, "
+        f"heartbeats, reports, live) VALUES ('alice', 'phone', 'c1', {NOW}, true, {NOW}, false, false, false, true)"
+    )
+    old.close()
+    store = Store(database)
+    store.open()
+    kept = load(store, login())["alice"].connections["phone", "c1"]
+    assert (kept.login_time, kept.cause, kept.peer, kept.told) == (NOW, None, None, False)
+    store.close()
 
 
 def test_load_of_a_stranger_is_empty(store: Store) -> None:

@@ -153,6 +153,25 @@ def test_page_that_goes_away_is_gone_and_one_that_returns_is_back(broker: AnyBro
 
 
 @pytest.mark.usefixtures("bridge")
+def test_hidden_page_says_what_a_visible_one_does(broker: AnyBroker, page: Page) -> None:
+    """Login, idle and logout come from a hidden page too, in this order."""
+    recorder = broker.recorder()
+    page("page.show(false)")
+    connection_id = connect(page, broker)
+    page("await until(() => scope.client.isSynced); scope.client.monitor.start({idleOnBlur: true})")
+    recorder.wait_for_state("alice", "idle")
+    assert page("return scope.client.disconnect()") is True
+    recorder.wait_for_state("alice", "offline")
+    assert_ends(recorder, {connection_id: "logout"})
+    assert [name for name, _ in recorder.events("alice") if name.startswith("connection")] == [
+        "connectionLogin",
+        "connectionActive",
+        "connectionIdle",
+        "connectionLogout",
+    ]
+
+
+@pytest.mark.usefixtures("bridge")
 def test_browser_that_crashes_is_lost(broker: AnyBroker, tmp_path: Path) -> None:
     """Nobody closed anything: the will says it."""
     recorder = broker.recorder()

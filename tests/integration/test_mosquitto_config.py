@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.bridges import BridgeThread
 from tests.support.mqtt import Client
+from tests.support.postgres import query
 from tests.support.recorder import Recorder
 from tests.support.waiting import free_port, listens, until
 
@@ -244,6 +245,7 @@ def test_bridge_works_with_these_rights(
         until(lambda: any('bridge/state {"state":"online"' in x for x in alice.heard), "the bridge's birth")
         client = shipped.client("alice", "pad", will=("presence/alice/pad/will", b""))
         client.publish("presence/alice/pad/login")
+        until(lambda: any('"ipAddr":"127.0.0.1"' in x for x in operator.heard), "the address, from the log")
         until(lambda: any('"state":"online"' in x and "status/" in x for x in alice.heard), "alice is online")
         until(lambda: any("userOnline" in x for x in operator.heard), "the event")
         client.publish("presence/alice/pad/time", b'{"t0":1}')
@@ -253,6 +255,9 @@ def test_bridge_works_with_these_rights(
         until(
             lambda: any('"state":"offline"' in x and "status/" in x for x in alice.heard), "alice is offline"
         )
+        until(lambda: any('"cause":"closed"' in x for x in operator.heard), "the cause, from the log")
+        dialect = "SELECT value FROM bridge WHERE name = 'source_dialect'"
+        until(lambda: query(database, dialect), "the version, which tells how to read the log")
     until(lambda: any('bridge/state {"state":"offline"' in x for x in alice.heard), "the bridge's farewell")
     assert "Denied" not in shipped.log()
 

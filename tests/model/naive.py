@@ -41,6 +41,9 @@ class Record:
     ended: int | None = None
     reason: str | None = None
     grace_until: int | None = None
+    peer: int | None = None
+    cause: str | None = None
+    ended_by_broker: bool = False
 
     def is_open(self) -> bool:
         return self.ended is None
@@ -72,6 +75,7 @@ class User:
         threshold: int | None,
         timeout: int | None,
         announce: bool,
+        peer: int | None,
     ) -> None:
         record = None
         for r in self.records:
@@ -89,6 +93,10 @@ class User:
             return  # L3: ignored
         record.user_agent, record.threshold, record.timeout = user_agent, threshold, timeout
         record.announce = announce
+        if peer is not None:
+            record.peer = peer
+        if record.is_open():
+            record.cause = None
         record.heard_last = max(record.heard_last, now)
         if not first_login:
             if not was_open:  # L3
@@ -144,6 +152,7 @@ class User:
         fresh: str,
         idle: bool | None,
         told: int | None,
+        peer: int | None,
     ) -> None:
         record = None
         if connection_id is not None:
@@ -157,6 +166,7 @@ class User:
                     record = r
         if record is None:  # A2
             record = Record(client, connection_id or fresh, connection_id is not None, now, now)
+            record.peer = peer
             self.records.append(record)
             self.known = True
             self._open_it(record, now)
@@ -189,12 +199,32 @@ class User:
             if (r.client, r.id) == (client, connection_id):
                 if r.is_open():
                     self._end(r, reason, now)
-                elif r.reason in GUESSES:
-                    r.reason = reason
+                elif r.reason in GUESSES or r.ended_by_broker:
+                    r.reason, r.ended_by_broker = reason, False
                     if reason == "logout":
                         r.grace_until = None
                 return
         self.records.append(Record(client, connection_id, True, now, now, ended=now, reason=reason))
+
+    def gone(self, now: int, client: str, peer: int, cause: str, reason: str | None) -> None:
+        for r in self.records:  # G1
+            if r.client != client or r.peer != peer:
+                continue
+            if reason is not None and (r.is_open() or r.reason in GUESSES):
+                r.cause, r.ended_by_broker = cause, True
+                if r.is_open():
+                    self._end(r, reason, now)
+                else:
+                    r.reason = reason
+                    if reason == "logout":
+                        r.grace_until = None
+            elif r.cause is None:
+                r.cause = cause
+
+    def moved(self, client: str, peer: int, heir: int) -> None:
+        for r in self._open(client):  # G2
+            if r.peer == peer:
+                r.peer = heir
 
     # The bridge's own
 
@@ -281,7 +311,7 @@ class User:
         for r in self._open(record.client):
             if r.login_stamp is not None:
                 self._end(r, "superseded", now)
-        record.ended = record.reason = record.grace_until = None
+        record.ended = record.reason = record.grace_until = record.cause = None
         record.heard_last = max(record.heard_last, now)
         self._open_it(record, now)
 

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from mqtt_presence import rules
 from mqtt_presence.model import (
     Activity,
+    Cause,
     Check,
     ClientId,
     Confirm,
@@ -17,7 +18,9 @@ from mqtt_presence.model import (
     ConnectionId,
     End,
     Event,
+    Gone,
     Login,
+    Moved,
     Reason,
     RuleSettings,
     Status,
@@ -37,6 +40,9 @@ ids = st.sampled_from(["c1", "c2", "c3", None])
 elapsed = st.sampled_from([0, 0, 1, 500, 1_000, 1_001, 2_000, 3_001])
 ago = st.sampled_from([None, 0, 1, 500, 1_000, 2_500, -400])
 """How long before its receipt a told time lies; None: none is told."""
+peers = st.sampled_from([None, 1, 2])
+"""By which of the broker's connections it came; None: the broker did not say."""
+causes = st.sampled_from(Cause)
 durations = st.sampled_from([None, None, 1_000, 2_500])
 
 
@@ -95,6 +101,9 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
                 r.timeout,
                 r.announce,
                 r.grace_until if r.ended else None,
+                r.peer,
+                r.cause,
+                r.ended_by_broker,
             )
             for r in simple.records
         }
@@ -133,6 +142,9 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
             c.timeout_ms,
             c.announce,
             None if c.is_open else c.check_at,
+            c.peer,
+            c.cause.value if c.cause else None,
+            c.told,
         )
 
     def stamp(self, before: int | None) -> int | None:
@@ -152,6 +164,7 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
         threshold=durations,
         timeout=durations,
         announce=st.booleans(),
+        peer=peers,
     )
     def login(
         self,
@@ -165,6 +178,7 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
         threshold: int | None,
         timeout: int | None,
         announce: bool,
+        peer: int | None,
     ) -> None:
         self.now += after
         fresh, time = self.next_id(), self.stamp(before)
@@ -178,6 +192,7 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
             threshold=threshold,
             timeout=timeout,
             announce=announce,
+            peer=peer,
         )
         self.step(
             Login(
@@ -191,6 +206,7 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
                 idle_threshold_ms=threshold,
                 timeout_ms=timeout,
                 announce=announce,
+                peer=peer,
             )
         )
 
@@ -201,6 +217,7 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
         after=elapsed,
         before=ago,
         idle=st.sampled_from([None, True, False]),
+        peer=peers,
     )
     def activity(
         self,
@@ -211,11 +228,12 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
         after: int,
         before: int | None,
         idle: bool | None,
+        peer: int | None,
     ) -> None:
         self.now += after
         fresh, time = self.next_id(), self.stamp(before)
         self.naive[user].activity(
-            self.now, client, connection_id=connection_id, fresh=fresh, idle=idle, told=time
+            self.now, client, connection_id=connection_id, fresh=fresh, idle=idle, told=time, peer=peer
         )
         self.step(
             Activity(
@@ -226,6 +244,7 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
                 fresh_id=ConnectionId(fresh),
                 idle=idle,
                 last_activity=time,
+                peer=peer,
             )
         )
 
@@ -248,6 +267,38 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
                 connection_id=None if connection_id is None else ConnectionId(connection_id),
             )
         )
+
+    @rule(
+        user=users,
+        client=clients,
+        after=elapsed,
+        peer=st.sampled_from([1, 2]),
+        cause=causes,
+        reason=st.sampled_from([Reason.LOGOUT, Reason.LOST, None]),
+    )
+    def gone(
+        self, *, user: str, client: str, after: int, peer: int, cause: Cause, reason: Reason | None
+    ) -> None:
+        self.now += after
+        self.naive[user].gone(self.now, client, peer, cause.value, reason and reason.value)
+        self.step(
+            Gone(
+                user_id=UserId(user),
+                client_id=ClientId(client),
+                now=self.now,
+                peer=peer,
+                cause=cause,
+                reason=reason,
+            )
+        )
+
+    @rule(
+        user=users, client=clients, after=elapsed, peer=st.sampled_from([1, 2]), heir=st.sampled_from([1, 2])
+    )
+    def moved(self, *, user: str, client: str, after: int, peer: int, heir: int) -> None:
+        self.now += after
+        self.naive[user].moved(client, peer, heir)
+        self.step(Moved(user_id=UserId(user), client_id=ClientId(client), now=self.now, peer=peer, heir=heir))
 
     @rule(user=users, after=elapsed)
     def check(self, user: str, after: int) -> None:
@@ -417,12 +468,31 @@ def any_events(draw: st.DrawFn) -> Event:
     """Anything at all that may happen to a user."""
     after = draw(elapsed)
     match draw(
-        st.sampled_from(["login", "login", "activity", "activity", "activity", "end", "check", "confirm"])
+        st.sampled_from(
+            ["login", "login", "activity", "activity", "activity", "end", "gone", "moved", "check", "confirm"]
+        )
     ):
         case "check":
             return Check(user_id=ALICE, now=after)
         case "confirm":
             return Confirm(user_id=ALICE, now=after, announced_at=draw(st.sampled_from([0, 500])))
+        case "moved":
+            return Moved(
+                user_id=ALICE,
+                client_id=ClientId(draw(clients)),
+                now=after,
+                peer=draw(st.sampled_from([1, 2])),
+                heir=draw(st.sampled_from([1, 2])),
+            )
+        case "gone":
+            return Gone(
+                user_id=ALICE,
+                client_id=ClientId(draw(clients)),
+                now=after,
+                peer=draw(st.sampled_from([1, 2])),
+                cause=draw(causes),
+                reason=draw(st.sampled_from([Reason.LOGOUT, Reason.LOST, None])),
+            )
         case verb:
             connection_id = draw(ids)
             who: dict[str, Any] = {
@@ -441,8 +511,14 @@ def any_events(draw: st.DrawFn) -> Event:
                     timeout_ms=draw(durations),
                     announce=draw(st.booleans()),
                     user_agent=draw(st.sampled_from([None, "A", "B"])),
+                    peer=draw(peers),
                 )
-            return Activity(**who, idle=draw(st.sampled_from([None, True, False])), last_activity=draw(ago))
+            return Activity(
+                **who,
+                idle=draw(st.sampled_from([None, True, False])),
+                last_activity=draw(ago),
+                peer=draw(peers),
+            )
 
 
 @st.composite
@@ -469,6 +545,7 @@ some_settings = st.builds(
     idle_threshold_ms=st.sampled_from([1_000, 60_000]),
     expire_after_ms=st.sampled_from([None, 2_000]),
     grace_ms=st.sampled_from([0, 1_500]),
+    max_connections=st.sampled_from([None, None, 1, 2]),
 )
 
 
@@ -530,3 +607,103 @@ def test_what_is_given_is_never_changed(events: list[Event], rule_settings: Rule
     first = rules.fold(user, [check], rule_settings)
     assert (dict(user.connections), dict(user.newest), user.status) == before
     assert rules.fold(user, [check], rule_settings) == first
+
+
+@quick
+@given(any_histories(), some_settings, st.sampled_from([1, 2]), clients, causes)
+def test_an_end_that_the_broker_tells_touches_nothing_of_another_connection(
+    events: list[Event], rule_settings: RuleSettings, peer: int, client: str, cause: Cause
+) -> None:
+    """Whatever has happened: the records of other clients, and those that came by another of the broker's
+    connections, whenever they logged in, are as before.
+    """
+    user = play(events, rule_settings)
+    now = (events[-1].now if events else START) + 1
+    gone = Gone(
+        user_id=ALICE, client_id=ClientId(client), now=now, peer=peer, cause=cause, reason=Reason.LOST
+    )
+    outcome = rules.fold(user, [gone], rule_settings)
+    for key, before in user.connections.items():
+        after = outcome.user.connections[key]
+        if (before.client_id, before.peer) != (client, peer):
+            assert after == before
+        else:
+            assert not after.is_open
+            assert after.cause is not None
+    # Once more, as the broker may deliver it, it changes nothing.
+    again = rules.fold(outcome.user, [gone], rule_settings)
+    assert (again.changed, again.events) == ((), ())
+
+
+# Limits.
+
+
+@quick
+@given(any_histories(), some_settings, st.integers(0, 4))
+def test_what_a_limit_refuses_has_no_effect(
+    events: list[Event], rule_settings: RuleSettings, new_records: int
+) -> None:
+    """There are never more live connections or records than allowed, and a refused message changes nothing."""
+    user, left = UserPresence(user_id=ALICE), new_records
+    for event in events:
+        outcome = rules.fold(user, [event], rule_settings, left)
+        left -= outcome.created
+        assert outcome.created == len(outcome.user.connections) - len(user.connections)
+        if rules.LIMITS.intersection(outcome.ignored):
+            assert outcome.user == user
+            assert outcome.changed == outcome.touched == outcome.events == ()
+        user = outcome.user
+        if rule_settings.max_connections is not None:
+            assert sum(c.is_live for c in user.connections.values()) <= rule_settings.max_connections
+    assert left >= 0
+    at_once = rules.fold(UserPresence(user_id=ALICE), events, rule_settings, new_records)
+    assert at_once.user.connections == user.connections
+    assert at_once.created == new_records - left
+
+
+@quick
+@given(
+    any_histories(), some_settings, st.sampled_from(["c1", "c2", "c3"]), st.sampled_from(["phone", "tablet"])
+)
+def test_an_end_is_always_heard(
+    events: list[Event], rule_settings: RuleSettings, connection_id: str, client: str
+) -> None:
+    """However much a user has used up, the end of an open connection is taken, and makes room."""
+    user = play(events, rule_settings)
+    key = (ClientId(client), ConnectionId(connection_id))
+    known = user.connections.get(key)
+    assume(known is not None and known.is_open)
+    end = End(user_id=ALICE, client_id=key[0], now=START + 10**6, reason=Reason.LOST, connection_id=key[1])
+    outcome = rules.fold(user, [end], rule_settings, 0)
+    assert not outcome.user.connections[key].is_open
+    assert outcome.ignored == ()
+
+
+@quick
+@given(any_histories(), some_settings)
+def test_after_a_flood_the_next_sign_of_life_is_enough(
+    events: list[Event], rule_settings: RuleSettings
+) -> None:
+    """Once the limits have room again, who was refused is let in by its next heartbeat, without help."""
+    user = play(events, rule_settings)
+    late = START + 10**6
+    for c in list(user.connections.values()):
+        if c.is_open:
+            end = End(
+                user_id=ALICE,
+                client_id=c.client_id,
+                now=late,
+                reason=Reason.LOGOUT,
+                connection_id=c.connection_id,
+            )
+            user = rules.fold(user, [end], rule_settings).user
+    user = rules.fold(user, [Check(user_id=ALICE, now=late + 10_000)], rule_settings).user
+    who = {"user_id": ALICE, "client_id": ClientId("watch"), "connection_id": ConnectionId("new")}
+    login = Login(**who, now=late + 10_001)
+    refused = rules.fold(user, [login], rule_settings, 0)
+    assert refused.ignored == (rules.TOO_MANY_RECORDS,)
+    assert refused.user == user
+    heartbeat = Activity(**who, now=late + 30_000)
+    assert rules.fold(user, [heartbeat], rule_settings, 0).ignored == (rules.TOO_MANY_RECORDS,)
+    opened = rules.fold(user, [heartbeat], rule_settings, 1).user
+    assert opened.connections[ClientId("watch"), ConnectionId("new")].is_open

@@ -17,6 +17,8 @@ class Client:
         client_id: the client id.
         will: topic and payload.
         password: None: none.
+        keep_alive_s: nothing is sent by itself to keep it.
+        address: the loopback address to come from.
 
     """
 
@@ -28,13 +30,15 @@ class Client:
         *,
         will: tuple[str, bytes] | None = None,
         password: str | None = None,
+        keep_alive_s: int = 60,
+        address: str = "127.0.0.1",
     ) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), 10)
+        self._socket = socket.create_connection(("127.0.0.1", port), 10, (address, 0))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._in = self._socket.makefile("rb")
         self._mid = 0
         flags = 0x82 | (0x0C if will else 0) | (0x40 if password is not None else 0)
-        body = _text("MQTT") + bytes((4, flags)) + struct.pack("!H", 60) + _text(client_id)
+        body = _text("MQTT") + bytes((4, flags)) + struct.pack("!H", keep_alive_s) + _text(client_id)
         if will:
             body += _text(will[0]) + struct.pack("!H", len(will[1])) + will[1]
         body += _text(user)

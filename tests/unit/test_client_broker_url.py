@@ -51,6 +51,8 @@ def test_url_is_taken_apart(text, expected):
         ("mqtt://alice:s3cret\n@host", "space"),
         ("mqtt://alice:s3cret@[::1", "IPv6"),
         ("mqtt://host/path", "path"),
+        ("mqtt://alice:s3cret@host%2Fpath", "host"),
+        ('mqtt://alice:s3cret@ho"st', "host"),
     ],
 )
 def test_wrong_url_is_named_and_the_password_is_not(text, names):

@@ -115,8 +115,8 @@ def test_who_was_asked_on_this_connection_is_not_asked_again_for_what_was_before
 
 
 def test_drops_are_told_by_the_difference_and_asked_for_once_a_minute(house: House) -> None:
-    """The first count tells nothing; after that each new loss does, but not each at once."""
-    house.hear(DROPPED, b"1000")
+    """An old count tells nothing; after that each new loss does, but not each at once."""
+    house.hear(DROPPED, b"1000", retain=True)
     house.now_s += 100
     assert not house.watch.must_announce()
     house.hear(DROPPED, b"1001")
@@ -127,4 +127,18 @@ def test_drops_are_told_by_the_difference_and_asked_for_once_a_minute(house: Hou
     assert house.watch.must_announce()
     house.hear(DROPPED, b"0")
     house.now_s += 60
+    assert not house.watch.must_announce()
+
+
+def test_a_first_count_that_comes_live_is_of_now(house: House) -> None:
+    """A broker that has dropped nothing for a minute retains no count: the next one says that it has just changed."""
+    house.now_s += 100
+    house.hear(DROPPED, b"7")
+    assert house.watch.must_announce()
+
+
+def test_a_first_count_of_a_broker_that_begins_is_no_loss(house: House) -> None:
+    """It tells 0 when it starts."""
+    house.now_s += 100
+    house.hear(DROPPED, b"0")
     assert not house.watch.must_announce()

@@ -6,6 +6,7 @@
  */
 
 import {guard, PresenceError} from "./errors.js";
+import {outsideTimers} from "./tasks.js";
 
 /**
  * What we need of MQTT.js: pass `mqtt` of `import mqtt from "mqtt"` where a bundler finds it.
@@ -46,9 +47,9 @@ const BAD_PASSWORD = new Set([4, 5]);
 
 /**
  * The timer by which MQTT.js keeps the connection alive: it is called each half of the keep alive, sends a PINGREQ at
- * the second call and gives up at the third. Here the second comes with the first. A hidden page gets its timers once a
- * minute, and would else ping once in two; so a keep alive of a minute holds, the broker waiting for one and a half
- * (MQTT 3.1.1 §3.1.2.10). Not MQTT.js's worker, which a strict Content-Security-Policy silently kills.
+ * the second call and gives up at the third. Here the second comes with the first: where a hidden page gets its timers
+ * once a minute, it would else ping once in two, and brokers wait for one keep alive and a half (MQTT 3.1.1
+ * §3.1.2.10). Not MQTT.js's worker, which a strict Content-Security-Policy silently kills.
  *
  * @type {import("mqtt").IClientOptions["timerVariant"]}
  */
@@ -60,7 +61,7 @@ export const pingTimer = {
       first = false;
       call();
     };
-    return /** @type {any} */ (setInterval(run, period));
+    return /** @type {any} */ (setInterval(() => outsideTimers(run), period));
   },
   clear: (timer) => clearInterval(timer),
 };
@@ -154,10 +155,12 @@ export class Connection {
       if (!this.isUp) return resolve(false);
       const fail = () => resolve(false);
       this.#onEnd.add(fail);
-      this.client.publish(topic, payload, {qos}, (error) => {
-        this.#onEnd.delete(fail);
-        resolve(!error);
-      });
+      outsideTimers(() =>
+        this.client.publish(topic, payload, {qos}, (error) => {
+          this.#onEnd.delete(fail);
+          resolve(!error);
+        }),
+      );
     });
   }
 
@@ -174,11 +177,13 @@ export class Connection {
       if (!this.isUp) return resolve(null);
       const fail = () => resolve(null);
       this.#onEnd.add(fail);
-      this.client.subscribe(request, (_error, _granted, packet) => {
-        this.#onEnd.delete(fail);
-        const codes = packet?.granted;
-        resolve(codes === undefined ? null : names.filter((_, index) => Number(codes[index]) >= 0x80));
-      });
+      outsideTimers(() =>
+        this.client.subscribe(request, (_error, _granted, packet) => {
+          this.#onEnd.delete(fail);
+          const codes = packet?.granted;
+          resolve(codes === undefined ? null : names.filter((_, index) => Number(codes[index]) >= 0x80));
+        }),
+      );
     });
   }
 

@@ -25,7 +25,8 @@ export function followPage({hide, show, wake}) {
   return () => listening.abort();
 }
 
-function isVisible() {
+/** The page can be seen, or there is none. */
+export function isVisible() {
   return globalThis.document?.visibilityState !== "hidden";
 }
 

@@ -5,6 +5,7 @@ import {steady} from "./clocks.js";
 import {Connection, loadMqtt} from "./connection.js";
 import {guard, PresenceError} from "./errors.js";
 import {followPage} from "./page.js";
+import {outsideTimers} from "./tasks.js";
 
 /** @typedef {import("./connection.js").Endpoint} Endpoint */
 
@@ -196,7 +197,7 @@ export class Session {
       this.error = error;
       if (error.code === "bad-password") run.backoff.slowDown();
       const delay = run.backoff.next(began ? steady() - began : 0);
-      if (run.tried === null) this.#retry = setTimeout(() => this.#open(), delay);
+      if (run.tried === null) this.#retry = setTimeout(() => outsideTimers(() => this.#open()), delay);
     }
     for (const part of this.#parts) {
       if (began) part.down();

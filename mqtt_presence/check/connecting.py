@@ -1,0 +1,115 @@
+"""Probes of the connection itself: versions of MQTT, WebSocket, TLS."""
+
+import ipaddress
+import ssl
+import time
+from typing import Any
+
+from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.check.findings import Finding, failed, note, passed, warned
+from mqtt_presence.check.lab import Lab
+from mqtt_presence.check.peer import UNSUPPORTED_VERSION
+from mqtt_presence.errors import BrokerError
+
+_DAY_S = 86_400
+_SOON_DAYS = 30
+
+
+def mqtt_311(lab: Lab) -> Finding:
+    """Does it speak MQTT 3.1.1, as most devices do?"""
+    name = "mqtt-3.1.1"
+    try:
+        lab.client(mqtt5=False).disconnect()
+    except BrokerError as error:
+        return failed(name, str(error), "devices that speak only MQTT 3.1.1 stay outside")
+    return passed(name, "spoken")
+
+
+def mqtt_5(lab: Lab) -> Finding:
+    """Does it speak MQTT 5, which the bridge prefers?"""
+    name = "mqtt-5"
+    if not lab.mqtt5:
+        how = (
+            "refused as an unsupported version"
+            if lab.mqtt5_refusal and lab.mqtt5_refusal.code == UNSUPPORTED_VERSION
+            else "not spoken"
+        )
+        return warned(
+            name,
+            how,
+            "the bridge goes on with 3.1.1: the broker alone decides how many messages are on the way to it, "
+            "and a publication that is not allowed is acknowledged as if it were",
+        )
+    facts = ", ".join(f"{key}={value}" for key, value in sorted(lab.facts.items()))
+    return passed(name, f"spoken ({facts})" if facts else "spoken")
+
+
+def websocket(lab: Lab) -> Finding:
+    """Do browsers get in?"""
+    name = "websocket"
+    access = lab.config.websocket
+    if access is None:
+        if lab.config.client.url.websockets:
+            return passed(name, f"the client uses it: {lab.config.client.url}")
+        return note(name, "not tried: no --websocket URL; only browsers need it")
+    try:
+        peer = lab.client(access=access)
+    except BrokerError as error:
+        return failed(name, str(error), "browsers cannot take part")
+    arrives = lab.fence(peer)
+    peer.disconnect()
+    if not arrives:
+        return failed(name, "it connects, and its messages do not arrive", "browsers are not seen")
+    return passed(name, f"{access.url} connects, and is heard")
+
+
+def tls(lab: Lab) -> Finding:
+    """Are passwords safe on the way?"""
+    name = "tls"
+    bare = [url for url in (lab.config.bridge.url, lab.config.client.url) if not url.tls]
+    far = [str(url) for url in bare if not is_this_machine(url)]
+    if far:
+        return warned(
+            name,
+            f"not encrypted: {', '.join(dict.fromkeys(far))}",
+            "passwords and presence cross the network for everybody to read",
+        )
+    if bare:
+        return note(name, "not encrypted, on this machine: nothing crosses a network")
+    peer = lab.client()
+    facts = peer.tls_facts()
+    peer.disconnect()
+    assert facts is not None  # it is mqtts or wss
+    return judge_certificate(*facts, now_s=time.time())
+
+
+def judge_certificate(version: str, cipher: str, certificate: dict[str, Any], now_s: float) -> Finding:
+    """Judge an encrypted connection whose certificate was found to be valid.
+
+    Args:
+        version: of TLS, e.g. ``TLSv1.3``.
+        cipher: its name.
+        certificate: as `ssl.SSLSocket.getpeercert` gives it.
+        now_s: epoch seconds.
+
+    """
+    names = ", ".join(value for kind, value in certificate.get("subjectAltName", ()) if kind)
+    text = f"{version}, {cipher}, certificate for {names or 'no name'}"
+    not_after = certificate.get("notAfter")
+    if not isinstance(not_after, str):
+        return passed("tls", text)
+    days = int((ssl.cert_time_to_seconds(not_after) - now_s) // _DAY_S)
+    text = f"{text}, valid for {days} more days"
+    if days < _SOON_DAYS:
+        return warned("tls", text, "when it has run out, nobody can connect any more")
+    return passed("tls", text)
+
+
+def is_this_machine(url: BrokerUrl) -> bool:
+    """Tell whether the URL leads to this machine, as far as the URL tells."""
+    if url.host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(url.host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,144 @@
+"""Which broker it is, and what can be told of it without trying."""
+
+import re
+from typing import NamedTuple
+
+from mqtt_presence.check.findings import Broker, Finding, note, passed, warned
+from mqtt_presence.check.lab import Lab
+from mqtt_presence.check.peer import UNSUPPORTED_VERSION, Manner, Peer, RefusedError
+from mqtt_presence.errors import BrokerError
+
+VERSION_TOPIC = "$SYS/broker/version"
+DROPPED_TOPIC = "$SYS/broker/publish/messages/dropped"
+EMQX_TOPIC = "$SYS/brokers/+/version"
+LOG_TOPIC = "$SYS/broker/log/N"
+_AUTO_ID = re.compile(r"auto-[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}")
+
+
+class Hints(NamedTuple):
+    """What a broker shows of itself."""
+
+    sys: dict[str, str]
+    """Retained payloads by the topic filter asked for."""
+    facts: dict[str, object]
+    """The properties of its CONNACK of MQTT 5, to a client without an id."""
+    refuses_mqtt5_in_mqtt5: bool
+    """It says in MQTT 5 that it does not speak it."""
+    grants: int
+    """The QoS it grants to who subscribes at QoS 2; -1: it was not asked, or did not answer."""
+    refuses_slash: bool
+    """It refuses client ids with a slash."""
+
+
+def recognise(hints: Hints) -> Broker:
+    """Tell which broker it is."""
+    version = hints.sys.get(VERSION_TOPIC, "")
+    if version.startswith("mosquitto"):
+        return Broker("mosquitto", version.rpartition(" ")[2], f"by {VERSION_TOPIC}")
+    if EMQX_TOPIC in hints.sys:
+        return Broker("emqx", hints.sys[EMQX_TOPIC], f"by {EMQX_TOPIC}")
+    if DROPPED_TOPIC in hints.sys:
+        return Broker("mosquitto", "", f"by {DROPPED_TOPIC}")
+    if _AUTO_ID.fullmatch(str(hints.facts.get("AssignedClientIdentifier", ""))):
+        return Broker("mosquitto", "", "by the client ids it makes up")
+    if hints.refuses_mqtt5_in_mqtt5 and hints.grants == 1 and hints.refuses_slash:
+        return Broker("embedded", "", "by how it refuses MQTT 5, QoS 2 and ids with a slash")
+    if hints.facts.get("MaximumQoS") == 1 and hints.facts.get("SharedSubscriptionAvailable") == 0:
+        return Broker("rabbitmq", "", "by QoS 1 at most and no shared subscriptions")
+    if hints.facts.get("TopicAliasMaximum") == 100 and hints.facts.get("SharedSubscriptionAvailable") == 0:
+        return Broker("ejabberd", "", "by 100 topic aliases and no shared subscriptions")
+    return Broker("other")
+
+
+def look(lab: Lab) -> Hints:
+    """Ask the broker for what it shows of itself; a topic that is refused may end a connection."""
+    asked: dict[str, Peer] = {}
+    for topic in (VERSION_TOPIC, DROPPED_TOPIC, EMQX_TOPIC):
+        asked[topic] = lab.bridge()
+        asked[topic].subscribe(topic)
+    facts: dict[str, object] = dict(lab.facts)
+    if lab.mqtt5:
+        try:
+            peer = lab.connect(lab.config.bridge, "", Manner(mqtt5=True))
+        except BrokerError:
+            pass  # it wants an id
+        else:
+            facts |= peer.facts
+            peer.disconnect()
+    lab.until(lambda: asked[VERSION_TOPIC].received and asked[DROPPED_TOPIC].received, lab.quiet_s)
+    sys = {
+        topic: peer.received[0].payload.decode(errors="replace")
+        for topic, peer in asked.items()
+        if peer.received
+    }
+    for peer in asked.values():
+        peer.disconnect()
+    refusal = lab.mqtt5_refusal
+    in_mqtt5 = refusal is not None and refusal.in_mqtt5 and refusal.code == UNSUPPORTED_VERSION
+    return Hints(sys, facts, in_mqtt5, *(_limits(lab) if in_mqtt5 else (-1, False)))
+
+
+def _limits(lab: Lab) -> tuple[int, bool]:
+    peer = lab.client()
+    asked = peer.subscribe(lab.topics.statuses, 2)
+    lab.until(lambda: asked.is_answered or peer.is_over, lab.patient_s)
+    peer.disconnect()
+    granted = asked.codes[0] if asked.codes else -1
+    try:
+        lab.client(f"{lab.new_id()}/x").disconnect()
+    except RefusedError:
+        return granted, True
+    except BrokerError:
+        pass
+    return granted, False
+
+
+def drops(lab: Lab) -> Finding:
+    """Does the bridge learn when the broker drops messages?"""
+    name = "drops"
+    if lab.broker.kind == "embedded":
+        return passed(name, "the embedded broker acknowledges nothing that it drops")
+    peer = lab.bridge()
+    peer.subscribe(DROPPED_TOPIC)
+    told = lab.until(lambda: peer.received, lab.patient_s)
+    peer.disconnect()
+    if told:
+        return passed(name, f"{DROPPED_TOPIC} can be read, and is followed by the bridge")
+    return note(
+        name,
+        f"{DROPPED_TOPIC} is silent: mosquitto speaks there of changes, to who may read it; others never",
+        "if the broker drops messages that it has acknowledged, the bridge may not notice",
+    )
+
+
+def addresses(lab: Lab) -> Finding:
+    """Does the bridge learn from where clients come?"""
+    name = "addresses"
+    if lab.broker.kind == "embedded":
+        return passed(name, "the embedded broker tells the bridge beside it")
+    peer = lab.bridge()
+    lab.subscribe(peer, LOG_TOPIC)
+    client = lab.client()
+    told = lab.until(
+        lambda: any(client.client_id.encode() in m.payload for m in peer.received), lab.patient_s
+    )
+    client.disconnect()
+    peer.disconnect()
+    if told:
+        return passed(name, f"{LOG_TOPIC} tells who connects from where")
+    return note(name, f"{LOG_TOPIC} does not tell who connects from where", "records may have no ipAddr")
+
+
+def persistence(lab: Lab) -> Finding:
+    """Does what the broker keeps survive its restart?"""
+    if lab.broker.kind == "embedded":
+        return warned(
+            "persistence",
+            "the embedded broker keeps everything in memory",
+            "after a restart it has no sessions; the bridge beside it publishes every status again",
+        )
+    return note(
+        "persistence",
+        "cannot be told from outside",
+        "a broker that keeps nothing on disk loses what waits for the bridge, and all statuses, when it ends",
+    )

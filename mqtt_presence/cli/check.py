@@ -1,0 +1,309 @@
+"""``mqtt-presence check``: try what the broker will and will not do for presence."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.status import Status
+
+from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.check import runner
+from mqtt_presence.check.findings import KINDS, Finding, Verdict, any_failed
+from mqtt_presence.check.lab import CheckConfig, InterruptedCheckError, Lab
+from mqtt_presence.check.peer import Access
+from mqtt_presence.cli import logs
+from mqtt_presence.cli.options import FAILED, TLS, WRONG_SETTING, with_settings
+from mqtt_presence.cli.output import cell, complain, console, say_json, table
+from mqtt_presence.client.options import make_endpoint
+from mqtt_presence.errors import BrokerError, ConfigError
+from mqtt_presence.settings import Settings, text
+from mqtt_presence.topics import Topics, require_name
+
+INTERRUPTED = 130
+_INDENT = (0, 0, 0, 2)
+_QUEUE = 5000
+_MAX_QUEUE = 60_000
+_STYLES = {
+    Verdict.PASS: "green",
+    Verdict.NOTE: "bright_black",
+    Verdict.WARN: "yellow",
+    Verdict.FAIL: "bold red",
+}
+
+
+_CLIENT_TLS = ("client_cert_file", "client_key_file")
+
+
+@with_settings("broker", "client", "second_client", "prefix", *TLS, *_CLIENT_TLS)
+def command(
+    settings: Settings,
+    *,
+    websocket: Annotated[
+        str | None,
+        typer.Option(
+            "--websocket",
+            help="Where browsers connect: ws[s]://host:port/path. As the client, unless it names a user.",
+            metavar="URL",
+            show_default=False,
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            help=f"Only this check; may be given several times: {', '.join(runner.NAMES)}.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    queue: Annotated[
+        int | None,
+        typer.Option(
+            "--queue",
+            help="How many messages must wait for a bridge that is away. If it is given, that is tried even "
+            f"while a bridge is at work. [default: {_QUEUE}]",
+            metavar="NUMBER",
+            show_default=False,
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind",
+            help="Which broker it is, to be told what to do there; default: it is recognised, if it can be.",
+            metavar="|".join(KINDS),
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each check.")] = False,
+) -> None:
+    """Try what the broker will and will not do for presence.
+
+    It connects as the bridge's user (--broker) and as a client (--client), with random client ids. What it
+    publishes under presence/ is refused by every bridge: no records, no events, no change of a status; a
+    bridge that runs counts and logs the refusals. One retained status of a made-up user is published and
+    cleared, and its sessions are ended, after SIGINT and SIGTERM too. After kill -9 a broker of MQTT 5
+    forgets both in two minutes.
+
+    Exit codes: 0 nothing has failed (there may be warnings); 1 something has; 2 a setting is wrong, or the
+    broker cannot be reached or refuses one of the users; 130 interrupted.
+    """
+    logs.quiet()
+    probes = runner.choose(only or [])
+    if kind is not None and kind not in KINDS:
+        raise ConfigError(f"kind={kind} must be one of {', '.join(KINDS)}")
+    lab = Lab(_config(settings, websocket, queue))
+    with _interrupting(lab), _doing() as doing:
+        code = _check(lab, probes, kind, _Lines() if as_json else _Table(), doing)
+    for leftover in lab.leftovers:
+        complain(f"left behind, because the broker did not let it be cleared: {leftover}")
+    if code:
+        raise typer.Exit(code)
+
+
+class _Lines:
+    """Shows findings as JSON, one a line."""
+
+    def show(self, finding: Finding) -> None:
+        say_json(msgspec.json.encode({"check": finding.name, **_fields(finding)}))
+
+    def end(self) -> None:
+        pass
+
+
+def _fields(finding: Finding) -> dict[str, str]:
+    return {
+        "verdict": finding.verdict.value,
+        "evidence": finding.evidence,
+        "consequence": finding.consequence,
+        "remedy": finding.remedy,
+    }
+
+
+class _Table:
+    """Shows findings as a table, and below it what they lead to and what to do."""
+
+    def __init__(self) -> None:
+        self._findings: list[Finding] = []
+
+    def show(self, finding: Finding) -> None:
+        self._findings.append(finding)
+
+    def end(self) -> None:
+        on = console()
+        made = table(on, "", "CHECK", "SEEN")
+        for finding in self._findings:
+            style = _STYLES[finding.verdict]
+            made.add_row(cell(finding.verdict.value, style), cell(finding.name), cell(finding.evidence))
+        on.print(made)
+        for finding in self._findings:
+            if finding.consequence or finding.remedy:
+                self._explain(on, finding)
+        counts = {v: sum(f.verdict is v for f in self._findings) for v in Verdict}
+        on.print("\n" + ", ".join(f"{n} {v.value}" for v, n in counts.items() if n), soft_wrap=True)
+
+    def _explain(self, on: Console, finding: Finding) -> None:
+        on.print()
+        on.print(cell(f"{finding.verdict.value} {finding.name}", _STYLES[finding.verdict]))
+        if finding.consequence:
+            on.print(Padding(cell(f"so: {finding.consequence}"), _INDENT))
+        if finding.remedy:
+            on.print(Padding(cell(f"do: {finding.remedy}"), _INDENT))
+
+
+def _check(
+    lab: Lab,
+    probes: tuple[runner.Probe, ...],
+    kind: str | None,
+    shown: _Lines | _Table,
+    doing: Callable[[str], None],
+) -> int:
+    findings = []
+    try:
+        with lab:
+            for finding in runner.run(lab, probes, kind=kind, tell=doing):
+                findings.append(finding)
+                shown.show(finding)
+            doing("clearing up")
+    except InterruptedCheckError:
+        doing("")
+        shown.end()
+        complain("interrupted")
+        return INTERRUPTED
+    except BrokerError as error:
+        doing("")
+        if findings:
+            shown.end()
+        complain(str(error))
+        return WRONG_SETTING
+    doing("")
+    shown.end()
+    return FAILED if any_failed(findings) else 0
+
+
+def _config(settings: Settings, websocket: str | None, queue: int | None) -> CheckConfig:
+    if not settings.client:
+        raise ConfigError("client is not set: give it mqtt://user:password@host:port, a user as clients are")
+    if queue is not None and not 1 <= queue <= _MAX_QUEUE:
+        raise ConfigError(f"queue={queue} must be 1 to {_MAX_QUEUE}")
+    make = _Accesses(settings)
+    config = CheckConfig(
+        bridge=make.access("broker", settings.broker, settings.cert_file, settings.key_file),
+        client=make.client("client", settings.client),
+        second=make.client("second_client", settings.second_client) if settings.second_client else None,
+        websocket=None if websocket is None else make.websocket(websocket),
+        topics=Topics(settings.prefix),
+        queue=_QUEUE if queue is None else queue,
+        may_overflow=queue is not None,
+    )
+    make.refuse_unused_files()
+    if config.user == config.bridge.url.username:
+        raise ConfigError(f"client: must be another user than the bridge's, {config.user}")
+    if config.second is not None and config.second.url.username == config.user:
+        raise ConfigError(f"second_client: must be another user than client, {config.user}")
+    return config
+
+
+class _Accesses:
+    """Makes accesses of URLs; the files for TLS go to those that are encrypted.
+
+    Args:
+        settings: that name the files.
+
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._any_tls = False
+
+    def access(
+        self, name: str, url: str | BrokerUrl, cert_file: Path | None, key_file: Path | None
+    ) -> Access:
+        try:
+            address = BrokerUrl.parse(url) if isinstance(url, str) else url
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from None
+        self._any_tls = self._any_tls or address.tls
+        endpoint = make_endpoint(
+            address,
+            user=None,
+            password=None,
+            client_id=None,
+            keep_alive=self._settings.keep_alive,
+            ca_file=text(self._settings.ca_file) if address.tls else None,
+            cert_file=text(cert_file) if address.tls else None,
+            key_file=text(key_file) if address.tls else None,
+            reconnect_min=1.0,
+            reconnect_max=1.0,
+        )
+        return Access(endpoint.url, endpoint.tls, has_certificate=address.tls and cert_file is not None)
+
+    def client(self, name: str, url: str) -> Access:
+        made = self.access(name, url, self._settings.client_cert_file, self._settings.client_key_file)
+        require_name(f"the user in {name}", made.url.username or "")
+        return made
+
+    def websocket(self, url: str) -> Access:
+        address = BrokerUrl.parse(url)
+        if not address.websockets:
+            raise ConfigError(f"websocket={address} must begin with ws:// or wss://")
+        if address.username is None:
+            client = BrokerUrl.parse(self._settings.client)
+            address = replace(address, username=client.username, password=client.password)
+        return self.access(
+            "websocket", address, self._settings.client_cert_file, self._settings.client_key_file
+        )
+
+    def refuse_unused_files(self) -> None:
+        """Complain of files for TLS where there is none.
+
+        Raises:
+            ConfigError: there are.
+
+        """
+        if self._any_tls:
+            return
+        for name in (*TLS, *_CLIENT_TLS):
+            if getattr(self._settings, name) is not None:
+                raise ConfigError(f"{name} is set but no URL is encrypted: use mqtts:// or wss://")
+
+
+@contextmanager
+def _interrupting(lab: Lab) -> Iterator[None]:
+    """Have SIGINT and SIGTERM end the check; clearing up goes on, and takes a bounded time."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        lab.interrupt()
+
+    before = {sign: signal.signal(sign, stop) for sign in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+
+
+@contextmanager
+def _doing() -> Iterator[Callable[[str], None]]:
+    """Show on a terminal what is being tried."""
+    on = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    if not on.is_terminal:
+        yield lambda _: None
+        return
+    with Status("", console=on) as status:
+
+        def show(what: str) -> None:
+            if what:
+                status.update(cell(what))
+            else:
+                status.stop()
+
+        yield show

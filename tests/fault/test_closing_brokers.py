@@ -1,0 +1,122 @@
+"""Brokers that close the connection on who subscribes to what they do not grant, instead of saying no."""
+
+import socket
+import struct
+import threading
+from contextlib import suppress
+from typing import Self
+
+import pytest
+
+from tests.support.bridges import BridgeThread
+from tests.support.waiting import until
+
+
+class ClosingBroker:
+    """Just enough of MQTT 5 to keep a bridge connected, for as long as it does not ask for `$SYS/`.
+
+    Args:
+        answers: it grants everything and closes nothing.
+
+    """
+
+    def __init__(self, *, answers: bool = False) -> None:
+        self._answers = answers
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._server.getsockname()[1])
+        self.connects = 0
+        self.closed = 0
+        self.filters: list[list[str]] = []
+        self._connection: socket.socket | None = None
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._serve, name="closing broker", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """Break the connection that there is."""
+        if self._connection is not None:
+            with suppress(OSError):  # it is over already
+                self._connection.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                self._connection, _ = self._server.accept()
+            except OSError:
+                return
+            self.filters.append([])
+            with self._connection:
+                try:
+                    self._talk(self._connection)
+                except (OSError, EOFError):
+                    continue
+
+    def _talk(self, connection: socket.socket) -> None:
+        while True:
+            head, body = _packet(connection)
+            match head & 0xF0:
+                case 0x10:
+                    self.connects += 1
+                    connection.sendall(b"\x20\x03\x00\x00\x00")
+                case 0x80:
+                    name = body[5 : 5 + struct.unpack("!H", body[3:5])[0]].decode()
+                    self.filters[-1].append(name)
+                    if name.startswith("$SYS/") and not self._answers:
+                        self.closed += 1
+                        return
+                    connection.sendall(b"\x90\x04" + body[:2] + b"\x00\x01")
+                case 0xC0:
+                    connection.sendall(b"\xd0\x00")
+                case 0x30:
+                    length = struct.unpack("!H", body[:2])[0]
+                    connection.sendall(b"\x40\x02" + body[2 + length : 4 + length])
+
+
+def _packet(connection: socket.socket) -> tuple[int, bytes]:
+    def exactly(count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            more = connection.recv(count - len(data))
+            if not more:
+                raise EOFError
+            data += more
+        return data
+
+    head, length, shift = exactly(1)[0], 0, 0
+    while True:
+        byte = exactly(1)[0]
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return head, exactly(length)
+
+
+@pytest.mark.parametrize("source", ["auto", "mosquitto", "emqx", "none"])
+def test_broker_that_closes_on_sys_is_asked_once(sqlite_url: str, source: str) -> None:
+    """It closes once; the next connection goes without and stays. And so does the one after it."""
+    with ClosingBroker() as broker:
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        with BridgeThread(broker=url, database=sqlite_url, source=source):
+            until(
+                lambda: broker.connects == 2 and "presence/+/+/+" in broker.filters[-1], "a second connection"
+            )
+            broker.cut()
+            until(lambda: broker.connects == 3 and "presence/+/+/+" in broker.filters[-1], "a third one")
+        assert broker.closed == 1
+        assert not any(name.startswith("$SYS/") for filters in broker.filters[1:] for name in filters)
+
+
+def test_broker_that_grants_is_asked_each_time(sqlite_url: str) -> None:
+    """A connection that breaks for other reasons does not count."""
+    with ClosingBroker(answers=True) as broker:
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        with BridgeThread(broker=url, database=sqlite_url):
+            until(lambda: "$SYS/broker/log/E" in broker.filters[0], "all is subscribed")
+            broker.cut()
+            until(lambda: broker.connects == 2, "a second connection")
+            until(lambda: "$SYS/broker/log/E" in broker.filters[1], "all is subscribed again")

@@ -1,0 +1,405 @@
+"""What is fuzzed: functions of bytes that find nothing wrong, or fail. Hypothesis and atheris drive the same ones.
+
+A new parser is one more function with `@target`: it must raise nothing but what the parser declares, and
+check what comes out by something that does not share the parser's code.
+"""
+
+import asyncio
+import importlib.util
+import json
+import math
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from mqtt_presence import embedded, payloads, topics, wire
+from mqtt_presence.access import is_filter, matches
+from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.embedded import EmbeddedConfig
+from mqtt_presence.errors import ConfigError, PayloadError
+from mqtt_presence.model import Activity, End, Login
+from mqtt_presence.settings import seconds
+from mqtt_presence.times import LATEST, from_iso, to_iso
+from mqtt_presence.topics import Topics
+
+NOW = 1_800_000_000_000
+VERBS = ("login", "activity", "logout", "will", "time")
+Target = Callable[[bytes], None]
+TARGETS: dict[str, Target] = {}
+SEEDS: dict[str, tuple[bytes, ...]] = {}
+"""Where to begin, and what was once found."""
+
+
+def target(*seeds: bytes) -> Callable[[Target], Target]:
+    """Make a function a target."""
+
+    def add(function: Target) -> Target:
+        TARGETS[function.__name__] = function
+        SEEDS[function.__name__] = seeds
+        return function
+
+    return add
+
+
+# Topics and payloads.
+
+
+@target(
+    b"presence/alice/phone/login",
+    b"presence/a/b/c",
+    "presence/zo\u00eb/\u202e/will".encode(),
+    b"acme/presence/a/b/time",
+)
+def topic(data: bytes) -> None:
+    """A topic is an input of this shape and comes back exactly, or is refused; a status' topic likewise."""
+    text = data.decode(errors="surrogateescape")
+    for made in (Topics(), Topics("acme/")):
+        try:
+            name = made.parse_input(text)
+        except PayloadError as error:
+            assert error.reason == "bad_topic"
+            assert error.detail.isascii()
+            assert error.detail.isprintable()
+        else:
+            assert made.input(*name) == text
+            assert text.startswith(made.prefix)
+            prefix, user, client, verb = text.removeprefix(made.prefix).split("/")
+            assert (prefix, verb in VERBS) == ("presence", True)
+            for level in (user, client):
+                assert 1 <= len(level) <= 128
+                level.encode()
+                assert not any(c in "/+#" or ord(c) < 32 or 127 <= ord(c) < 160 for c in level)
+        user_id = made.parse_status(text)
+        assert user_id is None or made.status(user_id) == text
+
+
+@target(
+    b'\0{"connectionId":"c1","time":"2026-11-25T02:53:39.363Z","userAgent":"x","idleThreshold":1.5,"timeout":60,'
+    b'"announce":true,"meta":{"a":[1,{"b":null}]}}',
+    b'\1{"connectionId":"c1","idle":true,"lastActivity":1795575219363}',
+    b'\2{"connectionId":"c1"}',
+    b"\3",
+    b'\4{"t0":[1.0,"x"]}',
+    b'\0{"x":"\xff"}',
+    b'\0{"meta":{"\xff":1}}',
+    b'\1{"lastActivity":-0.0793}',
+)
+def payload(data: bytes) -> None:
+    """A payload is a message that the schema allows, field by field, or refused."""
+    verb, body = VERBS[data[0] % len(VERBS) if data else 0], data[1:]
+    name = topics.Input(topics.UserId("alice"), topics.ClientId("phone"), verb)
+    try:
+        event = payloads.parse(name, body, NOW)
+    except PayloadError as error:
+        assert error.reason in {"bad_payload", "too_large"}
+        assert body, "an empty payload is always one"
+        return
+    told = _object(body)
+    assert (event.user_id, event.client_id) == ("alice", "phone")
+    if isinstance(event, payloads.TimeRequest):
+        assert len(event.t0) <= 64
+        answer = json.loads(payloads.encode_time_reply(event, NOW))
+        assert _same(answer["t0"], told.get("t0"))
+        return
+    assert event.connection_id == _text(told, "connectionId", 64)
+    if isinstance(event, Login):
+        assert event.user_agent == (agent := _text(told, "userAgent")) or "\0" in (agent or "")
+        assert event.time == _time(told.get("time"))
+        assert event.idle_threshold_ms == _duration(told.get("idleThreshold"))
+        assert event.timeout_ms == _duration(told.get("timeout"))
+        assert told.get("announce") in (None, event.announce)
+        meta = told.get("meta")
+        assert (event.meta is None) == (meta is None)
+        if event.meta is not None:
+            assert isinstance(meta, dict)
+            assert len(event.meta.encode()) <= 2048
+            assert _same(json.loads(event.meta), meta)
+    elif isinstance(event, Activity):
+        assert event.idle is told.get("idle")
+        assert event.last_activity == _time(told.get("lastActivity"))
+    else:
+        assert isinstance(event, End)
+
+
+def _refuse_constant(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """Read an object as the standard library does; what it does not take must not have been accepted."""
+    if not body:
+        return {}
+    assert len(body) <= 8192
+    read = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    assert isinstance(read, dict)
+    return read
+
+
+def _text(told: dict[str, Any], name: str, most: int = 8192) -> str | None:
+    text = told.get(name)
+    if text is None:
+        return None
+    assert isinstance(text, str)
+    text.encode()
+    if name == "connectionId":
+        assert 1 <= len(text) <= most
+        assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text)
+    return text
+
+
+def _time(told: object) -> int | None:
+    if told is None:
+        return None
+    assert type(told) in (int, float, str), told
+    if isinstance(told, str):
+        moment = datetime.fromisoformat(told)
+        assert moment.tzinfo is not None
+        return math.floor(round(moment.timestamp() * 1e6) / 1000)
+    assert 0 <= told < LATEST + 1
+    return math.floor(told)
+
+
+def _duration(told: object) -> int | None:
+    if told is None or told == 0:
+        assert told is not False
+        return None
+    assert type(told) in (int, float), told
+    assert 0 < told <= 315_360_000
+    return max(1, round(told * 1000))
+
+
+def _same(one: object, other: object) -> bool:
+    return json.dumps(one) == json.dumps(other)
+
+
+@target(
+    b'{"userId":"alice","state":"online","online":true,"connections":1,"version":3}',
+    b'{"state":"online","version":1,"startedAt":"2026-11-25T02:53:39.136Z"}',
+    b'{"t0":17,"t1":1795575219363,"t2":1795575219364}',
+)
+def subscriber(data: bytes) -> None:
+    """What a subscriber reads is what it says it is, or refused: nobody vouches for who wrote it."""
+    for read in (
+        lambda: wire.decode_status("alice", data),
+        lambda: wire.decode_bridge_state(data),
+        lambda: wire.decode_time_reply(data),
+    ):
+        try:
+            said = read()
+        except PayloadError:
+            continue
+        if isinstance(said, wire.UserStatus):
+            assert said.user_id == "alice"
+            assert said.version >= 0
+            assert said.connections >= 0
+
+
+# Small parsers.
+
+
+@target(b"2026-11-25T02:53:39.363Z", b"1970-01-01", b"20261125T00+00", b"9999-12-31T23:59:59.999-23:59")
+def iso_time(data: bytes) -> None:
+    """A time is one that can be written again, or refused."""
+    try:
+        millis = from_iso(data.decode(errors="replace"))
+    except ValueError:
+        return
+    assert from_iso(to_iso(millis)) == millis
+
+
+@target(b"90", b"90s", b"1.5m", b"-1", b"500ms", b"1e3")
+def duration(data: bytes) -> None:
+    """A duration is a number of seconds, or refused."""
+    try:
+        value = seconds(data.decode(errors="replace"))
+    except ValueError:
+        return
+    assert isinstance(value, float)
+
+
+@target(
+    b"mqtts://al%2Fice:s3cret@[::1]:1883",
+    b"ws://h/x",
+    b"mqtt://a:s3cret/x@h",
+    b"mqtt://a:s3cret@h:99999",
+    b'mqtts://al%2FicE"883',
+    b"mqtts://h%4Fst",
+    b"mqtts://t@[::]:s3cret@[:1",
+)
+def broker_url(data: bytes) -> None:
+    """A URL is taken apart and put together again, or refused; in neither case is the password told."""
+    text = data.decode(errors="replace")
+    secret = "s3cret" in text
+    try:
+        url = BrokerUrl.parse(text)
+    except ConfigError as error:
+        assert not secret or "s3cret" not in str(error) or text.index("s3cret") < max(text.find("://"), 0)
+        assert error.__cause__ is None
+        return
+    again = BrokerUrl.parse(str(url))
+    assert (again.scheme, again.host, again.port, again.path, again.username) == (
+        url.scheme, url.host, url.port, url.path, url.username,
+    )  # fmt: skip
+    if url.password == "s3cret" and "s3cret" not in f"{url.username}{url.host}{url.path}":
+        assert "s3cret" not in f"{url!r}{url}"
+
+
+@target(b"status/+\nstatus/alice", b"#\na/b", b"a/#\na", b"+/+\n/")
+def topic_filter(data: bytes) -> None:
+    """A filter matches what a naive reading of MQTT 3.1.1 section 4.7 says it does."""
+    wanted, _, name = data.decode(errors="replace").partition("\n")
+    if not is_filter(wanted) or not name or "+" in name or "#" in name:
+        return
+    assert matches(wanted.split("/"), name.split("/")) == _matches(wanted, name)
+
+
+def _matches(wanted: str, name: str) -> bool:
+    if wanted == "#":
+        return True
+    first, more, rest = wanted.partition("/")
+    level, name_more, name_rest = name.partition("/")
+    if first not in ("+", level):
+        return False
+    if not more:
+        return not name_more
+    if rest == "#":
+        return True
+    return bool(name_more) and _matches(rest, name_rest)
+
+
+# The embedded broker.
+
+
+def _packet(head: int, body: bytes) -> bytes:
+    assert len(body) < 128
+    return bytes((head, len(body))) + body
+
+
+_CONNECT = _packet(0x10, b"\0\x04MQTT\x04\x82\0\x3c\0\x05phone\0\x05alice")
+_WILL = b"\0\x19presence/alice/phone/will\0\x01w"
+
+
+@target(
+    b"\0" + _CONNECT,
+    b"\0" + _packet(0x10, b"\0\x04MQTT\x04\x86\0\x3c\0\x05phone" + _WILL + b"\0\x05alice"),
+    b"\0" + _packet(0x10, b"\0\x04MQTT\x05\x02\0\x3c\0\0\x05phone"),
+    b"\1" + _packet(0x32, b"\0\x1apresence/alice/phone/login\0\x01{}") + b"\xe0\0",
+    b"\1" + _packet(0x30, b"\0\x0cstatus/alicex") + b"\xc0\0",
+    b"\1" + _packet(0x34, b"\0\x1apresence/alice/phone/login\0\x01{}") + b"\x62\x02\0\x01",
+    b"\1" + _packet(0x82, b"\0\x01\0\x08status/+\x01\0\x01#\0") + _packet(0xA2, b"\0\x02\0\x08status/+"),
+    b"\1\x40\x02\0\x01",
+    b"\1\x30\xff\xff\xff\xff\x01",
+)
+def broker_connection(data: bytes) -> None:
+    """Whatever a client sends, nothing is raised, nothing but its own topics gets through, answers are packets."""
+    logged_in = bool(data) and data[0] % 2 == 1
+    pipe = _Pipe([*((_CONNECT,) if logged_in else ()), data[1:]])
+    routed = _LOOP.run_until_complete(_serve(pipe))
+    names = [n for n in routed if n.startswith("presence/")]
+    assert routed == names
+    for name in names:
+        prefix, _user, _client, verb = name.split("/")
+        assert (prefix, verb in VERBS) == ("presence", True)
+        if logged_in:
+            assert name.startswith("presence/alice/phone/")
+    _check_packets(b"".join(pipe.sent))
+
+
+_LOOP = asyncio.new_event_loop()
+
+
+class _Pipe:
+    address = "127.0.0.1"
+
+    def __init__(self, chunks: list[bytes]) -> None:
+        self._chunks = [chunk for chunk in chunks if chunk]
+        self.sent: list[bytes] = []
+
+    async def receive(self) -> bytes:
+        return self._chunks.pop(0) if self._chunks else b""
+
+    async def send(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    async def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        self._chunks.clear()
+
+
+async def _serve(pipe: _Pipe) -> list[str]:
+    """Serve one client, beside a bridge that is away; return what has come for the bridge."""
+    hub = embedded._Hub(EmbeddedConfig(bridge_password="x"), None)
+    bridge, _ = hub.open("bridge", "b", hub.grant("bridge", "b"), clean=False)
+    for wanted in ("presence/#", "status/#"):
+        hub.subscribe(bridge, wanted, 1)
+    await embedded._Connection(hub, pipe).run()
+    hub.close()
+    for session in hub.sessions.values():
+        if session.expiry is not None:
+            session.expiry.cancel()
+    return [delivery.message.topic for delivery in bridge.queue]
+
+
+def _check_packets(data: bytes) -> None:
+    at = 0
+    while at < len(data):
+        kind, length = data[at] >> 4, data[at + 1]
+        assert kind in (2, 4, 5, 7, 9, 11, 13), data
+        assert length < 128, "an answer is short"
+        at += 2 + length
+    assert at == len(data)
+
+
+# What brokers say of their connections.
+
+if importlib.util.find_spec("mqtt_presence.sources") is not None:
+    from mqtt_presence.sources import Connected, Ended
+    from mqtt_presence.sources.json_events import EmqxEvents, NanomqEvents
+    from mqtt_presence.sources.mosquitto import ERRORS, NOTICES, MosquittoLog
+
+    _LINES = {
+        "2.0": (
+            "New client connected from {a}:5555 as {c} (p2, c1, k60, u'{u}').",
+            "Client {c} disconnected.",
+        ),
+        "2.1": (
+            "New client connected from {a}:5555 as {c} (p4, c1, k60, u'{u}').",
+            "Client {c} [{a}:5555] disconnected: exceeded timeout.",
+        ),
+    }
+
+    @target(
+        b"alice\nphone", b"bob\nal9 (p2, c1, k60, u'bob').", b"u\nx [1.2.3.4:5] disconnected.", b"a\nb as c"
+    )
+    def log_line(data: bytes) -> None:
+        """A client cannot choose names by which the log seems to speak of another client or user."""
+        user, _, client = data.decode(errors="replace").partition("\n")
+        for dialect, lines in _LINES.items():
+            source = MosquittoLog()
+            source.dialect = dialect
+            for line in lines:
+                said = line.format(a="192.0.2.7", c=client, u=user)
+                told = source.read(NOTICES, f"1795575219: {said}".encode())
+                if isinstance(told, Connected):
+                    assert (told.client_id, told.user_id, told.address) == (client, user, "192.0.2.7")
+                elif isinstance(told, Ended):
+                    assert told.client_id == client
+                    assert told.user_id in (None, user)
+
+    @target(
+        b"0New client connected from 1.2.3.4:5 as a (p2, c1, k60, u'b').", b'2{"clientid":"a","username":"b"}'
+    )
+    def source_message(data: bytes) -> None:
+        """No message raises anything, on any topic, in any dialect."""
+        for made in (MosquittoLog(), EmqxEvents(), NanomqEvents()):
+            for dialect in (None, "2.0", "2.1"):
+                made.dialect = dialect
+                for name in (
+                    NOTICES,
+                    ERRORS,
+                    "$SYS/brokers/x/clients/a/connected",
+                    "$SYS/brokers/x/clients/a/disconnected",
+                ):
+                    made.read(name, data)

@@ -1,0 +1,460 @@
+"""`mqtt-presence check` on brokers that are as they should be, that are not, and that are none."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.check import lab, runner
+from mqtt_presence.check.delivery import WINDOW
+from mqtt_presence.check.findings import Finding, Verdict, failed
+from mqtt_presence.check.lab import CheckConfig, Lab
+from mqtt_presence.check.peer import Access
+from mqtt_presence.cli.app import app
+from mqtt_presence.simulation.packets import CONNACK, PUBACK, PUBLISH, SUBACK, Packet, Reader
+from tests.embedded.wire import Wire
+from tests.integration.test_bridge_tls import _certify, _openssl
+from tests.integration.test_mosquitto_config import PASSWORD, Shipped
+from tests.support.bridges import BridgeThread
+from tests.support.brokers import BRIDGE_PASSWORD, Embedded, Mosquitto
+from tests.support.postgres import query
+from tests.support.waiting import free_port, until
+
+QUICK = tuple(name for name in runner.NAMES if name != "will-silence")
+"""All but the one that waits for seconds."""
+ATTACKS = ("passwords", *runner.NAMES[runner.NAMES.index("other-user") : runner.NAMES.index("will-silence")])
+
+
+def check(
+    broker: str, client: str, *flags: str, only: tuple[str, ...] = ()
+) -> tuple[int, dict[str, Any], str]:
+    """Run the command in this process; return its exit code, the findings by name, and its complaints."""
+    arguments = ["check", "--broker", broker, "--client", client, "--json", *flags]
+    run = CliRunner().invoke(app, [*arguments, *(f"--only={name}" for name in only)])
+    assert run.exception is None or isinstance(run.exception, SystemExit), run.exception
+    return run.exit_code, {f["check"]: f for f in map(json.loads, run.stdout.splitlines())}, run.stderr
+
+
+def named(findings: dict[str, Any], verdict: str) -> set[str]:
+    return {name for name, finding in findings.items() if finding["verdict"] == verdict}
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shipped]:
+    """Mosquitto with the shipped files."""
+    made = Shipped(tmp_path_factory.mktemp("shipped"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+def sessions(shipped: Shipped) -> set[tuple[str, str]]:
+    """User and id of all that have connected with a persistent session, by mosquitto's log."""
+    return set(re.findall(r" as (\S+-check-\S+) \(p\d, c0, k\d+, u'(\w+)'\)", shipped.log()))
+
+
+def assert_nothing_is_left(shipped: Shipped) -> None:
+    """No session, and no retained message."""
+    made = sessions(shipped)
+    assert made
+    for client_id, user in made:
+        wire = Wire(shipped.port)
+        assert wire.connect(user, client_id, password=PASSWORD.format(user), clean=False) == 0
+        assert not wire.session_present, client_id
+        wire.disconnect()
+        clean = Wire(shipped.port)
+        clean.connect(user, client_id, password=PASSWORD.format(user))
+        clean.disconnect()
+    wire = Wire(shipped.port)
+    wire.connect("alice", "looks-for-what-is-left", password=PASSWORD.format("alice"))
+    wire.subscribe("#")
+    assert [packet.topic for packet in wire.ping() if packet.kind == 3] == []
+    wire.disconnect()
+
+
+def test_shipped_mosquitto_passes(shipped: Shipped) -> None:
+    """Everything that mosquitto can do is as it should be, in less than 20 seconds, and nothing is left behind."""
+    began = time.monotonic()
+    code, found, complaints = check(
+        shipped.url("bridge"),
+        shipped.url("alice"),
+        "--websocket",
+        f"ws://127.0.0.1:{shipped.ws_port}",
+        "--second-client",
+        shipped.url("mallory"),
+    )
+    took_s = time.monotonic() - began
+    assert code == 0, found
+    assert list(found) == ["broker", *runner.NAMES]
+    assert named(found, "warn") == {"client-id-theft"}  # mosquitto cannot tie client ids to users
+    # mosquitto tells what it dropped at its start, and then only when that changes.
+    assert named(found, "note") - {"drops"} == {"broker", "tls", "shared", "persistence"}
+    assert found["broker"]["evidence"].startswith("mosquitto")
+    assert "5000 of 5000" in found["queue"]["evidence"]
+    assert "persistent to persistent: login, no will" in found["takeover"]["evidence"]
+    assert took_s < 20
+    assert complaints == ""
+    assert_nothing_is_left(shipped)
+
+
+def test_interrupted_check_clears_up(shipped: Shipped) -> None:
+    """In the middle of its greatest mess, SIGINT ends it, and nothing is left behind."""
+    before = len(sessions(shipped))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mqtt_presence", "check", "--broker", shipped.url("bridge"),
+         "--client", shipped.url("alice"), "--queue", "20000", "--only", "retained", "--only", "queue"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        until(
+            lambda: len(sessions(shipped)) > before,
+            f"the queue is tried\n{shipped.log()[-2000:]}",
+            every_s=0.05,
+        )
+        process.send_signal(signal.SIGINT)
+        out, complaints = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert complaints == "mqtt-presence: interrupted\n"
+    assert re.search(r"^pass +retained ", out, re.MULTILINE)
+    assert not re.search(r"^\w+ +queue ", out, re.MULTILINE)
+    assert_nothing_is_left(shipped)
+
+
+def test_bridge_at_work_is_not_disturbed(shipped: Shipped, sqlite_url: str) -> None:
+    """A bridge on the same broker refuses what it hears: no record, no user; and its queue is not made to overflow."""
+    with BridgeThread(broker=shipped.url("bridge"), database=sqlite_url) as bridge:
+        code, found, _ = check(shipped.url("bridge"), shipped.url("alice"), only=QUICK)
+        assert code == 0, found
+        assert named(found, "warn") == {"client-id-theft"}
+        assert found["queue"]["verdict"] == "note"
+        assert "a bridge is at work" in found["queue"]["evidence"]
+        assert found["queue"]["remedy"] == "--queue 5000 tries it all the same"
+        assert query(sqlite_url, "SELECT * FROM connections") == []
+        assert query(sqlite_url, "SELECT * FROM users") == []
+        assert sum(bridge.bridge.counters.refused.values()) > WINDOW
+        code, found, _ = check(shipped.url("bridge"), shipped.url("alice"), "--queue", "300", only=("queue",))
+        assert code == 0
+        assert "300 of 300" in found["queue"]["evidence"]
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
+    """Start mosquittos with rights of a test's own."""
+    started: list[Mosquitto] = []
+
+    def start(acl: str | None, **how: Any) -> Mosquitto:
+        config = how.pop("more", "")
+        if acl is not None:
+            (tmp_path / "acl").write_text(acl)
+            (tmp_path / "acl").chmod(0o600)
+            config += f"\nacl_file {tmp_path / 'acl'}\n"
+        broker = Mosquitto(tmp_path / "mosquitto", config, **how)
+        started.append(broker)
+        broker.start()
+        return broker
+
+    yield start
+    for broker in started:
+        broker.__exit__(None, None, None)
+
+
+USERS = {"bridge": BRIDGE_PASSWORD, "alice": "alice-secret"}
+_USUAL = """
+user bridge
+topic readwrite #
+pattern write presence/%u/%c/#
+pattern read status/+
+pattern read bridge/+
+pattern read reply/%u/%c/+
+"""
+
+
+def test_usual_mosquitto_fails_where_it_is_known_to(mosquitto: Callable[..., Mosquitto]) -> None:
+    """With `#` for the verbs a client id with a slash gets through; by default a queue has 1,000 places."""
+    broker = mosquitto(_USUAL, users=USERS, more="max_queued_messages 1000\nmax_inflight_messages 20")
+    code, found, complaints = check(
+        broker.url,
+        f"mqtt://alice:alice-secret@127.0.0.1:{broker.port}",
+        only=("queue", "other-client", "slash-client-id", "client-id-theft"),
+    )
+    assert code == 1
+    assert named(found, "fail") == {"slash-client-id", "queue"}
+    assert re.match(r"10\d\d of 5000 messages came", found["queue"]["evidence"]), found["queue"]
+    assert "`max_queued_messages 1000000`" in found["queue"]["remedy"]
+    assert "`pattern write presence/%u/%c/login`" in found["slash-client-id"]["remedy"]
+    assert named(found, "warn") == {"client-id-theft"}
+    assert complaints == ""
+
+
+def test_mosquitto_without_rights_fails_all_attacks(mosquitto: Callable[..., Mosquitto]) -> None:
+    """Where everybody may do everything, each attack succeeds, and each is told."""
+    broker = mosquitto(None)
+    code, found, _ = check(broker.url, f"mqtt://alice@127.0.0.1:{broker.port}", only=ATTACKS)
+    assert code == 1
+    assert named(found, "fail") == {
+        "passwords", "other-user", "other-client", "other-will", "slash-client-id", "wildcard-client-id",
+        "slash-user", "write-status", "write-bridge", "write-events", "write-replies", "read-presence", "read-events",
+        "client-id-theft",
+    }  # fmt: skip
+    assert named(found, "warn") == {"read-replies"}
+    assert all(found[name]["consequence"] and found[name]["remedy"] for name in named(found, "fail"))
+    assert found["broker"]["evidence"].startswith("mosquitto 2.")
+
+
+def test_missing_rights_of_bridge_and_client_are_told(mosquitto: Callable[..., Mosquitto]) -> None:
+    """A verb that was forgotten is named, and so is what the bridge cannot write and the client not read."""
+    acl = "user bridge\ntopic read presence/#\ntopic write status/+\n"
+    acl += "".join(f"pattern write presence/%u/%c/{verb}\n" for verb in ("login", "logout", "time"))
+    broker = mosquitto(acl, users=USERS)
+    _, found, _ = check(
+        broker.url,
+        f"mqtt://alice:alice-secret@127.0.0.1:{broker.port}",
+        only=("own-topics", "bridge-rights", "client-rights", "write-events"),
+    )
+    assert named(found, "fail") == {"own-topics", "bridge-rights", "client-rights"}
+    assert found["own-topics"]["evidence"] == "activity, will does not arrive"
+    assert re.match(r"refused: bridge/\S+, events/\S+, reply/\S+$", found["bridge-rights"]["evidence"])
+    assert "status/+" in found["client-rights"]["evidence"]
+
+
+@pytest.mark.parametrize("prefix", ["", "acme/"])
+def test_embedded_broker_passes(prefix: str) -> None:
+    """Its documented limits are warnings: MQTT 5, memory, and that it is open on loopback."""
+    with Embedded(prefix) as broker:
+        code, found, complaints = check(
+            broker.url,
+            f"mqtt://alice@127.0.0.1:{broker.port}",
+            "--prefix",
+            prefix,
+            only=QUICK if prefix else ("mqtt-5", "passwords", "persistence", "queue", "takeover"),
+        )
+    assert code == 0, found
+    assert named(found, "warn") == {"mqtt-5", "passwords", "persistence"}
+    assert found["broker"]["evidence"].startswith("embedded")
+    assert "5000 of 5000" in found["queue"]["evidence"]
+    assert found["takeover"]["evidence"] == "always: will, then login"
+    assert complaints == ""
+
+
+def test_tls_and_certificates_are_told(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> None:
+    """Over mqtts and wss, with a client certificate: its facts, and that the broker's ends soon."""
+    _openssl(tmp_path, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", "ca.key",
+             "-out", "ca.crt", "-subj", "/CN=Test ca")  # fmt: skip
+    for name in ("server", "client"):
+        _certify(tmp_path, name)
+    mqtts, wss = free_port(), free_port()
+    tls = f"cafile {tmp_path}/ca.crt\ncertfile {tmp_path}/server.crt\nkeyfile {tmp_path}/server.key\n"
+    mosquitto(
+        None,
+        more=f"listener {mqtts} 127.0.0.1\n{tls}require_certificate true\n"
+        f"listener {wss} 127.0.0.1\nprotocol websockets\n{tls}",
+    )
+    files = [f"--ca-file={tmp_path}/ca.crt"]
+    for name in ("", "client-"):
+        files += [f"--{name}cert-file={tmp_path}/client.crt", f"--{name}key-file={tmp_path}/client.key"]
+    code, found, complaints = check(
+        f"mqtts://bridge@localhost:{mqtts}",
+        f"mqtts://alice@localhost:{mqtts}",
+        f"--websocket=wss://localhost:{wss}",
+        *files,
+        only=("tls", "websocket", "passwords", "own-topics", "queue", "will-cut"),
+    )
+    assert code == 0, (found, complaints)
+    assert re.match(
+        r"TLSv1\.3, .*, certificate for localhost, 127\.0\.0\.1, valid for 1 more days",
+        found["tls"]["evidence"],
+    )
+    assert found["tls"]["verdict"] == "warn"
+    assert found["websocket"]["verdict"] == "pass"
+    assert found["passwords"]["verdict"] == "note"
+    assert found["queue"]["verdict"] == "pass"
+
+    code, found, complaints = check(f"mqtts://bridge@localhost:{mqtts}", f"mqtts://alice@localhost:{mqtts}")
+    assert (code, found) == (2, {})
+    assert "certificate verify failed" in complaints
+
+
+def test_wrong_credentials_and_settings_are_said_plainly(shipped: Shipped) -> None:
+    """Which of the users is refused, and where nobody answers; never the password."""
+    good, alice = shipped.url("bridge"), shipped.url("alice")
+    here = f"127.0.0.1:{shipped.port}"
+    for broker, client, words in (
+        (
+            f"mqtt://bridge:nonsense@{here}",
+            alice,
+            f"broker: mqtt://bridge@{here} refuses us: wrong user name or",
+        ),
+        (
+            good,
+            f"mqtt://alice:nonsense@{here}",
+            f"client: mqtt://alice@{here} refuses us: wrong user name or",
+        ),
+        (f"mqtt://bridge:nonsense@127.0.0.1:{free_port()}", alice, "cannot be reached"),
+        (good, "", "client is not set"),
+        (good, f"mqtt://{here}", "the user in client"),
+        (good, "alice", "client: the broker URL has no scheme"),
+    ):
+        code, found, complaints = check(broker, client)
+        assert (code, found) == (2, {}), complaints
+        assert words in complaints
+        assert "nonsense" not in complaints
+    for flags, words in (
+        (["--only", "nothing"], "only=nothing: there is no such check"),
+        (["--client", good], "client: must be another user than the bridge's"),
+        (["--queue", "0"], "queue=0 must be 1 to"),
+        (["--kind", "nothing"], "kind=nothing must be one of"),
+        (["--websocket", "mqtt://x"], "must begin with ws://"),
+        (["--second-client", alice], "must be another user than client"),
+        (["--ca-file", "/nowhere"], "no URL is encrypted"),
+    ):
+        code, _, complaints = check(good, alice, *flags)
+        assert code == 2
+        assert words in complaints
+
+
+def test_bridge_without_its_rights_is_told_so() -> None:
+    """A user who may not read what clients say cannot be the bridge; no more is tried."""
+    with Embedded() as broker:
+        code, found, _ = check(
+            f"mqtt://bob@127.0.0.1:{broker.port}", f"mqtt://alice@127.0.0.1:{broker.port}", only=QUICK
+        )
+    assert code == 1
+    assert named(found, "fail") == {"own-topics"}
+    assert found["own-topics"]["evidence"] == "the bridge's user may not subscribe to presence/+/+/+"
+    assert found["queue"]["evidence"] == "not tried: see own-topics"
+
+
+def access(url: str) -> Access:
+    return Access(BrokerUrl.parse(url))
+
+
+def test_lost_connection_of_the_observer_is_no_finding_about_the_broker(shipped: Shipped) -> None:
+    """What did not arrive because nobody listened is not held against the broker; the next check is told again."""
+
+    def cut(opened: Lab) -> Finding:
+        opened.observer.cut()
+        return failed("own-topics", "none of them arrives", "")
+
+    config = CheckConfig(bridge=access(shipped.url("bridge")), client=access(shipped.url("alice")))
+    with Lab(config) as opened:
+        probes = [runner.Probe("names", cut), *runner.choose(["own-topics"])]
+        found = {f.name: f for f in runner.run(opened, probes)}
+    assert found["names"].verdict is Verdict.WARN
+    assert "ended the bridge's connection" in found["names"].evidence
+    assert found["own-topics"].verdict is Verdict.PASS
+
+
+# Something that is no broker, or not much of one.
+
+
+class Deaf:
+    """Accepts and acknowledges everything, and delivers nothing; of MQTT 5 it does not know.
+
+    Args:
+        answers: False: it does not even answer CONNECT.
+
+    """
+
+    def __init__(self, answers: bool) -> None:
+        self._answers = answers
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                sock, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        reader = Reader()
+        with suppress(OSError), sock:
+            while data := sock.recv(65_536):
+                for packet in reader.feed(data) if self._answers else ():
+                    answer = self._answer(packet)
+                    if answer is None:
+                        return
+                    sock.sendall(answer)
+
+    def _answer(self, packet: Packet) -> bytes | None:
+        match packet.kind:
+            case 0x10:
+                return bytes((CONNACK, 2, 0, 0)) if packet.body[6] == 4 else None
+            case 0x80:
+                return bytes((SUBACK, 3, *packet.body[:2], 1))
+            case kind if kind == PUBLISH and packet.flags & 6:
+                at = 2 + int.from_bytes(packet.body[:2], "big")
+                return bytes((PUBACK, 2, *packet.body[at : at + 2]))
+            case 0xC0:
+                return b"\xd0\x00"
+        return b""
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+
+
+@contextmanager
+def deaf(*, answers: bool) -> Iterator[Deaf]:
+    made = Deaf(answers)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_broker_that_delivers_nothing_fails_and_is_not_asked_for_more() -> None:
+    """Where the bridge does not hear a client's own topics, nothing else can be told of it."""
+    with deaf(answers=True) as broker:
+        code, found, _ = check(
+            f"mqtt://bridge@127.0.0.1:{broker.port}", f"mqtt://alice@127.0.0.1:{broker.port}"
+        )
+    assert code == 1
+    assert found["own-topics"]["verdict"] == "fail"
+    assert found["own-topics"]["evidence"] == "none of them arrives"
+    assert found["mqtt-5"]["evidence"] == "not spoken"
+    untried = {name for name, finding in found.items() if finding["evidence"] == "not tried: see own-topics"}
+    assert untried == set(runner.NAMES[runner.NAMES.index("own-topics") + 1 :]) - {"persistence"}
+
+
+def test_client_may_come_another_way_without_mqtt_5(shipped: Shipped) -> None:
+    """Bridge and client need not speak the same version."""
+    with deaf(answers=True) as gateway:
+        code, found, complaints = check(
+            shipped.url("bridge"),
+            f"mqtt://alice@127.0.0.1:{gateway.port}",
+            only=("mqtt-3.1.1", "mqtt-5", "own-topics"),
+        )
+    assert code == 1, complaints
+    assert {found["mqtt-3.1.1"]["verdict"], found["mqtt-5"]["verdict"]} == {"pass"}
+    assert found["own-topics"]["evidence"] == "none of them arrives"
+
+
+def test_something_that_does_not_answer_is_said_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be another service, or a broker that is stuck."""
+    monkeypatch.setattr(lab, "OPEN_S", 1.0)
+    with deaf(answers=False) as broker:
+        code, found, complaints = check(
+            f"mqtt://bridge@127.0.0.1:{broker.port}", f"mqtt://alice@127.0.0.1:{broker.port}"
+        )
+    assert (code, found) == (2, {})
+    assert "does not answer to CONNECT in 1 s" in complaints

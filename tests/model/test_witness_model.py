@@ -1,0 +1,306 @@
+"""A simulated mosquitto, a bridge that crashes when it likes, and what must be true of the records afterwards.
+
+One client id, which two users fight for, over TCP and WebSocket; lines and logins in the broker's order; batches that
+are committed or lost, acknowledged or delivered again.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mqtt_presence import rules
+from mqtt_presence.link import Incoming
+from mqtt_presence.model import Connection, Login, Reason, RuleSettings, UserPresence
+from mqtt_presence.sources.mosquitto import ERRORS, NOTICES, VERSION
+from mqtt_presence.witness import Witness
+
+CLIENT = "x"
+USERS = ("alice", "mallory")
+SETTINGS = RuleSettings()
+
+
+@dataclass
+class Live:
+    """A connection with the broker."""
+
+    user: str
+    port: int
+    websocket: bool
+    connection_id: str | None = None
+    """None: it has not logged in."""
+
+
+@dataclass
+class Mosquitto:
+    """What it would send to the bridge, in order: lines and logins."""
+
+    is_2_1: bool
+    sent: list[tuple[str, bytes]] = field(default_factory=list)
+    live: Live | None = None
+    second: int = 100
+    ports: int = 1000
+    late: int = 0
+    """WebSockets that were taken over and are not closed yet."""
+    dead: list[Live] = field(default_factory=list)
+
+    def log(self, line: str, topic: str = NOTICES) -> None:
+        self.sent.append((topic, f"{self.second}: {line}".encode()))
+
+    def end_line(self, live: Live, words_2_0: str, words_2_1: str) -> None:
+        if self.is_2_1:
+            self.log(f"Client {CLIENT} [192.0.2.1:{live.port}] disconnected{words_2_1}.")
+        else:
+            self.log(f"Client {CLIENT} {words_2_0}")
+
+    def connect(self, user: str, *, websocket: bool) -> None:
+        if self.live is not None:
+            self.dead.append(self.live)
+            if self.is_2_1:
+                self.end_line(self.live, "", ": session taken over")
+            else:
+                self.log(f"Client {CLIENT} already connected, closing old connection.", ERRORS)
+                self.late += self.live.websocket
+        self.ports += 1
+        self.live = Live(user, self.ports, websocket)
+        self.log(f"New client connected from 192.0.2.1:{self.ports} as {CLIENT} (p2, c1, k60, u'{user}').")
+
+    def login(self) -> None:
+        if self.live is not None:
+            self.live.connection_id = f"id-{self.live.port}"
+            self.sent.append((f"presence/{self.live.user}/login", self.live.connection_id.encode()))
+
+    def leave(self, how: str) -> None:
+        if self.live is None:
+            return
+        if how == "silent" and self.live.websocket and not self.is_2_1:
+            how = "closed"  # what 2.0 says of it
+        words = {
+            "left": ("disconnected.", ""),
+            "closed": ("closed its connection.", ": connection closed by client"),
+            "silent": ("has exceeded timeout, disconnecting.", ": exceeded timeout"),
+        }[how]
+        self.end_line(self.live, *words)
+        self.dead.append(self.live)
+        self.live = None
+
+    def close_late(self) -> None:
+        if self.late:
+            self.late -= 1
+            self.log(f"Client {CLIENT} closed its connection.")
+
+    def refuse(self) -> None:
+        """Somebody claims the id and is not let in."""
+        stranger = Live("", 1, websocket=False)
+        self.end_line(stranger, "disconnected, not authorised.", ": not authorised")
+        self.end_line(stranger, "disconnected due to protocol error.", ": protocol error")
+
+
+class Bridge:
+    """Takes, commits, acknowledges; may lose any of it."""
+
+    def __init__(self, broker: Mosquitto) -> None:
+        self.broker = broker
+        self.users = {user: UserPresence(user_id=user) for user in USERS}
+        self.acknowledged = 0
+        self.taken = 0
+        self.delivered = 0
+        self.pending: list[Any] = []
+        self.start()
+
+    # What the witness reads of a database at its start.
+
+    def recall(self, _name: str) -> str | None:
+        return None
+
+    def remember(self, _name: str, _value: str | None) -> None:
+        pass
+
+    def told_connections(self, _limit: int) -> list[tuple[str, str, int, str | None]]:
+        opened = [c for user in self.users.values() for c in user.connections.values() if c.is_open]
+        opened.sort(key=lambda c: c.login_time or 0)
+        return [(c.user_id, c.client_id, c.peer, c.ip_addr) for c in opened if c.peer is not None]
+
+    def start(self) -> None:
+        self.witness = Witness()
+        self.witness.restore(self)  # type: ignore[arg-type]
+        version = b"mosquitto version 2.1.2" if self.broker.is_2_1 else b"mosquitto version 2.0.21"
+        self.witness.hear(Incoming(VERSION, version, 1, True, False, 1, 1), 0)
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """What was taken and not committed is gone, what was not acknowledged comes again."""
+        self.pending = []
+        self.taken = self.acknowledged
+
+    def take(self, count: int) -> None:
+        for topic, payload in self.broker.sent[self.taken : self.taken + count]:
+            now = 10 * self.taken
+            is_repeated = self.taken < self.delivered
+            if topic.startswith("$SYS"):
+                message = Incoming(topic, payload, 1, False, is_repeated, 1, 1)
+                self.pending.append(self.witness.hear(message, now))
+            else:
+                user, peer = topic.split("/")[1], self.witness.peer(topic.split("/")[1], CLIENT)
+                self.pending.append(
+                    Login(
+                        user_id=user,
+                        client_id=CLIENT,
+                        connection_id=payload.decode(),
+                        now=now,
+                        peer=peer and peer.number,
+                        ip_addr=peer and peer.address,
+                    )
+                )
+            self.taken += 1
+            self.delivered = max(self.delivered, self.taken)
+
+    def commit(self) -> None:
+        for event in self.pending:
+            if event is not None:
+                outcome = rules.fold(self.users[event.user_id], [event], SETTINGS)
+                self.users[event.user_id] = outcome.user
+        self.pending = []
+
+    def acknowledge(self, count: int) -> None:
+        if not self.pending:
+            self.acknowledged = min(self.taken, self.acknowledged + count)
+
+    def finish(self) -> None:
+        self.take(len(self.broker.sent))
+        self.commit()
+        self.acknowledge(len(self.broker.sent))
+
+    def records(self) -> dict[str, Connection]:
+        return {c.connection_id: c for user in self.users.values() for c in user.connections.values()}
+
+
+steps = st.one_of(
+    st.tuples(st.just("connect"), st.sampled_from(USERS), st.booleans()),
+    st.tuples(st.just("login")),
+    st.tuples(st.just("login")),
+    st.tuples(st.just("leave"), st.sampled_from(["left", "closed", "silent"])),
+    st.tuples(st.just("late")),
+    st.tuples(st.just("refuse")),
+    st.tuples(st.just("wait"), st.integers(1, 2)),
+    st.tuples(st.just("take"), st.integers(1, 6)),
+    st.tuples(st.just("commit")),
+    st.tuples(st.just("acknowledge"), st.integers(1, 6)),
+    st.tuples(st.just("reconnect")),
+    st.tuples(st.just("restart")),
+)
+
+
+def play(plan: Iterable[tuple[Any, ...]], *, is_2_1: bool) -> tuple[Mosquitto, Bridge]:
+    broker = Mosquitto(is_2_1)
+    bridge = Bridge(broker)
+    for step in plan:
+        match step:
+            case "connect", user, websocket:
+                broker.connect(user, websocket=websocket)
+            case ("login",):
+                broker.login()
+            case "leave", how:
+                broker.leave(how)
+            case ("late",):
+                broker.close_late()
+            case ("refuse",):
+                broker.refuse()
+            case "wait", seconds:
+                broker.second += seconds
+            case "take", count:
+                bridge.take(count)
+            case ("commit",):
+                bridge.commit()
+            case "acknowledge", count:
+                bridge.acknowledge(count)
+            case ("reconnect",):
+                bridge.reconnect()
+            case ("restart",):
+                bridge.start()
+    bridge.finish()
+    return broker, bridge
+
+
+CRASHED = (("take", 9), ("commit",), ("restart",))
+
+
+@settings(max_examples=700, deadline=None)
+@given(st.lists(steps, max_size=40), st.booleans())
+@example(
+    [
+        ("connect", "alice", False),
+        ("login",),
+        ("leave", "left"),
+        ("connect", "alice", False),
+        ("login",),
+        *CRASHED,
+    ],
+    False,
+)
+@example(
+    [
+        ("connect", "mallory", True),
+        ("connect", "alice", False),
+        ("login",),
+        ("late",),
+        ("take", 9),
+        ("commit",),
+    ],
+    False,
+)
+@example(
+    [("connect", "alice", False), ("login",), ("connect", "mallory", False), ("wait", 1), ("connect", "alice", False),
+     ("login",), *CRASHED],
+    False,
+)  # fmt: skip
+def test_nobody_who_is_connected_is_ended(plan: list[tuple[Any, ...]], is_2_1: bool) -> None:
+    """Whatever is taken over, refused, lost, delivered again: who is connected and has logged in has an open record,
+    with no other's address.
+    """
+    broker, bridge = play(plan, is_2_1=is_2_1)
+    if broker.live is not None and broker.live.connection_id is not None:
+        record = bridge.records()[broker.live.connection_id]
+        assert record.is_open, (broker.sent, record)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(steps, max_size=40))
+@example([("connect", "alice", False), ("login",), ("connect", "alice", False), ("leave", "closed")])
+def test_on_2_1_everybody_who_is_gone_has_ended(plan: list[tuple[Any, ...]]) -> None:
+    """2.1 tells all that is needed: no record of a client that is gone stays open, crash or no crash."""
+    broker, bridge = play([*plan, ("take", 99), ("commit",), ("wait", 5)], is_2_1=True)
+    broker.connect("alice", websocket=False)
+    broker.leave("left")
+    bridge.finish()
+    gone = [live.connection_id for live in broker.dead if live.connection_id is not None]
+    records = bridge.records()
+    assert [records[name] for name in gone if records[name].is_open] == []
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(steps.filter(lambda step: step[0] not in {"reconnect", "restart"}), max_size=40))
+def test_on_2_0_who_left_has_ended(plan: list[tuple[Any, ...]]) -> None:
+    """A DISCONNECT is believed on 2.0 too: afterwards no record of the client is open."""
+    broker, bridge = play(plan, is_2_1=False)
+    broker.connect("alice", websocket=False)
+    broker.login()
+    broker.leave("left")
+    bridge.finish()
+    assert [r for r in bridge.records().values() if r.is_open] == []
+
+
+def test_reasons_of_the_ends_that_are_told() -> None:
+    """What the whole way from line to record comes to."""
+    story: list[tuple[Any, ...]] = []
+    for how in ("left", "closed", "silent"):
+        story += [("connect", "alice", False), ("login",), ("leave", how)]
+    for is_2_1 in (False, True):
+        _, bridge = play(story, is_2_1=is_2_1)
+        assert [(r.reason, r.cause) for r in bridge.records().values()] == [
+            (Reason.LOGOUT, "disconnect"),
+            (Reason.LOST, "closed"),
+            (Reason.LOST, "keepAlive"),
+        ]

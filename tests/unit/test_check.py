@@ -1,0 +1,308 @@
+"""What `mqtt-presence check` makes of what it has seen; trying is tests/integration/test_check.py's."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.check import attacks, connecting, delivery, remedies, runner, wills
+from mqtt_presence.check.facts import DROPPED_TOPIC, EMQX_TOPIC, VERSION_TOPIC, Hints, recognise
+from mqtt_presence.check.findings import KINDS, Verdict, any_failed, failed, note, passed, warned
+from mqtt_presence.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+PASS, NOTE, WARN, FAIL = Verdict.PASS, Verdict.NOTE, Verdict.WARN, Verdict.FAIL
+
+
+def test_only_a_failure_fails() -> None:
+    """Warnings and notes do not fail a script."""
+    assert not any_failed([passed("a", ""), note("b", ""), warned("c", "", "")])
+    assert any_failed([passed("a", ""), failed("b", "", "")])
+
+
+# The queue.
+
+
+def queue(**seen: object) -> tuple[Verdict, str]:
+    finding = delivery.judge_queue(
+        5000, **{"early": 5000, "came": 5000, "lost": 0, "present": True, "in_order": True} | seen
+    )
+    return finding.verdict, finding.evidence
+
+
+def test_queue_that_keeps_everything_passes() -> None:
+    """All that was published while the bridge was away has come."""
+    assert queue()[0] is PASS
+    assert "when the bridge had them" not in queue()[1]
+
+
+def test_queue_that_acknowledges_late_passes() -> None:
+    """The embedded broker acknowledges only what the bridge has."""
+    verdict, evidence = queue(early=0)
+    assert verdict is PASS
+    assert "when the bridge had them" in evidence
+
+
+def test_queue_that_drops_fails_and_tells_how_many() -> None:
+    """Mosquitto's default keeps 1,000 and acknowledges the rest."""
+    verdict, evidence = queue(came=1000, lost=4000)
+    assert verdict is FAIL
+    assert "1000 of 5000" in evidence
+    assert "4000 were acknowledged and dropped" in evidence
+
+
+def test_queue_without_a_session_fails() -> None:
+    """Nothing waits; whether the broker said that the session was there is told."""
+    assert queue(came=0, present=False, lost=5000) == (
+        FAIL, "0 of 5000 messages came after an absence (no session was kept); 5000 had been acknowledged",
+    )  # fmt: skip
+    assert "the session was there" in queue(came=0, lost=5000)[1]
+
+
+def test_queue_out_of_order_or_without_session_present_warns() -> None:
+    """All came, and yet not as it should be."""
+    assert queue(in_order=False)[0] is WARN
+    assert queue(present=False)[0] is WARN
+
+
+@pytest.mark.parametrize(
+    ("came", "right"),
+    [
+        ((b"1", b"2", b"3"), True),
+        ((b"1", b"1", b"3"), True),
+        ((b"1", b"2", b"1"), True),
+        ((b"2", b"1"), False),
+    ],
+)
+def test_order_is_that_of_first_arrivals(came: tuple[bytes, ...], right: bool) -> None:
+    """What comes twice, or not at all, is not out of order."""
+    assert delivery._in_order(came, (b"1", b"2", b"3")) is right
+
+
+# Other deliveries.
+
+
+def test_window_is_judged_by_its_size() -> None:
+    """20 are mosquitto's default for MQTT 3.1.1."""
+    assert delivery.judge_window(20, mqtt5=False).verdict is WARN
+    assert "2000 a second" in delivery.judge_window(20, mqtt5=False).consequence
+    assert delivery.judge_window(100, mqtt5=True).verdict is PASS
+    assert "at least 500" in delivery.judge_window(500, mqtt5=True).evidence
+
+
+def own_topics(acknowledged: bool = True, **qos: list[int]) -> tuple[Verdict, str]:
+    came = {verb: [1] for verb in ("activity", "login", "logout", "time", "will")} | qos
+    finding = delivery.judge_own_topics(came, acknowledged=acknowledged)
+    return finding.verdict, finding.evidence
+
+
+def test_own_topics_must_all_arrive_at_qos_1() -> None:
+    """A right that lacks one verb is named; QoS 0 and missing acknowledgements are faults."""
+    assert own_topics()[0] is PASS
+    assert own_topics(logout=[], time=[]) == (FAIL, "logout, time does not arrive")
+    assert own_topics(activity=[], login=[], logout=[], time=[], will=[]) == (FAIL, "none of them arrives")
+    assert own_topics(login=[0])[0] is FAIL
+    assert own_topics(acknowledged=False)[0] is FAIL
+
+
+@pytest.mark.parametrize(
+    ("exact", "plus", "deep", "remains", "verdict"),
+    [
+        (True, True, True, False, PASS),
+        (True, True, False, False, WARN),
+        (True, False, False, False, FAIL),  # RabbitMQ
+        (False, False, False, False, FAIL),
+        (True, True, True, True, FAIL),
+    ],
+)
+def test_retained_must_be_replayed_for_all_users(
+    exact: bool, plus: bool, deep: bool, remains: bool, verdict: Verdict
+) -> None:
+    """`status/+` must bring the users; `status/#` is only another way to say so."""
+    got = {"status/x": exact, "status/+": plus, "status/#": deep}
+    assert delivery.judge_retained(got, exact="status/x", deep="status/#", remains=remains).verdict is verdict
+
+
+def test_redelivery_may_not_take_long() -> None:
+    """NATS sends again after its `ack_wait`, by default 30 s, and not when the bridge is back."""
+    assert delivery.judge_redelivery(0.1).verdict is PASS
+    assert delivery.judge_redelivery(29.6).verdict is WARN
+    assert delivery.judge_redelivery(None).verdict is FAIL
+
+
+# Wills.
+
+
+@pytest.mark.parametrize(("after_s", "verdict"), [(None, FAIL), (0.01, PASS), (2.5, WARN)])
+def test_will_after_a_cut_must_be_prompt(after_s: float | None, verdict: Verdict) -> None:
+    """The broker sees that the socket has ended."""
+    assert wills.judge_will_cut(after_s).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("after_s", "keep_alive_s", "verdict"),
+    [(3.0, 2, PASS), (7.5, 2, PASS), (12.0, 2, WARN), (None, 2, FAIL), (None, 60, NOTE), (15.0, 10, PASS)],
+)
+def test_will_after_a_silence_may_take_a_while(
+    after_s: float | None, keep_alive_s: int, verdict: Verdict
+) -> None:
+    """1.5 times the keep alive, and the broker may look every five seconds only."""
+    assert wills.judge_silence(after_s, keep_alive_s).verdict is verdict
+
+
+def takeover(*orders: str) -> tuple[Verdict, str]:
+    seen = {pair: Counter([order] * 5) for pair, order in zip(wills.PAIRS, orders, strict=True)}
+    finding = wills.judge_takeover(seen)
+    return finding.verdict, finding.evidence
+
+
+def test_takeover_is_told_for_each_pair() -> None:
+    """A will that comes late is a limit, one that does not come is none: the login ends the old connection."""
+    assert takeover("WN", "WN", "WN", "WN") == (PASS, "always: will, then login")
+    verdict, evidence = takeover("WN", "WN", "WN", "N")
+    assert verdict is PASS
+    assert "persistent to persistent: login, no will" in evidence
+    assert takeover("WN", "NW", "WN", "N")[0] is WARN
+    assert takeover("WN", "W", "WN", "WN")[0] is FAIL
+
+
+def test_takeover_tells_how_often_when_it_varies() -> None:
+    """Ejabberd sends the old will after the new login in a third of takeovers."""
+    seen = {pair: Counter({"WN": 5}) for pair in wills.PAIRS} | {wills.PAIRS[0]: Counter({"WN": 3, "NW": 2})}
+    finding = wills.judge_takeover(seen)
+    assert finding.verdict is WARN
+    assert "clean to clean: login, then will 2 of 5, will, then login 3 of 5" in finding.evidence
+
+
+# The connection.
+
+_DAY = 86_400
+_END = 1_800_000_000
+_CERTIFICATE = {
+    "notAfter": "Jan 15 08:00:00 2027 GMT",
+    "subjectAltName": (("DNS", "broker.example"), ("IP Address", "10.0.0.1")),
+}
+
+
+def test_certificate_that_ends_soon_warns() -> None:
+    """Thirty days are time enough to get another."""
+    judge = connecting.judge_certificate
+    later = judge("TLSv1.3", "AES", _CERTIFICATE, _END - 40 * _DAY)
+    assert later.verdict is PASS
+    assert "broker.example, 10.0.0.1" in later.evidence
+    assert "valid for 40 more days" in later.evidence
+    assert judge("TLSv1.3", "AES", _CERTIFICATE, _END - 29 * _DAY).verdict is WARN
+    assert judge("TLSv1.3", "AES", {}, _END).verdict is PASS
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("mqtt://127.0.0.1", True), ("mqtt://127.8.8.8", True), ("mqtt://[::1]", True), ("mqtt://LOCALHOST", True),
+        ("mqtt://10.0.0.1", False), ("mqtt://broker.example", False), ("mqtt://localhost.example", False),
+    ],
+)  # fmt: skip
+def test_loopback_is_this_machine(url: str, here: bool) -> None:
+    """Only what cannot leave the machine needs no encryption."""
+    assert connecting.is_this_machine(BrokerUrl.parse(url)) is here
+
+
+def test_open_embedded_broker_is_only_a_warning() -> None:
+    """It is open on loopback, or when it was told twice; any other broker that is open fails."""
+    assert attacks.judge_passwords([], is_embedded=False).verdict is PASS
+    assert attacks.judge_passwords(["a wrong password"], is_embedded=False).verdict is FAIL
+    assert attacks.judge_passwords(["a wrong password"], is_embedded=True).verdict is WARN
+
+
+# Recognising.
+
+
+def hints(
+    sys: dict[str, str] | None = None,
+    *,
+    in_mqtt5: bool = False,
+    grants: int = -1,
+    slash: bool = False,
+    **facts: object,
+) -> Hints:
+    return Hints(sys or {}, facts, in_mqtt5, grants, slash)
+
+
+@pytest.mark.parametrize(
+    ("shown", "kind", "version"),
+    [
+        (hints({VERSION_TOPIC: "mosquitto version 2.0.11"}), "mosquitto", "2.0.11"),
+        (hints({DROPPED_TOPIC: "0"}), "mosquitto", ""),
+        (hints(AssignedClientIdentifier="auto-6E92AE9A-FF86-8A44-5F8B-2C3D0AA2D1C1"), "mosquitto", ""),
+        (hints({EMQX_TOPIC: "5.8.6"}), "emqx", "5.8.6"),
+        (hints(in_mqtt5=True, grants=1, slash=True), "embedded", ""),
+        (hints(in_mqtt5=True, grants=2, slash=True), "other", ""),  # aedes
+        (hints(in_mqtt5=True, grants=1), "other", ""),  # NATS
+        (hints(MaximumQoS=1, SharedSubscriptionAvailable=0), "rabbitmq", ""),
+        (hints(TopicAliasMaximum=100, SharedSubscriptionAvailable=0), "ejabberd", ""),
+        (hints(MaximumQoS=1), "other", ""),
+        (hints({VERSION_TOPIC: "somebody else"}), "other", ""),
+        (hints(), "other", ""),
+    ],
+)
+def test_brokers_are_recognised(shown: Hints, kind: str, version: str) -> None:
+    """By what they say of themselves, else by what only they do."""
+    found = recognise(shown)
+    assert (found.kind, found.version) == (kind, version)
+    assert found.kind in KINDS
+
+
+# The probes as a whole.
+
+
+def test_every_probe_asks_something_and_has_a_remedy() -> None:
+    """A probe that can find something bad says what to do about it."""
+    for probe in runner.PROBES:
+        assert probe.question.endswith("?"), probe.name
+        assert remedies.GENERIC.get(probe.name) or probe.name == "shared", probe.name
+
+
+def test_remedies_are_for_probes_that_there_are() -> None:
+    """No remedy for what nobody looks for."""
+    named = set(remedies.GENERIC).union(*remedies.SPECIFIC.values())
+    assert named <= set(runner.NAMES)
+    assert set(remedies.SPECIFIC) <= set(KINDS)
+
+
+def test_lines_that_remedies_quote_are_in_the_shipped_files() -> None:
+    """What one is told to look for is there."""
+    quoted = [
+        (kind, remedy.file, remedy.line)
+        for kind, known in remedies.SPECIFIC.items()
+        for remedy in known.values()
+        if remedy.file
+    ]
+    assert len(quoted) > 15
+    for kind, file, line in quoted:
+        assert line in (ROOT / "broker_config" / kind / file).read_text().splitlines(), (kind, file, line)
+
+
+def test_remedy_names_the_line_of_the_broker_at_hand() -> None:
+    """Where the broker is not known, it is said in general."""
+    assert remedies.remedy_for("mosquitto", "window").endswith(
+        "`max_inflight_messages 1000` (broker_config/mosquitto/mosquitto.conf)"
+    )
+    assert remedies.remedy_for("other", "window") == remedies.GENERIC["window"]
+    assert remedies.remedy_for("embedded", "window") == remedies.GENERIC["window"]
+
+
+def test_choice_keeps_the_order_and_refuses_what_there_is_not() -> None:
+    """The order matters: what waits longest comes last."""
+    assert [p.name for p in runner.choose(["window", "tls"])] == ["tls", "window"]
+    assert runner.choose([]) == runner.PROBES
+    with pytest.raises(ConfigError, match=r"only=nothing: there is no such check; there are mqtt-3\.1\.1,"):
+        runner.choose(["nothing"])
+    assert runner.NAMES[-1] == "will-silence"
+
+
+def test_every_probe_is_documented_with_its_question() -> None:
+    """docs/check.md has a row for each, in words of the code."""
+    documented = (ROOT / "docs/check.md").read_text("utf-8")
+    for probe in runner.PROBES:
+        assert f"| `{probe.name}` | {probe.question} |" in documented

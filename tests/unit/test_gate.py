@@ -1,0 +1,58 @@
+"""The embedded broker's door: who waits there, and who has guessed too often."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mqtt_presence.gate import WRONG_FOR_ONE, WRONG_IN_ALL, Doorstep, Guesses
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from("abc"), st.booleans()), max_size=80))
+def test_doorstep_holds_no_more_than_it_may(visits: list[tuple[int, str, bool]]) -> None:
+    """Never more than allowed, in all and for each address; the oldest of the crowd has to go."""
+    doorstep: Doorstep[int] = Doorstep(6, 3)
+    waiting: list[tuple[int, str]] = []
+    for visitor, address, comes in visits:
+        known = dict(waiting).get(visitor)
+        if comes and known is None:
+            waiting.append((visitor, address))
+            of_address = [v for v, a in waiting if a == address]
+            expected = of_address[0] if len(of_address) > 3 else waiting[0][0] if len(waiting) > 6 else None
+            assert doorstep.enter(visitor, address) == expected
+            waiting = [w for w in waiting if w[0] != expected]
+        elif not comes:
+            doorstep.leave(visitor)
+            waiting = [w for w in waiting if w[0] != visitor]
+        assert len(doorstep) == len(waiting) <= 6
+    for visitor, _ in waiting:
+        doorstep.leave(visitor)
+    assert (len(doorstep), doorstep._at) == (0, {})
+
+
+def test_guesses_for_one_user_are_limited_by_network() -> None:
+    """Ten at once; then others from there, and the same user from elsewhere, are not affected."""
+    guesses = Guesses()
+    for _ in range(WRONG_FOR_ONE[0]):
+        assert guesses.may_try("alice", "192.0.2.7", 100.0)
+        guesses.wrong("alice", "192.0.2.7", 100.0)
+    assert not guesses.may_try("alice", "192.0.2.7", 100.0)
+    assert guesses.may_try("bob", "192.0.2.7", 100.0)
+    assert guesses.may_try("alice", "192.0.2.8", 100.0)
+    assert guesses.may_try("alice", "192.0.2.7", 106.0), "and in a while again"
+
+
+def test_guesses_for_many_users_are_limited_too() -> None:
+    """One password tried on everybody is a guess as well."""
+    guesses = Guesses()
+    for n in range(WRONG_IN_ALL[0]):
+        guesses.wrong(f"user{n}", "192.0.2.7", 100.0)
+    assert not guesses.may_try("someone", "192.0.2.7", 100.0)
+    assert guesses.may_try("someone", "192.0.2.8", 100.0)
+
+
+def test_guesses_of_ipv6_are_counted_by_network() -> None:
+    """Who has one address has all of its /64."""
+    guesses = Guesses()
+    for n in range(WRONG_FOR_ONE[0]):
+        guesses.wrong("alice", f"2001:db8::{n:x}", 100.0)
+    assert not guesses.may_try("alice", "2001:db8::ffff:1", 100.0)
+    assert guesses.may_try("alice", "2001:db8:0:1::1", 100.0)
