@@ -9,7 +9,8 @@
  * @property {string} connectionId
  * @property {number | null} loginTime
  * @property {number | null} logoutTime
- * @property {string | null} reason
+ * @property {string | null} reason why it ended
+ * @property {string | null} cause how the broker saw it end, where it told
  * @property {boolean | null} idle
  * @property {number | null} lastActivity
  * @property {string | null} ipAddr
@@ -181,6 +182,7 @@ const record = (said) => ({
   loginTime: millis(said.loginTime),
   logoutTime: millis(said.logoutTime),
   reason: said.reason ?? null,
+  cause: said.cause ?? null,
   idle: said.idle ?? null,
   lastActivity: millis(said.lastActivity),
   ipAddr: said.ipAddr ?? null,

@@ -4,7 +4,7 @@ import {h, setAttribute, setText, setVariables} from "./dom.js";
 import {KeyedList} from "./keyed-list.js";
 import {visible} from "./names.js";
 import {avatar, name} from "./person.js";
-import {bars} from "./timeline.js";
+import {bars, endOf} from "./timeline.js";
 import {duration, hourTime, moment} from "./times.js";
 
 /** @typedef {import("./timeline.js").Bar} Bar */
@@ -72,10 +72,11 @@ function makeBar({connection}) {
 }
 
 /** @param {Bar} bar */
-function life({connection: {loginTime, logoutTime, reason}, state}) {
+function life({connection, state}) {
+  const {loginTime, logoutTime} = connection;
   const began = hourTime(new Date(Number(loginTime)));
   if (logoutTime === null) return `${BAR_WORDS[state]} since ${began}`;
-  return `${began} – ${hourTime(new Date(logoutTime))}, ${reason ?? "ended"}`;
+  return `${began} – ${hourTime(new Date(logoutTime))}, ${endOf(connection)}`;
 }
 
 /**
@@ -84,7 +85,8 @@ function life({connection: {loginTime, logoutTime, reason}, state}) {
  * @param {Bar} bar
  * @param {Date} now
  */
-export function makeRow({connection: {clientId, loginTime, logoutTime, reason}, state}, now) {
+export function makeRow({connection, state}, now) {
+  const {clientId, loginTime, logoutTime} = connection;
   const began = new Date(Number(loginTime));
   const ended = logoutTime === null ? null : new Date(logoutTime);
   const shown = state === "ended" || state === "lost" ? "offline" : state;
@@ -95,6 +97,6 @@ export function makeRow({connection: {clientId, loginTime, logoutTime, reason}, 
     h("td", {role: "cell", "data-label": "From"}, moment(began, now)),
     h("td", {role: "cell", "data-label": "To"}, ended === null ? "–" : moment(ended, now)),
     h("td", {role: "cell", "data-label": "For"}, duration((ended ?? now).getTime() - began.getTime())),
-    h("td", {role: "cell", "data-label": "State"}, h("span", {class: "state", "data-state": shown}, reason ?? BAR_WORDS[state])),
+    h("td", {role: "cell", "data-label": "State"}, h("span", {class: "state", "data-state": shown}, ended === null ? BAR_WORDS[state] : endOf(connection))),
   );
 }
