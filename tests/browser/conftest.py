@@ -16,6 +16,9 @@ from tests.support.people import statuses
 from tests.support.waiting import free_port
 from tests.support.web import Page
 
+one_broker = pytest.mark.parametrize("served", ["embedded"], indirect=True)
+"""For tests that have nothing to do with a broker."""
+
 
 @dataclass
 class Served:

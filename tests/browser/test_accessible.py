@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Served
+from tests.browser.conftest import Served, one_broker
 from tests.support.browser import Somebody
 
 AXE = Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"
@@ -37,6 +37,7 @@ def test_axe_finds_nothing(crowded: Served, somebody: Callable[..., Somebody]) -
             assert faults(ada.page) == []
 
 
+@one_broker
 def test_the_keyboard_is_enough(served: Served, somebody: Callable[..., Somebody]) -> None:
     """Sign in, stop and start the monitor, filter, sort and search without a mouse."""
     ada = somebody(served, "ada-keys", viewport=WIDE)
@@ -71,6 +72,7 @@ def test_the_keyboard_is_enough(served: Served, somebody: Callable[..., Somebody
     expect(ada.page.locator("#people-head th:nth-child(3)")).to_have_attribute("aria-sort", "ascending")
 
 
+@one_broker
 def test_what_moves_in_a_list_keeps_the_focus(served: Served, somebody: Callable[..., Somebody]) -> None:
     """Whoever has come to a row with the keyboard stays there when it is sorted elsewhere."""
     ada = somebody(served, "ada")
@@ -92,6 +94,7 @@ def test_what_moves_in_a_list_keeps_the_focus(served: Served, somebody: Callable
     assert texts == ["cda", "a"]
 
 
+@one_broker
 def test_the_appearance_can_be_chosen(served: Served, somebody: Callable[..., Somebody]) -> None:
     """It is as the system wants until the button says otherwise; that stays, and can be taken back."""
     ada = somebody(served, "ada", color_scheme="light")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.browser.conftest import Served, run_beside, serve
+from tests.browser.conftest import Served, one_broker, run_beside, serve
 from tests.support.browser import Complaints, Somebody
 from tests.support.mqtt import Client
 from tests.support.web import basic
@@ -26,6 +26,7 @@ SHOWN = [*HOSTILE[:2], "e\\u202evil\\u200b", *HOSTILE[3:]]
 # At the door.
 
 
+@one_broker
 def test_a_name_that_cannot_be_one_is_refused_at_the_door(
     served: Served, somebody: Callable[..., Somebody]
 ) -> None:
@@ -54,6 +55,7 @@ def test_a_wrong_password_is_said(
     assert alice.page.locator("#password").input_value() == ""
 
 
+@one_broker
 def test_without_mqtt_js_the_page_says_what_to_do(served: Served, somebody: Callable[..., Somebody]) -> None:
     """The build without npm has no MQTT.js; the door says so and lets nobody try."""
     alice = somebody(served, "alice")

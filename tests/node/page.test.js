@@ -6,7 +6,7 @@ import {test} from "node:test";
 import {Arrivals} from "../../mqtt_presence/web/static/page/arrivals.js";
 import {agent, hue, initial, visible} from "../../mqtt_presence/web/static/page/names.js";
 import {Roll} from "../../mqtt_presence/web/static/page/roll.js";
-import {bars, hours} from "../../mqtt_presence/web/static/page/timeline.js";
+import {bars, endOf, hours} from "../../mqtt_presence/web/static/page/timeline.js";
 import {ago, duration, roughly, secondsAgo, small} from "../../mqtt_presence/web/static/page/times.js";
 import {describe, whyNot} from "../../mqtt_presence/web/static/page/words.js";
 
@@ -118,6 +118,7 @@ const record = (loginTime, logoutTime, more = {}) => ({
   loginTime,
   logoutTime,
   reason: logoutTime === null ? null : "logout",
+  cause: null,
   idle: null,
   lastActivity: null,
   ...more,
@@ -145,6 +146,13 @@ test("an end that nobody wanted is another state", () => {
   const reasons = ["logout", "superseded", "lost", "timeout", "unconfirmed"];
   const placed = bars(reasons.map((reason, index) => record(index, index + 1, {reason})), 0, 100);
   assert.deepEqual(placed.map(({state}) => state), ["ended", "ended", "lost", "lost", "lost"]);
+});
+
+test("an end is said with what the broker saw, where it told", () => {
+  assert.deepEqual(
+    [record(0, 1), record(0, 1, {reason: "lost", cause: "keepAlive"})].map(endOf),
+    ["logout", "lost (keepAlive)"],
+  );
 });
 
 test("the hours are full ones where one is", () => {

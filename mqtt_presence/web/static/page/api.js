@@ -9,7 +9,8 @@
  * @property {string} connectionId
  * @property {number | null} loginTime
  * @property {number | null} logoutTime
- * @property {string | null} reason
+ * @property {string | null} reason why it ended
+ * @property {string | null} cause how the broker saw it end, where it told
  * @property {boolean | null} idle
  * @property {number | null} lastActivity
  * @property {string | null} ipAddr
@@ -49,6 +50,7 @@ export class ApiError extends Error {
 }
 
 const LIMIT = "200";
+const MOST_OF_A_USER = 1_000;
 /** The server verifies few passwords at a time, and says so. */
 const BUSY = 503;
 const TRIES = 4;
@@ -115,16 +117,24 @@ export class Api {
   }
 
   /**
-   * The connections of a user in a time, the newest first; those of nobody are none.
+   * The connections of a user in a time, the newest first, a thousand at most.
    *
    * @param {{user: string, from: Date, to: Date}} what
    * @returns {Promise<Page<ConnectionRecord>>}
    */
   async history({user, from, to}) {
-    // Not below users/: a path cannot name a user `..`.
-    const query = {user, from: from.toISOString(), to: to.toISOString(), limit: LIMIT};
-    const said = await this.#get("connections", query);
-    return {items: said.connections.map(record), next: said.next};
+    /** @type {ConnectionRecord[]} */
+    const items = [];
+    /** @type {string | null} */
+    let before = null;
+    do {
+      // Not below users/: a path cannot name a user `..`.
+      const query = {user, from: from.toISOString(), to: to.toISOString(), before, limit: LIMIT};
+      const said = await this.#get("connections", query);
+      items.push(...said.connections.map(record));
+      before = said.next;
+    } while (before !== null && items.length < MOST_OF_A_USER);
+    return {items, next: before};
   }
 
   /**
@@ -172,6 +182,7 @@ const record = (said) => ({
   loginTime: millis(said.loginTime),
   logoutTime: millis(said.logoutTime),
   reason: said.reason ?? null,
+  cause: said.cause ?? null,
   idle: said.idle ?? null,
   lastActivity: millis(said.lastActivity),
   ipAddr: said.ipAddr ?? null,

@@ -5,7 +5,7 @@ import {KeyedList} from "./keyed-list.js";
 import {agent, visible} from "./names.js";
 import {linkToHistory, someone} from "./person.js";
 import {makePainter} from "./painter.js";
-import {stateOf} from "./timeline.js";
+import {endOf, stateOf} from "./timeline.js";
 import {ago, exactly, moment} from "./times.js";
 
 /** @typedef {import("./api.js").ConnectionRecord} ConnectionRecord */
@@ -185,7 +185,7 @@ export class Connections {
         setText(activity, last === null ? "–" : ago(now.getTime() - last.getTime()));
         setAttribute(activity, "title", last && exactly(last));
         setText(since, record.loginTime === null ? "?" : moment(new Date(record.loginTime), now));
-        setText(end, record.logoutTime === null ? "" : `${record.reason ?? "ended"} ${moment(new Date(record.logoutTime), now)}`);
+        setText(end, record.logoutTime === null ? "" : `${moment(new Date(record.logoutTime), now)} ${endOf(record)}`);
       },
     };
   }

@@ -1,27 +1,23 @@
 /** The view of the last 24 hours, for operators: a line for each user, a bar for each connection. */
 
-import {byId, h, setAttribute, setText, setVariables} from "./dom.js";
+import {byId, h, setText, setVariables} from "./dom.js";
+import {makeLine, makeRow} from "./history-line.js";
 import {KeyedList} from "./keyed-list.js";
-import {avatar, name} from "./person.js";
 import {visible} from "./names.js";
+import {makePainter} from "./painter.js";
 import {bars, hours} from "./timeline.js";
-import {duration, hourTime, moment} from "./times.js";
+import {hourTime} from "./times.js";
 
-/** @typedef {import("./api.js").ConnectionRecord} ConnectionRecord */
-/** @typedef {import("./timeline.js").Bar} Bar */
+/** @typedef {import("./history-line.js").Line} Line */
 
 const HOUR_MS = 3_600_000;
 const STEP = 25;
-const MOST_LANES = 6;
 /** How many users are asked for at the same time. */
 const AT_ONCE = 2;
 /** There is no room for a text so far to the right. */
 const LAST_MARK = 0.9;
 const ASK_EVERY_MS = 30_000;
 const TYPED_MS = 300;
-const BAR_WORDS = {online: "here", idle: "idle", ended: "ended", lost: "lost"};
-
-/** @typedef {{user: string, records: ConnectionRecord[] | null}} Line `records`: null: not known yet */
 
 export class History {
   /** @type {Line[]} */
@@ -47,7 +43,15 @@ export class History {
   #title = byId("history-title", HTMLElement);
   #everyone = byId("everyone", HTMLElement);
   #rows = byId("line-rows", HTMLElement);
+  #cut = byId("line-cut", HTMLElement);
   #list;
+  #paint;
+
+  /** From when until when the timeline goes, epoch milliseconds. */
+  #window = () => {
+    const to = this.client.serverTime().getTime();
+    return {from: to - this.#span, to};
+  };
 
   /**
    * @param {import("./api.js").Api} api
@@ -60,9 +64,10 @@ export class History {
     this.client = client;
     this.#span = hours * HOUR_MS;
     this.signal = signal;
+    this.#paint = makePainter(() => this.#show());
     const lines = byId("lines", HTMLElement);
     lines.replaceChildren();
-    this.#list = new KeyedList(lines, (/** @type {Line} */ {user}) => user, (line) => this.#makeLine(line));
+    this.#list = new KeyedList(lines, (/** @type {Line} */ {user}) => user, ({user}) => makeLine(user, this.#window));
     this.#search.value = "";
     this.#search.addEventListener("input", () => this.#searchSoon(), {signal});
     this.#more.addEventListener("click", () => this.#showMore(), {signal});
@@ -75,9 +80,9 @@ export class History {
     this.#user = user;
     this.#everyone.hidden = user === "";
     byId("history-search-field", HTMLElement).hidden = user !== "";
-    const hours = `the last ${this.#span / HOUR_MS} hours`;
-    setText(this.#title, user === "" ? `T${hours.slice(1)}` : `${visible(user)}, ${hours}`);
-    this.#show();
+    const hours = `last ${this.#span / HOUR_MS} hours`;
+    setText(this.#title, user === "" ? `The ${hours}` : `${visible(user)}, the ${hours}`);
+    this.#paint();
     void this.#ask();
   }
 
@@ -111,17 +116,18 @@ export class History {
     try {
       const users = await this.#askUsers();
       if (isOld()) return;
-      const known = new Map(this.#lines.map(({user, records}) => [user, records]));
-      this.#lines = users.map((user) => ({user, records: known.get(user) ?? null}));
+      const known = new Map(this.#lines.map((line) => [line.user, line]));
+      this.#lines = users.map((user) => known.get(user) ?? {user, records: null, isCut: false});
       this.#isAsked = true;
-      this.#show();
+      this.#paint();
       const to = this.client.serverTime();
       const from = new Date(to.getTime() - this.#span);
       const waiting = [...this.#lines];
       const work = async () => {
         for (let line = waiting.shift(); line !== undefined && !isOld(); line = waiting.shift()) {
-          line.records = (await this.api.history({user: line.user, from, to})).items;
-          if (!isOld()) this.#show();
+          const {items, next} = await this.api.history({user: line.user, from, to});
+          Object.assign(line, {records: items, isCut: next !== null});
+          if (!isOld()) this.#paint();
         }
       };
       await Promise.all(Array.from({length: AT_ONCE}, work));
@@ -163,9 +169,8 @@ export class History {
   }
 
   #showHours() {
-    const to = this.client.serverTime();
-    const from = to.getTime() - this.#span;
-    const marks = hours(from, to.getTime(), 3, -to.getTimezoneOffset() * 60_000);
+    const {from, to} = this.#window();
+    const marks = hours(from, to, 3, -new Date(to).getTimezoneOffset() * 60_000);
     this.#hours.replaceChildren(
       ...marks.map(({at, left}) => {
         const mark = h("span", {"data-last": left > LAST_MARK}, hourTime(new Date(at)));
@@ -175,77 +180,13 @@ export class History {
     );
   }
 
-  /** @param {Line} first */
-  #makeLine({user}) {
-    const track = h("ul", {class: "track"});
-    const said = h("span", {class: "unseen"});
-    const link = h("a", {class: "who", href: `#history/${encodeURIComponent(user)}`}, avatar(user), name(user));
-    const element = h("li", {class: "row"}, link, said, track);
-    const list = new KeyedList(track, (/** @type {Bar} */ {connection}) => `${connection.clientId}/${connection.connectionId}`, makeBar);
-    return {
-      element,
-      /** @param {Line} line */
-      update: ({records}) => {
-        const to = this.client.serverTime().getTime();
-        const placed = bars(records ?? [], to - this.#span, to).filter(({lane}) => lane < MOST_LANES);
-        setAttribute(track, "aria-busy", records === null ? "true" : null);
-        setVariables(track, {"--lanes": Math.max(1, ...placed.map(({lane}) => lane + 1))});
-        setText(said, records === null ? "" : records.length === 1 ? "1 connection" : `${records.length} connections`);
-        list.show(placed);
-      },
-    };
-  }
-
   #showDetail() {
     const line = this.#lines.find(({user}) => user === this.#user);
     this.#detail.hidden = this.#user === "" || !line?.records;
     if (!line?.records) return;
-    const now = this.client.serverTime();
-    const placed = bars(line.records, now.getTime() - this.#span, now.getTime()).reverse();
-    this.#rows.replaceChildren(...placed.map((bar) => makeRow(bar, now)));
+    const {from, to} = this.#window();
+    const placed = bars(line.records, from, to).reverse();
+    this.#rows.replaceChildren(...placed.map((bar) => makeRow(bar, new Date(to))));
+    this.#cut.hidden = !line.isCut;
   }
-}
-
-/** @param {Bar} first */
-function makeBar({connection}) {
-  const element = h("li", {class: "span"}, h("span", {class: "unseen"}));
-  const text = /** @type {HTMLElement} */ (element.firstElementChild);
-  return {
-    element,
-    /** @param {Bar} bar */
-    update: (bar) => {
-      setAttribute(element, "data-state", bar.state);
-      setAttribute(element, "data-cut", bar.cut);
-      setVariables(element, {"--left": bar.left, "--width": bar.width, "--lane": bar.lane, "--idle-from": bar.idleFrom});
-      const said = `${visible(connection.clientId)}: ${life(bar)}`;
-      setText(text, said);
-      setAttribute(element, "title", said);
-    },
-  };
-}
-
-/** @param {Bar} bar */
-function life({connection: {loginTime, logoutTime, reason}, state}) {
-  const began = hourTime(new Date(Number(loginTime)));
-  if (logoutTime === null) return `${BAR_WORDS[state]} since ${began}`;
-  return `${began} – ${hourTime(new Date(logoutTime))}, ${reason ?? "ended"}`;
-}
-
-/**
- * @param {Bar} bar
- * @param {Date} now
- */
-function makeRow({connection: {clientId, loginTime, logoutTime, reason}, state}, now) {
-  const began = new Date(Number(loginTime));
-  const ended = logoutTime === null ? null : new Date(logoutTime);
-  const shown = state === "ended" || state === "lost" ? "offline" : state;
-  return h(
-    "tr",
-    {role: "row"},
-    h("th", {role: "rowheader", scope: "row", class: "code"}, h("bdi", {}, visible(clientId))),
-    h("td", {role: "cell", "data-label": "From"}, moment(began, now)),
-    h("td", {role: "cell", "data-label": "To"}, ended === null ? "–" : moment(ended, now)),
-    h("td", {role: "cell", "data-label": "For"}, duration((ended ?? now).getTime() - began.getTime())),
-    h("td", {role: "cell", "data-label": "State"}, h("span", {class: "state", "data-state": shown}, reason ?? BAR_WORDS[state])),
-  );
 }

@@ -1,11 +1,12 @@
 /** The view of everybody: how many are here, pills, and the table. */
 
+import {makeHead, makeTime} from "./cells.js";
 import {byId, h, setAttribute, setText} from "./dom.js";
 import {KeyedList} from "./keyed-list.js";
 import {makePainter} from "./painter.js";
 import {linkToHistory, name, pill, someone, STATE_WORDS, stateWord} from "./person.js";
 import {Roll} from "./roll.js";
-import {ago, clockTime, exactly, moment, roughly} from "./times.js";
+import {clockTime} from "./times.js";
 
 /** @typedef {Readonly<import("../presence/wire.js").UserStatus>} UserStatus */
 /** @typedef {import("./roll.js").Filter} Filter */
@@ -225,49 +226,5 @@ function makePill(user, me) {
     element: h("li", {}, made.element),
     /** @param {UserStatus} now */
     update: ({state}) => made.update(state),
-  };
-}
-
-/** A moment: how long it has been, or was ago, and when it was. */
-function makeTime() {
-  const long = h("span", {class: "long"});
-  const short = h("span", {class: "short"});
-  const element = h("time", {}, long, short);
-  return {
-    element,
-    /**
-     * @param {Date | null} date
-     * @param {Date} now
-     * @param {boolean} past say that it was ago
-     */
-    update(date, now, past) {
-      const passed = date === null ? 0 : Math.max(0, now.getTime() - date.getTime());
-      setText(long, date === null ? "–" : past ? ago(passed) : roughly(passed));
-      setText(short, date === null ? "" : moment(date, now));
-      setAttribute(element, "datetime", date?.toISOString() ?? null);
-      setAttribute(element, "title", date === null ? null : exactly(date));
-      setAttribute(element, "class", date === null ? "none" : "");
-    },
-  };
-}
-
-/**
- * @param {string} label
- * @param {Order | null} order
- * @param {() => void} click
- */
-function makeHead(label, order, click) {
-  const button = order === null ? null : h("button", {type: "button"}, label);
-  const element = h("th", {role: "columnheader", scope: "col"}, button ?? label);
-  button?.addEventListener("click", click);
-  return {
-    element,
-    /**
-     * @param {Order} now
-     * @param {boolean} reverse
-     */
-    update(now, reverse) {
-      setAttribute(element, "aria-sort", order !== now ? null : reverse ? "descending" : "ascending");
-    },
   };
 }

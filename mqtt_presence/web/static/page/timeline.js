@@ -59,6 +59,13 @@ export function stateOf({logoutTime, idle, reason}) {
 }
 
 /**
+ * Why a connection ended, as `mqtt-presence history` writes it: `lost (keepAlive)`.
+ *
+ * @param {ConnectionRecord} connection
+ */
+export const endOf = ({reason, cause}) => (reason ?? "ended") + (cause === null ? "" : ` (${cause})`);
+
+/**
  * @param {number[]} ends when the last bar of each row ends
  * @param {number} began
  */

@@ -1,0 +1,102 @@
+/** One user's line of the timeline, and the rows that say the same in words. */
+
+import {h, setAttribute, setText, setVariables} from "./dom.js";
+import {KeyedList} from "./keyed-list.js";
+import {visible} from "./names.js";
+import {avatar, name} from "./person.js";
+import {bars, endOf} from "./timeline.js";
+import {duration, hourTime, moment} from "./times.js";
+
+/** @typedef {import("./timeline.js").Bar} Bar */
+
+/**
+ * @typedef {object} Line
+ * @property {string} user
+ * @property {import("./api.js").ConnectionRecord[] | null} records null: not known yet
+ * @property {boolean} isCut there are older ones
+ */
+
+/** More at the same time share the last lane. */
+const MOST_LANES = 8;
+const BAR_WORDS = {online: "here", idle: "idle", ended: "ended", lost: "lost"};
+
+/**
+ * @param {string} user
+ * @param {() => {from: number, to: number}} window from when until when it goes, epoch milliseconds
+ */
+export function makeLine(user, window) {
+  const track = h("ul", {class: "track"});
+  const said = h("span", {class: "unseen"});
+  const link = h("a", {class: "who", href: `#history/${encodeURIComponent(user)}`}, avatar(user), name(user));
+  const element = h("li", {class: "row"}, link, said, track);
+  const list = new KeyedList(track, keyOf, makeBar);
+  return {
+    element,
+    /** @param {Line} line */
+    update: ({records, isCut}) => {
+      const {from, to} = window();
+      const placed = bars(records ?? [], from, to).map((bar) => ({...bar, lane: Math.min(bar.lane, MOST_LANES - 1)}));
+      setAttribute(track, "aria-busy", records === null ? "true" : null);
+      setVariables(track, {"--lanes": Math.max(1, ...placed.map(({lane}) => lane + 1))});
+      setText(said, records === null ? "" : howMany(records.length, isCut));
+      list.show(placed);
+    },
+  };
+}
+
+/** @param {Bar} bar */
+const keyOf = ({connection: {clientId, connectionId}}) => `${clientId}/${connectionId}`;
+
+/**
+ * @param {number} count
+ * @param {boolean} more
+ */
+const howMany = (count, more) => (more ? `more than ${count} connections` : `${count} connection${count === 1 ? "" : "s"}`);
+
+/** @param {Bar} first */
+function makeBar({connection}) {
+  const element = h("li", {class: "span"}, h("span", {class: "unseen"}));
+  const text = /** @type {HTMLElement} */ (element.firstElementChild);
+  return {
+    element,
+    /** @param {Bar} bar */
+    update: (bar) => {
+      setAttribute(element, "data-state", bar.state);
+      setAttribute(element, "data-cut", bar.cut);
+      setVariables(element, {"--left": bar.left, "--width": bar.width, "--lane": bar.lane, "--idle-from": bar.idleFrom});
+      const said = `${visible(connection.clientId)}: ${life(bar)}`;
+      setText(text, said);
+      setAttribute(element, "title", said);
+    },
+  };
+}
+
+/** @param {Bar} bar */
+function life({connection, state}) {
+  const {loginTime, logoutTime} = connection;
+  const began = hourTime(new Date(Number(loginTime)));
+  if (logoutTime === null) return `${BAR_WORDS[state]} since ${began}`;
+  return `${began} – ${hourTime(new Date(logoutTime))}, ${endOf(connection)}`;
+}
+
+/**
+ * Say a bar in words, as a row of a table.
+ *
+ * @param {Bar} bar
+ * @param {Date} now
+ */
+export function makeRow({connection, state}, now) {
+  const {clientId, loginTime, logoutTime} = connection;
+  const began = new Date(Number(loginTime));
+  const ended = logoutTime === null ? null : new Date(logoutTime);
+  const shown = state === "ended" || state === "lost" ? "offline" : state;
+  return h(
+    "tr",
+    {role: "row"},
+    h("th", {role: "rowheader", scope: "row", class: "code"}, h("bdi", {}, visible(clientId))),
+    h("td", {role: "cell", "data-label": "From"}, moment(began, now)),
+    h("td", {role: "cell", "data-label": "To"}, ended === null ? "–" : moment(ended, now)),
+    h("td", {role: "cell", "data-label": "For"}, duration((ended ?? now).getTime() - began.getTime())),
+    h("td", {role: "cell", "data-label": "State"}, h("span", {class: "state", "data-state": shown}, ended === null ? BAR_WORDS[state] : endOf(connection))),
+  );
+}
