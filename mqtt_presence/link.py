@@ -381,6 +381,7 @@ class Link:
 
     def _exchange(self, timeout_s: float, at_most: int) -> None:
         sock: Any = self._client.socket()
+        at_most = at_most if self._connected else max(1, at_most)  # the answer to CONNECT, at least
         if at_most and not _has_buffered(sock):
             waiter = select.poll()
             waiter.register(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))

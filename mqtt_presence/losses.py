@@ -42,6 +42,7 @@ class LossWatch:
         self._has_dropped = False
         self._has_lost = False
         self._connected_at = 0.0
+        self._is_new_connection = False
         self._asked_at = -_ASK_EVERY_S
 
     def restore(self, tx: Transaction) -> None:
@@ -74,6 +75,7 @@ class LossWatch:
 
         """
         self._connected_at = time.monotonic()
+        self._is_new_connection = True
         if not session_present:
             self._asked_at = self._connected_at
         if link.is_mqtt5:
@@ -117,8 +119,10 @@ class LossWatch:
         """
         started_at = self._now() - uptime_s * 1000
         was_restarted = uptime_s < self._uptime_s
-        if self._started_at is not None and not is_old:
+        if self._is_new_connection and self._started_at is not None and not is_old:
+            # Only of the first: no broker is restarted under a connection, but what it says may be read late.
             was_restarted = was_restarted or started_at - self._started_at > _DRIFT_MS
+            self._is_new_connection = False
         if was_restarted:
             log.warning("the broker was restarted: perhaps it has published no wills")
             self.suspect()

@@ -27,7 +27,7 @@ _SQLITE_PRAGMAS = {
     "journal_size_limit": 64 * 1024 * 1024,
 }
 _STEPS = 10_000  # of SQLite's machine, between two looks at the clock: some tenths of a millisecond
-_BUSY_TIMEOUT_S = 2.0  # less than any keep alive: the link must be served in between
+_BUSY_TIMEOUT_S = 1.0  # much less than any keep alive: the link must be served in between
 
 _INPUT_ERRORS: tuple[type[Exception], ...] = (
     peewee.DataError,

@@ -162,10 +162,10 @@ def test_poison_message_does_not_stop_the_others(
 ) -> None:
     """A message that the bridge itself cannot process is counted and dropped; all others get through."""
 
-    def poisoned(user, events, settings):
+    def poisoned(user, events, settings, new_records=None):
         if user.user_id == "poison":
             raise RuntimeError("a bug of ours")
-        return fold(user, events, settings)
+        return fold(user, events, settings, new_records)
 
     monkeypatch.setattr(bridge_module, "fold", poisoned)
     with Mosquitto(tmp_path / "m") if kind == "mosquitto" else Embedded() as broker:

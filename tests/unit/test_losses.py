@@ -81,6 +81,15 @@ def test_a_broker_that_goes_on_is_not_suspected(house: House) -> None:
     assert not house.watch.must_announce()
 
 
+def test_what_is_read_late_is_no_restart(house: House) -> None:
+    """A bridge that could not read for a while reads what was said before: a broker's restart ends the connection."""
+    house.uptime(100)
+    house.now_s += 40
+    for seconds in (110, 120, 130, 140):
+        house.uptime(seconds)
+    assert not house.watch.must_announce()
+
+
 @pytest.mark.parametrize("retain", [True, False])
 def test_a_broker_that_counts_from_the_beginning_was_restarted(house: House, retain: bool) -> None:
     """Its uptime is less than it was: asked once."""
