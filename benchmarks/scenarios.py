@@ -127,12 +127,9 @@ def growth(records: int) -> Callable[[str], Figures]:
             with rig.subject(name) as subject:
                 started = time.perf_counter() - began
                 users = opened // 2
-                streams = load.split(load.reports(users, 2, at, STEADY_MESSAGES // 2), 4)
-                cpu = subject.cpu_s()
-                load.publish_all(rig.port, streams)
-                subject.sentinel()
+                _, cpu = subject.work_off(load.split(load.reports(users, 2, at, STEADY_MESSAGES), 4))
                 return {
-                    "CPU µs/message": (subject.cpu_s() - cpu) / (STEADY_MESSAGES // 2) * 1e6,
+                    "CPU µs/message": cpu / STEADY_MESSAGES * 1e6,
                     "start s": started,
                     "idle check ms": statistics.median(checks) * 1e3,
                     "memory MiB": subject.memory_mib(),

@@ -38,12 +38,15 @@ from mqtt_presence.redelivery import Redeliveries
 from mqtt_presence.rules import LIMITS, fold
 from mqtt_presence.store import Store, Transaction
 from mqtt_presence.topics import ENDS, Topics
-from mqtt_presence.witness import AUTO, Witness
+from mqtt_presence.witness import AUTO, MOSQUITTO, Witness
 
 log = logging.getLogger(__name__)
 
+# Of a large database each message of a batch changes another page, which is written once for all of a batch:
+# the larger the batch, the fewer pages. It takes some 40 ms.
+MAX_BATCH = 1000
 # Half of the window that broker_config/ gives us: the broker fills one half while we decide on the other.
-MAX_BATCH = 500
+_MAX_BATCH_V311 = 500
 _MAX_PENDING = 4 * MAX_BATCH
 # Messages for the broker that wait: beyond it nothing more is decided, and so acknowledged, until it has
 # taken some. Reading goes on, for its acknowledgements come among the clients' messages; its window bounds
@@ -51,6 +54,7 @@ _MAX_PENDING = 4 * MAX_BATCH
 _MAX_BACKLOG = 20_000
 _CHUNK = 200  # users of one step of a job: messages wait no longer than that takes
 _IDLE_S = 1.0
+_SETTLED_S = 2.0  # after connecting the broker has begun to send what has waited
 _FINISH_S = 5.0
 
 
@@ -136,7 +140,7 @@ class Bridge:
         self._outbox = Outbox()
         self._convergence = Convergence(config.topics)
         self._pending: deque[tuple[Incoming, Message | Told | None]] = deque()
-        self._losses = LossWatch(now)
+        self._losses = LossWatch(now, follows=config.source in {AUTO, MOSQUITTO})
         self._redeliveries = Redeliveries()
         self._batch_limit = MAX_BATCH
         self._retry_at = 0.0
@@ -145,6 +149,8 @@ class Bridge:
         self._buried: list[UserId] = []
         self._announce = False
         self._announced_at: int | None = None
+        self._settled_from = 0.0
+        self._caught_up_at = 0
         self._started_at = 0
         self._state_version = 0
 
@@ -209,7 +215,9 @@ class Bridge:
             self._publish(link, number, say.unpack(body), None)
 
     def _step(self, link: Link) -> None:
-        room = MAX_BATCH if link.backlog > _MAX_BACKLOG else min(MAX_BATCH, _MAX_PENDING - len(self._pending))
+        room = MAX_BATCH
+        if link.backlog <= _MAX_BACKLOG:
+            room = min(MAX_BATCH, max(0, _MAX_PENDING - len(self._pending)))
         arrivals = link.poll(self._patience(link), room)
         self._take(link, arrivals)
         if not link.is_connected:
@@ -219,6 +227,20 @@ class Bridge:
             self._jobs[due] = {Due.CHECK: self._check, Due.RETENTION: self._retain}[due]
         if time.monotonic() >= self._retry_at:
             self._work(link)
+        self._look_how_far(link, is_full=len(arrivals.messages) >= min(room, link.receive_window))
+
+    def _look_how_far(self, link: Link, *, is_full: bool) -> None:
+        """Take note of when there was nothing more to decide: until then nobody can be said to be silent.
+
+        Args:
+            link: to the broker.
+            is_full: as much came at once as could, so there may be more.
+
+        """
+        if self._pending or is_full:
+            self._convergence.is_behind()
+        elif link.is_connected and time.monotonic() >= self._settled_from:
+            self._caught_up_at = self._now()
 
     def _patience(self, link: Link) -> float:
         """How long to wait for something to happen, seconds."""
@@ -301,7 +323,8 @@ class Bridge:
         return (None, None) if peer is None else (peer.address, peer.number)
 
     def _commit_batch(self, link: Link) -> None:
-        batch = [self._pending[i] for i in range(min(self._batch_limit, len(self._pending)))]
+        most = min(self._batch_limit, MAX_BATCH if link.is_mqtt5 else _MAX_BATCH_V311)
+        batch = [self._pending[i] for i in range(min(most, len(self._pending)))]
         events: dict[UserId, list[Event]] = {}
         for message, event in batch:
             if event is not None and not (_is_nameless(event) and self._redeliveries.is_repeated(message)):
@@ -452,6 +475,7 @@ class Bridge:
         self._losses.connected(link, session_present=session_present)
         self._witness.connected(link, session_present=session_present)
         self._limiter.connected(time.monotonic())
+        self._settled_from = time.monotonic() + _SETTLED_S
 
     def _say_announce(self, link: Link) -> None:
         now = self._now()
@@ -490,7 +514,10 @@ class Bridge:
             self._losses.suspect()
         self._announce = self._announce or self._losses.must_announce()
         since = self._announced_at
-        if since is None or not link.is_connected or now - since <= self._config.confirm_within_ms:
+        if since is None or not link.is_connected:
+            return True
+        # Not by the clock alone: what they have answered may still wait for us, or with the broker.
+        if self._caught_up_at - since <= self._config.confirm_within_ms:
             return True
         silent = self._decide(
             link,

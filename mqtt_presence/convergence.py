@@ -87,6 +87,11 @@ class Convergence:
             # Our own birth is retained there: when it comes, the answer to the first question would have.
             link.subscribe(self._topics.bridge_state)
 
+    def is_behind(self) -> None:
+        """Wait for the answer from now on: it comes behind what has waited with the broker."""
+        if self._asking is not None:
+            self._answer_until = time.monotonic() + _ANSWER_S
+
     def subscribed(self, topic_filter: str) -> None:
         """Take note of what the broker granted."""
         if topic_filter == self._topics.inputs:

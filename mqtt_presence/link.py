@@ -30,6 +30,7 @@ from mqtt_presence.errors import BrokerError, ConfigError
 log = logging.getLogger(__name__)
 
 _IN_FLIGHT = 1000
+_USUAL_WINDOW = 20  # mosquitto's, and the least there is
 _RECEIVE_MAXIMUM = 20_000  # else mosquitto has 20 on the way, queues 1,000 more and drops what comes then
 _TAKEN_OVER = 0x8E
 _FAILURE = 0x80
@@ -156,6 +157,11 @@ class Link:
     def is_mqtt5(self) -> bool:
         """The broker is spoken to in MQTT 5."""
         return self._version == mqtt.MQTTv5
+
+    @property
+    def receive_window(self) -> int:
+        """How many messages the broker sends, at least, before it waits for an acknowledgement."""
+        return _RECEIVE_MAXIMUM if self.is_mqtt5 else _USUAL_WINDOW
 
     @property
     def backlog(self) -> int:
@@ -326,15 +332,8 @@ class Link:
     ) -> None:
         if self._leaving:
             return
-        if (
-            not self._connected
-            and self._version == mqtt.MQTTv5
-            and self._refused in (None, _UNSUPPORTED_VERSION)
-        ):
-            # It speaks 3.1.1 alone, and some such brokers say so only by closing the connection.
-            log.info("the broker at %s does not take MQTT 5: going on with 3.1.1", self._config.url)
-            self._version = mqtt.MQTTv311
-            self._client = self._make_client()
+        if not self._connected and self._is_version_in_doubt():
+            self._change_version()
             return
         lasted = time.monotonic() - self._connected_at
         self._note_displeasure(lasted)
@@ -364,6 +363,24 @@ class Link:
         # What was not acknowledged comes before what waits.
         self._waiting.extendleft(reversed(self._in_flight.values()))
         self._in_flight.clear()
+
+    def _is_version_in_doubt(self) -> bool:
+        """Tell whether the connection that was not accepted may have failed because of MQTT's version."""
+        if self._refused == _UNSUPPORTED_VERSION:
+            return self._version == mqtt.MQTTv5
+        # Some brokers that speak 3.1.1 alone say so only by closing. So does a proxy whose broker is away:
+        # what was once accepted is not doubted, and what was only a guess is tried the other way, too.
+        return self._refused is None and self._config.mqtt5 and not self._once_connected
+
+    def _change_version(self) -> None:
+        if self._version == mqtt.MQTTv5:
+            log.info("the broker at %s does not take MQTT 5: going on with 3.1.1", self._config.url)
+            self._version = mqtt.MQTTv311
+        else:
+            self._back_off()
+            log.warning("the broker at %s did not answer; %s", self._config.url, self._next_try())
+            self._version = mqtt.MQTTv5
+        self._client = self._make_client()
 
     def _note_displeasure(self, lasted_s: float) -> None:
         """Learn from a connection that ended before an answer to a subscription that we could do without.

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 DROPPED = "$SYS/broker/publish/messages/dropped"
 UPTIME = "$SYS/broker/uptime"
+_DROPPED = re.compile(rb"\d{1,18}")
 _UPTIME = re.compile(rb"(\d{1,12}) seconds")
 _DRIFT_MS = 3_000
 """Two looks at when it was started differ by no more: it counts whole seconds, and messages take a while."""
@@ -30,11 +31,13 @@ class LossWatch:
 
     Args:
         now: the bridge's clock, epoch milliseconds.
+        follows: the broker may be mosquitto; others may let anybody write to `$SYS`.
 
     """
 
-    def __init__(self, now: Callable[[], int]) -> None:
+    def __init__(self, now: Callable[[], int], *, follows: bool = True) -> None:
         self._now = now
+        self._follows = follows
         self._dropped: int | None = None
         self._started_at: int | None = None
         self._uptime_s = 0
@@ -78,7 +81,7 @@ class LossWatch:
         self._is_new_connection = True
         if not session_present:
             self._asked_at = self._connected_at
-        if link.is_mqtt5:
+        if self._follows and link.is_mqtt5:
             for topic in (DROPPED, UPTIME):
                 # QoS 0: what it was while we were away is of no use, and would fill the queue.
                 link.subscribe(topic, 0, required=False)
@@ -86,7 +89,7 @@ class LossWatch:
     def heard(self, message: Incoming) -> bool:
         """Take a message if it is about that; tell whether it was."""
         if message.topic == DROPPED:
-            if message.payload.isdigit():
+            if _DROPPED.fullmatch(message.payload) is not None:
                 self._count(int(message.payload), is_old=message.retain)
         elif message.topic == UPTIME:
             told = _UPTIME.fullmatch(message.payload)

@@ -276,7 +276,8 @@ class _Draft:
         if most is not None and self._live >= most:
             # A login makes room: it ends the client's connection before, or its grace.
             freed = isinstance(event, Login) and any(
-                not c.is_open or c.login_order is not None for c in self._live_of(event.client_id)
+                not c.is_open or c.login_order is not None or _gives_way(c, event)
+                for c in self._live_of(event.client_id)
             )
             if self._live - freed >= most:
                 self._ignored.append(TOO_MANY_CONNECTIONS)
@@ -399,11 +400,7 @@ class _Draft:
         self._status = replace(self._status, last_login=login)
 
     def _supersede(self, login: Login, up_to: int, by: Connection | None = None) -> None:
-        """End the client's open connections whose login is not newer than `up_to`.
-
-        One of which only activity came (A2) waits for its own login, unless that would not tell a `time`
-        either: then the order of arrival is all there is.
-        """
+        """End the client's open connections whose login is not newer than `up_to`."""
         for connection in self._live_of(login.client_id):
             if by is not None and connection.connection_id == by.connection_id:
                 continue
@@ -413,7 +410,7 @@ class _Draft:
             elif (
                 connection.login_order <= up_to
                 if connection.login_order is not None
-                else by is not None and (login.time is None or not connection.named)
+                else by is not None and _gives_way(connection, login)
             ):
                 self._close(connection, Reason.SUPERSEDED, login.now)
 
@@ -569,6 +566,15 @@ class _Draft:
             for name in _STATE_EVENTS[self._status.state, status.state]:
                 self._events.append(UserEvent(name, self._user.user_id, now, status.connections))
         self._status = status
+
+
+def _gives_way(connection: Connection, login: Login) -> bool:
+    """Tell whether a connection of which only activity came (A2) ends by this login of its client.
+
+    It waits for its own login, unless that would not tell a `time` either: then the order of arrival is all
+    there is.
+    """
+    return login.time is None or not connection.named
 
 
 def _active_at(connection: Connection) -> int:

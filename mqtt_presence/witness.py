@@ -17,10 +17,11 @@ from mqtt_presence.sources.mosquitto import MosquittoLog
 from mqtt_presence.store import Transaction
 
 AUTO = "auto"
+MOSQUITTO = "mosquitto"
 SOURCES: dict[str, Callable[[], Source | None]] = {
     AUTO: MosquittoLog,
     "none": lambda: None,
-    "mosquitto": MosquittoLog,
+    MOSQUITTO: MosquittoLog,
     "emqx": EmqxEvents,
     "nanomq": NanomqEvents,
 }

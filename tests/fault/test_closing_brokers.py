@@ -17,11 +17,14 @@ class ClosingBroker:
 
     Args:
         answers: it grants everything and closes nothing.
+        away: so many connections are closed before a word, as by a proxy whose broker is away.
 
     """
 
-    def __init__(self, *, answers: bool = False) -> None:
+    def __init__(self, *, answers: bool = False, away: int = 0) -> None:
         self._answers = answers
+        self.away = away
+        self.versions: list[int] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._server.getsockname()[1])
         self.connects = 0
@@ -61,6 +64,10 @@ class ClosingBroker:
             head, body = _packet(connection)
             match head & 0xF0:
                 case 0x10:
+                    self.versions.append(body[6])
+                    if self.away:
+                        self.away -= 1
+                        return
                     self.connects += 1
                     connection.sendall(b"\x20\x03\x00\x00\x00")
                 case 0x80:
@@ -96,7 +103,7 @@ def _packet(connection: socket.socket) -> tuple[int, bytes]:
             return head, exactly(length)
 
 
-@pytest.mark.parametrize("source", ["auto", "mosquitto", "emqx", "none"])
+@pytest.mark.parametrize("source", ["auto", "mosquitto", "emqx"])
 def test_broker_that_closes_on_sys_is_asked_once(sqlite_url: str, source: str) -> None:
     """It closes once; the next connection goes without and stays. And so does the one after it."""
     with ClosingBroker() as broker:
@@ -111,6 +118,15 @@ def test_broker_that_closes_on_sys_is_asked_once(sqlite_url: str, source: str) -
         assert not any(name.startswith("$SYS/") for filters in broker.filters[1:] for name in filters)
 
 
+def test_without_a_source_nothing_is_asked_for(sqlite_url: str) -> None:
+    """`source = "none"` believes nothing that is under `$SYS/`: where clients may write there, anybody could say it."""
+    with ClosingBroker(answers=True) as broker:
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        with BridgeThread(broker=url, database=sqlite_url, source="none"):
+            until(lambda: "presence/+/+/+" in broker.filters[0], "the bridge is subscribed")
+        assert not any(name.startswith("$SYS/") for name in broker.filters[0])
+
+
 def test_broker_that_grants_is_asked_each_time(sqlite_url: str) -> None:
     """A connection that breaks for other reasons does not count."""
     with ClosingBroker(answers=True) as broker:
@@ -120,3 +136,18 @@ def test_broker_that_grants_is_asked_each_time(sqlite_url: str) -> None:
             broker.cut()
             until(lambda: broker.connects == 2, "a second connection")
             until(lambda: "$SYS/broker/log/E" in broker.filters[1], "all is subscribed again")
+
+
+def test_a_proxy_whose_broker_is_away_does_not_cost_mqtt_5(sqlite_url: str) -> None:
+    """A connection that is closed before an answer leaves the version in doubt at the start, and never later."""
+    with ClosingBroker(answers=True, away=4) as broker:
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        with BridgeThread(broker=url, database=sqlite_url) as bridge:
+            assert broker.versions == [5, 4, 5, 4, 5]
+            broker.away = 2
+            broker.cut()
+            until(lambda: broker.connects == 2, "the bridge is back")
+            assert broker.versions[5:] == [5, 5, 5]
+            link = bridge.bridge._link
+            assert link is not None
+            assert link.is_mqtt5

@@ -52,13 +52,16 @@ def test_it_asks_for_two_topics_at_qos_0_and_can_do_without() -> None:
     link: Any = _Link()
     LossWatch(lambda: NOW).connected(link, session_present=True)
     assert link.asked == [(DROPPED, 0, False), (UPTIME, 0, False)]
+    other: Any = _Link()
+    LossWatch(lambda: NOW, follows=False).connected(other, session_present=True)
+    assert other.asked == []
     old: Any = _Link(is_mqtt5=False)
     LossWatch(lambda: NOW).connected(old, session_present=True)
     assert old.asked == []
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", b"-1", b"x", b"1 second", b"9" * 20 + b" seconds", "\u0663".encode()]
+    "payload", [b"", b"-1", b"x", b"1 second", b"9" * 20 + b" seconds", b"1" * 5000, "\u0663".encode()]
 )
 def test_junk_says_nothing(house: House, payload: bytes) -> None:
     """Neither topic is believed to say what it does not."""

@@ -371,3 +371,14 @@ def test_folding_nothing_changes_nothing() -> None:
     user = play(cases.login(0)).users["alice"]
     outcome = rules.fold(user, [], RuleSettings())
     assert (outcome.user, outcome.changed, outcome.events, outcome.status_changed) == (user, (), (), False)
+
+
+def test_a_login_that_replaces_a_connection_needs_no_room() -> None:
+    """Also one without a `time` whose client has only been heard of by its activity (A2): it ends as without a limit."""
+    narrow = RuleSettings(max_connections=1)
+    user = UserPresence(user_id="alice")
+    heard = Activity(user_id="alice", client_id="phone", now=BASE, connection_id="c1")
+    login = Login(user_id="alice", client_id="phone", now=BASE + 1, connection_id="c2")
+    limited = rules.fold(user, [heard, login], narrow)
+    assert limited.ignored == ()
+    assert limited.user.connections == rules.fold(user, [heard, login], RuleSettings()).user.connections

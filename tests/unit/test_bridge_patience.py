@@ -1,0 +1,165 @@
+"""What the bridge does while more waits than it can decide on, on a link that a test holds in its hand."""
+
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mqtt_presence import bridge as bridge_module
+from mqtt_presence.bridge import MAX_BATCH, Bridge, BridgeConfig, Due
+from mqtt_presence.errors import StoreError
+from mqtt_presence.link import Arrivals, Incoming, Outgoing
+from mqtt_presence.store import Store
+from tests.support.checker import read
+
+NOW = 1_800_000_000_000
+CONFIRM_MS = 30_000
+
+
+class HeldLink:
+    """Brings what it is given, and takes note of what it is asked for."""
+
+    is_connected = True
+    is_mqtt5 = True
+    receive_window = 20_000
+    backlog = 0
+
+    def __init__(self) -> None:
+        self.coming: deque[Arrivals] = deque()
+        self.asked_for: list[int] = []
+        self.published: list[str] = []
+
+    def poll(self, _timeout_s: float, at_most: int) -> Arrivals:
+        self.asked_for.append(at_most)
+        return self.coming.popleft() if self.coming and at_most > 0 else Arrivals()
+
+    def publish(self, messages: Iterable[Outgoing]) -> None:
+        self.published += [message.topic for message in messages]
+
+    def publish_ahead(self, message: Outgoing) -> None:
+        self.publish([message])
+
+    def ack(self, messages: Iterable[Incoming]) -> None:
+        list(messages)
+
+    def nothing(self, *_: Any, **__: Any) -> None:
+        pass
+
+    subscribe = unsubscribe = flush = send_now = wake = nothing
+
+
+class House:
+    """A bridge, its database and its clocks."""
+
+    def __init__(self, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.database = database
+        self.now_s = 100.0
+        monkeypatch.setattr(bridge_module.time, "monotonic", lambda: self.now_s)
+        self.store = Store(database)
+        self.link: Any = HeldLink()
+        config = BridgeConfig(link=lambda _client_id: None, confirm_within_ms=CONFIRM_MS)  # type: ignore[arg-type,return-value]
+        monkeypatch.setattr(bridge_module, "Link", lambda *_: self.link)
+        self.bridge = Bridge(config, self.store, now=lambda: NOW + int(self.now_s * 1000))
+        self.bridge._start()
+        self._mid = 0
+
+    def step(self, arrivals: Arrivals | None = None, *, seconds: float = 0.0) -> None:
+        self.now_s += seconds
+        if arrivals is not None:
+            self.link.coming.append(arrivals)
+        self.bridge._step(self.link)
+
+    def check(self) -> None:
+        self.bridge.request(Due.CHECK)
+        self.step()
+
+    def messages(self, *said: tuple[str, dict[str, Any]]) -> Arrivals:
+        arrivals = Arrivals()
+        for topic, payload in said:
+            self._mid += 1
+            arrivals.messages.append(
+                Incoming(topic, json.dumps(payload).encode(), 1, False, False, self._mid % 65_536, 1)
+            )
+        return arrivals
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    made = House(f"sqlite:///{tmp_path / 'presence.db'}", monkeypatch)
+    yield made
+    made.store.close()
+
+
+def logins(first: int, count: int) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (f"presence/user-{n}/client/login", {"connectionId": f"id-{n}"}) for n in range(first, first + count)
+    ]
+
+
+def test_no_more_is_read_than_there_is_room_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One read brings thousands; while the database is away none is asked for, rather than a negative number."""
+
+    @contextmanager
+    def away(_store: Store) -> Iterator[None]:
+        raise StoreError("cannot use the database: it is away")
+        yield
+
+    monkeypatch.setattr(Store, "transaction", away)
+    house.step(house.messages(*logins(0, 5_000)))
+    house.step()
+    assert house.link.asked_for == [MAX_BATCH, 0]
+    monkeypatch.undo()
+
+
+def test_who_has_answered_is_not_taken_for_silent_while_the_answers_wait(house: House) -> None:
+    """B3 counts until the bridge has caught up: what it has not read or decided on may be an answer."""
+    connected = Arrivals(connected=True, session_present=True)
+    house.step(connected)
+    announcing = {"connectionId": "c1", "announce": True}
+    house.step(house.messages(("presence/alice/phone/login", announcing)), seconds=3)
+    house.bridge._announced_at = house.bridge._now()
+    for _ in range(4):  # as much comes each time as can come at once
+        house.step(house.messages(*logins(0, MAX_BATCH)), seconds=CONFIRM_MS / 1000)
+        house.check()
+    assert _reasons(house) == {"c1": None}
+    house.step(house.messages(("presence/alice/phone/activity", {"connectionId": "c1"})))
+    house.step(seconds=CONFIRM_MS / 1000)
+    house.check()
+    assert _reasons(house) == {"c1": None}
+    assert house.bridge._announced_at is None
+
+
+def test_who_does_not_answer_ends_once_the_bridge_has_caught_up(house: House) -> None:
+    """And nobody has to be quiet for that."""
+    house.step(Arrivals(connected=True, session_present=True))
+    house.step(
+        house.messages(("presence/alice/phone/login", {"connectionId": "c1", "announce": True})), seconds=3
+    )
+    house.step(seconds=1)
+    house.bridge._announced_at = house.bridge._now()
+    for n in range(4):
+        house.step(house.messages(*logins(n, 1)), seconds=CONFIRM_MS / 1000)
+        house.check()
+    assert _reasons(house) == {"c1": "unconfirmed"}
+
+
+def test_nobody_is_silent_right_after_a_reconnect(house: House) -> None:
+    """What they have answered waits with the broker, which has only begun to send it."""
+    house.step(Arrivals(connected=True, session_present=True))
+    house.step(
+        house.messages(("presence/alice/phone/login", {"connectionId": "c1", "announce": True})), seconds=3
+    )
+    house.step(seconds=1)
+    house.bridge._announced_at = house.bridge._now()
+    house.step(Arrivals(connected=True, session_present=True), seconds=CONFIRM_MS / 1000 + 10)
+    house.check()
+    assert _reasons(house) == {"c1": None}
+
+
+def _reasons(house: House) -> dict[str, str | None]:
+    records, _ = read(house.database)
+    return {r.connection_id: r.reason for r in records if r.user_id == "alice"}
