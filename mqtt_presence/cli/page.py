@@ -5,6 +5,7 @@ import logging
 from mqtt_presence.cli.output import plain
 from mqtt_presence.settings import Settings
 from mqtt_presence.web import WebConfig, WebServer
+from mqtt_presence.web.app import MQTT_JS
 
 log = logging.getLogger(__name__)
 _HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104, for browsers on this machine
@@ -47,3 +48,15 @@ def url(page: WebServer) -> str:
 def announce(page: WebServer) -> None:
     """Log it."""
     log.info("the page is at %s", plain(url(page)))
+def lacking() -> str | None:
+    """Say what the page cannot work without and is not there; None: all is. pip hides it when it builds."""
+    if MQTT_JS.is_file():
+        return None
+    return (
+        "the page cannot connect: its MQTT.js is missing, as the build could not fetch it. Install npm"
+        " (Debian: apt-get install npm) and install mqtt-presence again; docs/browser.md says more"
+    )
+
+
+    if (why := lacking()) is not None:
+        log.warning("%s", why)

@@ -17,8 +17,11 @@ from websockets.exceptions import ConnectionClosed
 
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from mqtt_presence.errors import WebError
+from mqtt_presence.cli import banner
+from mqtt_presence.cli import page as cli_page
 from mqtt_presence.store import Store
 from mqtt_presence.web import WebConfig, WebServer, protocols, reading, server
+from mqtt_presence.settings import Settings
 from tests.support.mqtt import Client
 from tests.support.waiting import free_port, listens, until
 from tests.support.web import Page, frame, get, mqtt_connect, raw_websocket, websocket
@@ -133,6 +136,28 @@ def test_up_ends_cleanly_whoever_is_connected(tmp_path: Path) -> None:
     """With clients, idle connections, half a request and a reader that reads nothing: soon, with 0, and wills."""
     with Page(tmp_path, "up") as page, contextlib.ExitStack() as sockets:
         device = sockets.enter_context(page.websocket())
+def test_what_the_page_lacks_is_said_at_the_start(
+    house: House,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The build's warning that there was no npm is hidden by pip, so `up` and `run` say it."""
+    settings = Settings()
+    there, missing = Path(__file__), Path(__file__).with_name("no such file")
+    for file, is_said in ((there, False), (missing, True)):
+        monkeypatch.setattr(cli_page, "MQTT_JS", file)
+        caplog.clear()
+        banner.show_banner(settings, house.broker, house.page)
+        cli_page.announce(house.page)
+        shown = capsys.readouterr().out
+        assert "mqtt-presence is up" in shown
+        for said in (shown, caplog.text):
+            assert ("MQTT.js is missing" in said and "apt-get install npm" in said) is is_said
+    banner.show_banner(settings, house.broker, None)
+    assert "MQTT.js" not in capsys.readouterr().out, "there is no page"
+
+
         device.send(mqtt_connect("phone"))
         assert device.recv() == b"\x20\x02\0\0"
         device.send(SUBSCRIBE_BRIDGE)
