@@ -1,6 +1,5 @@
 """The JSON API: what the page asks of the database. It reads and changes nothing."""
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
@@ -28,8 +27,6 @@ from mqtt_presence.web.parameters import (
     user_cursor,
 )
 from mqtt_presence.web.reading import Archive, BusyError
-
-log = logging.getLogger(__name__)
 
 Authenticate = Callable[[str, str, str], Awaitable[bool]]
 Resource = Callable[[Request], Awaitable[Response]]
@@ -163,16 +160,14 @@ class Api:
             return judged
         return await self._verify(judged, requester.peer)
 
-    async def _verify(self, login: Login, peer: str) -> Verdict:
+    async def _verify(self, login: Login, address: str) -> Verdict:
         if self._logins >= LOGINS:
             raise BusyError("too many logins at a time")
         self._logins += 1
         try:
-            right = await self._authenticate(login.user, login.password, peer)
+            right = await self._authenticate(login.user, login.password, address)
         finally:
             self._logins -= 1
-        if not right:
-            log.info("refused address=%s user=%r: wrong password", peer, login.user)
         return after_login(self._config, login, right=right)
 
     def _how(self) -> str:
