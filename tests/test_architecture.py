@@ -57,6 +57,7 @@ MAY_IMPORT = {
     "web/access.py": {"web", "listening"},
     "web/config.py": {"errors", "listening"},
     "web/origins.py": {"web"},
+    "web/forwarded.py": {"web", "listening"},
     "web/parameters.py": {"times", "topics"},
     "web/mqtt.py": {"web", "embedded"},
     "clock.py": {"bridge"},

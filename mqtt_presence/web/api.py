@@ -17,6 +17,7 @@ from mqtt_presence.store.queries import Reader
 from mqtt_presence.web.access import Login, Requester, Verdict, after_login, judge, takes_passwords
 from mqtt_presence.web.answers import answer, refusal
 from mqtt_presence.web.config import HISTORY_HOURS, MQTT_PATH, WebConfig
+from mqtt_presence.web.forwarded import address_of
 from mqtt_presence.web.headers import read
 from mqtt_presence.web.parameters import (
     ParameterError,
@@ -158,7 +159,7 @@ class Api:
         judged = judge(self._config, requester)
         if isinstance(judged, Verdict):
             return judged
-        return await self._verify(judged, requester.peer)
+        return await self._verify(judged, address_of(self._config, requester.peer, requester.headers))
 
     async def _verify(self, login: Login, address: str) -> Verdict:
         if self._logins >= LOGINS:
