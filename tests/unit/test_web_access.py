@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from mqtt_presence.cli.page import web_config
 from mqtt_presence.errors import ConfigError
+from mqtt_presence.settings import Settings
 from mqtt_presence.web.access import Login, Requester, Verdict, after_login, judge, takes_passwords
 from mqtt_presence.web.config import WebConfig
 from mqtt_presence.web.forwarded import address_of
@@ -198,6 +200,25 @@ def test_open_broker_is_not_led_out_by_the_page(settings: dict[str, Any], named:
         config(**settings)
     config(**settings, insecure=True)
     config(**settings | {"open": False})
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_open", "is_said"),
+    [
+        ({"web_origin": ["https://presence.example"]}, False, True),
+        ({"web_origin": ["https://presence.example"], "web_proxy": True}, False, False),
+        ({"web_origin": ["https://presence.example"], "web_host": "0.0.0.0"}, False, False),
+        ({"web_origin": ["https://presence.example"]}, None, False),
+        ({"web_origin": ["http://localhost:5173"]}, False, False),
+        ({}, False, False),
+    ],
+)
+def test_proxy_that_is_not_believed_is_warned_of(
+    settings: dict[str, Any], is_open: bool | None, is_said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where passwords are asked for and all visitors would have one address, the log says what to set."""
+    web_config(Settings(**settings), is_open=is_open)
+    assert ("set web_proxy" in caplog.text) is is_said
 
 
 # Names and pages.
