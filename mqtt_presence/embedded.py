@@ -13,7 +13,6 @@ import enum
 import hmac
 import json
 import logging
-import math
 import resource
 import socket
 import ssl
@@ -40,6 +39,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from mqtt_presence.access import Grant, grant, is_filter
+from mqtt_presence.complaints import Complaints, shown
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.gate import Doorstep, Guesses
 from mqtt_presence.limits import Buckets
@@ -263,9 +263,18 @@ class EmbeddedBroker:
         count together with those of clients from the same address.
         """
         broker, config = self._broker, self.config
-        if broker is None or config.open or user == config.bridge_user or not is_name(user):
+        if broker is None or config.open:
             return False
-        return await broker.hub.admit(user, password.encode(), address) is None
+        if user == config.bridge_user or not is_name(user):
+            refused: _Refused | None = _Refused(_Refusal.BAD_NAME, "nobody of that name can be let in")
+        else:
+            refused = await broker.hub.admit(user, password.encode(), address)
+        if refused is None:
+            return True
+        broker.hub.complain_of_refusal(
+            "at the page address=%s user=%s", address, shown(user), refused=refused
+        )
+        return False
 
     async def _serve(self, passwords: PasswordFile | None, ready: concurrent.futures.Future[None]) -> None:
         try:
@@ -354,6 +363,22 @@ class _Refusal(enum.IntEnum):
     UNAVAILABLE = 3
     BAD_NAME = 4
     NOT_AUTHORIZED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Why somebody is not let in.
+
+    Args:
+        code: what the client is told.
+        why: what the log is told; a format, and a constant (`Complaints.complain`).
+        about: what is put into it.
+
+    """
+
+    code: _Refusal
+    why: str
+    about: tuple[object, ...] = ()
 
 
 _PROTOCOL_LEVEL: Final = 4
@@ -468,7 +493,7 @@ def _parse_connect(body: bytes) -> _Connect:
     cursor = _Cursor(body)
     name, level = cursor.text(), cursor.byte()
     if name not in ("MQTT", "MQIsdp"):
-        raise _ProtocolError(f"protocol {name!r}")
+        raise _ProtocolError(f"protocol {shown(name)}")
     if name != "MQTT" or level != _PROTOCOL_LEVEL:
         return _Connect(level)
     flags, keep_alive_s, client_id = cursor.byte(), cursor.number(), cursor.text()
@@ -526,7 +551,7 @@ class _Message:
 def _message(topic: str, payload: bytes, qos: int, *, retain: bool = False) -> _Message:
     """Make a message of a topic name (§4.7.3); delivery is at QoS 1 at most."""
     if not topic or "+" in topic or "#" in topic:
-        raise _ProtocolError(f"topic name {topic!r}")
+        raise _ProtocolError(f"topic name {shown(topic)}")
     return _Message(topic, tuple(topic.split("/")), payload, min(qos, 1), retain)
 
 
@@ -714,7 +739,7 @@ class _Hub:
         # What clients said before the bridge first subscribed (both come back after a restart, in any order).
         self._backlog: deque[_Message] = deque()
         self._verifier = concurrent.futures.ThreadPoolExecutor(2, "mqtt-password")  # argon2: 64 MiB each
-        self._complained: dict[str, float] = {}
+        self.complain: Final = Complaints(_LOG).complain
         waiting, self._most_clients = _room()
         self.doorstep: Doorstep[_Visitor] = Doorstep(waiting, min(waiting, WAITING_LIMIT_EACH))
         self._guesses = Guesses()
@@ -737,19 +762,19 @@ class _Hub:
             self.complain("%d connections wait without a CONNECT: the oldest are closed", len(self.doorstep))
             unwelcome.abort()
 
-    async def admit(self, user: str, password: bytes | None, address: str) -> tuple[_Refusal, str] | None:
+    async def admit(self, user: str, password: bytes | None, address: str) -> _Refused | None:
         """Verify a password, but not for whoever has guessed too often; tell why not."""
         loop = asyncio.get_running_loop()
         # Nobody can guess the bridge's secret, so no guesses keep the bridge out; nor who was let in before.
         if user == self.config.bridge_user or self._remembers(user, password or b""):
             right = await self.authenticate(user, password)
-            return None if right else (_Refusal.NOT_AUTHORIZED, "wrong password")
+            return None if right else _Refused(_Refusal.NOT_AUTHORIZED, "wrong password")
         if not self._guesses.may_try(user, address, loop.time()):
             self.complain("too many wrong passwords from address=%s, the last for user=%r", address, user)
-            return _Refusal.UNAVAILABLE, "too many wrong passwords from there"
+            return _Refused(_Refusal.UNAVAILABLE, "not looked at, too many wrong passwords from there")
         if self._verifying >= VERIFYING_LIMIT:
             self.complain("%d passwords wait to be verified: more are refused", self._verifying)
-            return _Refusal.UNAVAILABLE, "too many logins at once"
+            return _Refused(_Refusal.UNAVAILABLE, "not looked at, too many logins at once")
         self._verifying += 1
         try:
             right = await self.authenticate(user, password)
@@ -758,7 +783,7 @@ class _Hub:
         if right:
             return None
         self._guesses.wrong(user, address, loop.time())
-        return _Refusal.NOT_AUTHORIZED, "wrong password"
+        return _Refused(_Refusal.NOT_AUTHORIZED, "wrong password")
 
     def _remembers(self, user: str, password: bytes) -> bool:
         if self.passwords is None:
@@ -804,7 +829,7 @@ class _Hub:
         except UnicodeDecodeError:
             return False
         except ConfigError as error:
-            _LOG.error("nobody can log in: %s", error)
+            self.complain("nobody can log in: %s", error, level=logging.ERROR)
             return False
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._verifier, self.passwords.verify, user, text)
@@ -949,12 +974,9 @@ class _Hub:
             level=logging.ERROR,
         )
 
-    def complain(self, what: str, *about: object, level: int = logging.WARNING) -> None:
-        """Log it, every ten seconds at most."""
-        now = asyncio.get_running_loop().time()
-        if now - self._complained.get(what, -math.inf) > 10:
-            self._complained[what] = now
-            _LOG.log(level, what, *about)
+    def complain_of_refusal(self, whom: str, *who: object, refused: _Refused) -> None:
+        """Log who was not let in, and why."""
+        self.complain(f"refused {whom}: {refused.why}", *who, *refused.about, level=logging.INFO)
 
     def _is_public(self, message: _Message) -> bool:
         return not message.topic.startswith(f"{self.topics.prefix}presence/")
@@ -1049,7 +1071,7 @@ class _Connection:
                 async for kind, flags, body in packets:
                     self._handle(kind, flags, body)
         except _ProtocolError as error:
-            _LOG.info("closing %s: %s", self, error)
+            self._hub.complain("closing %s: %s", self, error, level=logging.INFO)
         except (OSError, ConnectionClosed, StopAsyncIteration):
             pass  # gone, or too late with its CONNECT: the end below says what has to be said
         finally:
@@ -1091,10 +1113,10 @@ class _Connection:
             await self._hear_out(client_id)
             refusal = self._refuse_rights(connect, client_id, granted)
         if refusal is not None:
-            code, why = refusal
-            _LOG.info("refused %s user=%r client=%r: %s", self, connect.user, connect.client_id, why)
-            five = code is _Refusal.VERSION and connect.level == _PROTOCOL_LEVEL_5
-            self.send(_CONNACK_5_UNSUPPORTED if five else bytes((0x20, 2, 0, code)))
+            who = (self, shown(connect.user), shown(connect.client_id))
+            self._hub.complain_of_refusal("%s user=%s client=%s", *who, refused=refusal)
+            five = refusal.code is _Refusal.VERSION and connect.level == _PROTOCOL_LEVEL_5
+            self.send(_CONNACK_5_UNSUPPORTED if five else bytes((0x20, 2, 0, refusal.code)))
             return False
         self._begin(connect, client_id, granted)
         return True
@@ -1105,20 +1127,19 @@ class _Connection:
         for _ in range(4 if old is not None and old.connection is not None else 0):
             await asyncio.sleep(0)
 
-    def _refuse_rights(
-        self, connect: _Connect, client_id: str, granted: Grant
-    ) -> tuple[_Refusal, str] | None:
+    def _refuse_rights(self, connect: _Connect, client_id: str, granted: Grant) -> _Refused | None:
         old = self._hub.sessions.get(client_id)
         if self._hub.closing:
-            return _Refusal.UNAVAILABLE, "the broker stops"
+            return _Refused(_Refusal.UNAVAILABLE, "the broker stops")
         if old is not None and old.user != connect.user:
-            return _Refusal.IDENTIFIER, f"the client id belongs to user={old.user!r}"
+            return _Refused(_Refusal.IDENTIFIER, "the client id belongs to user=%s", (shown(old.user),))
         if connect.will is not None and not granted.may_publish(connect.will.levels):
-            return _Refusal.NOT_AUTHORIZED, f"its will may not go to topic={connect.will.topic!r}"
+            topic = shown(connect.will.topic)
+            return _Refused(_Refusal.NOT_AUTHORIZED, "its will may not go to topic=%s", (topic,))
         if old is None or old.connection is None:  # else it takes the place of its own
             crowded = self._hub.refuse_crowd(connect.user)
             if crowded is not None:
-                return _Refusal.UNAVAILABLE, crowded
+                return _Refused(_Refusal.UNAVAILABLE, crowded)
         return None
 
     def _begin(self, connect: _Connect, client_id: str, granted: Grant) -> None:
@@ -1199,7 +1220,7 @@ class _Connection:
                 codes.append(min(qos, 1))
             else:
                 codes.append(_SUBSCRIBE_REFUSED)
-                _LOG.info("refused to %s: filter=%r", self, topic_filter)
+                self._hub.complain("refused to %s: filter=%s", self, shown(topic_filter), level=logging.INFO)
         if not codes:
             raise _ProtocolError("SUBSCRIBE without a filter")
         for topic_filter, qos in granted.items():
@@ -1249,7 +1270,7 @@ class _Connection:
         """Log once for each connection: a client cannot fill the disk."""
         if not self._refused:
             self._refused = True
-            _LOG.warning("%s may not publish to topic=%r; further ones are not logged", self, topic)
+            _LOG.warning("%s may not publish to topic=%s; further ones are not logged", self, shown(topic))
 
     def _note(self, message: _Message) -> None:
         """Remember what the bridge will know this connection by."""
@@ -1349,13 +1370,14 @@ class _Connection:
             self._flusher = None
 
 
-def _refuse_names(connect: _Connect, client_id: str) -> tuple[_Refusal, str] | None:
+def _refuse_names(connect: _Connect, client_id: str) -> _Refused | None:
     if connect.level != _PROTOCOL_LEVEL:
-        return _Refusal.VERSION, f"protocol level {connect.level}, only MQTT 3.1.1 (4) is spoken here"
+        why = "protocol level %d, only MQTT 3.1.1 (4) is spoken here"
+        return _Refused(_Refusal.VERSION, why, (connect.level,))
     if not is_name(connect.user):
-        return _Refusal.BAD_NAME, "a user name of 1 to 128 characters without / + # is needed"
+        return _Refused(_Refusal.BAD_NAME, "a user name of 1 to 128 characters without / + # is needed")
     if not is_name(client_id):
-        return _Refusal.IDENTIFIER, "a client id of 1 to 128 characters without / + # is needed"
+        return _Refused(_Refusal.IDENTIFIER, "a client id of 1 to 128 characters without / + # is needed")
     return None
 
 

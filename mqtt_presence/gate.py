@@ -74,18 +74,18 @@ class Guesses:
             moment: now, seconds; never less than before.
 
         """
-        network = _network(address)
+        network = network_of(address)
         return bool(self._in_all.left(network, moment) and self._for_one.left(f"{network} {user}", moment))
 
     def wrong(self, user: str, address: str, moment: float) -> None:
         """Take note that it was not the right one."""
-        network = _network(address)
+        network = network_of(address)
         self._in_all.spend(network, 1, moment)
         self._for_one.spend(f"{network} {user}", 1, moment)
 
 
-def _network(address: str) -> str:
-    """Whoever has one address of IPv6 has the 2^64 beside it."""
+def network_of(address: str) -> str:
+    """Return whose address it is: who has one of IPv6 has the 2^64 beside it."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

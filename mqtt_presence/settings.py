@@ -188,6 +188,10 @@ class Settings(BaseSettings):
         description="Another address at which browsers find the page, e.g. of a reverse proxy, or a page of "
         "your own that may connect: https://host; may be given several times.",
     )
+    web_proxy: bool = Field(
+        default=False,
+        description="A reverse proxy on this machine says in X-Forwarded-For who has come to it: believe it.",
+    )
 
     log_level: LogLevel = Field("info", description="What to log at least.")
     log_format: LogFormat = Field("text", description="How to log, on standard error.")

@@ -91,6 +91,15 @@ def test_field_is_documented(name: str) -> None:
     assert f"`{name}`" in PROTOCOL
 
 
+def test_fields_of_the_api_are_documented() -> None:
+    """What the page's server tells of a connection is listed, whole."""
+    text = (ROOT / "docs/web.md").read_text("utf-8")
+    listed = re.search(r"A connection has (.*?) \(\[protocol\]", text, re.DOTALL)
+    assert listed is not None
+    sent = {field.encode_name for field in msgspec.structs.fields(payloads._ConnectionOut)}
+    assert set(re.findall(r"`(\w+)`", listed[1])) == sent
+
+
 def test_events_reasons_and_states_are_documented() -> None:
     """So are the values that are words."""
     events = {name for names in rules._STATE_EVENTS.values() for name in names}

@@ -6,7 +6,7 @@ import sys
 
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.cli.output import cell, console
-from mqtt_presence.cli.page import url
+from mqtt_presence.cli.page import lacking, url
 from mqtt_presence.embedded import EmbeddedBroker
 from mqtt_presence.settings import SETTINGS, Settings
 from mqtt_presence.topics import LOGIN, WILL, Topics
@@ -36,6 +36,8 @@ def show_banner(settings: Settings, broker: EmbeddedBroker, page: WebServer | No
     out.print(cell("mqtt-presence is up. Ctrl-C ends it.", "bold green"))
     for name, value in rows:
         out.print(cell(f"  {name:9} "), cell(value), sep="", soft_wrap=True)
+    if page is not None and (why := lacking()) is not None:
+        out.print(cell(f"But {why}.", "bold yellow"), soft_wrap=True)
     for what, line in commands(settings, broker):
         out.print()
         out.print(cell(f"{what}:", "bold"))

@@ -110,6 +110,7 @@ def _is_at_home(config: WebConfig, requester: Requester) -> bool:
         config.is_local
         and config.open is not False
         and not config.strangers
+        and not config.proxy
         and is_loopback(requester.peer.removeprefix("::ffff:"))
         and is_local_name(name)
         and requester.http_version != "1.0"

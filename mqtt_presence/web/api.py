@@ -1,6 +1,5 @@
 """The JSON API: what the page asks of the database. It reads and changes nothing."""
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
@@ -18,6 +17,7 @@ from mqtt_presence.store.queries import Reader
 from mqtt_presence.web.access import Login, Requester, Verdict, after_login, judge, takes_passwords
 from mqtt_presence.web.answers import answer, refusal
 from mqtt_presence.web.config import HISTORY_HOURS, MQTT_PATH, WebConfig
+from mqtt_presence.web.forwarded import address_of
 from mqtt_presence.web.headers import read
 from mqtt_presence.web.parameters import (
     ParameterError,
@@ -28,8 +28,6 @@ from mqtt_presence.web.parameters import (
     user_cursor,
 )
 from mqtt_presence.web.reading import Archive, BusyError
-
-log = logging.getLogger(__name__)
 
 Authenticate = Callable[[str, str, str], Awaitable[bool]]
 Resource = Callable[[Request], Awaitable[Response]]
@@ -161,18 +159,16 @@ class Api:
         judged = judge(self._config, requester)
         if isinstance(judged, Verdict):
             return judged
-        return await self._verify(judged, requester.peer)
+        return await self._verify(judged, address_of(self._config, requester.peer, requester.headers))
 
-    async def _verify(self, login: Login, peer: str) -> Verdict:
+    async def _verify(self, login: Login, address: str) -> Verdict:
         if self._logins >= LOGINS:
             raise BusyError("too many logins at a time")
         self._logins += 1
         try:
-            right = await self._authenticate(login.user, login.password, peer)
+            right = await self._authenticate(login.user, login.password, address)
         finally:
             self._logins -= 1
-        if not right:
-            log.info("refused address=%s user=%r: wrong password", peer, login.user)
         return after_login(self._config, login, right=right)
 
     def _how(self) -> str:

@@ -45,7 +45,7 @@ def make_app(config: WebConfig, authenticate: Authenticate, serve: Serve | None)
 
     routes = [Route("/", page), *api.routes(), Mount("/static", files)]
     if serve is not None:
-        endpoint = MqttEndpoint(serve)
+        endpoint = MqttEndpoint(serve, config)
         routes.append(Route(f"/{MQTT_PATH}", endpoint))
         routes.append(WebSocketRoute(f"/{MQTT_PATH}", endpoint))
     app = Starlette(

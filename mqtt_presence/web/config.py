@@ -27,6 +27,7 @@ class WebConfig:
         operators: the users whose password opens the API.
         token: opens the API too; empty: nothing does.
         origins: other addresses of the page, and other pages that may connect: ``https://host[:port]``.
+        proxy: there is a reverse proxy on this machine, and ``X-Forwarded-For`` tells who has come to it.
         publish_private: addresses and user agents are in the public status anyway.
 
     Raises:
@@ -44,6 +45,7 @@ class WebConfig:
     operators: frozenset[str] = frozenset()
     token: str = field(default="", repr=False)
     origins: frozenset[str] = frozenset()
+    proxy: bool = False
     publish_private: bool = False
 
     def __post_init__(self) -> None:
@@ -58,6 +60,11 @@ class WebConfig:
             raise ConfigError(
                 f"web_origin={self.strangers[0]} lets people from elsewhere in and the broker asks no"
                 " password of anyone: set a password_file, or insecure if that is what you want"
+            )
+        if self.proxy:
+            raise ConfigError(
+                "web_proxy lets people from elsewhere in and the broker asks no password of anyone: set a"
+                " password_file, or insecure if that is what you want"
             )
 
     @property

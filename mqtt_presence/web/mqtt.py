@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Final
 from starlette.types import Message, Receive, Scope, Send
 
 from mqtt_presence.web.answers import refusal
+from mqtt_presence.web.config import WebConfig
+from mqtt_presence.web.forwarded import address_of
+from mqtt_presence.web.headers import read
 from mqtt_presence.web.protocols import wire
 
 if TYPE_CHECKING:
@@ -28,11 +31,13 @@ class MqttEndpoint:
 
     Args:
         serve: serves one until its end.
+        config: the server's.
 
     """
 
-    def __init__(self, serve: Serve) -> None:
+    def __init__(self, serve: Serve, config: WebConfig) -> None:
         self._serve = serve
+        self._config = config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a client until its end."""
@@ -49,21 +54,22 @@ class MqttEndpoint:
             return
         await receive()
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
-        await self._serve(AsgiPipe(scope, receive, send))
+        client = scope["client"]
+        address = address_of(self._config, str(client[0]) if client else "", read(scope))
+        await self._serve(AsgiPipe(scope, receive, send, address))
 
 
 class AsgiPipe:
     """A WebSocket as the broker wants it: bytes in, bytes out, and nothing raised but OSError."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, address: str) -> None:
         self._wire = wire(scope)
         self._receive = receive
         self._send = send
         self._rest = memoryview(b"")
         self._frames = 0
         self._closed = False
-        client = scope["client"]
-        self.address = str(client[0]).removeprefix("::ffff:") if client else ""
+        self.address = address
 
     async def receive(self) -> bytes:
         """Return what came, nothing when it is over; others get their turn in between."""

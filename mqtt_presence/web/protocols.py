@@ -7,18 +7,26 @@ long.
 
 import asyncio
 import logging
-from typing import Any, Final, Protocol
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final, Protocol, TypeVar
 
 from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-log = logging.getLogger(__name__)
+from mqtt_presence.complaints import Complaints
+from mqtt_presence.gate import network_of
+
+_complain = Complaints(logging.getLogger(__name__)).complain
 
 CONNECTIONS: Final = 1000
 """How many there may be at a time, WebSockets included."""
-REQUESTS: Final = 128
-"""How many of them may be there for requests: each that is busy takes its share of the loop."""
+REQUESTS: Final = 256
+"""How many of them may be there for requests; a browser has six. Each that is busy takes its share of the
+loop."""
+SHARE: Final = 4
+"""A network that has more than one in so many of them makes room itself, when there are too many."""
 HEAD_BYTES: Final = 16 * 1024
 """The longest head of a request."""
 REQUEST_S: Final = 20.0
@@ -29,7 +37,6 @@ FRAGMENTS: Final = 1024
 """Frames of which one message may consist."""
 BACKLOG_BYTES: Final = 1 << 20
 """What may wait for a peer that sends pings and does not read the pongs."""
-COMPLAIN_S: Final = 10.0
 LINGER_S: Final = 0.5
 """How long a peer may take, at the end, to read what is still for it."""
 _WIRE = "mqtt_presence.wire"
@@ -51,25 +58,82 @@ def wire(scope: Scope) -> Wire:
     return found
 
 
+class Place(Protocol):
+    """What a connection for requests is judged by when there are too many."""
+
+    @property
+    def network(self) -> str:
+        """Where it comes from."""
+
+    @property
+    def is_busy(self) -> bool:
+        """A request is in progress, or its answer on the way."""
+
+    @property
+    def waits_since(self) -> float:
+        """When it was last answered, or made."""
+
+
+T = TypeVar("T", bound=Place)
+
+
+def superfluous(places: Iterable[T]) -> T | None:
+    """Tell which connection has to go for a new one; None: there is none.
+
+    The one that has waited longest without a request: who connects asks at once, and a browser that has its
+    answer connects again when it wants more. Where all are busy, the one that has been longest. But if one
+    network has a great part of them, it is one of its own: nobody can shut the others out.
+
+    Args:
+        places: those there are, the new one not.
+
+    """
+    places = list(places)
+    if not places:
+        return None
+    crowd, its = Counter(place.network for place in places).most_common(1)[0]
+    if its * SHARE > REQUESTS:
+        places = [place for place in places if place.network == crowd]
+    return min(places, key=lambda place: (place.is_busy, place.waits_since))
+
+
 class HttpProtocol(H11Protocol):
     """HTTP, with a limit of connections and of time."""
-
-    _complained = -COMPLAIN_S
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._watch: asyncio.TimerHandle | None = None
         self._served = False
+        self.network = ""
+        self.waits_since = 0.0
+
+    @property
+    def is_busy(self) -> bool:
+        """A request is in progress, or its answer on the way."""
+        asked = self.cycle is not None and not self.cycle.response_complete
+        return asked or self.transport.get_write_buffer_size() > 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, or hang up when there are too many."""
+        """Begin; when there are too many, one has to go."""
         super().connection_made(transport)
         transport.max_size = READ_BYTES  # type: ignore[attr-defined] # asyncio's own buffer is 256 KiB
-        if len(self.connections) > CONNECTIONS or self._requests() > REQUESTS:
-            self._complain()
-            transport.abort()
-            return
+        self.network = network_of(self.client[0] if self.client else "")
+        self.waits_since = self.loop.time()
         self._watch = self.loop.call_later(REQUEST_S, self._look)
+        for_requests = [other for other in self.connections if isinstance(other, HttpProtocol)]
+        if len(self.connections) > CONNECTIONS or len(for_requests) > REQUESTS:
+            _complain(
+                "connections=%d of the page, %d of them for requests, are too many: the oldest are closed",
+                len(self.connections),
+                len(for_requests),
+            )
+            others = [other for other in for_requests if other is not self]
+            (superfluous(others) or self).cut()
+
+    def cut(self) -> None:
+        """End at once, and count no more."""
+        self.connections.discard(self)
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -89,6 +153,7 @@ class HttpProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         """Note that the connection is good for something."""
         self._served = True
+        self.waits_since = self.loop.time()
         super().on_response_complete()
 
     def _look(self) -> None:
@@ -102,19 +167,6 @@ class HttpProtocol(H11Protocol):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-
-    def _requests(self) -> int:
-        return sum(isinstance(connection, HttpProtocol) for connection in self.connections)
-
-    def _complain(self) -> None:
-        now = self.loop.time()
-        if now - HttpProtocol._complained >= COMPLAIN_S:
-            HttpProtocol._complained = now
-            log.warning(
-                "connections=%d of the page, %d of them for requests, are too many: new ones are cut",
-                len(self.connections),
-                self._requests(),
-            )
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):

@@ -119,6 +119,48 @@ def test_wrong_passwords_are_limited(monkeypatch, tmp_path, caplog):
         assert house.wire().connect("carol", "c", password="pw-carol") == 0
 
 
+def test_a_flood_of_refusals_does_not_fill_the_log(monkeypatch, tmp_path, caplog):
+    """One line for each kind, with no more of a name than is needed; and it is said if no password was looked at."""
+    monkeypatch.setattr(gate, "WRONG_FOR_ONE", (3, 0.001))
+    path = tmp_path / "passwords"
+    add_user(path, "alice", "pw-alice")
+    with ours(open=False, password_file=path) as house, caplog.at_level(logging.INFO):
+        for _ in range(8):
+            assert house.wire().connect("alice", "phone", password="guess") in {3, 5}
+            assert house.wire().connect("a/" + "x" * 60_000, "phone", password="guess") == 4
+            assert house.wire().connect("alice", "p/" + "y" * 60_000, password="guess") == 2
+            assert house.wire().connect("alice", "phone", level=3) == 1
+            with closing(socket.create_connection(("127.0.0.1", house.port))) as sock:
+                sock.sendall(b"\x10\x0a\0\4QQQQ\4\2\0\0")
+                sock.settimeout(5)
+                assert sock.recv(100) == b""
+        said = [r.getMessage() for r in caplog.records if r.name == "mqtt_presence.embedded"]
+    assert max(map(len, said)) < 1000
+    whys = sorted(
+        line.rpartition(": ")[2] for line in said if line.startswith(("refused", "closing", "too many"))
+    )
+    assert whys == [
+        "a client id of 1 to 128 characters without / + # is needed",
+        "a user name of 1 to 128 characters without / + # is needed",
+        "not looked at, too many wrong passwords from there",
+        "protocol 'QQQQ'",
+        "protocol level 3, only MQTT 3.1.1 (4) is spoken here",
+        "too many wrong passwords from address=127.0.0.1, the last for user='alice'",
+        "wrong password",
+    ]
+
+
+def test_a_user_cannot_fill_the_log_by_subscribing(caplog):
+    """Filters that are refused are told of once, and cut."""
+    with ours() as house, caplog.at_level(logging.INFO):
+        alice = house.client("alice", "phone")
+        for n in range(20):
+            assert alice.subscribe(f"$SYS/{n}/" + "x" * 10_000) == [0x80]
+        said = [r.getMessage() for r in caplog.records if "refused to" in r.getMessage()]
+    assert len(said) == 1
+    assert len(said[0]) < 500
+
+
 def test_a_flood_of_one_user_does_not_push_out_the_others(monkeypatch):
     """When the bridge is behind, one user cannot fill its queue: the logins of others still get in."""
     monkeypatch.setattr(embedded, "BRIDGE_QUEUE_LIMIT", 400)

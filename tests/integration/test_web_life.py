@@ -10,14 +10,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from mqtt_presence.cli import banner
+from mqtt_presence.cli import page as cli_page
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from mqtt_presence.errors import WebError
+from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
+from mqtt_presence.store.queries import Reader
 from mqtt_presence.web import WebConfig, WebServer, protocols, reading, server
 from tests.support.mqtt import Client
 from tests.support.waiting import free_port, listens, until
@@ -37,6 +43,10 @@ class House:
     @property
     def port(self) -> int:
         return self.page.port
+
+    def connections(self) -> set[object]:
+        assert self.page._server is not None
+        return set(self.page._server.server_state.connections)
 
 
 @pytest.fixture
@@ -126,6 +136,28 @@ def test_ipv6_is_served_under_its_address(sqlite_url: str) -> None:
         connection.close()
 
 
+def test_what_the_page_lacks_is_said_at_the_start(
+    house: House,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The build's warning that there was no npm is hidden by pip, so `up` and `run` say it."""
+    settings = Settings()
+    there, missing = Path(__file__), Path(__file__).with_name("no such file")
+    for file, is_said in ((there, False), (missing, True)):
+        monkeypatch.setattr(cli_page, "MQTT_JS", file)
+        caplog.clear()
+        banner.show_banner(settings, house.broker, house.page)
+        cli_page.announce(house.page)
+        shown = capsys.readouterr().out
+        assert "mqtt-presence is up" in shown
+        for said in (shown, caplog.text):
+            assert ("MQTT.js is missing" in said and "apt-get install npm" in said) is is_said
+    banner.show_banner(settings, house.broker, None)
+    assert "MQTT.js" not in capsys.readouterr().out, "there is no page"
+
+
 # The end.
 
 
@@ -178,7 +210,7 @@ def test_a_killed_browser_is_offline_at_once(house: House) -> None:
 
 
 def test_connections_beyond_the_limit_are_cut(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The newest; who is in stays in, and when one goes another may come."""
+    """Those for requests; a WebSocket that is in stays in, and when one goes another may come."""
     monkeypatch.setattr(protocols, "CONNECTIONS", 3)
     with contextlib.ExitStack() as sockets:
         inside = [sockets.enter_context(websocket(house.port)) for _ in range(3)]
@@ -200,16 +232,97 @@ def test_connections_beyond_the_limit_are_cut(house: House, monkeypatch: pytest.
 def test_connections_for_requests_have_a_limit_of_their_own(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """WebSockets have room however many browsers ask."""
+    """WebSockets have room however many browsers ask; the one that has waited longest makes room."""
     monkeypatch.setattr(protocols, "REQUESTS", 2)
     with contextlib.ExitStack() as sockets:
+
+        def ask_on(sock: socket.socket) -> socket.socket:
+            sock.sendall(b"GET /api/config HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert sock.recv(12) == b"HTTP/1.1 200"
+            return sock
+
         for _ in range(5):
             sockets.enter_context(websocket(house.port))
-        for _ in range(2):
-            idle = sockets.enter_context(socket.create_connection(("127.0.0.1", house.port)))
-            idle.sendall(b"GET /api/config HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert idle.recv(12) == b"HTTP/1.1 200"
-        assert is_cut(sockets.enter_context(socket.create_connection(("127.0.0.1", house.port))))
+        first, second, third, _ = (
+            ask_on(sockets.enter_context(socket.create_connection(("127.0.0.1", house.port))))
+            for _ in range(4)
+        )
+        assert is_cut(first)
+        assert is_cut(second)
+        third.settimeout(20)
+        while not third.recv(1 << 16).endswith(b"}"):
+            pass
+        ask_on(third)
+
+
+def test_silent_connections_shut_nobody_out(house: House) -> None:
+    """Whoever opens as many as it can has its own oldest closed; page, API and MQTT go on for all."""
+    with contextlib.ExitStack() as sockets:
+        silent = [
+            sockets.enter_context(socket.create_connection(("127.0.0.1", house.port)))
+            for _ in range(protocols.REQUESTS + 20)
+        ]
+        for path in ("/", "/static/page/main.js", "/api/config"):
+            assert get(house.port, path).status == 200
+        page = sockets.enter_context(websocket(house.port))
+        page.send(mqtt_connect("phone"))
+        assert page.recv() == b"\x20\x02\0\0"
+        assert all(is_cut(sock) for sock in silent[:20])
+        assert len(house.connections()) <= protocols.REQUESTS + 1
+
+
+def test_a_request_in_progress_is_not_cut_for_a_silent_connection(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for an answer gets it, however many come meanwhile that ask nothing."""
+    monkeypatch.setattr(protocols, "REQUESTS", 3)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def users_page(*_: object, **__: object) -> list[object]:
+        begun.set()
+        assert go_on.wait(20)
+        return []
+
+    monkeypatch.setattr(Reader, "users_page", users_page)
+    with contextlib.ExitStack() as sockets, ThreadPoolExecutor() as pool:
+        answer = pool.submit(get, house.port, "/api/users")
+        assert begun.wait(20)
+        silent = [
+            sockets.enter_context(socket.create_connection(("127.0.0.1", house.port))) for _ in range(9)
+        ]
+        assert all(is_cut(sock) for sock in silent[:7])
+        go_on.set()
+        assert answer.result(20).status == 200
+
+
+@dataclass(frozen=True)
+class Place:
+    """A connection as the choice sees it."""
+
+    name: str
+    network: str
+    waits_since: float
+    is_busy: bool = False
+
+
+def test_who_has_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest without a request; of those that are busy the longest; of a crowd one of its own."""
+    monkeypatch.setattr(protocols, "REQUESTS", 8)
+    at_home, away = "127.0.0.1", "203.0.113.7"
+    busy = [Place("b1", at_home, 1, is_busy=True), Place("b2", away, 2, is_busy=True)]
+    idle = [Place("i1", away, 4), Place("i2", at_home, 3)]
+    crowd = [Place(f"c{n}", "198.51.100.1", 10 + n, is_busy=n != 1) for n in range(3)]
+
+    def goes(*places: Place) -> str | None:
+        found = protocols.superfluous(places)
+        return None if found is None else found.name
+
+    assert goes() is None
+    assert goes(*busy) == "b1"
+    assert goes(*busy, *idle) == "i2"
+    assert goes(*busy, *idle[:1], *crowd[:2]) == "i1", "two of eight are no crowd"
+    assert goes(*busy, *idle[:1], *crowd) == "c1"
+    assert goes(*idle[:1], crowd[0], *crowd[2:], Place("c4", "198.51.100.1", 5, is_busy=True)) == "c4"
 
 
 def test_requests_that_never_end_are_cut(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

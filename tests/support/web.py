@@ -124,7 +124,12 @@ class Page:
 
 
 def websocket(
-    port: int, *, host: str | None = None, origin: str | None = None, subprotocol: str | None = "mqtt"
+    port: int,
+    *,
+    host: str | None = None,
+    origin: str | None = None,
+    subprotocol: str | None = "mqtt",
+    forwarded: str | None = None,
 ) -> ClientConnection:
     """Open a WebSocket for MQTT, under whatever name."""
     return connect(
@@ -132,17 +137,18 @@ def websocket(
         sock=socket.create_connection(("127.0.0.1", port), 10),
         origin=None if origin is None else Origin(origin),
         subprotocols=None if subprotocol is None else [Subprotocol(subprotocol)],
+        additional_headers=None if forwarded is None else {"X-Forwarded-For": forwarded},
         compression=None,
         max_size=None,
         ping_interval=None,
     )
 
 
-def mqtt_connect(client_id: str, user: str = "alice") -> bytes:
+def mqtt_connect(client_id: str, user: str = "alice", password: str | None = None) -> bytes:
     """Write a CONNECT of MQTT 3.1.1 with a user name."""
-    body = b"\0\4MQTT\4\x82\0\x3c" + b"".join(
-        len(t).to_bytes(2) + t for t in (client_id.encode(), user.encode())
-    )
+    texts = [client_id, user] if password is None else [client_id, user, password]
+    head = b"\0\4MQTT\4" + (b"\x82" if password is None else b"\xc2") + b"\0\x3c"
+    body = head + b"".join(len(text.encode()).to_bytes(2) + text.encode() for text in texts)
     return bytes((0x10, len(body))) + body
 
 

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from mqtt_presence.cli.page import web_config
 from mqtt_presence.errors import ConfigError
+from mqtt_presence.settings import Settings
 from mqtt_presence.web.access import Login, Requester, Verdict, after_login, judge, takes_passwords
 from mqtt_presence.web.config import WebConfig
+from mqtt_presence.web.forwarded import address_of
 from mqtt_presence.web.headers import policy
 from mqtt_presence.web.origins import refuse_host, refuse_origin, socket_origin
 
@@ -68,7 +71,33 @@ def test_a_proxy_that_is_known_makes_nobody_local() -> None:
     """Who names an address elsewhere has a proxy, and all that it brings look local."""
     proxied = config(open=None, origins=frozenset({"https://presence.example"}))
     assert judge(proxied, who()) is FORBIDDEN
+    assert judge(config(open=None, proxy=True), who()) is FORBIDDEN
     assert judge(config(origins=frozenset({"http://localhost:5173"})), who()) is OPERATOR
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("10.0.0.1, evil, 203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("[2001:db8::7]", "2001:db8::7"),
+        ("2001:DB8:0::7", "2001:db8::7"),
+        ("203.0.113.7, unknown", "127.0.0.1"),
+        ("203.0.113.7,", "127.0.0.1"),
+        ("x" * 9000, "127.0.0.1"),
+        (None, "127.0.0.1"),
+    ],
+)
+def test_address_is_what_the_proxy_has_added(said: str | None, found: str) -> None:
+    """The last one, if the setting says that there is a proxy and the request comes from this machine."""
+    headers = {} if said is None else {"x-forwarded-for": said}
+    proxied = config(open=False, proxy=True)
+    for peer in ("127.0.0.1", "::ffff:127.0.0.1"):
+        assert address_of(proxied, peer, headers) == found
+        assert address_of(config(open=False), peer, headers) == "127.0.0.1"
+    assert address_of(proxied, "192.168.1.7", headers) == "192.168.1.7"
+    assert address_of(proxied, "", headers) == ""
 
 
 @pytest.mark.parametrize("is_open", [True, None, False])
@@ -162,6 +191,7 @@ def test_with_passwords_and_no_operator_nobody_may() -> None:
         ({"host": ""}, "web_host=''"),
         ({"host": "192.168.1.7"}, "web_host="),
         ({"origins": frozenset({"https://presence.example"})}, "web_origin=https://presence.example"),
+        ({"proxy": True}, "web_proxy lets people from elsewhere in"),
     ],
 )
 def test_open_broker_is_not_led_out_by_the_page(settings: dict[str, Any], named: str) -> None:
@@ -170,6 +200,25 @@ def test_open_broker_is_not_led_out_by_the_page(settings: dict[str, Any], named:
         config(**settings)
     config(**settings, insecure=True)
     config(**settings | {"open": False})
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_open", "is_said"),
+    [
+        ({"web_origin": ["https://presence.example"]}, False, True),
+        ({"web_origin": ["https://presence.example"], "web_proxy": True}, False, False),
+        ({"web_origin": ["https://presence.example"], "web_host": "0.0.0.0"}, False, False),
+        ({"web_origin": ["https://presence.example"]}, None, False),
+        ({"web_origin": ["http://localhost:5173"]}, False, False),
+        ({}, False, False),
+    ],
+)
+def test_proxy_that_is_not_believed_is_warned_of(
+    settings: dict[str, Any], is_open: bool | None, is_said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where passwords are asked for and all visitors would have one address, the log says what to set."""
+    web_config(Settings(**settings), is_open=is_open)
+    assert ("set web_proxy" in caplog.text) is is_said
 
 
 # Names and pages.
