@@ -776,13 +776,15 @@ class _Hub:
             self.complain("%d passwords wait to be verified: more are refused", self._verifying)
             return _Refused(_Refusal.UNAVAILABLE, "not looked at, too many logins at once")
         self._verifying += 1
+        self._guesses.begin(user, address, loop.time())
         try:
             right = await self.authenticate(user, password)
         finally:
             self._verifying -= 1
         if right:
+            self._guesses.right(user, address, loop.time())
             return None
-        self._guesses.wrong(user, address, loop.time())
+        self._guesses.wrong(address, loop.time())
         return _Refused(_Refusal.NOT_AUTHORIZED, "wrong password")
 
     def _remembers(self, user: str, password: bytes) -> bool:

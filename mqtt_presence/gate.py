@@ -77,11 +77,17 @@ class Guesses:
         network = network_of(address)
         return bool(self._in_all.left(network, moment) and self._for_one.left(f"{network} {user}", moment))
 
-    def wrong(self, user: str, address: str, moment: float) -> None:
-        """Take note that it was not the right one."""
-        network = network_of(address)
-        self._in_all.spend(network, 1, moment)
-        self._for_one.spend(f"{network} {user}", 1, moment)
+    def begin(self, user: str, address: str, moment: float) -> None:
+        """Count it for a wrong one while it is looked at: who asks often at once gets no more by that."""
+        self._for_one.spend(f"{network_of(address)} {user}", 1, moment)
+
+    def right(self, user: str, address: str, moment: float) -> None:
+        """Take note that it was the right one."""
+        self._for_one.spend(f"{network_of(address)} {user}", -1, moment)
+
+    def wrong(self, address: str, moment: float) -> None:
+        """Take note that it was not."""
+        self._in_all.spend(network_of(address), 1, moment)
 
 
 def network_of(address: str) -> str:

@@ -28,12 +28,29 @@ def test_doorstep_holds_no_more_than_it_may(visits: list[tuple[int, str, bool]])
     assert (len(doorstep), doorstep._at) == (0, {})
 
 
+def wrong(guesses: Guesses, user: str, address: str) -> None:
+    """Guess, and be wrong."""
+    guesses.begin(user, address, 100.0)
+    guesses.wrong(address, 100.0)
+
+
+def test_what_is_being_looked_at_counts() -> None:
+    """Who asks for all at once gets no more tries than who asks one by one; who is right has used none."""
+    guesses = Guesses()
+    for _ in range(WRONG_FOR_ONE[0]):
+        guesses.begin("alice", "192.0.2.7", 100.0)
+    assert not guesses.may_try("alice", "192.0.2.7", 100.0)
+    for _ in range(WRONG_FOR_ONE[0]):
+        guesses.right("alice", "192.0.2.7", 100.0)
+    assert guesses.may_try("alice", "192.0.2.7", 100.0)
+
+
 def test_guesses_for_one_user_are_limited_by_network() -> None:
     """Ten at once; then others from there, and the same user from elsewhere, are not affected."""
     guesses = Guesses()
     for _ in range(WRONG_FOR_ONE[0]):
         assert guesses.may_try("alice", "192.0.2.7", 100.0)
-        guesses.wrong("alice", "192.0.2.7", 100.0)
+        wrong(guesses, "alice", "192.0.2.7")
     assert not guesses.may_try("alice", "192.0.2.7", 100.0)
     assert guesses.may_try("bob", "192.0.2.7", 100.0)
     assert guesses.may_try("alice", "192.0.2.8", 100.0)
@@ -44,7 +61,7 @@ def test_guesses_for_many_users_are_limited_too() -> None:
     """One password tried on everybody is a guess as well."""
     guesses = Guesses()
     for n in range(WRONG_IN_ALL[0]):
-        guesses.wrong(f"user{n}", "192.0.2.7", 100.0)
+        wrong(guesses, f"user{n}", "192.0.2.7")
     assert not guesses.may_try("someone", "192.0.2.7", 100.0)
     assert guesses.may_try("someone", "192.0.2.8", 100.0)
 
@@ -53,6 +70,6 @@ def test_guesses_of_ipv6_are_counted_by_network() -> None:
     """Who has one address has all of its /64."""
     guesses = Guesses()
     for n in range(WRONG_FOR_ONE[0]):
-        guesses.wrong("alice", f"2001:db8::{n:x}", 100.0)
+        wrong(guesses, "alice", f"2001:db8::{n:x}")
     assert not guesses.may_try("alice", "2001:db8::ffff:1", 100.0)
     assert guesses.may_try("alice", "2001:db8:0:1::1", 100.0)
