@@ -12,6 +12,7 @@ VERSION_TOPIC = "$SYS/broker/version"
 DROPPED_TOPIC = "$SYS/broker/publish/messages/dropped"
 EMQX_TOPIC = "$SYS/brokers/+/version"
 LOG_TOPIC = "$SYS/broker/log/N"
+_HIVEMQ_ID = re.compile(r"hmq_[0-9A-Za-z]{5}_\d+_[0-9a-f]{32}")
 _AUTO_ID = re.compile(r"auto-[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}")
 
 
@@ -39,7 +40,10 @@ def recognise(hints: Hints) -> Broker:
         return Broker("emqx", hints.sys[EMQX_TOPIC], f"by {EMQX_TOPIC}")
     if DROPPED_TOPIC in hints.sys:
         return Broker("mosquitto", "", f"by {DROPPED_TOPIC}")
-    if _AUTO_ID.fullmatch(str(hints.facts.get("AssignedClientIdentifier", ""))):
+    made_up = str(hints.facts.get("AssignedClientIdentifier", ""))
+    if _HIVEMQ_ID.fullmatch(made_up):
+        return Broker("hivemq", "", "by the client ids it makes up")
+    if _AUTO_ID.fullmatch(made_up):
         return Broker("mosquitto", "", "by the client ids it makes up")
     if hints.refuses_mqtt5_in_mqtt5 and hints.grants == 1 and hints.refuses_slash:
         return Broker("embedded", "", "by how it refuses MQTT 5, QoS 2 and ids with a slash")
