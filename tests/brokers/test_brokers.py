@@ -284,7 +284,7 @@ def test_check_finds_nothing_else(rig: Rig) -> None:
     """`mqtt-presence check`, which knows nothing of these files, fails where the table says so, and nowhere else."""
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in rig.trust().items()]
     done = subprocess.run(
-        [sys.executable, "-m", "mqtt_presence", "check", "--json", *flags],
+        [sys.executable, "-m", "mqtt_presence", "check", "--json", "--queue", "5000", *flags],
         env=os.environ
         | {"MQTT_PRESENCE_BROKER": rig.url("bridge"), "MQTT_PRESENCE_CLIENT": rig.url("alice")},
         capture_output=True, text=True, timeout=200, check=False,
