@@ -156,6 +156,7 @@ _RABBITMQ = (
         ),
     )
     | {
+        "mqtt-5": Remedy("nothing has to be done; from 4.0 on it speaks it"),
         "websocket": Remedy("switch rabbitmq_web_mqtt on, and set", _RABBIT, "web_mqtt.tcp.port = 9001"),
         "tls": Remedy(
             "give it a TLS listener, with the lines that follow", _RABBIT, "#mqtt.listeners.ssl.1 = 8883"
@@ -240,6 +241,7 @@ _NATS = (
         ),
     )
     | {
+        "mqtt-5": Remedy("nothing has to be done"),
         "websocket": Remedy("have the block websocket, with", _NATS_CONF, 'listen: "127.0.0.1:9001"'),
         "tls": Remedy("in the blocks mqtt and websocket, with the lines that follow", _NATS_CONF, "#tls {"),
         "names": Remedy("have no dots in names of users and clients, and no blanks in client ids"),
@@ -298,6 +300,7 @@ _AEDES = (
         ),
     )
     | {
+        "mqtt-5": Remedy("nothing has to be done"),
         "websocket": Remedy("let it listen for browsers", _JSON, '"wsPort": 9001,'),
         "tls": Remedy(
             "name port, certificate and key, as its README.md says, instead of", _JSON, '"tls": null'

@@ -144,6 +144,7 @@ def _try(lab: Lab, probe: Probe) -> Finding:
             verdict=Verdict.WARN,
             evidence=f"could not be tried: {error}",
             consequence="it may work or not",
+            remedy="try it again; if it stays so, the broker's log should say why",
         )
     if lab.may_listen and not lab.still_listens():  # then nothing that did not arrive proves anything
         lab.observe()

@@ -291,7 +291,9 @@ def test_check_finds_nothing_else(rig: Rig) -> None:
     )  # fmt: skip
     findings = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(findings) > 20, done.stderr
+    assert findings[0]["evidence"].startswith(rig.recognised)
     assert {found["check"] for found in findings if found["verdict"] == "fail"} == rig.failures
+    assert {found["check"]: found["verdict"] for found in findings}["queue"] == "pass"
 
 
 # The real bridge.

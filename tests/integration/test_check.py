@@ -191,7 +191,9 @@ def test_broker_that_goes_away_is_no_finding(
 
     def look(opened: Lab) -> Hints:
         broker.kill()
-        return Hints({}, {}, refuses_mqtt5_in_mqtt5=False, grants=-1, refuses_slash=False)
+        return Hints(
+            {}, {}, refuses_mqtt5_in_mqtt5=False, grants=-1, refuses_slash=False, refuses_blank=False
+        )
 
     monkeypatch.setattr(facts, "look", look)
     code, found, complaints = check(broker.url, f"mqtt://alice@127.0.0.1:{broker.port}", only=(name,))
@@ -217,6 +219,7 @@ def test_refused_will_is_a_failure_and_no_wrong_password(monkeypatch: pytest.Mon
     )
     assert found["will-disconnect"]["verdict"] == "warn"
     assert "refuses us" in found["will-disconnect"]["evidence"]
+    assert found["will-disconnect"]["remedy"].startswith("try it again")
 
 
 @pytest.fixture

@@ -225,9 +225,10 @@ def hints(
     in_mqtt5: bool = False,
     grants: int = -1,
     slash: bool = False,
+    blank: bool = False,
     **facts: object,
 ) -> Hints:
-    return Hints(sys or {}, facts, in_mqtt5, grants, slash)
+    return Hints(sys or {}, facts, in_mqtt5, grants, slash, blank)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +241,8 @@ def hints(
         (hints(AssignedClientIdentifier="hmq_k3TzQ_12_9e107d9d372bb6826bd81d3542a419d6"), "hivemq", ""),
         (hints(in_mqtt5=True, grants=1, slash=True), "embedded", ""),
         (hints(in_mqtt5=True, grants=2, slash=True), "other", ""),  # aedes
-        (hints(in_mqtt5=True, grants=1), "other", ""),  # NATS
+        (hints(in_mqtt5=True, grants=1, blank=True), "nats", ""),
+        (hints(in_mqtt5=True, grants=1), "other", ""),
         (hints(MaximumQoS=1, SharedSubscriptionAvailable=0), "rabbitmq", ""),
         (hints(TopicAliasMaximum=100, SharedSubscriptionAvailable=0), "ejabberd", ""),
         (hints(MaximumQoS=1), "other", ""),
