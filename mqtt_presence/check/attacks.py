@@ -10,7 +10,6 @@ from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.check.findings import Finding, Verdict, failed, note, passed, warned
 from mqtt_presence.check.lab import Lab
 from mqtt_presence.check.peer import Access, ClosedError, Peer, RefusedError
-from mqtt_presence.errors import BrokerError
 from mqtt_presence.topics import LOGIN, WILL
 
 _SPEAKS_FOR_OTHERS = "anybody with a password can show anybody as online, idle or gone"
@@ -359,9 +358,10 @@ def passwords(lab: Lab) -> Finding:
         access = Access(BrokerUrl(url.scheme, url.host, url.port, url.path, user, password), tls)
         try:
             lab.client(lab.new_id(), access=access).disconnect()
-        except BrokerError:
+        except (RefusedError, ClosedError):
             continue
         let_in.append(what)
+    lab.client().disconnect()  # with the right password it lets in: else it may have been about to go away
     return judge_passwords(let_in, is_embedded=lab.broker.kind == "embedded")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.check.findings import Finding, failed, note, passed, warned
 from mqtt_presence.check.lab import Lab
-from mqtt_presence.check.peer import UNSUPPORTED_VERSION
+from mqtt_presence.check.peer import UNSUPPORTED_VERSION, ClosedError, RefusedError
 from mqtt_presence.errors import BrokerError
 
 _DAY_S = 86_400
@@ -20,7 +20,7 @@ def mqtt_311(lab: Lab) -> Finding:
     name = "mqtt-3.1.1"
     try:
         lab.client(mqtt5=False).disconnect()
-    except BrokerError as error:
+    except (RefusedError, ClosedError) as error:
         return failed(name, str(error), "devices that speak only MQTT 3.1.1 stay outside")
     return passed(name, "spoken")
 

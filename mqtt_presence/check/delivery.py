@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from mqtt_presence.check.findings import Finding, failed, note, passed, warned
-from mqtt_presence.check.lab import ANSWER_S, Lab
+from mqtt_presence.check.lab import ANSWER_S, Lab, RealBridge
 from mqtt_presence.check.peer import ClosedError, Manner, Peer, RefusedError
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.model import Status
@@ -221,16 +221,23 @@ def _status(lab: Lab, version: int) -> bytes:
     return encode_status(lab.stand_in, Status(), version=version, last_seen=None)
 
 
+_SPARED = {
+    RealBridge.AT_WORK: "a bridge is at work here; if messages are dropped, it asks all clients to log in",
+    RealBridge.AWAY: "a bridge lives here and is away; these messages could push real ones out of its queue",
+    RealBridge.NONE: None,
+    RealBridge.UNKNOWN: "a bridge may live here whose queue would be filled, too: the users given hear "
+    "nothing of what is said on bridge/",
+}
+"""Why the broker's queues are not filled."""
+
+
 def queue(lab: Lab) -> Finding:
     """Do messages wait for a bridge that is away, and how many?"""
     name = "queue"
     wanted = lab.config.queue
-    if lab.bridge_is_online and not lab.config.may_overflow:
-        return note(
-            name,
-            "not tried: a bridge is at work here; if messages are dropped, it asks all clients to log in",
-            remedy=f"--queue {wanted} tries it all the same",
-        )
+    why_not = None if lab.config.may_overflow else _SPARED[lab.real_bridge]
+    if why_not is not None:
+        return note(name, f"not tried: {why_not}", remedy=f"--queue {wanted} tries it all the same")
     client_id = lab.new_id("queue", bridge=True)
     bridge = lab.bridge(client_id, clean=False)
     lab.subscribe(bridge, lab.topics.inputs)
@@ -353,6 +360,12 @@ def judge_redelivery(after_s: float | None) -> Finding:
 
 def window(lab: Lab) -> Finding:
     """How many messages are on the way to a bridge that has not acknowledged yet?"""
+    if lab.real_bridge is RealBridge.AWAY and not lab.config.may_overflow:
+        return note(
+            "window",
+            f"not tried: {_SPARED[RealBridge.AWAY]}",
+            remedy=f"try it while that bridge is at work; --queue {lab.config.queue} tries it all the same",
+        )
     bridge = lab.bridge(acknowledge=False)
     lab.subscribe(bridge, lab.topics.inputs)
     peer = lab.client()

@@ -12,6 +12,7 @@ VERSION_TOPIC = "$SYS/broker/version"
 DROPPED_TOPIC = "$SYS/broker/publish/messages/dropped"
 EMQX_TOPIC = "$SYS/brokers/+/version"
 LOG_TOPIC = "$SYS/broker/log/N"
+_HIVEMQ_ID = re.compile(r"hmq_[0-9A-Za-z]{5}_\d+_[0-9a-f]{32}")
 _AUTO_ID = re.compile(r"auto-[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}")
 
 
@@ -28,6 +29,8 @@ class Hints(NamedTuple):
     """The QoS it grants to who subscribes at QoS 2; -1: it was not asked, or did not answer."""
     refuses_slash: bool
     """It refuses client ids with a slash."""
+    refuses_blank: bool
+    """It refuses the bridge a subscription to the status of a user whose name has a blank."""
 
 
 def recognise(hints: Hints) -> Broker:
@@ -39,10 +42,15 @@ def recognise(hints: Hints) -> Broker:
         return Broker("emqx", hints.sys[EMQX_TOPIC], f"by {EMQX_TOPIC}")
     if DROPPED_TOPIC in hints.sys:
         return Broker("mosquitto", "", f"by {DROPPED_TOPIC}")
-    if _AUTO_ID.fullmatch(str(hints.facts.get("AssignedClientIdentifier", ""))):
+    made_up = str(hints.facts.get("AssignedClientIdentifier", ""))
+    if _HIVEMQ_ID.fullmatch(made_up):
+        return Broker("hivemq", "", "by the client ids it makes up")
+    if _AUTO_ID.fullmatch(made_up):
         return Broker("mosquitto", "", "by the client ids it makes up")
     if hints.refuses_mqtt5_in_mqtt5 and hints.grants == 1 and hints.refuses_slash:
         return Broker("embedded", "", "by how it refuses MQTT 5, QoS 2 and ids with a slash")
+    if hints.refuses_mqtt5_in_mqtt5 and hints.refuses_blank and not hints.refuses_slash:
+        return Broker("nats", "", "by how it refuses MQTT 5, and topics with a blank")
     if hints.facts.get("MaximumQoS") == 1 and hints.facts.get("SharedSubscriptionAvailable") == 0:
         return Broker("rabbitmq", "", "by QoS 1 at most and no shared subscriptions")
     if hints.facts.get("TopicAliasMaximum") == 100 and hints.facts.get("SharedSubscriptionAvailable") == 0:
@@ -75,22 +83,27 @@ def look(lab: Lab) -> Hints:
         peer.disconnect()
     refusal = lab.mqtt5_refusal
     in_mqtt5 = refusal is not None and refusal.in_mqtt5 and refusal.code == UNSUPPORTED_VERSION
-    return Hints(sys, facts, in_mqtt5, *(_limits(lab) if in_mqtt5 else (-1, False)))
+    return Hints(sys, facts, in_mqtt5, *(_limits(lab) if in_mqtt5 else (-1, False, False)))
 
 
-def _limits(lab: Lab) -> tuple[int, bool]:
-    peer = lab.client()
+def _limits(lab: Lab) -> tuple[int, bool, bool]:
+    peer, bridge = lab.client(), lab.bridge()
     asked = peer.subscribe(lab.topics.statuses, 2)
-    lab.until(lambda: asked.is_answered or peer.is_over, lab.patient_s)
+    blank = bridge.subscribe(lab.topics.status(f"{lab.stand_in} x"))
+    lab.until(
+        lambda: (asked.is_answered or peer.is_over) and (blank.is_answered or bridge.is_over), lab.patient_s
+    )
     peer.disconnect()
+    bridge.disconnect()
     granted = asked.codes[0] if asked.codes else -1
+    refuses_slash = False
     try:
         lab.client(f"{lab.new_id()}/x").disconnect()
     except RefusedError:
-        return granted, True
+        refuses_slash = True
     except BrokerError:
         pass
-    return granted, False
+    return granted, refuses_slash, blank.is_answered and not blank.is_granted
 
 
 def drops(lab: Lab) -> Finding:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from types import TracebackType
 from typing import Any, Self
 
@@ -48,6 +49,17 @@ class InterruptedCheckError(PresenceError):
     """Somebody wants it to end."""
 
 
+class RealBridge(Enum):
+    """What `bridge/state` tells of a bridge that is no part of this."""
+
+    AT_WORK = auto()
+    AWAY = auto()
+    """It has said so, and its session may wait for it."""
+    NONE = auto()
+    UNKNOWN = auto()
+    """None of the users given hears what a bridge says."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckConfig:
     """What to check, with which credentials.
@@ -59,7 +71,7 @@ class CheckConfig:
         websocket: the client by WebSocket; None: not tried.
         topics: the topics under the prefix in use.
         queue: how many messages must wait for a bridge that is away.
-        may_overflow: try that even if a bridge is at work.
+        may_overflow: try that even if a bridge lives on this broker, at work or away.
 
     """
 
@@ -117,8 +129,6 @@ class Lab:
         """The broker grants the bridge its subscription to what clients say."""
         self.is_deaf = False
         """Nothing of what clients say comes to the bridge."""
-        self.bridge_is_online = False
-        """A real bridge is at work on this broker."""
         self._peers: list[Peer] = []
         self._sessions: set[tuple[str, Access]] = set()
         self._retained: list[str] = []
@@ -128,6 +138,7 @@ class Lab:
         self._is_closing = False
         self._client_mqtt5 = False
         self._silent: tuple[Peer, bytes, float] | None = None
+        self._real_bridge: RealBridge | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -155,9 +166,7 @@ class Lab:
         """
         self.observer = self._first_of_bridge()
         with _naming("client"):
-            client = self._first_of_client()
-        self.bridge_is_online = self._sees_bridge(client)
-        client.disconnect()
+            self._first_of_client().disconnect()
         if self.config.second is not None:
             with _naming("second_client"):
                 self.client(access=self.config.second).disconnect()
@@ -177,15 +186,39 @@ class Lab:
         self.observer = self.bridge()
         self.subscribe(self.observer, self.topics.inputs)
 
-    def _sees_bridge(self, peer: Peer) -> bool:
-        topic = self.topics.bridge_state
-        self.subscribe(peer, topic)
-        self.until(lambda: self.on_topic(peer, topic), self.quiet_s)
-        try:
-            states = [decode_bridge_state(m.payload) for m in self.on_topic(peer, topic) if m.payload]
-        except PayloadError:
-            return True  # somebody says something there: better be careful
-        return bool(states) and states[-1].state is BridgeStateName.ONLINE
+    @property
+    def real_bridge(self) -> RealBridge:
+        """Whether a bridge lives on this broker: what is sent to fill a queue would fill that bridge's, too.
+
+        Raises:
+            BrokerError: the broker cannot be asked.
+
+        """
+        if self._real_bridge is None:
+            self._real_bridge = self._look_for_bridge()
+        return self._real_bridge
+
+    def _look_for_bridge(self) -> RealBridge:
+        """Ask as both users, since either may lack the right; on own connections, since asking may end them.
+
+        A broker may grant a subscription and deliver nothing. So something else is said beside the state: who
+        hears that would have heard the state.
+        """
+        state, beside = self.topics.bridge_state, self.bridge_topic()
+        ears = [self.client(), self.bridge()]
+        for peer in ears:
+            for topic in (state, beside):
+                self.subscribe(peer, topic)
+        control, writer = self.mark(), self.bridge()
+        writer.publish(beside, control)
+        told = self.until(lambda: any(self.came(peer, control) for peer in ears), self.patient_s)
+        self.until(lambda: any(self.on_topic(peer, state) for peer in ears), self.quiet_s)
+        for peer in (*ears, writer):
+            peer.disconnect()
+        said = [m.payload for peer in ears for m in self.on_topic(peer, state) if m.payload]
+        if said:
+            return RealBridge.AT_WORK if any(map(_may_be_online, said)) else RealBridge.AWAY
+        return RealBridge.NONE if told else RealBridge.UNKNOWN
 
     def _first_of_bridge(self) -> Peer:
         """Connect as the bridge does: with MQTT 5 if the broker speaks it."""
@@ -424,6 +457,11 @@ class Lab:
         """The silent one, its will, and since when; None: it was not begun."""
         return self._silent
 
+    def still_listens(self) -> bool:
+        """Tell whether the observer's connection has lasted; its end may be there and not be read yet."""
+        self._serve(0)
+        return not self.observer.is_over
+
     # The end.
 
     def close(self) -> None:
@@ -472,6 +510,13 @@ class Lab:
             done = False
         if not done:
             self.leftovers.extend(f"the retained message of {topic}" for topic in dict.fromkeys(topics))
+
+
+def _may_be_online(payload: bytes) -> bool:
+    try:
+        return decode_bridge_state(payload).state is BridgeStateName.ONLINE
+    except PayloadError:
+        return True  # somebody says something there: better be careful
 
 
 def _read_all(peer: Peer) -> None:

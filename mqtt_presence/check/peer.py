@@ -376,6 +376,7 @@ _REFUSALS = {
     0x88: "it is not available",
     0x8A: "this user is banned",
     0x8C: "bad authentication method",
+    0x90: "it does not take the topic of the will",
     0x97: "quota exceeded",
 }
 

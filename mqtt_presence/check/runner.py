@@ -1,6 +1,7 @@
 """All probes in their order, and the run of those that are wanted."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -8,6 +9,7 @@ from msgspec.structs import replace
 from mqtt_presence.check import attacks, connecting, delivery, facts, wills
 from mqtt_presence.check.findings import Broker, Finding, Verdict, note, warned
 from mqtt_presence.check.lab import Lab
+from mqtt_presence.check.peer import ClosedError, RefusedError, UnreachableError
 from mqtt_presence.check.remedies import remedy_for
 from mqtt_presence.errors import BrokerError, ConfigError
 
@@ -111,12 +113,16 @@ def run(
         kind: of the broker; None: it is recognised.
         tell: told what is being tried.
 
+    Raises:
+        BrokerError: the broker has gone away.
+
     """
     tell(BROKER)
     lab.broker = Broker(kind, "", "as you say") if kind else facts.recognise(facts.look(lab))
     yield note(BROKER, _describe(lab.broker))
     if any(probe.name == SILENCE for probe in probes):
-        lab.begin_silence(wills.KEEP_ALIVE_S)
+        with suppress(RefusedError, ClosedError):  # of its will, maybe: the probe looks into that
+            lab.begin_silence(wills.KEEP_ALIVE_S)
     for probe in probes:
         tell(probe.name)
         if lab.is_deaf and probe.name not in _NEEDS_NO_EAR:
@@ -129,6 +135,8 @@ def run(
 def _try(lab: Lab, probe: Probe) -> Finding:
     try:
         finding = probe.run(lab)
+    except UnreachableError as error:
+        raise UnreachableError(f"{probe.name} could not be tried: {error}") from error
     except BrokerError as error:
         # Not a surprise on a strange broker: it may refuse what every other accepts.
         return Finding(
@@ -136,8 +144,9 @@ def _try(lab: Lab, probe: Probe) -> Finding:
             verdict=Verdict.WARN,
             evidence=f"could not be tried: {error}",
             consequence="it may work or not",
+            remedy="try it again; if it stays so, the broker's log should say why",
         )
-    if lab.may_listen and lab.observer.is_over:  # then nothing that did not arrive proves anything
+    if lab.may_listen and not lab.still_listens():  # then nothing that did not arrive proves anything
         lab.observe()
         return warned(
             probe.name,

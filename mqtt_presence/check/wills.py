@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from mqtt_presence.check.findings import Finding, failed, note, passed, warned
 from mqtt_presence.check.lab import Lab
-from mqtt_presence.check.peer import Peer
-from mqtt_presence.errors import BrokerError
+from mqtt_presence.check.peer import ClosedError, Peer, RefusedError
 from mqtt_presence.topics import LOGIN, WILL
 
 KEEP_ALIVE_S = 2
@@ -23,11 +22,30 @@ _PROMPT_S = 1.0
 def will_cut(lab: Lab) -> Finding:
     """Does the will come when the socket is cut?"""
     client_id, payload = lab.new_id(), lab.mark()
-    peer = lab.client(client_id, will=(lab.own(client_id, WILL), payload))
+    try:
+        peer = lab.client(client_id, will=(lab.own(client_id, WILL), payload))
+    except (RefusedError, ClosedError) as error:
+        return _refused(lab, "will-cut", error)
     peer.cut()
     began = time.monotonic()
     came = lab.heard(payload)
     return judge_will_cut(None if came is None else came.at - began)
+
+
+def _refused(lab: Lab, name: str, error: RefusedError | ClosedError) -> Finding:
+    """Tell of a CONNECT that was refused with a will.
+
+    Raises:
+        BrokerError: without a will it is refused as well.
+
+    """
+    lab.client().disconnect()
+    how = f"reason {error.code:#x}" if isinstance(error, RefusedError) else "it closes the connection"
+    return failed(
+        name,
+        f"a client with a will on its own topic is refused at CONNECT ({how}), without one it gets in",
+        "clients that leave a will, as they should, cannot connect at all",
+    )
 
 
 def judge_will_cut(after_s: float | None) -> Finding:
@@ -60,7 +78,7 @@ def bridge_will(lab: Lab) -> Finding:
     lab.subscribe(listener, lab.bridge_topic())
     try:
         lab.bridge(will=(lab.bridge_topic(), payload)).cut()
-    except BrokerError as error:
+    except (RefusedError, ClosedError) as error:
         return failed(name, f"refused: {error}", "the bridge cannot connect")
     came = lab.until(lambda: lab.came(listener, payload))
     listener.disconnect()
@@ -72,7 +90,10 @@ def bridge_will(lab: Lab) -> Finding:
 def will_silence(lab: Lab) -> Finding:
     """Does the will come when the client says nothing any more?"""
     if lab.silence is None:
-        lab.begin_silence(KEEP_ALIVE_S)
+        try:
+            lab.begin_silence(KEEP_ALIVE_S)
+        except (RefusedError, ClosedError) as error:
+            return _refused(lab, "will-silence", error)
     assert lab.silence is not None
     peer, payload, began = lab.silence
     keep_alive_s = int(peer.facts.get("ServerKeepAlive", KEEP_ALIVE_S))

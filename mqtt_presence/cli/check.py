@@ -68,8 +68,8 @@ def command(
         int | None,
         typer.Option(
             "--queue",
-            help="How many messages must wait for a bridge that is away. If it is given, that is tried even "
-            f"while a bridge is at work. [default: {_QUEUE}]",
+            help="How many messages must wait for a bridge that is away. Only if it is given, that is tried "
+            f"even where a bridge lives, at work or away: its queue is filled, too. [default: {_QUEUE}]",
             metavar="NUMBER",
             show_default=False,
         ),
@@ -89,12 +89,13 @@ def command(
 
     It connects as the bridge's user (--broker) and as a client (--client), with random client ids. What it
     publishes under presence/ is refused by every bridge: no records, no events, no change of a status; a
-    bridge that runs counts and logs the refusals. One retained status of a made-up user is published and
-    cleared, and its sessions are ended, after SIGINT and SIGTERM too. After kill -9 a broker of MQTT 5
-    forgets both in two minutes.
+    bridge that runs counts and logs the refusals. Where bridge/state tells of a bridge, online or offline,
+    the broker's queues are not filled, unless --queue is given. One retained status of a made-up user is
+    published and cleared, and its sessions are ended, after SIGINT and SIGTERM too. After kill -9 a broker
+    of MQTT 5 forgets both in two minutes.
 
     Exit codes: 0 nothing has failed (there may be warnings); 1 something has; 2 a setting is wrong, or the
-    broker cannot be reached or refuses one of the users; 130 interrupted.
+    broker cannot be reached, goes away meanwhile, or refuses one of the users; 130 interrupted.
     """
     logs.quiet()
     probes = runner.choose(only or [])

@@ -73,6 +73,8 @@ class Rig:
 
     failures: frozenset[str] = frozenset()
     """What `mqtt-presence check` finds wrong that no configuration can mend."""
+    recognised = "not recognised"
+    """How what `mqtt-presence check` says of which broker it is begins."""
     takeover = "will, login"
     """What the bridge hears when a client takes its own connection over: or ``login``, or ``both`` in any order."""
 
@@ -200,6 +202,7 @@ class Mosquitto(Rig):
     """As `init-broker` fills the shipped files in."""
 
     name = "mosquitto"
+    recognised = name
     mqtt5 = True
     refuses_subscriptions = False
 
@@ -225,6 +228,7 @@ class Mosquitto(Rig):
 
 class Ejabberd(Rig):
     name = "ejabberd"
+    recognised = name
     takeover = "both"
     foreign_id = "apart"
     mqtt5 = True
@@ -328,6 +332,7 @@ class RabbitMQ(Rig):
 
 class Nats(Rig):
     name = "nats"
+    recognised = name
     failures = frozenset({"other-client"})
     takeover = "login"
     transports = ("mqtt", "ws")

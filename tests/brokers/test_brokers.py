@@ -284,14 +284,16 @@ def test_check_finds_nothing_else(rig: Rig) -> None:
     """`mqtt-presence check`, which knows nothing of these files, fails where the table says so, and nowhere else."""
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in rig.trust().items()]
     done = subprocess.run(
-        [sys.executable, "-m", "mqtt_presence", "check", "--json", *flags],
+        [sys.executable, "-m", "mqtt_presence", "check", "--json", "--queue", "5000", *flags],
         env=os.environ
         | {"MQTT_PRESENCE_BROKER": rig.url("bridge"), "MQTT_PRESENCE_CLIENT": rig.url("alice")},
         capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     findings = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(findings) > 20, done.stderr
+    assert findings[0]["evidence"].startswith(rig.recognised)
     assert {found["check"] for found in findings if found["verdict"] == "fail"} == rig.failures
+    assert {found["check"]: found["verdict"] for found in findings}["queue"] == "pass"
 
 
 # The real bridge.

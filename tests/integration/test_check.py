@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from mqtt_presence import access as rights
 from mqtt_presence.broker_url import BrokerUrl
-from mqtt_presence.check import lab, runner
+from mqtt_presence.check import facts, lab, runner
 from mqtt_presence.check.delivery import WINDOW
+from mqtt_presence.check.facts import Hints
 from mqtt_presence.check.findings import Finding, Verdict, failed
 from mqtt_presence.check.lab import CheckConfig, Lab
 from mqtt_presence.check.peer import Access
@@ -151,6 +153,73 @@ def test_bridge_at_work_is_not_disturbed(shipped: Shipped, sqlite_url: str) -> N
         code, found, _ = check(shipped.url("bridge"), shipped.url("alice"), "--queue", "300", only=("queue",))
         assert code == 0
         assert "300 of 300" in found["queue"]["evidence"]
+
+
+def test_bridge_that_is_away_keeps_its_queue(mosquitto: Callable[..., Mosquitto], sqlite_url: str) -> None:
+    """Online or offline, `bridge/state` tells that a session may wait: even where only the bridge's user may read it."""
+    broker = mosquitto("user bridge\ntopic readwrite #\npattern write presence/%u/%c/+\n", users=USERS)
+    alice = f"mqtt://alice:alice-secret@127.0.0.1:{broker.port}"
+    with BridgeThread(broker=broker.url, database=sqlite_url):
+        _, found, _ = check(broker.url, alice, only=("queue",))
+        assert "a bridge is at work here" in found["queue"]["evidence"]
+    code, found, _ = check(broker.url, alice, only=("queue", "window"))
+    assert code == 0
+    for name in ("queue", "window"):
+        assert found[name]["verdict"] == "note"
+        assert "lives here and is away" in found[name]["evidence"]
+        assert "--queue 5000 tries it all the same" in found[name]["remedy"]
+    _, found, _ = check(broker.url, alice, "--queue", "50", only=("queue", "window"))
+    assert named(found, "pass") == {"queue", "window"}
+
+
+def test_queue_is_not_filled_where_a_bridge_could_not_be_seen(mosquitto: Callable[..., Mosquitto]) -> None:
+    """Mosquitto grants a subscription and delivers nothing: silence on `bridge/state` does not mean that there is none."""
+    broker = mosquitto("user bridge\ntopic read presence/#\npattern write presence/%u/%c/+\n", users=USERS)
+    alice = f"mqtt://alice:alice-secret@127.0.0.1:{broker.port}"
+    code, found, _ = check(broker.url, alice, only=("queue",))
+    assert code == 0
+    assert found["queue"]["verdict"] == "note"
+    assert "a bridge may live here" in found["queue"]["evidence"]
+
+
+@pytest.mark.parametrize("name", ["mqtt-3.1.1", "passwords", "other-user", "other-will", "bridge-will"])
+def test_broker_that_goes_away_is_no_finding(
+    mosquitto: Callable[..., Mosquitto], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What could not be tried is neither passed nor failed, nor worth a warning only: a script gets exit code 2."""
+    broker = mosquitto(None)
+
+    def look(opened: Lab) -> Hints:
+        broker.kill()
+        return Hints(
+            {}, {}, refuses_mqtt5_in_mqtt5=False, grants=-1, refuses_slash=False, refuses_blank=False
+        )
+
+    monkeypatch.setattr(facts, "look", look)
+    code, found, complaints = check(broker.url, f"mqtt://alice@127.0.0.1:{broker.port}", only=(name,))
+    assert (code, set(found)) == (2, {"broker"}), found
+    assert re.match(
+        rf"mqtt-presence: {re.escape(name)} could not be tried: \S+ cannot be reached", complaints
+    )
+
+
+def test_refused_will_is_a_failure_and_no_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the right to the client's will is missing, some brokers refuse its CONNECT: that is told, and the rest tried."""
+    monkeypatch.setattr(rights, "VERBS", rights.VERBS - {"will"})
+    with Embedded() as broker:
+        code, found, complaints = check(
+            broker.url,
+            f"mqtt://alice@127.0.0.1:{broker.port}",
+            only=("will-cut", "will-disconnect", "will-silence"),
+        )
+    assert code == 1, complaints
+    assert named(found, "fail") == {"will-cut", "will-silence"}
+    assert found["will-cut"]["evidence"] == (
+        "a client with a will on its own topic is refused at CONNECT (reason 0x87), without one it gets in"
+    )
+    assert found["will-disconnect"]["verdict"] == "warn"
+    assert "refuses us" in found["will-disconnect"]["evidence"]
+    assert found["will-disconnect"]["remedy"].startswith("try it again")
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """What `mqtt-presence check` makes of what it has seen; trying is tests/integration/test_check.py's."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from mqtt_presence.broker_url import BrokerUrl
-from mqtt_presence.check import attacks, connecting, delivery, remedies, runner, wills
+from mqtt_presence.check import attacks, connecting, delivery, known_brokers, remedies, runner, wills
 from mqtt_presence.check.facts import DROPPED_TOPIC, EMQX_TOPIC, VERSION_TOPIC, Hints, recognise
 from mqtt_presence.check.findings import KINDS, Verdict, any_failed, failed, note, passed, warned
 from mqtt_presence.errors import ConfigError
@@ -224,9 +225,10 @@ def hints(
     in_mqtt5: bool = False,
     grants: int = -1,
     slash: bool = False,
+    blank: bool = False,
     **facts: object,
 ) -> Hints:
-    return Hints(sys or {}, facts, in_mqtt5, grants, slash)
+    return Hints(sys or {}, facts, in_mqtt5, grants, slash, blank)
 
 
 @pytest.mark.parametrize(
@@ -236,9 +238,11 @@ def hints(
         (hints({DROPPED_TOPIC: "0"}), "mosquitto", ""),
         (hints(AssignedClientIdentifier="auto-6E92AE9A-FF86-8A44-5F8B-2C3D0AA2D1C1"), "mosquitto", ""),
         (hints({EMQX_TOPIC: "5.8.6"}), "emqx", "5.8.6"),
+        (hints(AssignedClientIdentifier="hmq_k3TzQ_12_9e107d9d372bb6826bd81d3542a419d6"), "hivemq", ""),
         (hints(in_mqtt5=True, grants=1, slash=True), "embedded", ""),
         (hints(in_mqtt5=True, grants=2, slash=True), "other", ""),  # aedes
-        (hints(in_mqtt5=True, grants=1), "other", ""),  # NATS
+        (hints(in_mqtt5=True, grants=1, blank=True), "nats", ""),
+        (hints(in_mqtt5=True, grants=1), "other", ""),
         (hints(MaximumQoS=1, SharedSubscriptionAvailable=0), "rabbitmq", ""),
         (hints(TopicAliasMaximum=100, SharedSubscriptionAvailable=0), "ejabberd", ""),
         (hints(MaximumQoS=1), "other", ""),
@@ -265,28 +269,41 @@ def test_every_probe_asks_something_and_has_a_remedy() -> None:
 
 def test_remedies_are_for_probes_that_there_are() -> None:
     """No remedy for what nobody looks for."""
-    named = set(remedies.GENERIC).union(*remedies.SPECIFIC.values())
+    named = set(remedies.GENERIC).union(*known_brokers.SPECIFIC.values())
     assert named <= set(runner.NAMES)
-    assert set(remedies.SPECIFIC) <= set(KINDS)
+    assert set(known_brokers.SPECIFIC) == set(KINDS) - {"other"}
 
 
 def test_lines_that_remedies_quote_are_in_the_shipped_files() -> None:
-    """What one is told to look for is there."""
+    """What one is told to look for is there, for every broker that has files."""
     quoted = [
         (kind, remedy.file, remedy.line)
-        for kind, known in remedies.SPECIFIC.items()
+        for kind, known in known_brokers.SPECIFIC.items()
         for remedy in known.values()
         if remedy.file
     ]
-    assert len(quoted) > 15
+    assert {kind for kind, *_ in quoted} == set(KINDS) - {"other"}
+    assert len(quoted) > 150
     for kind, file, line in quoted:
-        assert line in (ROOT / "broker_config" / kind / file).read_text().splitlines(), (kind, file, line)
+        text = (ROOT / "broker_config" / kind / file).read_text("utf-8")
+        assert line in {without_comment(shipped) for shipped in text.splitlines()}, (kind, file, line)
+
+
+def without_comment(line: str) -> str:
+    """Return a line of a file as a remedy quotes it: not indented, and without what is said behind it."""
+    return re.split(r" +(?:#|//) ", line, maxsplit=1)[0].strip()
 
 
 def test_remedy_names_the_line_of_the_broker_at_hand() -> None:
     """Where the broker is not known, it is said in general."""
     assert remedies.remedy_for("mosquitto", "window").endswith(
         "`max_inflight_messages 1000` (broker_config/mosquitto/mosquitto.conf)"
+    )
+    assert remedies.remedy_for("nats", "redelivery").endswith(
+        """`ack_wait: "10s"` (broker_config/nats/nats.conf)"""
+    )
+    assert (
+        remedies.remedy_for("hivemq", "window") == f"{remedies.GENERIC['window']}; see broker_config/hivemq/"
     )
     assert remedies.remedy_for("other", "window") == remedies.GENERIC["window"]
     assert remedies.remedy_for("embedded", "window") == remedies.GENERIC["window"]
