@@ -60,6 +60,13 @@ def topics() -> list[str]:
 # Everything is named.
 
 
+def test_the_page_of_the_examples_is_as_long_as_is_said() -> None:
+    """The README and docs/browser.md say how many lines a page with both clients takes."""
+    lines = (ROOT / "examples/browser/index.html").read_text("utf-8").splitlines()
+    for text in (README, (ROOT / "docs/browser.md").read_text("utf-8")):
+        assert re.findall(r"\b(\d+) lines\b", text) == [str(len(lines))]
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_setting_is_in_the_readme(name: str) -> None:
     """Each setting has its place in the README's table, with the default that it has."""

@@ -59,6 +59,11 @@ class Roster:
         self._forgotten.pop(user_id, None)
         return Change(old, new)
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Everybody has been named since `reconnected`; False: some may have changed or been forgotten."""
+        return not self._unconfirmed
+
     def reconnected(self) -> None:
         """The broker will now send everything again: whom it does not name was forgotten meanwhile."""
         self._unconfirmed = set(self.users)

@@ -19,7 +19,7 @@ from mqtt_presence.topics import Topics
 from mqtt_presence.wire import UserStatus
 
 _QUIET_S = 5.0
-"""The retained messages have all come when none has for so long, and the bridge is there."""
+"""The retained messages have all come when no more have for so long, and the bridge is there."""
 
 
 class StatusWatcher(Mapping[str, UserStatus]):
@@ -27,7 +27,7 @@ class StatusWatcher(Mapping[str, UserStatus]):
 
     ``with StatusWatcher("mqtt://localhost") as users:`` connects; the users come within moments, offline
     ones too. What is older by `version` is dropped, and users that were forgotten go. It may be read from any
-    thread. While the connection is lost it keeps the last known state, see `connected`, `bridge_connected`.
+    thread. While the connection is lost it keeps the last known state, see `stale`.
 
     All users are sent at once on connecting. A mosquitto with its default settings queues 1,000 messages for
     one client and drops the rest: for more users raise `max_queued_messages` (the shipped `broker_config`
@@ -144,8 +144,18 @@ class StatusWatcher(Mapping[str, UserStatus]):
 
     @property
     def bridge_connected(self) -> bool:
-        """The bridge is there too, so that what the mapping shows is true now."""
+        """The bridge is there too, as `bridge/state` says."""
         return self._bridge.online
+
+    @property
+    def stale(self) -> bool:
+        """What the mapping shows is the last known state, not the present one.
+
+        Broker or bridge are not there, or they are back and the broker has not yet named everybody again: the
+        bridge's state comes before the users'.
+        """
+        with self._lock:
+            return not (self.connected and self._bridge.online and self._roster.is_confirmed)
 
     # The mapping
 
@@ -264,7 +274,7 @@ class StatusWatcher(Mapping[str, UserStatus]):
             self._prune_at = None
             self._news.notify_all()
 
-    def _message(self, topic: str, payload: bytes, _retained: bool) -> None:
+    def _message(self, topic: str, payload: bytes, retained: bool) -> None:
         if topic == self._topics.bridge_state:
             with self._news:
                 try:
@@ -277,15 +287,15 @@ class StatusWatcher(Mapping[str, UserStatus]):
         user_id = self._topics.parse_status(topic)
         with self._telling:
             with self._news:
-                self._postpone_prune()
+                if retained:  # what comes live says nothing of them; where many come and go it never ceases
+                    self._postpone_prune()
                 if user_id is None:
                     self._roster.ignored["bad_topic"] += 1
                     return
                 change = self._roster.apply(user_id, payload)
-                if change is None:
-                    return
                 self._news.notify_all()
-            self._tell(change)
+            if change is not None:
+                self._tell(change)
 
     def _postpone_prune(self) -> None:
         self._prune_at = clocks.steady() + _QUIET_S if self._bridge.online else None

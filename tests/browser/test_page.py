@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Request, Route, expect
 
 from tests.browser.conftest import Served, one_broker, run_beside, serve
 from tests.support.browser import Complaints, Somebody
@@ -43,16 +43,34 @@ def test_a_name_that_cannot_be_one_is_refused_at_the_door(
 def test_a_wrong_password_is_said(
     kind: str, serve_one: Callable[..., Served], somebody: Callable[..., Somebody]
 ) -> None:
-    """The door says that the broker does not know the two; the right password opens, and is forgotten at once."""
+    """The door says that the broker does not know the two; the right password opens, and is forgotten at once.
+
+    The page's own server, which takes none here, is not shown it.
+    """
     served = serve_one(kind, users={"alice": "alice-secret"})
     alice = somebody(served, "alice")
+    told = credentials(alice)
     alice.come()
     alice.try_to_sign_in("wrong")
     expect(alice.page.locator("#sign-in-error")).to_contain_text("does not know this name with this password")
     expect(alice.page.locator("#password")).to_be_focused()
-    alice.sign_in("alice-secret")
+    with alice.page.expect_response("**/api/config"):  # whether alice is an operator
+        alice.sign_in("alice-secret")
     alice.sees("alice", "online")
     assert alice.page.locator("#password").input_value() == ""
+    assert told == [None, None]
+
+
+def credentials(somebody: Somebody) -> list[str | None]:
+    """Listen to what the page shows of who it is, whenever it asks its server."""
+    shown: list[str | None] = []
+
+    def hear(request: Request) -> None:
+        if "/api/" in request.url:
+            shown.append(request.headers.get("authorization"))
+
+    somebody.page.on("request", hear)
+    return shown
 
 
 @one_broker
@@ -132,9 +150,11 @@ def test_only_operators_see_them(serve_one: Callable[..., Served], somebody: Cal
     users = {"alice": "alice-secret", "bob": "bob-secret"}
     served = serve_one("embedded", "--operator", "alice", users=users)
     alice, bob = somebody(served, "alice"), somebody(served, "bob")
+    told = credentials(alice)
     alice.come("#connections")
     alice.sign_in(users["alice"])
     expect(alice.page.locator("#connections-rows tr")).to_contain_text("alice")
+    assert told[-1] == basic("alice", users["alice"])["authorization"]
     bob.come("#connections")
     bob.sign_in(users["bob"])
     bob.sees("alice", "online")
@@ -164,7 +184,91 @@ def test_the_token_makes_an_operator(
     expect(alice.page.locator("#connections-rows tr")).to_contain_text("alice")
 
 
+@one_broker
+def test_whether_one_is_an_operator_is_asked_until_it_is_answered(
+    served: Served, somebody: Callable[..., Somebody], complaints: Complaints
+) -> None:
+    """A server that does not answer just then is asked again; one that has changed its mind is believed."""
+    complaints.allow("ERR_FAILED|403")
+    alice = somebody(served, "alice-late")
+    alice.page.clock.install()
+    alice.come("#connections")
+    views = alice.page.locator("#views")
+    alice.page.route("**/api/config", lambda route: route.abort(), times=1)
+    with alice.page.expect_event("requestfailed"):
+        alice.sign_in()
+    expect(views).to_be_hidden()
+    alice.page.clock.fast_forward(3_000)
+    expect(views).to_be_visible()
+    expect(alice.page.locator("#connections-rows tr").first).to_be_visible()
+
+    def no_operator(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"operator": False, "operatorBy": ["token"]})
+
+    alice.page.route("**/api/config", no_operator)
+    alice.page.route("**/api/connections?*", lambda route: route.fulfill(status=403, json={"error": "no"}))
+    alice.page.check("#ended")
+    expect(views).to_be_hidden()
+    expect(alice.page.locator("#people")).to_be_visible()
+    expect(alice.page.locator("#be-operator")).to_be_visible()
+
+
+@one_broker
+def test_who_was_forgotten_meanwhile_has_an_empty_line(
+    served: Served, somebody: Callable[..., Somebody], complaints: Complaints
+) -> None:
+    """That the server does not know one of the users is no reason not to show the others."""
+    complaints.allow("404")
+    alice = somebody(served, "alice-line")
+    alice.come("#history")
+
+    def with_ghost(route: Route) -> None:
+        answer = route.fetch()
+        said = answer.json()
+        route.fulfill(response=answer, json=said | {"users": [{"userId": "a-ghost"}, *said["users"]]})
+
+    alice.page.route("**/api/users?*", with_ghost)
+    alice.sign_in()
+    ghost = alice.page.locator("#lines > li").filter(has=alice.page.get_by_text("a-ghost", exact=True))
+    expect(ghost.locator(".track:not([aria-busy])")).to_be_attached()
+    mine = alice.page.locator("#lines > li").filter(has=alice.page.get_by_text("alice-line", exact=True))
+    expect(mine.locator(".span[data-state='online']")).to_be_visible()
+    expect(alice.page.locator(".track[aria-busy]")).to_have_count(0)
+    expect(alice.page.locator("#history-error")).to_be_empty()
+    alice.page.evaluate("location.hash = 'history/a-ghost'")
+    expect(alice.page.locator("#history-error")).to_contain_text("there is no user a-ghost")
+
+
 # What is gone.
+
+
+@one_broker
+def test_a_server_that_does_not_answer_is_said(
+    served: Served, somebody: Callable[..., Somebody], complaints: Complaints
+) -> None:
+    """People are live all the same; connections and history are as of the last answer, until there is another."""
+    complaints.allow("ERR_FAILED")
+    alice = somebody(served, "alice-alone")
+    alice.page.clock.install()
+    alice.come("#connections")
+    alice.sign_in()
+    row = alice.page.locator("#connections-rows tr").filter(has_text="alice-alone")
+    for view, shown in (("connections", row), ("history", alice.page.locator("#lines .span").first)):
+        alice.page.evaluate(f"location.hash = {view!r}")
+        expect(shown).to_be_visible()
+        alice.page.route("**/api/*", lambda route: route.abort())
+        alice.page.evaluate("location.hash = 'people'")
+        alice.page.evaluate(f"location.hash = {view!r}")
+        expect(alice.page.locator(f"#{view}-error")).to_have_text("The server does not answer.")
+        expect(alice.page.locator(f"#{view}")).to_have_attribute("data-stale", "")
+        expect(alice.page.locator(f"#{view}-as-of")).to_contain_text("as of")
+        expect(shown).to_be_visible()
+        expect(alice.page.locator("#people")).not_to_have_attribute("data-stale", "")
+        alice.page.unroute("**/api/*")
+        alice.page.clock.fast_forward(3_000)
+        expect(alice.page.locator(f"#{view}")).not_to_have_attribute("data-stale", "")
+        expect(alice.page.locator(f"#{view}-error")).to_be_empty()
 
 
 def test_the_bridge_gone_and_the_broker_gone_are_said(
@@ -180,8 +284,24 @@ def test_the_bridge_gone_and_the_broker_gone_are_said(
         alice.sign_in()
         alice.sees("alice", "online")
         people = alice.page.locator("#people")
+        views = {
+            "connections": alice.page.locator("#connections-rows tr[data-state='online']"),
+            "history": alice.page.locator("#lines .span[data-state='online']"),
+        }
+        for view, shown in views.items():
+            alice.page.click(f"#views a[href='#{view}']")
+            expect(shown).to_be_visible()
         assert served.page.stop() == 0
         alice.notices("The bridge is not there")
+        expect(alice.page.locator("#history-as-of")).to_contain_text("as of")
+        width = views["history"].evaluate(_WIDTH)
+        for view, shown in views.items():
+            alice.page.click(f"#views a[href='#{view}']")
+            expect(alice.page.locator(f"#{view}")).to_have_attribute("data-stale", "")
+            expect(alice.page.locator(f"#{view}-as-of")).to_contain_text("as of")
+            expect(shown).to_be_visible()  # still
+        assert views["history"].evaluate(_WIDTH) == width
+        alice.page.click("#views a[href='#people']")
         expect(people).to_have_attribute("data-stale", "")
         expect(alice.page.locator("#as-of")).to_contain_text("as of")
         stack.enter_context(run_beside(served.mosquitto, served.ws_port, tmp_path))
@@ -196,6 +316,9 @@ def test_the_bridge_gone_and_the_broker_gone_are_said(
         alice.notices("")
         expect(people).not_to_have_attribute("data-stale", "")
         alice.is_shown("online")
+
+
+_WIDTH = "(bar) => bar.style.getPropertyValue('--width')"
 
 
 # Many.
@@ -227,6 +350,14 @@ def test_two_thousand_users_do_not_freeze_the_page(
         alice.page.fill("#search", "CROWD-1999")
         alice.sees("crowd-1999", "idle")
         expect(rows).to_have_count(1)
+        alice.page.click("#views a[href='#connections']")
+        alice.page.fill("#connections-search", "crowd-1200")
+        expect(alice.page.locator("#connections-empty")).to_have_text(
+            "None among the first 200 is called so."
+        )
+        alice.page.click("#connections-more")
+        expect(alice.page.locator("#connections-rows tr")).to_contain_text("crowd-1200")
+        alice.page.click("#views a[href='#people']")
         client.publish_all((f"presence/crowd-{n}/c{n}/logout", b"") for n in range(2_000))
         expect(alice.page.locator("#people-empty")).to_have_text("Nobody who is idle is called so.")
     assert alice.page.evaluate("window.longest") < 1_000

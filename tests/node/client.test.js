@@ -543,6 +543,43 @@ test("users that are not named any more after a reconnect go, once the bridge is
   assert.deepEqual(watcher.getSnapshot().users.map(({userId}) => userId), ["alice"]);
 });
 
+test("what is old after a reconnect is stale until the broker has named everybody again", async (t) => {
+  const {client, clock, mqtt} = await connected(t);
+  const watcher = new StatusWatcher(client);
+  mqtt.last.deliver("bridge/state", {state: "online", version: 1}, true);
+  for (const user of ["alice", "bob"]) mqtt.last.deliver(`status/${user}`, status(user, 1), true);
+  assert.equal(watcher.getSnapshot().stale, false);
+  mqtt.last.lose();
+  await clock.advance(1_000);
+  mqtt.last.accept();
+  mqtt.last.deliver("bridge/state", {state: "online", version: 1}, true);
+  assert.deepEqual([watcher.bridge, watcher.getSnapshot().stale], ["online", true]);
+  mqtt.last.deliver("status/alice", status("alice", 2, "offline"), true);
+  assert.equal(watcher.getSnapshot().stale, true);
+  mqtt.last.deliver("status/bob", status("bob", 1), true); // as it was
+  assert.equal(watcher.getSnapshot().stale, false);
+});
+
+test("whom the broker does not name again goes, however busy the others are", async (t) => {
+  const {client, clock, mqtt} = await connected(t);
+  const watcher = new StatusWatcher(client);
+  for (const user of ["alice", "bob"]) mqtt.last.deliver(`status/${user}`, status(user, 1), true);
+  mqtt.last.lose();
+  await clock.advance(1_000);
+  mqtt.last.accept();
+  mqtt.last.deliver("bridge/state", {state: "online", version: 1}, true);
+  await clock.advance(3_000);
+  mqtt.last.deliver("status/alice", status("alice", 2), true);
+  for (let version = 3; version < 7; version += 1) {
+    await clock.advance(1_000);
+    mqtt.last.deliver("status/alice", status("alice", version));
+  }
+  assert.deepEqual([watcher.size, watcher.stale], [2, true]); // a retained one came four seconds ago
+  await clock.advance(1_500);
+  assert.deepEqual(watcher.getSnapshot().users.map(({userId}) => userId), ["alice"]);
+  assert.equal(watcher.getSnapshot().stale, false);
+});
+
 test("a watcher that is closed leaves the connection and the other watchers alone", async (t) => {
   const {client, mqtt} = await connected(t);
   const [one, two] = [new StatusWatcher(client), new StatusWatcher(client)];

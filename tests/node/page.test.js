@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import {test} from "node:test";
 
 import {Arrivals} from "../../mqtt_presence/web/static/page/arrivals.js";
+import {Answers, Live} from "../../mqtt_presence/web/static/page/freshness.js";
 import {agent, hue, initial, visible} from "../../mqtt_presence/web/static/page/names.js";
 import {Roll} from "../../mqtt_presence/web/static/page/roll.js";
 import {bars, endOf, hours} from "../../mqtt_presence/web/static/page/timeline.js";
@@ -142,6 +143,15 @@ test("an idle connection is idle from its last activity", () => {
   assert.deepEqual([bar.state, bar.idleFrom], ["idle", 0.25]);
 });
 
+test("an open connection goes no further than it is known to", () => {
+  const records = [record(0, null), record(10, null, {idle: true, lastActivity: 20}), record(70, null), record(80, 90)];
+  assert.deepEqual(
+    bars(records, 0, 100, 60).map(({left, width, idleFrom}) => [left, width, idleFrom]),
+    [[0, 0.6, 1], [0.1, 0.5, 0.2], [0.7, 0, 1], [0.8, 0.1, 1]],
+  );
+  assert.equal(bars([record(0, null)], 70, 170, 60).length, 0); // long before all that is shown
+});
+
 test("an end that nobody wanted is another state", () => {
   const reasons = ["logout", "superseded", "lost", "timeout", "unconfirmed"];
   const placed = bars(reasons.map((reason, index) => record(index, index + 1, {reason})), 0, 100);
@@ -161,14 +171,62 @@ test("the hours are full ones where one is", () => {
   assert.equal(marks[0].left, 0);
 });
 
+// How true it is
+
+const [T1, T2, T3, T4] = [1, 2, 3, 4].map((second) => new Date(second * 1_000));
+
+test("what comes live is as of when something was lost, until all is back; while signing in nothing is lost", () => {
+  const live = new Live();
+  const seen = [];
+  const looks = [[true, false, T1], [false, false, T1], [true, true, T2], [true, true, T3], [true, false, T4], [false, false, T4]];
+  for (const [stale, lost, now] of looks) {
+    live.look(stale, lost, now);
+    seen.push(live.asOf);
+  }
+  assert.deepEqual(seen, [null, null, T2, T2, T2, null]);
+});
+
+test("answers are as old as what comes live, until they are asked for again after it is back", () => {
+  const live = new Live();
+  const answers = new Answers(live);
+  answers.came(answers.ask(T1));
+  assert.deepEqual([answers.asOf, answers.pause(30_000)], [null, 30_000]);
+  live.look(true, true, T2);
+  assert.deepEqual([answers.asOf, answers.pause(30_000)], [T2, 30_000]);
+  const early = answers.ask(T3);
+  live.look(false, false, T3);
+  assert.deepEqual([answers.asOf, answers.pause(30_000)], [T2, 3_000]);
+  answers.came(early);
+  assert.equal(answers.asOf, T2); // asked before it was back
+  answers.came(answers.ask(T4));
+  assert.deepEqual([answers.asOf, answers.pause(30_000)], [null, 30_000]);
+});
+
+test("without an answer what is shown is as of the one before, and asked for again soon", () => {
+  const answers = new Answers(new Live());
+  answers.failed();
+  assert.deepEqual([answers.asOf, answers.pause(30_000)], [null, 3_000]); // nothing is shown yet
+  answers.came(answers.ask(T1));
+  answers.came(answers.ask(T2));
+  answers.failed();
+  answers.failed();
+  assert.deepEqual([answers.asOf, answers.pause(30_000)], [T2, 3_000]);
+  answers.came(answers.ask(T3));
+  assert.deepEqual([answers.asOf, answers.pause(30_000)], [null, 30_000]);
+});
+
 // Words
 
 const error = (code, message = "") => ({code, message});
-const SITUATION = {connected: true, error: null, bridge: "online", unknownFor: 0};
+const SITUATION = {connected: true, error: null, bridge: "online", stale: false, unknownFor: 0};
 
 test("as long as broker and bridge are there nothing is said", () => {
   assert.deepEqual(describe(SITUATION), {level: "good", word: "Live", notice: ""});
   assert.equal(describe({...SITUATION, bridge: "unknown", unknownFor: 2_999}).notice, "");
+});
+
+test("who is back but has not heard of everybody is not live yet", () => {
+  assert.deepEqual(describe({...SITUATION, stale: true}), {level: "wait", word: "Catching up", notice: ""});
 });
 
 test("what is not there is named, and that the states are old", () => {

@@ -124,11 +124,14 @@ def test_prune_removes_whom_the_broker_no_longer_names():
     roster = Roster()
     for user in ("alice", "bob", "carol"):
         roster.apply(user, payload(user))
+    assert roster.is_confirmed
     roster.reconnected()
     roster.apply("alice", payload("alice"))
     roster.apply("bob", payload("bob", version=2))
+    assert not roster.is_confirmed
     assert [change.user_id for change in roster.prune()] == ["carol"]
     assert set(roster.users) == {"alice", "bob"}
+    assert roster.is_confirmed
     assert roster.prune() == []
     assert roster.apply("carol", payload("carol")) is not None
 

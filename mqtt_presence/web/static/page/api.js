@@ -55,8 +55,13 @@ const MOST_OF_A_USER = 1_000;
 const BUSY = 503;
 const TRIES = 4;
 const TRY_AGAIN_MS = 1_000;
+/** The server gives each question to its database five seconds, and others may come first. */
+const TIMEOUT_MS = 15_000;
+/** Who asks is no operator, or no longer. */
+const REFUSALS = new Set([401, 403]);
 
-export class Api {
+/** Dispatches `refused` when an answer was only for operators. */
+export class Api extends EventTarget {
   /** @type {Record<string, string>} */
   #headers = {};
 
@@ -148,6 +153,7 @@ export class Api {
     for (let tried = 1; ; tried += 1) {
       const answer = await this.#fetch(url);
       if (answer.ok) return answer.json();
+      if (REFUSALS.has(answer.status)) this.dispatchEvent(new Event("refused"));
       if (answer.status !== BUSY || tried === TRIES) throw new ApiError(answer.status, await whyNot(answer));
       await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS * tried));
     }
@@ -157,7 +163,8 @@ export class Api {
   async #fetch(url) {
     try {
       // Without what the browser itself knows: it would ask for it in a window of its own.
-      return await fetch(url, {headers: this.#headers, credentials: "omit", cache: "no-store"});
+      const signal = AbortSignal.timeout(TIMEOUT_MS);
+      return await fetch(url, {headers: this.#headers, credentials: "omit", cache: "no-store", signal});
     } catch (error) {
       throw new ApiError(0, "The server does not answer.", {cause: error});
     }

@@ -1,6 +1,8 @@
 /** The view of all connections, for operators: the open ones, and those that have ended if asked for. */
 
+import {showAsOf} from "./as-of.js";
 import {byId, h, setAttribute, setText} from "./dom.js";
+import {Answers} from "./freshness.js";
 import {KeyedList} from "./keyed-list.js";
 import {agent, visible} from "./names.js";
 import {linkToHistory, someone} from "./person.js";
@@ -21,12 +23,22 @@ export class Connections {
   /** @type {ConnectionRecord[]} */
   #records = [];
   #isMore = false;
+  #isAsked = false;
+  /** Some that are loaded and match are not shown. */
+  #isRest = false;
+  /** How many to show, and how many to load at least. */
   #limit = STEP;
+  #load = STEP;
   #isOpen = false;
   #asking = false;
+  /** What is wanted has changed while asking. */
+  #again = false;
   #askedAt = -Infinity;
+  #answers;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #soon;
+  #view = byId("connections", HTMLElement);
+  #asOfText = byId("connections-as-of", HTMLElement);
   #search = byId("connections-search", HTMLInputElement);
   #ended = byId("ended", HTMLInputElement);
   #error = byId("connections-error", HTMLElement);
@@ -39,11 +51,13 @@ export class Connections {
    * @param {import("./api.js").Api} api
    * @param {import("../presence/status-watcher.js").StatusWatcher} watcher says when something has changed
    * @param {import("../presence/presence-client.js").PresenceClient} client
+   * @param {import("./freshness.js").Live} live how true it is
    * @param {AbortSignal} signal ends it
    */
-  constructor(api, watcher, client, signal) {
+  constructor(api, watcher, client, live, signal) {
     this.api = api;
     this.client = client;
+    this.#answers = new Answers(live);
     this.signal = signal;
     this.#paint = makePainter(() => this.#show());
     const rows = byId("connections-rows", HTMLElement);
@@ -72,12 +86,18 @@ export class Connections {
   }
 
   tick() {
-    if (performance.now() - this.#askedAt >= ASK_AT_LEAST_EVERY_MS) void this.#ask();
+    if (performance.now() - this.#askedAt >= this.#answers.pause(ASK_AT_LEAST_EVERY_MS)) void this.#ask();
     this.#paint();
   }
 
   #begin() {
-    this.#limit = STEP;
+    this.#limit = this.#load = STEP;
+    this.#askAnew();
+  }
+
+  /** What is wanted has changed: an answer that is under way will not do. */
+  #askAnew() {
+    this.#again = this.#asking;
     void this.#ask();
   }
 
@@ -92,27 +112,32 @@ export class Connections {
 
   #showMore() {
     this.#limit += STEP;
-    void this.#ask();
+    this.#load = (this.#isRest ? this.#load : this.#records.length) + STEP;
+    this.#askAnew();
     this.#paint();
   }
 
   async #ask() {
     if (this.#asking || !this.#isOpen || document.visibilityState === "hidden") return;
     this.#asking = true;
+    this.#again = false;
     this.#askedAt = performance.now();
-    const ended = this.#ended.checked;
+    const question = this.#answers.ask(this.client.serverTime());
     try {
-      const [records, isMore] = await this.#askPages(ended);
+      const [records, isMore] = await this.#askPages(this.#ended.checked);
       this.#records = records;
       this.#isMore = isMore;
+      this.#isAsked = true;
+      this.#answers.came(question);
       setText(this.#error, "");
     } catch (error) {
+      this.#answers.failed();
       setText(this.#error, error instanceof Error ? error.message : String(error));
     } finally {
       this.#asking = false;
     }
     if (this.signal.aborted) return;
-    if (ended !== this.#ended.checked) void this.#ask(); // changed meanwhile
+    if (this.#again) void this.#ask();
     this.#paint();
   }
 
@@ -129,7 +154,7 @@ export class Connections {
       /** @type {string | null} */
       let after = null;
       do {
-        if (records.length >= this.#limit) return [records, true];
+        if (records.length >= this.#load) return [records, true];
         /** @type {import("./api.js").Page<ConnectionRecord>} */
         const page = await this.api.connections({open, after});
         records.push(...page.items);
@@ -141,15 +166,23 @@ export class Connections {
 
   #show() {
     if (this.signal.aborted) return;
+    showAsOf(this.#view, this.#asOfText, this.#answers.asOf);
     const search = this.#search.value.trim().toLowerCase();
     const found = this.#records.filter((record) => textOf(record).includes(search));
     const shown = found.slice(0, this.#limit);
     this.#rows.show(shown);
-    setText(this.#empty, this.#records.length === 0 ? "There are no connections." : "No connection is called so.");
-    this.#empty.hidden = found.length > 0;
-    const left = found.length - shown.length;
-    this.#more.hidden = left === 0 && !this.#isMore;
-    setText(this.#more, "Show more");
+    setText(this.#empty, this.#whyEmpty());
+    this.#empty.hidden = found.length > 0 || !this.#isAsked;
+    this.#isRest = found.length > shown.length;
+    this.#more.hidden = !this.#isRest && !this.#isMore;
+    setText(this.#more, this.#isRest || search === "" ? "Show more" : "Search further");
+  }
+
+  #whyEmpty() {
+    const loaded = this.#records.length;
+    if (loaded === 0) return "There are no connections.";
+    if (this.#isMore) return `None among the first ${loaded.toLocaleString()} is called so.`;
+    return "No connection is called so.";
   }
 
   /** @param {ConnectionRecord} first */

@@ -22,7 +22,7 @@ const BAR_WORDS = {online: "here", idle: "idle", ended: "ended", lost: "lost"};
 
 /**
  * @param {string} user
- * @param {() => {from: number, to: number}} window from when until when it goes, epoch milliseconds
+ * @param {() => import("./history.js").Window} window from when until when it goes
  */
 export function makeLine(user, window) {
   const track = h("ul", {class: "track"});
@@ -34,8 +34,8 @@ export function makeLine(user, window) {
     element,
     /** @param {Line} line */
     update: ({records, isCut}) => {
-      const {from, to} = window();
-      const placed = bars(records ?? [], from, to).map((bar) => ({...bar, lane: Math.min(bar.lane, MOST_LANES - 1)}));
+      const {from, to, until} = window();
+      const placed = bars(records ?? [], from, to, until).map((bar) => ({...bar, lane: Math.min(bar.lane, MOST_LANES - 1)}));
       setAttribute(track, "aria-busy", records === null ? "true" : null);
       setVariables(track, {"--lanes": Math.max(1, ...placed.map(({lane}) => lane + 1))});
       setText(said, records === null ? "" : howMany(records.length, isCut));
@@ -84,8 +84,9 @@ function life({connection, state}) {
  *
  * @param {Bar} bar
  * @param {Date} now
+ * @param {Date} until when that was true
  */
-export function makeRow({connection, state}, now) {
+export function makeRow({connection, state}, now, until) {
   const {clientId, loginTime, logoutTime} = connection;
   const began = new Date(Number(loginTime));
   const ended = logoutTime === null ? null : new Date(logoutTime);
@@ -96,7 +97,7 @@ export function makeRow({connection, state}, now) {
     h("th", {role: "rowheader", scope: "row", class: "code"}, h("bdi", {}, visible(clientId))),
     h("td", {role: "cell", "data-label": "From"}, moment(began, now)),
     h("td", {role: "cell", "data-label": "To"}, ended === null ? "–" : moment(ended, now)),
-    h("td", {role: "cell", "data-label": "For"}, duration((ended ?? now).getTime() - began.getTime())),
+    h("td", {role: "cell", "data-label": "For"}, duration((ended ?? until).getTime() - began.getTime())),
     h("td", {role: "cell", "data-label": "State"}, h("span", {class: "state", "data-state": shown}, ended === null ? BAR_WORDS[state] : endOf(connection))),
   );
 }

@@ -1,6 +1,9 @@
 /** The view of the last 24 hours, for operators: a line for each user, a bar for each connection. */
 
+import {ApiError} from "./api.js";
+import {showAsOf} from "./as-of.js";
 import {byId, h, setText, setVariables} from "./dom.js";
+import {Answers} from "./freshness.js";
 import {makeLine, makeRow} from "./history-line.js";
 import {KeyedList} from "./keyed-list.js";
 import {visible} from "./names.js";
@@ -10,6 +13,15 @@ import {hourTime} from "./times.js";
 
 /** @typedef {import("./history-line.js").Line} Line */
 
+/**
+ * What the timeline shows; epoch milliseconds.
+ *
+ * @typedef {object} Window
+ * @property {number} from
+ * @property {number} to now
+ * @property {number} until when what is known was true
+ */
+
 const HOUR_MS = 3_600_000;
 const STEP = 25;
 /** How many users are asked for at the same time. */
@@ -18,6 +30,8 @@ const AT_ONCE = 2;
 const LAST_MARK = 0.9;
 const ASK_EVERY_MS = 30_000;
 const TYPED_MS = 300;
+/** Of HTTP: nothing is known of this user. */
+const NOT_FOUND = 404;
 
 export class History {
   /** @type {Line[]} */
@@ -32,8 +46,14 @@ export class History {
   /** The one user to show in detail; empty: none. */
   #user = "";
   #askedAt = -Infinity;
+  #isAsking = false;
+  #answers;
+  /** What is shown says that it is of then. @type {Date | null} */
+  #shownAsOf = null;
   /** Counts the rounds of asking: what an older one still brings is dropped. */
   #round = 0;
+  #view = byId("history", HTMLElement);
+  #asOfText = byId("history-as-of", HTMLElement);
   #search = byId("history-search", HTMLInputElement);
   #error = byId("history-error", HTMLElement);
   #empty = byId("history-empty", HTMLElement);
@@ -47,21 +67,23 @@ export class History {
   #list;
   #paint;
 
-  /** From when until when the timeline goes, epoch milliseconds. */
+  /** @returns {Window} */
   #window = () => {
     const to = this.client.serverTime().getTime();
-    return {from: to - this.#span, to};
+    return {from: to - this.#span, to, until: this.#answers.asOf?.getTime() ?? to};
   };
 
   /**
    * @param {import("./api.js").Api} api
    * @param {import("../presence/presence-client.js").PresenceClient} client
+   * @param {import("./freshness.js").Live} live how true it is
    * @param {number} hours how far back it goes
    * @param {AbortSignal} signal ends it
    */
-  constructor(api, client, hours, signal) {
+  constructor(api, client, live, hours, signal) {
     this.api = api;
     this.client = client;
+    this.#answers = new Answers(live);
     this.#span = hours * HOUR_MS;
     this.signal = signal;
     this.#paint = makePainter(() => this.#show());
@@ -88,11 +110,14 @@ export class History {
 
   close() {
     this.#isOpen = false;
+    this.#isAsking = false;
     this.#round += 1;
   }
 
   tick() {
-    if (performance.now() - this.#askedAt >= ASK_EVERY_MS) void this.#ask();
+    const wait = this.#askedAt + this.#answers.pause(ASK_EVERY_MS) - performance.now();
+    if (wait <= 0 && !this.#isAsking) void this.#ask();
+    if (this.#answers.asOf !== this.#shownAsOf) this.#paint();
   }
 
   #searchSoon() {
@@ -113,6 +138,8 @@ export class History {
     const round = ++this.#round;
     const isOld = () => round !== this.#round;
     this.#askedAt = performance.now();
+    this.#isAsking = true;
+    const question = this.#answers.ask(this.client.serverTime());
     try {
       const users = await this.#askUsers();
       if (isOld()) return;
@@ -120,21 +147,49 @@ export class History {
       this.#lines = users.map((user) => known.get(user) ?? {user, records: null, isCut: false});
       this.#isAsked = true;
       this.#paint();
-      const to = this.client.serverTime();
-      const from = new Date(to.getTime() - this.#span);
-      const waiting = [...this.#lines];
-      const work = async () => {
-        for (let line = waiting.shift(); line !== undefined && !isOld(); line = waiting.shift()) {
+      const missing = await this.#askLines(question.now, isOld);
+      if (isOld()) return;
+      this.#answers.came(question);
+      setText(this.#error, this.#user === "" ? "" : missing);
+    } catch (error) {
+      if (isOld()) return;
+      this.#answers.failed();
+      setText(this.#error, error instanceof Error ? error.message : String(error));
+    }
+    this.#isAsking = false;
+    this.#paint();
+  }
+
+  /**
+   * Ask for the connections of all that are shown.
+   *
+   * @param {Date} to
+   * @param {() => boolean} isOld nobody wants to know any more
+   * @returns {Promise<string>} what the server says of whom it does not know: somebody was forgotten meanwhile
+   */
+  async #askLines(to, isOld) {
+    const from = new Date(to.getTime() - this.#span);
+    const waiting = [...this.#lines];
+    let missing = "";
+    const work = async () => {
+      for (let line = waiting.shift(); line !== undefined && !isOld(); line = waiting.shift()) {
+        try {
           const {items, next} = await this.api.history({user: line.user, from, to});
           Object.assign(line, {records: items, isCut: next !== null});
-          if (!isOld()) this.#paint();
+        } catch (error) {
+          if (!(error instanceof ApiError) || error.status !== NOT_FOUND) throw error;
+          Object.assign(line, {records: [], isCut: false});
+          missing = error.message;
         }
-      };
+        if (!isOld()) this.#paint();
+      }
+    };
+    try {
       await Promise.all(Array.from({length: AT_ONCE}, work));
-      if (!isOld()) setText(this.#error, "");
-    } catch (error) {
-      if (!isOld()) setText(this.#error, error instanceof Error ? error.message : String(error));
+    } finally {
+      waiting.length = 0; // where one has failed the other need not go on
     }
+    return missing;
   }
 
   /** The one that the address names, or all, as far as they are shown. */
@@ -158,6 +213,8 @@ export class History {
 
   #show() {
     if (this.signal.aborted) return;
+    this.#shownAsOf = this.#answers.asOf;
+    showAsOf(this.#view, this.#asOfText, this.#shownAsOf);
     const lines = this.#user === "" ? this.#lines : this.#lines.filter(({user}) => user === this.#user);
     this.#showHours();
     this.#list.show(lines);
@@ -184,9 +241,9 @@ export class History {
     const line = this.#lines.find(({user}) => user === this.#user);
     this.#detail.hidden = this.#user === "" || !line?.records;
     if (!line?.records) return;
-    const {from, to} = this.#window();
-    const placed = bars(line.records, from, to).reverse();
-    this.#rows.replaceChildren(...placed.map((bar) => makeRow(bar, new Date(to))));
+    const {from, to, until} = this.#window();
+    const placed = bars(line.records, from, to, until).reverse();
+    this.#rows.replaceChildren(...placed.map((bar) => makeRow(bar, new Date(to), new Date(until))));
     this.#cut.hidden = !line.isCut;
   }
 }

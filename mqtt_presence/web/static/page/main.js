@@ -5,6 +5,7 @@ import {Api} from "./api.js";
 import {Arrivals} from "./arrivals.js";
 import {Connections} from "./connections.js";
 import {byId, setAttribute, setText} from "./dom.js";
+import {Live} from "./freshness.js";
 import {History} from "./history.js";
 import {Operators} from "./operators.js";
 import {People} from "./people.js";
@@ -83,7 +84,8 @@ async function signIn(config) {
     await client.connect();
     passwordField.value = "";
     const api = new Api();
-    if (password !== null) api.useLogin(user, password);
+    // To a server that takes none a password is nothing but read on the way, by whoever listens.
+    if (password !== null && config.operatorBy.includes("password")) api.useLogin(user, password);
     await stay(client, watcher, api, config);
     welcome();
   } catch (error) {
@@ -108,9 +110,10 @@ async function stay(client, watcher, api, config) {
   const leaving = new AbortController();
   const {signal} = leaving;
   const you = new You(client, signal);
-  const people = new People(watcher, client, signal);
-  const connections = new Connections(api, watcher, client, signal);
-  const history = new History(api, client, config.historyHours, signal);
+  const live = new Live();
+  const people = new People(watcher, client, live, signal);
+  const connections = new Connections(api, watcher, client, live, signal);
+  const history = new History(api, client, live, config.historyHours, signal);
   const route = new Route({people, connections, history}, signal);
   const arrivals = new Arrivals(performance.now());
   let unknownSince = performance.now();
@@ -118,10 +121,11 @@ async function stay(client, watcher, api, config) {
     const {connected, bridge, stale, error} = watcher.getSnapshot();
     if (bridge !== "unknown" || !connected) unknownSince = performance.now();
     const unknownFor = performance.now() - unknownSince;
-    const situation = describe({connected, bridge, error: error ?? client.error, unknownFor});
+    const situation = describe({connected, bridge, stale, error: error ?? client.error, unknownFor});
     setAttribute(link, "data-level", situation.level);
     setText(linkText, situation.word);
     setText(notice, situation.notice);
+    live.look(stale, situation.level === "bad", client.serverTime());
     document.title = titleOf(watcher);
     if (stale) arrivals.hush(performance.now());
   };
@@ -142,8 +146,7 @@ async function stay(client, watcher, api, config) {
     route.allow(operator);
     people.linkNames(operator);
   };
-  // Where the server is busy or gone there are people all the same: they come from the broker.
-  new Operators(api, allow, signal).ask().catch(() => allow(false));
+  void new Operators(api, allow, signal).settle();
   door.hidden = true;
   house.hidden = link.hidden = signOut.hidden = false;
   await new Promise((resolve) => signOut.addEventListener("click", resolve, {once: true}));

@@ -2,11 +2,14 @@
 
 import {byId, setText} from "./dom.js";
 
+const RETRY_MS = 3_000;
+
 export class Operators {
   #button = byId("be-operator", HTMLButtonElement);
   #dialog = byId("token-dialog", HTMLDialogElement);
   #field = byId("token", HTMLInputElement);
   #error = byId("token-error", HTMLElement);
+  #isSettling = false;
 
   /**
    * @param {import("./api.js").Api} api
@@ -20,10 +23,26 @@ export class Operators {
     this.#button.addEventListener("click", () => this.#open(), {signal});
     byId("token-cancel", HTMLElement).addEventListener("click", () => this.#dialog.close(), {signal});
     byId("token-form", HTMLFormElement).addEventListener("submit", (event) => void this.#show(event), {signal});
+    api.addEventListener("refused", () => void this.settle(), {signal});
     signal.addEventListener("abort", () => {
       this.#button.hidden = true;
       this.#dialog.close();
     });
+  }
+
+  /** Ask the server, until it answers: where it is busy or gone there are people all the same, over MQTT. */
+  async settle() {
+    if (this.#isSettling) return;
+    this.#isSettling = true;
+    while (!this.signal.aborted) {
+      try {
+        await this.ask();
+        break;
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
+    }
+    this.#isSettling = false;
   }
 
   /**

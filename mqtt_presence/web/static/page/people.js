@@ -1,12 +1,12 @@
 /** The view of everybody: how many are here, pills, and the table. */
 
+import {showAsOf} from "./as-of.js";
 import {makeHead, makeTime} from "./cells.js";
 import {byId, h, setAttribute, setText} from "./dom.js";
 import {KeyedList} from "./keyed-list.js";
 import {makePainter} from "./painter.js";
 import {linkToHistory, name, pill, someone, STATE_WORDS, stateWord} from "./person.js";
 import {Roll} from "./roll.js";
-import {clockTime} from "./times.js";
 
 /** @typedef {Readonly<import("../presence/wire.js").UserStatus>} UserStatus */
 /** @typedef {import("./roll.js").Filter} Filter */
@@ -39,8 +39,6 @@ export class People {
   #roll = new Roll();
   /** @type {import("./roll.js").Wish} */
   #wish = {me: "", filter: "all", search: "", order: "state", reverse: false, limit: STEP};
-  /** When what is shown was last true; null: it is. @type {Date | null} */
-  #asOf = null;
   #linked = false;
   #view = byId("people", HTMLElement);
   #asOfText = byId("as-of", HTMLElement);
@@ -57,11 +55,13 @@ export class People {
   /**
    * @param {import("../presence/status-watcher.js").StatusWatcher} watcher
    * @param {import("../presence/presence-client.js").PresenceClient} client
+   * @param {import("./freshness.js").Live} live how true it is
    * @param {AbortSignal} signal ends it
    */
-  constructor(watcher, client, signal) {
+  constructor(watcher, client, live, signal) {
     this.watcher = watcher;
     this.client = client;
+    this.live = live;
     this.paint = makePainter(() => signal.aborted || this.#paint());
     this.#wish.me = client.user;
     this.#search.value = "";
@@ -113,9 +113,9 @@ export class People {
 
   #paint() {
     if (this.#view.hidden) return;
-    const {users, stale} = this.watcher.getSnapshot();
+    const {users} = this.watcher.getSnapshot();
     const {shown, matching, here, counts} = this.#roll.call(users, this.#wish);
-    this.#showStale(stale);
+    showAsOf(this.#view, this.#asOfText, this.live.asOf);
     for (const tile of this.#tiles) tile.update(counts, this.#wish.filter);
     for (const head of this.#heads) head.update(this.#wish.order, this.#wish.reverse);
     this.#showPills(this.#wish.filter === "all" ? here : here.filter(({state}) => state === this.#wish.filter));
@@ -136,16 +136,6 @@ export class People {
     if (here.length <= most) return;
     setText(this.#restOfPills, `and ${(here.length - most).toLocaleString()} more`);
     this.#pills.parent.append(this.#restOfPills);
-  }
-
-  /** @param {boolean} stale */
-  #showStale(stale) {
-    // While signing in nothing was ever true.
-    if (!stale) this.#asOf = null;
-    else this.#asOf ??= this.client.serverTime();
-    setAttribute(this.#view, "data-stale", stale);
-    this.#asOfText.hidden = this.#asOf === null || this.watcher.size === 0;
-    if (this.#asOf !== null) setText(this.#asOfText, `as of ${clockTime(this.#asOf)}`);
   }
 
   /**

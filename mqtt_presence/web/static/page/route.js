@@ -28,6 +28,7 @@ export class Route {
 
   /** @param {boolean} operator */
   allow(operator) {
+    if (operator === this.#allowed) return;
     this.#allowed = operator;
     this.#nav.hidden = !operator;
     this.#show(false);

@@ -24,18 +24,19 @@ const LOST = new Set(["lost", "timeout", "unconfirmed"]);
  * @param {readonly ConnectionRecord[]} connections
  * @param {number} from
  * @param {number} to now
+ * @param {number} until how far open connections are known to have gone on
  * @returns {Bar[]} by beginning
  */
-export function bars(connections, from, to) {
+export function bars(connections, from, to, until = to) {
   const span = to - from;
   /** @type {number[]} */
   const ends = [];
   return connections
-    .filter(({loginTime, logoutTime}) => loginTime !== null && loginTime <= to && (logoutTime ?? to) >= from)
+    .filter(({loginTime, logoutTime}) => loginTime !== null && loginTime <= to && (logoutTime ?? until) >= from)
     .sort((a, b) => Number(a.loginTime) - Number(b.loginTime))
     .map((connection) => {
       const began = Math.max(from, Number(connection.loginTime));
-      const ended = Math.max(began, Math.min(to, connection.logoutTime ?? to));
+      const ended = Math.max(began, Math.min(to, connection.logoutTime ?? until));
       const lane = firstFree(ends, began);
       ends[lane] = ended;
       const state = stateOf(connection);

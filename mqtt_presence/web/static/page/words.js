@@ -38,6 +38,7 @@ const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!
  * @property {boolean} connected
  * @property {PresenceError | null} error
  * @property {"online" | "offline" | "unknown"} bridge
+ * @property {boolean} stale what is shown is the last known state
  * @property {number} unknownFor how long the bridge has not said anything, milliseconds
  */
 
@@ -50,7 +51,7 @@ const BRIDGE_IS_LATE_MS = 3_000;
  * @param {Situation} situation
  * @returns {{level: "good" | "wait" | "bad", word: string, notice: string}}
  */
-export function describe({connected, error, bridge, unknownFor}) {
+export function describe({connected, error, bridge, stale, unknownFor}) {
   if (!connected) {
     if (error?.code === "bad-password") {
       const notice = "The broker does not take this name and password any more. Sign out, and in again.";
@@ -59,6 +60,7 @@ export function describe({connected, error, bridge, unknownFor}) {
     return {level: "bad", word: "No broker", notice: `The connection to the broker is lost. Trying again.${SHOWN}`};
   }
   if (error?.code === "not-allowed") return {level: "bad", word: "Not allowed", notice: sentence(error.message)};
+  if (bridge === "online" && stale) return {level: "wait", word: "Catching up", notice: ""};
   if (bridge === "online") return {level: "good", word: "Live", notice: ""};
   if (bridge === "unknown" && unknownFor < BRIDGE_IS_LATE_MS) return {level: "wait", word: "Connecting", notice: ""};
   const what =

@@ -88,6 +88,11 @@ export class Roster {
     return this.#sorted;
   }
 
+  /** Everybody has been named since `reconnected`; false: some may have changed or been forgotten meanwhile. */
+  get isConfirmed() {
+    return this.#unconfirmed.size === 0;
+  }
+
   /** The broker will now send everything again: whom it does not name was forgotten meanwhile. */
   reconnected() {
     this.#unconfirmed = new Set(this.users.keys());

@@ -18,11 +18,12 @@ import {Topics} from "./topics.js";
  * @property {readonly UserStatus[]} users sorted by id
  * @property {boolean} connected the broker is there
  * @property {"online" | "offline" | "unknown"} bridge
- * @property {boolean} stale `users` is the last known state, not the present one: broker or bridge are not there
+ * @property {boolean} stale `users` is the last known state, not the present one: broker or bridge are not there, or
+ *   the broker has not named everybody again since the connection was lost
  * @property {PresenceError | null} error
  */
 
-/** The retained messages have all come when none has for so long, and the bridge is there. */
+/** The retained messages have all come when no more have for so long, and the bridge is there. */
 const QUIET_MS = 5_000;
 
 /**
@@ -74,7 +75,7 @@ export class StatusWatcher extends Observable {
       // The bridge's state first: where the users overflow the broker's queue, it is not among the dropped.
       filters: {[topics.bridgeState]: 1, [topics.statuses]: 1},
       up: (connection, denied) => this.#up(connection, denied),
-      message: (topic, payload) => this.#message(topic, payload),
+      message: (topic, payload, retained) => this.#message(topic, payload, retained),
       tick: () => this.#tick(),
       down: () => this.#down(),
       changed: () => this.changed(),
@@ -136,14 +137,17 @@ export class StatusWatcher extends Observable {
     return this.#bridge.state;
   }
 
-  /** The bridge is there too, so that what is shown is true now. */
+  /** The bridge is there too, as `bridge/state` says. */
   get bridgeConnected() {
     return this.#bridge.online;
   }
 
-  /** What is shown is the last known state: broker or bridge are not there. */
+  /**
+   * What is shown is the last known state: broker or bridge are not there, or they are back and the broker has not yet
+   * named everybody again. (The bridge's state comes before the users'.)
+   */
   get stale() {
-    return !this.#connected || !this.#bridge.online || this.#denied !== null;
+    return !this.#connected || !this.#bridge.online || this.#denied !== null || !this.#roster.isConfirmed;
   }
 
   /** Why nothing comes; null: nothing is wrong. */
@@ -202,15 +206,20 @@ export class StatusWatcher extends Observable {
   /**
    * @param {string} topic
    * @param {Uint8Array} payload
+   * @param {boolean} retained
    */
-  #message(topic, payload) {
+  #message(topic, payload, retained) {
     if (topic === this.#topics.bridgeState) {
       this.#takeBridge(payload);
     } else {
       const userId = this.#topics.parseStatus(topic);
       if (userId === null) return; // for the client whose connection this is
-      this.#postponePrune();
-      this.#tell(this.#roster.apply(userId, payload));
+      // What comes live says nothing of the retained ones; where many come and go it never ceases.
+      if (retained) this.#postponePrune();
+      const before = this.stale;
+      const change = this.#roster.apply(userId, payload);
+      if (change !== null) this.#tell(change);
+      else if (this.stale !== before) this.changed();
     }
   }
 
@@ -236,8 +245,8 @@ export class StatusWatcher extends Observable {
     for (const change of this.#roster.prune()) this.#tell(change);
   }
 
-  /** @param {import("./roster.js").Change | null} change */
+  /** @param {import("./roster.js").Change} change */
   #tell(change) {
-    if (change !== null) this.emit("status", change);
+    this.emit("status", change);
   }
 }
