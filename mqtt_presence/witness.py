@@ -2,19 +2,39 @@
 
 Never who somebody is: that says the topic, which the broker's access rules tie to the login. An address goes
 only to the user and client that the broker named together, and an end ends only what came by that connection.
+
+What a line changes here is kept with the batch that it is in: a bridge that starts goes on from what is
+committed, and the broker delivers the rest again. To one that is only connected again, the rest is known: it
+is answered as it was.
 """
 
+import logging
+import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+import msgspec
 from msgspec import Struct
 
 from mqtt_presence.link import Incoming, Link
-from mqtt_presence.model import Cause, ClientId, Gone, Moved, Reason, Told, UserId
+from mqtt_presence.model import (
+    Activity,
+    Cause,
+    ClientId,
+    Event,
+    Gone,
+    Login,
+    Moved,
+    Reason,
+    Told,
+    UserId,
+)
 from mqtt_presence.sources import Connected, Ended, Source
 from mqtt_presence.sources.json_events import EmqxEvents, NanomqEvents
 from mqtt_presence.sources.mosquitto import MosquittoLog
 from mqtt_presence.store import Transaction
+
+log = logging.getLogger(__name__)
 
 AUTO = "auto"
 SOURCES: dict[str, Callable[[], Source | None]] = {
@@ -28,8 +48,12 @@ SOURCES: dict[str, Callable[[], Source | None]] = {
 
 MAX_CONNECTIONS = 200_000
 """Connections at a time."""
-MAX_ENDED = 20_000  # as many as may be on the way to the bridge, and so may be delivered again
-_SETTING, _DIALECT = "source", "source_dialect"
+MAX_ENDED = 20_000
+MAX_LATE = MAX_CONNECTIONS  # all of them come again, and take over themselves, when a broker was killed
+MAX_NEW = 1_000  # of those who connect at the same time, more than come between a connect and its login
+_SLOT = "#"  # no client id that is heard of has it
+_MAX_HEARD = 4_000  # more than the bridge takes at once without a commit
+_SETTING, _DIALECT, _NEW, _LATE = "source", "source_dialect", "source_new", "source_late "
 _REASONS = {Cause.DISCONNECT: Reason.LOGOUT, Cause.TAKEOVER: None}
 
 
@@ -42,6 +66,33 @@ class Peer(Struct, frozen=True, gc=False):
     """See `Connected.peer`."""
     era: int
     """A number that changes whenever something may have been missed."""
+
+
+class _Late(Struct, frozen=True, gc=False):
+    """How many lines "closed its connection" of a client id are not to be believed."""
+
+    expected: int = 0
+    """Of connections before the one that is here."""
+    seen: int = 0
+    """Since that one is here: all of those before, or its own and all but one of those."""
+
+    def of_next(self, *, with_own: bool) -> "_Late":
+        """Tell how many there are for the next connection; `with_own`: the line of this one may come, too."""
+        return _Late(self.expected - self.seen + with_own)
+
+
+_NONE_LATE = _Late()
+
+
+class _Heard(Struct, gc=False):
+    """A line that was heard, to be known again by its packet id should the broker deliver it again."""
+
+    payload: bytes
+    answer: Told | None = None
+    begun: tuple[ClientId, Peer] | None = None
+    """Who has connected."""
+    late: dict[str, _Late] = {}
+    """What has changed in `Witness._late`."""
 
 
 class Witness:
@@ -61,9 +112,16 @@ class Witness:
         self._era = 0
         self._here: OrderedDict[ClientId, Peer] = OrderedDict()
         self._over: OrderedDict[ClientId, Peer] = OrderedDict()
-        # By client id, how many lines "closed its connection" are not to be believed (`_is_late`).
-        self._late: dict[ClientId, int] = {}
-        self._all_late = False
+        # By client id; and, by checksum, those of which no more is known than that there may be some.
+        self._late: OrderedDict[str, _Late] = OrderedDict()
+        self._doubted: set[str] = set()
+        # What is heard and not committed, by packet id; and of that, what was of a session that is lost.
+        self._heard: OrderedDict[int, _Heard] = OrderedDict()
+        self._orphaned: list[_Heard] = []
+        self._hearing = _Heard(b"")
+        # What is committed: who has connected, and no record tells of it yet.
+        self._new: dict[ClientId, Peer] = {}
+        self._committing: tuple[dict[ClientId, Peer], list[int]] = self._new, []
         self._unwanted: tuple[str, ...] = ()
         self._kept_dialect: str | None = None
 
@@ -80,6 +138,17 @@ class Witness:
         for user_id, client_id, number, address in tx.told_connections(MAX_CONNECTIONS):
             self._here.pop(client_id, None)
             self._here[client_id] = Peer(user_id, address, number, self._era)
+        kept = tx.recall(_NEW)
+        if kept is not None:  # they came later than who has a record that is open
+            self._new = msgspec.json.decode(kept, type=dict[ClientId, Peer])
+            for client_id, peer in self._new.items():
+                self._here.pop(client_id, None)
+                self._here[client_id] = msgspec.structs.replace(peer, era=self._era)
+        for name, late in tx.recall_all(_LATE).items():
+            if name.startswith(_SLOT):
+                self._doubted.add(name)
+            else:
+                self._late[name] = _Late(*map(int, late.split()))
 
     @property
     def is_news(self) -> bool:
@@ -92,6 +161,52 @@ class Witness:
             tx.remember(_DIALECT, self._source.dialect)
             self._kept_dialect = self._source.dialect
 
+    def has_read(self, message: Incoming) -> bool:
+        """Tell whether it says something of a connection, and is not committed yet."""
+        return self._known_again(message) is not None
+
+    def remember_batch(self, tx: Transaction, messages: Iterable[Incoming], events: Iterable[Event]) -> None:
+        """Keep what the lines of a batch have changed here; `committed` says that it is done.
+
+        Args:
+            tx: of the batch.
+            messages: all of it, in order.
+            events: what was made of it.
+
+        """
+        new, late, mids = dict(self._new), dict[str, _Late](), list[int]()
+        heard = [*self._orphaned]
+        for message in messages:
+            line = self._known_again(message)
+            if line is not None:
+                heard.append(line)
+                mids.append(message.mid)
+        for line in heard:
+            late |= line.late
+            if line.begun is not None:
+                client_id, peer = line.begun
+                new.pop(client_id, None)
+                new[client_id] = peer
+        for event in events:
+            if isinstance(event, Login | Activity | Gone):
+                known = new.get(event.client_id)
+                if known is not None and known.number == event.peer:
+                    del new[event.client_id]  # its record tells of it from now on; or it is gone
+        for client_id in list(new)[: max(0, len(new) - MAX_NEW)]:
+            del new[client_id]
+        for name, count in late.items():
+            tx.remember(_LATE + name, f"{count.expected} {count.seen}" if count.expected else None)
+        if new != self._new:
+            tx.remember(_NEW, msgspec.json.encode(new).decode() if new else None)
+        self._committing = new, mids
+
+    def committed(self) -> None:
+        """Take note that the last `remember_batch` is in the database."""
+        self._new, mids = self._committing
+        self._orphaned.clear()
+        for mid in mids:
+            self._heard.pop(mid, None)
+
     # Listening.
 
     def connected(self, link: Link, *, session_present: bool) -> None:
@@ -102,6 +217,9 @@ class Witness:
             return
         if not session_present or not self._source.keeps:
             self._era += 1  # who was here may have come again by another connection meanwhile
+        if not session_present:  # packet ids begin anew
+            self._orphaned += self._heard.values()
+            self._heard.clear()
         # mosquitto speaks MQTT 5. On a broker that does not, who asks for $SYS may get less of the rest.
         if link.is_mqtt5 or self._setting != AUTO:
             for topic_filter in self._source.filters:
@@ -116,7 +234,7 @@ class Witness:
         """Take what the broker says.
 
         Args:
-            message: one that `is_about` what is here.
+            message: one that `is_about` what is here, and is not committed already.
             now: the bridge's clock on receipt, epoch milliseconds.
 
         Returns:
@@ -124,12 +242,28 @@ class Witness:
 
         """
         said = None if self._source is None else self._source.read(message.topic, message.payload)
+        if said is None:
+            return None
+        before = self._known_again(message) if message.dup else None
+        if before is not None:
+            return before.answer  # it was not committed; what it has changed here is changed
+        heard = self._hearing = _Heard(message.payload)
         match said:
             case Connected():
-                return self._begun(said, now, is_repeated=message.dup)
+                heard.answer = self._begun(said, now, is_repeated=message.dup)
             case Ended():
-                return self._ended(said, now, is_repeated=message.dup)
-        return None
+                heard.answer = self._ended(said, now)
+        if message.qos:
+            self._heard.pop(message.mid, None)
+            self._heard[message.mid] = heard
+            if len(self._heard) > _MAX_HEARD:
+                self._heard.popitem(last=False)
+        return heard.answer
+
+    def _known_again(self, message: Incoming) -> _Heard | None:
+        heard = self._heard.get(message.mid)
+        is_same = heard is not None and heard.payload == message.payload and self.is_about(message)
+        return heard if is_same and message.qos else None
 
     def peer(self, user_id: str, client_id: str) -> Peer | None:
         """Return by which connection this user's client is here, if the broker has said so."""
@@ -142,16 +276,20 @@ class Witness:
         client_id = said.client_id
         new = Peer(said.user_id, said.address, said.peer, self._era)
         old = self._here.get(client_id)
-        if old is not None and is_repeated and new.number >> 32 <= old.number >> 32 and old != new:
-            return None  # an older one that is delivered again; in the same second nobody can tell
+        if old is not None and is_repeated and new.number >> 32 < old.number >> 32:
+            return None  # of the past; it should not come
         self._here[client_id] = new
         self._here.move_to_end(client_id)
         if len(self._here) > MAX_CONNECTIONS:
             self._here.popitem(last=False)
+        self._hearing.begun = client_id, new
+        if old is None:
+            # Who was here, if somebody was, is gone, but not by a line that was believed.
+            late = self._late.get(client_id, _NONE_LATE)
+            self._expect_late(client_id, late.of_next(with_own=late.seen > 0))
         if old is None or old.number == new.number:
             return None
-        if not is_repeated:
-            self._expect_late(client_id)
+        self._expect_late(client_id, self._late.get(client_id, _NONE_LATE).of_next(with_own=True))
         self._bury(client_id, old)
         if old.user_id == new.user_id:  # its login will end the old record, and nobody sees a gap
             return Moved(user_id=old.user_id, client_id=client_id, now=now, peer=old.number, heir=new.number)
@@ -164,14 +302,21 @@ class Witness:
             reason=Reason.LOST,
         )
 
-    def _ended(self, said: Ended, now: int, *, is_repeated: bool) -> Gone | None:
-        peer = self._which(said, is_repeated=is_repeated)
+    def _ended(self, said: Ended, now: int) -> Gone | None:
+        is_nameless = said.user_id is None and said.endpoint is None
+        if is_nameless and said.cause is Cause.TAKEOVER and said.client_id not in self._here:
+            # Whoever has it was forgotten, so the next line will not count.
+            late = self._late.get(said.client_id, _NONE_LATE)
+            self._expect_late(said.client_id, _Late(late.of_next(with_own=late.seen > 0).expected + 1))
+        peer = self._which(said)
         if peer is None:
             return None
         if said.cause is not Cause.TAKEOVER and self._here.get(said.client_id) is peer:
             # One that is taken over goes when the new one comes, which may be another user's.
             del self._here[said.client_id]
             self._bury(said.client_id, peer)
+            late = self._late.get(said.client_id, _NONE_LATE)
+            self._expect_late(said.client_id, late.of_next(with_own=False))
         return Gone(
             user_id=peer.user_id,
             client_id=said.client_id,
@@ -181,9 +326,8 @@ class Witness:
             reason=_REASONS.get(said.cause, Reason.LOST),
         )
 
-    def _which(self, said: Ended, *, is_repeated: bool) -> Peer | None:
+    def _which(self, said: Ended) -> Peer | None:
         """Find the connection that is meant; None: none that is known without doubt."""
-        # What is delivered again, because we had not acknowledged it, may be about the one before.
         known = [p for p in (self._here.get(said.client_id), self._over.get(said.client_id)) if p is not None]
         if said.user_id is not None:
             known = [p for p in known if p.user_id == said.user_id]
@@ -195,33 +339,56 @@ class Witness:
         if not known or self._is_late(said):
             return None
         began = known[0].number >> 32
-        if began and said.second is not None:
-            is_older = said.second < began or (is_repeated and said.second == began)
-        else:
-            is_older = is_repeated
-        return None if is_older else known[0]
-
-    # mosquitto 2.0 says only whose connection was closed; of a WebSocket that was taken over it says so when
-    # its socket is gone at last, which its client can put off. So after a takeover one line is left out.
-
-    def _expect_late(self, client_id: ClientId) -> None:
-        if len(self._late) >= MAX_ENDED and client_id not in self._late:
-            self._all_late = True  # rather believe none than one too many
-            return
-        self._late[client_id] = self._late.get(client_id, 0) + 1
-
-    def _is_late(self, said: Ended) -> bool:
-        if said.cause is not Cause.CLOSED:
-            return False
-        if self._all_late:
-            return True
-        count = self._late.pop(said.client_id, 0)
-        if count > 1:
-            self._late[said.client_id] = count - 1
-        return count > 0
+        if began and said.second is not None and said.second < began:
+            return None  # it is of the one before
+        return known[0]
 
     def _bury(self, client_id: ClientId, peer: Peer) -> None:
         self._over.pop(client_id, None)
         self._over[client_id] = peer
         if len(self._over) > MAX_ENDED:
             self._over.popitem(last=False)
+
+    # mosquitto 2.0 says only whose connection was closed; of a WebSocket that was taken over it says so when
+    # its socket is gone at last, which its client can put off. So after a takeover one line is left out.
+
+    def _expect_late(self, client_id: str, late: _Late) -> None:
+        if late == self._late.get(client_id, _NONE_LATE) or (self._source and self._source.names_ends):
+            return
+        self._set_late(client_id, late)
+        if len(self._late) > MAX_LATE:
+            # Rather believe too little: of the one that has waited longest, and of the few others with its
+            # checksum, no such line is believed any more.
+            oldest = next(iter(self._late))
+            self._set_late(oldest, _NONE_LATE)
+            if not self._doubted:
+                log.warning(
+                    "more than %d client ids were taken over: for some of them mosquitto's line 'closed its "
+                    "connection' will end nothing any more; mosquitto 2.1 tells whose it is",
+                    MAX_LATE,
+                )
+            self._doubted.add(_slot(oldest))
+            self._hearing.late[_slot(oldest)] = _Late(1)
+
+    def _is_late(self, said: Ended) -> bool:
+        if said.cause is not Cause.CLOSED:
+            return False
+        late = self._late.get(said.client_id, _NONE_LATE)
+        if late.seen >= late.expected:
+            return _slot(said.client_id) in self._doubted
+        is_here = said.client_id in self._here
+        self._set_late(
+            said.client_id, _Late(late.expected, late.seen + 1) if is_here else _Late(late.expected - 1)
+        )
+        return True
+
+    def _set_late(self, client_id: str, late: _Late) -> None:
+        self._hearing.late[client_id] = late
+        if late.expected:
+            self._late[client_id] = late
+        else:
+            self._late.pop(client_id, None)
+
+
+def _slot(client_id: str) -> str:
+    return f"{_SLOT}{zlib.crc32(client_id.encode()) & 0xFFFF:04x}"
