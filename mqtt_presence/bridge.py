@@ -268,8 +268,7 @@ class Bridge:
             if self._convergence.heard(link, message) or self._losses.heard(message):
                 link.ack((message,))
             elif self._witness.is_about(message):
-                known = self._redeliveries.is_repeated(message)
-                self._pending.append((message, None if known else self._witness.hear(message, now)))
+                self._pending.append((message, self._witness.hear(message, now)))
             else:
                 self._pending.append((message, self._understand(link, message, now, moment)))
 
@@ -309,7 +308,7 @@ class Bridge:
                 events.setdefault(event.user_id, []).append(event)
         lines = [message for message, _ in batch if self._witness.has_read(message)]
         redeliveries = self._redeliveries.with_committed(
-            (message, self._comes_as_new(message, event)) for message, event in batch
+            (message, event is not None and _is_nameless(event)) for message, event in batch
         )
 
         def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
@@ -338,12 +337,6 @@ class Bridge:
         self.counters.batches += 1
         link.ack(message for message, _ in batch)
         link.flush()
-
-    def _comes_as_new(self, message: Incoming, event: Message | Told | None) -> bool:
-        """Tell whether it must be known again by its packet id, should it come again after its commit."""
-        if self._witness.is_about(message):
-            return self._witness.has_read(message) or self._redeliveries.is_repeated(message)
-        return event is not None and _is_nameless(event)
 
     def _decide(self, link: Link, gather: Callable[[Transaction], Mapping[UserId, Sequence[Event]]]) -> int:
         """Load, decide, commit, publish: the one way from events to everything else.

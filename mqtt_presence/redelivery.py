@@ -3,8 +3,7 @@
 A message that names its connection may come twice: the rules make the second harmless. One that names
 none cannot be told from a new one, except by its packet id and its DUP flag (MQTT 3.1.1 §4.4): a session that
 goes on sends what was not acknowledged under the same packet id. So the ids of such messages are kept with
-their effect, for as long as the broker may not have got the acknowledgement. So are those of the broker's own
-lines (`witness.py`): what one means depends on those before it.
+their effect, for as long as the broker may not have got the acknowledgement.
 """
 
 import zlib

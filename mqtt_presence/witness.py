@@ -4,8 +4,7 @@ Never who somebody is: that says the topic, which the broker's access rules tie 
 only to the user and client that the broker named together, and an end ends only what came by that connection.
 
 What a line changes here is kept with the batch that it is in: a bridge that starts goes on from what is
-committed, and the broker delivers the rest again. To one that is only connected again, the rest is known: it
-is answered as it was.
+committed, and so does one that has lost its connection with the broker, for that delivers the rest again.
 """
 
 import logging
@@ -52,8 +51,9 @@ MAX_ENDED = 20_000
 MAX_LATE = MAX_CONNECTIONS  # all of them come again, and take over themselves, when a broker was killed
 MAX_NEW = 1_000  # of those who connect at the same time, more than come between a connect and its login
 _SLOT = "#"  # no client id that is heard of has it
-_MAX_HEARD = 4_000  # more than the bridge takes at once without a commit
+_MAX_HEARD = 4_000  # lines: more than any broker leaves unacknowledged
 _SETTING, _DIALECT, _NEW, _LATE = "source", "source_dialect", "source_new", "source_late "
+_LINES = "source_lines "
 _REASONS = {Cause.DISCONNECT: Reason.LOGOUT, Cause.TAKEOVER: None}
 
 
@@ -85,14 +85,17 @@ _NONE_LATE = _Late()
 
 
 class _Heard(Struct, gc=False):
-    """A line that was heard, to be known again by its packet id should the broker deliver it again."""
+    """A line that is not committed yet: what it has changed, and what was there before."""
 
     payload: bytes
-    answer: Told | None = None
-    begun: tuple[ClientId, Peer] | None = None
+    client_id: ClientId
+    here: Peer | None
+    over: Peer | None
+    late: _Late
+    begun: Peer | None = None
     """Who has connected."""
-    late: dict[str, _Late] = {}
-    """What has changed in `Witness._late`."""
+    changed: dict[str, _Late] = {}
+    """What it has made of `Witness._late`."""
 
 
 class Witness:
@@ -118,10 +121,14 @@ class Witness:
         # What is heard and not committed, by packet id; and of that, what was of a session that is lost.
         self._heard: OrderedDict[int, _Heard] = OrderedDict()
         self._orphaned: list[_Heard] = []
-        self._hearing = _Heard(b"")
-        # What is committed: who has connected, and no record tells of it yet.
+        self._changed: dict[str, _Late] = {}
+        # What is committed: lines that may come again, checksums by packet id, in a row for each batch; and
+        # who has connected while no record tells of it yet.
+        self._lines: OrderedDict[int, dict[int, int]] = OrderedDict()
+        self._row_of: dict[int, int] = {}
+        self._obsolete: list[int] = []
         self._new: dict[ClientId, Peer] = {}
-        self._committing: tuple[dict[ClientId, Peer], list[int]] = self._new, []
+        self._committing: tuple[dict[ClientId, Peer], dict[int, int]] = self._new, {}
         self._unwanted: tuple[str, ...] = ()
         self._kept_dialect: str | None = None
 
@@ -144,6 +151,9 @@ class Witness:
             for client_id, peer in self._new.items():
                 self._here.pop(client_id, None)
                 self._here[client_id] = msgspec.structs.replace(peer, era=self._era)
+        lines = {int(name): text for name, text in tx.recall_all(_LINES).items()}
+        for row in sorted(lines):
+            self._add_lines(row, msgspec.json.decode(lines[row], type=dict[int, int]))
         for name, late in tx.recall_all(_LATE).items():
             if name.startswith(_SLOT):
                 self._doubted.add(name)
@@ -174,19 +184,18 @@ class Witness:
             events: what was made of it.
 
         """
-        new, late, mids = dict(self._new), dict[str, _Late](), list[int]()
+        new, late, mids = dict(self._new), dict[str, _Late](), dict[int, int]()
         heard = [*self._orphaned]
         for message in messages:
             line = self._known_again(message)
             if line is not None:
                 heard.append(line)
-                mids.append(message.mid)
+                mids[message.mid] = zlib.crc32(message.payload)
         for line in heard:
-            late |= line.late
+            late |= line.changed
             if line.begun is not None:
-                client_id, peer = line.begun
-                new.pop(client_id, None)
-                new[client_id] = peer
+                new.pop(line.client_id, None)
+                new[line.client_id] = line.begun
         for event in events:
             if isinstance(event, Login | Activity | Gone):
                 known = new.get(event.client_id)
@@ -198,14 +207,39 @@ class Witness:
             tx.remember(_LATE + name, f"{count.expected} {count.seen}" if count.expected else None)
         if new != self._new:
             tx.remember(_NEW, msgspec.json.encode(new).decode() if new else None)
+        for row in self._obsolete:
+            tx.remember(f"{_LINES}{row}", None)
+        if mids:
+            tx.remember(f"{_LINES}{self._next_row}", msgspec.json.encode(mids).decode())
         self._committing = new, mids
 
     def committed(self) -> None:
         """Take note that the last `remember_batch` is in the database."""
         self._new, mids = self._committing
         self._orphaned.clear()
+        self._obsolete.clear()
         for mid in mids:
             self._heard.pop(mid, None)
+        if mids:
+            self._add_lines(self._next_row, mids)
+
+    @property
+    def _next_row(self) -> int:
+        return 1 + next(reversed(self._lines), 0)
+
+    def _add_lines(self, row: int, lines: dict[int, int]) -> None:
+        self._lines[row] = lines
+        self._row_of |= dict.fromkeys(lines, row)
+        while len(self._row_of) > _MAX_HEARD:
+            oldest, gone = self._lines.popitem(last=False)
+            self._obsolete.append(oldest)
+            for mid in gone:
+                if self._row_of.get(mid) == oldest:
+                    del self._row_of[mid]
+
+    def _is_committed(self, message: Incoming) -> bool:
+        row = self._row_of.get(message.mid) if message.dup else None
+        return row is not None and self._lines[row][message.mid] == zlib.crc32(message.payload)
 
     # Listening.
 
@@ -217,9 +251,14 @@ class Witness:
             return
         if not session_present or not self._source.keeps:
             self._era += 1  # who was here may have come again by another connection meanwhile
-        if not session_present:  # packet ids begin anew
+        if session_present:
+            self._forget_heard()
+        else:  # packet ids begin anew
             self._orphaned += self._heard.values()
             self._heard.clear()
+            self._obsolete += self._lines
+            self._lines.clear()
+            self._row_of.clear()
         # mosquitto speaks MQTT 5. On a broker that does not, who asks for $SYS may get less of the rest.
         if link.is_mqtt5 or self._setting != AUTO:
             for topic_filter in self._source.filters:
@@ -234,7 +273,7 @@ class Witness:
         """Take what the broker says.
 
         Args:
-            message: one that `is_about` what is here, and is not committed already.
+            message: one that `is_about` what is here.
             now: the bridge's clock on receipt, epoch milliseconds.
 
         Returns:
@@ -242,23 +281,33 @@ class Witness:
 
         """
         said = None if self._source is None else self._source.read(message.topic, message.payload)
-        if said is None:
+        if said is None or self._is_committed(message):
             return None
-        before = self._known_again(message) if message.dup else None
-        if before is not None:
-            return before.answer  # it was not committed; what it has changed here is changed
-        heard = self._hearing = _Heard(message.payload)
+        client_id = said.client_id
+        here, over = self._here.get(client_id), self._over.get(client_id)
+        heard = _Heard(message.payload, client_id, here, over, self._late.get(client_id, _NONE_LATE))
+        self._changed = heard.changed
         match said:
             case Connected():
-                heard.answer = self._begun(said, now, is_repeated=message.dup)
+                told = self._begun(said, now, is_repeated=message.dup)
+                now_here = self._here.get(client_id)
+                heard.begun = None if now_here is here else now_here
             case Ended():
-                heard.answer = self._ended(said, now)
+                told = self._ended(said, now)
         if message.qos:
             self._heard.pop(message.mid, None)
             self._heard[message.mid] = heard
-            if len(self._heard) > _MAX_HEARD:
-                self._heard.popitem(last=False)
-        return heard.answer
+        return told
+
+    def _forget_heard(self) -> None:
+        """Go back to what is committed: the rest comes again, with the messages between its lines."""
+        for heard in reversed(self._heard.values()):
+            for peers, peer in ((self._here, heard.here), (self._over, heard.over)):
+                peers.pop(heard.client_id, None)
+                if peer is not None:
+                    peers[heard.client_id] = peer
+            self._set_late(heard.client_id, heard.late)
+        self._heard.clear()
 
     def _known_again(self, message: Incoming) -> _Heard | None:
         heard = self._heard.get(message.mid)
@@ -282,7 +331,6 @@ class Witness:
         self._here.move_to_end(client_id)
         if len(self._here) > MAX_CONNECTIONS:
             self._here.popitem(last=False)
-        self._hearing.begun = client_id, new
         if old is None:
             # Who was here, if somebody was, is gone, but not by a line that was believed.
             late = self._late.get(client_id, _NONE_LATE)
@@ -368,7 +416,7 @@ class Witness:
                     MAX_LATE,
                 )
             self._doubted.add(_slot(oldest))
-            self._hearing.late[_slot(oldest)] = _Late(1)
+            self._changed[_slot(oldest)] = _Late(1)
 
     def _is_late(self, said: Ended) -> bool:
         if said.cause is not Cause.CLOSED:
@@ -383,7 +431,7 @@ class Witness:
         return True
 
     def _set_late(self, client_id: str, late: _Late) -> None:
-        self._hearing.late[client_id] = late
+        self._changed[client_id] = late
         if late.expected:
             self._late[client_id] = late
         else:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from mqtt_presence import rules
 from mqtt_presence.link import Incoming
 from mqtt_presence.model import Connection, End, Login, Reason, RuleSettings, Told, UserPresence
-from mqtt_presence.redelivery import Redeliveries
 from mqtt_presence.sources.mosquitto import ERRORS, NOTICES, VERSION
 from mqtt_presence.witness import Witness
 
@@ -104,6 +103,13 @@ class Mosquitto:
         self.end_line(stranger, "disconnected due to protocol error.", ": protocol error")
 
 
+class FakeLink:
+    is_mqtt5 = True
+
+    def subscribe(self, _topic_filter: str, *, required: bool) -> None:
+        pass
+
+
 class Bridge:
     """Takes, commits, acknowledges; may lose any of it."""
 
@@ -138,13 +144,13 @@ class Bridge:
     def start(self) -> None:
         self.witness = Witness()
         self.witness.restore(self)  # type: ignore[arg-type]
-        self.redeliveries = Redeliveries.load(self.recall("redeliveries"))
         version = b"mosquitto version 2.1.2" if self.broker.is_2_1 else b"mosquitto version 2.0.21"
         self.witness.hear(Incoming(VERSION, version, 1, True, False, 1, 1), 0)
         self.reconnect()
 
     def reconnect(self) -> None:
         """What was taken and not committed is gone, what was not acknowledged comes again."""
+        self.witness.connected(FakeLink(), session_present=True)  # type: ignore[arg-type]
         self.pending = []
         self.taken = self.acknowledged
 
@@ -162,7 +168,7 @@ class Bridge:
                     now=now,
                     reason=Reason.LOST,
                 )
-            elif not topic.startswith("$SYS"):
+            elif topic.endswith("/login"):
                 user, peer = topic.split("/")[1], self.witness.peer(topic.split("/")[1], CLIENT)
                 event = Login(
                     user_id=user,
@@ -172,7 +178,7 @@ class Bridge:
                     peer=peer and peer.number,
                     ip_addr=peer and peer.address,
                 )
-            elif not self.redeliveries.is_repeated(message):
+            else:
                 event = self.witness.hear(message, now)
             self.pending.append((message, event))
             self.taken += 1
@@ -183,10 +189,6 @@ class Bridge:
         batch, self.pending = self.pending[:at_most], self.pending[at_most:]
         events = [event for _, event in batch if event is not None]
         lines = [message for message, _ in batch if self.witness.has_read(message)]
-        self.redeliveries = self.redeliveries.with_committed(
-            (message, message in lines or self.redeliveries.is_repeated(message)) for message, _ in batch
-        )
-        self.remember("redeliveries", self.redeliveries.dump())
         self.witness.remember_batch(self, lines, events)  # type: ignore[arg-type]
         for event in events:
             outcome = rules.fold(self.users[event.user_id], [event], SETTINGS)
@@ -339,6 +341,7 @@ def test_nobody_who_is_connected_is_ended(plan: list[tuple[Any, ...]], is_2_1: b
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(steps, max_size=40))
+@example([("connect", "alice", False), ("login",), ("leave", "left"), ("take", 3), ("reconnect",)])
 @example([("connect", "alice", False), ("login",), ("connect", "alice", False), ("leave", "closed")])
 @example(
     [("connect", "alice", False), ("login",), ("take", 1), ("commit",), ("acknowledge", 1), ("restart",)]

@@ -87,6 +87,11 @@ class Story:
         self.witness.committed()
         self.pending.clear()
 
+    def reconnect(self) -> None:
+        """What is not committed will come again."""
+        self.pending.clear()
+        self.witness.connected(FakeLink(), session_present=True)  # type: ignore[arg-type]
+
     def restart(self) -> None:
         """Begin anew with what is committed; what is not will come again."""
         self.pending.clear()
@@ -257,10 +262,13 @@ def test_late_line_that_comes_again_is_late_again() -> None:
     """It was heard and not committed when the connection with the broker broke: it is the same line."""
     story = Story()
     taken_back(story)
+    story.commit()
     assert story.end("phone", CLOSED) is None
-    story.witness.connected(FakeLink(), session_present=True)
+    story.reconnect()
     assert story.end("phone", CLOSED, dup=True) is None
-    assert story.end("phone", CLOSED, dup=True) is None
+    story.commit()
+    story.reconnect()
+    assert story.end("phone", CLOSED, dup=True) is None  # committed, and not acknowledged
     assert story.end("phone", CLOSED, at=201) is not None
 
 
@@ -272,7 +280,7 @@ def test_takeover_that_comes_again_ends_the_record_again() -> None:
     gone = story.connect("phone", "mallory", port=8)
     assert gone is not None
     end = story.end("phone")
-    story.witness.connected(FakeLink(), session_present=True)
+    story.reconnect()
     assert story.connect("phone", "mallory", port=8, dup=True) == gone
     assert story.end("phone", dup=True) == end
     story.connect("phone", "alice", port=9)
@@ -280,12 +288,39 @@ def test_takeover_that_comes_again_ends_the_record_again() -> None:
     assert story.end("phone", CLOSED, at=201) is not None
 
 
+def test_line_that_is_committed_is_not_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither before a restart nor after it, as long as the broker may deliver it again; and no row is for ever."""
+    monkeypatch.setattr(module, "_MAX_HEARD", 4)
+    story = Story()
+    story.connect("phone", "alice")
+    story.commit()
+    story.connect("phone", "mallory", port=8)
+    story.commit()
+    for _ in range(2):
+        assert story.connect("phone", "alice", dup=True) is None
+        assert story.number("mallory", "phone")
+        story.restart()
+    for n in range(9):
+        story.connect(f"m{n}", "mallory")
+        story.commit()
+        assert len(story.tx.recall_all("source_lines ")) <= 5
+    story.witness.connected(FakeLink(), session_present=False)  # it delivers no more of it
+    for n in range(2):
+        story.connect(f"m{n}", "mallory", at=300, dup=n > 0)
+        story.commit()
+    assert len(story.tx.recall_all("source_lines ")) == 2
+
+
 def test_end_of_nobody_known_that_comes_again_still_says_nothing() -> None:
     """Not even when somebody has come by that id meanwhile."""
     story = Story()
-    assert story.end("phone", at=100) is None
-    story.connect("phone", "alice")
-    assert story.end("phone", at=100, dup=True) is None
+    for commits in (True, False):
+        assert story.end("phone", at=100) is None
+        if commits:
+            story.commit()
+        story.connect("phone", "alice")
+        story.reconnect()
+        assert story.end("phone", at=100, dup=True) is None
 
 
 def test_takeover_from_somebody_who_was_forgotten_is_counted() -> None:
@@ -412,11 +447,15 @@ def test_line_older_than_the_connection_is_of_the_one_before() -> None:
 
 
 def test_end_that_was_lost_before_its_commit_is_told_again() -> None:
-    """The entry has gone with the first delivery; the second finds it still."""
+    """The entry has gone with the first delivery; the second finds it again, and so does what comes before it."""
     story = Story()
     story.connect("phone", "alice")
+    story.commit()
     first = story.end("phone")
     assert first is not None
+    assert story.address("alice", "phone") is None
+    story.reconnect()
+    assert story.address("alice", "phone") == "192.0.2.1"
     assert story.end("phone", dup=True) == first
 
 
@@ -446,7 +485,8 @@ def test_after_a_gap_nobody_has_an_address_until_the_next_connect() -> None:
     story = Story()
     story.connect("phone", "alice")
     story.connect("tablet", "alice", port=8)
-    story.witness.connected(FakeLink(), session_present=True)
+    story.commit()
+    story.reconnect()
     assert story.address("alice", "phone") == "192.0.2.1"
     story.witness.connected(FakeLink(), session_present=False)
     assert story.address("alice", "phone") is None
