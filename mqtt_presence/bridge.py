@@ -329,18 +329,21 @@ class Bridge:
         for message, event in batch:
             if event is not None and not (_is_nameless(event) and self._redeliveries.is_repeated(message)):
                 events.setdefault(event.user_id, []).append(event)
+        lines = [message for message, _ in batch if self._witness.has_read(message)]
         redeliveries = self._redeliveries.with_committed(
             (message, event is not None and _is_nameless(event)) for message, event in batch
         )
 
         def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
+            self._witness.remember_batch(tx, lines, (e for of_user in events.values() for e in of_user))
             if not (redeliveries.is_empty and self._redeliveries.is_empty):
                 tx.remember("redeliveries", redeliveries.dump())
             return events
 
         try:
-            if events:
+            if events or lines:
                 self._decide(link, gather)
+                self._witness.committed()
         except Exception as error:
             if isinstance(error, StoreError) and error.transient:
                 raise

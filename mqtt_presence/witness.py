@@ -2,19 +2,38 @@
 
 Never who somebody is: that says the topic, which the broker's access rules tie to the login. An address goes
 only to the user and client that the broker named together, and an end ends only what came by that connection.
+
+What a line changes here is kept with the batch that it is in: a bridge that starts goes on from what is
+committed, and so does one that has lost its connection with the broker, for that delivers the rest again.
 """
 
+import logging
+import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+import msgspec
 from msgspec import Struct
 
 from mqtt_presence.link import Incoming, Link
-from mqtt_presence.model import Cause, ClientId, Gone, Moved, Reason, Told, UserId
+from mqtt_presence.model import (
+    Activity,
+    Cause,
+    ClientId,
+    Event,
+    Gone,
+    Login,
+    Moved,
+    Reason,
+    Told,
+    UserId,
+)
 from mqtt_presence.sources import Connected, Ended, Source
 from mqtt_presence.sources.json_events import EmqxEvents, NanomqEvents
 from mqtt_presence.sources.mosquitto import MosquittoLog
 from mqtt_presence.store import Transaction
+
+log = logging.getLogger(__name__)
 
 AUTO = "auto"
 MOSQUITTO = "mosquitto"
@@ -29,8 +48,13 @@ SOURCES: dict[str, Callable[[], Source | None]] = {
 
 MAX_CONNECTIONS = 200_000
 """Connections at a time."""
-MAX_ENDED = 20_000  # as many as may be on the way to the bridge, and so may be delivered again
-_SETTING, _DIALECT = "source", "source_dialect"
+MAX_ENDED = 20_000
+MAX_LATE = MAX_CONNECTIONS  # all of them come again, and take over themselves, when a broker was killed
+MAX_NEW = 1_000  # of those who connect at the same time, more than come between a connect and its login
+_SLOT = "#"  # no client id that is heard of has it
+_MAX_HEARD = 4_000  # lines: more than any broker leaves unacknowledged
+_SETTING, _DIALECT, _NEW, _LATE = "source", "source_dialect", "source_new", "source_late "
+_LINES = "source_lines "
 _REASONS = {Cause.DISCONNECT: Reason.LOGOUT, Cause.TAKEOVER: None}
 
 
@@ -43,6 +67,36 @@ class Peer(Struct, frozen=True, gc=False):
     """See `Connected.peer`."""
     era: int
     """A number that changes whenever something may have been missed."""
+
+
+class _Late(Struct, frozen=True, gc=False):
+    """How many lines "closed its connection" of a client id are not to be believed."""
+
+    expected: int = 0
+    """Of connections before the one that is here."""
+    seen: int = 0
+    """Since that one is here: all of those before, or its own and all but one of those."""
+
+    def of_next(self, *, with_own: bool) -> "_Late":
+        """Tell how many there are for the next connection; `with_own`: the line of this one may come, too."""
+        return _Late(self.expected - self.seen + with_own)
+
+
+_NONE_LATE = _Late()
+
+
+class _Heard(Struct, gc=False):
+    """A line that is not committed yet: what it has changed, and what was there before."""
+
+    payload: bytes
+    client_id: ClientId
+    here: Peer | None
+    over: Peer | None
+    late: _Late
+    begun: Peer | None = None
+    """Who has connected."""
+    changed: dict[str, _Late] = {}
+    """What it has made of `Witness._late`."""
 
 
 class Witness:
@@ -62,9 +116,20 @@ class Witness:
         self._era = 0
         self._here: OrderedDict[ClientId, Peer] = OrderedDict()
         self._over: OrderedDict[ClientId, Peer] = OrderedDict()
-        # By client id, how many lines "closed its connection" are not to be believed (`_is_late`).
-        self._late: dict[ClientId, int] = {}
-        self._all_late = False
+        # By client id; and, by checksum, those of which no more is known than that there may be some.
+        self._late: OrderedDict[str, _Late] = OrderedDict()
+        self._doubted: set[str] = set()
+        # What is heard and not committed, by packet id; and of that, what was of a session that is lost.
+        self._heard: OrderedDict[int, _Heard] = OrderedDict()
+        self._orphaned: list[_Heard] = []
+        self._changed: dict[str, _Late] = {}
+        # What is committed: lines that may come again, checksums by packet id, in a row for each batch; and
+        # who has connected while no record tells of it yet.
+        self._lines: OrderedDict[int, dict[int, int]] = OrderedDict()
+        self._row_of: dict[int, int] = {}
+        self._obsolete: list[int] = []
+        self._new: dict[ClientId, Peer] = {}
+        self._committing: tuple[dict[ClientId, Peer], dict[int, int]] = self._new, {}
         self._unwanted: tuple[str, ...] = ()
         self._kept_dialect: str | None = None
 
@@ -81,6 +146,20 @@ class Witness:
         for user_id, client_id, number, address in tx.told_connections(MAX_CONNECTIONS):
             self._here.pop(client_id, None)
             self._here[client_id] = Peer(user_id, address, number, self._era)
+        kept = tx.recall(_NEW)
+        if kept is not None:  # they came later than who has a record that is open
+            self._new = msgspec.json.decode(kept, type=dict[ClientId, Peer])
+            for client_id, peer in self._new.items():
+                self._here.pop(client_id, None)
+                self._here[client_id] = msgspec.structs.replace(peer, era=self._era)
+        lines = {int(name): text for name, text in tx.recall_all(_LINES).items()}
+        for row in sorted(lines):
+            self._add_lines(row, msgspec.json.decode(lines[row], type=dict[int, int]))
+        for name, late in tx.recall_all(_LATE).items():
+            if name.startswith(_SLOT):
+                self._doubted.add(name)
+            else:
+                self._late[name] = _Late(*map(int, late.split()))
 
     @property
     def is_news(self) -> bool:
@@ -93,6 +172,76 @@ class Witness:
             tx.remember(_DIALECT, self._source.dialect)
             self._kept_dialect = self._source.dialect
 
+    def has_read(self, message: Incoming) -> bool:
+        """Tell whether it says something of a connection, and is not committed yet."""
+        return self._known_again(message) is not None
+
+    def remember_batch(self, tx: Transaction, messages: Iterable[Incoming], events: Iterable[Event]) -> None:
+        """Keep what the lines of a batch have changed here; `committed` says that it is done.
+
+        Args:
+            tx: of the batch.
+            messages: all of it, in order.
+            events: what was made of it.
+
+        """
+        new, late, mids = dict(self._new), dict[str, _Late](), dict[int, int]()
+        heard = [*self._orphaned]
+        for message in messages:
+            line = self._known_again(message)
+            if line is not None:
+                heard.append(line)
+                mids[message.mid] = zlib.crc32(message.payload)
+        for line in heard:
+            late |= line.changed
+            if line.begun is not None:
+                new.pop(line.client_id, None)
+                new[line.client_id] = line.begun
+        for event in events:
+            if isinstance(event, Login | Activity | Gone):
+                known = new.get(event.client_id)
+                if known is not None and known.number == event.peer:
+                    del new[event.client_id]  # its record tells of it from now on; or it is gone
+        for client_id in list(new)[: max(0, len(new) - MAX_NEW)]:
+            del new[client_id]
+        for name, count in late.items():
+            tx.remember(_LATE + name, f"{count.expected} {count.seen}" if count.expected else None)
+        if new != self._new:
+            tx.remember(_NEW, msgspec.json.encode(new).decode() if new else None)
+        for row in self._obsolete:
+            tx.remember(f"{_LINES}{row}", None)
+        if mids:
+            tx.remember(f"{_LINES}{self._next_row}", msgspec.json.encode(mids).decode())
+        self._committing = new, mids
+
+    def committed(self) -> None:
+        """Take note that the last `remember_batch` is in the database."""
+        self._new, mids = self._committing
+        self._orphaned.clear()
+        self._obsolete.clear()
+        for mid in mids:
+            self._heard.pop(mid, None)
+        if mids:
+            self._add_lines(self._next_row, mids)
+
+    @property
+    def _next_row(self) -> int:
+        return 1 + next(reversed(self._lines), 0)
+
+    def _add_lines(self, row: int, lines: dict[int, int]) -> None:
+        self._lines[row] = lines
+        self._row_of |= dict.fromkeys(lines, row)
+        while len(self._row_of) > _MAX_HEARD:
+            oldest, gone = self._lines.popitem(last=False)
+            self._obsolete.append(oldest)
+            for mid in gone:
+                if self._row_of.get(mid) == oldest:
+                    del self._row_of[mid]
+
+    def _is_committed(self, message: Incoming) -> bool:
+        row = self._row_of.get(message.mid) if message.dup else None
+        return row is not None and self._lines[row][message.mid] == zlib.crc32(message.payload)
+
     # Listening.
 
     def connected(self, link: Link, *, session_present: bool) -> None:
@@ -103,6 +252,14 @@ class Witness:
             return
         if not session_present or not self._source.keeps:
             self._era += 1  # who was here may have come again by another connection meanwhile
+        if session_present:
+            self._forget_heard()
+        else:  # packet ids begin anew
+            self._orphaned += self._heard.values()
+            self._heard.clear()
+            self._obsolete += self._lines
+            self._lines.clear()
+            self._row_of.clear()
         # mosquitto speaks MQTT 5. On a broker that does not, who asks for $SYS may get less of the rest.
         if link.is_mqtt5 or self._setting != AUTO:
             for topic_filter in self._source.filters:
@@ -125,12 +282,38 @@ class Witness:
 
         """
         said = None if self._source is None else self._source.read(message.topic, message.payload)
+        if said is None or self._is_committed(message):
+            return None
+        client_id = said.client_id
+        here, over = self._here.get(client_id), self._over.get(client_id)
+        heard = _Heard(message.payload, client_id, here, over, self._late.get(client_id, _NONE_LATE))
+        self._changed = heard.changed
         match said:
             case Connected():
-                return self._begun(said, now, is_repeated=message.dup)
+                told = self._begun(said, now, is_repeated=message.dup)
+                now_here = self._here.get(client_id)
+                heard.begun = None if now_here is here else now_here
             case Ended():
-                return self._ended(said, now, is_repeated=message.dup)
-        return None
+                told = self._ended(said, now)
+        if message.qos:
+            self._heard.pop(message.mid, None)
+            self._heard[message.mid] = heard
+        return told
+
+    def _forget_heard(self) -> None:
+        """Go back to what is committed: the rest comes again, with the messages between its lines."""
+        for heard in reversed(self._heard.values()):
+            for peers, peer in ((self._here, heard.here), (self._over, heard.over)):
+                peers.pop(heard.client_id, None)
+                if peer is not None:
+                    peers[heard.client_id] = peer
+            self._set_late(heard.client_id, heard.late)
+        self._heard.clear()
+
+    def _known_again(self, message: Incoming) -> _Heard | None:
+        heard = self._heard.get(message.mid)
+        is_same = heard is not None and heard.payload == message.payload and self.is_about(message)
+        return heard if is_same and message.qos else None
 
     def peer(self, user_id: str, client_id: str) -> Peer | None:
         """Return by which connection this user's client is here, if the broker has said so."""
@@ -143,16 +326,19 @@ class Witness:
         client_id = said.client_id
         new = Peer(said.user_id, said.address, said.peer, self._era)
         old = self._here.get(client_id)
-        if old is not None and is_repeated and new.number >> 32 <= old.number >> 32 and old != new:
-            return None  # an older one that is delivered again; in the same second nobody can tell
+        if old is not None and is_repeated and new.number >> 32 < old.number >> 32:
+            return None  # of the past; it should not come
         self._here[client_id] = new
         self._here.move_to_end(client_id)
         if len(self._here) > MAX_CONNECTIONS:
             self._here.popitem(last=False)
+        if old is None:
+            # Who was here, if somebody was, is gone, but not by a line that was believed.
+            late = self._late.get(client_id, _NONE_LATE)
+            self._expect_late(client_id, late.of_next(with_own=late.seen > 0))
         if old is None or old.number == new.number:
             return None
-        if not is_repeated:
-            self._expect_late(client_id)
+        self._expect_late(client_id, self._late.get(client_id, _NONE_LATE).of_next(with_own=True))
         self._bury(client_id, old)
         if old.user_id == new.user_id:  # its login will end the old record, and nobody sees a gap
             return Moved(user_id=old.user_id, client_id=client_id, now=now, peer=old.number, heir=new.number)
@@ -165,14 +351,21 @@ class Witness:
             reason=Reason.LOST,
         )
 
-    def _ended(self, said: Ended, now: int, *, is_repeated: bool) -> Gone | None:
-        peer = self._which(said, is_repeated=is_repeated)
+    def _ended(self, said: Ended, now: int) -> Gone | None:
+        is_nameless = said.user_id is None and said.endpoint is None
+        if is_nameless and said.cause is Cause.TAKEOVER and said.client_id not in self._here:
+            # Whoever has it was forgotten, so the next line will not count.
+            late = self._late.get(said.client_id, _NONE_LATE)
+            self._expect_late(said.client_id, _Late(late.of_next(with_own=late.seen > 0).expected + 1))
+        peer = self._which(said)
         if peer is None:
             return None
         if said.cause is not Cause.TAKEOVER and self._here.get(said.client_id) is peer:
             # One that is taken over goes when the new one comes, which may be another user's.
             del self._here[said.client_id]
             self._bury(said.client_id, peer)
+            late = self._late.get(said.client_id, _NONE_LATE)
+            self._expect_late(said.client_id, late.of_next(with_own=False))
         return Gone(
             user_id=peer.user_id,
             client_id=said.client_id,
@@ -182,9 +375,8 @@ class Witness:
             reason=_REASONS.get(said.cause, Reason.LOST),
         )
 
-    def _which(self, said: Ended, *, is_repeated: bool) -> Peer | None:
+    def _which(self, said: Ended) -> Peer | None:
         """Find the connection that is meant; None: none that is known without doubt."""
-        # What is delivered again, because we had not acknowledged it, may be about the one before.
         known = [p for p in (self._here.get(said.client_id), self._over.get(said.client_id)) if p is not None]
         if said.user_id is not None:
             known = [p for p in known if p.user_id == said.user_id]
@@ -196,33 +388,56 @@ class Witness:
         if not known or self._is_late(said):
             return None
         began = known[0].number >> 32
-        if began and said.second is not None:
-            is_older = said.second < began or (is_repeated and said.second == began)
-        else:
-            is_older = is_repeated
-        return None if is_older else known[0]
-
-    # mosquitto 2.0 says only whose connection was closed; of a WebSocket that was taken over it says so when
-    # its socket is gone at last, which its client can put off. So after a takeover one line is left out.
-
-    def _expect_late(self, client_id: ClientId) -> None:
-        if len(self._late) >= MAX_ENDED and client_id not in self._late:
-            self._all_late = True  # rather believe none than one too many
-            return
-        self._late[client_id] = self._late.get(client_id, 0) + 1
-
-    def _is_late(self, said: Ended) -> bool:
-        if said.cause is not Cause.CLOSED:
-            return False
-        if self._all_late:
-            return True
-        count = self._late.pop(said.client_id, 0)
-        if count > 1:
-            self._late[said.client_id] = count - 1
-        return count > 0
+        if began and said.second is not None and said.second < began:
+            return None  # it is of the one before
+        return known[0]
 
     def _bury(self, client_id: ClientId, peer: Peer) -> None:
         self._over.pop(client_id, None)
         self._over[client_id] = peer
         if len(self._over) > MAX_ENDED:
             self._over.popitem(last=False)
+
+    # mosquitto 2.0 says only whose connection was closed; of a WebSocket that was taken over it says so when
+    # its socket is gone at last, which its client can put off. So after a takeover one line is left out.
+
+    def _expect_late(self, client_id: str, late: _Late) -> None:
+        if late == self._late.get(client_id, _NONE_LATE) or (self._source and self._source.names_ends):
+            return
+        self._set_late(client_id, late)
+        if len(self._late) > MAX_LATE:
+            # Rather believe too little: of the one that has waited longest, and of the few others with its
+            # checksum, no such line is believed any more.
+            oldest = next(iter(self._late))
+            self._set_late(oldest, _NONE_LATE)
+            if not self._doubted:
+                log.warning(
+                    "more than %d client ids were taken over: for some of them mosquitto's line 'closed its "
+                    "connection' will end nothing any more; mosquitto 2.1 tells whose it is",
+                    MAX_LATE,
+                )
+            self._doubted.add(_slot(oldest))
+            self._changed[_slot(oldest)] = _Late(1)
+
+    def _is_late(self, said: Ended) -> bool:
+        if said.cause is not Cause.CLOSED:
+            return False
+        late = self._late.get(said.client_id, _NONE_LATE)
+        if late.seen >= late.expected:
+            return _slot(said.client_id) in self._doubted
+        is_here = said.client_id in self._here
+        self._set_late(
+            said.client_id, _Late(late.expected, late.seen + 1) if is_here else _Late(late.expected - 1)
+        )
+        return True
+
+    def _set_late(self, client_id: str, late: _Late) -> None:
+        self._changed[client_id] = late
+        if late.expected:
+            self._late[client_id] = late
+        else:
+            self._late.pop(client_id, None)
+
+
+def _slot(client_id: str) -> str:
+    return f"{_SLOT}{zlib.crc32(client_id.encode()) & 0xFFFF:04x}"

@@ -50,6 +50,10 @@ class Source(Protocol):
     def keeps(self) -> bool:
         """What it says waits for a bridge that is away, at QoS 1."""
 
+    @property
+    def names_ends(self) -> bool:
+        """An end always tells which connection of its client it is of."""
+
     dialect: str | None
     """How what it says is to be read, where that differs; to be kept with the database."""
 

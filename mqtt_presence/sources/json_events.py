@@ -48,6 +48,7 @@ class EmqxEvents:
     """EMQX 4 and 5: `$SYS/brokers/<node>/clients/<client id>/connected` and `…/disconnected`."""
 
     keeps = False
+    names_ends = False
     filters: Sequence[str] = ("$SYS/brokers/+/clients/+/connected", "$SYS/brokers/+/clients/+/disconnected")
     dialect: str | None = None
 
@@ -105,6 +106,7 @@ class NanomqEvents:
     """NanoMQ: `$SYS/brokers/connected` and `$SYS/brokers/disconnected`."""
 
     keeps = False
+    names_ends = False
     filters: Sequence[str] = ("$SYS/brokers/connected", "$SYS/brokers/disconnected")
     dialect: str | None = None
 

@@ -24,6 +24,8 @@ _CUT = 990
 # The time is seconds since 1970 (`log_timestamp`), nothing, or whatever `log_timestamp_format` makes of
 # digits: never letters, for all other lines begin with some, and may have a client's words behind them.
 _TIME = r"(?:(\d{1,12}): |[\d:TZ+./ -]{1,40}: )?"
+# The digits of another format are none: they may be greater than any number that a database holds.
+_SECONDS = range(2**31)
 _CONNECTED = re.compile(_TIME + r"New client connected from (\S+):(\d{1,5}) as (.+)", re.DOTALL)
 _DETAILS = re.compile(r" \(p\d{1,3}, c[01], k\d{1,5}, u'")
 _END_OF_DETAILS = "')."
@@ -58,6 +60,11 @@ class MosquittoLog:
 
     def __init__(self) -> None:
         self.dialect: str | None = None
+
+    @property
+    def names_ends(self) -> bool:
+        """See `Source`."""
+        return self.dialect == "2.1"
 
     def read(self, topic: str, payload: bytes) -> Connected | Ended | None:
         """See `Source`."""
@@ -112,7 +119,7 @@ def _connected(line: str) -> Connected | None:
     address = plain_address(host)
     if address is None or not is_name(client_id) or not is_name(user_id):
         return None
-    peer = int(second or 0) << 32 | (_endpoint(host, port) or 1)
+    peer = (_seconds(second) or 0) << 32 | (_endpoint(host, port) or 1)
     return Connected(ClientId(client_id), UserId(user_id), address, peer)
 
 
@@ -120,7 +127,7 @@ def _end_2_0(second: str | None, client_id: str, cause: Cause) -> Ended | None:
     # A connection that has not said its client id yet is logged by its address: not a client of that name.
     if not is_name(client_id) or plain_address(client_id) is not None:
         return None
-    return Ended(client_id=ClientId(client_id), cause=cause, second=None if second is None else int(second))
+    return Ended(client_id=ClientId(client_id), cause=cause, second=_seconds(second))
 
 
 def _end_2_1(client_id: str, host: str, port: str, words: str | None) -> Ended | None:
@@ -131,6 +138,11 @@ def _end_2_1(client_id: str, host: str, port: str, words: str | None) -> Ended |
         cause=_CAUSES_2_1.get(words, Cause.ERROR),
         endpoint=_endpoint(host, port) or 1,
     )
+
+
+def _seconds(digits: str | None) -> int | None:
+    second = -1 if digits is None else int(digits)
+    return second if second in _SECONDS else None
 
 
 def _endpoint(host: str, port: str) -> int:

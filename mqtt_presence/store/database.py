@@ -36,6 +36,7 @@ _INPUT_ERRORS: tuple[type[Exception], ...] = (
     sqlite3.DataError,
     sqlite3.IntegrityError,
     sqlite3.ProgrammingError,
+    OverflowError,  # what sqlite3 says of a number that no column holds
 )
 _ERRORS: tuple[type[Exception], ...] = (peewee.PeeweeException, sqlite3.Error, OSError)
 try:

@@ -225,6 +225,11 @@ class Transaction:
             return str(row.value)
         return None
 
+    def recall_all(self, prefix: str) -> dict[str, str]:
+        """Read all that was remembered under names that begin so, by what follows."""
+        rows = self._run(BridgeRow.select().where(peewee.fn.SUBSTR(BridgeRow.name, 1, len(prefix)) == prefix))
+        return {row.name[len(prefix) :]: row.value for row in rows}
+
     def remember(self, name: str, value: str | None) -> None:
         """Keep a text under a name; None: no longer."""
         if value is None:

@@ -400,6 +400,9 @@ def test_what_the_database_refuses_is_not_transient(store: Store) -> None:
     with pytest.raises(StoreError) as caught, store.transaction() as tx:
         tx._executemany(f"INSERT INTO bridge (name, value) VALUES ({tx._mark}, {tx._mark})", [("a", None)])
     assert caught.value.transient is False
+    with pytest.raises(StoreError) as caught, store.transaction() as tx:
+        tx._executemany(f"UPDATE outbox SET id = {tx._mark} WHERE id = {tx._mark}", [(2**70, 2**70)])
+    assert caught.value.transient is False
     with store.transaction() as tx:
         assert tx.recall("a") is None
 
@@ -509,6 +512,14 @@ def test_remembered_is_recalled(store: Store) -> None:
         tx.remember("b", None)
         tx.remember("never", None)
         assert (tx.recall("a"), tx.recall("b")) == ("2", None)
+
+
+def test_remembered_is_recalled_by_how_the_names_begin(store: Store) -> None:
+    """Exactly so: a name may hold any character, also those that mean something to LIKE."""
+    with store.transaction() as tx:
+        for name in ("x_ a%", "x_ ä", "x_", "xx a", "X_ b"):
+            tx.remember(name, name)
+        assert tx.recall_all("x_ ") == {"a%": "x_ a%", "ä": "x_ ä"}
 
 
 def test_outbox_is_in_order_and_numbers_only_grow(store: Store) -> None:

@@ -1,6 +1,7 @@
 """Addresses and causes from a real mosquitto's log, and that nobody can end or re-address somebody else's record."""
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from mqtt_presence.errors import StoreError
+from mqtt_presence.model import Login
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import Mosquitto
 from tests.support.mqtt import Client
@@ -186,6 +189,84 @@ def play_late_line(broker: Mosquitto, scene: Scene, theirs: mqtt.Client) -> None
     theirs.loop_stop()
     ours.disconnect()
     assert scene.ended("alice") == ("logout", "disconnect")
+
+
+def test_late_line_after_a_restart_of_the_bridge_ends_nothing(tmp_path: Path, sqlite_url: str) -> None:
+    """Who had the id before by WebSocket and does not read keeps that line back, until the bridge has been restarted;
+    and the broker, which gets no acknowledgement for it, delivers it to the one after that, too.
+    """
+    port = free_port()
+    more = f"log_dest topic\nlistener {port} 127.0.0.1\nprotocol websockets"
+    with Mosquitto(tmp_path / "mosquitto", more) as broker:
+        with bridge(broker, sqlite_url):
+            until(lambda: listens(port), "it listens for WebSocket, too")
+            scene = Scene(broker, sqlite_url)
+            theirs = websocket(port, "mallory", "a1")
+            stop_reading(broker, theirs)
+            ours = scene.come("alice", "a1", "c1")
+            scene.mark("dave")
+        late = "Client a1 closed its connection."
+        is_2_1 = "[127.0.0.1" in broker.log()
+        assert late not in whole_log(broker)
+        with bridge(broker, sqlite_url) as running:
+            acknowledge_nothing(running)
+            theirs.socket().close()
+            until(lambda: is_2_1 or late in whole_log(broker), "the late line")
+            scene.mark("erin")
+        with bridge(broker, sqlite_url):
+            scene.mark("frank")
+            assert scene.record("alice")["reason"] is None
+            ours.disconnect()
+            assert scene.ended("alice") == ("logout", "disconnect")
+
+
+def stop_reading(broker: Mosquitto, client: mqtt.Client) -> None:
+    """Have the broker wait with more for it than the kernel takes."""
+    client.subscribe("flood")
+    until(lambda: "flood (QoS 0)" in whole_log(broker), "it has subscribed")
+    client.loop_stop()
+    flood = broker.client("bob", "b1")
+    for _ in range(20):
+        flood.publish("flood", bytes(1_000_000))
+
+
+def acknowledge_nothing(running: BridgeThread) -> None:
+    """Let the broker get no acknowledgement of what is committed from now on."""
+    link = running.bridge._link
+    assert link is not None
+    link.ack = lambda _messages: None  # type: ignore[method-assign]
+
+
+def test_takeover_that_was_heard_twice_ends_the_record(
+    broker: Mosquitto, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database fails, then the connection with the broker breaks: what was heard and not committed comes again,
+    and who was thrown out by another user's client does not stay online.
+    """
+    with bridge(broker, sqlite_url) as running:
+        scene = Scene(broker, sqlite_url)
+        scene.come("alice", "a1", "c1")
+        scene.mark("dave")
+
+        def fail() -> None:
+            raise StoreError("it is locked")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(running.bridge._store, "transaction", fail)
+            theirs = broker.client("mallory", "a1")
+            theirs.publish("presence/mallory/a1/login")
+            until(
+                lambda: [type(event) for _, event in [*running.bridge._pending]][-1:] == [Login],
+                "lines and login are heard",
+            )
+            granted = heard_log(broker)
+            link = running.bridge._link
+            assert link is not None
+            link._client.socket().shutdown(socket.SHUT_RDWR)
+            until(lambda: heard_log(broker) > granted, "the bridge is back")
+        assert scene.ended("alice") == ("lost", "takeover")
+        scene.operator.wait_for_state("alice", "offline")
+        theirs.close()
 
 
 def test_takeover_by_another_user_ends_the_record_truly(scene: Scene) -> None:

@@ -140,6 +140,25 @@ def test_end_of_2_1_is_that_of_one_connection() -> None:
     assert begun.peer >> 32 == 17
 
 
+@pytest.mark.parametrize("second", ["2147483648", "261125150000", "999999999999"])
+def test_digits_that_are_no_seconds_are_no_time(second: str) -> None:
+    """`log_timestamp_format` may make any digits, and one day there are more seconds: no number is greater than
+    a database holds, and nothing is taken for a time that is none.
+    """
+    source = mosquitto("2.0.21")
+    line = "New client connected from 192.0.2.1:7 as a (p2, c1, k60, u'alice')."
+    begun = source.read(NOTICES, f"{second}: {line}".encode())
+    assert begun == source.read(NOTICES, line.encode())
+    assert isinstance(begun, Connected)
+    assert 0 < begun.peer < 2**32
+    assert source.read(NOTICES, f"{second}: Client a disconnected.".encode()) == Ended(
+        client_id="a", cause=Cause.DISCONNECT
+    )
+    greatest = source.read(NOTICES, f"2147483647: {line}".encode())
+    assert isinstance(greatest, Connected)
+    assert 2**62 < greatest.peer < 2**63
+
+
 def test_what_looks_like_2_1_is_not_believed_before_the_version_is_known() -> None:
     """On 2.0 a client may call itself "victim [192.0.2.1:7]": its end must not be the victim's."""
     line = b"18: Client victim [192.0.2.1:7] disconnected."

@@ -8,7 +8,7 @@ import pytest
 
 from mqtt_presence import witness as module
 from mqtt_presence.link import Incoming
-from mqtt_presence.model import Cause, Gone, Moved, Reason, Told
+from mqtt_presence.model import Cause, Gone, Login, Moved, Reason, Told
 from mqtt_presence.settings import SourceName
 from mqtt_presence.sources.mosquitto import ERRORS, NOTICES, VERSION
 from mqtt_presence.witness import SOURCES, Witness
@@ -45,6 +45,11 @@ class FakeTransaction:
 
     def remember(self, name: str, value: str | None) -> None:
         self.names[name] = value
+        if value is None:
+            del self.names[name]
+
+    def recall_all(self, prefix: str) -> dict[str, str | None]:
+        return {name.removeprefix(prefix): v for name, v in self.names.items() if name.startswith(prefix)}
 
     def told_connections(self, limit: int) -> list[tuple[str, str, int, str | None]]:
         return self.records[-limit:]
@@ -56,13 +61,43 @@ class Story:
     def __init__(self, version: str = "2.0.11", *records: Any) -> None:
         self.witness = Witness()
         self.tx: Any = FakeTransaction(*records)
-        self.witness.restore(self.tx)
-        self.hear(VERSION, f"mosquitto version {version}")
+        self.version = version
+        self.mids: dict[str, int] = {}
+        self.pending: list[tuple[Incoming, Any]] = []
+        self.restart()
 
     def hear(self, topic: str, line: str, *, dup: bool = False) -> Told | None:
-        message = Incoming(topic, line.encode(), 1, False, dup, 1, 1)
+        if not dup or line not in self.mids:
+            self.mids[line] = max(self.mids.values(), default=0) + 1
+        message = Incoming(topic, line.encode(), 1, False, dup, self.mids[line], 1)
         assert self.witness.is_about(message)
-        return self.witness.hear(message, NOW)
+        self.pending.append((message, self.witness.hear(message, NOW)))
+        return self.pending[-1][1]
+
+    def login(self, user: str, client: str) -> None:
+        event = Login(user_id=user, client_id=client, now=NOW, peer=self.number(user, client))
+        message = Incoming(f"presence/{user}/{client}/login", b"", 1, False, False, 60_000, 1)
+        self.pending.append((message, event))
+
+    def commit(self) -> None:
+        """Keep what was heard, as `Bridge` does with a batch."""
+        lines = [message for message, _ in self.pending if self.witness.has_read(message)]
+        events = [event for _, event in self.pending if event is not None]
+        self.witness.remember_batch(self.tx, lines, events)
+        self.witness.committed()
+        self.pending.clear()
+
+    def reconnect(self) -> None:
+        """What is not committed will come again."""
+        self.pending.clear()
+        self.witness.connected(FakeLink(), session_present=True)  # type: ignore[arg-type]
+
+    def restart(self) -> None:
+        """Begin anew with what is committed; what is not will come again."""
+        self.pending.clear()
+        self.witness = Witness()
+        self.witness.restore(self.tx)
+        self.hear(VERSION, f"mosquitto version {self.version}")
 
     def connect(
         self, client: str, user: str, *, at: int = 100, port: int = 7, dup: bool = False
@@ -184,16 +219,199 @@ def test_one_line_is_left_out_for_each_takeover() -> None:
     assert story.end("phone", "closed its connection.") is not None
 
 
-def test_more_late_lines_than_can_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then no such line is believed any more, rather than one too many."""
-    monkeypatch.setattr(module, "MAX_ENDED", 2)
+CLOSED = "closed its connection."
+
+
+def taken_back(story: Story) -> None:
+    """Another user had alice's client id by WebSocket, and still has the socket."""
+    story.connect("phone", "mallory")
+    story.taken("phone")
+    story.connect("phone", "alice", port=8)
+
+
+def test_late_line_is_not_believed_after_a_restart() -> None:
+    """What is left out is kept with the batch, before the broker may forget why."""
     story = Story()
-    for n in range(3):
+    taken_back(story)
+    story.login("alice", "phone")
+    story.commit()
+    story.tx.records.append(("alice", "phone", story.number("alice", "phone"), None))
+    story.restart()
+    assert story.end("phone", CLOSED) is None
+    story.commit()
+    story.restart()
+    assert said(story.end("phone", CLOSED)) is not None  # one line was late, and only one
+    story.commit()
+    assert story.tx.recall_all("source_late ") == {}
+
+
+def test_line_that_was_perhaps_late_is_expected_of_the_next() -> None:
+    """It was her own, and her record has ended by her will: a restart must not forget that the other one is to come."""
+    story = Story()
+    taken_back(story)
+    assert story.end("phone", CLOSED) is None
+    story.commit()
+    story.tx.names.pop("source_new")  # what a login does
+    story.restart()
+    story.connect("phone", "alice", port=9)
+    assert story.end("phone", CLOSED) is None
+    assert story.end("phone", CLOSED, at=201) is not None
+
+
+def test_late_line_that_comes_again_is_late_again() -> None:
+    """It was heard and not committed when the connection with the broker broke: it is the same line."""
+    story = Story()
+    taken_back(story)
+    story.commit()
+    assert story.end("phone", CLOSED) is None
+    story.reconnect()
+    assert story.end("phone", CLOSED, dup=True) is None
+    story.commit()
+    story.reconnect()
+    assert story.end("phone", CLOSED, dup=True) is None  # committed, and not acknowledged
+    assert story.end("phone", CLOSED, at=201) is not None
+
+
+def test_takeover_that_comes_again_ends_the_record_again() -> None:
+    """Also when the taker has gone meanwhile; and it is counted once."""
+    story = Story()
+    story.connect("phone", "alice")
+    story.commit()
+    gone = story.connect("phone", "mallory", port=8)
+    assert gone is not None
+    end = story.end("phone")
+    story.reconnect()
+    assert story.connect("phone", "mallory", port=8, dup=True) == gone
+    assert story.end("phone", dup=True) == end
+    story.connect("phone", "alice", port=9)
+    assert story.end("phone", CLOSED) is None
+    assert story.end("phone", CLOSED, at=201) is not None
+
+
+def test_line_that_is_committed_is_not_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither before a restart nor after it, as long as the broker may deliver it again; and no row is for ever."""
+    monkeypatch.setattr(module, "_MAX_HEARD", 4)
+    story = Story()
+    story.connect("phone", "alice")
+    story.commit()
+    story.connect("phone", "mallory", port=8)
+    story.commit()
+    for _ in range(2):
+        assert story.connect("phone", "alice", dup=True) is None
+        assert story.number("mallory", "phone")
+        story.restart()
+    for n in range(9):
+        story.connect(f"m{n}", "mallory")
+        story.commit()
+        assert len(story.tx.recall_all("source_lines ")) <= 5
+    story.witness.connected(FakeLink(), session_present=False)  # it delivers no more of it
+    for n in range(2):
+        story.connect(f"m{n}", "mallory", at=300, dup=n > 0)
+        story.commit()
+    assert len(story.tx.recall_all("source_lines ")) == 2
+
+
+def test_end_of_nobody_known_that_comes_again_still_says_nothing() -> None:
+    """Not even when somebody has come by that id meanwhile."""
+    story = Story()
+    for commits in (True, False):
+        assert story.end("phone", at=100) is None
+        if commits:
+            story.commit()
+        story.connect("phone", "alice")
+        story.reconnect()
+        assert story.end("phone", at=100, dup=True) is None
+
+
+def test_takeover_from_somebody_who_was_forgotten_is_counted() -> None:
+    """The line before the connect line says that there was one, whoever it was."""
+    story = Story()
+    story.taken("phone")
+    story.connect("phone", "alice")
+    assert story.end("phone", CLOSED) is None
+    assert story.end("phone", CLOSED, at=201) is not None
+
+
+def test_what_was_heard_of_a_session_that_is_lost_is_kept() -> None:
+    """It will not come again; packet ids begin anew, and one like it is another."""
+    story = Story()
+    taken_back(story)
+    story.witness.connected(FakeLink(), session_present=False)
+    story.pending.clear()
+    story.mids.clear()
+    story.connect("tablet", "bob")
+    story.commit()
+    story.restart()
+    assert story.number("alice", "phone")
+    assert story.number("bob", "tablet")
+    assert story.end("phone", CLOSED) is None
+
+
+def test_more_late_lines_than_can_be_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then no such line is believed any more of the client id that waits longest; the others are as before."""
+    monkeypatch.setattr(module, "MAX_LATE", 2)
+    story = Story()
+    for n in range(4):
         story.connect(f"m{n}", "mallory")
         story.connect(f"m{n}", "mallory", port=8)
     story.connect("phone", "alice")
-    assert story.end("phone", "closed its connection.") is None
-    assert story.end("phone", "disconnected.") is not None
+    story.commit()
+    assert caplog.text.count("client ids were taken over") == 1
+    for _ in range(2):  # also after a restart
+        for n in range(2):
+            assert [story.end(f"m{n}", CLOSED) for _ in range(3)] == [None, None, None]
+        assert story.end(f"m{n}") is not None  # it has no doubt of other words
+        story.restart()
+    assert len(story.witness._late) == 2
+    assert story.end("m3", CLOSED) is None
+    assert story.end("m3", CLOSED) is not None
+    assert story.end("phone", CLOSED) is not None
+
+
+def test_nothing_is_late_on_2_1() -> None:
+    """Its ends tell which connection is meant: nothing is counted."""
+    story = Story("2.1.2")
+    taken_back(story)
+    story.commit()
+    assert story.tx.recall_all("source_late ") == {}
+
+
+def test_who_has_connected_and_not_logged_in_is_known_after_a_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Until a record tells of it, or it is gone; and of many the latest."""
+    monkeypatch.setattr(module, "MAX_NEW", 2)
+    story = Story()
+    story.connect("phone", "alice")
+    story.commit()
+    story.restart()
+    assert story.address("alice", "phone") == "192.0.2.1"
+    story.login("alice", "phone")
+    story.connect("tablet", "bob")
+    story.commit()
+    story.restart()
+    assert story.address("alice", "phone") is None  # that is for its record to tell
+    assert story.address("bob", "tablet") == "192.0.2.1"
+    story.end("tablet")
+    story.commit()
+    assert "source_new" not in story.tx.names
+    for n in range(3):
+        story.connect(f"m{n}", "mallory")
+    story.commit()
+    story.restart()
+    assert [story.address("mallory", f"m{n}") for n in range(3)] == [None, "192.0.2.1", "192.0.2.1"]
+
+
+def test_what_is_not_committed_is_not_kept() -> None:
+    """A batch that fails leaves everything to the next try."""
+    story = Story()
+    story.connect("phone", "alice")
+    lines = [message for message, _ in story.pending]
+    story.witness.remember_batch(FakeTransaction(), lines, [])  # type: ignore[arg-type]
+    story.commit()
+    assert "phone" in story.tx.names["source_new"]
 
 
 def test_end_of_2_1_must_fit_the_address_and_port() -> None:
@@ -220,21 +438,24 @@ def test_client_id_of_2_0_that_looks_like_an_end_of_2_1() -> None:
 
 
 def test_line_older_than_the_connection_is_of_the_one_before() -> None:
-    """What the broker delivers again after a crash of the bridge ends no connection that came later."""
+    """Should it come late, it ends no connection that came later."""
     story = Story("2.0.11", ("alice", "phone", 300 << 32 | 5, "192.0.2.9"))
     assert story.end("phone", at=299) is None
-    assert story.end("phone", at=300, dup=True) is None  # in the same second: nobody can tell
     assert said(story.end("phone", at=300)) == (
         "alice", "phone", 300 << 32 | 5, Cause.DISCONNECT, Reason.LOGOUT,
     )  # fmt: skip
 
 
 def test_end_that_was_lost_before_its_commit_is_told_again() -> None:
-    """The entry has gone with the first delivery; the second finds it still."""
+    """The entry has gone with the first delivery; the second finds it again, and so does what comes before it."""
     story = Story()
     story.connect("phone", "alice")
+    story.commit()
     first = story.end("phone")
     assert first is not None
+    assert story.address("alice", "phone") is None
+    story.reconnect()
+    assert story.address("alice", "phone") == "192.0.2.1"
     assert story.end("phone", dup=True) == first
 
 
@@ -264,7 +485,8 @@ def test_after_a_gap_nobody_has_an_address_until_the_next_connect() -> None:
     story = Story()
     story.connect("phone", "alice")
     story.connect("tablet", "alice", port=8)
-    story.witness.connected(FakeLink(), session_present=True)
+    story.commit()
+    story.reconnect()
     assert story.address("alice", "phone") == "192.0.2.1"
     story.witness.connected(FakeLink(), session_present=False)
     assert story.address("alice", "phone") is None
@@ -362,11 +584,10 @@ def test_emqx_names_the_connection() -> None:
 
 
 def test_connect_that_is_older_than_the_connection_changes_nothing() -> None:
-    """Delivered again after a crash, it does not take the place of who has come since, nor end anybody's record."""
+    """Should it be delivered again, it does not take the place of who has come since, nor end anybody's record."""
     story = Story("2.0.11", ("alice", "phone", 300 << 32 | 5, "192.0.2.9"))
-    for at in (299, 300):
-        assert story.connect("phone", "mallory", at=at, dup=True) is None
-        assert story.number("alice", "phone") == 300 << 32 | 5
+    assert story.connect("phone", "mallory", at=299, dup=True) is None
+    assert story.number("alice", "phone") == 300 << 32 | 5
     assert said(story.connect("phone", "mallory", at=301, dup=True)) == (
         "alice", "phone", 300 << 32 | 5, Cause.TAKEOVER, Reason.LOST,
     )  # fmt: skip
