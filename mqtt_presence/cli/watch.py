@@ -174,10 +174,12 @@ def _header(url: BrokerUrl, watcher: StatusWatcher, counts: Counter[State]) -> T
     header = cell(url, "bold")
     if not watcher.connected:
         header.append("  connection lost, this may not be true any more", "bold red")
-    elif watcher.bridge_connected:
-        header.append("  bridge online", "green")
-    else:
+    elif not watcher.bridge_connected:
         header.append("  the bridge is not there, this may not be true any more", "bold red")
+    elif watcher.stale:
+        header.append("  catching up", "yellow")
+    else:
+        header.append("  bridge online", "green")
     for state in State:
         header.append(f"  {counts[state]} {state}", STYLES[state])
     return header
