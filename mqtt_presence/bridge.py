@@ -353,6 +353,7 @@ class Bridge:
                 return
             log.exception("a message cannot be processed")
             self.counters.refuse("unprocessable", f"{batch[0][0].topic}: {error}")
+            self._witness.give_up(batch[0][0])
         self._batch_limit = MAX_BATCH
         self._redeliveries = redeliveries
         for _ in batch:

@@ -224,6 +224,11 @@ class Witness:
         if mids:
             self._add_lines(self._next_row, mids)
 
+    def give_up(self, message: Incoming) -> None:
+        """Take note that the database refuses what came of this one: it will not come again."""
+        if self.has_read(message):
+            self._orphaned.append(self._heard.pop(message.mid))
+
     @property
     def _next_row(self) -> int:
         return 1 + next(reversed(self._lines), 0)

@@ -347,6 +347,21 @@ def test_what_was_heard_of_a_session_that_is_lost_is_kept() -> None:
     assert story.end("phone", CLOSED) is None
 
 
+def test_what_the_database_refuses_is_kept_of_its_line() -> None:
+    """It is acknowledged and will not come again, so it is not forgotten with what will."""
+    story = Story()
+    taken_back(story)
+    for message, _ in story.pending:
+        story.witness.give_up(message)
+    story.reconnect()
+    assert story.number("alice", "phone")
+    story.connect("tablet", "bob")
+    story.commit()
+    story.restart()
+    assert story.number("alice", "phone")
+    assert story.end("phone", CLOSED) is None
+
+
 def test_more_late_lines_than_can_be_counted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
