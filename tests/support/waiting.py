@@ -1,14 +1,17 @@
 """Waiting for a condition with a deadline; and free ports."""
 
+import random
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
 
 DEADLINE_S = 20.0
 _LOOK_EVERY_S = 0.01
+_random = random.SystemRandom()  # Hypothesis seeds the other one, with the same number again and again
 
 
 def until(
@@ -30,10 +33,12 @@ def until(
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Find a port on which nobody listens, and which no outgoing connection is given by chance meanwhile."""
+    while True:
+        port = _random.randrange(12_000, 32_000)  # below what Linux gives to those who do not ask for one
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def listens(port: int) -> bool:
