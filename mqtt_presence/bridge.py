@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import islice
 
 from mqtt_presence import publications as say
 from mqtt_presence.convergence import Convergence
@@ -324,7 +325,7 @@ class Bridge:
 
     def _commit_batch(self, link: Link) -> None:
         most = min(self._batch_limit, MAX_BATCH if link.is_mqtt5 else _MAX_BATCH_V311)
-        batch = [self._pending[i] for i in range(min(most, len(self._pending)))]
+        batch = list(islice(self._pending, most))
         events: dict[UserId, list[Event]] = {}
         for message, event in batch:
             if event is not None and not (_is_nameless(event) and self._redeliveries.is_repeated(message)):

@@ -155,6 +155,10 @@ class _Draft:
 
     def outcome(self) -> Outcome:
         changed = self._published and self._status != self._user.status
+        records: list[Connection] = []
+        touched: list[Connection] = []
+        for key, whole in self._changed.items():
+            (records if whole else touched).append(self._connections[key])
         return Outcome(
             user=UserPresence(
                 user_id=self._user.user_id,
@@ -164,8 +168,8 @@ class _Draft:
                 connections=self._connections,
                 newest=self._newest,
             ),
-            changed=tuple(self._connections[key] for key, whole in self._changed.items() if whole),
-            touched=tuple(self._connections[key] for key, whole in self._changed.items() if not whole),
+            changed=tuple(records),
+            touched=tuple(touched),
             events=tuple(self._events),
             status_changed=changed,
             ignored=tuple(self._ignored),

@@ -8,6 +8,7 @@ import peewee
 
 from mqtt_presence.model import (
     GUESSED,
+    Activity,
     ClientId,
     Connection,
     Event,
@@ -104,6 +105,7 @@ class Transaction:
         connections: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in user_ids}
         live = f"SELECT {CONNECTION_COLUMNS} FROM connections c WHERE c.live AND c.user_id {among}"
         _file(connections, self._connections(live, user_ids))
+        events = _unless_all_is_known(events, connections)
         _file(connections, self._named_but_not_live(events, connections))
         _file(connections, self._latest_of_gone(events))
         newest = self._newest(events, connections)
@@ -398,7 +400,28 @@ def _file(connections: Mapping[UserId, dict[Key, Connection]], records: Iterable
 def _is_seen_beside_its_connections(user: UserPresence) -> bool:
     """The last sign of life was none of a connection that is live now, which would tell of it."""
     seen = user.last_seen
-    return seen is not None and all(c.last_seen < seen or not c.is_live for c in user.connections.values())
+    if seen is None:
+        return False
+    for connection in user.connections.values():
+        if connection.last_seen >= seen and connection.is_live:
+            return False
+    return True
+
+
+def _unless_all_is_known(
+    events: Mapping[UserId, Sequence[Event]], live: Mapping[UserId, Mapping[Key, Connection]]
+) -> Mapping[UserId, Sequence[Event]]:
+    """Leave out signs of life of open connections: most of what comes, and nothing else bears on them."""
+    rest: dict[UserId, list[Event]] = {}
+    for user_id, of_user in events.items():
+        of_live = live[user_id]
+        for event in of_user:
+            if isinstance(event, Activity) and event.connection_id is not None:
+                known = of_live.get((event.client_id, event.connection_id))
+                if known is not None and known.logout_time is None:
+                    continue
+            rest.setdefault(user_id, []).append(event)
+    return rest
 
 
 def _needs_newest(event: Message, of_user: Mapping[Key, Connection]) -> bool:

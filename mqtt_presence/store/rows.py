@@ -123,13 +123,14 @@ def to_presence(
     row: Sequence[Any], connections: Mapping[Key, Connection], newest: Mapping[ClientId, int]
 ) -> UserPresence:
     """Make what the rules need of a row of `USER_COLUMNS` and the user's records."""
-    seen = [record.last_seen for record in connections.values()]
-    if row[11] is not None:
-        seen.append(row[11])
+    seen = row[11]
+    for record in connections.values():
+        if seen is None or record.last_seen > seen:
+            seen = record.last_seen
     return UserPresence(
         user_id=UserId(row[0]),
         status=to_status(row),
-        last_seen=max(seen, default=None),
+        last_seen=seen,
         version=row[12],
         connections=connections,
         newest=newest,
