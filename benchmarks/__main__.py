@@ -13,15 +13,14 @@ from benchmarks.rig import BRIDGE
 
 Scenario = Callable[[str], scenarios.Figures]
 
+GROWTH = {"10 thousand records": 10_000, "100 thousand records": 100_000, "1 million records": 1_000_000}
 SCENARIOS: dict[str, tuple[Scenario, tuple[str, ...]]] = {
     "steady": (scenarios.steady, (BRIDGE, "bare", "usual", "sink")),
     "herd": (scenarios.herd, (BRIDGE, "bare", "usual", "sink")),
     "offered": (scenarios.offered, (BRIDGE,)),
     "die-off": (scenarios.die_off, (BRIDGE,)),
     "latency": (scenarios.latency, (BRIDGE,)),
-    "10 thousand records": (scenarios.growth(10_000), (BRIDGE,)),
-    "100 thousand records": (scenarios.growth(100_000), (BRIDGE,)),
-    "1 million records": (scenarios.growth(1_000_000), (BRIDGE,)),
+    **{name: (scenarios.growth(records), (BRIDGE,)) for name, records in GROWTH.items()},
 }
 
 
@@ -34,17 +33,28 @@ def main() -> int:
     arguments = parser.parse_args()
     results: dict[str, dict[str, scenarios.Figures]] = {}
     for name in arguments.only:
-        scenario, subjects = SCENARIOS[name]
-        samples: dict[str, list[scenarios.Figures]] = {subject: [] for subject in subjects}
-        for _ in range(arguments.rounds):
-            for subject in subjects:  # alternating, so that what else the machine does hits all alike
-                samples[subject].append(scenario(subject))
-        results[name] = {subject: _medians(runs) for subject, runs in samples.items()}
-        sys.stdout.write(f"{name}: {json.dumps(results[name])}\n")
-        sys.stdout.flush()
+        if name not in results:
+            together = [n for n in arguments.only if n == name or {n, name} <= set(GROWTH)]
+            results |= _measure(together, arguments.rounds)
     if arguments.write:
         write(results, Path(__file__).parents[1] / "docs", arguments.rounds)
     return 0
+
+
+def _measure(names: list[str], rounds: int) -> dict[str, dict[str, scenarios.Figures]]:
+    """Measure what is compared, turn by turn, so that what else the machine does hits all alike."""
+    samples: dict[str, dict[str, list[scenarios.Figures]]] = {
+        name: {subject: [] for subject in SCENARIOS[name][1]} for name in names
+    }
+    for _ in range(rounds):
+        for name, of_subject in samples.items():
+            for subject, runs in of_subject.items():
+                runs.append(SCENARIOS[name][0](subject))
+    medians = {name: {s: _medians(runs) for s, runs in by.items()} for name, by in samples.items()}
+    for name, figures in medians.items():
+        sys.stdout.write(f"{name}: {json.dumps(figures)}\n")
+        sys.stdout.flush()
+    return medians
 
 
 def _medians(runs: list[scenarios.Figures]) -> scenarios.Figures:

@@ -71,6 +71,8 @@ def _record(number: int, opened: int, users: int, at: int) -> tuple[object, ...]
             heartbeats=True,
             idle=False,
             last_activity=time,
+            # Not due for long, and not changed by a sign of life: the check finds out that it is later.
+            idle_threshold_ms=2 * _HOUR,
             check_at=at + _HOUR if is_open else None,
             logout_time=None if is_open else time + 1,
             reason=None if is_open else Reason.LOST,

@@ -28,6 +28,7 @@ from mqtt_presence.model import (
     Event,
     Message,
     Outcome,
+    Pulse,
     RuleSettings,
     Told,
     UserId,
@@ -35,6 +36,7 @@ from mqtt_presence.model import (
 )
 from mqtt_presence.outbox import Bury, Outbox, Probe
 from mqtt_presence.payloads import TimeRequest, encode_bridge_state, encode_time_reply, parse
+from mqtt_presence.pulse import only_heartbeats, settle
 from mqtt_presence.redelivery import Redeliveries
 from mqtt_presence.rules import LIMITS, fold
 from mqtt_presence.store import Store, Transaction
@@ -381,8 +383,10 @@ class Bridge:
             made = _Decisions()
             probe = None
             if events:
-                made = self._fold(tx.load(events), events)
-                tx.save(made.outcomes)
+                pulses, rest = self._settle_heartbeats(tx, events)
+                if rest:
+                    made = self._fold(tx.load(rest), rest)
+                tx.save(made.outcomes, pulses)
                 told = [
                     publication
                     for outcome in made.outcomes
@@ -400,6 +404,23 @@ class Bridge:
         if number is not None:
             self._publish(link, number, told, probe)
         return len(events)
+
+    def _settle_heartbeats(
+        self, tx: Transaction, events: Mapping[UserId, Sequence[Event]]
+    ) -> tuple[list[Pulse], Mapping[UserId, Sequence[Event]]]:
+        """Decide on what can be decided without the rest of the user; return it, and the other events."""
+        beats = {user_id: b for user_id, of_user in events.items() if (b := only_heartbeats(of_user))}
+        if not beats:
+            return [], events
+        live = tx.load_pulses(beats)
+        pulses: list[Pulse] = []
+        rest = dict(events)
+        for user_id, of_user in beats.items():
+            settled = settle(of_user, live[user_id], self._config.rules)
+            if settled is not None:
+                pulses += settled
+                del rest[user_id]
+        return pulses, rest
 
     def _fold(
         self, users: Mapping[UserId, UserPresence], events: Mapping[UserId, Sequence[Event]]

@@ -55,27 +55,19 @@ GUESSED = frozenset({Reason.TIMEOUT, Reason.UNCONFIRMED})
 """Ends the bridge only concluded from silence: a sign of life takes them back (contract L3, A3)."""
 
 
-class Connection(Struct, frozen=True, gc=False):
-    """One connection record, named by (user_id, client_id, connection_id)."""
+class Pulse(Struct, frozen=True, gc=False):
+    """What a sign of life must know of a connection, and all that it may change there (A1, B1, B2)."""
 
     user_id: UserId
     client_id: ClientId
     connection_id: ConnectionId
     last_seen: int
-    named: bool = True
-    """The client chose the connection id; False: the bridge made it up."""
-    login_time: int | None = None
-    """When the bridge first heard of it; None: so far only of its end."""
     login_order: int | None = None
     """What orders the connections of one client: the login's `time`, else its receipt; None: no login yet."""
     opened_at: int | None = None
     """When it opened, or last reopened: what B1 counts from until there is activity."""
-    ip_addr: str | None = None
-    user_agent: str | None = None
     idle_threshold_ms: int | None = None
     timeout_ms: int | None = None
-    announce: bool = False
-    meta: str | None = None
     heartbeats: bool = False
     """It has sent a heartbeat."""
     reports: bool = False
@@ -83,15 +75,9 @@ class Connection(Struct, frozen=True, gc=False):
     idle: bool | None = None
     last_activity: int | None = None
     logout_time: int | None = None
-    reason: Reason | None = None
     check_at: int | None = None
     """Not later than this the record must be looked at again (B1, B2). On an ended one: until then it is in
     its grace and still counts."""
-    cause: Cause | None = None
-    peer: int | None = None
-    """Which of the broker's connections it came by, as the broker's word told at the login (`Gone`)."""
-    told: bool = False
-    """Only the broker's word has ended it: a logout or will that names it has the last one."""
 
     @property
     def is_open(self) -> bool:
@@ -102,6 +88,25 @@ class Connection(Struct, frozen=True, gc=False):
     def is_live(self) -> bool:
         """It counts for the user's status: open, or ended and in its grace."""
         return self.logout_time is None or self.check_at is not None
+
+
+class Connection(Pulse, frozen=True, gc=False):
+    """One connection record, named by (user_id, client_id, connection_id)."""
+
+    named: bool = True
+    """The client chose the connection id; False: the bridge made it up."""
+    login_time: int | None = None
+    """When the bridge first heard of it; None: so far only of its end."""
+    ip_addr: str | None = None
+    user_agent: str | None = None
+    announce: bool = False
+    meta: str | None = None
+    reason: Reason | None = None
+    cause: Cause | None = None
+    peer: int | None = None
+    """Which of the broker's connections it came by, as the broker's word told at the login (`Gone`)."""
+    told: bool = False
+    """Only the broker's word has ended it: a logout or will that names it has the last one."""
 
 
 Key: TypeAlias = tuple[ClientId, ConnectionId]
@@ -269,7 +274,7 @@ class Outcome(Struct, frozen=True):
     user: UserPresence
     changed: tuple[Connection, ...]
     """The records to save, as they are now."""
-    touched: tuple[Connection, ...]
+    touched: tuple[Pulse, ...]
     """More of them, of which nothing but the activity has changed: `last_seen`, `heartbeats`, `reports`,
     `idle`, `last_activity`, `check_at`."""
     events: tuple[ConnectionEvent | UserEvent, ...]

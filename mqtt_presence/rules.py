@@ -8,6 +8,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
+from mqtt_presence import pulse
 from mqtt_presence.model import (
     GUESSED,
     Activity,
@@ -258,10 +259,10 @@ class _Draft:
                 continue
             if not connection.is_open:
                 self._put(replace(connection, check_at=None))  # the grace is over
-            elif self._expired(connection, now):
+            elif pulse.is_expired(connection, self._settings, now):
                 self._close(connection, Reason.TIMEOUT, now)  # B2
-            elif self._idle_due(connection, now):  # B1
-                idle = replace(connection, idle=True, last_activity=_active_at(connection))
+            elif pulse.is_idle(connection, self._settings, now):  # B1
+                idle = replace(connection, idle=True, last_activity=pulse.active_at(connection))
                 self._put(replace(idle, check_at=self._deadline(idle)))
                 self._events.append(ConnectionEvent("connectionIdle", idle))
             else:
@@ -319,11 +320,7 @@ class _Draft:
     def _addressed(self, activity: Activity) -> Connection | None:
         if activity.connection_id is not None:
             return self._connections.get((activity.client_id, activity.connection_id))
-        return max(
-            self._open_of(activity.client_id),
-            key=lambda c: (c.login_order or 0, c.last_seen, c.connection_id),
-            default=None,
-        )
+        return pulse.nameless(self._open_of(activity.client_id))
 
     def _live_of(self, client_id: ClientId) -> list[Connection]:
         return [self._connections[key] for key in self._of_client.get(client_id, ())]
@@ -466,63 +463,15 @@ class _Draft:
 
     def _apply(self, known: Connection, activity: Activity) -> None:
         """A1: what a report or a heartbeat says of an open connection."""
-        now = activity.now
-        told = activity.last_activity
-        stamp = now if told is None else min(told, now)
-        last = known.last_activity
-        heartbeat = activity.idle is None
-        accepted = (
-            last is None
-            or stamp > last
-            # Stamped on receipt: it is no old one, whatever the clock says.
-            or told is None
-            or told > now
-            # Who acted and then did nothing is idle since that same moment: of two such, idle is the later.
-            or (stamp == last and (activity.idle is True or known.idle is None))
-        )
-        fresh = replace(
-            known,
-            last_seen=max(known.last_seen, now),
-            heartbeats=known.heartbeats or heartbeat,
-            reports=known.reports or not heartbeat,
-            idle=activity.idle is True if accepted else known.idle,
-            last_activity=max(stamp, last or 0) if accepted else last,
-        )
-        due = self._deadline(fresh)
-        if due is not None and (known.check_at is None or due < known.check_at):
-            fresh = replace(fresh, check_at=due)  # a later one need not be written: the check will find out
+        fresh = pulse.after(known, activity, self._settings)
         self._put(fresh, whole=False)
-        if fresh.idle != known.idle or (fresh.idle and fresh.last_activity != last):
+        if pulse.is_news(known, fresh):
             self._events.append(
                 ConnectionEvent("connectionIdle" if fresh.idle else "connectionActive", fresh)
             )
 
-    # Deadlines. "More than the threshold ago" is strict, hence the one millisecond.
-
     def _deadline(self, connection: Connection) -> int | None:
-        threshold, timeout = self._threshold(connection), self._timeout(connection)
-        idle_at = None if threshold is None or connection.idle else _active_at(connection) + threshold + 1
-        gone_at = None if timeout is None else connection.last_seen + timeout + 1
-        if idle_at is None or gone_at is None:
-            return gone_at if idle_at is None else idle_at
-        return min(idle_at, gone_at)
-
-    def _threshold(self, connection: Connection) -> int | None:
-        """Whom B1 monitors: who declared a threshold, or sends heartbeats and does not report itself."""
-        if connection.idle_threshold_ms is not None:
-            return connection.idle_threshold_ms
-        return self._settings.idle_threshold_ms if connection.heartbeats and not connection.reports else None
-
-    def _timeout(self, connection: Connection) -> int | None:
-        return connection.timeout_ms if connection.timeout_ms is not None else self._settings.expire_after_ms
-
-    def _idle_due(self, connection: Connection, now: int) -> bool:
-        threshold = self._threshold(connection)
-        return threshold is not None and not connection.idle and now - _active_at(connection) > threshold
-
-    def _expired(self, connection: Connection, now: int) -> bool:
-        timeout = self._timeout(connection)
-        return timeout is not None and now - connection.last_seen > timeout
+        return pulse.deadline(connection, self._settings)
 
     # Bookkeeping.
 
@@ -579,11 +528,6 @@ def _gives_way(connection: Connection, login: Login) -> bool:
     there is.
     """
     return login.time is None or not connection.named
-
-
-def _active_at(connection: Connection) -> int:
-    """When a connection was last active as far as B1 is concerned: its activity, or its login."""
-    return max(connection.last_activity or 0, connection.opened_at or 0)
 
 
 def _unseen(event: Login | Activity) -> Connection:

@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from mqtt_presence.model import Connection, Outcome
+from mqtt_presence.model import Connection, Outcome, Pulse
 
 HOUR = 3_600_000
 
@@ -110,6 +110,11 @@ def save(saved: dict[tuple[str, ...], Connection], outcome: Outcome) -> None:
     for record in outcome.touched:
         key = (record.user_id, record.client_id, record.connection_id)
         saved[key] = replace(saved[key], **{name: getattr(record, name) for name in ACTIVITY_FIELDS})
+
+
+def alone(connection: Pulse) -> Pulse:
+    """Leave of a connection what a sign of life knows of it."""
+    return Pulse(*(getattr(connection, name) for name in Pulse.__struct_fields__))
 
 
 def _step(

@@ -1,6 +1,6 @@
 """The bridge's side of the store: load what a batch touches, save what it changed, in one transaction."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,14 +17,17 @@ from mqtt_presence.model import (
     Login,
     Message,
     Outcome,
+    Pulse,
     UserId,
     UserPresence,
 )
 from mqtt_presence.store.database import connect, is_postgresql, prepare, said_plainly
 from mqtt_presence.store.rows import (
     ACTIVITY_FIELDS,
+    CHECK_AT,
     CONNECTION_COLUMNS,
     CONNECTION_FIELDS,
+    PULSE_COLUMNS,
     USER_COLUMNS,
     USER_FIELDS,
     from_activity,
@@ -32,6 +35,7 @@ from mqtt_presence.store.rows import (
     from_user,
     to_connection,
     to_presence,
+    to_pulse,
 )
 from mqtt_presence.store.schema import BridgeRow, ConnectionRow, OutboxRow, TombstoneRow, UserRow
 
@@ -90,17 +94,32 @@ class Transaction:
     def __init__(self, database: peewee.Database, *, locks_rows: bool) -> None:
         self._database = database
         self._mark = "%s" if locks_rows else "?"
-        self._for_update = " FOR UPDATE" if locks_rows else ""
-        self._row_ids: dict[tuple[str, str, str], int] = {}
+        self._locks_rows = locks_rows
+        self._rows: dict[tuple[str, str, str], tuple[int, int | None]] = {}
+        """Of each record that was read: its number, and when it must be looked at."""
 
     # Users and their connections.
+
+    def load_pulses(self, beats: Mapping[UserId, Sequence[Activity]]) -> dict[UserId, dict[Key, Pulse]]:
+        """Read what heartbeats may be settled by: the live connections of the clients they came from."""
+        clients = {(user_id, beat.client_id) for user_id, of_user in beats.items() for beat in of_user}
+        rows = self._select(
+            f"SELECT {PULSE_COLUMNS} FROM {self._values(clients)} CROSS JOIN connections c "
+            f"WHERE c.live AND c.user_id = k.column1 AND c.client_id = k.column2{self._locked('c')}",
+            [part for client in clients for part in client],
+        )
+        pulses: dict[UserId, dict[Key, Pulse]] = {user_id: {} for user_id in beats}
+        for row in rows:
+            self._rows[row[0], row[1], row[2]] = row[-1], row[CHECK_AT]
+            pulses[row[0]][row[1], row[2]] = to_pulse(row)
+        return pulses
 
     def load(self, events: Mapping[UserId, Sequence[Event]]) -> dict[UserId, UserPresence]:
         """Read what the rules need to decide on these events."""
         user_ids = list(events)
         among = f"IN ({','.join([self._mark] * len(user_ids))})"
         users = self._select(
-            f"SELECT {USER_COLUMNS} FROM user_states u WHERE u.user_id {among}{self._for_update}", user_ids
+            f"SELECT {USER_COLUMNS} FROM user_states u WHERE u.user_id {among}{self._locked('u')}", user_ids
         )
         connections: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in user_ids}
         live = f"SELECT {CONNECTION_COLUMNS} FROM connections c WHERE c.live AND c.user_id {among}"
@@ -122,9 +141,9 @@ class Transaction:
                     )
         return loaded
 
-    def save(self, outcomes: Iterable[Outcome]) -> None:
-        """Write what the rules changed of users that this transaction has loaded."""
-        users, seen, records, activities = [], [], [], []
+    def save(self, outcomes: Iterable[Outcome], pulses: Iterable[Pulse] = ()) -> None:
+        """Write what the rules changed of what this transaction has loaded: users, or connections alone."""
+        users, seen, records, touched = [], [], [], list(pulses)
         for outcome in outcomes:
             user = outcome.user
             if outcome.status_changed and user.status is not None:
@@ -132,15 +151,25 @@ class Transaction:
             elif user.status is not None and _is_seen_beside_its_connections(user):
                 seen.append((user.last_seen, user.user_id))
             records += [from_connection(record) for record in outcome.changed]
-            activities += [
-                (*from_activity(r), self._row_ids[r.user_id, r.client_id, r.connection_id])
-                for r in outcome.touched
-            ]
+            touched += outcome.touched
         # Writing what has changed alone, found by its number: a third of what it costs to write all of a row.
-        self._executemany(self._update(ConnectionRow, ACTIVITY_FIELDS, (ConnectionRow.id,)), activities)
+        self._touch(touched)
         self._executemany(self._update(UserRow, (UserRow.last_seen,), (UserRow.user_id,)), seen)
         self._executemany(self._upsert(ConnectionRow, CONNECTION_FIELDS, _KEY), records)
         self._executemany(self._upsert(UserRow, USER_FIELDS, (UserRow.user_id,)), users)
+
+    def _touch(self, pulses: Iterable[Pulse]) -> None:
+        activities, deadlines = [], []
+        for pulse in pulses:
+            number, check_at = self._rows[pulse.user_id, pulse.client_id, pulse.connection_id]
+            activities.append((*from_activity(pulse), number))
+            if pulse.check_at != check_at:
+                deadlines.append((pulse.check_at, number))
+        self._executemany(self._update(ConnectionRow, ACTIVITY_FIELDS, (ConnectionRow.id,)), activities)
+        # Apart from the rest, because it is in an index, and most often stays as it is.
+        self._executemany(
+            self._update(ConnectionRow, (ConnectionRow.check_at,), (ConnectionRow.id,)), deadlines
+        )
 
     def users_after(self, user_id: str, limit: int) -> list[UserPresence]:
         """Read a page of users in the order of their names, without their connections."""
@@ -275,10 +304,8 @@ class Transaction:
         }
         if not names:
             return ()
-        values = ",".join([f"({self._mark},{self._mark},{self._mark})"] * len(names))
-        # CROSS JOIN has SQLite begin with the names; `IN (VALUES …)` would have it scan the table.
         return self._connections(
-            f"SELECT {CONNECTION_COLUMNS} FROM (VALUES {values}) AS k CROSS JOIN connections c "
+            f"SELECT {CONNECTION_COLUMNS} FROM {self._values(names)} CROSS JOIN connections c "
             "WHERE c.user_id = k.column1 AND c.client_id = k.column2 AND c.connection_id = k.column3",
             [part for name in names for part in name],
         )
@@ -293,9 +320,8 @@ class Transaction:
         }
         if not clients:
             return ()
-        values = ",".join([f"({self._mark},{self._mark})"] * len(clients))
         return self._connections(
-            f"SELECT {CONNECTION_COLUMNS} FROM (VALUES {values}) AS k CROSS JOIN connections c "
+            f"SELECT {CONNECTION_COLUMNS} FROM {self._values(clients)} CROSS JOIN connections c "
             "WHERE c.user_id = k.column1 AND c.client_id = k.column2 AND c.login_order = "
             "(SELECT MAX(n.login_order) FROM connections n "
             "WHERE n.user_id = k.column1 AND n.client_id = k.column2)",
@@ -315,11 +341,10 @@ class Transaction:
         }
         newest: dict[UserId, dict[ClientId, int]] = {}
         if clients:
-            # Both databases name the columns of VALUES so, and both answer MAX by one seek in the index.
+            # Both databases answer MAX by one seek in the index.
             rows = self._select(
                 "SELECT k.column1, k.column2, (SELECT MAX(c.login_order) FROM connections c "
-                "WHERE c.user_id = k.column1 AND c.client_id = k.column2) "
-                f"FROM (VALUES {','.join([f'({self._mark},{self._mark})'] * len(clients))}) AS k",
+                f"WHERE c.user_id = k.column1 AND c.client_id = k.column2) FROM {self._values(clients)}",
                 [part for client in clients for part in client],
             )
             for user_id, client_id, order in rows:
@@ -330,8 +355,21 @@ class Transaction:
     def _connections(self, sql: str, parameters: Sequence[Any]) -> Iterator[Connection]:
         """Read records, and by which number `save` finds them again."""
         rows = self._select(sql, parameters)
-        self._row_ids.update({(row[0], row[1], row[2]): row[-1] for row in rows})
+        self._rows.update({(row[0], row[1], row[2]): (row[-1], row[CHECK_AT]) for row in rows})
         return map(to_connection, rows)
+
+    def _values(self, rows: Collection[tuple[str, ...]]) -> str:
+        """Write a table of parameters, whose columns both databases name column1, column2, …
+
+        CROSS JOIN has SQLite begin with it; by `IN (VALUES …)` it would scan the other table.
+        """
+        width = len(next(iter(rows)))
+        row = f"({','.join([self._mark] * width)})"
+        return f"(VALUES {','.join([row] * len(rows))}) AS k"
+
+    def _locked(self, table: str) -> str:
+        """Have no other bridge change what we have read; of SQLite there is one writer as it is."""
+        return f" FOR UPDATE OF {table}" if self._locks_rows else ""
 
     def _version_floor(self) -> int:
         """The greatest version of any user who was forgotten: there the versions of newcomers begin."""
@@ -358,7 +396,7 @@ class Transaction:
     ) -> str:
         """Let peewee write the statement, once."""
         return self._statement(
-            (table, "update"),
+            (table, f"update {[field.name for field in fields]}"),
             lambda: table.update(dict.fromkeys(fields)).where(*[field == "" for field in key]),
         )
 
@@ -372,7 +410,7 @@ class Transaction:
         names = {field.name for field in key}
         return self._statement(
             (table, "upsert"),
-            lambda: table.insert(dict.fromkeys(fields)).on_conflict(
+            lambda: table.insert_many([[None] * len(fields)], fields=fields).on_conflict(
                 conflict_target=list(key),
                 update={
                     field: getattr(peewee.EXCLUDED, field.column_name)

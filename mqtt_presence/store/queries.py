@@ -161,18 +161,19 @@ class Reader:
             parameters += before
         return self._numbered(" AND ".join(where), "c.login_time DESC, c.id DESC", parameters, limit)
 
-    def open_page(self, *, after: tuple[str, int] | None, limit: int) -> list[tuple[int, Connection]]:
-        """Read the open connections of all users, in the order of user names, each with its row's id.
+    def open_page(self, *, after: tuple[str, str, int] | None, limit: int) -> list[tuple[int, Connection]]:
+        """Read the open connections of all users, in the order of users and clients, each with its row's id.
 
         Args:
-            after: (user, id) of the last one on the page before.
+            after: (user, client, id) of the last one on the page before.
             limit: how many at most.
 
         """
         return self._numbered(
-            f"c.live AND c.logout_time IS NULL AND (c.user_id, c.id) > ({self._mark}, {self._mark})",
-            "c.user_id, c.id",
-            after or ("", 0),
+            "c.live AND c.logout_time IS NULL "
+            f"AND (c.user_id, c.client_id, c.id) > ({self._mark}, {self._mark}, {self._mark})",
+            "c.user_id, c.client_id, c.id",
+            after or ("", "", 0),
             limit,
         )
 

@@ -9,6 +9,7 @@ from mqtt_presence.model import (
     Connection,
     Key,
     LastLogin,
+    Pulse,
     Reason,
     State,
     Status,
@@ -17,10 +18,25 @@ from mqtt_presence.model import (
 )
 from mqtt_presence.store.schema import ConnectionRow, UserRow
 
-CONNECTION_FIELDS = [f for f in ConnectionRow._meta.sorted_fields if f.name != "id"]
-USER_FIELDS = list(UserRow._meta.sorted_fields)
+PULSE_FIELDS = tuple(getattr(ConnectionRow, name) for name in Pulse.__struct_fields__)
+CONNECTION_FIELDS = (
+    *(getattr(ConnectionRow, name) for name in Connection.__struct_fields__),
+    ConnectionRow.live,  # which `Connection` computes, for the indexes
+)
+ACTIVITY_FIELDS = (
+    ConnectionRow.last_seen,
+    ConnectionRow.heartbeats,
+    ConnectionRow.reports,
+    ConnectionRow.idle,
+    ConnectionRow.last_activity,
+)
+"""What a sign of life may change, but for `check_at`."""
+CHECK_AT = Pulse.__struct_fields__.index("check_at")
+"""Where it is in a row of either columns."""
+USER_FIELDS = tuple(UserRow._meta.sorted_fields)
 
-CONNECTION_COLUMNS = ", ".join(f"c.{f.column_name}" for f in [*CONNECTION_FIELDS, ConnectionRow.id])
+PULSE_COLUMNS = ", ".join(f"c.{f.column_name}" for f in (*PULSE_FIELDS, ConnectionRow.id))
+CONNECTION_COLUMNS = ", ".join(f"c.{f.column_name}" for f in (*CONNECTION_FIELDS, ConnectionRow.id))
 USER_COLUMNS = ", ".join(f"u.{f.column_name}" for f in USER_FIELDS)
 
 _FLAG = {None: None, 0: False, 1: True}  # SQLite has no booleans
@@ -33,80 +49,83 @@ def to_connection(row: Sequence[Any]) -> Connection:
         row[1],
         row[2],
         row[3],
-        row[4] == 1,
+        row[4],
         row[5],
         row[6],
         row[7],
-        row[8],
-        row[9],
-        row[10],
+        row[8] == 1,
+        row[9] == 1,
+        _FLAG[row[10]],
         row[11],
-        row[12] == 1,
+        row[12],
         row[13],
         row[14] == 1,
-        row[15] == 1,
-        _FLAG[row[16]],
+        row[15],
+        row[16],
         row[17],
-        row[18],
-        None if row[19] is None else Reason(row[19]),
-        row[20],
-        None if row[22] is None else Cause(row[22]),
-        row[23],
-        row[24] == 1,
+        row[18] == 1,
+        row[19],
+        None if row[20] is None else Reason(row[20]),
+        None if row[21] is None else Cause(row[21]),
+        row[22],
+        row[23] == 1,
     )
 
 
 def from_connection(record: Connection) -> tuple[Any, ...]:
-    """Make a row of `CONNECTION_COLUMNS`."""
+    """Make a row of `CONNECTION_FIELDS`."""
     return (
         record.user_id,
         record.client_id,
         record.connection_id,
         record.last_seen,
-        record.named,
-        record.login_time,
         record.login_order,
         record.opened_at,
-        record.ip_addr,
-        record.user_agent,
         record.idle_threshold_ms,
         record.timeout_ms,
-        record.announce,
-        record.meta,
         record.heartbeats,
         record.reports,
         record.idle,
         record.last_activity,
         record.logout_time,
-        None if record.reason is None else record.reason.value,
         record.check_at,
-        record.is_live,
+        record.named,
+        record.login_time,
+        record.ip_addr,
+        record.user_agent,
+        record.announce,
+        record.meta,
+        None if record.reason is None else record.reason.value,
         None if record.cause is None else record.cause.value,
         record.peer,
         record.told,
+        record.is_live,
     )
 
 
-ACTIVITY_FIELDS = (
-    ConnectionRow.last_seen,
-    ConnectionRow.heartbeats,
-    ConnectionRow.reports,
-    ConnectionRow.idle,
-    ConnectionRow.last_activity,
-    ConnectionRow.check_at,
-)
+def to_pulse(row: Sequence[Any]) -> Pulse:
+    """Make what a sign of life must know of a row of `PULSE_COLUMNS`."""
+    return Pulse(
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        row[5],
+        row[6],
+        row[7],
+        row[8] == 1,
+        row[9] == 1,
+        _FLAG[row[10]],
+        row[11],
+        row[12],
+        row[13],
+    )
 
 
-def from_activity(record: Connection) -> tuple[Any, ...]:
+def from_activity(pulse: Pulse) -> tuple[Any, ...]:
     """Make the values of `ACTIVITY_FIELDS`."""
-    return (
-        record.last_seen,
-        record.heartbeats,
-        record.reports,
-        record.idle,
-        record.last_activity,
-        record.check_at,
-    )
+    return (pulse.last_seen, pulse.heartbeats, pulse.reports, pulse.idle, pulse.last_activity)
 
 
 def to_status(row: Sequence[Any]) -> Status:

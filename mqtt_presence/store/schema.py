@@ -86,7 +86,9 @@ ConnectionRow.add_index(
     name="connections_of_user",
 )
 # Partial: each holds what a job or a status needs, not what exists.
-ConnectionRow.add_index(ConnectionRow.user_id, where=SQL("live"), name="connections_live")
+ConnectionRow.add_index(
+    ConnectionRow.user_id, ConnectionRow.client_id, where=SQL("live"), name="connections_live"
+)
 ConnectionRow.add_index(
     ConnectionRow.check_at, where=ConnectionRow.check_at.is_null(False), name="connections_due"
 )

@@ -22,10 +22,10 @@ from mqtt_presence.web.headers import read
 from mqtt_presence.web.parameters import (
     ParameterError,
     Parameters,
+    client_cursor,
     name_cursor,
     pair_cursor,
     require_user,
-    user_cursor,
 )
 from mqtt_presence.web.reading import Archive, BusyError
 
@@ -112,10 +112,10 @@ class Api:
         given = _parameters(request, "open", "after", "limit", "user")
         limit = given.limit()
         if given.flag("open", default=True):
-            after = given.after_user("after")
+            after = given.after_client("after")
             return await self.archive.ask(
                 lambda reader: _connections(
-                    reader.open_page(after=after, limit=limit + 1), limit, _after_user
+                    reader.open_page(after=after, limit=limit + 1), limit, _after_client
                 )
             )
         before = given.after_pair("after")
@@ -221,8 +221,8 @@ def _connections(
     return answer({"connections": shown, "next": after})
 
 
-def _after_user(row_id: int, record: Connection) -> str:
-    return user_cursor(record.user_id, row_id)
+def _after_client(row_id: int, record: Connection) -> str:
+    return client_cursor(record.user_id, record.client_id, row_id)
 
 
 def _after_end(row_id: int, record: Connection) -> str:

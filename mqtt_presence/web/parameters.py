@@ -90,16 +90,16 @@ class Parameters:
             return None
         return _decoded(text) or _wrong_cursor(name)
 
-    def after_user(self, name: str) -> tuple[str, int] | None:
-        """Read the cursor of a list that is in the order of names, and of a number for each name."""
+    def after_client(self, name: str) -> tuple[str, str, int] | None:
+        """Read the cursor of a list that is in the order of users, their clients, and a number for each."""
         text = self._values.get(name)
         if text is None:
             return None
-        number, _, encoded = text.partition(".")
-        user = _decoded(encoded)
-        if _ROW.fullmatch(number) is None or int(number) >= 1 << 63 or user is None:
+        number, _, names = text.partition(".")
+        user, client = map(_decoded, names.partition(".")[::2])
+        if _ROW.fullmatch(number) is None or int(number) >= 1 << 63 or user is None or client is None:
             _wrong_cursor(name)
-        return user, int(number)
+        return user, client, int(number)
 
     def after_pair(self, name: str) -> tuple[int, int] | None:
         """Read the cursor of a list that is in the order of two numbers."""
@@ -125,14 +125,14 @@ def require_user(text: str) -> str:
     return text
 
 
-def user_cursor(user_id: str, number: int) -> str:
-    """Write the cursor of a list that is in the order of names, and of a number for each name."""
-    return f"{number}.{name_cursor(user_id)}"
+def client_cursor(user_id: str, client_id: str, number: int) -> str:
+    """Write the cursor of a list that is in the order of users, their clients, and a number for each."""
+    return f"{number}.{name_cursor(user_id)}.{name_cursor(client_id)}"
 
 
-def name_cursor(user_id: str) -> str:
+def name_cursor(text: str) -> str:
     """Write the cursor of a list that is in the order of names: letters of a URL only."""
-    return base64.urlsafe_b64encode(user_id.encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def pair_cursor(first: int, second: int) -> str:
@@ -142,10 +142,11 @@ def pair_cursor(first: int, second: int) -> str:
 
 def _decoded(text: str) -> str | None:
     try:
-        user = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)).decode()
+        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
+        name = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError):
         return None
-    return user if is_name(user) else None
+    return name if is_name(name) else None
 
 
 def _wrong_cursor(name: str) -> NoReturn:

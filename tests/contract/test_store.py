@@ -34,6 +34,7 @@ from mqtt_presence.store import schema as models
 from mqtt_presence.store.database import MIGRATIONS, connect
 from mqtt_presence.store.presence import _needs_newest
 from mqtt_presence.store.queries import Reader
+from tests.cases import alone
 from tests.support.postgres import Postgres, cursor, query
 
 NOW = 1_800_000_000_000
@@ -270,6 +271,43 @@ def test_a_touched_record_keeps_the_rest(store: Store) -> None:
     loaded = load(store, login())["alice"]
     assert loaded.connections == {("phone", "c1"): replace(FULL, **told), ("phone", "c2"): record(id="c2")}
     assert (loaded.version, loaded.last_seen) == (1, NOW + 22)
+
+
+def test_heartbeats_load_the_live_connections_of_their_clients(store: Store) -> None:
+    """What a heartbeat may be settled by: its client's, live ones, open or in their grace; with or without an id."""
+    save(
+        store,
+        FULL,
+        ended("old"),
+        ended("graced", check_at=NOW + 9),
+        record(id="p1", client="pad"),
+        record(id="c2", user="bob"),
+    )
+    beats = [
+        Activity(user_id="alice", client_id="phone", now=NOW, connection_id=name) for name in ("c1", None)
+    ]
+    with store.transaction() as tx:
+        loaded = tx.load_pulses({"alice": beats, "carol": beats[:1]})
+    live = [FULL, ended("graced", check_at=NOW + 9)]
+    assert loaded == {"alice": {("phone", c.connection_id): alone(c) for c in live}, "carol": {}}
+
+
+@pytest.mark.parametrize("check_at", [NOW + 70_000, NOW + 80_000, None])
+def test_a_heartbeat_is_saved_without_the_rest(store: Store, check_at: int | None) -> None:
+    """Of a connection settled alone its activity is written, and its deadline if that has changed."""
+    from msgspec.structs import replace
+
+    kept = replace(FULL, check_at=NOW + 70_000)
+    save(store, kept, version=5)
+    told = {"last_seen": NOW + 20, "heartbeats": False, "reports": False, "idle": False, "last_activity": NOW + 21,
+            "check_at": check_at}  # fmt: skip
+    with store.transaction() as tx:
+        beat = Activity(user_id="alice", client_id="phone", now=NOW, connection_id="c1")
+        (pulse,) = tx.load_pulses({"alice": [beat]})["alice"].values()
+        tx.save((), [replace(pulse, **told)])
+    loaded = load(store, login())["alice"]
+    assert loaded.connections == {("phone", "c1"): replace(kept, **told)}
+    assert (loaded.version, loaded.last_seen) == (5, NOW + 20)
 
 
 def test_users_last_seen_is_that_of_the_live_connections(store: Store, database: str) -> None:
@@ -683,6 +721,8 @@ def test_no_work_of_the_bridge_scans_the_records(plans: Plans) -> None:
     by_index = {
         "load": (lambda tx: tx.load(batch), {"connections_live", "connectionrow_user_id_client_id_connection_id",
                                              "connectionrow_user_id_client_id_login_order"}),
+        "heartbeats": (lambda tx: tx.load_pulses({f"u{n}": [Activity(user_id=f"u{n}", client_id="c1", now=NOW)] for n in range(20)}),
+                       {"connections_live (user_id=? AND client_id=?)"}),
         "due": (lambda tx: tx.due_users(NOW, 100), {"connections_due"}),
         "unconfirmed": (lambda tx: tx.unconfirmed_users(NOW, 100), {"connections_live"}),
         "retention": (lambda tx: tx.delete_ended(NOW - 1990, 100), {"connections_ended"}),
@@ -716,7 +756,7 @@ def test_pages_of_the_web_go_by_an_index_and_sort_nothing(sqlite_url: str, plans
         "search": (lambda r: r.users_page(after="u2", limit=10, containing="u"), "USING PRIMARY KEY (user_id>?)"),
         "timeline": (lambda r: r.connections_page("u7", since=NOW - 9, until=NOW, before=(NOW, 5), limit=10), "connections_of_user"),
         "first": (lambda r: r.connections_page("u7", since=None, until=None, before=None, limit=10), "connections_of_user"),
-        "open": (lambda r: r.open_page(after=("u3", 7), limit=10), "connections_live"),
+        "open": (lambda r: r.open_page(after=("u3", "c1", 7), limit=10), "connections_live"),
         "ended": (lambda r: r.ended_page(before=(NOW, 5), limit=10), "connections_ended"),
     }  # fmt: skip
     with Reader(sqlite_url) as reader:

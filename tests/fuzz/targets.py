@@ -27,7 +27,7 @@ from mqtt_presence.topics import Topics, is_name
 from mqtt_presence.web.access import Requester, Verdict, judge
 from mqtt_presence.web.config import WebConfig
 from mqtt_presence.web.origins import is_host, refuse_host, refuse_origin
-from mqtt_presence.web.parameters import ParameterError, Parameters, pair_cursor, user_cursor
+from mqtt_presence.web.parameters import ParameterError, Parameters, client_cursor, pair_cursor
 
 NOW = 1_800_000_000_000
 VERBS = ("login", "activity", "logout", "will", "time")
@@ -437,7 +437,7 @@ def page_parameters(data: bytes) -> None:
         (lambda: given.text("q"), None),
         (lambda: given.flag("open", default=True), None),
         (lambda: given.after_name("after"), None),
-        (lambda: given.after_user("after"), lambda found: user_cursor(*found)),
+        (lambda: given.after_client("after"), lambda found: client_cursor(*found)),
         (lambda: given.after_pair("before"), lambda found: pair_cursor(*found)),
     ):
         try:
@@ -454,7 +454,7 @@ def _read_again(cursor: str) -> object:
     try:
         return again.after_pair("after")
     except ParameterError:
-        return again.after_user("after")
+        return again.after_client("after")
 
 
 @target(b"Bearer 0123456789abcdef", b"Basic YWxpY2U6cmlnaHQ=", b"basic  YWxpY2U6", b"Bearer ", b"Basic \xff")

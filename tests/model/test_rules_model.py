@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mqtt_presence import rules
+from mqtt_presence import pulse, rules
 from mqtt_presence.model import (
     Activity,
     Cause,
@@ -21,6 +21,7 @@ from mqtt_presence.model import (
     Gone,
     Login,
     Moved,
+    Outcome,
     Reason,
     RuleSettings,
     Status,
@@ -28,7 +29,7 @@ from mqtt_presence.model import (
     UserId,
     UserPresence,
 )
-from tests.cases import save
+from tests.cases import alone, save
 from tests.model import naive
 
 START = 1_000_000
@@ -84,6 +85,24 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
         assert outcome.status_changed == (outcome.user.status != before.status)
         assert outcome.user.version == before.version + outcome.status_changed
         self.compare(event.user_id)
+        if isinstance(event, Activity):
+            self.compare_alone(before, event, outcome)
+
+    def compare_alone(self, before: UserPresence, event: Activity, outcome: Outcome) -> None:
+        """What is decided without the rest of the user is what is decided with it; and nothing else is left."""
+        of_client = {
+            key: alone(c)
+            for key, c in before.connections.items()
+            if c.client_id == event.client_id and c.is_live
+        }
+        settled = pulse.settle([event], of_client, self.settings)
+        more = outcome.changed or outcome.events or outcome.status_changed or outcome.ignored
+        assert (settled is None) == bool(more)
+        if settled is not None:
+            (touched,) = outcome.touched
+            assert settled == [alone(touched)]
+            # `users` finds it in the connections.
+            assert outcome.user.last_seen == max(before.last_seen or 0, touched.last_seen)
 
     def compare(self, user_id: str) -> None:
         real, simple = self.real[user_id], self.naive[user_id]
@@ -593,8 +612,8 @@ def test_a_check_is_only_needed_when_it_is_due(
         # And had every record been looked at, nothing would have come of it either.
         for c in user.connections.values():
             if c.is_open:
-                assert not rules._Draft(user, rule_settings)._expired(c, now)
-                assert not rules._Draft(user, rule_settings)._idle_due(c, now)
+                assert not pulse.is_expired(c, rule_settings, now)
+                assert not pulse.is_idle(c, rule_settings, now)
 
 
 @quick

@@ -7,10 +7,10 @@ from mqtt_presence.web.parameters import (
     MAX_LIMIT,
     ParameterError,
     Parameters,
+    client_cursor,
     name_cursor,
     pair_cursor,
     require_user,
-    user_cursor,
 )
 
 NAMES = frozenset({"after", "before", "limit", "from", "open", "q", "user"})
@@ -37,23 +37,24 @@ def given(**values: str) -> Parameters:
 def test_cursors_come_back(user: str, number: int) -> None:
     """What a page calls next is what the next page begins after, and needs no encoding in a URL."""
     assert given(after=name_cursor(user)).after_name("after") == user
-    assert given(after=user_cursor(user, number)).after_user("after") == (user, number)
+    assert given(after=client_cursor(user, "a.b", number)).after_client("after") == (user, "a.b", number)
+    assert given(after=client_cursor("a.b", user, number)).after_client("after") == ("a.b", user, number)
     assert given(before=pair_cursor(1_700_000_000_000, number)).after_pair("before") == (
         1_700_000_000_000,
         number,
     )
-    assert user_cursor(user, number).replace("-", "").replace("_", "").replace(".", "").isalnum()
+    assert client_cursor(user, user, number).replace("-", "").replace("_", "").replace(".", "").isalnum()
 
 
 @pytest.mark.parametrize(
     "text",
     ["", ".", "1", "1.", ".1", "-1.2", "1.2.3", "1.x", "é", "////", "+", "1.99999999999999999999", "1" * 16 + ".1",
-     "1.9223372036854775808", "٣.٣", name_cursor("a/b"), name_cursor("a\0b"), "1." + name_cursor("a+b"), "gA"],
+     "1.9223372036854775808", "٣.٣.٣", "1.YQ", "1.YQ.", "1..YQ", "1.YQ.YQ.YQ", name_cursor("a/b"), name_cursor("a\0b"), "1.YQ." + name_cursor("a+b"), f"1.{name_cursor('a+b')}.YQ", "gA"],
 )  # fmt: skip
 def test_what_was_no_cursor_is_refused(text: str) -> None:
     """A cursor goes into a query: nothing but what pages give out."""
     with pytest.raises(ParameterError, match="after must be what the page before called next"):
-        given(after=text).after_user("after")
+        given(after=text).after_client("after")
     if text not in {"1", "gA"}:  # a name's cursor has no number
         with pytest.raises(ParameterError, match="after must be what"):
             given(after=text).after_pair("after")
