@@ -5,7 +5,14 @@ from contextlib import closing
 from pathlib import Path
 
 from mqtt_presence.model import Connection, LastLogin, Reason, State, Status, UserPresence
-from mqtt_presence.store.rows import CONNECTION_FIELDS, USER_FIELDS, from_connection, from_user
+from mqtt_presence.store.rows import (
+    ACTIVITY_FIELDS,
+    RECORD_FIELDS,
+    USER_FIELDS,
+    from_activity,
+    from_connection,
+    from_user,
+)
 
 MAX_OPEN = 100_000
 _HOUR = 3_600_000
@@ -32,8 +39,11 @@ def populate(path: Path, records: int, at: int) -> int:
             [f.column_name for f in USER_FIELDS],
             (_user(u, at) for u in range(users)),
         )
-        columns = [f.column_name for f in CONNECTION_FIELDS]
-        _insert(database, "connections", columns, (_record(i, opened, users, at) for i in range(records)))
+        made = [_record(i, opened, users, at) for i in range(records)]
+        columns = [f.column_name for f in RECORD_FIELDS]
+        _insert(database, "connection_records", columns, map(from_connection, made))
+        columns = ["id", *(f.column_name for f in ACTIVITY_FIELDS)]
+        _insert(database, "pulses", columns, ((i, *from_activity(c)) for i, c in enumerate(made, 1)))
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return opened
 
@@ -54,27 +64,25 @@ def _user(number: int, at: int) -> tuple[object, ...]:
     return from_user(UserPresence(user_id=f"user{number}", version=1, last_seen=at), status)
 
 
-def _record(number: int, opened: int, users: int, at: int) -> tuple[object, ...]:
+def _record(number: int, opened: int, users: int, at: int) -> Connection:
     user, client = number % users, number // users % 2
     is_open = number < opened
     time = at if is_open else at - _HOUR - number
-    return from_connection(
-        Connection(
-            user_id=f"user{user}",
-            client_id=f"client{client}",
-            connection_id=f"{user}-{client}-{at}" if is_open else f"old-{number}",
-            last_seen=time,
-            login_time=time,
-            login_order=time,
-            opened_at=time,
-            user_agent="benchmark",
-            heartbeats=True,
-            idle=False,
-            last_activity=time,
-            # Not due for long, and not changed by a sign of life: the check finds out that it is later.
-            idle_threshold_ms=2 * _HOUR,
-            check_at=at + _HOUR if is_open else None,
-            logout_time=None if is_open else time + 1,
-            reason=None if is_open else Reason.LOST,
-        )
+    return Connection(
+        user_id=f"user{user}",
+        client_id=f"client{client}",
+        connection_id=f"{user}-{client}-{at}" if is_open else f"old-{number}",
+        last_seen=time,
+        login_time=time,
+        login_order=time,
+        opened_at=time,
+        user_agent="benchmark",
+        heartbeats=True,
+        idle=False,
+        last_activity=time,
+        # Not due for long, and not changed by a sign of life: the check finds out that it is later.
+        idle_threshold_ms=2 * _HOUR,
+        check_at=at + _HOUR if is_open else None,
+        logout_time=None if is_open else time + 1,
+        reason=None if is_open else Reason.LOST,
     )

@@ -153,7 +153,7 @@ class _OddRows(Reader):
             [],
         )
         rowless = self._select(
-            "SELECT DISTINCT c.user_id FROM connections c WHERE c.live "
+            "SELECT DISTINCT c.user_id FROM connection_records c WHERE c.live "
             "AND NOT EXISTS (SELECT 1 FROM users u WHERE u.user_id = c.user_id)",
             [],
         )

@@ -26,18 +26,19 @@ from mqtt_presence.store.rows import (
     ACTIVITY_FIELDS,
     CHECK_AT,
     CONNECTION_COLUMNS,
-    CONNECTION_FIELDS,
     PULSE_COLUMNS,
+    RECORD_FIELDS,
     USER_COLUMNS,
     USER_FIELDS,
     from_activity,
     from_connection,
     from_user,
+    names_of,
     to_connection,
     to_presence,
     to_pulse,
 )
-from mqtt_presence.store.schema import BridgeRow, ConnectionRow, OutboxRow, TombstoneRow, UserRow
+from mqtt_presence.store.schema import BridgeRow, ConnectionRow, OutboxRow, PulseRow, TombstoneRow, UserRow
 
 _KEY = (ConnectionRow.user_id, ConnectionRow.client_id, ConnectionRow.connection_id)
 _VERSION_FLOOR = "version_floor"
@@ -143,29 +144,32 @@ class Transaction:
 
     def save(self, outcomes: Iterable[Outcome], pulses: Iterable[Pulse] = ()) -> None:
         """Write what the rules changed of what this transaction has loaded: users, or connections alone."""
-        users, seen, records, touched = [], [], [], list(pulses)
+        users, seen = [], []
+        records: list[Connection] = []
+        touched = list(pulses)
         for outcome in outcomes:
             user = outcome.user
             if outcome.status_changed and user.status is not None:
                 users.append(from_user(user, user.status))
             elif user.status is not None and _is_seen_beside_its_connections(user):
                 seen.append((user.last_seen, user.user_id))
-            records += [from_connection(record) for record in outcome.changed]
+            records += outcome.changed
             touched += outcome.touched
         # Writing what has changed alone, found by its number: a third of what it costs to write all of a row.
         self._touch(touched)
         self._executemany(self._update(UserRow, (UserRow.last_seen,), (UserRow.user_id,)), seen)
-        self._executemany(self._upsert(ConnectionRow, CONNECTION_FIELDS, _KEY), records)
+        self._executemany(self._upsert(ConnectionRow, RECORD_FIELDS, _KEY), map(from_connection, records))
+        self._executemany(self._upsert_pulse(), [(*from_activity(r), *names_of(r)) for r in records])
         self._executemany(self._upsert(UserRow, USER_FIELDS, (UserRow.user_id,)), users)
 
     def _touch(self, pulses: Iterable[Pulse]) -> None:
         activities, deadlines = [], []
         for pulse in pulses:
-            number, check_at = self._rows[pulse.user_id, pulse.client_id, pulse.connection_id]
+            number, check_at = self._rows[names_of(pulse)]
             activities.append((*from_activity(pulse), number))
             if pulse.check_at != check_at:
                 deadlines.append((pulse.check_at, number))
-        self._executemany(self._update(ConnectionRow, ACTIVITY_FIELDS, (ConnectionRow.id,)), activities)
+        self._executemany(self._update(PulseRow, ACTIVITY_FIELDS, (PulseRow.id,)), activities)
         # Apart from the rest, because it is in an index, and most often stays as it is.
         self._executemany(
             self._update(ConnectionRow, (ConnectionRow.check_at,), (ConnectionRow.id,)), deadlines
@@ -187,7 +191,7 @@ class Transaction:
     def told_connections(self, limit: int) -> list[tuple[UserId, ClientId, int, str | None]]:
         """Read by which of the broker's connections open records came, the latest last."""
         rows = self._select(
-            "SELECT c.user_id, c.client_id, c.peer, c.ip_addr FROM connections c "
+            "SELECT c.user_id, c.client_id, c.peer, c.ip_addr FROM connection_records c "
             "WHERE c.live AND c.logout_time IS NULL AND c.peer IS NOT NULL "
             f"ORDER BY c.login_time DESC LIMIT {int(limit)}",
             [],
@@ -199,7 +203,7 @@ class Transaction:
     def due_users(self, now: int, limit: int) -> list[UserId]:
         """Tell whose connections must be looked at (B1, B2, grace), the most overdue first."""
         rows = self._select(
-            f"SELECT c.user_id FROM connections c WHERE c.check_at <= {self._mark} "
+            f"SELECT c.user_id FROM connection_records c WHERE c.check_at <= {self._mark} "
             f"ORDER BY c.check_at LIMIT {int(limit)}",
             [now],
         )
@@ -222,14 +226,14 @@ class Transaction:
             .order_by(ConnectionRow.logout_time)
             .limit(limit)
         )
-        return int(self._run(ConnectionRow.delete().where(ConnectionRow.id.in_(oldest))))
+        return self._delete(ConnectionRow.id.in_(oldest))
 
     # Forgetting.
 
     def forget(self, user_id: UserId) -> int | None:
         """Delete a user and all records, leave a tombstone; tell how many records, None for a stranger."""
         versions = [row.version for row in self._run(UserRow.select().where(UserRow.user_id == user_id))]
-        records = int(self._run(ConnectionRow.delete().where(ConnectionRow.user_id == user_id)))
+        records = self._delete(ConnectionRow.user_id == user_id)
         if not versions and not records:
             return None
         self._run(UserRow.delete().where(UserRow.user_id == user_id))
@@ -323,7 +327,7 @@ class Transaction:
         return self._connections(
             f"SELECT {CONNECTION_COLUMNS} FROM {self._values(clients)} CROSS JOIN connections c "
             "WHERE c.user_id = k.column1 AND c.client_id = k.column2 AND c.login_order = "
-            "(SELECT MAX(n.login_order) FROM connections n "
+            "(SELECT MAX(n.login_order) FROM connection_records n "
             "WHERE n.user_id = k.column1 AND n.client_id = k.column2)",
             [part for client in clients for part in client],
         )
@@ -343,7 +347,7 @@ class Transaction:
         if clients:
             # Both databases answer MAX by one seek in the index.
             rows = self._select(
-                "SELECT k.column1, k.column2, (SELECT MAX(c.login_order) FROM connections c "
+                "SELECT k.column1, k.column2, (SELECT MAX(c.login_order) FROM connection_records c "
                 f"WHERE c.user_id = k.column1 AND c.client_id = k.column2) FROM {self._values(clients)}",
                 [part for client in clients for part in client],
             )
@@ -383,10 +387,28 @@ class Transaction:
         # The models are bound to no database: one process may have several stores.
         return query.execute(self._database)
 
-    def _executemany(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
+    def _delete(self, which: peewee.Expression) -> int:
+        """Delete connections; tell how many."""
+        deletion = ConnectionRow.delete().where(which).returning(ConnectionRow.id)
+        gone = [(row.id,) for row in self._run(deletion)]
+        self._executemany(f"DELETE FROM pulses WHERE id = {self._mark}", gone)
+        return len(gone)
+
+    def _executemany(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
         # A tenth of what peewee's own ways of writing many rows cost.
+        rows = list(rows)
         if rows:
             self._database.cursor().executemany(sql, rows)
+
+    def _upsert_pulse(self) -> str:
+        """Write the statement for the rest of a record; by its names: a new one has no number yet."""
+        columns = [field.column_name for field in ACTIVITY_FIELDS]
+        return (
+            f"INSERT INTO pulses (id, {', '.join(columns)}) "
+            f"SELECT r.id, {', '.join([self._mark] * len(columns))} FROM connection_records r "
+            f"WHERE {' AND '.join(f'r.{field.column_name} = {self._mark}' for field in _KEY)} "
+            f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in columns)}"
+        )
 
     def _update(
         self,

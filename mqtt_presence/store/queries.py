@@ -76,7 +76,7 @@ class Reader:
         if state is not None:
             where, parameters = f"WHERE u.state = {self._mark}", [state.value]
             if state is not State.OFFLINE:
-                where += " AND u.user_id IN (SELECT c.user_id FROM connections c WHERE c.live)"
+                where += " AND u.user_id IN (SELECT c.user_id FROM connection_records c WHERE c.live)"
         rows = self._select(
             f"SELECT {USER_COLUMNS} FROM users u {where} ORDER BY {_HERE_FIRST}, u.user_id", parameters
         )
@@ -86,7 +86,9 @@ class Reader:
         """Tell whether there is anything about a user."""
         return bool(
             self._select(f"SELECT 1 FROM users u WHERE u.user_id = {self._mark}", [user_id])
-            or self._select(f"SELECT 1 FROM connections c WHERE c.user_id = {self._mark} LIMIT 1", [user_id])
+            or self._select(
+                f"SELECT 1 FROM connection_records c WHERE c.user_id = {self._mark} LIMIT 1", [user_id]
+            )
         )
 
     def history(self, user_id: str, *, limit: int, since: int | None = None) -> list[Connection]:
@@ -227,7 +229,7 @@ class Reader:
         after = ""
         while True:
             rows = self._select(
-                "SELECT MIN(c.client_id) FROM connections c "
+                "SELECT MIN(c.client_id) FROM connection_records c "
                 f"WHERE c.user_id = {self._mark} AND c.client_id > {self._mark}",
                 [user_id, after],
             )

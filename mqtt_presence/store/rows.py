@@ -16,27 +16,46 @@ from mqtt_presence.model import (
     UserId,
     UserPresence,
 )
-from mqtt_presence.store.schema import ConnectionRow, UserRow
+from mqtt_presence.store.schema import ConnectionRow, PulseRow, UserRow
 
-PULSE_FIELDS = tuple(getattr(ConnectionRow, name) for name in Pulse.__struct_fields__)
-CONNECTION_FIELDS = (
-    *(getattr(ConnectionRow, name) for name in Connection.__struct_fields__),
-    ConnectionRow.live,  # which `Connection` computes, for the indexes
-)
 ACTIVITY_FIELDS = (
-    ConnectionRow.last_seen,
-    ConnectionRow.heartbeats,
-    ConnectionRow.reports,
-    ConnectionRow.idle,
-    ConnectionRow.last_activity,
+    PulseRow.last_seen,
+    PulseRow.heartbeats,
+    PulseRow.reports,
+    PulseRow.idle,
+    PulseRow.last_activity,
 )
 """What a sign of life may change, but for `check_at`."""
+RECORD_FIELDS = (
+    ConnectionRow.user_id,
+    ConnectionRow.client_id,
+    ConnectionRow.connection_id,
+    ConnectionRow.login_order,
+    ConnectionRow.opened_at,
+    ConnectionRow.idle_threshold_ms,
+    ConnectionRow.timeout_ms,
+    ConnectionRow.logout_time,
+    ConnectionRow.check_at,
+    ConnectionRow.named,
+    ConnectionRow.login_time,
+    ConnectionRow.ip_addr,
+    ConnectionRow.user_agent,
+    ConnectionRow.announce,
+    ConnectionRow.meta,
+    ConnectionRow.reason,
+    ConnectionRow.cause,
+    ConnectionRow.peer,
+    ConnectionRow.told,
+    ConnectionRow.live,
+)
+"""The rest of a connection."""
 CHECK_AT = Pulse.__struct_fields__.index("check_at")
-"""Where it is in a row of either columns."""
+"""Where it is in a row of `PULSE_COLUMNS` or `CONNECTION_COLUMNS`."""
 USER_FIELDS = tuple(UserRow._meta.sorted_fields)
 
-PULSE_COLUMNS = ", ".join(f"c.{f.column_name}" for f in (*PULSE_FIELDS, ConnectionRow.id))
-CONNECTION_COLUMNS = ", ".join(f"c.{f.column_name}" for f in (*CONNECTION_FIELDS, ConnectionRow.id))
+# Of `connections`: what makes a value, and the number by which the row is found again.
+PULSE_COLUMNS = ", ".join(f"c.{name}" for name in (*Pulse.__struct_fields__, "id"))
+CONNECTION_COLUMNS = ", ".join(f"c.{name}" for name in (*Connection.__struct_fields__, "id"))
 USER_COLUMNS = ", ".join(f"u.{f.column_name}" for f in USER_FIELDS)
 
 _FLAG = {None: None, 0: False, 1: True}  # SQLite has no booleans
@@ -73,20 +92,15 @@ def to_connection(row: Sequence[Any]) -> Connection:
 
 
 def from_connection(record: Connection) -> tuple[Any, ...]:
-    """Make a row of `CONNECTION_FIELDS`."""
+    """Make the values of `RECORD_FIELDS`."""
     return (
         record.user_id,
         record.client_id,
         record.connection_id,
-        record.last_seen,
         record.login_order,
         record.opened_at,
         record.idle_threshold_ms,
         record.timeout_ms,
-        record.heartbeats,
-        record.reports,
-        record.idle,
-        record.last_activity,
         record.logout_time,
         record.check_at,
         record.named,
@@ -121,6 +135,11 @@ def to_pulse(row: Sequence[Any]) -> Pulse:
         row[12],
         row[13],
     )
+
+
+def names_of(pulse: Pulse) -> tuple[str, str, str]:
+    """Tell what names a connection among those of all users."""
+    return pulse.user_id, pulse.client_id, pulse.connection_id
 
 
 def from_activity(pulse: Pulse) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """The tables, as peewee models: the public ones of contract section 5, and what the bridge must not forget.
 
-The contract's `users` is a view: see `USERS_VIEW`. The migrations hold frozen copies; a test says when the
-two differ. Times are epoch milliseconds in UTC.
+The contract's `users` and `connections` are views (`VIEWS`), so that a sign of life changes one short row.
+The migrations hold frozen copies; a test says when the two differ. Times are epoch milliseconds in UTC.
 """
 
 from peewee import (
@@ -42,13 +42,12 @@ class UserRow(Model):
 
 
 class ConnectionRow(Model):
-    """A connection, kept after its end. `login_time` null: only its end is known so far."""
+    """A connection, kept after its end, with its `PulseRow`. `login_time` null: only its end is known yet."""
 
     id = BigAutoField()
     user_id = TextField()
     client_id = TextField()
     connection_id = TextField()
-    last_seen = BigIntegerField()
     named = BooleanField()
     login_time = BigIntegerField(null=True)
     login_order = BigIntegerField(null=True)
@@ -59,10 +58,6 @@ class ConnectionRow(Model):
     timeout_ms = BigIntegerField(null=True)
     announce = BooleanField()
     meta = TextField(null=True)
-    heartbeats = BooleanField()
-    reports = BooleanField()
-    idle = BooleanField(null=True)
-    last_activity = BigIntegerField(null=True)
     logout_time = BigIntegerField(null=True)
     reason = TextField(null=True)
     check_at = BigIntegerField(null=True)
@@ -72,7 +67,7 @@ class ConnectionRow(Model):
     told = BooleanField(null=True)
 
     class Meta:
-        table_name = "connections"
+        table_name = "connection_records"
         indexes = ((("user_id", "client_id", "connection_id"), True),)
 
 
@@ -95,6 +90,25 @@ ConnectionRow.add_index(
 ConnectionRow.add_index(
     ConnectionRow.logout_time, where=ConnectionRow.logout_time.is_null(False), name="connections_ended"
 )
+
+
+class PulseRow(Model):
+    """The rest of a connection: what its signs of life change.
+
+    Apart, because it is short: a database writes whole pages, and a batch changes much fewer of short rows
+    (docs/performance.md). In no index: each sign of life would have to be put there, too.
+    """
+
+    id = BigIntegerField(primary_key=True)
+    """That of its `ConnectionRow`."""
+    last_seen = BigIntegerField()
+    heartbeats = BooleanField()
+    reports = BooleanField()
+    idle = BooleanField(null=True)
+    last_activity = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "pulses"
 
 
 class BridgeRow(Model):
@@ -126,7 +140,16 @@ class TombstoneRow(Model):
         table_name = "tombstones"
 
 
-TABLES = (UserRow, ConnectionRow, BridgeRow, OutboxRow, TombstoneRow)
+TABLES = (UserRow, ConnectionRow, PulseRow, BridgeRow, OutboxRow, TombstoneRow)
+
+CONNECTIONS_VIEW = """\
+CREATE VIEW connections AS
+SELECT r.id, r.user_id, r.client_id, r.connection_id, r.ip_addr, r.user_agent, r.login_time,
+       p.last_seen, p.idle, p.last_activity, r.logout_time, r.reason, r.meta, r.cause,
+       r.named, r.login_order, r.opened_at, r.idle_threshold_ms, r.timeout_ms, r.announce,
+       p.heartbeats, p.reports, r.check_at, r.live, r.peer, r.told
+FROM connection_records r JOIN pulses p ON p.id = r.id"""
+"""The contract's table of connections."""
 
 USERS_VIEW = """\
 CREATE VIEW users AS
@@ -139,3 +162,6 @@ SELECT s.user_id, s.state, s.online, s.idle, s.since, s.connections,
        s.version
 FROM user_states s"""
 """The contract's table of users, its columns in the order of `UserRow`."""
+
+VIEWS = {"connections": CONNECTIONS_VIEW, "users": USERS_VIEW}
+"""By name; a view comes after those it reads."""

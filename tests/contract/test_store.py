@@ -127,11 +127,15 @@ def test_migrations_make_the_schema_of_the_models(database: str, tmp_path: Path,
         migrated.close()
 
 
-def test_the_view_of_users_is_the_one_of_the_models(database: str, store: Store) -> None:
-    """The migrations' view is the models', in the columns' order that the bridge reads."""
-    frozen = (MIGRATIONS / "0002_user_states.py").read_text()
-    assert models.USERS_VIEW in frozen
+def test_the_views_are_those_of_the_models(database: str, store: Store) -> None:
+    """The migrations' views are the models'; that of users in the columns' order that the bridge reads."""
+    frozen = (MIGRATIONS / "0006_pulses.py").read_text()
+    assert all(view in frozen for view in models.VIEWS.values())
     save(store, record())
+    of_tables = {
+        f.column_name for table in (models.ConnectionRow, models.PulseRow) for f in table._meta.sorted_fields
+    }
+    assert set(query(database, "SELECT * FROM connections")[0]) == of_tables
     assert list(query(database, "SELECT * FROM users")[0]) == [
         f.column_name for f in models.UserRow._meta.sorted_fields
     ]
