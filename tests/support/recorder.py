@@ -19,6 +19,7 @@ class Heard:
     payload: bytes
     retained: bool
     at: float
+    qos: int
 
     @property
     def json(self) -> Any:
@@ -63,7 +64,8 @@ class Recorder:
 
     def _on_message(self, _client, _data, message) -> None:
         with self._news:
-            self.heard.append(Heard(message.topic, message.payload, message.retain, time.monotonic()))
+            heard = Heard(message.topic, message.payload, message.retain, time.monotonic(), message.qos)
+            self.heard.append(heard)
             self._news.notify_all()
 
     def close(self) -> None:
