@@ -250,7 +250,7 @@ class EmbeddedBroker:
         """Serve an MQTT client that came in elsewhere, until its end. On the broker's loop only (`submit`).
 
         Args:
-            pipe: its connection. It must raise nothing but OSError.
+            pipe: its connection.
 
         """
         if self._broker is not None:
@@ -981,7 +981,7 @@ class _Hub:
         self.complain(f"refused {whom}: {refused.why}", *who, *refused.about, level=logging.INFO)
 
     def _is_public(self, message: _Message) -> bool:
-        return not message.topic.startswith(f"{self.topics.prefix}presence/")
+        return not message.topic.startswith(self.topics.presence)
 
     def remember_peer(self, user: str, client_id: str, address: str) -> None:
         """Keep the addresses of the clients seen last, a bounded number."""
@@ -1020,7 +1020,10 @@ class _Visitor(Protocol):
 
 
 class Pipe(_Visitor, Protocol):
-    """A TCP connection or a WebSocket: bytes in, bytes out."""
+    """A TCP connection or a WebSocket: bytes in, bytes out.
+
+    It raises nothing but OSError, and for what breaks the protocol _ProtocolError.
+    """
 
     address: str
 
@@ -1074,7 +1077,7 @@ class _Connection:
                     self._handle(kind, flags, body)
         except _ProtocolError as error:
             self._hub.complain("closing %s: %s", self, error, level=logging.INFO)
-        except (OSError, ConnectionClosed, StopAsyncIteration):
+        except (OSError, StopAsyncIteration):
             pass  # gone, or too late with its CONNECT: the end below says what has to be said
         finally:
             self.end(_Cause.LOST)
@@ -1336,7 +1339,7 @@ class _Connection:
 
     async def hang_up(self) -> None:
         """Close the socket, after what is still to be sent if the peer takes it."""
-        with contextlib.suppress(OSError, ConnectionClosed):  # TimeoutError is an OSError
+        with contextlib.suppress(OSError):  # TimeoutError is one too
             async with asyncio.timeout(HANG_UP_S):
                 if self._flusher is not None:
                     await self._flusher
@@ -1366,7 +1369,7 @@ class _Connection:
                 self._outbox_size -= size
                 if self.session is not None and self.session.connection is self:
                     self.session.pump()
-        except (OSError, ConnectionClosed):
+        except OSError:
             self._pipe.abort()  # the reader sees the end
         finally:
             self._flusher = None
@@ -1448,8 +1451,11 @@ class _WebSocketPipe:
         return data
 
     async def send(self, data: bytes) -> None:
-        for at in range(0, len(data), FRAME_SIZE):  # a packet may span frames [MQTT-6.0.0-2]
-            await self._websocket.send(data[at : at + FRAME_SIZE])
+        try:
+            for at in range(0, len(data), FRAME_SIZE):  # a packet may span frames [MQTT-6.0.0-2]
+                await self._websocket.send(data[at : at + FRAME_SIZE])
+        except ConnectionClosed as error:
+            raise ConnectionResetError("the WebSocket is closed") from error
 
     async def close(self) -> None:
         await self._websocket.close()
@@ -1500,11 +1506,9 @@ class _PresenceBroker(Broker):  # type: ignore[misc] # amqtt ships no type infor
     ) -> Any:
         sock = self._bound[listener_name]
         if listener_type == ListenerType.TCP:
-            return await asyncio.start_server(
-                partial(self.stream_connected, listener_name=listener_name), sock=sock
-            )
+            return await asyncio.start_server(self._serve_stream, sock=sock)
         return await websocket_serve(
-            partial(self.ws_connected, listener_name=listener_name),
+            self._serve_websocket,
             sock=sock,
             subprotocols=[Subprotocol("mqtt")],
             process_request=self._refuse_foreign_page,
@@ -1516,15 +1520,10 @@ class _PresenceBroker(Broker):  # type: ignore[misc] # amqtt ships no type infor
             close_timeout=HANG_UP_S,
         )
 
-    async def stream_connected(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        listener_name: str,  # noqa: ARG002
-    ) -> None:
+    async def _serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _Connection(self.hub, _TcpPipe(reader, writer)).run()
 
-    async def ws_connected(self, websocket: ServerConnection, listener_name: str) -> None:  # noqa: ARG002
+    async def _serve_websocket(self, websocket: ServerConnection) -> None:
         if isinstance(websocket, _WebSocket):
             websocket.leave()  # and now waits as any other
         await _Connection(self.hub, _WebSocketPipe(websocket)).run()
