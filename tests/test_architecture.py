@@ -19,8 +19,8 @@ ONE_IMPORTER = {
     "psycopg": ("store/",),
     "sqlite3": ("store/",),
     "apscheduler": ("clock.py",),
-    "amqtt": ("embedded.py",),
-    "websockets": ("embedded.py",),
+    "amqtt": ("embedded/listeners.py",),
+    "websockets": ("embedded/websocket.py",),
     "typer": ("cli/", "__main__.py"),
     "rich": ("cli/",),
     "starlette": ("web/",),
@@ -54,6 +54,20 @@ MAY_IMPORT = {
     "batch_client.py": set(),
     "access.py": {"topics"},
     "listening.py": set(),
+    "embedded/config.py": {"errors", "listening", "passwords", "topics"},
+    "embedded/packets.py": set(),
+    "embedded/pipes.py": set(),
+    "embedded/tree.py": set(),
+    "embedded/messages.py": {"embedded", "complaints"},
+    "embedded/connect.py": {"embedded", "complaints", "topics"},
+    "embedded/sessions.py": {"embedded", "access"},
+    "embedded/entrance.py": {"embedded", "complaints", "errors", "gate", "passwords"},
+    "embedded/hub.py": {"embedded", "access", "complaints", "limits", "passwords", "topics"},
+    "embedded/connection.py": {"embedded", "access", "complaints", "topics"},
+    "embedded/websocket.py": {"embedded", "listening"},
+    "embedded/listeners.py": {"embedded"},
+    "embedded/broker.py": {"embedded", "complaints", "errors", "listening", "passwords", "topics"},
+    "embedded/__init__.py": {"embedded", "passwords"},
     "web/access.py": {"web", "listening"},
     "web/config.py": {"errors", "listening"},
     "web/origins.py": {"web"},
@@ -69,6 +83,12 @@ MAY_IMPORT = {
     "broker_setup/install.py": {"broker_setup", "errors"},
 }
 """A module, and all of ours that it may import."""
+
+EMBEDDED = (
+    "config", "packets", "pipes", "tree", "messages", "connect", "sessions", "entrance", "hub", "connection",
+    "websocket", "listeners", "broker", "__init__",
+)  # fmt: skip
+"""The embedded broker's modules: each may import those before it."""
 
 
 def name_of(path: Path) -> str:
@@ -125,6 +145,15 @@ def test_imports_point_inwards(module: str) -> None:
     assert ours(path) <= MAY_IMPORT[module]
 
 
+def test_embedded_broker_has_an_inside() -> None:
+    """Packets know nothing of sessions, sessions nothing of connections: no module imports a later one."""
+    assert {path.stem for path in (PACKAGE / "embedded").glob("*.py")} == set(EMBEDDED)
+    for at, module in enumerate(EMBEDDED):
+        found = imports(PACKAGE / "embedded" / f"{module}.py")
+        inner = {name.split(".")[2] for name in found if name.startswith("mqtt_presence.embedded.")}
+        assert inner <= set(EMBEDDED[:at]), module
+
+
 def test_bridge_side_and_clients_do_not_know_each_other() -> None:
     """A client needs no bridge and no database, the bridge no client."""
     inner = {"bridge", "store", "link", "convergence", "outbox", "clock", "settings", "embedded", "rules"}
@@ -158,7 +187,7 @@ def test_json_fields_are_spelled_in_one_module() -> None:
         "lastSeen", "loginTime", "logoutTime", "startedAt",
     }  # fmt: skip
     # The embedded broker reads the id of the connections it ends (its own design; only that one).
-    allowed = {"payloads.py": fields, "wire.py": fields, "embedded.py": {"connectionId"}}
+    allowed = {"payloads.py": fields, "wire.py": fields, "embedded/messages.py": {"connectionId"}}
     for path in FILES:
         assert {s for s in strings(path) if s in fields} <= allowed.get(name_of(path), set()), name_of(path)
 
