@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import struct
 import uuid
 from collections.abc import AsyncIterator
 
@@ -25,7 +24,6 @@ from mqtt_presence.embedded.packets import (
     PUBACK,
     PUBCOMP,
     PUBREC,
-    SUBACK,
     SUBSCRIBE_REFUSED,
     UNSUBACK,
     Cursor,
@@ -33,6 +31,7 @@ from mqtt_presence.embedded.packets import (
     Kind,
     ProtocolError,
     id_packet,
+    suback_packet,
 )
 from mqtt_presence.embedded.pipes import HANG_UP_S, Pipe
 from mqtt_presence.embedded.sessions import Cause, Session
@@ -225,16 +224,17 @@ class Connection:
     def _on_subscribe(self, session: Session, packet_id: int, cursor: Cursor) -> None:
         """Grant what the client may read, at QoS 1 at most; refuse all else, $share and $SYS too."""
         granted: dict[str, int] = {}
+        known = set(session.subscriptions)
         codes = bytearray()
         while cursor:
             topic_filter, qos = cursor.text(), cursor.byte()
             if qos > 2:
                 raise ProtocolError(f"SUBSCRIBE at QoS {qos}")
-            crowded = len(session.subscriptions.keys() | granted.keys()) >= SUBSCRIPTIONS_LIMIT
-            if crowded and topic_filter not in session.subscriptions:
+            if len(known) >= SUBSCRIPTIONS_LIMIT and topic_filter not in known:
                 codes.append(SUBSCRIBE_REFUSED)
                 self._hub.complain("%s has %d subscriptions: no more", self, SUBSCRIPTIONS_LIMIT)
             elif is_filter(topic_filter) and session.grant.may_subscribe(topic_filter.split("/")):
+                known.add(topic_filter)
                 granted[topic_filter] = min(qos, 1)
                 codes.append(min(qos, 1))
             else:
@@ -244,7 +244,7 @@ class Connection:
             raise ProtocolError("SUBSCRIBE without a filter")
         for topic_filter, qos in granted.items():
             self._hub.subscribe(session, topic_filter, qos)
-        self.send(struct.pack("!BBH", SUBACK, 2 + len(codes), packet_id) + bytes(codes))
+        self.send(suback_packet(packet_id, bytes(codes)))
         for topic_filter, qos in granted.items():
             self._hub.replay(session, topic_filter, qos)
 

@@ -8,7 +8,6 @@ from typing import Final
 PUBACK: Final = 0x40
 PUBREC: Final = 0x50
 PUBCOMP: Final = 0x70
-SUBACK: Final = 0x90
 UNSUBACK: Final = 0xB0
 PINGRESP: Final = b"\xd0\x00"
 SUBSCRIBE_REFUSED: Final = 0x80
@@ -148,6 +147,17 @@ def id_packet(head: int, packet_id: int) -> bytes:
     return struct.pack("!BBH", head, 2, packet_id)
 
 
+def suback_packet(packet_id: int, codes: bytes) -> bytes:
+    """Build a SUBACK (§3.9).
+
+    Args:
+        packet_id: that of the SUBSCRIBE.
+        codes: a return code for each of its filters.
+
+    """
+    return bytes(_head(0x90, 2 + len(codes))) + struct.pack("!H", packet_id) + codes
+
+
 def publish_packet(topic: str, payload: bytes, packet_id: int, *, retain: bool, dup: bool) -> bytes:
     """Build a PUBLISH (§3.3).
 
@@ -161,12 +171,18 @@ def publish_packet(topic: str, payload: bytes, packet_id: int, *, retain: bool, 
     """
     name = topic.encode()
     size = 2 + len(name) + (2 if packet_id else 0) + len(payload)
-    head = bytearray((0x30 | (2 if packet_id else 0) | (8 if dup else 0) | retain,))
-    while size > 0x7F:
-        head.append(size & 0x7F | 0x80)
-        size >>= 7
-    head.append(size)
+    head = _head(0x30 | (2 if packet_id else 0) | (8 if dup else 0) | retain, size)
     head += struct.pack("!H", len(name)) + name
     if packet_id:
         head += struct.pack("!H", packet_id)
     return bytes(head) + payload
+
+
+def _head(first: int, size: int) -> bytearray:
+    """Build a fixed header: the first byte, and how many bytes follow, seven bits in each (§2.2.3)."""
+    head = bytearray((first,))
+    while size > 0x7F:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return head

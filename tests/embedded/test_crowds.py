@@ -99,6 +99,16 @@ def test_one_session_has_only_so_many_subscriptions(monkeypatch):
         assert alice.subscribe("status/u0", "status/u9") == [1, 0x80]
 
 
+@pytest.mark.parametrize("count", [125, 126, 253, 254, 1000])
+def test_each_filter_of_a_long_subscribe_is_answered(count):
+    """The SUBACK has a code for each, however many; what comes after it is understood."""
+    with ours() as house:
+        alice = house.client("alice", "phone")
+        filters = [f"status/u{n}" for n in range(count - 1)]
+        assert alice.subscribe(*filters, "$SYS/#") == [1] * len(filters) + [0x80]
+        assert alice.ping() == []
+
+
 def test_wrong_passwords_are_limited(monkeypatch, tmp_path, caplog):
     """After some from one address no more are looked at, right or wrong; who was let in before comes and goes."""
     monkeypatch.setattr(gate, "WRONG_FOR_ONE", (3, 0.001))

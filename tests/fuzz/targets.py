@@ -354,10 +354,13 @@ async def _serve(pipe: _Pipe) -> list[str]:
 def _check_packets(data: bytes) -> None:
     at = 0
     while at < len(data):
-        kind, length = data[at] >> 4, data[at + 1]
-        assert kind in (2, 4, 5, 7, 9, 11, 13), data
-        assert length < 128, "an answer is short"
-        at += 2 + length
+        assert data[at] >> 4 in (2, 4, 5, 7, 9, 11, 13), data
+        length, digits = 0, 0
+        while not digits or data[at + digits] > 0x7F:
+            digits += 1
+            length |= (data[at + digits] & 0x7F) << 7 * (digits - 1)
+        assert digits <= 4, data
+        at += 1 + digits + length
     assert at == len(data)
 
 
