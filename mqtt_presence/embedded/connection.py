@@ -18,7 +18,7 @@ from mqtt_presence.embedded.connect import (
     refusing,
 )
 from mqtt_presence.embedded.hub import Hub
-from mqtt_presence.embedded.messages import Message, Receipt, connection_id_of, naming, new_message
+from mqtt_presence.embedded.messages import Message, Receipt, new_message
 from mqtt_presence.embedded.packets import (
     PINGRESP,
     PUBACK,
@@ -35,7 +35,10 @@ from mqtt_presence.embedded.packets import (
 )
 from mqtt_presence.embedded.pipes import HANG_UP_S, Pipe
 from mqtt_presence.embedded.sessions import Cause, Session
+from mqtt_presence.errors import PayloadError
+from mqtt_presence.payloads import connection_id_of
 from mqtt_presence.topics import ACTIVITY, ENDS, LOGIN, LOGOUT, WILL
+from mqtt_presence.wire import encode_end
 
 _log = logging.getLogger("mqtt_presence.embedded")
 
@@ -296,7 +299,7 @@ class Connection:
         verb = message.levels[-1]
         if verb not in (LOGIN, ACTIVITY):
             return
-        with contextlib.suppress(ValueError):  # the bridge will refuse it, and open no record
+        with contextlib.suppress(PayloadError):  # the bridge will refuse it, and open no record
             named = connection_id_of(message.payload)
             if verb == LOGIN or not self.present:
                 self.connection_id = named
@@ -339,7 +342,7 @@ class Connection:
         if self.present and not (lost and self._will_tells()):
             verb = WILL if lost else LOGOUT
             topic = self._hub.topics.input(session.user, session.client_id, verb)
-            payload = b"" if self.connection_id is None else naming(self.connection_id)
+            payload = b"" if self.connection_id is None else encode_end(self.connection_id)
             self._hub.route(new_message(topic, payload, 1))
 
     def _will_tells(self) -> bool:
@@ -348,7 +351,7 @@ class Connection:
             return False
         try:
             return connection_id_of(self._will.payload) in (None, self.connection_id)
-        except ValueError:
+        except PayloadError:
             return False
 
     async def hang_up(self) -> None:

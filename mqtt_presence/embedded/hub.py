@@ -9,11 +9,12 @@ from mqtt_presence.access import Grant, grant
 from mqtt_presence.complaints import Complaints
 from mqtt_presence.embedded.config import EmbeddedConfig
 from mqtt_presence.embedded.entrance import Entrance
-from mqtt_presence.embedded.messages import LOGIN_LIMIT, Delivery, Message
+from mqtt_presence.embedded.messages import Delivery, Message
 from mqtt_presence.embedded.sessions import Cause, Client, Session
 from mqtt_presence.embedded.tree import Tree
 from mqtt_presence.limits import Buckets
 from mqtt_presence.passwords import PasswordFile
+from mqtt_presence.payloads import MAX_PAYLOAD
 from mqtt_presence.topics import Topics
 
 _log = logging.getLogger("mqtt_presence.embedded")
@@ -184,7 +185,7 @@ class Hub:
                 asyncio.get_running_loop().call_soon(session.connection.end, Cause.SLOW)
         if kept:
             return
-        if len(self._backlog) < BACKLOG_LIMIT and len(message.payload) <= LOGIN_LIMIT:
+        if len(self._backlog) < BACKLOG_LIMIT and len(message.payload) <= MAX_PAYLOAD:
             self._backlog.append(message)
         else:
             self._complain_of_loss(len(self._backlog))

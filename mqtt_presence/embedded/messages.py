@@ -1,14 +1,10 @@
-"""Messages on their way, acknowledgements held back for them, and the one field that is read in a payload."""
+"""Messages on their way, and the acknowledgements that are held back for them."""
 
-import json
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 from mqtt_presence.complaints import shown
 from mqtt_presence.embedded.packets import ProtocolError
-
-LOGIN_LIMIT: Final = 8 * 1024
-"""The longest payload the bridge accepts (contract section 1)."""
 
 
 class Publisher(Protocol):
@@ -95,29 +91,3 @@ class Delivery:
     message: Message
     qos: int
     retain: bool = False
-
-
-def connection_id_of(payload: bytes) -> str | None:
-    """Return the connectionId in a payload (contract section 2); None when there is none.
-
-    Raises:
-        ValueError: the bridge will refuse the payload.
-
-    """
-    if not payload:
-        return None
-    if len(payload) > LOGIN_LIMIT:
-        raise ValueError("too long")
-    try:
-        fields = json.loads(payload)
-    except RecursionError as error:
-        raise ValueError("too deep") from error
-    named = fields.get("connectionId") if isinstance(fields, dict) else 0
-    if named is not None and not (isinstance(named, str) and 0 < len(named) <= 64):
-        raise ValueError("not a connection id")
-    return named
-
-
-def naming(connection_id: str) -> bytes:
-    """Return a payload that says nothing but which connection it is about."""
-    return json.dumps({"connectionId": connection_id}).encode()
