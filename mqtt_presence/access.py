@@ -75,7 +75,7 @@ def grant(topics: Topics, user: str, client: str, *, bridge: bool = False, opera
     if operator or bridge:
         reads.append(topics.events)
     if bridge:
-        reads.append(f"{topics.prefix}presence/#")
+        reads.append(f"{topics.presence}#")
         writes = [topics.statuses, topics.events, f"{topics.prefix}bridge/+", topics.reply("+", "+", "+")]
     return Grant(tuple(map(_levels, writes)), tuple(map(_levels, reads)))
 

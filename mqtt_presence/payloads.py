@@ -16,6 +16,7 @@ from mqtt_presence import topics
 from mqtt_presence.errors import PayloadError
 from mqtt_presence.model import (
     Activity,
+    ClientId,
     Connection,
     ConnectionEvent,
     ConnectionId,
@@ -25,6 +26,7 @@ from mqtt_presence.model import (
     Reason,
     Status,
     UserEvent,
+    UserId,
 )
 from mqtt_presence.times import from_iso, in_range, to_iso
 
@@ -34,6 +36,8 @@ MAX_T0 = 64
 MAX_CONNECTION_ID = 64
 _CONNECTION_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,64}")
 MAX_DURATION_S = 10 * 365 * 86_400.0
+
+_ANY_END = topics.Input(UserId(""), ClientId(""), topics.LOGOUT)
 
 _Id = str | None
 _Time = int | float | str | None
@@ -157,6 +161,18 @@ def _parse(
         reason=Reason.LOGOUT if verb == topics.LOGOUT else Reason.LOST,
         connection_id=_connection_id(_decode_end(payload).connection_id),
     )
+
+
+def connection_id_of(payload: bytes) -> ConnectionId | None:
+    """Return which connection a client's message says it is about, whatever else it says; None: it does not.
+
+    Raises:
+        PayloadError: as `parse`, which would refuse it, too.
+
+    """
+    end = parse(_ANY_END, payload, 0)
+    assert isinstance(end, End)
+    return end.connection_id
 
 
 def fresh_connection_id() -> ConnectionId:

@@ -69,9 +69,9 @@ class Topics:
                 f"prefix={prefix!r} must be topic levels without wildcards and empty levels, not begin with $"
             )
         self.prefix = prefix
-        self._presence = prefix + "presence/"
+        self.presence = prefix + "presence/"
         self._status = prefix + "status/"
-        self._skip = len(self._presence)
+        self._skip = len(self.presence)
         self.inputs = prefix + "presence/+/+/+"
         self.statuses = prefix + "status/+"
         self.events = prefix + "events/+/+"
@@ -80,7 +80,7 @@ class Topics:
 
     def input(self, user_id: str, client_id: str, verb: str) -> str:
         """Name the topic a client publishes on."""
-        return f"{self._presence}{user_id}/{client_id}/{verb}"
+        return f"{self.presence}{user_id}/{client_id}/{verb}"
 
     def status(self, user_id: str) -> str:
         """Name the topic of a user's retained state."""
@@ -101,7 +101,7 @@ class Topics:
             PayloadError: ``bad_topic``, any other shape than contract section 1 says.
 
         """
-        if topic.startswith(self._presence):
+        if topic.startswith(self.presence):
             levels = topic[self._skip :].split("/")
             if len(levels) == 3:
                 user_id, client_id, verb = levels

@@ -19,8 +19,8 @@ ONE_IMPORTER = {
     "psycopg": ("store/",),
     "sqlite3": ("store/",),
     "apscheduler": ("clock.py",),
-    "amqtt": ("embedded.py",),
-    "websockets": ("embedded.py",),
+    "amqtt": ("embedded/listeners.py",),
+    "websockets": ("embedded/websocket.py",),
     "typer": ("cli/", "__main__.py"),
     "rich": ("cli/",),
     "starlette": ("web/",),
@@ -55,6 +55,20 @@ MAY_IMPORT = {
     "batch_client.py": set(),
     "access.py": {"topics"},
     "listening.py": set(),
+    "embedded/config.py": {"errors", "listening", "passwords", "topics"},
+    "embedded/packets.py": set(),
+    "embedded/pipes.py": set(),
+    "embedded/tree.py": set(),
+    "embedded/messages.py": {"embedded", "complaints"},
+    "embedded/connect.py": {"embedded", "complaints", "topics"},
+    "embedded/sessions.py": {"embedded", "access"},
+    "embedded/entrance.py": {"embedded", "complaints", "errors", "gate", "passwords"},
+    "embedded/hub.py": {"embedded", "access", "complaints", "limits", "passwords", "payloads", "topics"},
+    "embedded/connection.py": {"embedded", "access", "complaints", "errors", "payloads", "topics", "wire"},
+    "embedded/websocket.py": {"embedded", "listening"},
+    "embedded/listeners.py": {"embedded"},
+    "embedded/broker.py": {"embedded", "complaints", "errors", "listening", "passwords", "topics"},
+    "embedded/__init__.py": {"embedded", "passwords"},
     "web/access.py": {"web", "listening"},
     "web/config.py": {"errors", "listening"},
     "web/origins.py": {"web"},
@@ -70,6 +84,12 @@ MAY_IMPORT = {
     "broker_setup/install.py": {"broker_setup", "errors"},
 }
 """A module, and all of ours that it may import."""
+
+EMBEDDED = (
+    "config", "packets", "pipes", "tree", "messages", "connect", "sessions", "entrance", "hub", "connection",
+    "websocket", "listeners", "broker", "__init__",
+)  # fmt: skip
+"""The embedded broker's modules: each may import those before it."""
 
 
 def name_of(path: Path) -> str:
@@ -126,6 +146,15 @@ def test_imports_point_inwards(module: str) -> None:
     assert ours(path) <= MAY_IMPORT[module]
 
 
+def test_embedded_broker_has_an_inside() -> None:
+    """Packets know nothing of sessions, sessions nothing of connections: no module imports a later one."""
+    assert {path.stem for path in (PACKAGE / "embedded").glob("*.py")} == set(EMBEDDED)
+    for at, module in enumerate(EMBEDDED):
+        found = imports(PACKAGE / "embedded" / f"{module}.py")
+        inner = {name.split(".")[2] for name in found if name.startswith("mqtt_presence.embedded.")}
+        assert inner <= set(EMBEDDED[:at]), module
+
+
 def test_bridge_side_and_clients_do_not_know_each_other() -> None:
     """A client needs no bridge and no database, the bridge no client."""
     inner = {"bridge", "store", "link", "convergence", "outbox", "clock", "settings", "embedded", "rules"}
@@ -148,7 +177,7 @@ def test_topics_are_spelled_in_one_module() -> None:
     """Nobody but `topics`, and the embedded broker's rights, knows what a topic looks like."""
     topic = re.compile(r"(?:^|/)(?:presence|status|events|reply|bridge)/")
     wrong = {name_of(f): [s for s in strings(f) if topic.search(s) and " " not in s] for f in FILES}
-    allowed = {"topics.py", "access.py", "embedded.py"}
+    allowed = {"topics.py", "access.py"}
     assert {f: s for f, s in wrong.items() if s and f not in allowed} == {}
 
 
@@ -158,10 +187,9 @@ def test_json_fields_are_spelled_in_one_module() -> None:
         "connectionId", "clientId", "userId", "userAgent", "ipAddr", "idleThreshold", "lastActivity", "lastLogin",
         "lastSeen", "loginTime", "logoutTime", "startedAt",
     }  # fmt: skip
-    # The embedded broker reads the id of the connections it ends (its own design; only that one).
-    allowed = {"payloads.py": fields, "wire.py": fields, "embedded.py": {"connectionId"}}
     for path in FILES:
-        assert {s for s in strings(path) if s in fields} <= allowed.get(name_of(path), set()), name_of(path)
+        if name_of(path) not in {"payloads.py", "wire.py"}:
+            assert not {s for s in strings(path) if s in fields}, name_of(path)
 
 
 def test_a_bridge_alone_needs_neither_broker_nor_web_server() -> None:

@@ -51,9 +51,12 @@ def connections(port: int, pid: int, count: int) -> None:
     for n, wire in enumerate(wires):
         wire.subscribe("status/+" if n < 10 else f"reply/alice/c{n}/+")
     print(f"  idle with one subscription: {(memory_kib(pid) - before) / count:.1f} KiB each")
+    silent = Wire(port)
+    silent.connect("alice", "silent", keep_alive=1)
     cpu, began = cpu_s(pid), time.perf_counter()
-    time.sleep(2)
-    print(f"  idle CPU: {(cpu_s(pid) - cpu) / (time.perf_counter() - began) * 100:.1f} %")
+    assert silent.closed(), "who says nothing for 1.5 times its keep alive is disconnected"
+    idle_s = time.perf_counter() - began
+    print(f"  idle CPU: {(cpu_s(pid) - cpu) / idle_s * 100:.1f} % in {idle_s:.1f} s")
     bridge = Wire(port)
     bridge.connect("bridge", "b", password=SECRET, clean=True)
     bridge.subscribe("presence/+/+/+")

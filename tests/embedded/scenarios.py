@@ -240,10 +240,10 @@ SCENARIOS = [
     Scenario(version_five, ("008400", True), "no answer"),
     Scenario(early_acknowledgement, ([], 4), ([4], None)),
     Scenario(
-        lost_without_will, [("login", '{"connectionId":"c1"}'), ("will", '{"connectionId": "c1"}')], None
+        lost_without_will, [("login", '{"connectionId":"c1"}'), ("will", '{"connectionId":"c1"}')], None
     ),
     Scenario(
-        gone_without_logout, [("login", '{"connectionId":"c1"}'), ("logout", '{"connectionId": "c1"}')], None
+        gone_without_logout, [("login", '{"connectionId":"c1"}'), ("logout", '{"connectionId":"c1"}')], None
     ),
     Scenario(stolen_client_id, 2, 0),
     Scenario(stop_sends_wills, [("will", "w")], []),

@@ -6,8 +6,8 @@ from contextlib import closing
 
 import pytest
 
-from mqtt_presence import embedded, gate
-from mqtt_presence.embedded import add_user
+from mqtt_presence import gate
+from mqtt_presence.embedded import add_user, connection, entrance, hub, sessions
 from tests.embedded.brokers import ours
 from tests.support.waiting import until
 
@@ -26,7 +26,7 @@ def is_closed(sock: socket.socket) -> bool:
 @pytest.mark.parametrize("transport", ["tcp", "ws"])
 def test_who_says_nothing_makes_room(monkeypatch, transport):
     """Silent connections of one address: the oldest are closed, and whoever says who it is gets in."""
-    monkeypatch.setattr(embedded, "WAITING_LIMIT_EACH", 5)
+    monkeypatch.setattr(entrance, "WAITING_LIMIT_EACH", 5)
     with ours(ws_port=0) as house:
         port = house.port if transport == "tcp" else house.broker.ws_port
         silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(12)]
@@ -40,13 +40,13 @@ def test_who_says_nothing_makes_room(monkeypatch, transport):
         finally:
             for sock in silent:
                 sock.close()
-        hub = house.broker._broker.hub
-        until(lambda: len(hub.doorstep) == 0, "who has gone waits no more")
+        doorstep = house.broker._broker.hub.entrance.doorstep
+        until(lambda: len(doorstep) == 0, "who has gone waits no more")
 
 
 def test_there_are_only_so_many_clients(monkeypatch, caplog):
     """Beyond it CONNACK 3, "not available"; the bridge, and who takes the place of its own connection, get in."""
-    monkeypatch.setattr(embedded, "CLIENTS_LIMIT", 3)
+    monkeypatch.setattr(entrance, "CLIENTS_LIMIT", 3)
     with ours() as house:
         for n in range(3):
             house.client("alice", f"c{n}")
@@ -70,8 +70,8 @@ def test_one_user_has_only_so_many_clients():
 
 def test_only_so_many_sessions_are_kept(monkeypatch, caplog):
     """Of clients that are away the one that left first is forgotten: of the user, then of all."""
-    monkeypatch.setattr(embedded, "KEPT_LIMIT_EACH", 3)
-    monkeypatch.setattr(embedded, "KEPT_LIMIT", 4)
+    monkeypatch.setattr(hub, "KEPT_LIMIT_EACH", 3)
+    monkeypatch.setattr(hub, "KEPT_LIMIT", 4)
 
     def kept() -> set[str]:
         return {s.client_id for s in house.broker._broker.hub.sessions.values()}
@@ -92,11 +92,21 @@ def test_only_so_many_sessions_are_kept(monkeypatch, caplog):
 
 def test_one_session_has_only_so_many_subscriptions(monkeypatch):
     """Beyond it 0x80; one that it has can be made again."""
-    monkeypatch.setattr(embedded, "SUBSCRIPTIONS_LIMIT", 3)
+    monkeypatch.setattr(connection, "SUBSCRIPTIONS_LIMIT", 3)
     with ours() as house:
         alice = house.client("alice", "phone")
         assert alice.subscribe(*(f"status/u{n}" for n in range(5))) == [1, 1, 1, 0x80, 0x80]
         assert alice.subscribe("status/u0", "status/u9") == [1, 0x80]
+
+
+@pytest.mark.parametrize("count", [125, 126, 253, 254, 1000])
+def test_each_filter_of_a_long_subscribe_is_answered(count):
+    """The SUBACK has a code for each, however many; what comes after it is understood."""
+    with ours() as house:
+        alice = house.client("alice", "phone")
+        filters = [f"status/u{n}" for n in range(count - 1)]
+        assert alice.subscribe(*filters, "$SYS/#") == [1] * len(filters) + [0x80]
+        assert alice.ping() == []
 
 
 def test_wrong_passwords_are_limited(monkeypatch, tmp_path, caplog):
@@ -163,9 +173,9 @@ def test_a_user_cannot_fill_the_log_by_subscribing(caplog):
 
 def test_a_flood_of_one_user_does_not_push_out_the_others(monkeypatch):
     """When the bridge is behind, one user cannot fill its queue: the logins of others still get in."""
-    monkeypatch.setattr(embedded, "BRIDGE_QUEUE_LIMIT", 400)
-    monkeypatch.setattr(embedded, "WINDOW", 10)
-    monkeypatch.setattr(embedded, "FAIR_SHARE", (50, 0.1))
+    monkeypatch.setattr(sessions, "BRIDGE_QUEUE_LIMIT", 400)
+    monkeypatch.setattr(sessions, "WINDOW", 10)
+    monkeypatch.setattr(hub, "FAIR_SHARE", (50, 0.1))
     with ours() as house:
         bridge = house.bridge()  # which acknowledges nothing
         mallory = house.client("mallory", "m")

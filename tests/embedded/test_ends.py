@@ -10,8 +10,8 @@ import pytest
 from tests.embedded.brokers import SECRET, ours
 from tests.embedded.scenarios import LOGIN, WILL, said
 
-ID1 = '{"connectionId": "c1"}'
-ID2 = '{"connectionId": "c2"}'
+ID1 = '{"connectionId":"c1"}'
+ID2 = '{"connectionId":"c2"}'
 
 
 @pytest.fixture
@@ -81,7 +81,14 @@ def test_what_the_old_connection_said_last_is_heard_before_it_is_taken_over(hous
 
 
 @pytest.mark.parametrize(
-    ("login", "told"), [("", ""), (ID1, ID1), ('{"connectionId": 5}', None), ("junk", None)]
+    ("login", "told"),
+    [
+        ("", ""),
+        (ID1, ID1),
+        ('{"connectionId":5}', None),
+        ('{"connectionId":"\\u0000"}', None),
+        ("junk", None),
+    ],
 )
 def test_the_broker_tells_the_end_of_a_connection_without_will(house, login, told):
     """With the login's id; without one, empty; not at all for a login the bridge refuses."""

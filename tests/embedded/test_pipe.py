@@ -5,8 +5,7 @@ import concurrent.futures
 
 import pytest
 
-from mqtt_presence import embedded
-from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
+from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig, connection
 from mqtt_presence.errors import BrokerError
 from tests.support.waiting import until
 from tests.support.web import mqtt_connect
@@ -47,17 +46,17 @@ class Greedy:
 
 def test_a_peer_that_takes_no_answers_is_not_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for it stays bounded, nothing of it is lost, and it is heard again once it reads."""
-    monkeypatch.setattr(embedded, "OUTBOX_LIMIT", 10_000)
+    monkeypatch.setattr(connection, "OUTBOX_LIMIT", 10_000)
     peer = Greedy(chunks=500)
     with EmbeddedBroker(EmbeddedConfig(port=0, bridge_password="secret")) as broker:
         served = broker.submit(broker.serve(peer))
         until(lambda: broker.peer_address("alice", "greedy") == "192.0.2.1")
-        (connection,) = broker._broker.hub.connections
-        until(lambda: connection._outbox_size > 2 * 10_000)
+        (served_by,) = broker._broker.hub.connections
+        until(lambda: served_by._outbox_size > 2 * 10_000)
         with pytest.raises(concurrent.futures.TimeoutError):
             served.result(0.2)
         assert peer.given < 20
-        assert connection._outbox_size < 2 * 10_000 + 2 * len(PINGS)
+        assert served_by._outbox_size < 2 * 10_000 + 2 * len(PINGS)
         peer.takes = True
         served.result(20)
     assert peer.taken == 4 + peer.chunks * len(PINGS)

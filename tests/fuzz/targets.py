@@ -12,10 +12,12 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from mqtt_presence import embedded, payloads, topics, wire
+from mqtt_presence import payloads, topics, wire
 from mqtt_presence.access import is_filter, matches
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.embedded import EmbeddedConfig
+from mqtt_presence.embedded.connection import Connection
+from mqtt_presence.embedded.hub import Hub
 from mqtt_presence.errors import ConfigError, PayloadError
 from mqtt_presence.model import Activity, End, Login
 from mqtt_presence.settings import seconds
@@ -337,12 +339,12 @@ class _Pipe:
 
 async def _serve(pipe: _Pipe) -> list[str]:
     """Serve one client, beside a bridge that is away; return what has come for the bridge."""
-    hub = embedded._Hub(EmbeddedConfig(bridge_password="x"), None)
+    hub = Hub(EmbeddedConfig(bridge_password="x"), None)
     bridge, _ = hub.open("bridge", "b", hub.grant("bridge", "b"), clean=False)
     for wanted in ("presence/#", "status/#"):
         hub.subscribe(bridge, wanted, 1)
-    await embedded._Connection(hub, pipe).run()
-    hub.close()
+    await Connection(hub, pipe).run()
+    hub.entrance.close()
     for session in hub.sessions.values():
         if session.expiry is not None:
             session.expiry.cancel()
@@ -352,10 +354,13 @@ async def _serve(pipe: _Pipe) -> list[str]:
 def _check_packets(data: bytes) -> None:
     at = 0
     while at < len(data):
-        kind, length = data[at] >> 4, data[at + 1]
-        assert kind in (2, 4, 5, 7, 9, 11, 13), data
-        assert length < 128, "an answer is short"
-        at += 2 + length
+        assert data[at] >> 4 in (2, 4, 5, 7, 9, 11, 13), data
+        length, digits = 0, 0
+        while not digits or data[at + digits] > 0x7F:
+            digits += 1
+            length |= (data[at + digits] & 0x7F) << 7 * (digits - 1)
+        assert digits <= 4, data
+        at += 1 + digits + length
     assert at == len(data)
 
 

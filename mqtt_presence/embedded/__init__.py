@@ -1,0 +1,14 @@
+"""The embedded broker: MQTT 3.1.1 fit for presence on one machine.
+
+amqtt brings the listeners and their life cycle. What happens on a connection is our own: amqtt's flows (a
+task for every packet, queues between them) lose the order and the acknowledgements that presence lives on,
+so one reader for each connection handles packets as they came, and all between two reads is synchronous.
+``tests/embedded/test_counterexamples.py`` shows each scenario failing on plain amqtt.
+"""
+
+from mqtt_presence.embedded.broker import EmbeddedBroker
+from mqtt_presence.embedded.config import EmbeddedConfig
+from mqtt_presence.embedded.pipes import Pipe
+from mqtt_presence.passwords import add_user, remove_user
+
+__all__ = ["EmbeddedBroker", "EmbeddedConfig", "Pipe", "add_user", "remove_user"]

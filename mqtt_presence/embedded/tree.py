@@ -1,0 +1,59 @@
+"""A tree of topics or topic filters, level by level (MQTT 3.1.1 §4.7). Pure."""
+
+from collections.abc import Iterator, Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Tree(Generic[T]):
+    """Values by topic or filter, level by level: a lookup walks only the branches that can match."""
+
+    __slots__ = ("children", "value")
+
+    def __init__(self) -> None:
+        self.children: dict[str, Tree[T]] = {}
+        self.value: T | None = None
+
+    def get(self, levels: Sequence[str]) -> T | None:
+        """Return the value at exactly this topic or filter."""
+        node: Tree[T] | None = self
+        for level in levels:
+            node = node.children.get(level) if node is not None else None
+        return None if node is None else node.value
+
+    def put(self, levels: Sequence[str], value: T | None) -> None:
+        """Set a value; None takes it away, with the branches that are empty then."""
+        path = [self]
+        for level in levels:
+            path.append(path[-1].children.setdefault(level, Tree()))
+        path[-1].value = value
+        for level, parent, node in zip(reversed(levels), reversed(path[:-1]), reversed(path), strict=False):
+            if node.value is not None or node.children:
+                break
+            del parent.children[level]
+
+    def filters_for(self, topic: Sequence[str], at: int = 0) -> Iterator[T]:
+        """Yield the values whose filters match a topic."""
+        if (rest := self.children.get("#")) is not None and rest.value is not None:
+            yield rest.value
+        if at == len(topic):
+            if self.value is not None:
+                yield self.value
+            return
+        for level in (topic[at], "+"):
+            if (child := self.children.get(level)) is not None:
+                yield from child.filters_for(topic, at + 1)
+
+    def topics_for(self, topic_filter: Sequence[str], at: int = 0) -> Iterator[T]:
+        """Yield the values whose topics a filter matches."""
+        level = topic_filter[at] if at < len(topic_filter) else None
+        if level in (None, "#") and self.value is not None:
+            yield self.value
+        if level is None:
+            return
+        if level in ("+", "#"):
+            for child in self.children.values():
+                yield from child.topics_for(topic_filter, at + (level == "+"))
+        elif (only := self.children.get(level)) is not None:
+            yield from only.topics_for(topic_filter, at + 1)

@@ -1,0 +1,132 @@
+"""MQTT over WebSocket at a port of its own (MQTT 3.1.1 §6); the only module that imports websockets."""
+
+import asyncio
+import logging
+import socket
+import urllib.parse
+from collections.abc import Awaitable, Callable
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from mqtt_presence.embedded.config import EmbeddedConfig
+from mqtt_presence.embedded.entrance import Entrance
+from mqtt_presence.embedded.packets import ProtocolError
+from mqtt_presence.embedded.pipes import HANG_UP_S, Pipe, address_of
+from mqtt_presence.listening import is_loopback
+
+# A stranger's junk is no error of ours: with a traceback for each a port scan would fill the disk.
+_log = logging.getLogger(__name__)
+_log.addFilter(lambda record: record.getMessage() != "opening handshake failed")
+
+FRAME_SIZE = 1 << 16
+"""Bytes in a WebSocket frame: some clients take no more than 1 MiB."""
+
+
+async def serve_websockets(
+    sock: socket.socket, config: EmbeddedConfig, entrance: Entrance, handle: Callable[[Pipe], Awaitable[None]]
+) -> Server:
+    """Accept WebSockets.
+
+    Args:
+        sock: it listens.
+        config: of the broker.
+        entrance: where they wait until they are WebSockets.
+        handle: serves one until its end.
+
+    """
+
+    async def take(websocket: ServerConnection) -> None:
+        if isinstance(websocket, _WebSocket):
+            websocket.leave()  # and now waits as any other
+        await handle(WebSocketPipe(websocket))
+
+    return await serve(
+        take,
+        sock=sock,
+        subprotocols=[Subprotocol("mqtt")],
+        process_request=partial(_refuse_foreign_page, config),
+        compression=None,  # 50 KiB a connection, for messages of a hundred bytes
+        logger=_log,
+        create_connection=partial(_WebSocket, entrance),  # type: ignore[arg-type] # called, that is all
+        max_size=config.max_packet_size,
+        open_timeout=config.connect_timeout_s,
+        close_timeout=HANG_UP_S,
+    )
+
+
+def _refuse_foreign_page(
+    config: EmbeddedConfig, connection: ServerConnection, request: Request
+) -> Response | None:
+    """Keep pages of other sites out of an open broker on this machine: a browser would let them in."""
+    origin = request.headers.get("Origin")
+    if origin is None or not config.open or not is_loopback(config.host):
+        return None
+    if is_loopback(urllib.parse.urlsplit(origin).hostname):
+        return None
+    return connection.respond(HTTPStatus.FORBIDDEN, "Only pages of this machine may connect.\n")
+
+
+class WebSocketPipe:
+    """A WebSocket; its frames are pieces of one stream of bytes."""
+
+    __slots__ = ("_websocket", "address")
+
+    def __init__(self, websocket: ServerConnection) -> None:
+        self._websocket = websocket
+        self.address = address_of(websocket.remote_address)
+
+    async def receive(self) -> bytes:
+        """Return what came, nothing when it is over."""
+        data: bytes | str = b""
+        try:
+            while not data:
+                data = await self._websocket.recv()
+        except ConnectionClosed:
+            return b""
+        if isinstance(data, str):
+            raise ProtocolError("a text frame [MQTT-6.0.0-1]")
+        return data
+
+    async def send(self, data: bytes) -> None:
+        """Send, and wait while the peer takes nothing."""
+        try:
+            for at in range(0, len(data), FRAME_SIZE):  # a packet may span frames [MQTT-6.0.0-2]
+                await self._websocket.send(data[at : at + FRAME_SIZE])
+        except ConnectionClosed as error:
+            raise ConnectionResetError("the WebSocket is closed") from error
+
+    async def close(self) -> None:
+        """Send what is left, then close."""
+        await self._websocket.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._websocket.transport.abort()
+
+
+class _WebSocket(ServerConnection):
+    """A WebSocket that waits at the door from its first byte on."""
+
+    def __init__(self, entrance: Entrance, *what: Any, **how: Any) -> None:
+        super().__init__(*what, **how)
+        self._entrance = entrance
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._entrance.arrive(self, address_of(transport.get_extra_info("peername")))
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.leave()
+        super().connection_lost(exc)
+
+    def leave(self) -> None:
+        self._entrance.leave(self)
+
+    def abort(self) -> None:
+        self.transport.abort()
