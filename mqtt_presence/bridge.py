@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import islice
+from typing import TypeAlias
 
 from mqtt_presence import publications as say
 from mqtt_presence.convergence import Convergence
@@ -59,6 +60,7 @@ _CHUNK = 200  # users of one step of a job: messages wait no longer than that ta
 _IDLE_S = 1.0
 _SETTLED_S = 2.0  # after connecting the broker has begun to send what has waited
 _FINISH_S = 5.0
+_MUST_ANNOUNCE = "must_announce"
 _START_S = 30.0  # to wait for others who lock the database; who started us must learn of what is worse
 
 
@@ -101,6 +103,9 @@ class BridgeConfig:
     source: str = AUTO
 
 
+Gather: TypeAlias = Callable[[Transaction], Mapping[UserId, Sequence[Event]]]
+
+
 @dataclass(slots=True)
 class _Decisions:
     """What a batch came to."""
@@ -109,6 +114,20 @@ class _Decisions:
     newcomers: int = 0
     turned_away: list[tuple[UserId, int]] = field(default_factory=list)
     """New users there was no room for, and how many messages of theirs there were."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What is to be done once a transaction is committed."""
+
+    users: int
+    made: _Decisions
+    clearable: int | None
+    number: int | None
+    """Of the outbox; None: there is nothing to publish."""
+    told: list[say.Publication]
+    probe: Probe | None
+    then: Callable[[], None]
 
 
 class Bridge:
@@ -142,6 +161,7 @@ class Bridge:
         self._stopping = False
         self._link: Link | None = None
         self._outbox = Outbox()
+        self._doubt: _Step | None = None
         self._convergence = Convergence(config.topics)
         self._pending: deque[tuple[Incoming, Message | Told | None]] = deque()
         self._losses = LossWatch(now, follows=config.source in {AUTO, MOSQUITTO})
@@ -152,6 +172,7 @@ class Bridge:
         self._jobs: dict[Due, Callable[[], bool]] = {}
         self._buried: list[UserId] = []
         self._announce = False
+        self._keeps_announce = False
         self._announced_at: int | None = None
         self._settled_from = 0.0
         self._caught_up_at = 0
@@ -221,7 +242,9 @@ class Bridge:
                 tx.remember("client_id", client_id)
             self._state_version = max(int(tx.recall("state_version") or 0), self._started_at)
             announced_at = tx.recall("announced_at")
-            self._announce = announced_at is not None  # nobody knows whether it was heard: again
+            self._keeps_announce = tx.recall(_MUST_ANNOUNCE) is not None
+            # Nobody knows whether one that was said was heard: again.
+            self._announce = self._keeps_announce or announced_at is not None
             self._convergence.restore(tx)
             self._losses.restore(tx)
             self._witness.restore(tx)
@@ -239,7 +262,10 @@ class Bridge:
         if link.backlog <= _MAX_BACKLOG:
             room = min(MAX_BATCH, max(0, _MAX_PENDING - len(self._pending)))
         arrivals = link.poll(self._patience(link), room)
+        heard_until = self._now()
         self._take(link, arrivals)
+        is_full = len(arrivals.messages) >= min(room, link.receive_window)
+        self._look_how_far(link, heard_until, is_full=is_full)
         if not link.is_connected:
             self._convergence.disconnected()
         while not self._requests.empty():
@@ -247,20 +273,21 @@ class Bridge:
             self._jobs[due] = {Due.CHECK: self._check, Due.RETENTION: self._retain}[due]
         if time.monotonic() >= self._retry_at:
             self._work(link)
-        self._look_how_far(link, is_full=len(arrivals.messages) >= min(room, link.receive_window))
+        self._look_how_far(link, heard_until, is_full=is_full)
 
-    def _look_how_far(self, link: Link, *, is_full: bool) -> None:
-        """Take note of when there was nothing more to decide: until then nobody can be said to be silent.
+    def _look_how_far(self, link: Link, heard_until: int, *, is_full: bool) -> None:
+        """Take note of up to when all is decided on: of what is later, nobody can be said to be silent.
 
         Args:
             link: to the broker.
+            heard_until: when it was last read, epoch milliseconds.
             is_full: as much came at once as could, so there may be more.
 
         """
         if self._pending or is_full:
             self._convergence.is_behind()
         elif link.is_connected and time.monotonic() >= self._settled_from:
-            self._caught_up_at = self._now()
+            self._caught_up_at = heard_until
 
     def _patience(self, link: Link) -> float:
         """How long to wait for something to happen, seconds."""
@@ -273,6 +300,11 @@ class Bridge:
     def _work(self, link: Link) -> None:
         """Take one step in everything there is to do; what fails for now is tried again later."""
         try:
+            if self._doubt is not None:
+                self._settle_doubt(link, self._doubt)
+            if self._announce and not self._keeps_announce:
+                with self._store.transaction() as tx:
+                    self._keep_announce(tx)
             if self._pending and link.backlog <= _MAX_BACKLOG:
                 self._commit_batch(link)
             if self._announce and self._convergence.is_subscribed:
@@ -363,10 +395,26 @@ class Bridge:
                 tx.remember("redeliveries", redeliveries.dump())
             return events
 
+        def done() -> None:
+            self._batch_limit = MAX_BATCH
+            self._redeliveries = redeliveries
+            for message, _ in batch:
+                # Unless it is gone, to be sent again: there may have been another connection meanwhile.
+                if self._pending and self._pending[0][0] is message:
+                    self._pending.popleft()
+            self.counters.batches += 1
+            link.ack(message for message, _ in batch)
+            link.flush()
+
+        def decided() -> None:
+            self._witness.committed()
+            done()
+
+        if not (events or lines):
+            done()
+            return
         try:
-            if events or lines:
-                self._decide(link, gather)
-                self._witness.committed()
+            step = self._commit(gather, decided)
         except Exception as error:
             if isinstance(error, StoreError) and error.transient:
                 raise
@@ -377,53 +425,77 @@ class Bridge:
             log.exception("a message cannot be processed")
             self.counters.refuse("unprocessable", f"{batch[0][0].topic}: {error}")
             self._witness.give_up(batch[0][0])
-        self._batch_limit = MAX_BATCH
-        self._redeliveries = redeliveries
-        for _ in batch:
-            self._pending.popleft()
-        self.counters.batches += 1
-        link.ack(message for message, _ in batch)
-        link.flush()
+            done()
+        else:
+            self._complete(link, step)
 
-    def _decide(self, link: Link, gather: Callable[[Transaction], Mapping[UserId, Sequence[Event]]]) -> int:
-        """Load, decide, commit, publish: the one way from events to everything else.
+    def _decide(self, link: Link, gather: Gather) -> int:
+        """Decide, commit, publish what a job is about; returns of how many users that was."""
+        step = self._commit(gather, lambda: None)
+        self._complete(link, step)
+        return step.users
+
+    def _commit(self, gather: Gather, then: Callable[[], None]) -> _Step:
+        """Load, decide, save, commit: the one way from events to everything else.
 
         Args:
-            link: to publish by.
             gather: tells the events; inside the transaction, so that what is due is still due.
+            then: what is to be done at last, when it is committed.
 
         Returns:
-            How many users there were.
+            What is to be done now.
 
         """
+        step: _Step | None = None
+        try:
+            with self._store.transaction() as tx:
+                step = self._take_step(tx, gather(tx), then)
+        except StoreError as error:
+            # A commit may be done although its answer was lost. What has nothing to publish is the same
+            # when it is done twice.
+            if error.transient and step is not None and step.number is not None:
+                self._doubt = step
+            raise
+        return step
+
+    def _settle_doubt(self, link: Link, step: _Step) -> None:
+        """Find out whether what failed at its end is done; if not, it will be done from its beginning."""
+        assert step.number is not None
         with self._store.transaction() as tx:
-            events = gather(tx)
-            number = None
-            told: list[say.Publication] = []
-            made = _Decisions()
-            probe = None
-            if events:
-                pulses, rest = self._settle_heartbeats(tx, events)
-                if rest:
-                    made = self._fold(tx.load(rest), rest)
-                tx.save(made.outcomes, pulses)
-                told = [
-                    publication
-                    for outcome in made.outcomes
-                    for publication in say.of_outcome(
-                        outcome, self._topics, private=self._config.publish_private
-                    )
-                ]
-                probe = self._probe(made.outcomes)
-                if told:
-                    number = tx.put_outbox(say.pack(told))
-            clearable = self._settle(tx)
-        self._account(made)
-        if clearable is not None:
-            self._outbox.cleared(clearable)
-        if number is not None:
-            self._publish(link, number, told, probe)
-        return len(events)
+            is_done = tx.has_outbox(step.number)
+        self._doubt = None
+        if is_done:
+            self._complete(link, step)
+
+    def _take_step(
+        self, tx: Transaction, events: Mapping[UserId, Sequence[Event]], then: Callable[[], None]
+    ) -> _Step:
+        made = _Decisions()
+        told: list[say.Publication] = []
+        probe = number = None
+        if events:
+            pulses, rest = self._settle_heartbeats(tx, events)
+            if rest:
+                made = self._fold(tx.load(rest), rest)
+            tx.save(made.outcomes, pulses)
+            told = [
+                publication
+                for outcome in made.outcomes
+                for publication in say.of_outcome(outcome, self._topics, private=self._config.publish_private)
+            ]
+            probe = self._probe(made.outcomes)
+            if told:
+                number = tx.put_outbox(say.pack(told))
+        return _Step(len(events), made, self._settle(tx), number, told, probe, then)
+
+    def _complete(self, link: Link, step: _Step) -> None:
+        """Do what a commit allows: account, publish, acknowledge."""
+        self._account(step.made)
+        if step.clearable is not None:
+            self._outbox.cleared(step.clearable)
+        if step.number is not None:
+            self._publish(link, step.number, step.told, step.probe)
+        step.then()
 
     def _settle_heartbeats(
         self, tx: Transaction, events: Mapping[UserId, Sequence[Event]]
@@ -527,10 +599,16 @@ class Bridge:
         now = self._now()
         with self._store.transaction() as tx:
             tx.remember("announced_at", str(now))
+            tx.remember(_MUST_ANNOUNCE, None)
             tx.remember("redeliveries", self._redeliveries.dump())
-        self._announce = False
+        self._announce = self._keeps_announce = False
         self._announced_at = now
         link.publish([Outgoing(self._topics.bridge_announce, b"{}")])
+
+    def _keep_announce(self, tx: Transaction) -> None:
+        """Keep that the clients are to be asked, until they are, whatever ends us before."""
+        tx.remember(_MUST_ANNOUNCE, "1")
+        self._keeps_announce = True
 
     # Jobs: each does one step and tells whether it has come to its end.
 
@@ -538,8 +616,10 @@ class Bridge:
         assert self._link is not None
         now = self._now()
         self._remember_refusals(now)
+        # Not by the clock alone: a sign of life may still wait for us, or with the broker.
+        until = self._caught_up_at
         due = self._decide(
-            self._link, lambda tx: {u: (Check(user_id=u, now=now),) for u in tx.due_users(now, _CHUNK)}
+            self._link, lambda tx: {u: (Check(user_id=u, now=until),) for u in tx.due_users(until, _CHUNK)}
         )
         return due == 0 and self._confirm(self._link, now) and self._clear_forgotten(self._link)
 
@@ -552,13 +632,15 @@ class Bridge:
             self.counters.kept()
 
     def _confirm(self, link: Link, now: int) -> bool:
+        if self._convergence.has_news_of_a_loss():
+            self._losses.suspect()
+        self._announce = self._losses.must_announce() or self._announce
         if self._losses.is_news or self._witness.is_news:
             with self._store.transaction() as tx:
                 self._losses.remember(tx)
                 self._witness.remember(tx)
-        if self._convergence.has_news_of_a_loss():
-            self._losses.suspect()
-        self._announce = self._announce or self._losses.must_announce()
+                if self._announce:
+                    self._keep_announce(tx)
         since = self._announced_at
         if since is None or not link.is_connected:
             return True

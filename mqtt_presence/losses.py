@@ -24,6 +24,7 @@ _DRIFT_MS = 3_000
 """Two looks at when it was started differ by no more: it counts whole seconds, and messages take a while."""
 _ASK_EVERY_S = 60.0
 _NAME = "losses"
+_TO_ASK = "ask"
 
 
 class LossWatch:
@@ -52,9 +53,10 @@ class LossWatch:
         """Read what was known when the bridge was last running."""
         self._kept = tx.recall(_NAME)
         if self._kept is not None:
-            self._dropped, self._started_at = (
-                None if part == "-" else int(part) for part in self._kept.split()
-            )
+            dropped, started_at, *wish = self._kept.split()
+            self._dropped = None if dropped == "-" else int(dropped)
+            self._started_at = None if started_at == "-" else int(started_at)
+            self._has_dropped = bool(wish)
 
     @property
     def is_news(self) -> bool:
@@ -67,7 +69,8 @@ class LossWatch:
         tx.remember(_NAME, self._kept)
 
     def _dump(self) -> str:
-        return " ".join("-" if part is None else str(part) for part in (self._dropped, self._started_at))
+        known = ["-" if part is None else str(part) for part in (self._dropped, self._started_at)]
+        return " ".join(known + [_TO_ASK] * (self._has_dropped or self._has_lost))
 
     def connected(self, link: Link, *, session_present: bool) -> None:
         """Follow it on a new connection, if we may; the brokers that have it speak MQTT 5.

@@ -287,6 +287,10 @@ class Transaction:
         """Read all of it, oldest first."""
         return [(row.id, bytes(row.body)) for row in self._run(OutboxRow.select().order_by(OutboxRow.id))]
 
+    def has_outbox(self, number: int) -> bool:
+        """Tell whether it is there, and so what was committed with it."""
+        return bool(self._select(f"SELECT 1 FROM outbox WHERE id = {self._mark}", [number]))
+
     def clear_outbox(self, up_to: int) -> None:
         """Remove what the broker has."""
         self._database.execute_sql(f"DELETE FROM outbox WHERE id <= {self._mark}", [up_to])

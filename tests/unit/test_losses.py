@@ -154,3 +154,29 @@ def test_a_first_count_of_a_broker_that_begins_is_no_loss(house: House) -> None:
     house.now_s += 100
     house.hear(DROPPED, b"0")
     assert not house.watch.must_announce()
+
+
+def test_a_wish_to_ask_outlives_the_bridge(house: House) -> None:
+    """What was dropped is known and kept at once, but asked for later: the next bridge asks, once."""
+    kept: dict[str, str | None] = {}
+
+    class Tx:
+        def remember(self, name: str, value: str | None) -> None:
+            kept[name] = value
+
+        def recall(self, name: str) -> str | None:
+            return kept.get(name)
+
+    tx: Any = Tx()
+    assert house.hear(DROPPED, b"5")
+    assert house.watch.is_news
+    house.watch.remember(tx)
+    assert not house.watch.must_announce()  # it has just asked, on connecting
+    later = LossWatch(lambda: NOW)
+    later.restore(tx)
+    house.now_s += 1000
+    assert later.must_announce()
+    later.remember(tx)
+    last = LossWatch(lambda: NOW)
+    last.restore(tx)
+    assert not last.must_announce()
