@@ -60,6 +60,8 @@ _CHUNK = 200  # users of one step of a job: messages wait no longer than that ta
 _IDLE_S = 1.0
 _SETTLED_S = 2.0  # after connecting the broker has begun to send what has waited
 _FINISH_S = 5.0
+# By then any broker has on its disk what it acknowledged: mosquitto unconfigured takes half an hour.
+_BURIED_MS = 3_600_000
 _MUST_ANNOUNCE = "must_announce"
 _START_S = 30.0  # to wait for others who lock the database; who started us must learn of what is worse
 
@@ -171,6 +173,7 @@ class Bridge:
         self._retry_s = 0.0
         self._jobs: dict[Due, Callable[[], bool]] = {}
         self._buried: list[UserId] = []
+        self._must_exhume = False
         self._announce = False
         self._keeps_announce = False
         self._announced_at: int | None = None
@@ -589,6 +592,7 @@ class Bridge:
         # Not behind a backlog: the convergence takes it, retained, for the end of the broker's answer.
         link.publish_ahead(Outgoing(self._topics.bridge_state, birth, retain=True, of_connection=True))
         self._convergence.connected(link)
+        self._must_exhume = True
         # Last: some brokers close the connection on who asks for more than they tell.
         self._losses.connected(link, session_present=session_present)
         self._witness.connected(link, session_present=session_present)
@@ -662,13 +666,18 @@ class Bridge:
         return True
 
     def _clear_forgotten(self, link: Link) -> bool:
+        now = self._now()
         with self._store.transaction() as tx:
             for user_id in self._buried:
-                tx.bury(user_id)
+                tx.bury(user_id, now)
                 self._convergence.forget(tx, user_id)
+            if self._must_exhume:
+                tx.exhume()
+            tx.forget_buried(now - _BURIED_MS)
             if self._buried and self._limiter.counts_users:
                 self._limiter.users_are(tx.count_users())
             forgotten = tx.tombstones()
+        self._must_exhume = False
         self._buried.clear()
         if not link.backlog:  # or they may be on their way already
             link.publish(

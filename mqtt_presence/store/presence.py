@@ -239,18 +239,28 @@ class Transaction:
         self._run(UserRow.delete().where(UserRow.user_id == user_id))
         # Should the user come back, versions go on growing.
         self.remember(_VERSION_FLOOR, str(max(self._version_floor(), *versions, 0)))
-        self._run(TombstoneRow.insert(user_id=user_id).on_conflict_ignore())
+        fields = (TombstoneRow.user_id, TombstoneRow.buried_at)
+        self._executemany(self._upsert(TombstoneRow, fields, fields[:1]), [(user_id, None)])
         return records
 
     def tombstones(self) -> list[UserId]:
         """Tell whose retained status is still to be cleared; whoever has come back needs none."""
         back = UserRow.select(UserRow.user_id)
         self._run(TombstoneRow.delete().where(TombstoneRow.user_id.in_(back)))
-        return [row.user_id for row in self._run(TombstoneRow.select())]
+        unburied = TombstoneRow.select().where(TombstoneRow.buried_at.is_null())
+        return [row.user_id for row in self._run(unburied)]
 
-    def bury(self, user_id: UserId) -> None:
-        """The retained status of a forgotten user is cleared."""
-        self._run(TombstoneRow.delete().where(TombstoneRow.user_id == user_id))
+    def bury(self, user_id: UserId, now: int) -> None:
+        """The broker has acknowledged that the retained status of a forgotten user is cleared."""
+        self._run(TombstoneRow.update(buried_at=now).where(TombstoneRow.user_id == user_id))
+
+    def exhume(self) -> None:
+        """The broker may have lost what it acknowledged: all is to be cleared again."""
+        self._run(TombstoneRow.update(buried_at=None).where(TombstoneRow.buried_at.is_null(is_null=False)))
+
+    def forget_buried(self, before: int) -> None:
+        """Those who were buried before a time are gone for good."""
+        self._run(TombstoneRow.delete().where(TombstoneRow.buried_at < before))
 
     # What the bridge keeps for itself.
 

@@ -198,7 +198,10 @@ class Reader:
     def has_tombstone(self, user_id: str) -> bool:
         """Tell whether the retained status of a forgotten user is still to be cleared."""
         return bool(
-            self._select(f"SELECT 1 FROM tombstones t WHERE t.user_id = {self._mark}", [user_id])
+            self._select(
+                f"SELECT 1 FROM tombstones t WHERE t.user_id = {self._mark} AND t.buried_at IS NULL",
+                [user_id],
+            )
             and not self._select(f"SELECT 1 FROM users u WHERE u.user_id = {self._mark}", [user_id])
         )
 

@@ -525,9 +525,34 @@ def test_forgetting_leaves_a_tombstone_and_the_version(store: Store) -> None:
     assert load(store, login(user="bob"))["bob"].version == 3
     with store.transaction() as tx:
         tx.forget("bob")  # of a lesser version: the floor does not sink
-        tx.bury("alice")
+        tx.bury("alice", NOW)
         assert tx.tombstones() == ["bob"]
     assert load(store, login())["alice"].version == 17
+
+
+def test_what_is_buried_is_kept_until_no_broker_can_bring_it_back(store: Store) -> None:
+    """A broker that was killed may have the status again: it is cleared again, until enough time has passed."""
+    save(store, record(), record(user="bob"))
+    with store.transaction() as tx:
+        tx.forget("alice")
+        tx.bury("alice", NOW)
+        tx.forget_buried(NOW)
+        assert tx.tombstones() == []
+        tx.exhume()
+        assert tx.tombstones() == ["alice"]
+        tx.bury("alice", NOW)
+        tx.forget("bob")
+        tx.forget_buried(NOW + 1)
+        tx.exhume()
+        assert tx.tombstones() == ["bob"]
+    save(store, record(user="carol"))
+    with store.transaction() as tx:
+        tx.forget("carol")
+        tx.bury("carol", NOW)
+    save(store, record(user="carol"), version=2)
+    with store.transaction() as tx:
+        tx.forget("carol")  # again: this one is not cleared yet
+        assert sorted(tx.tombstones()) == ["bob", "carol"]
 
 
 def test_tombstone_of_who_came_back_is_dropped(store: Store) -> None:
@@ -859,3 +884,11 @@ def test_opening_a_second_store_keeps_the_locks_of_the_first(sqlite_url: str, tm
     )
     assert all(f"'{name}'" in seen.stdout for name in ("before", "between", "after"))
     first.close()
+
+
+def test_a_postgresql_that_vanishes_is_noticed() -> None:
+    """A connection that has gone silent is given up in seconds, not hours; what the URL says about it counts."""
+    told = connect("postgresql://u@h/n?tcp_user_timeout=5000").connect_params
+    assert told["tcp_user_timeout"] == "5000"
+    assert (told["keepalives_idle"], told["keepalives_count"]) == (10, 3)
+    assert connect("postgresql://u@h/n", patience_s=3).connect_params["tcp_user_timeout"] == 3000

@@ -225,3 +225,37 @@ def test_nobody_is_silent_whose_messages_wait(mosquitto: Mosquitto, sqlite_url: 
         for user in users:
             assert "connectionLogout" not in [name for name, _ in recorder.events(user)]
             assert recorder.status(user)["online"]
+
+
+def test_a_killed_broker_does_not_bring_back_who_is_forgotten(
+    mosquitto: Mosquitto, sqlite_url: str, tmp_path: Path
+) -> None:
+    """The broker acknowledged that a status is cleared, and is killed before it has that on its disk: it is cleared
+    again.
+    """
+    with BridgeProcess(tmp_path / "log", broker=mosquitto.url, database=sqlite_url) as bridge:
+        hello(mosquitto)
+        recorder = mosquitto.recorder()
+        mosquitto.say("alice", "phone", "login", b"")
+        mosquitto.say("alice", "phone", "will", b"")
+        recorder.wait_for_state("alice", "offline")
+        saved = mosquitto.directory / "mosquitto.db"
+        until(lambda: saved.exists() and b"status/alice" in saved.read_bytes(), "the broker has saved it")
+        store = Store(sqlite_url)
+        with store.transaction() as tx:
+            assert tx.forget("alice")
+        store.close()
+        recorder.wait_for(lambda: any(not m.payload for m in recorder.on("status/alice")), "it is cleared")
+        mosquitto.kill()
+        mosquitto.start()
+        bridge.wait_for_log("connected to", 2)
+        until(
+            lambda: mosquitto_retains(mosquitto, "status/alice") is None, "it is cleared again", every_s=0.5
+        )
+
+
+def mosquitto_retains(broker: Mosquitto, topic: str) -> Any:
+    """Ask as a newcomer; a topic that always is there tells when all has come."""
+    recorder = broker.recorder(topic, "bridge/state")
+    recorder.wait_for(lambda: recorder.on("bridge/state"), "what is retained")
+    return next((m.payload for m in recorder.on(topic) if m.payload), None)
