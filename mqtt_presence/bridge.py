@@ -21,6 +21,7 @@ from mqtt_presence.errors import PayloadError, StoreError
 from mqtt_presence.limits import TOO_FAST, TOO_MANY_USERS, Limiter, Limits
 from mqtt_presence.link import Arrivals, Incoming, Link, LinkConfig, Outgoing
 from mqtt_presence.losses import LossWatch
+from mqtt_presence.memory import keep
 from mqtt_presence.model import (
     Check,
     ClientId,
@@ -531,10 +532,7 @@ class Bridge:
             self.counters.kept()
 
     def _confirm(self, link: Link, now: int) -> bool:
-        if self._losses.is_news or self._witness.is_news:
-            with self._store.transaction() as tx:
-                self._losses.remember(tx)
-                self._witness.remember(tx)
+        keep(self._store, self._losses.memory, self._witness.memory)
         if self._convergence.has_news_of_a_loss():
             self._losses.suspect()
         self._announce = self._announce or self._losses.must_announce()

@@ -67,7 +67,7 @@ def test_junk_says_nothing(house: House, payload: bytes) -> None:
     """Neither topic is believed to say what it does not."""
     assert house.hear(UPTIME, payload)
     assert house.hear(DROPPED, payload)
-    assert not house.watch.is_news
+    assert not house.watch.memory.is_news
     assert not house.watch.must_announce()
     assert not house.hear("$SYS/broker/version", b"7")
 
