@@ -22,6 +22,7 @@ from mqtt_presence.errors import PayloadError, StoreError
 from mqtt_presence.limits import TOO_FAST, TOO_MANY_USERS, Limiter, Limits
 from mqtt_presence.link import Arrivals, Incoming, Link, LinkConfig, Outgoing
 from mqtt_presence.losses import LossWatch
+from mqtt_presence.memory import Memory, keep
 from mqtt_presence.model import (
     Check,
     ClientId,
@@ -62,7 +63,6 @@ _SETTLED_S = 2.0  # after connecting the broker has begun to send what has waite
 _FINISH_S = 5.0
 # By then any broker has on its disk what it acknowledged: mosquitto unconfigured takes half an hour.
 _BURIED_MS = 3_600_000
-_MUST_ANNOUNCE = "must_announce"
 _START_S = 30.0  # to wait for others who lock the database; who started us must learn of what is worse
 
 
@@ -175,7 +175,8 @@ class Bridge:
         self._buried: list[UserId] = []
         self._must_exhume = False
         self._announce = False
-        self._keeps_announce = False
+        # That the clients are to be asked, until they are, whatever ends us before.
+        self._wish = Memory("must_announce", lambda: "1" if self._announce else None)
         self._announced_at: int | None = None
         self._settled_from = 0.0
         self._caught_up_at = 0
@@ -245,9 +246,8 @@ class Bridge:
                 tx.remember("client_id", client_id)
             self._state_version = max(int(tx.recall("state_version") or 0), self._started_at)
             announced_at = tx.recall("announced_at")
-            self._keeps_announce = tx.recall(_MUST_ANNOUNCE) is not None
             # Nobody knows whether one that was said was heard: again.
-            self._announce = self._keeps_announce or announced_at is not None
+            self._announce = self._wish.restore(tx) is not None or announced_at is not None
             self._convergence.restore(tx)
             self._losses.restore(tx)
             self._witness.restore(tx)
@@ -305,9 +305,8 @@ class Bridge:
         try:
             if self._doubt is not None:
                 self._settle_doubt(link, self._doubt)
-            if self._announce and not self._keeps_announce:
-                with self._store.transaction() as tx:
-                    self._keep_announce(tx)
+            if self._announce:
+                keep(self._store, self._wish)
             if self._pending and link.backlog <= _MAX_BACKLOG:
                 self._commit_batch(link)
             if self._announce and self._convergence.is_subscribed:
@@ -603,16 +602,11 @@ class Bridge:
         now = self._now()
         with self._store.transaction() as tx:
             tx.remember("announced_at", str(now))
-            tx.remember(_MUST_ANNOUNCE, None)
+            tx.remember(self._wish.name, None)
             tx.remember("redeliveries", self._redeliveries.dump())
-        self._announce = self._keeps_announce = False
+        self._announce, self._wish.kept = False, None
         self._announced_at = now
         link.publish([Outgoing(self._topics.bridge_announce, b"{}")])
-
-    def _keep_announce(self, tx: Transaction) -> None:
-        """Keep that the clients are to be asked, until they are, whatever ends us before."""
-        tx.remember(_MUST_ANNOUNCE, "1")
-        self._keeps_announce = True
 
     # Jobs: each does one step and tells whether it has come to its end.
 
@@ -639,12 +633,7 @@ class Bridge:
         if self._convergence.has_news_of_a_loss():
             self._losses.suspect()
         self._announce = self._losses.must_announce() or self._announce
-        if self._losses.is_news or self._witness.is_news:
-            with self._store.transaction() as tx:
-                self._losses.remember(tx)
-                self._witness.remember(tx)
-                if self._announce:
-                    self._keep_announce(tx)
+        keep(self._store, self._losses.memory, self._witness.memory, self._wish)
         since = self._announced_at
         if since is None or not link.is_connected:
             return True

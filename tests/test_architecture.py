@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "mqtt_presence"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 ONE_IMPORTER = {
-    "paho": ("link.py", "batch_client.py", "client/", "check/peer.py"),
+    "paho": ("link.py", "batch_client.py", "paho_setup.py", "client/", "check/peer.py"),
     "peewee": ("store/",),
     "playhouse": ("store/",),
     "psycopg": ("store/",),
@@ -50,8 +50,10 @@ MAY_IMPORT = {
     "sources/__init__.py": VALUES,
     "sources/mosquitto.py": VALUES | {"sources", "topics"},
     "sources/json_events.py": VALUES | {"sources", "topics"},
-    "witness.py": VALUES | {"link", "sources", "store"},
-    "link.py": {"broker_url", "errors", "batch_client"},
+    "witness.py": VALUES | {"link", "memory", "sources", "store"},
+    "memory.py": {"store"},
+    "link.py": {"broker_url", "errors", "batch_client", "paho_setup"},
+    "paho_setup.py": {"broker_url"},
     "batch_client.py": set(),
     "access.py": {"topics"},
     "listening.py": set(),

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from mqtt_presence.cli import logs
+from mqtt_presence.cli.endpoints import endpoint_of
 from mqtt_presence.cli.options import TLS, with_settings
 from mqtt_presence.cli.output import complain, say
 from mqtt_presence.cli.verify import duration
-from mqtt_presence.client.options import make_endpoint
 from mqtt_presence.errors import ConfigError
-from mqtt_presence.settings import Settings, text
+from mqtt_presence.settings import Settings
 from mqtt_presence.simulation import run
 from mqtt_presence.simulation.fleet import USER, Count, Fleet, Names
 from mqtt_presence.simulation.observer import Observer
@@ -129,18 +129,7 @@ def _tell(when: str, wrong: list[run.Wrong], users: int) -> None:
 def _simulation(
     settings: Settings, scenario: Scenario, names: Names, settle_s: float
 ) -> Iterator[run.Simulation]:
-    endpoint = make_endpoint(
-        settings.broker,
-        user=None,
-        password=None,
-        client_id=None,
-        keep_alive=settings.keep_alive,
-        ca_file=text(settings.ca_file),
-        cert_file=text(settings.cert_file),
-        key_file=text(settings.key_file),
-        reconnect_min=1.0,
-        reconnect_max=1.0,
-    )
+    endpoint = endpoint_of(settings)
     allow_files(names.users * names.connections)
     target = find(endpoint.url, endpoint.tls)
     topics = Topics(settings.prefix)

@@ -15,13 +15,14 @@ from msgspec.structs import replace
 from mqtt_presence import publications as told
 from mqtt_presence.bridge import wall_clock
 from mqtt_presence.cli import logs
+from mqtt_presence.cli.endpoints import endpoint_of
 from mqtt_presence.cli.options import TLS, with_settings
 from mqtt_presence.cli.output import complain, say, say_json
 from mqtt_presence.client.connection import Connection, Hooks, Receipt
-from mqtt_presence.client.options import Endpoint, make_endpoint
+from mqtt_presence.client.options import Endpoint
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.model import Status, UserId, UserPresence
-from mqtt_presence.settings import Settings, seconds, text
+from mqtt_presence.settings import Settings, seconds
 from mqtt_presence.store import Store
 from mqtt_presence.store.queries import Reader
 from mqtt_presence.topics import Topics
@@ -57,7 +58,8 @@ def command(
     """
     logs.quiet()
     settle_s = duration("settle", settle)
-    line = _Retained(_endpoint(settings), Topics(settings.prefix), private=settings.publish_private)
+    endpoint = endpoint_of(settings, f"verify-{secrets.token_hex(8)}")
+    line = _Retained(endpoint, Topics(settings.prefix), private=settings.publish_private)
     with _Kept(settings.database) as kept, line as retained:
         verifier = Verifier(
             kept, retained, settle_s=settle_s, monotonic=time.monotonic, pause=time.sleep, now=wall_clock
@@ -327,18 +329,3 @@ class _Retained:
         user_id = self._topics.parse_status(topic)
         if user_id is not None and retained and payload:
             self._heard.put((user_id, payload))
-
-
-def _endpoint(settings: Settings) -> Endpoint:
-    return make_endpoint(
-        settings.broker,
-        user=None,
-        password=None,
-        client_id=f"verify-{secrets.token_hex(8)}",
-        keep_alive=settings.keep_alive,
-        ca_file=text(settings.ca_file),
-        cert_file=text(settings.cert_file),
-        key_file=text(settings.key_file),
-        reconnect_min=1.0,
-        reconnect_max=1.0,
-    )

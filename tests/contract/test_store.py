@@ -889,6 +889,6 @@ def test_opening_a_second_store_keeps_the_locks_of_the_first(sqlite_url: str, tm
 def test_a_postgresql_that_vanishes_is_noticed() -> None:
     """A connection that has gone silent is given up in seconds, not hours; what the URL says about it counts."""
     told = connect("postgresql://u@h/n?tcp_user_timeout=5000").connect_params
-    assert told["tcp_user_timeout"] == "5000"
+    assert told["tcp_user_timeout"] == 5000
     assert (told["keepalives_idle"], told["keepalives_count"]) == (10, 3)
     assert connect("postgresql://u@h/n", patience_s=3).connect_params["tcp_user_timeout"] == 3000
