@@ -13,13 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import islice
-from typing import TypeAlias
 
-from mqtt_presence import publications as say
 from mqtt_presence.convergence import Convergence
 from mqtt_presence.counters import Counters
+from mqtt_presence.deciding import Decider
 from mqtt_presence.errors import PayloadError, StoreError
-from mqtt_presence.limits import TOO_FAST, TOO_MANY_USERS, Limiter, Limits
+from mqtt_presence.limits import TOO_FAST, Limiter, Limits
 from mqtt_presence.link import Arrivals, Incoming, Link, LinkConfig, Outgoing
 from mqtt_presence.losses import LossWatch
 from mqtt_presence.memory import Memory, keep
@@ -29,18 +28,14 @@ from mqtt_presence.model import (
     Confirm,
     Event,
     Message,
-    Outcome,
-    Pulse,
     RuleSettings,
     Told,
     UserId,
-    UserPresence,
 )
-from mqtt_presence.outbox import Bury, Outbox, Probe
-from mqtt_presence.payloads import TimeRequest, encode_bridge_state, encode_time_reply, parse
-from mqtt_presence.pulse import only_heartbeats, settle
+from mqtt_presence.outbox import Bury, Probe
+from mqtt_presence.own_state import OwnState
+from mqtt_presence.payloads import TimeRequest, encode_time_reply, parse
 from mqtt_presence.redelivery import Redeliveries
-from mqtt_presence.rules import LIMITS, fold
 from mqtt_presence.store import Store, Transaction
 from mqtt_presence.topics import ENDS, Topics
 from mqtt_presence.witness import AUTO, MOSQUITTO, Witness
@@ -105,33 +100,6 @@ class BridgeConfig:
     source: str = AUTO
 
 
-Gather: TypeAlias = Callable[[Transaction], Mapping[UserId, Sequence[Event]]]
-
-
-@dataclass(slots=True)
-class _Decisions:
-    """What a batch came to."""
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    newcomers: int = 0
-    turned_away: list[tuple[UserId, int]] = field(default_factory=list)
-    """New users there was no room for, and how many messages of theirs there were."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What is to be done once a transaction is committed."""
-
-    users: int
-    made: _Decisions
-    clearable: int | None
-    number: int | None
-    """Of the outbox; None: there is nothing to publish."""
-    told: list[say.Publication]
-    probe: Probe | None
-    then: Callable[[], None]
-
-
 class Bridge:
     """Turns clients' messages into presence.
 
@@ -162,8 +130,6 @@ class Bridge:
         self._requests: queue.SimpleQueue[Due] = queue.SimpleQueue()
         self._stopping = False
         self._link: Link | None = None
-        self._outbox = Outbox()
-        self._doubt: _Step | None = None
         self._convergence = Convergence(config.topics)
         self._pending: deque[tuple[Incoming, Message | Told | None]] = deque()
         self._losses = LossWatch(now, follows=config.source in {AUTO, MOSQUITTO})
@@ -180,8 +146,16 @@ class Bridge:
         self._announced_at: int | None = None
         self._settled_from = 0.0
         self._caught_up_at = 0
-        self._started_at = 0
-        self._state_version = 0
+        self._own = OwnState(now)
+        self._decider = Decider(
+            store,
+            config.topics,
+            config.rules,
+            self._limiter,
+            self.counters,
+            private=config.publish_private,
+            remember=self._remember_told,
+        )
 
     # From any thread.
 
@@ -222,7 +196,6 @@ class Bridge:
 
     def _start(self) -> None:
         """Go on from what is known; without a link if we are stopped while others lock the database."""
-        self._started_at = self._now()
         self._store.open()
         give_up_at = time.monotonic() + _START_S
         while not self._stopping:
@@ -244,7 +217,7 @@ class Bridge:
                 # Whoever knows it can push us off the broker, so nobody can guess it and nobody is told.
                 client_id = f"bridge-{secrets.token_urlsafe(24)}"
                 tx.remember("client_id", client_id)
-            self._state_version = max(int(tx.recall("state_version") or 0), self._started_at)
+            self._own.restore(tx)
             announced_at = tx.recall("announced_at")
             # Nobody knows whether one that was said was heard: again.
             self._announce = self._wish.restore(tx) is not None or announced_at is not None
@@ -257,8 +230,7 @@ class Bridge:
             self._redeliveries = Redeliveries.load(tx.recall("redeliveries"))
             unpublished = tx.outbox()
         link = self._link = Link(self._config.link(client_id), self._will)
-        for number, body in unpublished:
-            self._publish(link, number, say.unpack(body), None)
+        self._decider.publish_again(link, unpublished)
 
     def _step(self, link: Link) -> None:
         room = MAX_BATCH
@@ -303,8 +275,7 @@ class Bridge:
     def _work(self, link: Link) -> None:
         """Take one step in everything there is to do; what fails for now is tried again later."""
         try:
-            if self._doubt is not None:
-                self._settle_doubt(link, self._doubt)
+            self._decider.settle_doubt(link)
             if self._announce:
                 keep(self._store, self._wish)
             if self._pending and link.backlog <= _MAX_BACKLOG:
@@ -340,7 +311,7 @@ class Bridge:
             if isinstance(ticket, Bury):
                 self._buried.append(ticket.user_id)
             else:
-                self._outbox.delivered(ticket)
+                self._decider.delivered(ticket)
         now, moment = self._now(), time.monotonic()
         for message in arrivals.messages:
             self.counters.received += 1
@@ -416,7 +387,7 @@ class Bridge:
             done()
             return
         try:
-            step = self._commit(gather, decided)
+            step = self._decider.commit(gather, decided)
         except Exception as error:
             if isinstance(error, StoreError) and error.transient:
                 raise
@@ -429,155 +400,17 @@ class Bridge:
             self._witness.give_up(batch[0][0])
             done()
         else:
-            self._complete(link, step)
-
-    def _decide(self, link: Link, gather: Gather) -> int:
-        """Decide, commit, publish what a job is about; returns of how many users that was."""
-        step = self._commit(gather, lambda: None)
-        self._complete(link, step)
-        return step.users
-
-    def _commit(self, gather: Gather, then: Callable[[], None]) -> _Step:
-        """Load, decide, save, commit: the one way from events to everything else.
-
-        Args:
-            gather: tells the events; inside the transaction, so that what is due is still due.
-            then: what is to be done at last, when it is committed.
-
-        Returns:
-            What is to be done now.
-
-        """
-        step: _Step | None = None
-        try:
-            with self._store.transaction() as tx:
-                step = self._take_step(tx, gather(tx), then)
-        except StoreError as error:
-            # A commit may be done although its answer was lost. What has nothing to publish is the same
-            # when it is done twice.
-            if error.transient and step is not None and step.number is not None:
-                self._doubt = step
-            raise
-        return step
-
-    def _settle_doubt(self, link: Link, step: _Step) -> None:
-        """Find out whether what failed at its end is done; if not, it will be done from its beginning."""
-        assert step.number is not None
-        with self._store.transaction() as tx:
-            is_done = tx.has_outbox(step.number)
-        self._doubt = None
-        if is_done:
-            self._complete(link, step)
-
-    def _take_step(
-        self, tx: Transaction, events: Mapping[UserId, Sequence[Event]], then: Callable[[], None]
-    ) -> _Step:
-        made = _Decisions()
-        told: list[say.Publication] = []
-        probe = number = None
-        if events:
-            pulses, rest = self._settle_heartbeats(tx, events)
-            if rest:
-                made = self._fold(tx.load(rest), rest)
-            tx.save(made.outcomes, pulses)
-            told = [
-                publication
-                for outcome in made.outcomes
-                for publication in say.of_outcome(outcome, self._topics, private=self._config.publish_private)
-            ]
-            probe = self._probe(made.outcomes)
-            if told:
-                number = tx.put_outbox(say.pack(told))
-        return _Step(len(events), made, self._settle(tx), number, told, probe, then)
-
-    def _complete(self, link: Link, step: _Step) -> None:
-        """Do what a commit allows: account, publish, acknowledge."""
-        self._account(step.made)
-        if step.clearable is not None:
-            self._outbox.cleared(step.clearable)
-        if step.number is not None:
-            self._publish(link, step.number, step.told, step.probe)
-        step.then()
-
-    def _settle_heartbeats(
-        self, tx: Transaction, events: Mapping[UserId, Sequence[Event]]
-    ) -> tuple[list[Pulse], Mapping[UserId, Sequence[Event]]]:
-        """Decide on what can be decided without the rest of the user; return it, and the other events."""
-        beats = {user_id: b for user_id, of_user in events.items() if (b := only_heartbeats(of_user))}
-        if not beats:
-            return [], events
-        live = tx.load_pulses(beats)
-        pulses: list[Pulse] = []
-        rest = dict(events)
-        for user_id, of_user in beats.items():
-            settled = settle(of_user, live[user_id], self._config.rules)
-            if settled is not None:
-                pulses += settled
-                del rest[user_id]
-        return pulses, rest
-
-    def _fold(
-        self, users: Mapping[UserId, UserPresence], events: Mapping[UserId, Sequence[Event]]
-    ) -> _Decisions:
-        """Have the rules decide, within the limits."""
-        moment = time.monotonic()
-        made = _Decisions()
-        room = self._limiter.users_left
-        for user_id, of_user in events.items():
-            user = users[user_id]
-            if room is not None and user.status is None and made.newcomers >= room:
-                messages = sum(isinstance(event, Message) for event in of_user)
-                if messages:  # what the broker tells of those who are not here is not refused
-                    made.turned_away.append((user_id, messages))
-                continue
-            left = self._limiter.records_left(user_id, moment)
-            outcome = fold(user, of_user, self._config.rules, left)
-            made.newcomers += user.status is None and outcome.user.status is not None
-            made.outcomes.append(outcome)
-        return made
-
-    def _account(self, made: _Decisions) -> None:
-        """Take note of what is committed, and of what was refused."""
-        moment = time.monotonic()
-        self._limiter.users_made(made.newcomers)
-        for user_id, messages in made.turned_away:
-            self.counters.refuse(TOO_MANY_USERS, user_id, messages)
-        for outcome in made.outcomes:
-            if outcome.created:
-                self._limiter.records_made(outcome.user.user_id, outcome.created, moment)
-            if outcome.ignored:
-                self.counters.ignored.update(outcome.ignored)
-                for word in LIMITS.intersection(outcome.ignored):
-                    self.counters.refuse(word, outcome.user.user_id, outcome.ignored.count(word))
-
-    def _probe(self, outcomes: list[Outcome]) -> Probe | None:
-        for outcome in reversed(outcomes):
-            if outcome.status_changed:
-                return Probe(self._topics.status(outcome.user.user_id), outcome.user.version)
-        return None
-
-    def _settle(self, tx: Transaction) -> int | None:
-        """Let the store forget what the broker has; returns up to where, to be noted after the commit."""
-        clearable = self._outbox.clearable
-        if clearable is not None:
-            tx.clear_outbox(clearable)
-            tx.remember("state_version", str(self._state_version))
-            self._convergence.remember(tx, self._outbox.probe)
-        return clearable
-
-    def _publish(self, link: Link, number: int, told: list[say.Publication], probe: Probe | None) -> None:
-        self._outbox.add(number, told, probe)
-        self.counters.published += len(told)
-        link.publish(Outgoing(p.topic, p.payload, p.retain, number) for p in told)
+            self._decider.complete(link, step)
 
     # Connections with the broker.
 
     def _will(self) -> tuple[str, bytes]:
-        # The will comes after the birth of the same connection, so it must have the greater version.
-        # By the clock, so that it is greater, too, than those of another bridge that was here meanwhile.
-        self._state_version = max(self._state_version + 2, self._now())
-        payload = encode_bridge_state("offline", self._state_version, self._started_at)
-        return self._topics.bridge_state, payload
+        return self._topics.bridge_state, self._own.will()
+
+    def _remember_told(self, tx: Transaction, probe: Probe | None) -> None:
+        """Keep what the broker has, beside the outbox."""
+        self._own.remember(tx)
+        self._convergence.remember(tx, probe)
 
     def _connected(self, link: Link, *, session_present: bool) -> None:
         if session_present:
@@ -587,8 +420,8 @@ class Bridge:
             self._redeliveries = Redeliveries()
             self._announce = True
             log.info("the broker had no session for the bridge: asking all clients to log in again")
-        birth = encode_bridge_state("online", self._state_version - 1, self._started_at)
         # Not behind a backlog: the convergence takes it, retained, for the end of the broker's answer.
+        birth = self._own.birth()
         link.publish_ahead(Outgoing(self._topics.bridge_state, birth, retain=True, of_connection=True))
         self._convergence.connected(link)
         self._must_exhume = True
@@ -616,7 +449,7 @@ class Bridge:
         self._remember_refusals(now)
         # Not by the clock alone: a sign of life may still wait for us, or with the broker.
         until = self._caught_up_at
-        due = self._decide(
+        due = self._decider.decide(
             self._link, lambda tx: {u: (Check(user_id=u, now=until),) for u in tx.due_users(until, _CHUNK)}
         )
         return due == 0 and self._confirm(self._link, now) and self._clear_forgotten(self._link)
@@ -640,7 +473,7 @@ class Bridge:
         # Not by the clock alone: what they have answered may still wait for us, or with the broker.
         if self._caught_up_at - since <= self._config.confirm_within_ms:
             return True
-        silent = self._decide(
+        silent = self._decider.decide(
             link,
             lambda tx: {
                 u: (Confirm(user_id=u, now=now, announced_at=since),)
@@ -688,20 +521,18 @@ class Bridge:
         deadline = time.monotonic() + _FINISH_S
         if self._pending:
             self._work(link)
-        self._state_version += 1
-        offline = encode_bridge_state("offline", self._state_version, self._started_at)
-        link.publish([Outgoing(self._topics.bridge_state, offline, retain=True)])
+        link.publish([Outgoing(self._topics.bridge_state, self._own.farewell(), retain=True)])
         while link.is_connected and link.backlog and time.monotonic() < deadline:
             for ticket in link.poll(
                 0.1, MAX_BATCH
             ).delivered:  # messages stay with the broker, unacknowledged
                 if not isinstance(ticket, Bury):
-                    self._outbox.delivered(ticket)
+                    self._decider.delivered(ticket)
         try:
             self._remember_refusals(self._now(), at_once=True)
             with self._store.transaction() as tx:
-                self._settle(tx)
-                tx.remember("state_version", str(self._state_version))
+                self._decider.clear(tx)
+                self._own.remember(tx)
         except StoreError as error:
             log.warning("%s; what is not known to be published will be published again", error)
         link.disconnect()
