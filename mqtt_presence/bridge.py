@@ -8,7 +8,7 @@ import logging
 import queue
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -307,11 +307,7 @@ class Bridge:
                 self._convergence.republish_all()
         for topic_filter in arrivals.subscribed:
             self._convergence.subscribed(topic_filter)
-        for ticket in arrivals.delivered:
-            if isinstance(ticket, Bury):
-                self._buried.append(ticket.user_id)
-            else:
-                self._decider.delivered(ticket)
+        self._take_acknowledgements(arrivals)
         now, moment = self._now(), time.monotonic()
         for message in arrivals.messages:
             self.counters.received += 1
@@ -321,6 +317,13 @@ class Bridge:
                 self._pending.append((message, self._witness.hear(message, now)))
             else:
                 self._pending.append((message, self._understand(link, message, now, moment)))
+
+    def _take_acknowledgements(self, arrivals: Arrivals) -> None:
+        for ticket, times in Counter(arrivals.delivered).items():
+            if isinstance(ticket, Bury):
+                self._buried.append(ticket.user_id)
+            else:
+                self._decider.delivered(ticket, times)
 
     def _understand(self, link: Link, message: Incoming, now: int, moment: float) -> Message | None:
         """Make an event of a message; None: there is nothing to decide on."""
@@ -523,11 +526,8 @@ class Bridge:
             self._work(link)
         link.publish([Outgoing(self._topics.bridge_state, self._own.farewell(), retain=True)])
         while link.is_connected and link.backlog and time.monotonic() < deadline:
-            for ticket in link.poll(
-                0.1, MAX_BATCH
-            ).delivered:  # messages stay with the broker, unacknowledged
-                if not isinstance(ticket, Bury):
-                    self._decider.delivered(ticket)
+            # Messages that come now stay with the broker, unacknowledged.
+            self._take_acknowledgements(link.poll(0.1, MAX_BATCH))
         try:
             self._remember_refusals(self._now(), at_once=True)
             with self._store.transaction() as tx:

@@ -148,9 +148,9 @@ class Decider:
         for number, body in unpublished:
             self._publish(link, number, say.unpack(body), None)
 
-    def delivered(self, number: int) -> None:
-        """The broker has acknowledged one message of an outbox number."""
-        self._outbox.delivered(number)
+    def delivered(self, number: int, times: int) -> None:
+        """The broker has acknowledged so many messages of an outbox number."""
+        self._outbox.delivered(number, times)
 
     def clear(self, tx: Transaction) -> int | None:
         """Let the store forget what the broker has; returns up to where, to be noted after the commit."""
