@@ -1,12 +1,14 @@
 """`mqtt-presence simulate` on a real mosquitto with a real bridge."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -14,7 +16,7 @@ from typer.testing import CliRunner, Result
 from mqtt_presence.cli.app import app
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import BRIDGE_PASSWORD, Mosquitto
-from tests.support.waiting import free_port
+from tests.support.waiting import free_port, until
 
 COMMAND = (sys.executable, "-m", "mqtt_presence", "simulate")
 
@@ -133,6 +135,100 @@ def test_broker_restart_in_between_is_survived(tmp_path: Path, sqlite_url: str) 
         finally:
             process.kill()
         assert process.returncode == 0, out + errors
+
+
+class Running:
+    """The command at work, as a process.
+
+    Args:
+        mosquitto: the broker; there must be a bridge.
+        log: where its output goes.
+        flags: of the command.
+
+    """
+
+    def __init__(self, mosquitto: Mosquitto, log: Path, *flags: str) -> None:
+        self._log = log
+        watched = mosquitto.recorder("status/+")
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*COMMAND, "--broker", mosquitto.url, "--users=10", "--rate=50", *flags],
+                stdout=output, stderr=output,
+            )  # fmt: skip
+        watched.wait_for(lambda: len(watched.heard) > 30, "the simulation is at work")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait(20)
+
+    def signal(self, sign: signal.Signals) -> None:
+        self._process.send_signal(sign)
+
+    def wait_for(self, said: str) -> None:
+        until(lambda: said in self.output, f"it says {said!r}")
+
+    def end(self, timeout_s: float) -> int:
+        """Wait for its end; return the exit code."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it does not end:\n{self.output}") from None
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+
+@pytest.mark.parametrize("flags", [(), ("--duration=1s",)], ids=["for-ever", "one-second"])
+def test_broker_that_stays_away_ends_it(tmp_path: Path, sqlite_url: str, flags: tuple[str, ...]) -> None:
+    """Retries are no progress: after --settle it says since when the broker has been away, and ends."""
+    with (
+        Mosquitto(tmp_path / "mosquitto") as mosquitto,
+        BridgeThread(broker=mosquitto.url, database=sqlite_url),
+        Running(mosquitto, tmp_path / "output", "--settle=2s", *flags) as running,
+    ):
+        mosquitto.hang_up()
+        mosquitto.kill()
+        assert running.end(15) == 1
+        assert re.search(r"the broker is away since \d\d:\d\d:\d\d, waiting 2 s for it", running.output)
+        assert re.search(r"the broker has been away since [\d:]+, for 2 s: nothing", running.output)
+
+
+def test_interrupted_while_the_broker_is_away_it_waits_and_compares(tmp_path: Path, sqlite_url: str) -> None:
+    """One signal ends the plan, whether there is a broker or not; when it is back, all must be right."""
+    with (
+        Mosquitto(tmp_path / "mosquitto") as mosquitto,
+        BridgeThread(broker=mosquitto.url, database=sqlite_url),
+        Running(mosquitto, tmp_path / "output", "--settle=60s", "--abrupt=0") as running,
+    ):
+        mosquitto.hang_up()
+        mosquitto.stop()
+        running.wait_for("the broker is away since")
+        running.signal(signal.SIGTERM)
+        mosquitto.start()
+        assert running.end(40) == 0, running.output
+        assert "the broker is back" in running.output
+        assert "after all have logged out: all 10 statuses are right" in running.output
+
+
+def test_second_signal_ends_at_once(tmp_path: Path, sqlite_url: str) -> None:
+    """The first waits for the broker, for as long as --settle says; the second waits for nothing."""
+    with (
+        Mosquitto(tmp_path / "mosquitto") as mosquitto,
+        BridgeThread(broker=mosquitto.url, database=sqlite_url),
+        Running(mosquitto, tmp_path / "output", "--settle=60s") as running,
+    ):
+        mosquitto.hang_up()
+        mosquitto.kill()
+        running.wait_for("the broker is away since")
+        running.signal(signal.SIGINT)
+        with pytest.raises(AssertionError, match="does not end"):
+            running.end(1.5)
+        running.signal(signal.SIGINT)
+        assert running.end(5) == 130
 
 
 def test_password_pattern_and_refusals(tmp_path: Path, sqlite_url: str) -> None:

@@ -1,18 +1,22 @@
 """The simulation's plan and packets, without a socket."""
 
 import itertools
+import math
 from collections import Counter
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mqtt_presence.broker_url import BrokerUrl
-from mqtt_presence.errors import ConfigError
+from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.model import State
 from mqtt_presence.simulation import packets, sockets
-from mqtt_presence.simulation.fleet import Names
+from mqtt_presence.simulation.fleet import Count, Names
 from mqtt_presence.simulation.plan import Do, Expected, Plan, Scenario, Step
+from mqtt_presence.simulation.run import Progress, Simulation
 
 SHARE = st.floats(0, 1)
 SCENARIOS = st.builds(
@@ -138,6 +142,60 @@ def test_packet_without_a_length_is_no_mqtt() -> None:
     """What is not MQTT is not waited for."""
     with pytest.raises(ValueError, match="not MQTT"):
         list(packets.Reader().feed(b"\xff" * 9))
+
+
+class Stuck:
+    """Fleet, observer and loop of a simulation that comes to no end, by a clock of its own."""
+
+    def __init__(self, left: Iterable[int], away_at: float = math.inf) -> None:
+        self.now = 0.0
+        self._left = iter(left)
+        self._away_at = away_at
+        self.names = Names("sim", 1, 1)
+        self.count = Count()
+        self.is_up, self.is_busy, self.seen = True, False, {}
+        self.told: list[Progress] = []
+
+    @property
+    def left(self) -> int:
+        return next(self._left)
+
+    @property
+    def away_since(self) -> float | None:
+        return self._away_at if self.now > self._away_at else None
+
+    def run_once(self, timeout_s: float) -> None:
+        self.now += max(timeout_s, 0.01)
+
+    def ask(self, *_: object) -> None:
+        pass
+
+    tend = look_all = ask
+
+    def run(self, **scenario: float) -> None:
+        """Run a simulation that may take 3 s to come to rest."""
+        plan = Plan(Scenario(users=1, connections=1, **scenario))  # type: ignore[arg-type]
+        stuck: Any = self
+        Simulation(
+            plan, stuck, stuck, stuck, settle_s=3, tell=self.told.append, monotonic=lambda: self.now
+        ).run()
+
+
+def test_broker_that_comes_and_goes_makes_no_progress() -> None:
+    """The same done again and again is nothing done: it ends when the least that was left is 3 s old."""
+    stuck = Stuck(itertools.chain(range(200, 9, -1), itertools.cycle((12, 500, 10))))
+    with pytest.raises(BrokerError, match="not acknowledged all that was sent within 3 s"):
+        stuck.run()
+    assert stuck.now == pytest.approx(3 + 190 * 0.02, abs=0.2)
+
+
+def test_broker_that_is_away_for_too_long_ends_the_plan() -> None:
+    """For ever does not mean without a broker; how long it has been away is told from the beginning."""
+    stuck = Stuck(itertools.repeat(0), away_at=5)
+    with pytest.raises(BrokerError, match=r"away since \d\d:\d\d:\d\d, for 3 s"):
+        stuck.run()
+    assert stuck.now == pytest.approx(8, abs=0.2)
+    assert min(p.away_s for p in stuck.told if p.away_s is not None) < 0.2
 
 
 def test_connections_beyond_what_the_system_allows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
