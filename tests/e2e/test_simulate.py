@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from mqtt_presence.cli.app import app
 from tests.support.bridges import BridgeThread
-from tests.support.brokers import BRIDGE_PASSWORD, Mosquitto
+from tests.support.brokers import BRIDGE_PASSWORD, Embedded, Mosquitto
 from tests.support.waiting import free_port, until
 
 COMMAND = (sys.executable, "-m", "mqtt_presence", "simulate")
@@ -246,27 +246,60 @@ def test_password_pattern_and_refusals(tmp_path: Path, sqlite_url: str) -> None:
         assert "refuses user sim-" in run.stderr
 
 
-def test_tls(tmp_path: Path, sqlite_url: str) -> None:
-    """Over mqtts:// too."""
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Make a certificate for this machine, and its key."""
+    made = tmp_path_factory.mktemp("tls")
+    certificate, key = made / "cert.pem", made / "key.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
          "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", certificate],
         check=True, capture_output=True,
     )  # fmt: skip
+    return certificate, key
+
+
+@pytest.mark.parametrize("scheme", ["mqtts", "ws", "wss"])
+def test_other_ways_to_the_broker(
+    tmp_path: Path, sqlite_url: str, certificate: tuple[Path, Path], scheme: str
+) -> None:
+    """By TLS, by WebSocket and by both: whoever is cut has a will there, too."""
     port = free_port()
-    more = f"listener {port} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n"
+    more = f"listener {port} 127.0.0.1\n"
+    if scheme != "mqtts":
+        more += "protocol websockets\n"
+    if scheme != "ws":
+        more += f"certfile {certificate[0]}\nkeyfile {certificate[1]}\n"
     with (
         Mosquitto(tmp_path / "mosquitto", more) as mosquitto,
         BridgeThread(broker=mosquitto.url, database=sqlite_url),
     ):
+        ca_file = [] if scheme == "ws" else [f"--ca-file={certificate[0]}"]
+        flags = ["--users=20", "--duration=1s", "--rate=100", "--abrupt=0.5", *ca_file]
+        run = simulate(f"{scheme}://127.0.0.1:{port}", *flags)
+        assert run.exit_code == 0, run.stdout + run.stderr
+        assert " 0 cuts" not in run.stdout
+        assert " 0 lost" in run.stdout
+
+
+def test_websocket_of_the_embedded_broker(sqlite_url: str) -> None:
+    """The other server of WebSockets, with frames of its own."""
+    with Embedded(ws=True) as broker, BridgeThread(broker=broker.url, database=sqlite_url):
         run = simulate(
-            f"mqtts://127.0.0.1:{port}", "--users=20", "--duration=0.5s", f"--ca-file={certificate}"
+            f"ws://operator@127.0.0.1:{broker.ws_port}", "--users=20", "--duration=1s", "--rate=100"
         )
         assert run.exit_code == 0, run.stdout + run.stderr
+        assert " 0 lost" in run.stdout
 
 
-@pytest.mark.parametrize("flags", [("--users=0",), ("--duration=soon",), ("--broker=ws://h",)])
+def test_no_websocket_where_there_is_none(mosquitto: Mosquitto) -> None:
+    """A listener for plain MQTT is told from one that is away."""
+    run = simulate(f"ws://127.0.0.1:{mosquitto.port}", "--users=1", "--duration=1s")
+    assert run.exit_code == 1
+    assert "cannot be reached: " in run.stderr
+
+
+@pytest.mark.parametrize("flags", [("--users=0",), ("--duration=soon",)])
 def test_wrong_settings_exit_2(flags: tuple[str, ...]) -> None:
     """The message names the setting, and nothing is connected."""
     run = simulate("mqtt://127.0.0.1:1", *flags)

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
 
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import BrokerError, ConfigError
@@ -17,6 +20,7 @@ from mqtt_presence.simulation import packets, sockets
 from mqtt_presence.simulation.fleet import Count, Names
 from mqtt_presence.simulation.plan import Do, Expected, Plan, Scenario, Step
 from mqtt_presence.simulation.run import Progress, Simulation
+from mqtt_presence.simulation.websocket import WebSocket
 
 SHARE = st.floats(0, 1)
 SCENARIOS = st.builds(
@@ -209,7 +213,49 @@ def test_connections_beyond_what_the_system_allows_are_refused(monkeypatch: pyte
         sockets.allow_files(1000)
 
 
-def test_websocket_is_refused() -> None:
-    """There is no way to speak it here, and the message says so."""
-    with pytest.raises(ConfigError, match="not wss://"):
-        sockets.find(BrokerUrl.parse("wss://localhost"), None)
+def agreed(websocket: WebSocket) -> bytes:
+    """What a server answers to the request of a WebSocket."""
+    server = ServerProtocol(subprotocols=[Subprotocol("mqtt")])
+    server.receive_data(websocket.output())
+    (request,) = server.events_received()
+    assert isinstance(request, Request)
+    server.send_response(server.accept(request))
+    return b"".join(server.data_to_send())
+
+
+def test_websocket_sends_what_came_early_and_takes_frames_as_a_stream() -> None:
+    """Nothing is sent before the server agrees; then all of it. What comes may be in pieces of any size."""
+    websocket = WebSocket(BrokerUrl.parse("ws://user:secret@localhost:9001/path"))
+    websocket.send(b"CONNECT")
+    answer = agreed(websocket)
+    assert list(websocket.feed(answer[:20])) == []
+    assert websocket.output() == b""
+    assert list(websocket.feed(answer[20:] + b"\x82\x02ab\x89\x00\x82\x01c")) == [b"ab", b"c"]
+    sent = websocket.output()
+    pong, early = sent[:6], sent[6:]
+    assert pong[:2] == b"\x8a\x80"
+    assert early[:2] == b"\x82\x87"
+    assert bytes(c ^ early[2 + i % 4] for i, c in enumerate(early[6:])) == b"CONNECT"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "told"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", ConnectionError, "HTTP 404"),
+        (b"\x20\x02\x00\x00\r\n", ConnectionError, "valid HTTP response"),
+        (None, ValueError, "text frame"),
+    ],
+    ids=["http", "mqtt", "text"],
+)
+def test_websocket_says_why_there_is_none(answer: bytes | None, error: type[Exception], told: str) -> None:
+    """A server that is none of MQTT over WebSocket is told in words."""
+    websocket = WebSocket(BrokerUrl.parse("ws://localhost"))
+    with pytest.raises(error, match=told):
+        list(websocket.feed(answer or agreed(websocket) + b"\x81\x02ab"))
+
+
+def test_websocket_that_is_closed_is_over() -> None:
+    """A close frame ends the connection, as the end of a TCP connection does."""
+    websocket = WebSocket(BrokerUrl.parse("ws://localhost"))
+    with pytest.raises(ConnectionError, match="closed"):
+        list(websocket.feed(agreed(websocket) + b"\x88\x00"))
