@@ -134,6 +134,7 @@ class Bridge:
         self._pending: deque[tuple[Incoming, Message | Told | None]] = deque()
         self._losses = LossWatch(now, follows=config.source in {AUTO, MOSQUITTO})
         self._redeliveries = Redeliveries()
+        self._redeliveries_kept: str | None = None
         self._batch_limit = MAX_BATCH
         self._retry_at = 0.0
         self._retry_s = 0.0
@@ -227,7 +228,8 @@ class Bridge:
             self.counters.restore(tx.recall("refused"))
             if self._limiter.counts_users:
                 self._limiter.users_are(tx.count_users())
-            self._redeliveries = Redeliveries.load(tx.recall("redeliveries"))
+            self._redeliveries_kept = tx.recall("redeliveries")
+            self._redeliveries = Redeliveries.load(self._redeliveries_kept)
             unpublished = tx.outbox()
         link = self._link = Link(self._config.link(client_id), self._will)
         self._decider.publish_again(link, unpublished)
@@ -311,6 +313,7 @@ class Bridge:
         now, moment = self._now(), time.monotonic()
         for message in arrivals.messages:
             self.counters.received += 1
+            self._redeliveries.hear(message)
             if self._convergence.heard(link, message) or self._losses.heard(message):
                 link.ack((message,))
             elif self._witness.is_about(message):
@@ -364,11 +367,12 @@ class Bridge:
         redeliveries = self._redeliveries.with_committed(
             (message, event is not None and _is_nameless(event)) for message, event in batch
         )
+        to_keep = redeliveries.dump()
 
         def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
             self._witness.remember_batch(tx, lines, (e for of_user in events.values() for e in of_user))
-            if not (redeliveries.is_empty and self._redeliveries.is_empty):
-                tx.remember("redeliveries", redeliveries.dump())
+            if to_keep != self._redeliveries_kept:
+                tx.remember("redeliveries", to_keep)
             return events
 
         def done() -> None:
@@ -383,6 +387,7 @@ class Bridge:
             link.flush()
 
         def decided() -> None:
+            self._redeliveries_kept = to_keep
             self._witness.committed()
             done()
 
@@ -435,11 +440,12 @@ class Bridge:
         self._settled_from = time.monotonic() + _SETTLED_S
 
     def _say_announce(self, link: Link) -> None:
-        now = self._now()
+        now, to_keep = self._now(), self._redeliveries.dump()
         with self._store.transaction() as tx:
             tx.remember("announced_at", str(now))
             tx.remember(self._wish.name, None)
-            tx.remember("redeliveries", self._redeliveries.dump())
+            tx.remember("redeliveries", to_keep)
+        self._redeliveries_kept = to_keep
         self._announce, self._wish.kept = False, None
         self._announced_at = now
         link.publish([Outgoing(self._topics.bridge_announce, b"{}")])

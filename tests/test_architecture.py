@@ -20,7 +20,7 @@ ONE_IMPORTER = {
     "sqlite3": ("store/",),
     "apscheduler": ("clock.py",),
     "amqtt": ("embedded/listeners.py",),
-    "websockets": ("embedded/websocket.py",),
+    "websockets": ("embedded/websocket.py", "simulation/websocket.py"),
     "typer": ("cli/", "__main__.py"),
     "rich": ("cli/",),
     "starlette": ("web/",),

@@ -30,6 +30,7 @@ from mqtt_presence.store.rows import (
     RECORD_FIELDS,
     USER_COLUMNS,
     USER_FIELDS,
+    VERSION_FLOOR,
     from_activity,
     from_connection,
     from_user,
@@ -41,7 +42,6 @@ from mqtt_presence.store.rows import (
 from mqtt_presence.store.schema import BridgeRow, ConnectionRow, OutboxRow, PulseRow, TombstoneRow, UserRow
 
 _KEY = (ConnectionRow.user_id, ConnectionRow.client_id, ConnectionRow.connection_id)
-_VERSION_FLOOR = "version_floor"
 
 
 class Store:
@@ -238,7 +238,7 @@ class Transaction:
             return None
         self._run(UserRow.delete().where(UserRow.user_id == user_id))
         # Should the user come back, versions go on growing.
-        self.remember(_VERSION_FLOOR, str(max(self._version_floor(), *versions, 0)))
+        self.remember(VERSION_FLOOR, str(max(self._version_floor(), *versions, 0)))
         fields = (TombstoneRow.user_id, TombstoneRow.buried_at)
         self._executemany(self._upsert(TombstoneRow, fields, fields[:1]), [(user_id, None)])
         return records
@@ -390,8 +390,7 @@ class Transaction:
         return f" FOR UPDATE OF {table}" if self._locks_rows else ""
 
     def _version_floor(self) -> int:
-        """The greatest version of any user who was forgotten: there the versions of newcomers begin."""
-        return int(self.recall(_VERSION_FLOOR) or 0)
+        return int(self.recall(VERSION_FLOOR) or 0)
 
     def _select(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         rows: list[Any] = self._database.execute_sql(sql, parameters).fetchall()

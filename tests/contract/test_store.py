@@ -892,3 +892,54 @@ def test_a_postgresql_that_vanishes_is_noticed() -> None:
     assert told["tcp_user_timeout"] == 5000
     assert (told["keepalives_idle"], told["keepalives_count"]) == (10, 3)
     assert connect("postgresql://u@h/n", patience_s=3).connect_params["tcp_user_timeout"] == 3000
+
+
+# Whole users, for `verify`.
+
+
+def test_a_reader_sees_users_as_the_bridge_does(store: Store, database: str) -> None:
+    """Rows with live connections, without those that ended; of a stranger the version that newcomers begin with."""
+    save(store, record(), record(id="c2", client="web", idle=True, last_activity=NOW), version=4)
+    save(store, ended(id="c0", client="old"), record("bob"))
+    save(store, record("carol"), version=30)
+    with store.transaction() as tx:
+        tx.forget("carol")
+        tx._database.execute_sql("DELETE FROM user_states WHERE user_id = 'bob'")
+        kept = tx.load(dict.fromkeys(("bob", "alice", "stranger"), ()))
+    with Reader(database) as reader:
+        assert reader.presences(["bob", "alice", "stranger"]) == kept
+        assert reader.presences_page(after="", limit=5) == [kept["alice"]]
+        assert reader.presences_page(after="alice", limit=5) == []
+        assert reader.odd() == {"bob"}
+    assert kept["stranger"].version == 30
+    assert len(kept["alice"].connections) == 2
+
+
+def test_a_reader_waits_for_no_writer(store: Store, database: str) -> None:
+    """A bridge that holds its locks for long, or another program, keeps nobody from looking."""
+    save(store, record())
+    with store.transaction() as tx:
+        tx.load({"alice": [login()]})
+        tx.remember("something", "uncommitted")
+        with Reader(database, patience_s=2) as reader:
+            assert [u.user_id for u in reader.presences_page(after="", limit=5)] == ["alice"]
+            assert reader.presences(["alice"])["alice"].connections
+
+
+def test_a_reader_sees_row_and_connections_of_one_moment(store: Store, database: str) -> None:
+    """What is committed between two of its statements is not seen: the row would not fit the connections."""
+    save(store, record(), version=1)
+    with Reader(database) as reader:
+        select = reader._select
+
+        def late(sql: str, parameters: Any) -> list[Any]:
+            rows = select(sql, parameters)
+            reader._select = select  # type: ignore[method-assign]
+            save(store, record(id="c2", client="web"), version=2)
+            return rows
+
+        reader._select = late  # type: ignore[method-assign]
+        before = reader.presences(["alice"])["alice"]
+        after = reader.presences(["alice"])["alice"]
+    assert (before.version, len(before.connections)) == (1, 1)
+    assert (after.version, len(after.connections)) == (2, 2)
