@@ -101,6 +101,18 @@ class BatchClient(mqtt.Client):
         self._needed = 0
         self._queued.clear()
 
+    def loop_misc(self) -> MQTTErrorCode:
+        """Keep the connection alive; what is to be sent for that goes with the next `flush`.
+
+        paho sends a ping when the keep alive is over. That is late (MQTT 3.1.1 §3.1.2.10), and we may look
+        later still, after we have waited for the database: so it goes when half of it is over.
+        """
+        due = self._last_msg_out + self._keepalive / 2
+        if self._keepalive and not self._ping_t and self.is_connected() and time.monotonic() >= due:
+            self._send_pingreq()
+            self._last_msg_out = self._ping_t
+        return super().loop_misc()
+
     # Reading.
 
     def excuse_silence(self) -> None:
@@ -121,6 +133,7 @@ class BatchClient(mqtt.Client):
         if not data:
             return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
         self._last_bytes_received = time.monotonic()
+        self.excuse_silence()  # the answer to a ping may be far behind all that has waited for us
         if self._rest:
             self._rest += data
             if len(self._rest) < self._needed:

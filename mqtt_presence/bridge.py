@@ -59,6 +59,7 @@ _CHUNK = 200  # users of one step of a job: messages wait no longer than that ta
 _IDLE_S = 1.0
 _SETTLED_S = 2.0  # after connecting the broker has begun to send what has waited
 _FINISH_S = 5.0
+_START_S = 30.0  # to wait for others who lock the database; who started us must learn of what is worse
 
 
 def wall_clock() -> int:
@@ -179,23 +180,39 @@ class Bridge:
         """Work until `stop`.
 
         Raises:
-            StoreError: the database cannot be opened at the start.
+            StoreError: the database cannot be opened at the start, or then not be used for half a minute.
             BrokerError: the broker refuses us for good.
 
         """
         self._start()
-        assert self._link is not None
         try:
-            while not self._stopping:
-                self._step(self._link)
-            self._finish(self._link)
+            if self._link is not None:
+                while not self._stopping:
+                    self._step(self._link)
+                self._finish(self._link)
         finally:
-            self._link.close()
+            if self._link is not None:
+                self._link.close()
             self._store.close()
 
     def _start(self) -> None:
+        """Go on from what is known; without a link if we are stopped while others lock the database."""
         self._started_at = self._now()
         self._store.open()
+        give_up_at = time.monotonic() + _START_S
+        while not self._stopping:
+            try:
+                self._restore()
+            except StoreError as error:
+                if time.monotonic() >= give_up_at:
+                    raise
+                self._put_off(error)
+                time.sleep(self._retry_s)
+            else:
+                self._retry_s = 0.0
+                return
+
+    def _restore(self) -> None:
         with self._store.transaction() as tx:
             client_id = tx.recall("client_id")
             if client_id is None:
@@ -265,13 +282,16 @@ class Bridge:
                     del self._jobs[due]
             self._convergence.republish(self._store, link, self._config.publish_private)
         except StoreError as error:
-            if not error.transient:
-                raise
-            self._retry_s = min(5.0, max(0.1, self._retry_s * 2))
-            self._retry_at = time.monotonic() + self._retry_s
-            log.warning("%s; nothing is lost, next try in %.1f s", error, self._retry_s)
+            self._put_off(error)
         else:
             self._retry_s = 0.0
+
+    def _put_off(self, error: StoreError) -> None:
+        if not error.transient:
+            raise error
+        self._retry_s = min(5.0, max(0.1, self._retry_s * 2))
+        self._retry_at = time.monotonic() + self._retry_s
+        log.warning("%s; nothing is lost, next try in %.1f s", error, self._retry_s)
 
     # Messages.
 
@@ -495,7 +515,7 @@ class Bridge:
             log.info("the broker had no session for the bridge: asking all clients to log in again")
         birth = encode_bridge_state("online", self._state_version - 1, self._started_at)
         # Not behind a backlog: the convergence takes it, retained, for the end of the broker's answer.
-        link.publish_ahead(Outgoing(self._topics.bridge_state, birth, retain=True))
+        link.publish_ahead(Outgoing(self._topics.bridge_state, birth, retain=True, of_connection=True))
         self._convergence.connected(link)
         # Last: some brokers close the connection on who asks for more than they tell.
         self._losses.connected(link, session_present=session_present)

@@ -70,6 +70,8 @@ class Outgoing(Struct, frozen=True, gc=False):
     retain: bool = False
     ticket: Any = None
     """Handed back in `Arrivals.delivered` when the broker has acknowledged it; None: not wanted."""
+    of_connection: bool = False
+    """It tells of the connection that it goes by: it is not sent again by the next one."""
 
 
 @dataclass(slots=True)
@@ -361,7 +363,7 @@ class Link:
         self._connected = False
         self._subscribing.clear()
         # What was not acknowledged comes before what waits.
-        self._waiting.extendleft(reversed(self._in_flight.values()))
+        self._waiting.extendleft(m for m in reversed(self._in_flight.values()) if not m.of_connection)
         self._in_flight.clear()
 
     def _is_version_in_doubt(self) -> bool:
@@ -410,8 +412,8 @@ class Link:
         self._hear_wake()
         self._read(at_most)
         self._feed()
-        self._client.flush()
         self._client.loop_misc()
+        self._client.flush()
 
     def _read(self, at_most: int) -> None:
         messages = self._arrivals.messages
