@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import islice
 
+from msgspec.structs import replace
+
 from mqtt_presence import publications as say
 from mqtt_presence.convergence import Convergence
 from mqtt_presence.counters import Counters
@@ -35,7 +37,7 @@ from mqtt_presence.model import (
     UserPresence,
 )
 from mqtt_presence.outbox import Bury, Outbox, Probe
-from mqtt_presence.payloads import TimeRequest, encode_bridge_state, encode_time_reply, parse
+from mqtt_presence.payloads import TOO_LARGE, TimeRequest, encode_bridge_state, encode_time_reply, parse
 from mqtt_presence.pulse import only_heartbeats, settle
 from mqtt_presence.redelivery import Redeliveries
 from mqtt_presence.rules import LIMITS, fold
@@ -247,7 +249,8 @@ class Bridge:
             self._jobs[due] = {Due.CHECK: self._check, Due.RETENTION: self._retain}[due]
         if time.monotonic() >= self._retry_at:
             self._work(link)
-        self._look_how_far(link, is_full=len(arrivals.messages) >= min(room, link.receive_window))
+        is_full = arrivals.cut_short or len(arrivals.messages) >= min(room, link.receive_window)
+        self._look_how_far(link, is_full=is_full)
 
     def _look_how_far(self, link: Link, *, is_full: bool) -> None:
         """Take note of when there was nothing more to decide: until then nobody can be said to be silent.
@@ -315,7 +318,11 @@ class Bridge:
             elif self._witness.is_about(message):
                 self._pending.append((message, self._witness.hear(message, now)))
             else:
-                self._pending.append((message, self._understand(link, message, now, moment)))
+                event = self._understand(link, message, now, moment)
+                if event is not None:
+                    self._pending.append((message, event))
+                elif message.qos:  # it waits for its acknowledgement, without what may be large
+                    self._pending.append((replace(message, topic="", payload=b""), None))
 
     def _understand(self, link: Link, message: Incoming, now: int, moment: float) -> Message | None:
         """Make an event of a message; None: there is nothing to decide on."""
@@ -327,6 +334,9 @@ class Bridge:
             # An end is always heard: who was refused must not be taken for present for ever.
             if name.verb not in ENDS and not self._limiter.admits(name.user_id, moment):
                 self.counters.refuse(TOO_FAST, message.topic)
+                return None
+            if message.oversize:
+                self.counters.refuse(TOO_LARGE, f"{message.topic}: {message.oversize} bytes")
                 return None
             event = parse(name, message.payload, now, *self._where(*name[:2]))
         except PayloadError as error:
