@@ -55,8 +55,9 @@ _MAX_BATCH_V311 = 500
 _MAX_PENDING = 4 * MAX_BATCH
 # Messages for the broker that wait: beyond it nothing more is decided, and so acknowledged, until it has
 # taken some. Reading goes on, for its acknowledgements come among the clients' messages; its window bounds
-# those.
+# those, but for QoS 0: what comes of that beyond _MAX_PENDING is refused.
 _MAX_BACKLOG = 20_000
+OVERLOADED = "overloaded"
 _CHUNK = 200  # users of one step of a job: messages wait no longer than that takes
 _IDLE_S = 1.0
 _SETTLED_S = 2.0  # after connecting the broker has begun to send what has waited
@@ -311,12 +312,15 @@ class Bridge:
             else:
                 self._outbox.delivered(ticket)
         now, moment = self._now(), time.monotonic()
+        is_stuck = link.backlog > _MAX_BACKLOG
         for message in arrivals.messages:
             self.counters.received += 1
             if self._convergence.heard(link, message) or self._losses.heard(message):
                 link.ack((message,))
             elif self._witness.is_about(message):
                 self._pending.append((message, self._witness.hear(message, now)))
+            elif is_stuck and not message.qos and len(self._pending) >= _MAX_PENDING:
+                self.counters.refuse(OVERLOADED, message.topic)
             else:
                 event = self._understand(link, message, now, moment)
                 if event is not None:

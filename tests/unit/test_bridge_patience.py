@@ -206,6 +206,30 @@ def test_nobody_is_silent_right_after_a_reconnect(house: House) -> None:
     assert _reasons(house) == {"c1": None}
 
 
+def test_what_needs_no_acknowledgement_does_not_pile_up_while_the_broker_takes_nothing(
+    house: House,
+) -> None:
+    """No window bounds QoS 0: beyond what may wait it is refused, and counted; what is acknowledged waits."""
+    house.link.backlog = bridge_module._MAX_BACKLOG + 1
+    beat = Incoming("presence/alice/phone/activity", b"", 0, False, False, 0, 1)
+    time_asked = Incoming("presence/alice/phone/time", b"", 0, False, False, 0, 1)
+    for _ in range(10):
+        house.step(Arrivals([*[beat] * 900, *[time_asked] * 100]))
+    house.step(house.messages(*logins(0, 50)))
+    assert house.link.asked_for == [MAX_BATCH] * 11, "acknowledgements come among them"
+    # The last thousand before it is full was taken whole, and the answers to the time wait for nothing.
+    assert len(house.bridge._pending) == 4_000 + 50
+    assert house.bridge.counters.refused == {"overloaded": 10_000 - 4_000 - 400}
+
+    house.link.backlog = 0
+    for _ in range(6):
+        house.step()
+    house.step(Arrivals([beat]))
+    assert not house.bridge._pending, "and it goes on"
+    assert house.bridge.counters.refused["overloaded"] == 5_600
+    assert len(house.link.acknowledged) == 50
+
+
 def _reasons(house: House) -> dict[str, str | None]:
     records, _ = read(house.database)
     return {r.connection_id: r.reason for r in records if r.user_id == "alice"}
