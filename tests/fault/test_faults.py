@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mqtt_presence import bridge as bridge_module
+from mqtt_presence import deciding
 from mqtt_presence.errors import StoreError
 from mqtt_presence.rules import fold
 from mqtt_presence.store import Store
@@ -203,7 +204,7 @@ def test_poison_message_does_not_stop_the_others(
             raise RuntimeError("a bug of ours")
         return fold(user, events, settings, new_records)
 
-    monkeypatch.setattr(bridge_module, "fold", poisoned)
+    monkeypatch.setattr(deciding, "fold", poisoned)
     with Mosquitto(tmp_path / "m") if kind == "mosquitto" else Embedded() as broker:
         recorder = broker.recorder()
         with BridgeThread(broker=broker.url, database=sqlite_url) as bridge:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from mqtt_presence.batch_client import BatchClient, _length, _read_length
+from mqtt_presence.batch_client import BatchClient, _header, _read_length
 
 MAX_PACKET = 21_000
 
@@ -53,9 +53,9 @@ def peer():
 def publish(topic: bytes, payload: bytes, mid: int, flags: int, properties: bytes | None = None) -> bytes:
     body = len(topic).to_bytes(2, "big") + topic + (mid.to_bytes(2, "big") if flags & 6 else b"")
     if properties is not None:
-        body += _length(len(properties)) + properties
+        body += _header(0, len(properties))[1:] + properties
     body += payload
-    return bytes([0x30 | flags]) + _length(len(body)) + body
+    return _header(0x30 | flags, len(body)) + body
 
 
 messages = st.lists(
@@ -328,4 +328,6 @@ def test_batch_client_malformed_properties_end_the_connection(properties):
 @given(length=st.integers(0, 268_435_455))
 def test_batch_client_remaining_length_round_trip(length):
     """A remaining length is read as it was written (MQTT 3.1.1 §2.2.3)."""
-    assert _read_length(b"\x30" + _length(length), 1) == (length, 1 + len(_length(length)))
+    header = _header(0x30, length)
+    assert header[0] == 0x30
+    assert _read_length(header, 1) == (length, len(header))

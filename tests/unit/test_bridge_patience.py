@@ -141,10 +141,11 @@ def test_who_has_answered_is_not_taken_for_silent_while_more_bytes_come_than_are
     house.step(house.messages(("presence/alice/phone/login", announcing)), seconds=3)
     house.step(seconds=1)
     house.bridge._announced_at = house.bridge._now()
-    few = house.messages(*logins(0, 1))
-    few.cut_short = True
-    house.step(few, seconds=CONFIRM_MS / 1000 + 10)
-    house.check()
+    for n in range(3):
+        few = house.messages(*logins(n, 1))
+        few.cut_short = True
+        house.bridge.request(Due.CHECK)
+        house.step(few, seconds=CONFIRM_MS / 1000)
     assert _reasons(house) == {"c1": None}
 
 
@@ -228,6 +229,29 @@ def test_what_needs_no_acknowledgement_does_not_pile_up_while_the_broker_takes_n
     assert not house.bridge._pending, "and it goes on"
     assert house.bridge.counters.refused["overloaded"] == 5_600
     assert len(house.link.acknowledged) == 50
+
+
+def test_new_message_under_an_old_packet_id_is_not_taken_for_the_old_one(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker gives out the lowest free id: a second nameless login has that of the first, and breaks off uncommitted."""
+    login, will = "presence/alice/phone/login", "presence/alice/phone/will"
+
+    def comes(topic: str, mid: int, *, dup: bool = False) -> Arrivals:
+        return Arrivals(messages=[Incoming(topic, b"", 1, False, dup, mid, 1)])
+
+    house.step(Arrivals(connected=True, session_present=True))
+    house.step(comes(login, 1))
+    house.step(comes(will, 2))
+    assert list(_reasons(house).values()) == ["lost"]
+    with monkeypatch.context() as patch:
+        patch.setattr(house.bridge, "_work", lambda _link: None)  # it has no time
+        house.step(comes(login, 1))
+    house.step(Arrivals(connected=True, session_present=True))
+    house.step(comes(login, 1, dup=True))
+    assert sorted(_reasons(house).values(), key=str) == [None, "lost"]
+    house.step(comes(login, 1, dup=True))
+    assert len(_reasons(house)) == 2, "and this one is the same again"
 
 
 def _reasons(house: House) -> dict[str, str | None]:
