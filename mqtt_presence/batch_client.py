@@ -29,6 +29,8 @@ _MID_AND_NO_PROPERTIES = struct.Struct(">HB").pack
 
 OnPublish = Callable[[int, bytes, bytes, int], None]
 """Called with the flags (MQTT 3.1.1 §3.3.1), topic, payload and packet id (0 at QoS 0)."""
+OnLarge = Callable[[int, bytes, int, int], None]
+"""The same, with the remaining length (MQTT 3.1.1 §2.2.3) of what was not kept instead of the payload."""
 
 
 class BatchClient(mqtt.Client):
@@ -37,18 +39,33 @@ class BatchClient(mqtt.Client):
     Args:
         take_publish: called for every PUBLISH that comes; it must be acknowledged with `queue_acks`.
         take_puback: called with packet id and reason code (0 in MQTT 3.1.1) of every PUBACK.
+        take_large: called instead of `take_publish` when a PUBLISH was larger than `max_packet`, once it is
+            past; it must be acknowledged all the same.
+        max_packet: the largest remaining length of a packet that is kept in memory, bytes.
         options: paho's.
 
     """
 
     def __init__(
-        self, *, take_publish: OnPublish, take_puback: Callable[[int, int], None], **options: Any
+        self,
+        *,
+        take_publish: OnPublish,
+        take_puback: Callable[[int, int], None],
+        take_large: OnLarge,
+        max_packet: int,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self._take_publish = take_publish
         self._take_puback = take_puback
+        self._take_large = take_large
+        self._max_packet = max_packet
+        self.bytes_read = 0
+        """How many came; the caller may set it back."""
         self._rest = bytearray()
         self._needed = 0
+        self._large = (0, b"", 0, 0)
+        self._to_skip = 0
         self._queued: list[bytes] = []
         self._is_v5 = self._protocol == mqtt.MQTTv5
 
@@ -93,6 +110,7 @@ class BatchClient(mqtt.Client):
         super()._sock_close()
         self._rest.clear()
         self._needed = 0
+        self._to_skip = 0
         self._queued.clear()
 
     def loop_misc(self) -> MQTTErrorCode:
@@ -128,7 +146,10 @@ class BatchClient(mqtt.Client):
             return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
         self._last_bytes_received = time.monotonic()
         self.excuse_silence()  # the answer to a ping may be far behind all that has waited for us
-        if self._rest:
+        self.bytes_read += len(data)
+        if self._to_skip:
+            data = data[self._skip(data, 0) :]
+        elif self._rest:
             self._rest += data
             if len(self._rest) < self._needed:
                 return MQTTErrorCode.MQTT_ERR_SUCCESS
@@ -146,6 +167,11 @@ class BatchClient(mqtt.Client):
                     length, body = _read_length(data, at + 1)
                 except ValueError:
                     return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_PROTOCOL)
+                if length > self._max_packet and body:
+                    at = self._meet_large(data, at, body, length)
+                    if at < 0:
+                        return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_PROTOCOL)
+                    continue
             after = body + length
             if body == 0 or after > end:
                 self._rest += data[at:]
@@ -185,6 +211,43 @@ class BatchClient(mqtt.Client):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
         self._take_publish(command & 0x0F, name, data[payload:after], mid)
         return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _meet_large(self, data: bytes, at: int, body: int, length: int) -> int:
+        """Begin to read past a packet that is larger than any that we need; what it is about is kept.
+
+        Args:
+            data: what was read.
+            at: where the packet begins in it.
+            body: where what its remaining length counts begins.
+            length: its remaining length.
+
+        Returns:
+            Where to go on; -1: it cannot be a PUBLISH.
+
+        """
+        command, end = data[at], len(data)
+        id_length = 2 if command & _QOS else 0
+        head = body + 2  # the head is the topic with its length, and the packet id
+        if head <= end:
+            head += (data[body] << 8 | data[body + 1]) + id_length
+        if command & _KIND != _PUBLISH or head > body + length:
+            return -1
+        if head > end:
+            self._rest += data[at:]
+            self._needed = head - at
+            return end
+        topic, mid = data[body + 2 : head - id_length], data[head - id_length : head]
+        self._large = (command & 0x0F, topic, length, int.from_bytes(mid, "big"))
+        self._to_skip = body + length - head
+        return self._skip(data, head)
+
+    def _skip(self, data: bytes, at: int) -> int:
+        """Read past what is there of a large packet; return where to go on."""
+        past = min(self._to_skip, len(data) - at)
+        self._to_skip -= past
+        if not self._to_skip:
+            self._take_large(*self._large)
+        return at + past
 
     def _leave_to_paho(self, command: int, packet: bytes) -> MQTTErrorCode:
         self._in_packet["command"] = command

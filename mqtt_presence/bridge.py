@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import islice
 
+from msgspec.structs import replace
+
 from mqtt_presence.convergence import Convergence
 from mqtt_presence.counters import Counters
 from mqtt_presence.deciding import Decider
@@ -34,7 +36,7 @@ from mqtt_presence.model import (
 )
 from mqtt_presence.outbox import Bury, Probe
 from mqtt_presence.own_state import OwnState
-from mqtt_presence.payloads import TimeRequest, encode_time_reply, parse
+from mqtt_presence.payloads import TOO_LARGE, TimeRequest, encode_time_reply, parse
 from mqtt_presence.redelivery import Redeliveries
 from mqtt_presence.store import Store, Transaction
 from mqtt_presence.topics import ENDS, Topics
@@ -50,8 +52,9 @@ _MAX_BATCH_V311 = 500
 _MAX_PENDING = 4 * MAX_BATCH
 # Messages for the broker that wait: beyond it nothing more is decided, and so acknowledged, until it has
 # taken some. Reading goes on, for its acknowledgements come among the clients' messages; its window bounds
-# those.
+# those, but for QoS 0: what comes of that beyond _MAX_PENDING is refused.
 _MAX_BACKLOG = 20_000
+OVERLOADED = "overloaded"
 _CHUNK = 200  # users of one step of a job: messages wait no longer than that takes
 _IDLE_S = 1.0
 _SETTLED_S = 2.0  # after connecting the broker has begun to send what has waited
@@ -241,7 +244,7 @@ class Bridge:
         arrivals = link.poll(self._patience(link), room)
         heard_until = self._now()
         self._take(link, arrivals)
-        is_full = len(arrivals.messages) >= min(room, link.receive_window)
+        is_full = arrivals.cut_short or len(arrivals.messages) >= min(room, link.receive_window)
         self._look_how_far(link, heard_until, is_full=is_full)
         if not link.is_connected:
             self._convergence.disconnected()
@@ -311,6 +314,7 @@ class Bridge:
             self._convergence.subscribed(topic_filter)
         self._take_acknowledgements(arrivals)
         now, moment = self._now(), time.monotonic()
+        is_stuck = link.backlog > _MAX_BACKLOG
         for message in arrivals.messages:
             self.counters.received += 1
             self._redeliveries.hear(message)
@@ -318,8 +322,14 @@ class Bridge:
                 link.ack((message,))
             elif self._witness.is_about(message):
                 self._pending.append((message, self._witness.hear(message, now)))
+            elif is_stuck and not message.qos and len(self._pending) >= _MAX_PENDING:
+                self.counters.refuse(OVERLOADED, message.topic)
             else:
-                self._pending.append((message, self._understand(link, message, now, moment)))
+                event = self._understand(link, message, now, moment)
+                if event is not None:
+                    self._pending.append((message, event))
+                elif message.qos:  # it waits for its acknowledgement, without what may be large
+                    self._pending.append((replace(message, topic="", payload=b""), None))
 
     def _take_acknowledgements(self, arrivals: Arrivals) -> None:
         for ticket, times in Counter(arrivals.delivered).items():
@@ -338,6 +348,9 @@ class Bridge:
             # An end is always heard: who was refused must not be taken for present for ever.
             if name.verb not in ENDS and not self._limiter.admits(name.user_id, moment):
                 self.counters.refuse(TOO_FAST, message.topic)
+                return None
+            if message.oversize:
+                self.counters.refuse(TOO_LARGE, f"{message.topic}: {message.oversize} bytes")
                 return None
             event = parse(name, message.payload, now, *self._where(*name[:2]))
         except PayloadError as error:

@@ -19,6 +19,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 from msgspec import Struct
+from msgspec.structs import replace
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -33,6 +34,12 @@ log = logging.getLogger(__name__)
 _IN_FLIGHT = 1000
 _USUAL_WINDOW = 20  # mosquitto's, and the least there is
 _RECEIVE_MAXIMUM = 20_000  # else mosquitto has 20 on the way, queues 1,000 more and drops what comes then
+# Bytes of a packet that is kept in memory; a larger one is read past and refused. The contract's largest
+# payload, 8 KiB, names and a prefix have room in it, and so have the properties of MQTT 5 that a broker hands
+# on. It is not asked for by Maximum Packet Size (MQTT 5 §3.1.2.11.4): for each message that mosquitto drops
+# for it, it has one less on the way to us from then on, and in the end none (docs/design.md).
+MAX_PACKET = 64 * 1024
+_READ_AT_MOST = 4 * 1024 * 1024  # bytes in one poll; some 150 KB are what a batch of usual messages has
 _TAKEN_OVER = 0x8E
 _FAILURE = 0x80
 _COMPLAIN_EVERY_S = 10.0
@@ -61,6 +68,8 @@ class Incoming(Struct, frozen=True, gc=False):
     mid: int
     epoch: int
     """Which connection it came by: its packet id means another message on the next one."""
+    oversize: int = 0
+    """How many bytes it had when it was too large to be kept: its payload is not here. 0: it is."""
 
 
 class Outgoing(Struct, frozen=True, gc=False):
@@ -80,6 +89,8 @@ class Arrivals:
     """What a `Link.poll` brought."""
 
     messages: list[Incoming] = field(default_factory=list)
+    cut_short: bool = False
+    """It was so many bytes that reading has stopped: there may be more."""
     delivered: list[Any] = field(default_factory=list)
     """The tickets of what the broker has acknowledged, in its order."""
     connected: bool = False
@@ -181,8 +192,8 @@ class Link:
 
         Args:
             timeout_s: how long to wait for something to happen.
-            at_most: how many messages to read; what is left stays with the operating system. 0: read none;
-                the connection is kept alive.
+            at_most: how many messages to read, and no more than some MB; what is left stays with the
+                operating system. 0: read none; the connection is kept alive.
 
         Raises:
             BrokerError: the broker refuses us for good: wrong password, or no right to subscribe.
@@ -269,6 +280,8 @@ class Link:
         client = BatchClient(
             take_publish=self._take_publish,
             take_puback=self._take_puback,
+            take_large=self._take_large,
+            max_packet=MAX_PACKET,
             callback_api_version=CallbackAPIVersion.VERSION2,
             client_id=config.client_id,
             clean_session=None if self._version == mqtt.MQTTv5 else False,
@@ -409,9 +422,12 @@ class Link:
         self._client.flush()
 
     def _read(self, at_most: int) -> None:
-        messages = self._arrivals.messages
-        while len(messages) < at_most and self._client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS:
-            pass
+        client, messages = self._client, self._arrivals.messages
+        client.bytes_read = 0
+        while len(messages) < at_most and client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            if client.bytes_read >= _READ_AT_MOST:
+                self._arrivals.cut_short = True
+                return
 
     def flush(self) -> None:
         """Hand over to the operating system what waits to be written."""
@@ -425,6 +441,11 @@ class Link:
             message = self._waiting.popleft()
             mid = self._client.queue_publish(message.topic, message.payload, retain=message.retain)
             self._in_flight[mid] = message
+
+    def _take_large(self, flags: int, topic: bytes, size: int, mid: int) -> None:
+        self._take_publish(flags, topic, b"", mid)
+        messages = self._arrivals.messages
+        messages[-1] = replace(messages[-1], oversize=size)
 
     def _take_publish(self, flags: int, topic: bytes, payload: bytes, mid: int) -> None:
         try:

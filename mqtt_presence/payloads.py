@@ -31,6 +31,8 @@ from mqtt_presence.model import (
 from mqtt_presence.times import from_iso, in_range, to_iso
 
 MAX_PAYLOAD = 8 * 1024
+TOO_LARGE = "too_large"
+"""Why what is larger is refused."""
 MAX_META = 2 * 1024
 MAX_T0 = 64
 MAX_CONNECTION_ID = 64
@@ -103,7 +105,7 @@ def parse(
 
     """
     if len(payload) > MAX_PAYLOAD:
-        raise PayloadError("too_large", f"{len(payload)} bytes")
+        raise PayloadError(TOO_LARGE, f"{len(payload)} bytes")
     try:
         if not payload.isascii():
             payload.decode()  # the decoder only skips over fields that it does not know, whatever is in them

@@ -14,6 +14,7 @@ import tls from 'node:tls'
 import { promisify } from 'node:util'
 
 const BRIDGE = 'bridge'
+const MAX_PAYLOAD = 65536 // bytes; presence needs 8 KiB
 const VERBS = new Set(['login', 'activity', 'logout', 'will', 'time'])
 const REFUSED_ID = 2
 const REFUSED_PASSWORD = 4
@@ -109,8 +110,8 @@ function mayRead (client, filter) {
 
 // Asked for wills as well, when they are published. An error closes the publisher's connection.
 broker.authorizePublish = (client, packet, done) => {
-  const isAllowed = client === null || mayWrite(client, packet.topic)
-  if (!isAllowed) console.log('denied: %j may not publish to %j', client.user, packet.topic)
+  const isAllowed = client === null || (mayWrite(client, packet.topic) && packet.payload.length <= MAX_PAYLOAD)
+  if (!isAllowed) console.log('denied: %j may not publish %d bytes to %j', client.user, packet.payload.length, packet.topic)
   done(isAllowed ? null : new Error('denied'))
 }
 

@@ -71,6 +71,9 @@ class Rig:
     foreign_id = "kicks"
     """Who connects with another user's client id: ``kicks`` it, is ``refused``, or has a session ``apart``."""
 
+    unlimited: tuple[str, ...] = ()
+    """Transports on which packets may be of any size."""
+
     failures: frozenset[str] = frozenset()
     """What `mqtt-presence check` finds wrong that no configuration can mend."""
     recognised = "not recognised"
@@ -233,6 +236,7 @@ class Ejabberd(Rig):
     foreign_id = "apart"
     mqtt5 = True
     keeps_sessions = False
+    unlimited = ("ws", "wss")
 
     def prepare(self) -> None:
         text = (SHIPPED / "ejabberd/ejabberd.yml").read_text()
@@ -240,8 +244,8 @@ class Ejabberd(Rig):
             text,
             {
                 '#certfiles: ["/etc/ejabberd/certs/server.pem"]': f'certfiles: ["{self.directory}/server.pem"]',
-                "  #- port: 8883\n  #  module: mod_mqtt\n  #  backlog: 1000\n  #  tls: true\n":
-                    f"  - port: {self.ports['mqtts']}\n    module: mod_mqtt\n    backlog: 1000\n    tls: true\n",
+                "  #- port: 8883\n  #  module: mod_mqtt\n  #  backlog: 1000\n  #  max_payload_size: 65536\n  #  tls: true\n":
+                    f"  - port: {self.ports['mqtts']}\n    module: mod_mqtt\n    backlog: 1000\n    max_payload_size: 65536\n    tls: true\n",
                 "  #- port: 8884\n  #  module: ejabberd_http\n  #  tls: true\n  #  request_handlers:\n  #    /mqtt: mod_mqtt\n":
                     f"  - port: {self.ports['wss']}\n    module: ejabberd_http\n    tls: true\n    request_handlers:\n      /mqtt: mod_mqtt\n",
                 "port: 1883\n": f"port: {self.ports['mqtt']}\n",
@@ -269,6 +273,7 @@ class RabbitMQ(Rig):
     failures = frozenset({"retained", "other-client"})
     takeover = "login"
     ws_path = "/ws"
+    unlimited = Rig.transports
     ties_client_id = False
     has_wildcard_replay = False
 

@@ -243,6 +243,20 @@ def test_takeover_by_the_same_client(rig: Rig) -> None:
         second.close()
 
 
+def test_what_is_too_large_is_not_delivered(rig: Rig) -> None:
+    """Nobody makes the bridge read what no message of presence needs; the largest that one needs passes."""
+    for transport in rig.transports:
+        bridge = rig.peer("bridge", fresh("bridge"), transport, filters=("presence/+/+/+",))
+        large = fresh("alice")
+        rig.peer("alice", large, transport).publish(f"presence/alice/{large}/activity", b"x" * 100_000)
+        phone = fresh("alice")
+        assert rig.peer("alice", phone, transport).publish(f"presence/alice/{phone}/login", b"x" * 8192)
+        bridge.wait_for(f"presence/alice/{phone}/login", b"x" * 8192)
+        heard = len(bridge.said(f"presence/alice/{large}/activity"))
+        assert heard == (transport in rig.unlimited), transport
+        bridge.close()
+
+
 # What the broker keeps.
 
 

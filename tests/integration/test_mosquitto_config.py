@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mqtt_presence.link import MAX_PACKET
 from tests.support.bridges import BridgeThread
 from tests.support.mqtt import Client
 from tests.support.peer import Peer
@@ -260,6 +261,25 @@ def test_messages_wait_for_the_bridge_and_survive_a_crash(shipped: Shipped) -> N
         bridge.close()
 
 
+@pytest.mark.parametrize("path", [None, "/mqtt"])
+def test_what_is_too_large_reaches_nobody(
+    shipped: Shipped, listen: Callable[..., Listener], path: str | None
+) -> None:
+    """Over TCP and WebSocket; the largest that the protocol allows passes, as a message and as a will."""
+    bridge = listen("bridge", "bridge-x", "presence/+/+/+")
+    port, password = shipped.ws_port if path else shipped.port, PASSWORD.format("alice")
+    large = Peer(port, "alice", "large", password=password, path=path)
+    large.publish("presence/alice/large/activity", b"x" * 100_000)
+    large.close()
+    client_id = "😀" * 128
+    topic = f"presence/alice/{client_id}/"
+    largest = Peer(port, "alice", client_id, password=password, path=path, will=(topic + "will", b"w" * 8192))
+    assert largest.publish(topic + "login", b"l" * 8192)
+    largest.die()
+    until(lambda: len(bridge.heard) >= 2, f"the login and the will\n{shipped.log()[-2000:]}")
+    assert bridge.heard == [f"{topic}login {'l' * 8192}", f"{topic}will {'w' * 8192}"]
+
+
 def test_nobody_comes_in_without_a_password(shipped: Shipped) -> None:
     """No anonymous access, on no listener."""
     with pytest.raises(AssertionError, match="refused with return code 5"):
@@ -309,6 +329,8 @@ def test_configuration_has_no_known_trap() -> None:
     assert settings["autosave_interval"] == "1"
     assert settings["persistence"] == "true"
     assert int(settings["max_queued_messages"]) >= 100_000
+    # 2.0 looks at the first over TCP alone, and what the bridge reads past would be in memory and store all the same.
+    assert int(settings["max_packet_size"]) == int(settings["message_size_limit"]) == MAX_PACKET
     assert settings["allow_anonymous"] == "false"
     rights = [x for x in (SHIPPED / "acl").read_text().splitlines() if not x.startswith("#")]
     assert [x for x in rights if "#" in x] == ["topic read $SYS/broker/log/#"]

@@ -1,15 +1,17 @@
-"""Floods: what one user sends too much of is refused, counted and told, and nobody else notices (docs/security.md, F1 to F8)."""
+"""Floods: what one user sends too much of is refused, counted and told, and nobody else notices (docs/security.md, F1 to F10)."""
 
 import json
 import logging
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.bridges import BridgeThread
+from tests.support.bridges import BridgeProcess, BridgeThread
 from tests.support.brokers import Embedded, Mosquitto
 from tests.support.checker import assert_consistent, read
 from tests.support.playing import settle
@@ -141,3 +143,31 @@ def test_refusals_are_in_the_database(broker: AnyBroker, sqlite_url: str) -> Non
     kept = json.loads(row["value"])["too_many_connections"]
     assert (kept["total"], kept["last"]) == (4, "'alice'")
     assert abs(kept["at"] / 1000 - time.time()) < 60
+
+
+def test_large_messages_do_not_make_the_bridge_large(
+    mosquitto: Mosquitto, sqlite_url: str, tmp_path: Path
+) -> None:
+    """What the broker lets through is read past, acknowledged, counted and told; the next message is heard as ever.
+
+    This mosquitto has no limit of its own, as without `broker_config/`.
+    """
+    topic = "presence/mallory/m/activity"
+    recorder = mosquitto.recorder()
+    with BridgeProcess(tmp_path / "log", broker=mosquitto.url, database=sqlite_url) as bridge:
+        settle(mosquitto, recorder)
+        before = bridge.peak_memory()
+        mallory = mosquitto.client("mallory", "m")
+        mallory.publish(topic, b"x" * 40_000_000)
+        settle(mosquitto, recorder)
+        bridge.signal(signal.SIGSTOP)
+        mallory.publish_all((topic, b"x" * 2_000_000) for _ in range(20))
+        mallory.publish_all((topic, b"x" * 60_000) for _ in range(1_000))
+        bridge.signal(signal.SIGCONT)
+        settle(mosquitto, recorder)
+        assert bridge.peak_memory() - before < 24_000_000
+        assert bridge.stop() == 0
+        assert f"refused reason=too_large new=1 total=1 last='{topic}: 40000" in bridge.log()
+    assert records(sqlite_url, "mallory") == {}
+    refused = json.loads(query(sqlite_url, "SELECT value FROM bridge WHERE name = 'refused'")[0]["value"])
+    assert refused["too_large"]["total"] == 1_021

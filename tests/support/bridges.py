@@ -143,6 +143,11 @@ class BridgeProcess:
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
+    def peak_memory(self) -> int:
+        """How much memory it has had at the most, bytes."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
     def cpu_s(self) -> float:
         """How much processor time it has used, seconds."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()

@@ -13,6 +13,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from mqtt_presence.batch_client import BatchClient, _header, _read_length
 
+MAX_PACKET = 21_000
+
 
 class Peer:
     """The broker's end of a socket pair under a client that believes it is connected."""
@@ -20,9 +22,12 @@ class Peer:
     def __init__(self, version: int = mqtt.MQTTv311) -> None:
         self.published: list[tuple[int, bytes, bytes, int]] = []
         self.acknowledged: list[int] = []
+        self.large: list[tuple[int, bytes, int, int]] = []
         self.client = BatchClient(
             take_publish=lambda *what: self.published.append(what),
             take_puback=lambda mid, reason: self.acknowledged.append(mid),
+            take_large=lambda *what: self.large.append(what),
+            max_packet=MAX_PACKET,
             callback_api_version=CallbackAPIVersion.VERSION2,
             client_id="x",
             protocol=version,
@@ -91,9 +96,73 @@ def test_batch_client_reads_the_same_however_the_bytes_are_cut(messages, pubacks
         peer.close()
 
 
+large_messages = st.lists(
+    st.tuples(
+        st.sampled_from([b"a", b"presence/u/c/activity", b"x" * 30_000]),
+        st.sampled_from([0, 5, MAX_PACKET + 1, 3 * MAX_PACKET, 300_000]),
+        st.integers(1, 65_535),
+        st.sampled_from([0, 1, 2, 10]),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    messages=large_messages,
+    seed=st.integers(0, 999),
+    properties=st.one_of(st.none(), st.just(b""), st.just(b"p" * 30_000)),
+)
+def test_batch_client_reads_past_what_is_too_large(messages, seed, properties):
+    """What is larger than allowed is told without its payload and never kept; all others arrive as ever."""
+    peer = Peer(mqtt.MQTTv311 if properties is None else mqtt.MQTTv5)
+    try:
+        stream = b"".join(publish(t, b"x" * size, m, f, properties) for t, size, m, f in messages)
+        cut = random.Random(seed)
+        kept = 0
+        while stream:
+            size = cut.choice([1, 3, 100, 5_000, 100_000])
+            peer.sock.sendall(stream[:size])
+            stream = stream[size:]
+            while peer.client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                kept = max(kept, len(peer.client._rest))
+        expected, too_large = [], []
+        for topic, size, mid, flags in messages:
+            packet = publish(topic, b"x" * size, mid, flags, properties)
+            length, _ = _read_length(packet, 1)
+            packet_id = mid if flags & 6 else 0
+            if length > MAX_PACKET:
+                too_large.append((flags, topic, length, packet_id))
+            else:
+                expected.append((flags, topic, b"x" * size, packet_id))
+        assert peer.published == expected
+        assert peer.large == too_large
+        assert kept <= 5 + 2 + 30_000 + 2, "the head of a large one"
+    finally:
+        peer.close()
+
+
+def test_batch_client_tells_of_a_large_packet_when_it_is_past(peer):
+    """Not before all of it has come: what is not delivered cannot be acknowledged. A new connection begins anew."""
+    packet = publish(b"a", b"x" * 100_000, 7, 2)
+    peer.sock.sendall(packet[:-1])
+    peer.client.loop_read()
+    assert peer.large == []
+    peer.sock.sendall(packet[-1:] + publish(b"b", b"", 8, 2) + packet[:50_000])
+    peer.client.loop_read()
+    assert peer.large == [(2, b"a", 100_005, 7)]
+    assert peer.published == [(2, b"b", b"", 8)]
+    peer.client._sock_close()
+    peer.client._handle(publish(b"c", b"", 9, 2))
+    assert peer.published[1:] == [(2, b"c", b"", 9)]
+
+
 @pytest.mark.parametrize(
     "junk",
     [
+        b"\x90\xff\xff\xff\x7f",  # a SUBACK of 256 MB
+        b"\x32\x88\xa4\x03\xff\xff",  # a topic longer than its packet, which is large
         b"\x32\xff\xff\xff\xff\x01",  # a remaining length of five bytes
         b"\x32\x03\x00\x09a",  # a topic longer than its packet
         b"\x32\x04\x00\x02aa",  # no packet id where there must be one

@@ -32,6 +32,7 @@ class HeldLink:
         self.coming: deque[Arrivals] = deque()
         self.asked_for: list[int] = []
         self.published: list[str] = []
+        self.acknowledged: list[int] = []
 
     def poll(self, _timeout_s: float, at_most: int) -> Arrivals:
         self.asked_for.append(at_most)
@@ -44,7 +45,7 @@ class HeldLink:
         self.publish([message])
 
     def ack(self, messages: Iterable[Incoming]) -> None:
-        list(messages)
+        self.acknowledged += [message.mid for message in messages if message.qos]
 
     def nothing(self, *_: Any, **__: Any) -> None:
         pass
@@ -133,6 +134,52 @@ def test_who_has_answered_is_not_taken_for_silent_while_the_answers_wait(house: 
     assert house.bridge._announced_at is None
 
 
+def test_who_has_answered_is_not_taken_for_silent_while_more_bytes_come_than_are_read(house: House) -> None:
+    """Few messages that are large: they are not all there is."""
+    house.step(Arrivals(connected=True, session_present=True))
+    announcing = {"connectionId": "c1", "announce": True}
+    house.step(house.messages(("presence/alice/phone/login", announcing)), seconds=3)
+    house.step(seconds=1)
+    house.bridge._announced_at = house.bridge._now()
+    for n in range(3):
+        few = house.messages(*logins(n, 1))
+        few.cut_short = True
+        house.bridge.request(Due.CHECK)
+        house.step(few, seconds=CONFIRM_MS / 1000)
+    assert _reasons(house) == {"c1": None}
+
+
+def test_what_is_refused_waits_for_its_acknowledgement_without_its_bytes(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands may wait while the database is away; and what needs no acknowledgement does not wait at all."""
+
+    @contextmanager
+    def away(_store: Store) -> Iterator[None]:
+        raise StoreError("cannot use the database: it is away")
+        yield
+
+    topic = "presence/alice/phone/activity"
+    arrivals = house.messages(("presence/alice/phone/login", {"connectionId": "c1"}))
+    arrivals.messages += [
+        Incoming(topic, b"", 1, False, False, 7, 1, oversize=100_000),
+        Incoming(topic, b"x" * 60_000, 1, False, False, 8, 1),
+        Incoming("presence/" + "x" * 60_000, b"", 1, False, False, 9, 1),
+        Incoming(topic, b"x" * 60_000, 0, False, False, 0, 1),
+    ]
+    monkeypatch.setattr(Store, "transaction", away)
+    house.step(arrivals)
+    assert house.bridge.counters.refused == {"too_large": 3, "bad_topic": 1}
+    waiting = [message for message, _ in house.bridge._pending]
+    assert [message.mid for message in waiting] == [1, 7, 8, 9]
+    assert [len(message.topic) + len(message.payload) for message in waiting[1:]] == [0, 0, 0]
+    monkeypatch.undo()
+    house.now_s = 200.0
+    house.step()
+    assert house.link.acknowledged == [1, 7, 8, 9]
+    assert _reasons(house) == {"c1": None}
+
+
 def test_who_does_not_answer_ends_once_the_bridge_has_caught_up(house: House) -> None:
     """And nobody has to be quiet for that."""
     house.step(Arrivals(connected=True, session_present=True))
@@ -158,6 +205,30 @@ def test_nobody_is_silent_right_after_a_reconnect(house: House) -> None:
     house.step(Arrivals(connected=True, session_present=True), seconds=CONFIRM_MS / 1000 + 10)
     house.check()
     assert _reasons(house) == {"c1": None}
+
+
+def test_what_needs_no_acknowledgement_does_not_pile_up_while_the_broker_takes_nothing(
+    house: House,
+) -> None:
+    """No window bounds QoS 0: beyond what may wait it is refused, and counted; what is acknowledged waits."""
+    house.link.backlog = bridge_module._MAX_BACKLOG + 1
+    beat = Incoming("presence/alice/phone/activity", b"", 0, False, False, 0, 1)
+    time_asked = Incoming("presence/alice/phone/time", b"", 0, False, False, 0, 1)
+    for _ in range(10):
+        house.step(Arrivals([*[beat] * 900, *[time_asked] * 100]))
+    house.step(house.messages(*logins(0, 50)))
+    assert house.link.asked_for == [MAX_BATCH] * 11, "acknowledgements come among them"
+    # The last thousand before it is full was taken whole, and the answers to the time wait for nothing.
+    assert len(house.bridge._pending) == 4_000 + 50
+    assert house.bridge.counters.refused == {"overloaded": 10_000 - 4_000 - 400}
+
+    house.link.backlog = 0
+    for _ in range(6):
+        house.step()
+    house.step(Arrivals([beat]))
+    assert not house.bridge._pending, "and it goes on"
+    assert house.bridge.counters.refused["overloaded"] == 5_600
+    assert len(house.link.acknowledged) == 50
 
 
 def test_new_message_under_an_old_packet_id_is_not_taken_for_the_old_one(
