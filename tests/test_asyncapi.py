@@ -283,7 +283,7 @@ def made_topics() -> set[str]:
     for name in (n for n in dir(prefixless) if not n.startswith(("_", "parse_")) and n != "prefix"):
         thing = getattr(prefixless, name)
         if isinstance(thing, str):
-            made |= set() if "+" in thing else {thing}
+            made |= set() if "+" in thing or thing.endswith("/") else {thing}  # a filter, a beginning
             continue
         parameters = inspect.signature(thing).parameters.values()
         optional = {p.name: [p.default] for p in parameters if p.default is not p.empty}

@@ -64,7 +64,10 @@ def test_payload_names_nobody(broker: AnyBroker, bridge: BridgeThread) -> None:
 @pytest.mark.parametrize("wanted", ["status/alice", "bridge/announce", "presence/alice/phone/will"])
 def test_response_topic_is_ignored(mosquitto: Mosquitto, sqlite_url: str, wanted: str) -> None:
     """The bridge may write what the asking client may not: it answers on the asking client's own topic alone."""
+    asked = Recorder(mosquitto.port, ("bridge/announce",), user="all")
     with BridgeThread(broker=mosquitto.url, database=sqlite_url):
+        asked.wait_for(lambda: asked.on("bridge/announce"))  # the bridge's own, which is none of ours
+        asked.close()
         everything = Recorder(mosquitto.port, ("#",), user="all")
         answers: queue.SimpleQueue[mqtt.MQTTMessage] = queue.SimpleQueue()
         client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="laptop", protocol=mqtt.MQTTv5)
