@@ -332,9 +332,10 @@ class _Draft:
 
     def _first_login(self, known: Connection, login: Login) -> None:
         """Register a login whose record has had none: L1, L4, and the late login of A2 and E1."""
-        # A `time` cut to now says no more than the receipt does.
-        timed = login.time is not None and login.time <= login.now
         newest = self._newest.get(login.client_id, 0)
+        # A `time` cut to now says no more than the receipt does. Nor does one that is older only than a stamp
+        # of a clock that was ahead, and has been set back since.
+        timed = login.time is not None and max(login.time, newest) <= login.now
         # One whose end came first has no length.
         login_time = known.login_time if known.login_time is not None else known.logout_time
         if login_time is None:

@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
 from mqtt_presence import pulse, rules
 from mqtt_presence.model import (
@@ -41,6 +42,7 @@ ids = st.sampled_from(["c1", "c2", "c3", None])
 elapsed = st.sampled_from([0, 0, 1, 500, 1_000, 1_001, 2_000, 3_001])
 ago = st.sampled_from([None, 0, 1, 500, 1_000, 2_500, -400])
 """How long before its receipt a told time lies; None: none is told."""
+set_back = st.sampled_from([1, 700, 1_800, 5_000])
 peers = st.sampled_from([None, 1, 2])
 """By which of the broker's connections it came; None: the broker did not say."""
 causes = st.sampled_from(Cause)
@@ -319,6 +321,10 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
         self.naive[user].moved(client, peer, heir)
         self.step(Moved(user_id=UserId(user), client_id=ClientId(client), now=self.now, peer=peer, heir=heir))
 
+    @rule(by=set_back)
+    def the_clock_is_set_back(self, by: int) -> None:
+        self.now -= by
+
     @rule(user=users, after=elapsed)
     def check(self, user: str, after: int) -> None:
         self.now += after
@@ -542,10 +548,10 @@ def any_events(draw: st.DrawFn) -> Event:
 
 @st.composite
 def any_histories(draw: st.DrawFn) -> list[Event]:
-    """Any events, put on one running clock."""
+    """Any events, put on one clock, which is set back now and then."""
     now, events = START, []
     for n, event in enumerate(draw(st.lists(any_events(), max_size=20))):
-        now += event.now
+        now += event.now - draw(st.just(0) | st.just(0) | st.just(0) | set_back)
         changes: dict[str, Any] = {"now": now}
         if isinstance(event, Login | Activity):
             changes["fresh_id"] = ConnectionId(f"made up {n}")
@@ -614,6 +620,25 @@ def test_a_check_is_only_needed_when_it_is_due(
             if c.is_open:
                 assert not pulse.is_expired(c, rule_settings, now)
                 assert not pulse.is_idle(c, rule_settings, now)
+
+
+@quick
+@given(any_histories(), some_settings, clients, st.sampled_from([None, 0, 1]), set_back | st.just(0))
+def test_who_logs_in_by_the_time_it_is_now_is_here(
+    events: list[Event], rule_settings: RuleSettings, client: str, before: int | None, jump: int
+) -> None:
+    """Whatever time it was before: a new connection whose login comes now, and says so, is the client's newest."""
+    rule_settings = replace(rule_settings, max_connections=None)
+    user = play(events, rule_settings)
+    now = (events[-1].now if events else START) - jump
+    newest = user.newest.get(ClientId(client), 0)
+    time = None if before is None else now - before
+    assume(time is None or not time < newest <= now)  # a later one is known: L4
+    who = {"user_id": ALICE, "client_id": ClientId(client), "connection_id": ConnectionId("new")}
+    after = rules.fold(user, [Login(**who, now=now, time=time)], rule_settings).user
+    assert after.connections[ClientId(client), ConnectionId("new")].is_open
+    open_ones = [c for c in after.connections.values() if c.is_open and c.client_id == client]
+    assert all(c.login_order is None or c.connection_id == "new" for c in open_ones)
 
 
 @quick
