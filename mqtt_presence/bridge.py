@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import islice
 
+from msgspec.structs import replace
+
 from mqtt_presence import publications as say
 from mqtt_presence.convergence import Convergence
 from mqtt_presence.counters import Counters
@@ -30,6 +32,7 @@ from mqtt_presence.model import (
     Outcome,
     Pulse,
     RuleSettings,
+    SetBack,
     Told,
     UserId,
     UserPresence,
@@ -59,6 +62,7 @@ _CHUNK = 200  # users of one step of a job: messages wait no longer than that ta
 _IDLE_S = 1.0
 _SETTLED_S = 2.0  # after connecting the broker has begun to send what has waited
 _FINISH_S = 5.0
+_SET_BACK_S = 0.1  # by less the clock may be set back without further ado
 
 
 def wall_clock() -> int:
@@ -67,11 +71,13 @@ def wall_clock() -> int:
 
 
 class Due(Enum):
-    """What the clock asks for."""
+    """What is to be done from time to time."""
 
     CHECK = auto()
     """B1, B2, B3, the end of a grace, forgotten users."""
     RETENTION = auto()
+    SET_BACK = auto()
+    """Nothing may lie ahead of a clock that was set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +159,11 @@ class Bridge:
         self._announce = False
         self._announced_at: int | None = None
         self._settled_from = 0.0
-        self._caught_up_at = 0
+        # Monotonic, seconds: who answers in time is not silent because a clock was set meanwhile.
+        self._awaited_from = 0.0
+        self._caught_up_at = 0.0
+        self._clock_behind_s = 0.0
+        self._cut_up_to = ""
         self._started_at = 0
         self._state_version = 0
 
@@ -213,6 +223,9 @@ class Bridge:
                 self._limiter.users_are(tx.count_users())
             self._redeliveries = Redeliveries.load(tx.recall("redeliveries"))
             unpublished = tx.outbox()
+        # While nobody looked the clock may have been set back.
+        self._clock_behind_s = self._behind_s()
+        self._jobs[Due.SET_BACK] = self._cut_what_lies_ahead
         link = self._link = Link(self._config.link(client_id), self._will)
         for number, body in unpublished:
             self._publish(link, number, say.unpack(body), None)
@@ -222,6 +235,7 @@ class Bridge:
         if link.backlog <= _MAX_BACKLOG:
             room = min(MAX_BATCH, max(0, _MAX_PENDING - len(self._pending)))
         arrivals = link.poll(self._patience(link), room)
+        self._look_at_the_clock()
         self._take(link, arrivals)
         if not link.is_connected:
             self._convergence.disconnected()
@@ -231,6 +245,27 @@ class Bridge:
         if time.monotonic() >= self._retry_at:
             self._work(link)
         self._look_how_far(link, is_full=len(arrivals.messages) >= min(room, link.receive_window))
+
+    def _look_at_the_clock(self) -> None:
+        """Notice that the clock was set back: what was stamped before may lie ahead of it."""
+        before, self._clock_behind_s = self._clock_behind_s, self._behind_s()
+        if self._clock_behind_s - before <= _SET_BACK_S:
+            return
+        now = self._now()
+        self._pending = deque(
+            (message, event if event is None or event.now <= now else replace(event, now=now))
+            for message, event in self._pending
+        )
+        self._cut_up_to = ""
+        self._jobs[Due.SET_BACK] = self._cut_what_lies_ahead
+        if self._announced_at is not None:
+            # Who has answered, and when, can no longer be told by the stamps: again, when they are cut.
+            self._announced_at = None
+            self._announce = True
+
+    def _behind_s(self) -> float:
+        """Tell how far the clock is behind the one that is never set; only differences mean something."""
+        return time.monotonic() - self._now() / 1000
 
     def _look_how_far(self, link: Link, *, is_full: bool) -> None:
         """Take note of when there was nothing more to decide: until then nobody can be said to be silent.
@@ -243,7 +278,7 @@ class Bridge:
         if self._pending or is_full:
             self._convergence.is_behind()
         elif link.is_connected and time.monotonic() >= self._settled_from:
-            self._caught_up_at = self._now()
+            self._caught_up_at = time.monotonic()
 
     def _patience(self, link: Link) -> float:
         """How long to wait for something to happen, seconds."""
@@ -258,7 +293,7 @@ class Bridge:
         try:
             if self._pending and link.backlog <= _MAX_BACKLOG:
                 self._commit_batch(link)
-            if self._announce and self._convergence.is_subscribed:
+            if self._announce and self._convergence.is_subscribed and Due.SET_BACK not in self._jobs:
                 self._say_announce(link)
             for due, job in list(self._jobs.items()):
                 if job():
@@ -510,6 +545,7 @@ class Bridge:
             tx.remember("redeliveries", self._redeliveries.dump())
         self._announce = False
         self._announced_at = now
+        self._awaited_from = time.monotonic()
         link.publish([Outgoing(self._topics.bridge_announce, b"{}")])
 
     # Jobs: each does one step and tells whether it has come to its end.
@@ -543,7 +579,7 @@ class Bridge:
         if since is None or not link.is_connected:
             return True
         # Not by the clock alone: what they have answered may still wait for us, or with the broker.
-        if self._caught_up_at - since <= self._config.confirm_within_ms:
+        if (self._caught_up_at - self._awaited_from) * 1000 <= self._config.confirm_within_ms:
             return True
         silent = self._decide(
             link,
@@ -574,6 +610,20 @@ class Bridge:
                 for user_id in forgotten
             )
         return True
+
+    def _cut_what_lies_ahead(self) -> bool:
+        """After the clock was set back: have silence count from now, not from a time that is yet to come."""
+        assert self._link is not None
+        now = self._now() - 1  # strictly before whoever is asked next, and answers
+        page: dict[UserId, bool] = {}
+
+        def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
+            page.update(tx.live_users(self._cut_up_to, now, _CHUNK))
+            return {u: (SetBack(user_id=u, now=now),) for u, is_ahead in page.items() if is_ahead}
+
+        self._decide(self._link, gather)
+        self._cut_up_to = next(reversed(page), "")
+        return not page
 
     def _retain(self) -> bool:
         if self._config.retention_ms is None:

@@ -27,6 +27,7 @@ from mqtt_presence.model import (
     Outcome,
     Reason,
     RuleSettings,
+    SetBack,
     State,
     Status,
     UserEvent,
@@ -147,6 +148,8 @@ class _Draft:
                 self._check(event.now)
             case Confirm():
                 self._confirm(event)
+            case SetBack():
+                self._set_back(event.now)
             case _:
                 assert_never(event)
         if self._stale:
@@ -272,6 +275,16 @@ class _Draft:
         for connection in [*self._connections.values()]:
             if connection.is_open and connection.announce and connection.last_seen < confirm.announced_at:
                 self._close(connection, Reason.UNCONFIRMED, confirm.now)  # B3
+
+    def _set_back(self, now: int) -> None:
+        """Have silence, activity and a grace count from now, not from a time that has not come yet."""
+        for connection in [*self._connections.values()]:
+            cut = pulse.cut(connection, now)
+            if connection.is_open:
+                if cut != connection:
+                    self._put(replace(cut, check_at=self._deadline(cut)))
+            elif connection.check_at is not None and connection.check_at > now + self._settings.grace_ms:
+                self._put(replace(cut, check_at=now + self._settings.grace_ms))
 
     # Limits. Before any effect, so that what is refused has none.
 
@@ -442,13 +455,14 @@ class _Draft:
         for other in self._open_of(connection.client_id):
             if other.login_order is not None:
                 self._close(other, Reason.SUPERSEDED, now)
+        # Cut: the clock may have been set back since its end.
         opened = replace(
-            connection,
+            pulse.cut(connection, now),
             logout_time=None,
             reason=None,
             cause=None,
             opened_at=now,
-            last_seen=max(connection.last_seen, now),
+            last_seen=now,
         )
         opened = replace(opened, check_at=self._deadline(opened))
         self._put(opened)

@@ -255,6 +255,15 @@ class User:
             if r.is_open() and r.announce and r.heard_last < announced:
                 self._end(r, "unconfirmed", now)
 
+    def set_back(self, now: int) -> None:
+        """Nothing that counts is of a time that has not come yet."""
+        for r in self.live():
+            if r.is_open():
+                self._pull_back(r, now)
+            elif r.grace_until > now + self.settings.grace:
+                self._pull_back(r, now)
+                r.grace_until = now + self.settings.grace
+
     # Status
 
     def live(self) -> list[Record]:
@@ -316,8 +325,16 @@ class User:
             if r.login_stamp is not None:
                 self._end(r, "superseded", now)
         record.ended = record.reason = record.grace_until = record.cause = None
-        record.heard_last = max(record.heard_last, now)
+        self._pull_back(record, now)
+        record.heard_last = now
         self._open_it(record, now)
+
+    def _pull_back(self, record: Record, now: int) -> None:
+        record.heard_last = min(record.heard_last, now)
+        if record.opened is not None and record.opened > now:
+            record.opened = now
+        if record.last_activity is not None and record.last_activity > now:
+            record.last_activity = now
 
     def _end(self, record: Record, reason: str, now: int) -> None:
         record.ended, record.reason = now, reason

@@ -25,6 +25,7 @@ from mqtt_presence.model import (
     Outcome,
     Reason,
     RuleSettings,
+    SetBack,
     Status,
     UserEvent,
     UserId,
@@ -323,7 +324,13 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
 
     @rule(by=set_back)
     def the_clock_is_set_back(self, by: int) -> None:
+        """And until the bridge has got round to it, things happen."""
         self.now -= by
+
+    @rule(user=users)
+    def the_bridge_cuts_what_lies_ahead(self, user: str) -> None:
+        self.naive[user].set_back(self.now)
+        self.step(SetBack(user_id=UserId(user), now=self.now))
 
     @rule(user=users, after=elapsed)
     def check(self, user: str, after: int) -> None:
@@ -493,10 +500,11 @@ def any_events(draw: st.DrawFn) -> Event:
     """Anything at all that may happen to a user."""
     after = draw(elapsed)
     match draw(
-        st.sampled_from(
-            ["login", "login", "activity", "activity", "activity", "end", "gone", "moved", "check", "confirm"]
-        )
+        st.sampled_from(["login"] * 2 + ["activity"] * 3)
+        | st.sampled_from(["end", "gone", "moved", "check", "confirm", "set back"])
     ):
+        case "set back":
+            return SetBack(user_id=ALICE, now=after)
         case "check":
             return Check(user_id=ALICE, now=after)
         case "confirm":
@@ -620,6 +628,41 @@ def test_a_check_is_only_needed_when_it_is_due(
             if c.is_open:
                 assert not pulse.is_expired(c, rule_settings, now)
                 assert not pulse.is_idle(c, rule_settings, now)
+
+
+@quick
+@given(any_histories(), some_settings, st.integers(0, 6_000))
+def test_after_the_clock_was_set_back_silence_counts_from_now(
+    events: list[Event], rule_settings: RuleSettings, jump: int
+) -> None:
+    """Whatever has happened: who says nothing from then on becomes idle, ends and loses its grace in the time that
+    it has for that, and nothing else of it has changed.
+    """
+    user = play(events, rule_settings)
+    now = (events[-1].now if events else START) - jump
+    outcome = rules.fold(user, [SetBack(user_id=ALICE, now=now)], rule_settings)
+    assert (outcome.events, outcome.status_changed, outcome.touched) == ((), False, ())
+    for c in outcome.user.connections.values():
+        if c.is_open:
+            assert c.last_seen <= now
+            assert pulse.active_at(c) <= now
+            timeout = c.timeout_ms if c.timeout_ms is not None else rule_settings.expire_after_ms
+            assert timeout is None or (c.check_at is not None and c.check_at <= now + timeout + 1)
+            assert c.idle_threshold_ms is None or c.idle or (c.check_at or 0) <= now + c.idle_threshold_ms + 1
+            before = user.connections[c.client_id, c.connection_id]
+            assert replace(c, last_seen=0, last_activity=None, opened_at=None, check_at=None) == replace(
+                before, last_seen=0, last_activity=None, opened_at=None, check_at=None
+            )
+        elif c.is_live:
+            assert c.check_at is not None
+            assert c.check_at <= now + rule_settings.grace_ms
+    # What does not lie ahead is left alone; and then nothing does.
+    changed = {(c.client_id, c.connection_id) for c in outcome.changed}
+    for key, c in user.connections.items():
+        ahead = max(c.last_seen, c.last_activity or 0, c.opened_at or 0) > now
+        graced = not c.is_open and (c.check_at or 0) > now + rule_settings.grace_ms
+        assert (key in changed) == (ahead if c.is_open else graced)
+    assert rules.fold(outcome.user, [SetBack(user_id=ALICE, now=now)], rule_settings).changed == ()
 
 
 @quick
