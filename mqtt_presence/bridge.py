@@ -8,7 +8,7 @@ import logging
 import queue
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -16,32 +16,29 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from mqtt_presence import publications as say
 from mqtt_presence.convergence import Convergence
 from mqtt_presence.counters import Counters
+from mqtt_presence.deciding import Decider
 from mqtt_presence.errors import PayloadError, StoreError
-from mqtt_presence.limits import TOO_FAST, TOO_MANY_USERS, Limiter, Limits
+from mqtt_presence.limits import TOO_FAST, Limiter, Limits
 from mqtt_presence.link import Arrivals, Incoming, Link, LinkConfig, Outgoing
 from mqtt_presence.losses import LossWatch
+from mqtt_presence.memory import Memory, keep
 from mqtt_presence.model import (
     Check,
     ClientId,
     Confirm,
     Event,
     Message,
-    Outcome,
-    Pulse,
     RuleSettings,
     SetBack,
     Told,
     UserId,
-    UserPresence,
 )
-from mqtt_presence.outbox import Bury, Outbox, Probe
-from mqtt_presence.payloads import TimeRequest, encode_bridge_state, encode_time_reply, parse
-from mqtt_presence.pulse import only_heartbeats, settle
+from mqtt_presence.outbox import Bury, Probe
+from mqtt_presence.own_state import OwnState
+from mqtt_presence.payloads import TimeRequest, encode_time_reply, parse
 from mqtt_presence.redelivery import Redeliveries
-from mqtt_presence.rules import LIMITS, fold
 from mqtt_presence.store import Store, Transaction
 from mqtt_presence.topics import ENDS, Topics
 from mqtt_presence.witness import AUTO, MOSQUITTO, Witness
@@ -62,6 +59,9 @@ _CHUNK = 200  # users of one step of a job: messages wait no longer than that ta
 _IDLE_S = 1.0
 _SETTLED_S = 2.0  # after connecting the broker has begun to send what has waited
 _FINISH_S = 5.0
+# By then any broker has on its disk what it acknowledged: mosquitto unconfigured takes half an hour.
+_BURIED_MS = 3_600_000
+_START_S = 30.0  # to wait for others who lock the database; who started us must learn of what is worse
 _SET_BACK_S = 0.1  # by less the clock may be set back without further ado
 
 
@@ -106,16 +106,6 @@ class BridgeConfig:
     source: str = AUTO
 
 
-@dataclass(slots=True)
-class _Decisions:
-    """What a batch came to."""
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    newcomers: int = 0
-    turned_away: list[tuple[UserId, int]] = field(default_factory=list)
-    """New users there was no room for, and how many messages of theirs there were."""
-
-
 class Bridge:
     """Turns clients' messages into presence.
 
@@ -146,26 +136,38 @@ class Bridge:
         self._requests: queue.SimpleQueue[Due] = queue.SimpleQueue()
         self._stopping = False
         self._link: Link | None = None
-        self._outbox = Outbox()
         self._convergence = Convergence(config.topics)
         self._pending: deque[tuple[Incoming, Message | Told | None]] = deque()
         self._losses = LossWatch(now, follows=config.source in {AUTO, MOSQUITTO})
         self._redeliveries = Redeliveries()
+        self._redeliveries_kept: str | None = None
         self._batch_limit = MAX_BATCH
         self._retry_at = 0.0
         self._retry_s = 0.0
         self._jobs: dict[Due, Callable[[], bool]] = {}
         self._buried: list[UserId] = []
+        self._must_exhume = False
         self._announce = False
+        # That the clients are to be asked, until they are, whatever ends us before.
+        self._wish = Memory("must_announce", lambda: "1" if self._announce else None)
         self._announced_at: int | None = None
         self._settled_from = 0.0
-        # Monotonic, seconds: who answers in time is not silent because a clock was set meanwhile.
-        self._awaited_from = 0.0
-        self._caught_up_at = 0.0
+        self._caught_up_at = 0
+        # The same by a clock that nobody sets, seconds: nobody is silent because ours was set.
+        self._caught_up_s = 0.0
+        self._awaited_from_s = 0.0
         self._clock_behind_s = 0.0
         self._cut_up_to = ""
-        self._started_at = 0
-        self._state_version = 0
+        self._own = OwnState(now)
+        self._decider = Decider(
+            store,
+            config.topics,
+            config.rules,
+            self._limiter,
+            self.counters,
+            private=config.publish_private,
+            remember=self._remember_told,
+        )
 
     # From any thread.
 
@@ -189,54 +191,72 @@ class Bridge:
         """Work until `stop`.
 
         Raises:
-            StoreError: the database cannot be opened at the start.
+            StoreError: the database cannot be opened at the start, or then not be used for half a minute.
             BrokerError: the broker refuses us for good.
 
         """
         self._start()
-        assert self._link is not None
         try:
-            while not self._stopping:
-                self._step(self._link)
-            self._finish(self._link)
+            if self._link is not None:
+                while not self._stopping:
+                    self._step(self._link)
+                self._finish(self._link)
         finally:
-            self._link.close()
+            if self._link is not None:
+                self._link.close()
             self._store.close()
 
     def _start(self) -> None:
-        self._started_at = self._now()
+        """Go on from what is known; without a link if we are stopped while others lock the database."""
         self._store.open()
+        give_up_at = time.monotonic() + _START_S
+        while not self._stopping:
+            try:
+                self._restore()
+            except StoreError as error:
+                if time.monotonic() >= give_up_at:
+                    raise
+                self._put_off(error)
+                time.sleep(self._retry_s)
+            else:
+                self._retry_s = 0.0
+                return
+
+    def _restore(self) -> None:
         with self._store.transaction() as tx:
             client_id = tx.recall("client_id")
             if client_id is None:
                 # Whoever knows it can push us off the broker, so nobody can guess it and nobody is told.
                 client_id = f"bridge-{secrets.token_urlsafe(24)}"
                 tx.remember("client_id", client_id)
-            self._state_version = max(int(tx.recall("state_version") or 0), self._started_at)
+            self._own.restore(tx)
             announced_at = tx.recall("announced_at")
-            self._announce = announced_at is not None  # nobody knows whether it was heard: again
+            # Nobody knows whether one that was said was heard: again.
+            self._announce = self._wish.restore(tx) is not None or announced_at is not None
             self._convergence.restore(tx)
             self._losses.restore(tx)
             self._witness.restore(tx)
             self.counters.restore(tx.recall("refused"))
             if self._limiter.counts_users:
                 self._limiter.users_are(tx.count_users())
-            self._redeliveries = Redeliveries.load(tx.recall("redeliveries"))
+            self._redeliveries_kept = tx.recall("redeliveries")
+            self._redeliveries = Redeliveries.load(self._redeliveries_kept)
             unpublished = tx.outbox()
         # While nobody looked the clock may have been set back.
-        self._clock_behind_s = self._behind_s()
+        self._clock_behind_s = time.monotonic() - self._now() / 1000
         self._jobs[Due.SET_BACK] = self._cut_what_lies_ahead
         link = self._link = Link(self._config.link(client_id), self._will)
-        for number, body in unpublished:
-            self._publish(link, number, say.unpack(body), None)
+        self._decider.publish_again(link, unpublished)
 
     def _step(self, link: Link) -> None:
         room = MAX_BATCH
         if link.backlog <= _MAX_BACKLOG:
             room = min(MAX_BATCH, max(0, _MAX_PENDING - len(self._pending)))
         arrivals = link.poll(self._patience(link), room)
-        self._look_at_the_clock()
+        heard_until = self._look_at_the_clock()
         self._take(link, arrivals)
+        is_full = len(arrivals.messages) >= min(room, link.receive_window)
+        self._look_how_far(link, heard_until, is_full=is_full)
         if not link.is_connected:
             self._convergence.disconnected()
         while not self._requests.empty():
@@ -244,41 +264,40 @@ class Bridge:
             self._jobs[due] = {Due.CHECK: self._check, Due.RETENTION: self._retain}[due]
         if time.monotonic() >= self._retry_at:
             self._work(link)
-        self._look_how_far(link, is_full=len(arrivals.messages) >= min(room, link.receive_window))
+        self._look_how_far(link, heard_until, is_full=is_full)
 
-    def _look_at_the_clock(self) -> None:
-        """Notice that the clock was set back: what was stamped before may lie ahead of it."""
-        before, self._clock_behind_s = self._clock_behind_s, self._behind_s()
-        if self._clock_behind_s - before <= _SET_BACK_S:
-            return
-        now = self._now()
-        self._pending = deque(
-            (message, event if event is None or event.now <= now else replace(event, now=now))
-            for message, event in self._pending
-        )
-        self._cut_up_to = ""
-        self._jobs[Due.SET_BACK] = self._cut_what_lies_ahead
-        if self._announced_at is not None:
-            # Who has answered, and when, can no longer be told by the stamps: again, when they are cut.
-            self._announced_at = None
-            self._announce = True
+    def _look_at_the_clock(self) -> int:
+        """Tell the time; notice that it was set back: what was stamped before may lie ahead of it."""
+        now, before = self._now(), self._clock_behind_s
+        self._clock_behind_s = time.monotonic() - now / 1000  # only differences mean something
+        if self._clock_behind_s - before > _SET_BACK_S:
+            self._pending = deque(
+                (message, event if event is None or event.now <= now else replace(event, now=now))
+                for message, event in self._pending
+            )
+            self._caught_up_at = 0
+            self._cut_up_to = ""
+            self._jobs[Due.SET_BACK] = self._cut_what_lies_ahead
+            if self._announced_at is not None:
+                # Who has answered, and when, can no longer be told by the stamps: again, when they are cut.
+                self._announced_at = None
+                self._announce = True
+        return now
 
-    def _behind_s(self) -> float:
-        """Tell how far the clock is behind the one that is never set; only differences mean something."""
-        return time.monotonic() - self._now() / 1000
-
-    def _look_how_far(self, link: Link, *, is_full: bool) -> None:
-        """Take note of when there was nothing more to decide: until then nobody can be said to be silent.
+    def _look_how_far(self, link: Link, heard_until: int, *, is_full: bool) -> None:
+        """Take note of up to when all is decided on: of what is later, nobody can be said to be silent.
 
         Args:
             link: to the broker.
+            heard_until: when it was last read, epoch milliseconds.
             is_full: as much came at once as could, so there may be more.
 
         """
         if self._pending or is_full:
             self._convergence.is_behind()
         elif link.is_connected and time.monotonic() >= self._settled_from:
-            self._caught_up_at = time.monotonic()
+            self._caught_up_at = heard_until
+            self._caught_up_s = heard_until / 1000 + self._clock_behind_s
 
     def _patience(self, link: Link) -> float:
         """How long to wait for something to happen, seconds."""
@@ -291,6 +310,9 @@ class Bridge:
     def _work(self, link: Link) -> None:
         """Take one step in everything there is to do; what fails for now is tried again later."""
         try:
+            self._decider.settle_doubt(link)
+            if self._announce:
+                keep(self._store, self._wish)
             if self._pending and link.backlog <= _MAX_BACKLOG:
                 self._commit_batch(link)
             if self._announce and self._convergence.is_subscribed and Due.SET_BACK not in self._jobs:
@@ -300,13 +322,16 @@ class Bridge:
                     del self._jobs[due]
             self._convergence.republish(self._store, link, self._config.publish_private)
         except StoreError as error:
-            if not error.transient:
-                raise
-            self._retry_s = min(5.0, max(0.1, self._retry_s * 2))
-            self._retry_at = time.monotonic() + self._retry_s
-            log.warning("%s; nothing is lost, next try in %.1f s", error, self._retry_s)
+            self._put_off(error)
         else:
             self._retry_s = 0.0
+
+    def _put_off(self, error: StoreError) -> None:
+        if not error.transient:
+            raise error
+        self._retry_s = min(5.0, max(0.1, self._retry_s * 2))
+        self._retry_at = time.monotonic() + self._retry_s
+        log.warning("%s; nothing is lost, next try in %.1f s", error, self._retry_s)
 
     # Messages.
 
@@ -317,20 +342,24 @@ class Bridge:
                 self._convergence.republish_all()
         for topic_filter in arrivals.subscribed:
             self._convergence.subscribed(topic_filter)
-        for ticket in arrivals.delivered:
-            if isinstance(ticket, Bury):
-                self._buried.append(ticket.user_id)
-            else:
-                self._outbox.delivered(ticket)
+        self._take_acknowledgements(arrivals)
         now, moment = self._now(), time.monotonic()
         for message in arrivals.messages:
             self.counters.received += 1
+            self._redeliveries.hear(message)
             if self._convergence.heard(link, message) or self._losses.heard(message):
                 link.ack((message,))
             elif self._witness.is_about(message):
                 self._pending.append((message, self._witness.hear(message, now)))
             else:
                 self._pending.append((message, self._understand(link, message, now, moment)))
+
+    def _take_acknowledgements(self, arrivals: Arrivals) -> None:
+        for ticket, times in Counter(arrivals.delivered).items():
+            if isinstance(ticket, Bury):
+                self._buried.append(ticket.user_id)
+            else:
+                self._decider.delivered(ticket, times)
 
     def _understand(self, link: Link, message: Incoming, now: int, moment: float) -> Message | None:
         """Make an event of a message; None: there is nothing to decide on."""
@@ -371,17 +400,35 @@ class Bridge:
         redeliveries = self._redeliveries.with_committed(
             (message, event is not None and _is_nameless(event)) for message, event in batch
         )
+        to_keep = redeliveries.dump()
 
         def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
             self._witness.remember_batch(tx, lines, (e for of_user in events.values() for e in of_user))
-            if not (redeliveries.is_empty and self._redeliveries.is_empty):
-                tx.remember("redeliveries", redeliveries.dump())
+            if to_keep != self._redeliveries_kept:
+                tx.remember("redeliveries", to_keep)
             return events
 
+        def done() -> None:
+            self._batch_limit = MAX_BATCH
+            self._redeliveries = redeliveries
+            for message, _ in batch:
+                # Unless it is gone, to be sent again: there may have been another connection meanwhile.
+                if self._pending and self._pending[0][0] is message:
+                    self._pending.popleft()
+            self.counters.batches += 1
+            link.ack(message for message, _ in batch)
+            link.flush()
+
+        def decided() -> None:
+            self._redeliveries_kept = to_keep
+            self._witness.committed()
+            done()
+
+        if not (events or lines):
+            done()
+            return
         try:
-            if events or lines:
-                self._decide(link, gather)
-                self._witness.committed()
+            step = self._decider.commit(gather, decided)
         except Exception as error:
             if isinstance(error, StoreError) and error.transient:
                 raise
@@ -392,133 +439,19 @@ class Bridge:
             log.exception("a message cannot be processed")
             self.counters.refuse("unprocessable", f"{batch[0][0].topic}: {error}")
             self._witness.give_up(batch[0][0])
-        self._batch_limit = MAX_BATCH
-        self._redeliveries = redeliveries
-        for _ in batch:
-            self._pending.popleft()
-        self.counters.batches += 1
-        link.ack(message for message, _ in batch)
-        link.flush()
-
-    def _decide(self, link: Link, gather: Callable[[Transaction], Mapping[UserId, Sequence[Event]]]) -> int:
-        """Load, decide, commit, publish: the one way from events to everything else.
-
-        Args:
-            link: to publish by.
-            gather: tells the events; inside the transaction, so that what is due is still due.
-
-        Returns:
-            How many users there were.
-
-        """
-        with self._store.transaction() as tx:
-            events = gather(tx)
-            number = None
-            told: list[say.Publication] = []
-            made = _Decisions()
-            probe = None
-            if events:
-                pulses, rest = self._settle_heartbeats(tx, events)
-                if rest:
-                    made = self._fold(tx.load(rest), rest)
-                tx.save(made.outcomes, pulses)
-                told = [
-                    publication
-                    for outcome in made.outcomes
-                    for publication in say.of_outcome(
-                        outcome, self._topics, private=self._config.publish_private
-                    )
-                ]
-                probe = self._probe(made.outcomes)
-                if told:
-                    number = tx.put_outbox(say.pack(told))
-            clearable = self._settle(tx)
-        self._account(made)
-        if clearable is not None:
-            self._outbox.cleared(clearable)
-        if number is not None:
-            self._publish(link, number, told, probe)
-        return len(events)
-
-    def _settle_heartbeats(
-        self, tx: Transaction, events: Mapping[UserId, Sequence[Event]]
-    ) -> tuple[list[Pulse], Mapping[UserId, Sequence[Event]]]:
-        """Decide on what can be decided without the rest of the user; return it, and the other events."""
-        beats = {user_id: b for user_id, of_user in events.items() if (b := only_heartbeats(of_user))}
-        if not beats:
-            return [], events
-        live = tx.load_pulses(beats)
-        pulses: list[Pulse] = []
-        rest = dict(events)
-        for user_id, of_user in beats.items():
-            settled = settle(of_user, live[user_id], self._config.rules)
-            if settled is not None:
-                pulses += settled
-                del rest[user_id]
-        return pulses, rest
-
-    def _fold(
-        self, users: Mapping[UserId, UserPresence], events: Mapping[UserId, Sequence[Event]]
-    ) -> _Decisions:
-        """Have the rules decide, within the limits."""
-        moment = time.monotonic()
-        made = _Decisions()
-        room = self._limiter.users_left
-        for user_id, of_user in events.items():
-            user = users[user_id]
-            if room is not None and user.status is None and made.newcomers >= room:
-                messages = sum(isinstance(event, Message) for event in of_user)
-                if messages:  # what the broker tells of those who are not here is not refused
-                    made.turned_away.append((user_id, messages))
-                continue
-            left = self._limiter.records_left(user_id, moment)
-            outcome = fold(user, of_user, self._config.rules, left)
-            made.newcomers += user.status is None and outcome.user.status is not None
-            made.outcomes.append(outcome)
-        return made
-
-    def _account(self, made: _Decisions) -> None:
-        """Take note of what is committed, and of what was refused."""
-        moment = time.monotonic()
-        self._limiter.users_made(made.newcomers)
-        for user_id, messages in made.turned_away:
-            self.counters.refuse(TOO_MANY_USERS, user_id, messages)
-        for outcome in made.outcomes:
-            if outcome.created:
-                self._limiter.records_made(outcome.user.user_id, outcome.created, moment)
-            if outcome.ignored:
-                self.counters.ignored.update(outcome.ignored)
-                for word in LIMITS.intersection(outcome.ignored):
-                    self.counters.refuse(word, outcome.user.user_id, outcome.ignored.count(word))
-
-    def _probe(self, outcomes: list[Outcome]) -> Probe | None:
-        for outcome in reversed(outcomes):
-            if outcome.status_changed:
-                return Probe(self._topics.status(outcome.user.user_id), outcome.user.version)
-        return None
-
-    def _settle(self, tx: Transaction) -> int | None:
-        """Let the store forget what the broker has; returns up to where, to be noted after the commit."""
-        clearable = self._outbox.clearable
-        if clearable is not None:
-            tx.clear_outbox(clearable)
-            tx.remember("state_version", str(self._state_version))
-            self._convergence.remember(tx, self._outbox.probe)
-        return clearable
-
-    def _publish(self, link: Link, number: int, told: list[say.Publication], probe: Probe | None) -> None:
-        self._outbox.add(number, told, probe)
-        self.counters.published += len(told)
-        link.publish(Outgoing(p.topic, p.payload, p.retain, number) for p in told)
+            done()
+        else:
+            self._decider.complete(link, step)
 
     # Connections with the broker.
 
     def _will(self) -> tuple[str, bytes]:
-        # The will comes after the birth of the same connection, so it must have the greater version.
-        # By the clock, so that it is greater, too, than those of another bridge that was here meanwhile.
-        self._state_version = max(self._state_version + 2, self._now())
-        payload = encode_bridge_state("offline", self._state_version, self._started_at)
-        return self._topics.bridge_state, payload
+        return self._topics.bridge_state, self._own.will()
+
+    def _remember_told(self, tx: Transaction, probe: Probe | None) -> None:
+        """Keep what the broker has, beside the outbox."""
+        self._own.remember(tx)
+        self._convergence.remember(tx, probe)
 
     def _connected(self, link: Link, *, session_present: bool) -> None:
         if session_present:
@@ -528,10 +461,11 @@ class Bridge:
             self._redeliveries = Redeliveries()
             self._announce = True
             log.info("the broker had no session for the bridge: asking all clients to log in again")
-        birth = encode_bridge_state("online", self._state_version - 1, self._started_at)
         # Not behind a backlog: the convergence takes it, retained, for the end of the broker's answer.
-        link.publish_ahead(Outgoing(self._topics.bridge_state, birth, retain=True))
+        birth = self._own.birth()
+        link.publish_ahead(Outgoing(self._topics.bridge_state, birth, retain=True, of_connection=True))
         self._convergence.connected(link)
+        self._must_exhume = True
         # Last: some brokers close the connection on who asks for more than they tell.
         self._losses.connected(link, session_present=session_present)
         self._witness.connected(link, session_present=session_present)
@@ -539,13 +473,15 @@ class Bridge:
         self._settled_from = time.monotonic() + _SETTLED_S
 
     def _say_announce(self, link: Link) -> None:
-        now = self._now()
+        now, to_keep = self._now(), self._redeliveries.dump()
         with self._store.transaction() as tx:
             tx.remember("announced_at", str(now))
-            tx.remember("redeliveries", self._redeliveries.dump())
-        self._announce = False
+            tx.remember(self._wish.name, None)
+            tx.remember("redeliveries", to_keep)
+        self._redeliveries_kept = to_keep
+        self._announce, self._wish.kept = False, None
         self._announced_at = now
-        self._awaited_from = time.monotonic()
+        self._awaited_from_s = time.monotonic()
         link.publish([Outgoing(self._topics.bridge_announce, b"{}")])
 
     # Jobs: each does one step and tells whether it has come to its end.
@@ -554,8 +490,10 @@ class Bridge:
         assert self._link is not None
         now = self._now()
         self._remember_refusals(now)
-        due = self._decide(
-            self._link, lambda tx: {u: (Check(user_id=u, now=now),) for u in tx.due_users(now, _CHUNK)}
+        # Not by the clock alone: a sign of life may still wait for us, or with the broker.
+        until = self._caught_up_at
+        due = self._decider.decide(
+            self._link, lambda tx: {u: (Check(user_id=u, now=until),) for u in tx.due_users(until, _CHUNK)}
         )
         return due == 0 and self._confirm(self._link, now) and self._clear_forgotten(self._link)
 
@@ -568,20 +506,17 @@ class Bridge:
             self.counters.kept()
 
     def _confirm(self, link: Link, now: int) -> bool:
-        if self._losses.is_news or self._witness.is_news:
-            with self._store.transaction() as tx:
-                self._losses.remember(tx)
-                self._witness.remember(tx)
         if self._convergence.has_news_of_a_loss():
             self._losses.suspect()
-        self._announce = self._announce or self._losses.must_announce()
+        self._announce = self._losses.must_announce() or self._announce
+        keep(self._store, self._losses.memory, self._witness.memory, self._wish)
         since = self._announced_at
         if since is None or not link.is_connected:
             return True
         # Not by the clock alone: what they have answered may still wait for us, or with the broker.
-        if (self._caught_up_at - self._awaited_from) * 1000 <= self._config.confirm_within_ms:
+        if (self._caught_up_s - self._awaited_from_s) * 1000 <= self._config.confirm_within_ms:
             return True
-        silent = self._decide(
+        silent = self._decider.decide(
             link,
             lambda tx: {
                 u: (Confirm(user_id=u, now=now, announced_at=since),)
@@ -596,13 +531,18 @@ class Bridge:
         return True
 
     def _clear_forgotten(self, link: Link) -> bool:
+        now = self._now()
         with self._store.transaction() as tx:
             for user_id in self._buried:
-                tx.bury(user_id)
+                tx.bury(user_id, now)
                 self._convergence.forget(tx, user_id)
+            if self._must_exhume:
+                tx.exhume()
+            tx.forget_buried(now - _BURIED_MS)
             if self._buried and self._limiter.counts_users:
                 self._limiter.users_are(tx.count_users())
             forgotten = tx.tombstones()
+        self._must_exhume = False
         self._buried.clear()
         if not link.backlog:  # or they may be on their way already
             link.publish(
@@ -621,7 +561,7 @@ class Bridge:
             page.update(tx.live_users(self._cut_up_to, now, _CHUNK))
             return {u: (SetBack(user_id=u, now=now),) for u, is_ahead in page.items() if is_ahead}
 
-        self._decide(self._link, gather)
+        self._decider.decide(self._link, gather)
         self._cut_up_to = next(reversed(page), "")
         return not page
 
@@ -638,20 +578,15 @@ class Bridge:
         deadline = time.monotonic() + _FINISH_S
         if self._pending:
             self._work(link)
-        self._state_version += 1
-        offline = encode_bridge_state("offline", self._state_version, self._started_at)
-        link.publish([Outgoing(self._topics.bridge_state, offline, retain=True)])
+        link.publish([Outgoing(self._topics.bridge_state, self._own.farewell(), retain=True)])
         while link.is_connected and link.backlog and time.monotonic() < deadline:
-            for ticket in link.poll(
-                0.1, MAX_BATCH
-            ).delivered:  # messages stay with the broker, unacknowledged
-                if not isinstance(ticket, Bury):
-                    self._outbox.delivered(ticket)
+            # Messages that come now stay with the broker, unacknowledged.
+            self._take_acknowledgements(link.poll(0.1, MAX_BATCH))
         try:
             self._remember_refusals(self._now(), at_once=True)
             with self._store.transaction() as tx:
-                self._settle(tx)
-                tx.remember("state_version", str(self._state_version))
+                self._decider.clear(tx)
+                self._own.remember(tx)
         except StoreError as error:
             log.warning("%s; what is not known to be published will be published again", error)
         link.disconnect()

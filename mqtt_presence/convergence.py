@@ -65,7 +65,8 @@ class Convergence:
 
     def forget(self, tx: Transaction, user_id: UserId) -> None:
         """Ask no more for the status of a user who is forgotten."""
-        if self._probe is not None and self._probe.topic == self._topics.status(user_id):
+        # Also if there is none any more: that may not have been committed.
+        if self._probe is None or self._probe.topic == self._topics.status(user_id):
             self._probe = None
             tx.remember("probe", None)
 

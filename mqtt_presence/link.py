@@ -26,6 +26,7 @@ from paho.mqtt.properties import Properties
 from mqtt_presence.batch_client import BatchClient
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import BrokerError, ConfigError
+from mqtt_presence.paho_setup import prepare, transport
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,8 @@ class Outgoing(Struct, frozen=True, gc=False):
     retain: bool = False
     ticket: Any = None
     """Handed back in `Arrivals.delivered` when the broker has acknowledged it; None: not wanted."""
+    of_connection: bool = False
+    """It tells of the connection that it goes by: it is not sent again by the next one."""
 
 
 @dataclass(slots=True)
@@ -270,14 +273,10 @@ class Link:
             client_id=config.client_id,
             clean_session=None if self._version == mqtt.MQTTv5 else False,
             protocol=self._version,
-            transport="websockets" if config.url.websockets else "tcp",
+            transport=transport(config.url),
             reconnect_on_failure=False,
         )
-        client.connect_timeout = _CONNECT_TIMEOUT_S
-        if config.url.username is not None:
-            client.username_pw_set(config.url.username, config.url.password)
-        if config.url.websockets:
-            client.ws_set_options(path=config.url.path)
+        prepare(client, config.url, timeout_s=_CONNECT_TIMEOUT_S)
         if config.url.tls:
             try:
                 client.tls_set(config.ca_file, config.cert_file, config.key_file)
@@ -286,10 +285,6 @@ class Link:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
-        client.on_socket_open = _without_delay
-        # With these set, paho leaves the writing to us: whole batches of it, rather than packet by packet.
-        client.on_socket_register_write = _nothing
-        client.on_socket_unregister_write = _nothing
         return client
 
     def _connect(self) -> None:
@@ -361,7 +356,7 @@ class Link:
         self._connected = False
         self._subscribing.clear()
         # What was not acknowledged comes before what waits.
-        self._waiting.extendleft(reversed(self._in_flight.values()))
+        self._waiting.extendleft(m for m in reversed(self._in_flight.values()) if not m.of_connection)
         self._in_flight.clear()
 
     def _is_version_in_doubt(self) -> bool:
@@ -410,8 +405,8 @@ class Link:
         self._hear_wake()
         self._read(at_most)
         self._feed()
-        self._client.flush()
         self._client.loop_misc()
+        self._client.flush()
 
     def _read(self, at_most: int) -> None:
         messages = self._arrivals.messages
@@ -483,16 +478,6 @@ def _session_options(version: int) -> dict[str, Any]:
     properties.SessionExpiryInterval = 0xFFFF_FFFF
     properties.ReceiveMaximum = _RECEIVE_MAXIMUM
     return {"clean_start": False, "properties": properties}
-
-
-def _without_delay(_client: mqtt.Client, _data: object, sock: Any) -> None:
-    # Else every answer waits for the acknowledgement of the one before: 5 to 40 ms.
-    raw = getattr(sock, "_socket", sock)  # paho's WebSocket wrapper keeps it there
-    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _nothing(*_: Any) -> None:
-    pass
 
 
 def _has_buffered(sock: Any) -> bool:

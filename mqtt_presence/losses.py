@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from mqtt_presence.link import Incoming, Link
+from mqtt_presence.memory import Memory
 from mqtt_presence.store import Transaction
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ _UPTIME = re.compile(rb"(\d{1,12}) seconds")
 _DRIFT_MS = 3_000
 """Two looks at when it was started differ by no more: it counts whole seconds, and messages take a while."""
 _ASK_EVERY_S = 60.0
-_NAME = "losses"
+_TO_ASK = "ask"
 
 
 class LossWatch:
@@ -41,33 +42,27 @@ class LossWatch:
         self._dropped: int | None = None
         self._started_at: int | None = None
         self._uptime_s = 0
-        self._kept: str | None = None
         self._has_dropped = False
         self._has_lost = False
         self._connected_at = 0.0
         self._is_new_connection = False
         self._asked_at = -_ASK_EVERY_S
+        self.memory = Memory("losses", self._dump)
 
     def restore(self, tx: Transaction) -> None:
         """Read what was known when the bridge was last running."""
-        self._kept = tx.recall(_NAME)
-        if self._kept is not None:
-            self._dropped, self._started_at = (
-                None if part == "-" else int(part) for part in self._kept.split()
-            )
+        kept = self.memory.restore(tx)
+        if kept is not None:
+            dropped, started_at, *wish = kept.split()
+            self._dropped = None if dropped == "-" else int(dropped)
+            self._started_at = None if started_at == "-" else int(started_at)
+            self._has_dropped = bool(wish)
 
-    @property
-    def is_news(self) -> bool:
-        """There is something to `remember`."""
-        return self._dump() != (self._kept or "- -")
-
-    def remember(self, tx: Transaction) -> None:
-        """Keep what is known."""
-        self._kept = self._dump()
-        tx.remember(_NAME, self._kept)
-
-    def _dump(self) -> str:
-        return " ".join("-" if part is None else str(part) for part in (self._dropped, self._started_at))
+    def _dump(self) -> str | None:
+        known = ["-" if part is None else str(part) for part in (self._dropped, self._started_at)]
+        if self._has_dropped or self._has_lost:
+            known.append(_TO_ASK)
+        return " ".join(known) if known != ["-", "-"] else None
 
     def connected(self, link: Link, *, session_present: bool) -> None:
         """Follow it on a new connection, if we may; the brokers that have it speak MQTT 5.

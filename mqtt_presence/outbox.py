@@ -41,12 +41,12 @@ class Outbox:
         """
         self._open[number] = _Open(len(publications), probe)
 
-    def delivered(self, number: int) -> None:
-        """Count one message of a batch as acknowledged by the broker."""
+    def delivered(self, number: int, times: int) -> None:
+        """Count so many messages of a batch as acknowledged by the broker."""
         batch = self._open.get(number)
         if batch is None:
             return
-        batch.remaining -= 1
+        batch.remaining -= times
         if batch.remaining > 0:
             return
         for first in list(self._open):

@@ -3,7 +3,8 @@
 A message that names its connection may come twice: the rules make the second harmless. One that names
 none cannot be told from a new one, except by its packet id and its DUP flag (MQTT 3.1.1 §4.4): a session that
 goes on sends what was not acknowledged under the same packet id. So the ids of such messages are kept with
-their effect, for as long as the broker may not have got the acknowledgement.
+their effect, for as long as the broker may not have got the acknowledgement. Once it has, another message may
+have the id.
 """
 
 import zlib
@@ -30,6 +31,11 @@ class Redeliveries:
     def is_empty(self) -> bool:
         """There is nothing to know."""
         return not self._known
+
+    def hear(self, message: Incoming) -> None:
+        """Forget what had the packet id of a message that comes for the first time, committed or not yet."""
+        if message.qos and not message.dup:
+            self._known.pop(message.mid, None)
 
     def is_repeated(self, message: Incoming) -> bool:
         """Tell whether it is committed already."""

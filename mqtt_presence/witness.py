@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from mqtt_presence.link import Incoming, Link
+from mqtt_presence.memory import Memory
 from mqtt_presence.model import (
     Activity,
     Cause,
@@ -53,7 +54,7 @@ MAX_LATE = MAX_CONNECTIONS  # all of them come again, and take over themselves, 
 MAX_NEW = 1_000  # of those who connect at the same time, more than come between a connect and its login
 _SLOT = "#"  # no client id that is heard of has it
 _MAX_HEARD = 4_000  # lines: more than any broker leaves unacknowledged
-_SETTING, _DIALECT, _NEW, _LATE = "source", "source_dialect", "source_new", "source_late "
+_SETTING, _NEW, _LATE = "source", "source_new", "source_late "
 _LINES = "source_lines "
 _REASONS = {Cause.DISCONNECT: Reason.LOGOUT, Cause.TAKEOVER: None}
 
@@ -131,7 +132,8 @@ class Witness:
         self._new: dict[ClientId, Peer] = {}
         self._committing: tuple[dict[ClientId, Peer], dict[int, int]] = self._new, {}
         self._unwanted: tuple[str, ...] = ()
-        self._kept_dialect: str | None = None
+        # How to read the broker's word: what has waited for us comes before it tells that again.
+        self.memory = Memory("source_dialect", lambda: None if self._source is None else self._source.dialect)
 
     # What must survive a restart.
 
@@ -142,7 +144,7 @@ class Witness:
         self._unwanted = () if before is None else tuple(f for f in before.filters if f not in wanted)
         tx.remember(_SETTING, self._setting)
         if self._source is not None:
-            self._kept_dialect = self._source.dialect = tx.recall(_DIALECT)
+            self._source.dialect = self.memory.restore(tx)
         for user_id, client_id, number, address in tx.told_connections(MAX_CONNECTIONS):
             self._here.pop(client_id, None)
             self._here[client_id] = Peer(user_id, address, number, self._era)
@@ -160,17 +162,6 @@ class Witness:
                 self._doubted.add(name)
             else:
                 self._late[name] = _Late(*map(int, late.split()))
-
-    @property
-    def is_news(self) -> bool:
-        """There is something to `remember`."""
-        return self._source is not None and self._source.dialect != self._kept_dialect
-
-    def remember(self, tx: Transaction) -> None:
-        """Keep how to read the broker's word: what has waited for us comes before it tells that again."""
-        if self._source is not None:
-            tx.remember(_DIALECT, self._source.dialect)
-            self._kept_dialect = self._source.dialect
 
     def has_read(self, message: Incoming) -> bool:
         """Tell whether it says something of a connection, and is not committed yet."""

@@ -20,6 +20,7 @@ from paho.mqtt.properties import Properties
 
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import BrokerError
+from mqtt_presence.paho_setup import prepare, transport
 
 OPEN_S = 5.0
 """How long the broker may take for each step until it has accepted a connection."""
@@ -183,19 +184,12 @@ class Peer:
             client_id=self.client_id,
             clean_session=None if manner.mqtt5 else manner.clean,
             protocol=mqtt.MQTTv5 if manner.mqtt5 else mqtt.MQTTv311,
-            transport="websockets" if url.websockets else "tcp",
+            transport=transport(url),
             reconnect_on_failure=False,
             manual_ack=not manner.acknowledge,
         )
-        client.connect_timeout = OPEN_S
+        prepare(client, url, timeout_s=OPEN_S, tls=self.access.tls)
         client.max_inflight_messages_set(0)  # as many on the way as there are
-        if url.username is not None:
-            client.username_pw_set(url.username, url.password)
-        if url.websockets:
-            # paho forgets the brackets of IPv6
-            client.ws_set_options(url.path, {"Host": f"[{url.host}]:{url.port}"} if ":" in url.host else None)
-        if self.access.tls is not None:
-            client.tls_set_context(self.access.tls)
         if manner.will is not None:
             client.will_set(*manner.will, qos=1)
         client.on_connect = self._on_connect
@@ -203,10 +197,6 @@ class Peer:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
-        client.on_socket_open = _without_delay
-        # With these set, paho leaves the writing to us.
-        client.on_socket_register_write = _nothing
-        client.on_socket_unregister_write = _nothing
         return client
 
     def open(self) -> None:
@@ -379,12 +369,3 @@ _REFUSALS = {
     0x90: "it does not take the topic of the will",
     0x97: "quota exceeded",
 }
-
-
-def _without_delay(_client: mqtt.Client, _data: object, sock: Any) -> None:
-    raw = getattr(sock, "_socket", sock)
-    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _nothing(*_: Any) -> None:
-    pass

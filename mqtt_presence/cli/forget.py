@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mqtt_presence.bridge import wall_clock
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.options import TLS, with_settings
 from mqtt_presence.cli.output import complain, plain, say
@@ -71,7 +72,7 @@ def _clear(store: Store, settings: Settings, user_id: UserId) -> None:
         later = f"{error}. The bridge will do it when it next runs"
     else:
         with store.transaction() as tx:
-            tx.bury(user_id)
+            tx.bury(user_id, wall_clock())
         say(f"{user_id}: the status is cleared.")
         return
     complain(f"the status of {user_id} is not cleared yet: {later}.")

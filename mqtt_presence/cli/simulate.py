@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from mqtt_presence.cli import logs
+from mqtt_presence.cli.endpoints import endpoint_of
 from mqtt_presence.cli.options import TLS, with_settings
 from mqtt_presence.cli.output import complain, say
 from mqtt_presence.cli.verify import duration
-from mqtt_presence.client.options import make_endpoint
 from mqtt_presence.errors import ConfigError
-from mqtt_presence.settings import Settings, text
+from mqtt_presence.settings import Settings
 from mqtt_presence.simulation import run
 from mqtt_presence.simulation.fleet import USER, Count, Fleet, Names
 from mqtt_presence.simulation.observer import Observer
@@ -64,7 +64,9 @@ def command(
     settle: Annotated[
         str,
         typer.Option(
-            "--settle", help="How long all may take to come to rest at the end.", metavar="DURATION"
+            "--settle",
+            help="How long all may take to come to rest at the end, and the broker may be away.",
+            metavar="DURATION",
         ),
     ] = "30s",
     keep: Annotated[
@@ -75,7 +77,8 @@ def command(
 
     On real connections, each with a user name, client id and will of its own. At the end every user's status
     must be what the simulation knows it must be; then all log out, and it looks again. It looks as the user
-    in --broker. SIGINT ends the simulation, not the comparison.
+    in --broker. SIGINT or SIGTERM ends the simulation, not the comparison; a second one ends both. When the
+    broker is away for longer than --settle, it ends, too.
 
     Exit codes: 0 all statuses are right; 1 some are not, or the broker cannot be used; 2 a setting is wrong.
     """
@@ -129,18 +132,7 @@ def _tell(when: str, wrong: list[run.Wrong], users: int) -> None:
 def _simulation(
     settings: Settings, scenario: Scenario, names: Names, settle_s: float
 ) -> Iterator[run.Simulation]:
-    endpoint = make_endpoint(
-        settings.broker,
-        user=None,
-        password=None,
-        client_id=None,
-        keep_alive=settings.keep_alive,
-        ca_file=text(settings.ca_file),
-        cert_file=text(settings.cert_file),
-        key_file=text(settings.key_file),
-        reconnect_min=1.0,
-        reconnect_max=1.0,
-    )
+    endpoint = endpoint_of(settings)
     allow_files(names.users * names.connections)
     target = find(endpoint.url, endpoint.tls)
     topics = Topics(settings.prefix)
@@ -151,7 +143,7 @@ def _simulation(
         observer = Observer(
             loop, target, endpoint.url, topics=topics, user_ids=user_ids, on_announce=fleet.answer_announce
         )
-        with _shown(scenario.duration_s) as bar:
+        with _shown(scenario.duration_s, settle_s) as bar:
             simulation = run.Simulation(
                 Plan(scenario), fleet, observer, loop, settle_s=settle_s, tell=bar.show
             )
@@ -163,31 +155,40 @@ def _simulation(
 
 @contextmanager
 def _stopping(simulation: run.Simulation) -> Iterator[None]:
-    """End the plan on the first SIGINT or SIGTERM, the process on the second."""
+    """End the plan on the first SIGINT or SIGTERM, all on the second: tidily, for the sake of the cursor."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         simulation.stop()
         for sign in before:
-            signal.signal(sign, signal.SIG_DFL)
+            signal.signal(sign, end)
 
-    before = dict.fromkeys((signal.SIGINT, signal.SIGTERM))
-    handlers = {sign: signal.signal(sign, stop) for sign in before}
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {sign: signal.signal(sign, stop) for sign in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for sign, handler in handlers.items():
+        for sign, handler in before.items():
             signal.signal(sign, handler)
 
 
 class _Bar:
-    """Shows how far it is, on a terminal."""
+    """Shows how far it is, on a terminal; and says, there or not, that the broker is away, and is back."""
 
-    def __init__(self, progress: Progress, task: TaskID) -> None:
+    def __init__(self, progress: Progress, task: TaskID, settle_s: float) -> None:
         self._progress = progress
         self._task = task
+        self._settle_s = settle_s
+        self._was_away = False
 
     def show(self, progress: run.Progress) -> None:
         count = progress.count
+        if progress.away_s is not None and not self._was_away:
+            complain(f"the broker is away {run.since(progress.away_s)}, waiting {self._settle_s:g} s for it")
+        elif progress.away_s is None and self._was_away:
+            complain("the broker is back")
+        self._was_away = progress.away_s is not None
         self._progress.update(
             self._task,
             description=progress.doing,
@@ -204,7 +205,7 @@ def _numbers(count: Count) -> str:
 
 
 @contextmanager
-def _shown(duration_s: float | None) -> Iterator[_Bar]:
+def _shown(duration_s: float | None, settle_s: float) -> Iterator[_Bar]:
     on = Console(stderr=True, highlight=False, markup=False, emoji=False)
     progress = Progress(
         SpinnerColumn(),
@@ -217,4 +218,4 @@ def _shown(duration_s: float | None) -> Iterator[_Bar]:
         transient=True,
     )
     with progress:
-        yield _Bar(progress, progress.add_task("connecting", total=duration_s, numbers=""))
+        yield _Bar(progress, progress.add_task("connecting", total=duration_s, numbers=""), settle_s)

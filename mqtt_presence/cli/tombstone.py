@@ -3,10 +3,11 @@
 import secrets
 import threading
 
+from mqtt_presence.cli.endpoints import endpoint_of
 from mqtt_presence.client.connection import Connection, Hooks, Receipt
-from mqtt_presence.client.options import Endpoint, make_endpoint
+from mqtt_presence.client.options import Endpoint
 from mqtt_presence.errors import BrokerError
-from mqtt_presence.settings import Settings, text
+from mqtt_presence.settings import Settings
 from mqtt_presence.topics import Topics
 
 _ANSWER_S = 5.0
@@ -32,18 +33,7 @@ def clear_status(settings: Settings, user_id: str) -> None:
         BrokerError: it cannot be reached, refuses us, or does not let us write the topic.
 
     """
-    endpoint = make_endpoint(
-        settings.broker,
-        user=None,
-        password=None,
-        client_id=f"forget-{secrets.token_hex(8)}",
-        keep_alive=settings.keep_alive,
-        ca_file=text(settings.ca_file),
-        cert_file=text(settings.cert_file),
-        key_file=text(settings.key_file),
-        reconnect_min=1.0,
-        reconnect_max=1.0,
-    )
+    endpoint = endpoint_of(settings, f"forget-{secrets.token_hex(8)}")
     _Clearing(endpoint, Topics(settings.prefix), user_id).do()
 
 

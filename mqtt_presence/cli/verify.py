@@ -15,13 +15,14 @@ from msgspec.structs import replace
 from mqtt_presence import publications as told
 from mqtt_presence.bridge import wall_clock
 from mqtt_presence.cli import logs
+from mqtt_presence.cli.endpoints import endpoint_of
 from mqtt_presence.cli.options import TLS, with_settings
 from mqtt_presence.cli.output import complain, say, say_json
 from mqtt_presence.client.connection import Connection, Hooks, Receipt
-from mqtt_presence.client.options import Endpoint, make_endpoint
+from mqtt_presence.client.options import Endpoint
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.model import Status, UserId, UserPresence
-from mqtt_presence.settings import Settings, seconds, text
+from mqtt_presence.settings import Settings, seconds
 from mqtt_presence.store import Store
 from mqtt_presence.store.queries import Reader
 from mqtt_presence.topics import Topics
@@ -57,7 +58,8 @@ def command(
     """
     logs.quiet()
     settle_s = duration("settle", settle)
-    line = _Retained(_endpoint(settings), Topics(settings.prefix), private=settings.publish_private)
+    endpoint = endpoint_of(settings, f"verify-{secrets.token_hex(8)}")
+    line = _Retained(endpoint, Topics(settings.prefix), private=settings.publish_private)
     with _Kept(settings.database) as kept, line as retained:
         verifier = Verifier(
             kept, retained, settle_s=settle_s, monotonic=time.monotonic, pause=time.sleep, now=wall_clock
@@ -143,59 +145,47 @@ class _Told(msgspec.Struct, rename="camel"):
 # The database.
 
 
-class _OddRows(Reader):
-    """Finds what the values that the bridge works with do not show."""
-
-    def odd(self) -> set[UserId]:
-        contradictory = self._select(
-            "SELECT u.user_id FROM users u WHERE u.online <> (u.state <> 'offline') "
-            "OR (u.idle IS NULL) <> (u.state = 'offline') OR u.idle <> (u.state = 'idle')",
-            [],
-        )
-        rowless = self._select(
-            "SELECT DISTINCT c.user_id FROM connection_records c WHERE c.live "
-            "AND NOT EXISTS (SELECT 1 FROM users u WHERE u.user_id = c.user_id)",
-            [],
-        )
-        return {UserId(row[0]) for row in (*contradictory, *rowless)}
-
-
 class _Kept:
+    """Reads, and writes only what `correct` has to change: whoever only compares takes no lock."""
+
     def __init__(self, url: str) -> None:
-        self._rows = _OddRows(url)
+        self._reader = Reader(url)
         self._store = Store(url)
 
     def __enter__(self) -> Self:
-        self._rows.__enter__()
+        self._reader.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._store.close()
-        self._rows.__exit__(kind, error, trace)
+        self._reader.__exit__(kind, error, trace)
 
     def odd(self) -> set[UserId]:
-        return self._rows.odd()
+        return self._reader.odd()
 
     def page(self, after: str) -> list[UserPresence]:
-        with self._store.transaction() as tx:  # rows and records of one moment
-            names = [user.user_id for user in tx.users_after(after, CHUNK)]
-            users = tx.load(dict.fromkeys(names, ())) if names else {}
-        return [users[name] for name in names]
+        return self._reader.presences_page(after=after, limit=CHUNK)
 
     def read(self, user_ids: Iterable[UserId]) -> dict[UserId, UserPresence]:
         users: dict[UserId, UserPresence] = {}
         rest = list(user_ids)
         for start in range(0, len(rest), CHUNK):
-            with self._store.transaction() as tx:
-                users |= tx.load(dict.fromkeys(rest[start : start + CHUNK], ()))
+            users |= self._reader.presences(rest[start : start + CHUNK])
         return users
 
     def correct(
         self, user_ids: Sequence[UserId], correct: Callable[[UserPresence], UserPresence]
     ) -> dict[UserId, UserPresence]:
-        with self._store.transaction() as tx:
+        users = self.read(user_ids)
+        wrong = [user_id for user_id, user in users.items() if correct(user) != user]
+        return users | (self._write(wrong, correct) if wrong else {})
+
+    def _write(
+        self, user_ids: Sequence[UserId], correct: Callable[[UserPresence], UserPresence]
+    ) -> dict[UserId, UserPresence]:
+        with self._store.transaction() as tx:  # they may have changed meanwhile
             kept = tx.load(dict.fromkeys(user_ids, ()))
             users = {user_id: correct(user) for user_id, user in kept.items()}
             changed = [user for user_id, user in users.items() if user != kept[user_id]]
@@ -327,18 +317,3 @@ class _Retained:
         user_id = self._topics.parse_status(topic)
         if user_id is not None and retained and payload:
             self._heard.put((user_id, payload))
-
-
-def _endpoint(settings: Settings) -> Endpoint:
-    return make_endpoint(
-        settings.broker,
-        user=None,
-        password=None,
-        client_id=f"verify-{secrets.token_hex(8)}",
-        keep_alive=settings.keep_alive,
-        ca_file=text(settings.ca_file),
-        cert_file=text(settings.cert_file),
-        key_file=text(settings.key_file),
-        reconnect_min=1.0,
-        reconnect_max=1.0,
-    )

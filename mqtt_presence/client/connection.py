@@ -1,4 +1,4 @@
-"""One network connection to the broker, from CONNECT to its end: the clients' only importer of paho.
+"""One network connection to the broker, from CONNECT to its end: the clients' only user of paho.
 
 Every connection has a paho client of its own, so that nothing of an old one (unacknowledged messages, packet
 ids, the will) can get into a new one. The thread that calls `serve` does all reading and writing; every other
@@ -20,6 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 
 from mqtt_presence.client.options import Endpoint
 from mqtt_presence.errors import BrokerError
+from mqtt_presence.paho_setup import prepare, transport
 
 _log = logging.getLogger("mqtt_presence.client")
 _TICK_S = 0.5
@@ -96,31 +97,21 @@ class Connection:
         self._subscribed = threading.Event()
         self._refused: str | None = None
         self._abandoned = False
-        url = endpoint.url
         client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=endpoint.client_id,
             clean_session=True,
             protocol=MQTTProtocolVersion.MQTTv311,
-            transport="websockets" if url.websockets else "tcp",
+            transport=transport(endpoint.url),
             reconnect_on_failure=False,
         )
-        client.connect_timeout = timeout
-        client.username_pw_set(url.username, url.password)
-        if url.websockets:
-            # paho forgets the brackets of IPv6
-            client.ws_set_options(url.path, {"Host": f"[{url.host}]:{url.port}"} if ":" in url.host else None)
-        if endpoint.tls is not None:
-            client.tls_set_context(endpoint.tls)
+        prepare(client, endpoint.url, timeout_s=timeout, tls=endpoint.tls)
         will = hooks.will()
         if will is not None:
             client.will_set(will.topic, will.payload, qos=1)
-        client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
-        # Being set, it keeps paho from writing to the socket in the thread that publishes.
-        client.on_socket_register_write = _nothing
         self._client = client
 
     def serve(self) -> None:
@@ -159,7 +150,7 @@ class Connection:
         self.abort()
         # Else the client, this object and its file descriptors would wait for the garbage collector.
         client = self._client
-        client.on_socket_open = client.on_connect = client.on_subscribe = client.on_message = None
+        client.on_connect = client.on_subscribe = client.on_message = None
 
     def publish(self, topic: str, payload: bytes, qos: int) -> Receipt:
         """Queue a message; from any thread."""
@@ -186,10 +177,6 @@ class Connection:
 
     # Called by paho.
 
-    def _on_socket_open(self, _client: Client, _data: Any, sock: Any) -> None:
-        with suppress(Exception), _duplicate(sock) as same:
-            same.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
     def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
             self._refused = str(reason)
@@ -208,10 +195,6 @@ class Connection:
 
     def _take(self, message: MQTTMessage) -> None:
         self._hooks.message(message.topic, bytes(message.payload), message.retain)
-
-
-def _nothing(_client: Client, _data: Any, _sock: Any) -> None:
-    return None
 
 
 def guard(call: Callable[..., None], *args: Any) -> None:

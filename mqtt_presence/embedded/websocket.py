@@ -1,4 +1,4 @@
-"""MQTT over WebSocket at a port of its own (MQTT 3.1.1 §6); the only module that imports websockets."""
+"""MQTT over WebSocket at a port of its own (MQTT 3.1.1 §6); nothing else in the broker imports websockets."""
 
 import asyncio
 import logging

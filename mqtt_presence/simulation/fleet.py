@@ -113,9 +113,9 @@ class Device:
         self._sent_at = 0.0
 
     @property
-    def is_settled(self) -> bool:
-        """It has done all that it was asked for, and the broker has all that it said."""
-        return not self._steps and self._phase in (_Phase.AWAY, _Phase.UP) and not self._unacknowledged
+    def left(self) -> int:
+        """How much it has still to do, or the broker to acknowledge."""
+        return len(self._steps) + self._unacknowledged + (self._phase not in (_Phase.AWAY, _Phase.UP))
 
     def ask(self, do: Do) -> None:
         """Do this, after what it was asked for before."""
@@ -251,7 +251,7 @@ class Device:
             fleet.did_not_arrive(why)
         else:
             fleet.count.here -= 1
-        fleet.count.lost += 1
+            fleet.count.lost += 1
         if self._phase is _Phase.LEAVING:
             self._steps.appendleft(Do.LOGOUT)  # nobody knows whether it was heard
         self._close()
@@ -312,9 +312,9 @@ class Fleet:
         self._devices[client].ask(do)
 
     @property
-    def is_settled(self) -> bool:
-        """All has been done, and the broker has all that was said."""
-        return all(device.is_settled for device in self._devices)
+    def left(self) -> int:
+        """How much is still to be done, or to be acknowledged by the broker."""
+        return sum(device.left for device in self._devices)
 
     @property
     def is_busy(self) -> bool:

@@ -54,10 +54,12 @@ class Observer:
         self._packet_id = 0
         self._marker_id = 0
         self._quiet_since: float | None = None
-        self._pinged_at = monotonic()
+        self._pinged_at = self._heard_at = monotonic()
         self._queue: list[list[str]] = []
         self._asked: list[str] = []
         self.is_up = False
+        self.away_since: float | None = None
+        """When the connection to the broker ended, by `monotonic`; None: it is up, or never was."""
         self.bridge_is_there = False
         self.failure: BrokerError | None = None
         self.seen: dict[str, UserStatus | None] = {}
@@ -70,6 +72,7 @@ class Observer:
 
     def _connect(self) -> None:
         self._retry_at = None
+        self._pinged_at = self._heard_at = self._monotonic()
         hello = packets.connect(
             f"simulate-{secrets.token_hex(6)}",
             username=self._url.username,
@@ -98,14 +101,12 @@ class Observer:
         self._begin([topics[start : start + _CHUNK] for start in range(0, len(topics), _CHUNK)])
 
     @property
-    def is_looking(self) -> bool:
-        """Answers may still come; to be asked again and again."""
-        if not self._asked:
-            return False
-        if self._quiet_since is None or self._monotonic() - self._quiet_since < _QUIET_S:
-            return True
-        self._next()
-        return bool(self._asked)
+    def left(self) -> int:
+        """To how many questions answers may still come; to be asked again and again."""
+        is_quiet = self._quiet_since is not None and self._monotonic() - self._quiet_since >= _QUIET_S
+        if self._asked and self.is_up and is_quiet:
+            self._next()
+        return len(self._queue) + bool(self._asked)
 
     def tend(self) -> None:
         """Keep the connection, or make a new one; to be called again and again.
@@ -121,6 +122,10 @@ class Observer:
                 self._connect()
             return
         if self._monotonic() - self._pinged_at > KEEP_ALIVE_S / 4:
+            if self._heard_at < self._pinged_at:
+                self._connection.close()
+                self._on_lost("it does not answer")
+                return
             self._pinged_at = self._monotonic()
             self._connection.send(packets.PINGREQ)
 
@@ -153,6 +158,7 @@ class Observer:
     # What comes.
 
     def _on_packet(self, packet: Packet) -> None:
+        self._heard_at = self._monotonic()
         match packet.kind:
             case packets.PUBLISH:
                 self._on_message(*packet.message())
@@ -165,6 +171,7 @@ class Observer:
                 self.failure = BrokerError(f"{self._url} refuses us: return code {packet.body[1]}")
             case packets.CONNACK:
                 self.is_up = self._was_up = True
+                self.away_since = None
                 self._subscribe([self._topics.bridge_announce, self._topics.bridge_state])
                 if self._asked:
                     self._ask()
@@ -197,6 +204,8 @@ class Observer:
             self.bridge_is_there = False
 
     def _on_lost(self, why: str) -> None:
+        if self.is_up:
+            self.away_since = self._monotonic()
         self.is_up = False
         self._retry_at = self._monotonic() + _RETRY_S
         if not self._was_up:

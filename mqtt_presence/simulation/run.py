@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.simulation.fleet import Count, Fleet
@@ -34,6 +34,8 @@ class Progress:
     doing: str
     elapsed_s: float
     count: Count
+    away_s: float | None
+    """For how long the broker has been away; None: it is there."""
 
 
 class Simulation:
@@ -44,7 +46,8 @@ class Simulation:
         fleet: who does it.
         observer: sees what comes of it.
         loop: serves both.
-        settle_s: how long broker and bridge have, at the end, to come to rest, seconds.
+        settle_s: how long broker and bridge have, at the end, to come to rest, and how long the broker may
+            be away, seconds.
         tell: told how far it is, about ten times a second.
         monotonic: tells the time in seconds.
 
@@ -76,7 +79,9 @@ class Simulation:
     @property
     def progress(self) -> Progress:
         """How far it is."""
-        return Progress(self._doing, self._monotonic() - self._began, self._fleet.count)
+        now, away_since = self._monotonic(), self._observer.away_since
+        away_s = None if away_since is None else now - away_since
+        return Progress(self._doing, now - self._began, self._fleet.count, away_s)
 
     def stop(self) -> None:
         """Make no more steps; from a signal handler."""
@@ -86,20 +91,25 @@ class Simulation:
         """Carry out the plan to its end, or until `stop`, and compare.
 
         Raises:
-            BrokerError: the broker does not let us, or does not take all in time.
+            BrokerError: the broker does not let us, does not take all in time, or stays away.
 
         """
         self._do("connecting")
-        self._serve_until(lambda: self._observer.is_up, "the broker does not answer")
+        self._serve_until_none(lambda: not self._observer.is_up, "the broker does not answer")
         self._carry_out(self._plan.arrivals())
-        self._serve_until(lambda: self._fleet.is_settled, _UNACKNOWLEDGED)
+        self._serve_until_none(lambda: self._fleet.left, _UNACKNOWLEDGED)
         self._began = self._monotonic()
         self._do("simulating")
         self._carry_out(self._plan.steps())
         return self._settled()
 
     def take_leave(self) -> list[Wrong]:
-        """Log all out, and compare; `stop` cuts it short."""
+        """Log all out, and compare; `stop` cuts it short.
+
+        Raises:
+            BrokerError: as for `run`.
+
+        """
         self._do("logging out")
         self._stopping = False
         self._carry_out(self._plan.farewell())
@@ -118,13 +128,13 @@ class Simulation:
             # A step that was made must be done: the plan counts on it. So we stop in between only.
 
     def _in_time(self, steps: Iterable[Step]) -> Iterator[Step]:
-        """Yield each step when its time has come, and the sockets have been served."""
+        """Yield each step when its time has come and the sockets have been served; `stop` ends the wait."""
         upcoming = iter(steps)
         burst = 0
         while not self._stopping and (step := next(upcoming, None)) is not None:
             due = self._began + step.at_s
             burst += 1
-            while self._monotonic() < due or burst >= _BURST or self._fleet.is_busy:
+            while not self._stopping and (self._monotonic() < due or burst >= _BURST or self._fleet.is_busy):
                 self._serve(min(_TICK_S, max(0.0, due - self._monotonic())))
                 burst = 0
             yield step
@@ -139,19 +149,26 @@ class Simulation:
         self._observer.tend()
         self._fleet.tend()
         self._loop.run_once(timeout_s)
-        now = self._monotonic()
-        if now >= self._tell_at:
-            self._tell_at = now + _TELL_EVERY_S
-            self._tell(self.progress)
+        progress = self.progress
+        if self._monotonic() >= self._tell_at:
+            self._tell_at = self._monotonic() + _TELL_EVERY_S
+            self._tell(progress)
+        if progress.away_s is not None and progress.away_s > self._settle_s:
+            raise BrokerError(_away(progress.away_s))
 
-    def _serve_until(self, condition: Callable[[], bool], complaint: str) -> None:
-        """Serve; complain if nothing has moved for as long as all may take to come to rest."""
-        deadline, count = self._monotonic() + self._settle_s, replace(self._fleet.count)
-        while not condition():
-            if self._fleet.count != count:
-                deadline, count = self._monotonic() + self._settle_s, replace(self._fleet.count)
+    def _serve_until_none(self, left: Callable[[], int], complaint: str) -> None:
+        """Serve until nothing is left; complain if it does not become less in the time that all may take.
+
+        The least so far counts: a broker that comes and goes has the same done again and again.
+        """
+        deadline, least = self._monotonic() + self._settle_s, None
+        while (now_left := left()) > 0:
+            if least is None or now_left < least:
+                deadline, least = self._monotonic() + self._settle_s, now_left
             if self._monotonic() > deadline:
-                raise BrokerError(f"{complaint} within {self._settle_s:g} s")
+                away_s = self.progress.away_s
+                late = f"{complaint} within {self._settle_s:g} s"
+                raise BrokerError(late if away_s is None else _away(away_s))
             self._serve(_TICK_S)
 
     def _pause(self, duration_s: float) -> None:
@@ -164,7 +181,7 @@ class Simulation:
     def _settled(self) -> list[Wrong]:
         """Look until all is as it must be, twice in a row, or time is up."""
         self._do("settling")
-        self._serve_until(lambda: self._fleet.is_settled, _UNACKNOWLEDGED)
+        self._serve_until_none(lambda: self._fleet.left, _UNACKNOWLEDGED)
         self._do("verifying")
         deadline = self._monotonic() + self._settle_s
         expected = dict(zip(self._user_ids, self._plan.expected(), strict=True))
@@ -180,7 +197,7 @@ class Simulation:
         return wrong
 
     def _compare(self, expected: dict[str, Expected | None]) -> list[Wrong]:
-        self._serve_until(lambda: not self._observer.is_looking, "the statuses do not come")
+        self._serve_until_none(lambda: self._observer.left, "the statuses do not come")
         return list(_wrong(expected, self._observer.seen))
 
 
@@ -201,6 +218,15 @@ def _wrong(expected: dict[str, Expected | None], seen: dict[str, UserStatus | No
 def first(wrong: Sequence[Wrong], count: int) -> list[str]:
     """Tell of the first few, a line each."""
     return [f"{w.user_id}: {w.found}; must be {_told(w.expected)}" for w in wrong[:count]]
+
+
+def since(duration_s: float) -> str:
+    """Say when something began that has lasted for so long, e.g. ``since 17:03:22``."""
+    return time.strftime("since %H:%M:%S", time.localtime(time.time() - duration_s))
+
+
+def _away(duration_s: float) -> str:
+    return f"the broker has been away {since(duration_s)}, for {duration_s:.0f} s: nothing can be compared"
 
 
 def _told(expected: Expected | None) -> str:

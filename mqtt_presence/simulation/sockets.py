@@ -5,7 +5,7 @@ import resource
 import selectors
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -13,6 +13,7 @@ from enum import Enum, auto
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.simulation.packets import Packet, Reader
+from mqtt_presence.simulation.websocket import WebSocket
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _SPARE_FILES = 64
@@ -40,11 +41,11 @@ def allow_files(count: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect."""
+    """Where to connect, and by what."""
 
     family: socket.AddressFamily
     address: tuple[object, ...]
-    host: str
+    url: BrokerUrl
     tls: ssl.SSLContext | None
 
 
@@ -53,14 +54,11 @@ def find(url: BrokerUrl, tls: ssl.SSLContext | None) -> Target:
 
     Raises:
         BrokerError: there is none.
-        ConfigError: it is a WebSocket.
 
     """
-    if url.websockets:
-        raise ConfigError(f"broker: simulate speaks mqtt:// and mqtts://, not {url.scheme}://")
     try:
         with socket.create_connection((url.host, url.port), _CONNECT_S) as sock:
-            return Target(sock.family, sock.getpeername(), url.host, tls)
+            return Target(sock.family, sock.getpeername(), url, tls)
     except (OSError, UnicodeError) as error:
         raise BrokerError(f"{url} cannot be reached: {error}") from error
 
@@ -98,7 +96,8 @@ class Connection:
         self._on_packet = on_packet
         self._on_lost = on_lost
         self._reader = Reader()
-        self._out = bytearray()
+        self._websocket = WebSocket(target.url) if target.url.websockets else None
+        self._out = bytearray() if self._websocket is None else bytearray(self._websocket.output())
         self._phase = _Phase.CONNECTING
         self._interest = _READ | _WRITE
         self._is_last = False
@@ -127,7 +126,15 @@ class Connection:
         """Send as much as goes at once, and the rest later."""
         if self._phase is _Phase.CLOSED:
             return
-        self._out += data
+        if self._websocket is None:
+            self._out += data
+        else:
+            self._websocket.send(data)
+        self._send_on()
+
+    def _send_on(self) -> None:
+        if self._websocket is not None:
+            self._out += self._websocket.output()
         if self._phase is _Phase.OPEN:
             self._guarded(self._flush)
 
@@ -180,7 +187,7 @@ class Connection:
             self._flush()
             return
         self._sock = self._target.tls.wrap_socket(
-            self._sock, do_handshake_on_connect=False, server_hostname=self._target.host
+            self._sock, do_handshake_on_connect=False, server_hostname=self._target.url.host
         )
         self._phase = _Phase.SHAKING_HANDS
         self._shake_hands()
@@ -209,12 +216,20 @@ class Connection:
                 return
             if not data:
                 raise ConnectionError("the broker has closed the connection")
-            for packet in self._reader.feed(data):
+            for packet in self._packets(data):
                 if self.is_closed:
                     return  # what the last packet led to has closed it
                 self._on_packet(packet)
             if self._target.tls is None and len(data) < 65_536:
                 return
+
+    def _packets(self, data: bytes) -> Iterator[Packet]:
+        if self._websocket is None:
+            yield from self._reader.feed(data)
+            return
+        for piece in self._websocket.feed(data):
+            yield from self._reader.feed(piece)
+        self._send_on()
 
     def _set_interest(self) -> None:
         if self._phase is _Phase.CLOSED:

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,14 @@ _SQLITE_PRAGMAS = {
     # Signs of life are all over the database: the more of them a checkpoint takes, the fewer pages it writes.
     "wal_autocheckpoint": 8_000,  # pages
     "journal_size_limit": 64 * 1024 * 1024,
+}
+# A server that has vanished without a word is noticed within half a minute, not after hours.
+_LIVELINESS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
 }
 _STEPS = 10_000  # of SQLite's machine, between two looks at the clock: some tenths of a millisecond
 _BUSY_TIMEOUT_S = 1.0  # much less than any keep alive: the link must be served in between
@@ -73,8 +81,9 @@ def connect(url: str, *, readonly: bool = False, patience_s: float | None = None
             path, pragmas=_SQLITE_PRAGMAS, timeout=_BUSY_TIMEOUT_S, lock_type="IMMEDIATE"
         )
     if scheme in {"postgresql", "postgres"}:
+        limits = _limits(patience_s, given=db_url.parse(url))
         try:
-            database: peewee.Database = db_url.connect(url, prefer_psycopg3=True, **_limits(patience_s))
+            database: peewee.Database = db_url.connect(url, prefer_psycopg3=True, **limits)
         except (ImportError, peewee.ImproperlyConfigured) as error:
             raise ConfigError(
                 "database=postgresql://… needs psycopg: pip install 'mqtt-presence-bridge[postgresql]'"
@@ -95,10 +104,10 @@ def interrupt_after(database: peewee.Database, patience_s: float) -> None:
     database.connection().set_progress_handler(lambda: time.monotonic() > end, _STEPS)
 
 
-def _limits(patience_s: float | None) -> dict[str, Any]:
-    """Say it in libpq's parameters."""
+def _limits(patience_s: float | None, given: Container[str]) -> dict[str, Any]:
+    """Say it in libpq's parameters; of our own, those that the URL does not give."""
     if patience_s is None:
-        return {}
+        return {name: value for name, value in _LIVELINESS.items() if name not in given}
     millis = round(patience_s * 1000)
     return {
         "connect_timeout": max(2, round(patience_s)),  # libpq takes no less

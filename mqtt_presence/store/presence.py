@@ -30,6 +30,7 @@ from mqtt_presence.store.rows import (
     RECORD_FIELDS,
     USER_COLUMNS,
     USER_FIELDS,
+    VERSION_FLOOR,
     from_activity,
     from_connection,
     from_user,
@@ -41,7 +42,6 @@ from mqtt_presence.store.rows import (
 from mqtt_presence.store.schema import BridgeRow, ConnectionRow, OutboxRow, PulseRow, TombstoneRow, UserRow
 
 _KEY = (ConnectionRow.user_id, ConnectionRow.client_id, ConnectionRow.connection_id)
-_VERSION_FLOOR = "version_floor"
 
 
 class Store:
@@ -262,19 +262,29 @@ class Transaction:
             return None
         self._run(UserRow.delete().where(UserRow.user_id == user_id))
         # Should the user come back, versions go on growing.
-        self.remember(_VERSION_FLOOR, str(max(self._version_floor(), *versions, 0)))
-        self._run(TombstoneRow.insert(user_id=user_id).on_conflict_ignore())
+        self.remember(VERSION_FLOOR, str(max(self._version_floor(), *versions, 0)))
+        fields = (TombstoneRow.user_id, TombstoneRow.buried_at)
+        self._executemany(self._upsert(TombstoneRow, fields, fields[:1]), [(user_id, None)])
         return records
 
     def tombstones(self) -> list[UserId]:
         """Tell whose retained status is still to be cleared; whoever has come back needs none."""
         back = UserRow.select(UserRow.user_id)
         self._run(TombstoneRow.delete().where(TombstoneRow.user_id.in_(back)))
-        return [row.user_id for row in self._run(TombstoneRow.select())]
+        unburied = TombstoneRow.select().where(TombstoneRow.buried_at.is_null())
+        return [row.user_id for row in self._run(unburied)]
 
-    def bury(self, user_id: UserId) -> None:
-        """The retained status of a forgotten user is cleared."""
-        self._run(TombstoneRow.delete().where(TombstoneRow.user_id == user_id))
+    def bury(self, user_id: UserId, now: int) -> None:
+        """The broker has acknowledged that the retained status of a forgotten user is cleared."""
+        self._run(TombstoneRow.update(buried_at=now).where(TombstoneRow.user_id == user_id))
+
+    def exhume(self) -> None:
+        """The broker may have lost what it acknowledged: all is to be cleared again."""
+        self._run(TombstoneRow.update(buried_at=None).where(TombstoneRow.buried_at.is_null(is_null=False)))
+
+    def forget_buried(self, before: int) -> None:
+        """Those who were buried before a time are gone for good."""
+        self._run(TombstoneRow.delete().where(TombstoneRow.buried_at < before))
 
     # What the bridge keeps for itself.
 
@@ -310,6 +320,10 @@ class Transaction:
     def outbox(self) -> list[tuple[int, bytes]]:
         """Read all of it, oldest first."""
         return [(row.id, bytes(row.body)) for row in self._run(OutboxRow.select().order_by(OutboxRow.id))]
+
+    def has_outbox(self, number: int) -> bool:
+        """Tell whether it is there, and so what was committed with it."""
+        return bool(self._select(f"SELECT 1 FROM outbox WHERE id = {self._mark}", [number]))
 
     def clear_outbox(self, up_to: int) -> None:
         """Remove what the broker has."""
@@ -400,8 +414,7 @@ class Transaction:
         return f" FOR UPDATE OF {table}" if self._locks_rows else ""
 
     def _version_floor(self) -> int:
-        """The greatest version of any user who was forgotten: there the versions of newcomers begin."""
-        return int(self.recall(_VERSION_FLOOR) or 0)
+        return int(self.recall(VERSION_FLOOR) or 0)
 
     def _select(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         rows: list[Any] = self._database.execute_sql(sql, parameters).fetchall()

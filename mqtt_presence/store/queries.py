@@ -3,16 +3,21 @@
 import heapq
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice, takewhile
 from types import TracebackType
 from typing import Any, Self
 
-import peewee
-
 from mqtt_presence.errors import StoreError
-from mqtt_presence.model import Connection, State, UserId, UserPresence
+from mqtt_presence.model import Connection, Key, State, UserId, UserPresence
 from mqtt_presence.store.database import MIGRATIONS, connect, interrupt_after, is_postgresql, said_plainly
-from mqtt_presence.store.rows import CONNECTION_COLUMNS, USER_COLUMNS, to_connection, to_presence
+from mqtt_presence.store.rows import (
+    CONNECTION_COLUMNS,
+    USER_COLUMNS,
+    VERSION_FLOOR,
+    to_connection,
+    to_presence,
+)
 from mqtt_presence.times import LATEST
 
 _PAGE = 500
@@ -34,7 +39,8 @@ class Reader:
     def __init__(self, url: str, *, patience_s: float | None = None) -> None:
         self._database = connect(url, readonly=True, patience_s=patience_s)
         self._patience_s = patience_s
-        self._mark = "%s" if is_postgresql(self._database) else "?"
+        self._is_sqlite = not is_postgresql(self._database)
+        self._mark = "?" if self._is_sqlite else "%s"
 
     def __enter__(self) -> Self:
         """Connect.
@@ -46,11 +52,10 @@ class Reader:
         try:
             with said_plainly("open the database"):
                 self._database.connect()
-                is_sqlite = isinstance(self._database, peewee.SqliteDatabase)
                 self._database.execute_sql(
-                    "PRAGMA query_only = ON" if is_sqlite else "SET default_transaction_read_only = ON"
+                    "PRAGMA query_only = ON" if self._is_sqlite else "SET default_transaction_read_only = ON"
                 )
-                if is_sqlite and self._patience_s is not None:
+                if self._is_sqlite and self._patience_s is not None:
                     interrupt_after(self._database, self._patience_s)
             self._require_our_schema()
         except StoreError:
@@ -198,7 +203,10 @@ class Reader:
     def has_tombstone(self, user_id: str) -> bool:
         """Tell whether the retained status of a forgotten user is still to be cleared."""
         return bool(
-            self._select(f"SELECT 1 FROM tombstones t WHERE t.user_id = {self._mark}", [user_id])
+            self._select(
+                f"SELECT 1 FROM tombstones t WHERE t.user_id = {self._mark} AND t.buried_at IS NULL",
+                [user_id],
+            )
             and not self._select(f"SELECT 1 FROM users u WHERE u.user_id = {self._mark}", [user_id])
         )
 
@@ -222,7 +230,68 @@ class Reader:
                 page[record.user_id].append(record)
             yield page
 
+    # Whole, for comparing: users with their live connections, both of one moment.
+
+    def presences(self, user_ids: Sequence[UserId]) -> dict[UserId, UserPresence]:
+        """Read some; `status` is None where there is no row."""
+        with self._one_moment():
+            return self._presences(user_ids)
+
+    def presences_page(self, *, after: str, limit: int) -> list[UserPresence]:
+        """Read users in the order of their names.
+
+        Args:
+            after: those that come after this name.
+            limit: how many at most.
+
+        """
+        with self._one_moment():
+            rows = self._select(
+                f"SELECT u.user_id FROM user_states u WHERE u.user_id > {self._mark} "
+                f"ORDER BY u.user_id LIMIT {int(limit)}",
+                [after],
+            )
+            return list(self._presences([UserId(row[0]) for row in rows]).values())
+
+    def odd(self) -> set[UserId]:
+        """Tell whose row contradicts itself, and who has live connections but no row."""
+        contradictory = self._select(
+            "SELECT u.user_id FROM user_states u WHERE u.online <> (u.state <> 'offline') "
+            "OR (u.idle IS NULL) <> (u.state = 'offline') OR u.idle <> (u.state = 'idle')",
+            [],
+        )
+        rowless = self._select(
+            "SELECT DISTINCT c.user_id FROM connection_records c WHERE c.live "
+            "AND NOT EXISTS (SELECT 1 FROM user_states u WHERE u.user_id = c.user_id)",
+            [],
+        )
+        return {UserId(row[0]) for row in (*contradictory, *rowless)}
+
     # How.
+
+    @contextmanager
+    def _one_moment(self) -> Iterator[None]:
+        """See nothing of what is committed meanwhile; nobody waits for us, nor we for anybody."""
+        how = {} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        with said_plainly("read the database"), self._database.atomic(**how):
+            yield
+
+    def _presences(self, user_ids: Sequence[UserId]) -> dict[UserId, UserPresence]:
+        if not user_ids:
+            return {}
+        among = f"IN ({','.join([self._mark] * len(user_ids))})"
+        connections: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in user_ids}
+        for record in self._records(f"c.live AND c.user_id {among}", user_ids):
+            connections[record.user_id][record.client_id, record.connection_id] = record
+        rows = self._select(f"SELECT {USER_COLUMNS} FROM user_states u WHERE u.user_id {among}", user_ids)
+        kept = {row[0]: to_presence(row, connections[row[0]], {}) for row in rows}
+        floor = self._select(f"SELECT b.value FROM bridge b WHERE b.name = {self._mark}", [VERSION_FLOOR])
+        version = int(floor[0][0]) if floor else 0
+        return {
+            user_id: kept.get(user_id)
+            or UserPresence(user_id=user_id, version=version, connections=connections[user_id])
+            for user_id in user_ids
+        }
 
     def _clients(self, user_id: str) -> Iterator[str]:
         """Walk through a user's clients, from one to the next by the index."""

@@ -58,6 +58,9 @@ PULSE_COLUMNS = ", ".join(f"c.{name}" for name in (*Pulse.__struct_fields__, "id
 CONNECTION_COLUMNS = ", ".join(f"c.{name}" for name in (*Connection.__struct_fields__, "id"))
 USER_COLUMNS = ", ".join(f"u.{f.column_name}" for f in USER_FIELDS)
 
+VERSION_FLOOR = "version_floor"
+"""The greatest version of any user who was forgotten: there the versions of newcomers begin."""
+
 _FLAG = {None: None, 0: False, 1: True}  # SQLite has no booleans
 
 

@@ -132,9 +132,11 @@ class OutboxRow(Model):
 
 
 class TombstoneRow(Model):
-    """A forgotten user whose retained status is not cleared yet."""
+    """A forgotten user, while the broker may still have, or have again, the retained status."""
 
     user_id = TextField(primary_key=True)
+    buried_at = BigIntegerField(null=True)
+    """When the broker acknowledged that it is cleared; null: it has not."""
 
     class Meta:
         table_name = "tombstones"

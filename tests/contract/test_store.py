@@ -548,9 +548,34 @@ def test_forgetting_leaves_a_tombstone_and_the_version(store: Store) -> None:
     assert load(store, login(user="bob"))["bob"].version == 3
     with store.transaction() as tx:
         tx.forget("bob")  # of a lesser version: the floor does not sink
-        tx.bury("alice")
+        tx.bury("alice", NOW)
         assert tx.tombstones() == ["bob"]
     assert load(store, login())["alice"].version == 17
+
+
+def test_what_is_buried_is_kept_until_no_broker_can_bring_it_back(store: Store) -> None:
+    """A broker that was killed may have the status again: it is cleared again, until enough time has passed."""
+    save(store, record(), record(user="bob"))
+    with store.transaction() as tx:
+        tx.forget("alice")
+        tx.bury("alice", NOW)
+        tx.forget_buried(NOW)
+        assert tx.tombstones() == []
+        tx.exhume()
+        assert tx.tombstones() == ["alice"]
+        tx.bury("alice", NOW)
+        tx.forget("bob")
+        tx.forget_buried(NOW + 1)
+        tx.exhume()
+        assert tx.tombstones() == ["bob"]
+    save(store, record(user="carol"))
+    with store.transaction() as tx:
+        tx.forget("carol")
+        tx.bury("carol", NOW)
+    save(store, record(user="carol"), version=2)
+    with store.transaction() as tx:
+        tx.forget("carol")  # again: this one is not cleared yet
+        assert sorted(tx.tombstones()) == ["bob", "carol"]
 
 
 def test_tombstone_of_who_came_back_is_dropped(store: Store) -> None:
@@ -884,3 +909,62 @@ def test_opening_a_second_store_keeps_the_locks_of_the_first(sqlite_url: str, tm
     )
     assert all(f"'{name}'" in seen.stdout for name in ("before", "between", "after"))
     first.close()
+
+
+def test_a_postgresql_that_vanishes_is_noticed() -> None:
+    """A connection that has gone silent is given up in seconds, not hours; what the URL says about it counts."""
+    told = connect("postgresql://u@h/n?tcp_user_timeout=5000").connect_params
+    assert told["tcp_user_timeout"] == 5000
+    assert (told["keepalives_idle"], told["keepalives_count"]) == (10, 3)
+    assert connect("postgresql://u@h/n", patience_s=3).connect_params["tcp_user_timeout"] == 3000
+
+
+# Whole users, for `verify`.
+
+
+def test_a_reader_sees_users_as_the_bridge_does(store: Store, database: str) -> None:
+    """Rows with live connections, without those that ended; of a stranger the version that newcomers begin with."""
+    save(store, record(), record(id="c2", client="web", idle=True, last_activity=NOW), version=4)
+    save(store, ended(id="c0", client="old"), record("bob"))
+    save(store, record("carol"), version=30)
+    with store.transaction() as tx:
+        tx.forget("carol")
+        tx._database.execute_sql("DELETE FROM user_states WHERE user_id = 'bob'")
+        kept = tx.load(dict.fromkeys(("bob", "alice", "stranger"), ()))
+    with Reader(database) as reader:
+        assert reader.presences(["bob", "alice", "stranger"]) == kept
+        assert reader.presences_page(after="", limit=5) == [kept["alice"]]
+        assert reader.presences_page(after="alice", limit=5) == []
+        assert reader.odd() == {"bob"}
+    assert kept["stranger"].version == 30
+    assert len(kept["alice"].connections) == 2
+
+
+def test_a_reader_waits_for_no_writer(store: Store, database: str) -> None:
+    """A bridge that holds its locks for long, or another program, keeps nobody from looking."""
+    save(store, record())
+    with store.transaction() as tx:
+        tx.load({"alice": [login()]})
+        tx.remember("something", "uncommitted")
+        with Reader(database, patience_s=2) as reader:
+            assert [u.user_id for u in reader.presences_page(after="", limit=5)] == ["alice"]
+            assert reader.presences(["alice"])["alice"].connections
+
+
+def test_a_reader_sees_row_and_connections_of_one_moment(store: Store, database: str) -> None:
+    """What is committed between two of its statements is not seen: the row would not fit the connections."""
+    save(store, record(), version=1)
+    with Reader(database) as reader:
+        select = reader._select
+
+        def late(sql: str, parameters: Any) -> list[Any]:
+            rows = select(sql, parameters)
+            reader._select = select  # type: ignore[method-assign]
+            save(store, record(id="c2", client="web"), version=2)
+            return rows
+
+        reader._select = late  # type: ignore[method-assign]
+        before = reader.presences(["alice"])["alice"]
+        after = reader.presences(["alice"])["alice"]
+    assert (before.version, len(before.connections)) == (1, 1)
+    assert (after.version, len(after.connections)) == (2, 2)

@@ -1,20 +1,22 @@
 """`mqtt-presence simulate` on a real mosquitto with a real bridge."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from mqtt_presence.cli.app import app
 from tests.support.bridges import BridgeThread
-from tests.support.brokers import BRIDGE_PASSWORD, Mosquitto
-from tests.support.waiting import free_port
+from tests.support.brokers import BRIDGE_PASSWORD, Embedded, Mosquitto
+from tests.support.waiting import free_port, until
 
 COMMAND = (sys.executable, "-m", "mqtt_presence", "simulate")
 
@@ -135,6 +137,100 @@ def test_broker_restart_in_between_is_survived(tmp_path: Path, sqlite_url: str) 
         assert process.returncode == 0, out + errors
 
 
+class Running:
+    """The command at work, as a process.
+
+    Args:
+        mosquitto: the broker; there must be a bridge.
+        log: where its output goes.
+        flags: of the command.
+
+    """
+
+    def __init__(self, mosquitto: Mosquitto, log: Path, *flags: str) -> None:
+        self._log = log
+        watched = mosquitto.recorder("status/+")
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*COMMAND, "--broker", mosquitto.url, "--users=10", "--rate=50", *flags],
+                stdout=output, stderr=output,
+            )  # fmt: skip
+        watched.wait_for(lambda: len(watched.heard) > 30, "the simulation is at work")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait(20)
+
+    def signal(self, sign: signal.Signals) -> None:
+        self._process.send_signal(sign)
+
+    def wait_for(self, said: str) -> None:
+        until(lambda: said in self.output, f"it says {said!r}")
+
+    def end(self, timeout_s: float) -> int:
+        """Wait for its end; return the exit code."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it does not end:\n{self.output}") from None
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+
+@pytest.mark.parametrize("flags", [(), ("--duration=1s",)], ids=["for-ever", "one-second"])
+def test_broker_that_stays_away_ends_it(tmp_path: Path, sqlite_url: str, flags: tuple[str, ...]) -> None:
+    """Retries are no progress: after --settle it says since when the broker has been away, and ends."""
+    with (
+        Mosquitto(tmp_path / "mosquitto") as mosquitto,
+        BridgeThread(broker=mosquitto.url, database=sqlite_url),
+        Running(mosquitto, tmp_path / "output", "--settle=2s", *flags) as running,
+    ):
+        mosquitto.hang_up()
+        mosquitto.kill()
+        assert running.end(15) == 1
+        assert re.search(r"the broker is away since \d\d:\d\d:\d\d, waiting 2 s for it", running.output)
+        assert re.search(r"the broker has been away since [\d:]+, for 2 s: nothing", running.output)
+
+
+def test_interrupted_while_the_broker_is_away_it_waits_and_compares(tmp_path: Path, sqlite_url: str) -> None:
+    """One signal ends the plan, whether there is a broker or not; when it is back, all must be right."""
+    with (
+        Mosquitto(tmp_path / "mosquitto") as mosquitto,
+        BridgeThread(broker=mosquitto.url, database=sqlite_url),
+        Running(mosquitto, tmp_path / "output", "--settle=60s", "--abrupt=0") as running,
+    ):
+        mosquitto.hang_up()
+        mosquitto.stop()
+        running.wait_for("the broker is away since")
+        running.signal(signal.SIGTERM)
+        mosquitto.start()
+        assert running.end(40) == 0, running.output
+        assert "the broker is back" in running.output
+        assert "after all have logged out: all 10 statuses are right" in running.output
+
+
+def test_second_signal_ends_at_once(tmp_path: Path, sqlite_url: str) -> None:
+    """The first waits for the broker, for as long as --settle says; the second waits for nothing."""
+    with (
+        Mosquitto(tmp_path / "mosquitto") as mosquitto,
+        BridgeThread(broker=mosquitto.url, database=sqlite_url),
+        Running(mosquitto, tmp_path / "output", "--settle=60s") as running,
+    ):
+        mosquitto.hang_up()
+        mosquitto.kill()
+        running.wait_for("the broker is away since")
+        running.signal(signal.SIGINT)
+        with pytest.raises(AssertionError, match="does not end"):
+            running.end(1.5)
+        running.signal(signal.SIGINT)
+        assert running.end(5) == 130
+
+
 def test_password_pattern_and_refusals(tmp_path: Path, sqlite_url: str) -> None:
     """Every user has a password of its own; a wrong one is told at once."""
     users = {"bridge": BRIDGE_PASSWORD, **{f"sim-{n}": f"secret-sim-{n}" for n in range(3)}}
@@ -150,27 +246,60 @@ def test_password_pattern_and_refusals(tmp_path: Path, sqlite_url: str) -> None:
         assert "refuses user sim-" in run.stderr
 
 
-def test_tls(tmp_path: Path, sqlite_url: str) -> None:
-    """Over mqtts:// too."""
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Make a certificate for this machine, and its key."""
+    made = tmp_path_factory.mktemp("tls")
+    certificate, key = made / "cert.pem", made / "key.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
          "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", certificate],
         check=True, capture_output=True,
     )  # fmt: skip
+    return certificate, key
+
+
+@pytest.mark.parametrize("scheme", ["mqtts", "ws", "wss"])
+def test_other_ways_to_the_broker(
+    tmp_path: Path, sqlite_url: str, certificate: tuple[Path, Path], scheme: str
+) -> None:
+    """By TLS, by WebSocket and by both: whoever is cut has a will there, too."""
     port = free_port()
-    more = f"listener {port} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n"
+    more = f"listener {port} 127.0.0.1\n"
+    if scheme != "mqtts":
+        more += "protocol websockets\n"
+    if scheme != "ws":
+        more += f"certfile {certificate[0]}\nkeyfile {certificate[1]}\n"
     with (
         Mosquitto(tmp_path / "mosquitto", more) as mosquitto,
         BridgeThread(broker=mosquitto.url, database=sqlite_url),
     ):
+        ca_file = [] if scheme == "ws" else [f"--ca-file={certificate[0]}"]
+        flags = ["--users=20", "--duration=1s", "--rate=100", "--abrupt=0.5", *ca_file]
+        run = simulate(f"{scheme}://127.0.0.1:{port}", *flags)
+        assert run.exit_code == 0, run.stdout + run.stderr
+        assert " 0 cuts" not in run.stdout
+        assert " 0 lost" in run.stdout
+
+
+def test_websocket_of_the_embedded_broker(sqlite_url: str) -> None:
+    """The other server of WebSockets, with frames of its own."""
+    with Embedded(ws=True) as broker, BridgeThread(broker=broker.url, database=sqlite_url):
         run = simulate(
-            f"mqtts://127.0.0.1:{port}", "--users=20", "--duration=0.5s", f"--ca-file={certificate}"
+            f"ws://operator@127.0.0.1:{broker.ws_port}", "--users=20", "--duration=1s", "--rate=100"
         )
         assert run.exit_code == 0, run.stdout + run.stderr
+        assert " 0 lost" in run.stdout
 
 
-@pytest.mark.parametrize("flags", [("--users=0",), ("--duration=soon",), ("--broker=ws://h",)])
+def test_no_websocket_where_there_is_none(mosquitto: Mosquitto) -> None:
+    """A listener for plain MQTT is told from one that is away."""
+    run = simulate(f"ws://127.0.0.1:{mosquitto.port}", "--users=1", "--duration=1s")
+    assert run.exit_code == 1
+    assert "cannot be reached: " in run.stderr
+
+
+@pytest.mark.parametrize("flags", [("--users=0",), ("--duration=soon",)])
 def test_wrong_settings_exit_2(flags: tuple[str, ...]) -> None:
     """The message names the setting, and nothing is connected."""
     run = simulate("mqtt://127.0.0.1:1", *flags)

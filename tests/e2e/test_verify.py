@@ -160,6 +160,17 @@ def test_plain_output_says_what_and_how_many(house: House) -> None:
     assert run.stdout.endswith("8 users, 1 differences, all repaired.\n")
 
 
+def test_locked_database_is_compared_all_the_same(house: House) -> None:
+    """Whoever looks takes no lock; nor does a repair that has only to publish."""
+    house.publish("user3", b"")
+    with cursor(house.database) as cur:
+        cur.execute("BEGIN IMMEDIATE")
+        cur.execute("UPDATE user_states SET version = version WHERE user_id = 'user0'")
+        assert house.found() == [("user3", "missing")]
+        assert house.found("--repair") == [("user3", "missing")]
+        house.assert_right()
+
+
 def test_busy_system_is_right(mosquitto: Mosquitto, sqlite_url: str) -> None:
     """A bridge at work, statuses changing all the time, more users than a queue holds: silence, and exit 0."""
     house = House(mosquitto, sqlite_url)

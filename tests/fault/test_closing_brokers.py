@@ -1,5 +1,6 @@
-"""Brokers that close the connection on who subscribes to what they do not grant, instead of saying no."""
+"""Brokers that close the connection: on who subscribes to what they do not grant, or in the middle of something."""
 
+import json
 import socket
 import struct
 import threading
@@ -30,6 +31,9 @@ class ClosingBroker:
         self.connects = 0
         self.closed = 0
         self.filters: list[list[str]] = []
+        self.acknowledges = True
+        self.published: list[list[tuple[str, bytes]]] = []
+        """Topics and payloads by connection, acknowledged or not."""
         self._connection: socket.socket | None = None
 
     def __enter__(self) -> Self:
@@ -53,6 +57,7 @@ class ClosingBroker:
             except OSError:
                 return
             self.filters.append([])
+            self.published.append([])
             with self._connection:
                 try:
                     self._talk(self._connection)
@@ -80,8 +85,11 @@ class ClosingBroker:
                 case 0xC0:
                     connection.sendall(b"\xd0\x00")
                 case 0x30:
-                    length = struct.unpack("!H", body[:2])[0]
-                    connection.sendall(b"\x40\x02" + body[2 + length : 4 + length])
+                    end = 2 + struct.unpack("!H", body[:2])[0]
+                    # A packet id and no properties come before the payload.
+                    self.published[-1].append((body[2:end].decode(), body[end + 3 :]))
+                    if self.acknowledges:
+                        connection.sendall(b"\x40\x02" + body[end : end + 2])
 
 
 def _packet(connection: socket.socket) -> tuple[int, bytes]:
@@ -151,3 +159,30 @@ def test_a_proxy_whose_broker_is_away_does_not_cost_mqtt_5(sqlite_url: str) -> N
             link = bridge.bridge._link
             assert link is not None
             assert link.is_mqtt5
+
+
+def test_birth_is_not_sent_again_over_the_next_connection(sqlite_url: str) -> None:
+    """A birth that was not acknowledged would come behind the next one, and be retained although it is older."""
+
+    def is_announced(connection: int) -> bool:  # after the births
+        heard = broker.published[connection:]
+        return bool(heard) and "bridge/announce" in [topic for topic, _ in heard[0]]
+
+    with ClosingBroker(answers=True) as broker:
+        broker.acknowledges = False
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        with BridgeThread(broker=url, database=sqlite_url):
+            until(lambda: is_announced(0), "what is not acknowledged")
+            broker.acknowledges = True
+            broker.cut()
+            until(lambda: is_announced(1), "the same over the next connection")
+        births = [
+            [
+                json.loads(payload)["version"]
+                for topic, payload in connection
+                if topic == "bridge/state" and b"online" in payload
+            ]
+            for connection in broker.published
+        ]
+        assert [len(versions) for versions in births] == [1, 1]
+        assert births[1] > births[0]

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from mqtt_presence import bridge as bridge_module
+from mqtt_presence import deciding
+from mqtt_presence.errors import StoreError
 from mqtt_presence.rules import fold
+from mqtt_presence.store import Store
 from tests.fault.test_crashes import assert_each_once, assert_true, count, login_of
 from tests.support.bridges import BridgeProcess, BridgeThread
 from tests.support.brokers import Embedded, Mosquitto
@@ -48,6 +51,40 @@ def test_database_locked_for_thirty_seconds(mosquitto: Mosquitto, sqlite_url: st
         assert [m.json["state"] for m in watched.on("bridge/state")] == ["online"]
         assert bridge.log().count("connected to") == 1
         assert bridge.stop() == 0
+
+
+def test_database_locked_at_the_start(mosquitto: Mosquitto, sqlite_url: str, tmp_path: Path) -> None:
+    """A bridge that finds the database locked waits for it, and a signal ends it as ever."""
+    Store(sqlite_url).open()
+    with (
+        BridgeProcess(tmp_path / "log", ready=False, broker=mosquitto.url, database=sqlite_url) as bridge,
+        BridgeProcess(tmp_path / "other", ready=False, broker=mosquitto.url, database=sqlite_url) as stopped,
+    ):
+        with cursor(sqlite_url) as cur:
+            cur.execute("BEGIN EXCLUSIVE")
+            bridge.wait_for_log("locked; nothing is lost")
+            stopped.wait_for_log("locked; nothing is lost")
+            assert stopped.stop() == 0
+            assert not bridge.says("connected to")
+            cur.execute("ROLLBACK")
+        hello(mosquitto)
+        assert bridge.stop() == 0
+
+
+def test_database_locked_for_too_long_at_the_start(
+    sqlite_url: str, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the end the one who started the bridge is told."""
+    monkeypatch.setattr(bridge_module, "_START_S", 0.0)
+    Store(sqlite_url).open()
+    with cursor(sqlite_url) as cur:
+        cur.execute("BEGIN EXCLUSIVE")
+        with (
+            pytest.raises(StoreError, match="locked"),
+            BridgeThread(broker=mosquitto.url, database=sqlite_url),
+        ):
+            pass
+        cur.execute("ROLLBACK")
 
 
 @contextmanager
@@ -134,12 +171,12 @@ def test_two_bridges_by_mistake(mosquitto: Mosquitto, sqlite_url: str, tmp_path:
             started = time.monotonic()
             cpu = first.cpu_s() + second.cpu_s()
             number = 0
-            while "second bridge" not in first.log() or "second bridge" not in second.log():
+            while not (first.says("second bridge") and second.says("second bridge")):
                 client.publish_all(login_of(n, 50) for n in range(number, number + 20))
                 number += 20
                 until(lambda n=number: count(sqlite_url) >= n - 200, "some bridge takes them")
                 assert time.monotonic() - started < 40, first.log() + second.log()
-            spent = first.cpu_s() + second.cpu_s() - cpu
+            spent, lasted = first.cpu_s() + second.cpu_s() - cpu, time.monotonic() - started
             kicks = first.log().count("connected to") + second.log().count("connected to")
             assert kicks < 20
             assert second.stop() == 0
@@ -149,7 +186,7 @@ def test_two_bridges_by_mistake(mosquitto: Mosquitto, sqlite_url: str, tmp_path:
         watched.wait_for(lambda: watched.last("bridge/state")["state"] == "online", "the one that is left")
         states = [m.json for m in watched.on("bridge/state")]
         assert states[-1]["version"] == max(s["version"] for s in states), "its word is the newest"
-        assert spent < 5 + (time.monotonic() - started), "no busy loop"
+        assert spent < 5 + lasted, "no busy loop"
         assert first.stop() == 0
 
 
@@ -167,7 +204,7 @@ def test_poison_message_does_not_stop_the_others(
             raise RuntimeError("a bug of ours")
         return fold(user, events, settings, new_records)
 
-    monkeypatch.setattr(bridge_module, "fold", poisoned)
+    monkeypatch.setattr(deciding, "fold", poisoned)
     with Mosquitto(tmp_path / "m") if kind == "mosquitto" else Embedded() as broker:
         recorder = broker.recorder()
         with BridgeThread(broker=broker.url, database=sqlite_url) as bridge:

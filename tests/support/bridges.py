@@ -104,17 +104,15 @@ class BridgeProcess:
     def _environment(self) -> dict[str, str]:
         return {k: v for k, v in os.environ.items() if not k.startswith("MQTT_PRESENCE_")}
 
+    def says(self, text: str, times: int = 1) -> bool:
+        """Tell whether its log has said this so often; fail if it has ended by itself."""
+        assert self._process is None or self._process.poll() is None, f"the bridge has ended\n{self.log()}"
+        return self.log().count(text) >= times
+
     def wait_for_log(self, text: str, times: int = 1, deadline_s: float = 20.0) -> None:
         """Wait until the log has said this so often."""
-
-        def said() -> bool:
-            assert self._process is None or self._process.poll() is None, (
-                f"the bridge has ended\n{self.log()}"
-            )
-            return self.log().count(text) >= times
-
         try:
-            until(said, deadline_s=deadline_s)
+            until(lambda: self.says(text, times), deadline_s=deadline_s)
         except AssertionError as error:
             raise AssertionError(
                 f"the log does not say {text!r} {times} times: {error}\n{self.log()}"

@@ -30,7 +30,7 @@ class Postgres:
         # Not below pytest's directories: those are for their owner only, and root's cluster is postgres's.
         self._root = Path(tempfile.mkdtemp(prefix="presence-pg-"))
         self._data = self._root / "data"
-        self._port = free_port()
+        self.port = free_port()
         self._count = 0
         self._user = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
 
@@ -57,7 +57,7 @@ class Postgres:
         shutil.rmtree(self._root, ignore_errors=True)
 
     def start(self) -> None:
-        options = f"-p {self._port} -k {self._root} -c listen_addresses=127.0.0.1 -c max_connections=40"
+        options = f"-p {self.port} -k {self._root} -c listen_addresses=127.0.0.1 -c max_connections=40"
         self._run("pg_ctl", "-D", self._data, "-w", "-l", self._root / "log", "-o", options, "start")
 
     def stop(self, how: str = "fast") -> None:
@@ -92,7 +92,7 @@ class Postgres:
         assert done.returncode == 0, f"{command}: {done.stdout.decode(errors='replace')}\n{said}"
 
     def _url(self, name: str) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self._port}/{name}"
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
 
     def database(self) -> str:
         """Make a database; return its URL."""

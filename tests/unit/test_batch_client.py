@@ -3,6 +3,7 @@
 import random
 import socket
 import threading
+import time
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from mqtt_presence.batch_client import BatchClient, _length, _read_length
+from mqtt_presence.batch_client import BatchClient, _header, _read_length
 
 
 class Peer:
@@ -47,9 +48,9 @@ def peer():
 def publish(topic: bytes, payload: bytes, mid: int, flags: int, properties: bytes | None = None) -> bytes:
     body = len(topic).to_bytes(2, "big") + topic + (mid.to_bytes(2, "big") if flags & 6 else b"")
     if properties is not None:
-        body += _length(len(properties)) + properties
+        body += _header(0, len(properties))[1:] + properties
     body += payload
-    return bytes([0x30 | flags]) + _length(len(body)) + body
+    return _header(0x30 | flags, len(body)) + body
 
 
 messages = st.lists(
@@ -180,6 +181,68 @@ def test_batch_client_writes_more_than_the_socket_takes(peer):
     assert received.count(b"status/u") == 3_000
 
 
+PINGREQ, PINGRESP = b"\xc0\x00", b"\xd0\x00"
+
+
+@pytest.fixture
+def clock(peer, monkeypatch):
+    """Connect with a keep alive of 10 seconds, and hold the clock in the hand."""
+    now = [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(mqtt, "time_func", lambda: now[0])
+    peer.client._keepalive = 10
+    peer.client._last_msg_out = peer.client._last_bytes_received = now[0]
+    peer.sock.sendall(b"\x20\x02\x00\x00")
+    peer.client.loop_read()
+    peer.sock.setblocking(False)
+
+    def later(seconds: float) -> bytes:
+        """Look again after some seconds; return what was sent."""
+        now[0] += seconds
+        peer.client.loop_misc()
+        peer.client.flush()
+        try:
+            return peer.sock.recv(100)
+        except BlockingIOError:
+            return b""
+
+    return later
+
+
+def test_batch_client_pings_while_there_is_time(peer, clock):
+    """A ping goes when half of the keep alive is over, once, so that who looks late is not too late."""
+    assert clock(4.9) == b""
+    assert clock(0.2) == PINGREQ
+    assert clock(1.0) == b""
+    peer.sock.sendall(PINGRESP)
+    peer.client.loop_read()
+    assert clock(3.9) == b""
+    assert clock(0.2) == PINGREQ
+
+
+def test_batch_client_without_a_keep_alive_never_pings(peer, clock):
+    """0 is none (MQTT 3.1.1 §3.1.2.10)."""
+    peer.client._keepalive = 0
+    assert clock(100.0) == b""
+
+
+def test_batch_client_hears_life_in_all_that_comes(peer, clock):
+    """The answer to a ping may be behind more than can be read in time: what comes before it is as good."""
+    assert clock(6.0) == PINGREQ
+    for _ in range(4):
+        peer.sock.sendall(publish(b"a", b"", 1, 2))
+        peer.client.loop_read()
+        clock(6.0)
+    assert peer.client.is_connected()
+
+
+def test_batch_client_leaves_who_is_silent(peer, clock):
+    """Nothing came for as long as the keep alive after a ping: the connection is dead."""
+    assert clock(6.0) == PINGREQ
+    clock(10.1)
+    assert peer.client.socket() is None
+
+
 @pytest.mark.parametrize("properties", [b"\xff\xff\xff\xff", b"\x05ab", b"\xff"])
 def test_batch_client_malformed_properties_end_the_connection(properties):
     """Properties that are longer than their packet, or have no length, are no reason for an exception."""
@@ -196,4 +259,6 @@ def test_batch_client_malformed_properties_end_the_connection(properties):
 @given(length=st.integers(0, 268_435_455))
 def test_batch_client_remaining_length_round_trip(length):
     """A remaining length is read as it was written (MQTT 3.1.1 §2.2.3)."""
-    assert _read_length(b"\x30" + _length(length), 1) == (length, 1 + len(_length(length)))
+    header = _header(0x30, length)
+    assert header[0] == 0x30
+    assert _read_length(header, 1) == (length, len(header))

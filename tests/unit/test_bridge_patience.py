@@ -83,7 +83,7 @@ class House:
 
     def announced(self) -> None:
         self.bridge._announced_at = self.bridge._now()
-        self.bridge._awaited_from = self.now_s
+        self.bridge._awaited_from_s = self.now_s
 
     def messages(self, *said: tuple[str, dict[str, Any]]) -> Arrivals:
         arrivals = Arrivals()
@@ -166,6 +166,29 @@ def test_nobody_is_silent_right_after_a_reconnect(house: House) -> None:
     house.step(Arrivals(connected=True, session_present=True), seconds=CONFIRM_MS / 1000 + 10)
     house.check()
     assert _reasons(house) == {"c1": None}
+
+
+def test_new_message_under_an_old_packet_id_is_not_taken_for_the_old_one(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker gives out the lowest free id: a second nameless login has that of the first, and breaks off uncommitted."""
+    login, will = "presence/alice/phone/login", "presence/alice/phone/will"
+
+    def comes(topic: str, mid: int, *, dup: bool = False) -> Arrivals:
+        return Arrivals(messages=[Incoming(topic, b"", 1, False, dup, mid, 1)])
+
+    house.step(Arrivals(connected=True, session_present=True))
+    house.step(comes(login, 1))
+    house.step(comes(will, 2))
+    assert list(_reasons(house).values()) == ["lost"]
+    with monkeypatch.context() as patch:
+        patch.setattr(house.bridge, "_work", lambda _link: None)  # it has no time
+        house.step(comes(login, 1))
+    house.step(Arrivals(connected=True, session_present=True))
+    house.step(comes(login, 1, dup=True))
+    assert sorted(_reasons(house).values(), key=str) == [None, "lost"]
+    house.step(comes(login, 1, dup=True))
+    assert len(_reasons(house)) == 2, "and this one is the same again"
 
 
 # A clock that is set.

@@ -67,7 +67,7 @@ def test_junk_says_nothing(house: House, payload: bytes) -> None:
     """Neither topic is believed to say what it does not."""
     assert house.hear(UPTIME, payload)
     assert house.hear(DROPPED, payload)
-    assert not house.watch.is_news
+    assert not house.watch.memory.is_news
     assert not house.watch.must_announce()
     assert not house.hear("$SYS/broker/version", b"7")
 
@@ -154,3 +154,28 @@ def test_a_first_count_of_a_broker_that_begins_is_no_loss(house: House) -> None:
     house.now_s += 100
     house.hear(DROPPED, b"0")
     assert not house.watch.must_announce()
+
+
+def test_a_wish_to_ask_outlives_the_bridge(house: House) -> None:
+    """What was dropped is known and kept at once, but asked for later: the next bridge asks, once."""
+    assert house.hear(DROPPED, b"5")
+    assert house.watch.memory.is_news
+    assert not house.watch.must_announce()  # it has just asked, on connecting
+    later = LossWatch(lambda: NOW)
+    later.restore(_Kept(house.watch.memory.dump()))
+    house.now_s += 1000
+    assert later.must_announce()
+    assert later.memory.is_news
+    last = LossWatch(lambda: NOW)
+    last.restore(_Kept(later.memory.dump()))
+    assert not last.must_announce()
+
+
+class _Kept:
+    """Of a transaction only this is needed."""
+
+    def __init__(self, text: str | None) -> None:
+        self.text = text
+
+    def recall(self, name: str) -> str | None:
+        return self.text

@@ -39,6 +39,23 @@ def test_redelivery_packet_id_used_anew_forgets_the_old_message():
     assert not known.is_repeated(message(7, dup=True))
 
 
+def test_redelivery_packet_id_used_anew_is_forgotten_before_the_new_message_is_committed() -> None:
+    """The broker gives out an id again only when the old message is over; then the new one may say the same."""
+    known = Redeliveries().with_committed([(message(1), True), (message(2), True)])
+    known.hear(message(1))
+    assert not known.is_repeated(message(1, dup=True))
+    assert Redeliveries.load(known.dump()) == known
+    assert known.is_repeated(message(2, dup=True))
+
+
+def test_redelivery_itself_or_a_message_without_an_id_forgets_nothing() -> None:
+    """It may come a third time; and at QoS 0 there is no packet id."""
+    known = Redeliveries().with_committed([(message(7), True)])
+    known.hear(message(7, dup=True))
+    known.hear(message(7, qos=0))
+    assert known.is_repeated(message(7, dup=True))
+
+
 def test_redelivery_is_forgotten_before_packet_ids_come_round():
     """What 4,000 messages have followed is acknowledged for certain, and forgotten."""
     known = Redeliveries().with_committed([(message(7), True)])

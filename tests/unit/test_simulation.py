@@ -1,18 +1,26 @@
 """The simulation's plan and packets, without a socket."""
 
 import itertools
+import math
 from collections import Counter
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
 
 from mqtt_presence.broker_url import BrokerUrl
-from mqtt_presence.errors import ConfigError
+from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.model import State
 from mqtt_presence.simulation import packets, sockets
-from mqtt_presence.simulation.fleet import Names
+from mqtt_presence.simulation.fleet import Count, Names
 from mqtt_presence.simulation.plan import Do, Expected, Plan, Scenario, Step
+from mqtt_presence.simulation.run import Progress, Simulation
+from mqtt_presence.simulation.websocket import WebSocket
 
 SHARE = st.floats(0, 1)
 SCENARIOS = st.builds(
@@ -140,6 +148,60 @@ def test_packet_without_a_length_is_no_mqtt() -> None:
         list(packets.Reader().feed(b"\xff" * 9))
 
 
+class Stuck:
+    """Fleet, observer and loop of a simulation that comes to no end, by a clock of its own."""
+
+    def __init__(self, left: Iterable[int], away_at: float = math.inf) -> None:
+        self.now = 0.0
+        self._left = iter(left)
+        self._away_at = away_at
+        self.names = Names("sim", 1, 1)
+        self.count = Count()
+        self.is_up, self.is_busy, self.seen = True, False, {}
+        self.told: list[Progress] = []
+
+    @property
+    def left(self) -> int:
+        return next(self._left)
+
+    @property
+    def away_since(self) -> float | None:
+        return self._away_at if self.now > self._away_at else None
+
+    def run_once(self, timeout_s: float) -> None:
+        self.now += max(timeout_s, 0.01)
+
+    def ask(self, *_: object) -> None:
+        pass
+
+    tend = look_all = ask
+
+    def run(self, **scenario: float) -> None:
+        """Run a simulation that may take 3 s to come to rest."""
+        plan = Plan(Scenario(users=1, connections=1, **scenario))  # type: ignore[arg-type]
+        stuck: Any = self
+        Simulation(
+            plan, stuck, stuck, stuck, settle_s=3, tell=self.told.append, monotonic=lambda: self.now
+        ).run()
+
+
+def test_broker_that_comes_and_goes_makes_no_progress() -> None:
+    """The same done again and again is nothing done: it ends when the least that was left is 3 s old."""
+    stuck = Stuck(itertools.chain(range(200, 9, -1), itertools.cycle((12, 500, 10))))
+    with pytest.raises(BrokerError, match="not acknowledged all that was sent within 3 s"):
+        stuck.run()
+    assert stuck.now == pytest.approx(3 + 190 * 0.02, abs=0.2)
+
+
+def test_broker_that_is_away_for_too_long_ends_the_plan() -> None:
+    """For ever does not mean without a broker; how long it has been away is told from the beginning."""
+    stuck = Stuck(itertools.repeat(0), away_at=5)
+    with pytest.raises(BrokerError, match=r"away since \d\d:\d\d:\d\d, for 3 s"):
+        stuck.run()
+    assert stuck.now == pytest.approx(8, abs=0.2)
+    assert min(p.away_s for p in stuck.told if p.away_s is not None) < 0.2
+
+
 def test_connections_beyond_what_the_system_allows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says how many there may be and what to do."""
     limits = [(256, 1000)]
@@ -151,7 +213,49 @@ def test_connections_beyond_what_the_system_allows_are_refused(monkeypatch: pyte
         sockets.allow_files(1000)
 
 
-def test_websocket_is_refused() -> None:
-    """There is no way to speak it here, and the message says so."""
-    with pytest.raises(ConfigError, match="not wss://"):
-        sockets.find(BrokerUrl.parse("wss://localhost"), None)
+def agreed(websocket: WebSocket) -> bytes:
+    """What a server answers to the request of a WebSocket."""
+    server = ServerProtocol(subprotocols=[Subprotocol("mqtt")])
+    server.receive_data(websocket.output())
+    (request,) = server.events_received()
+    assert isinstance(request, Request)
+    server.send_response(server.accept(request))
+    return b"".join(server.data_to_send())
+
+
+def test_websocket_sends_what_came_early_and_takes_frames_as_a_stream() -> None:
+    """Nothing is sent before the server agrees; then all of it. What comes may be in pieces of any size."""
+    websocket = WebSocket(BrokerUrl.parse("ws://user:secret@localhost:9001/path"))
+    websocket.send(b"CONNECT")
+    answer = agreed(websocket)
+    assert list(websocket.feed(answer[:20])) == []
+    assert websocket.output() == b""
+    assert list(websocket.feed(answer[20:] + b"\x82\x02ab\x89\x00\x82\x01c")) == [b"ab", b"c"]
+    sent = websocket.output()
+    pong, early = sent[:6], sent[6:]
+    assert pong[:2] == b"\x8a\x80"
+    assert early[:2] == b"\x82\x87"
+    assert bytes(c ^ early[2 + i % 4] for i, c in enumerate(early[6:])) == b"CONNECT"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "told"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", ConnectionError, "HTTP 404"),
+        (b"\x20\x02\x00\x00\r\n", ConnectionError, "valid HTTP response"),
+        (None, ValueError, "text frame"),
+    ],
+    ids=["http", "mqtt", "text"],
+)
+def test_websocket_says_why_there_is_none(answer: bytes | None, error: type[Exception], told: str) -> None:
+    """A server that is none of MQTT over WebSocket is told in words."""
+    websocket = WebSocket(BrokerUrl.parse("ws://localhost"))
+    with pytest.raises(error, match=told):
+        list(websocket.feed(answer or agreed(websocket) + b"\x81\x02ab"))
+
+
+def test_websocket_that_is_closed_is_over() -> None:
+    """A close frame ends the connection, as the end of a TCP connection does."""
+    websocket = WebSocket(BrokerUrl.parse("ws://localhost"))
+    with pytest.raises(ConnectionError, match="closed"):
+        list(websocket.feed(agreed(websocket) + b"\x88\x00"))

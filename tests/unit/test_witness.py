@@ -1,13 +1,15 @@
 """What is made of the broker's word: whose address, whose end; and what is rather not believed."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
 
 from mqtt_presence import witness as module
 from mqtt_presence.link import Incoming
+from mqtt_presence.memory import keep
 from mqtt_presence.model import Cause, Gone, Login, Moved, Reason, Told
 from mqtt_presence.settings import SourceName
 from mqtt_presence.sources.mosquitto import ERRORS, NOTICES, VERSION
@@ -565,12 +567,13 @@ def test_another_source_than_before_gives_up_the_subscriptions() -> None:
 def test_dialect_is_kept() -> None:
     """What has waited for the bridge comes before the broker tells its version again."""
     story = Story("2.1.2")
-    assert story.witness.is_news
-    story.witness.remember(story.tx)
-    assert not story.witness.is_news
+    assert story.witness.memory.is_news
+    store: Any = SimpleNamespace(transaction=lambda: nullcontext(story.tx))
+    keep(store, story.witness.memory)
+    assert not story.witness.memory.is_news
     again = Witness()
     again.restore(story.tx)
-    assert not again.is_news
+    assert not again.memory.is_news
     assert again._source is not None
     assert again._source.dialect == "2.1"
 

@@ -1,0 +1,246 @@
+"""From events to what is committed and published: the one way, for messages and for jobs.
+
+Load what the events touch, have the rules decide, save, keep what is to be published, commit; then publish.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from mqtt_presence import publications as say
+from mqtt_presence.counters import Counters
+from mqtt_presence.errors import StoreError
+from mqtt_presence.limits import TOO_MANY_USERS, Limiter
+from mqtt_presence.link import Link, Outgoing
+from mqtt_presence.model import Event, Message, Outcome, Pulse, RuleSettings, UserId, UserPresence
+from mqtt_presence.outbox import Outbox, Probe
+from mqtt_presence.pulse import only_heartbeats, settle
+from mqtt_presence.rules import LIMITS, fold
+from mqtt_presence.store import Store, Transaction
+from mqtt_presence.topics import Topics
+
+Gather: TypeAlias = Callable[[Transaction], Mapping[UserId, Sequence[Event]]]
+"""Tells the events; inside the transaction, so that what is due is still due."""
+
+
+@dataclass(slots=True)
+class _Decisions:
+    """What the rules made of events."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    newcomers: int = 0
+    turned_away: list[tuple[UserId, int]] = field(default_factory=list)
+    """New users there was no room for, and how many messages of theirs there were."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is to be done once a transaction is committed."""
+
+    users: int
+    """How many the events were about."""
+    made: _Decisions
+    clearable: int | None
+    number: int | None
+    """Of the outbox; None: there is nothing to publish."""
+    told: list[say.Publication]
+    probe: Probe | None
+    then: Callable[[], None]
+
+
+class Decider:
+    """Turns events into records, statuses and events for subscribers.
+
+    Args:
+        store: where they are kept.
+        topics: under which prefix.
+        rules: thresholds.
+        limiter: what is too much from one user.
+        counters: of what was refused and published.
+        private: say addresses and user agents in the status.
+        remember: writes, with the outbox, what else is known of what the broker has.
+
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        topics: Topics,
+        rules: RuleSettings,
+        limiter: Limiter,
+        counters: Counters,
+        *,
+        private: bool,
+        remember: Callable[[Transaction, Probe | None], None],
+    ) -> None:
+        self._store = store
+        self._topics = topics
+        self._rules = rules
+        self._limiter = limiter
+        self._counters = counters
+        self._private = private
+        self._remember = remember
+        self._outbox = Outbox()
+        self._doubt: Step | None = None
+
+    def decide(self, link: Link, gather: Gather) -> int:
+        """Commit and complete what a job is about; returns of how many users that was."""
+        step = self.commit(gather, lambda: None)
+        self.complete(link, step)
+        return step.users
+
+    def commit(self, gather: Gather, then: Callable[[], None]) -> Step:
+        """Load, decide, save, commit.
+
+        Args:
+            gather: see there.
+            then: what is to be done at last, when it is committed.
+
+        Returns:
+            What is to be done now, by `complete`.
+
+        Raises:
+            StoreError: nothing is done, as far as we know.
+
+        """
+        step: Step | None = None
+        try:
+            with self._store.transaction() as tx:
+                step = self._take(tx, gather(tx), then)
+        except StoreError as error:
+            # A commit may be done although its answer was lost. What has nothing to publish is the same
+            # when it is done twice.
+            if error.transient and step is not None and step.number is not None:
+                self._doubt = step
+            raise
+        return step
+
+    def complete(self, link: Link, step: Step) -> None:
+        """Do what a commit allows: account, publish, acknowledge."""
+        self._account(step.made)
+        if step.clearable is not None:
+            self._outbox.cleared(step.clearable)
+        if step.number is not None:
+            self._publish(link, step.number, step.told, step.probe)
+        step.then()
+
+    def settle_doubt(self, link: Link) -> None:
+        """Find out whether what failed at its end is done; if not, it will be done from its beginning.
+
+        Raises:
+            StoreError: it is still in doubt.
+
+        """
+        step = self._doubt
+        if step is None or step.number is None:
+            return
+        with self._store.transaction() as tx:
+            is_done = tx.has_outbox(step.number)
+        self._doubt = None
+        if is_done:
+            self.complete(link, step)
+
+    # The outbox.
+
+    def publish_again(self, link: Link, unpublished: Iterable[tuple[int, bytes]]) -> None:
+        """Publish what the store's outbox has from before."""
+        for number, body in unpublished:
+            self._publish(link, number, say.unpack(body), None)
+
+    def delivered(self, number: int, times: int) -> None:
+        """The broker has acknowledged so many messages of an outbox number."""
+        self._outbox.delivered(number, times)
+
+    def clear(self, tx: Transaction) -> int | None:
+        """Let the store forget what the broker has; returns up to where, to be noted after the commit."""
+        clearable = self._outbox.clearable
+        if clearable is not None:
+            tx.clear_outbox(clearable)
+            self._remember(tx, self._outbox.probe)
+        return clearable
+
+    def _publish(self, link: Link, number: int, told: list[say.Publication], probe: Probe | None) -> None:
+        self._outbox.add(number, told, probe)
+        self._counters.published += len(told)
+        link.publish(Outgoing(p.topic, p.payload, p.retain, number) for p in told)
+
+    # How.
+
+    def _take(
+        self, tx: Transaction, events: Mapping[UserId, Sequence[Event]], then: Callable[[], None]
+    ) -> Step:
+        made = _Decisions()
+        told: list[say.Publication] = []
+        probe = number = None
+        if events:
+            pulses, rest = self._settle_heartbeats(tx, events)
+            if rest:
+                made = self._fold(tx.load(rest), rest)
+            tx.save(made.outcomes, pulses)
+            told = [
+                publication
+                for outcome in made.outcomes
+                for publication in say.of_outcome(outcome, self._topics, private=self._private)
+            ]
+            probe = self._probe(made.outcomes)
+            if told:
+                number = tx.put_outbox(say.pack(told))
+        return Step(len(events), made, self.clear(tx), number, told, probe, then)
+
+    def _settle_heartbeats(
+        self, tx: Transaction, events: Mapping[UserId, Sequence[Event]]
+    ) -> tuple[list[Pulse], Mapping[UserId, Sequence[Event]]]:
+        """Decide on what can be decided without the rest of the user; return it, and the other events."""
+        beats = {user_id: b for user_id, of_user in events.items() if (b := only_heartbeats(of_user))}
+        if not beats:
+            return [], events
+        live = tx.load_pulses(beats)
+        pulses: list[Pulse] = []
+        rest = dict(events)
+        for user_id, of_user in beats.items():
+            settled = settle(of_user, live[user_id], self._rules)
+            if settled is not None:
+                pulses += settled
+                del rest[user_id]
+        return pulses, rest
+
+    def _fold(
+        self, users: Mapping[UserId, UserPresence], events: Mapping[UserId, Sequence[Event]]
+    ) -> _Decisions:
+        """Have the rules decide, within the limits."""
+        moment = time.monotonic()
+        made = _Decisions()
+        room = self._limiter.users_left
+        for user_id, of_user in events.items():
+            user = users[user_id]
+            if room is not None and user.status is None and made.newcomers >= room:
+                messages = sum(isinstance(event, Message) for event in of_user)
+                if messages:  # what the broker tells of those who are not here is not refused
+                    made.turned_away.append((user_id, messages))
+                continue
+            left = self._limiter.records_left(user_id, moment)
+            outcome = fold(user, of_user, self._rules, left)
+            made.newcomers += user.status is None and outcome.user.status is not None
+            made.outcomes.append(outcome)
+        return made
+
+    def _account(self, made: _Decisions) -> None:
+        """Take note of what is committed, and of what was refused."""
+        moment = time.monotonic()
+        self._limiter.users_made(made.newcomers)
+        for user_id, messages in made.turned_away:
+            self._counters.refuse(TOO_MANY_USERS, user_id, messages)
+        for outcome in made.outcomes:
+            if outcome.created:
+                self._limiter.records_made(outcome.user.user_id, outcome.created, moment)
+            if outcome.ignored:
+                self._counters.ignored.update(outcome.ignored)
+                for word in LIMITS.intersection(outcome.ignored):
+                    self._counters.refuse(word, outcome.user.user_id, outcome.ignored.count(word))
+
+    def _probe(self, outcomes: list[Outcome]) -> Probe | None:
+        for outcome in reversed(outcomes):
+            if outcome.status_changed:
+                return Probe(self._topics.status(outcome.user.user_id), outcome.user.version)
+        return None

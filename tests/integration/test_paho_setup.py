@@ -1,0 +1,59 @@
+"""What a server sees of a paho client of ours that begins to connect."""
+
+import socket
+import threading
+
+import pytest
+
+from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.check.peer import Access, Manner, Peer, UnreachableError
+from mqtt_presence.client.connection import Connection, Hooks
+from mqtt_presence.client.options import Endpoint
+from mqtt_presence.errors import BrokerError
+from mqtt_presence.link import Link, LinkConfig
+
+
+def bridge(url: BrokerUrl) -> None:
+    link = Link(LinkConfig(url, "bridge"), lambda: ("bridge/state", b""))
+    link.poll(0, 1)
+    link.close()
+
+
+def check(url: BrokerUrl) -> None:
+    with pytest.raises(UnreachableError):
+        Peer(Access(url), "check", Manner(), lambda *_: True).open()
+
+
+def client(url: BrokerUrl) -> None:
+    hooks = Hooks(
+        will=lambda: None, up=lambda _: None, message=lambda *_: None, tick=lambda: None, down=lambda: None
+    )
+    with pytest.raises(BrokerError):
+        Connection(Endpoint(url, "client", 30, None, 1.0, 1.0), hooks, 5.0).serve()
+
+
+@pytest.mark.parametrize("connect", [bridge, check, client])
+@pytest.mark.parametrize(
+    ("family", "address", "host"),
+    [(socket.AF_INET6, "::1", "[::1]"), (socket.AF_INET, "127.0.0.1", "127.0.0.1")],
+)
+def test_websocket_handshake_names_the_host(connect, family, address, host) -> None:
+    """An IPv6 address has its brackets in the Host header (RFC 9110 §7.2), or proxies would refuse us."""
+    said: list[bytes] = []
+    with socket.create_server((address, 0), family=family) as server:
+        port = server.getsockname()[1]
+
+        def refuse() -> None:
+            connection, _ = server.accept()
+            with connection:
+                while b"\r\n\r\n" not in b"".join(said):
+                    said.append(connection.recv(4096))
+                connection.sendall(b"HTTP/1.1 421 Misdirected Request\r\n\r\n")
+
+        thread = threading.Thread(target=refuse, daemon=True)
+        thread.start()
+        connect(BrokerUrl("ws", address, port, "/mqtt"))
+        thread.join(10)
+    lines = b"".join(said).decode().split("\r\n")
+    assert lines[0] == "GET /mqtt HTTP/1.1"
+    assert [line for line in lines if line.lower().startswith("host:")] == [f"Host: {host}:{port}"]
