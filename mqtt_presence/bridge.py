@@ -31,6 +31,7 @@ from mqtt_presence.model import (
     Event,
     Message,
     RuleSettings,
+    SetBack,
     Told,
     UserId,
 )
@@ -62,6 +63,7 @@ _FINISH_S = 5.0
 # By then any broker has on its disk what it acknowledged: mosquitto unconfigured takes half an hour.
 _BURIED_MS = 3_600_000
 _START_S = 30.0  # to wait for others who lock the database; who started us must learn of what is worse
+_SET_BACK_S = 0.1  # by less the clock may be set back without further ado
 
 
 def wall_clock() -> int:
@@ -70,11 +72,13 @@ def wall_clock() -> int:
 
 
 class Due(Enum):
-    """What the clock asks for."""
+    """What is to be done from time to time."""
 
     CHECK = auto()
     """B1, B2, B3, the end of a grace, forgotten users."""
     RETENTION = auto()
+    SET_BACK = auto()
+    """Nothing may lie ahead of a clock that was set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,11 @@ class Bridge:
         self._announced_at: int | None = None
         self._settled_from = 0.0
         self._caught_up_at = 0
+        # The same by a clock that nobody sets, seconds: nobody is silent because ours was set.
+        self._caught_up_s = 0.0
+        self._awaited_from_s = 0.0
+        self._clock_behind_s = 0.0
+        self._cut_up_to = ""
         self._own = OwnState(now)
         self._decider = Decider(
             store,
@@ -234,6 +243,9 @@ class Bridge:
             self._redeliveries_kept = tx.recall("redeliveries")
             self._redeliveries = Redeliveries.load(self._redeliveries_kept)
             unpublished = tx.outbox()
+            self._clock_behind_s = time.monotonic() - self._now() / 1000
+            if tx.lies_ahead(self._now()):  # while nobody looked the clock was set back
+                self._jobs[Due.SET_BACK] = self._cut_what_lies_ahead
         link = self._link = Link(self._config.link(client_id), self._will)
         self._decider.publish_again(link, unpublished)
 
@@ -242,7 +254,7 @@ class Bridge:
         if link.backlog <= _MAX_BACKLOG:
             room = min(MAX_BATCH, max(0, _MAX_PENDING - len(self._pending)))
         arrivals = link.poll(self._patience(link), room)
-        heard_until = self._now()
+        heard_until = self._look_at_the_clock()
         self._take(link, arrivals)
         is_full = arrivals.cut_short or len(arrivals.messages) >= min(room, link.receive_window)
         self._look_how_far(link, heard_until, is_full=is_full)
@@ -254,6 +266,24 @@ class Bridge:
         if time.monotonic() >= self._retry_at:
             self._work(link)
         self._look_how_far(link, heard_until, is_full=is_full)
+
+    def _look_at_the_clock(self) -> int:
+        """Tell the time; notice that it was set back: what was stamped before may lie ahead of it."""
+        now, before = self._now(), self._clock_behind_s
+        self._clock_behind_s = time.monotonic() - now / 1000  # only differences mean something
+        if self._clock_behind_s - before > _SET_BACK_S:
+            self._pending = deque(
+                (message, event if event is None or event.now <= now else replace(event, now=now))
+                for message, event in self._pending
+            )
+            self._caught_up_at = 0
+            self._cut_up_to = ""
+            self._jobs[Due.SET_BACK] = self._cut_what_lies_ahead
+            if self._announced_at is not None:
+                # Who has answered, and when, can no longer be told by the stamps: again, when they are cut.
+                self._announced_at = None
+                self._announce = True
+        return now
 
     def _look_how_far(self, link: Link, heard_until: int, *, is_full: bool) -> None:
         """Take note of up to when all is decided on: of what is later, nobody can be said to be silent.
@@ -268,6 +298,7 @@ class Bridge:
             self._convergence.is_behind()
         elif link.is_connected and time.monotonic() >= self._settled_from:
             self._caught_up_at = heard_until
+            self._caught_up_s = heard_until / 1000 + self._clock_behind_s
 
     def _patience(self, link: Link) -> float:
         """How long to wait for something to happen, seconds."""
@@ -285,7 +316,7 @@ class Bridge:
                 keep(self._store, self._wish)
             if self._pending and link.backlog <= _MAX_BACKLOG:
                 self._commit_batch(link)
-            if self._announce and self._convergence.is_subscribed:
+            if self._announce and self._convergence.is_subscribed and Due.SET_BACK not in self._jobs:
                 self._say_announce(link)
             for due, job in list(self._jobs.items()):
                 if job():
@@ -461,6 +492,7 @@ class Bridge:
         self._redeliveries_kept = to_keep
         self._announce, self._wish.kept = False, None
         self._announced_at = now
+        self._awaited_from_s = time.monotonic()
         link.publish([Outgoing(self._topics.bridge_announce, b"{}")])
 
     # Jobs: each does one step and tells whether it has come to its end.
@@ -493,7 +525,7 @@ class Bridge:
         if since is None or not link.is_connected:
             return True
         # Not by the clock alone: what they have answered may still wait for us, or with the broker.
-        if self._caught_up_at - since <= self._config.confirm_within_ms:
+        if (self._caught_up_s - self._awaited_from_s) * 1000 <= self._config.confirm_within_ms:
             return True
         silent = self._decider.decide(
             link,
@@ -529,6 +561,20 @@ class Bridge:
                 for user_id in forgotten
             )
         return True
+
+    def _cut_what_lies_ahead(self) -> bool:
+        """After the clock was set back: have silence count from now, not from a time that is yet to come."""
+        assert self._link is not None
+        now = self._now() - 1  # strictly before whoever is asked next, and answers
+        page: dict[UserId, bool] = {}
+
+        def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
+            page.update(tx.live_users(self._cut_up_to, now, _CHUNK))
+            return {u: (SetBack(user_id=u, now=now),) for u, is_ahead in page.items() if is_ahead}
+
+        self._decider.decide(self._link, gather)
+        self._cut_up_to = next(reversed(page), "")
+        return not page
 
     def _retain(self) -> bool:
         if self._config.retention_ms is None:

@@ -242,7 +242,14 @@ class Confirm(Struct, frozen=True, kw_only=True, gc=False):
     announced_at: int
 
 
-Event: TypeAlias = Login | Activity | End | Gone | Moved | Check | Confirm
+class SetBack(Struct, frozen=True, kw_only=True, gc=False):
+    """The clock was set back: nothing of the user's live connections may lie ahead of `now`."""
+
+    user_id: UserId
+    now: int
+
+
+Event: TypeAlias = Login | Activity | End | Gone | Moved | Check | Confirm | SetBack
 Message: TypeAlias = Login | Activity | End
 """The events that clients cause."""
 Told: TypeAlias = Gone | Moved

@@ -88,6 +88,17 @@ def after(known: P, activity: Activity, settings: RuleSettings) -> P:
     return fresh
 
 
+def cut(known: P, now: int) -> P:
+    """Leave nothing of a connection ahead of now, as after the clock was set back."""
+    seen, active, opened = known.last_seen, known.last_activity, known.opened_at
+    return replace(
+        known,
+        last_seen=min(seen, now),
+        last_activity=None if active is None else min(active, now),
+        opened_at=None if opened is None else min(opened, now),
+    )
+
+
 def is_news(known: Pulse, fresh: Pulse) -> bool:
     """Tell whether what an activity has changed is an event, and may change the user's status."""
     return fresh.idle != known.idle or (fresh.idle is True and fresh.last_activity != known.last_activity)

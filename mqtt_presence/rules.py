@@ -27,6 +27,7 @@ from mqtt_presence.model import (
     Outcome,
     Reason,
     RuleSettings,
+    SetBack,
     State,
     Status,
     UserEvent,
@@ -147,6 +148,8 @@ class _Draft:
                 self._check(event.now)
             case Confirm():
                 self._confirm(event)
+            case SetBack():
+                self._set_back(event.now)
             case _:
                 assert_never(event)
         if self._stale:
@@ -273,6 +276,16 @@ class _Draft:
             if connection.is_open and connection.announce and connection.last_seen < confirm.announced_at:
                 self._close(connection, Reason.UNCONFIRMED, confirm.now)  # B3
 
+    def _set_back(self, now: int) -> None:
+        """Have silence, activity and a grace count from now, not from a time that has not come yet."""
+        for connection in [*self._connections.values()]:
+            cut = pulse.cut(connection, now)
+            if connection.is_open:
+                if cut != connection:
+                    self._put(replace(cut, check_at=self._deadline(cut)))
+            elif connection.check_at is not None and connection.check_at > now + self._settings.grace_ms:
+                self._put(replace(cut, check_at=now + self._settings.grace_ms))
+
     # Limits. Before any effect, so that what is refused has none.
 
     def _refuses_another(self, event: Login | Activity) -> bool:
@@ -332,9 +345,10 @@ class _Draft:
 
     def _first_login(self, known: Connection, login: Login) -> None:
         """Register a login whose record has had none: L1, L4, and the late login of A2 and E1."""
-        # A `time` cut to now says no more than the receipt does.
-        timed = login.time is not None and login.time <= login.now
         newest = self._newest.get(login.client_id, 0)
+        # A `time` cut to now says no more than the receipt does. Nor does one that is older only than a stamp
+        # of a clock that was ahead, and has been set back since.
+        timed = login.time is not None and max(login.time, newest) <= login.now
         # One whose end came first has no length.
         login_time = known.login_time if known.login_time is not None else known.logout_time
         if login_time is None:
@@ -441,13 +455,14 @@ class _Draft:
         for other in self._open_of(connection.client_id):
             if other.login_order is not None:
                 self._close(other, Reason.SUPERSEDED, now)
+        # Cut: the clock may have been set back since its end.
         opened = replace(
-            connection,
+            pulse.cut(connection, now),
             logout_time=None,
             reason=None,
             cause=None,
             opened_at=now,
-            last_seen=max(connection.last_seen, now),
+            last_seen=now,
         )
         opened = replace(opened, check_at=self._deadline(opened))
         self._put(opened)

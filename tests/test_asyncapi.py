@@ -40,6 +40,7 @@ from mqtt_presence.model import (
     Login,
     Reason,
     RuleSettings,
+    SetBack,
     State,
     UserPresence,
 )
@@ -721,6 +722,7 @@ what_is_told = (
         reason=st.sampled_from([Reason.LOGOUT, Reason.LOST, None]),
     )
     | st.builds(Check, **who)
+    | st.builds(SetBack, **who)
     | st.builds(Confirm, **who, announced_at=st.sampled_from([START + 1_000, START + 9_000]))
 )
 elapsed = st.sampled_from([0, 1, 500, 1_001, 3_001])

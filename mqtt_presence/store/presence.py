@@ -246,6 +246,40 @@ class Transaction:
         )
         return [UserId(row[0]) for row in rows]
 
+    def lies_ahead(self, now: int) -> bool:
+        """Tell whether a sign of life or an end was stamped by a clock that was ahead."""
+        # The one goes through a short table, a tenth of a second for a million rows, the other by an index.
+        return bool(
+            self._select(f"SELECT 1 FROM pulses WHERE last_seen > {self._mark} LIMIT 1", [now])
+            or self._select(
+                f"SELECT 1 FROM connection_records WHERE logout_time > {self._mark} LIMIT 1", [now]
+            )
+        )
+
+    def live_users(self, after: str, now: int, limit: int) -> dict[UserId, bool]:
+        """Read a page of users with live connections, in the order of their names.
+
+        Args:
+            after: those that come after this name.
+            now: the time, epoch milliseconds.
+            limit: how many at most.
+
+        Returns:
+            Of each whether something of its live connections lies ahead of now: the clock was set back.
+
+        """
+        ahead = " OR ".join(
+            f"c.{column} > {self._mark}"
+            for column in ("last_seen", "last_activity", "opened_at", "logout_time")
+        )
+        rows = self._select(
+            f"SELECT c.user_id, MAX(CASE WHEN {ahead} THEN 1 ELSE 0 END) FROM connections c "
+            f"WHERE c.live AND c.user_id > {self._mark} "
+            f"GROUP BY c.user_id ORDER BY c.user_id LIMIT {int(limit)}",
+            [now, now, now, now, after],
+        )
+        return {UserId(row[0]): row[1] == 1 for row in rows}
+
     def delete_ended(self, before: int, limit: int) -> int:
         """Delete connections that ended before a time, the oldest first; tell how many."""
         oldest = (

@@ -548,6 +548,41 @@ def test_unconfirmed_are_the_open_that_answer_announcements_and_did_not(store: S
         assert tx.unconfirmed_users(NOW - 5, 10) == []
 
 
+def test_what_lies_ahead_of_the_clock_is_seen(store: Store) -> None:
+    """A sign of life, or an end, that is yet to come."""
+    save(store, record(), ended(id="c2", at=NOW - 5, last_seen=NOW - 9))
+    with store.transaction() as tx:
+        assert not tx.lies_ahead(NOW)
+        assert tx.lies_ahead(NOW - 1)
+    save(store, ended(id="c3", at=NOW + 1, last_seen=NOW - 9))
+    with store.transaction() as tx:
+        assert tx.lies_ahead(NOW)
+        assert not tx.lies_ahead(NOW + 1)
+
+
+def test_live_users_come_in_pages_and_tell_what_lies_ahead_of_now(store: Store) -> None:
+    """After the clock was set back, whatever a live connection counts from is found; what has ended is left alone."""
+    save(
+        store,
+        record(user="active", last_seen=NOW, last_activity=NOW + 1),
+        record(user="ahead", id="1", last_seen=NOW),
+        record(user="ahead", id="2", last_seen=NOW + 1),
+        record(user="gone", last_seen=NOW + 9, logout_time=NOW + 9, reason=Reason.LOST),
+        record(user="graced", last_seen=NOW, logout_time=NOW + 1, reason=Reason.LOST, check_at=NOW + 9),
+        record(user="opened", last_seen=NOW, opened_at=NOW + 1),
+        record(user="right", last_seen=NOW, last_activity=NOW),
+    )
+    with store.transaction() as tx:
+        assert list(tx.live_users("", NOW, 3).items()) == [
+            ("active", True),
+            ("ahead", True),
+            ("graced", True),
+        ]
+        assert list(tx.live_users("graced", NOW, 3).items()) == [("opened", True), ("right", False)]
+        assert tx.live_users("right", NOW, 3) == {}
+        assert set(tx.live_users("", NOW + 1, 10).values()) == {False}
+
+
 def test_retention_deletes_what_ended_before(store: Store) -> None:
     """Ended records older than the limit go, the oldest first; open ones and those in their grace stay."""
     save(
@@ -817,6 +852,7 @@ def test_no_work_of_the_bridge_scans_the_records(plans: Plans) -> None:
                        {"connections_live (user_id=? AND client_id=?)"}),
         "due": (lambda tx: tx.due_users(NOW, 100), {"connections_due"}),
         "unconfirmed": (lambda tx: tx.unconfirmed_users(NOW, 100), {"connections_live"}),
+        "set back": (lambda tx: tx.live_users("u3", NOW, 100), {"connections_live (user_id>?)"}),
         "retention": (lambda tx: tx.delete_ended(NOW - 1990, 100), {"connections_ended"}),
         "forget": (lambda tx: tx.forget("u7"), set()),
     }  # fmt: skip
@@ -833,6 +869,7 @@ def test_no_work_of_the_bridge_scans_the_records(plans: Plans) -> None:
                 assert "USING INDEX connectionrow" not in line, (name, told)
         missing = {index for index in expected if index not in told}
         assert not missing, (name, missing, told)
+    assert not any("TEMP B-TREE" in line for line in plans.of(lambda tx: tx.live_users("u3", NOW, 100)))
     # What is due is found by a search, and in order: nothing is sorted.
     assert any(line.startswith("SEARCH") for line in plans.of(lambda tx: tx.due_users(NOW, 100)))
     assert not any("TEMP B-TREE" in line for line in plans.of(lambda tx: tx.due_users(NOW, 100)))

@@ -109,8 +109,9 @@ class User:
         newest = max(
             (s for r in self.records if r.client == client and (s := r.login_stamp) is not None), default=None
         )
-        # Cut to now it says no more than the receipt.
-        trusted = time is not None and time <= now
+        # Cut to now it says no more than the receipt. And there is nothing to compare it with when the client's
+        # newest login is of a time that has not come yet: our clock was set back.
+        trusted = time is not None and time <= now and (newest is None or newest <= now)
         if unseen:
             self.records.append(record)
         if not record.is_open():
@@ -126,7 +127,8 @@ class User:
             if self._may_reopen(record):
                 self._reopen(record, now)
             return
-        record.login_stamp = time if trusted else now
+        # By its arrival it is the last, whatever the clock says.
+        record.login_stamp = time if trusted else max(now, newest or 0)
         if newest is not None and record.login_stamp < newest:  # L4
             if unseen:
                 record.ended, record.reason = now, "superseded"
@@ -180,13 +182,15 @@ class User:
             record.sent_heartbeat = True
         else:
             record.sent_report = True
-        stamp = now if told is None or told > now else told
+        on_receipt = told is None or told > now
+        stamp = now if on_receipt else told
         flag = idle is True
         before = (record.idle, record.last_activity)
         last = record.last_activity
         # Silent, of two with one stamp: who was active and then idle is idle since it was active.
-        if last is None or stamp > last or (stamp == last and (told is None or told > now or flag)):
-            record.idle, record.last_activity = flag, stamp
+        # What is stamped on receipt is no late report, also when the clock was set back; the stamp stays.
+        if last is None or stamp > last or on_receipt or (stamp == last and flag):
+            record.idle, record.last_activity = flag, max(stamp, last or 0)
         if record.idle != before[0] or (record.idle and record.last_activity != before[1]):
             self._tell("connectionIdle" if record.idle else "connectionActive", record)
 
@@ -251,6 +255,15 @@ class User:
             if r.is_open() and r.announce and r.heard_last < announced:
                 self._end(r, "unconfirmed", now)
 
+    def set_back(self, now: int) -> None:
+        """Nothing that counts is of a time that has not come yet."""
+        for r in self.live():
+            if r.is_open():
+                self._pull_back(r, now)
+            elif r.grace_until > now + self.settings.grace:
+                self._pull_back(r, now)
+                r.grace_until = now + self.settings.grace
+
     # Status
 
     def live(self) -> list[Record]:
@@ -312,8 +325,16 @@ class User:
             if r.login_stamp is not None:
                 self._end(r, "superseded", now)
         record.ended = record.reason = record.grace_until = record.cause = None
-        record.heard_last = max(record.heard_last, now)
+        self._pull_back(record, now)
+        record.heard_last = now
         self._open_it(record, now)
+
+    def _pull_back(self, record: Record, now: int) -> None:
+        record.heard_last = min(record.heard_last, now)
+        if record.opened is not None and record.opened > now:
+            record.opened = now
+        if record.last_activity is not None and record.last_activity > now:
+            record.last_activity = now
 
     def _end(self, record: Record, reason: str, now: int) -> None:
         record.ended, record.reason = now, reason

@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
 from mqtt_presence import pulse, rules
 from mqtt_presence.model import (
@@ -24,6 +25,7 @@ from mqtt_presence.model import (
     Outcome,
     Reason,
     RuleSettings,
+    SetBack,
     Status,
     UserEvent,
     UserId,
@@ -41,6 +43,7 @@ ids = st.sampled_from(["c1", "c2", "c3", None])
 elapsed = st.sampled_from([0, 0, 1, 500, 1_000, 1_001, 2_000, 3_001])
 ago = st.sampled_from([None, 0, 1, 500, 1_000, 2_500, -400])
 """How long before its receipt a told time lies; None: none is told."""
+set_back = st.sampled_from([1, 700, 1_800, 5_000])
 peers = st.sampled_from([None, 1, 2])
 """By which of the broker's connections it came; None: the broker did not say."""
 causes = st.sampled_from(Cause)
@@ -319,6 +322,16 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
         self.naive[user].moved(client, peer, heir)
         self.step(Moved(user_id=UserId(user), client_id=ClientId(client), now=self.now, peer=peer, heir=heir))
 
+    @rule(by=set_back)
+    def the_clock_is_set_back(self, by: int) -> None:
+        """And until the bridge has got round to it, things happen."""
+        self.now -= by
+
+    @rule(user=users)
+    def the_bridge_cuts_what_lies_ahead(self, user: str) -> None:
+        self.naive[user].set_back(self.now)
+        self.step(SetBack(user_id=UserId(user), now=self.now))
+
     @rule(user=users, after=elapsed)
     def check(self, user: str, after: int) -> None:
         self.now += after
@@ -487,10 +500,11 @@ def any_events(draw: st.DrawFn) -> Event:
     """Anything at all that may happen to a user."""
     after = draw(elapsed)
     match draw(
-        st.sampled_from(
-            ["login", "login", "activity", "activity", "activity", "end", "gone", "moved", "check", "confirm"]
-        )
+        st.sampled_from(["login"] * 2 + ["activity"] * 3)
+        | st.sampled_from(["end", "gone", "moved", "check", "confirm", "set back"])
     ):
+        case "set back":
+            return SetBack(user_id=ALICE, now=after)
         case "check":
             return Check(user_id=ALICE, now=after)
         case "confirm":
@@ -542,10 +556,10 @@ def any_events(draw: st.DrawFn) -> Event:
 
 @st.composite
 def any_histories(draw: st.DrawFn) -> list[Event]:
-    """Any events, put on one running clock."""
+    """Any events, put on one clock, which is set back now and then."""
     now, events = START, []
     for n, event in enumerate(draw(st.lists(any_events(), max_size=20))):
-        now += event.now
+        now += event.now - draw(st.just(0) | st.just(0) | st.just(0) | set_back)
         changes: dict[str, Any] = {"now": now}
         if isinstance(event, Login | Activity):
             changes["fresh_id"] = ConnectionId(f"made up {n}")
@@ -614,6 +628,60 @@ def test_a_check_is_only_needed_when_it_is_due(
             if c.is_open:
                 assert not pulse.is_expired(c, rule_settings, now)
                 assert not pulse.is_idle(c, rule_settings, now)
+
+
+@quick
+@given(any_histories(), some_settings, st.integers(0, 6_000))
+def test_after_the_clock_was_set_back_silence_counts_from_now(
+    events: list[Event], rule_settings: RuleSettings, jump: int
+) -> None:
+    """Whatever has happened: who says nothing from then on becomes idle, ends and loses its grace in the time that
+    it has for that, and nothing else of it has changed.
+    """
+    user = play(events, rule_settings)
+    now = (events[-1].now if events else START) - jump
+    outcome = rules.fold(user, [SetBack(user_id=ALICE, now=now)], rule_settings)
+    assert (outcome.events, outcome.status_changed, outcome.touched) == ((), False, ())
+    for c in outcome.user.connections.values():
+        if c.is_open:
+            assert c.last_seen <= now
+            assert pulse.active_at(c) <= now
+            timeout = c.timeout_ms if c.timeout_ms is not None else rule_settings.expire_after_ms
+            assert timeout is None or (c.check_at is not None and c.check_at <= now + timeout + 1)
+            assert c.idle_threshold_ms is None or c.idle or (c.check_at or 0) <= now + c.idle_threshold_ms + 1
+            before = user.connections[c.client_id, c.connection_id]
+            assert replace(c, last_seen=0, last_activity=None, opened_at=None, check_at=None) == replace(
+                before, last_seen=0, last_activity=None, opened_at=None, check_at=None
+            )
+        elif c.is_live:
+            assert c.check_at is not None
+            assert c.check_at <= now + rule_settings.grace_ms
+    # What does not lie ahead is left alone; and then nothing does.
+    changed = {(c.client_id, c.connection_id) for c in outcome.changed}
+    for key, c in user.connections.items():
+        ahead = max(c.last_seen, c.last_activity or 0, c.opened_at or 0) > now
+        graced = not c.is_open and (c.check_at or 0) > now + rule_settings.grace_ms
+        assert (key in changed) == (ahead if c.is_open else graced)
+    assert rules.fold(outcome.user, [SetBack(user_id=ALICE, now=now)], rule_settings).changed == ()
+
+
+@quick
+@given(any_histories(), some_settings, clients, st.sampled_from([None, 0, 1]), set_back | st.just(0))
+def test_who_logs_in_by_the_time_it_is_now_is_here(
+    events: list[Event], rule_settings: RuleSettings, client: str, before: int | None, jump: int
+) -> None:
+    """Whatever time it was before: a new connection whose login comes now, and says so, is the client's newest."""
+    rule_settings = replace(rule_settings, max_connections=None)
+    user = play(events, rule_settings)
+    now = (events[-1].now if events else START) - jump
+    newest = user.newest.get(ClientId(client), 0)
+    time = None if before is None else now - before
+    assume(time is None or not time < newest <= now)  # a later one is known: L4
+    who = {"user_id": ALICE, "client_id": ClientId(client), "connection_id": ConnectionId("new")}
+    after = rules.fold(user, [Login(**who, now=now, time=time)], rule_settings).user
+    assert after.connections[ClientId(client), ConnectionId("new")].is_open
+    open_ones = [c for c in after.connections.values() if c.is_open and c.client_id == client]
+    assert all(c.login_order is None or c.connection_id == "new" for c in open_ones)
 
 
 @quick

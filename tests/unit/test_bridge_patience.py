@@ -59,14 +59,18 @@ class House:
     def __init__(self, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.database = database
         self.now_s = 100.0
+        self.set_by_ms = 0
         monkeypatch.setattr(bridge_module.time, "monotonic", lambda: self.now_s)
         self.store = Store(database)
         self.link: Any = HeldLink()
         config = BridgeConfig(link=lambda _client_id: None, confirm_within_ms=CONFIRM_MS)  # type: ignore[arg-type,return-value]
         monkeypatch.setattr(bridge_module, "Link", lambda *_: self.link)
-        self.bridge = Bridge(config, self.store, now=lambda: NOW + int(self.now_s * 1000))
+        self.bridge = Bridge(config, self.store, now=self.wall)
         self.bridge._start()
         self._mid = 0
+
+    def wall(self) -> int:
+        return NOW + int(self.now_s * 1000) + self.set_by_ms
 
     def step(self, arrivals: Arrivals | None = None, *, seconds: float = 0.0) -> None:
         self.now_s += seconds
@@ -77,6 +81,10 @@ class House:
     def check(self) -> None:
         self.bridge.request(Due.CHECK)
         self.step()
+
+    def announced(self) -> None:
+        self.bridge._announced_at = self.bridge._now()
+        self.bridge._awaited_from_s = self.now_s
 
     def messages(self, *said: tuple[str, dict[str, Any]]) -> Arrivals:
         arrivals = Arrivals()
@@ -95,6 +103,12 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     made.store.close()
 
 
+@contextmanager
+def no_database(_store: Store) -> Iterator[None]:
+    raise StoreError("cannot use the database: it is away")
+    yield
+
+
 def logins(first: int, count: int) -> list[tuple[str, dict[str, Any]]]:
     return [
         (f"presence/user-{n}/client/login", {"connectionId": f"id-{n}"}) for n in range(first, first + count)
@@ -103,13 +117,7 @@ def logins(first: int, count: int) -> list[tuple[str, dict[str, Any]]]:
 
 def test_no_more_is_read_than_there_is_room_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """One read brings thousands; while the database is away none is asked for, rather than a negative number."""
-
-    @contextmanager
-    def away(_store: Store) -> Iterator[None]:
-        raise StoreError("cannot use the database: it is away")
-        yield
-
-    monkeypatch.setattr(Store, "transaction", away)
+    monkeypatch.setattr(Store, "transaction", no_database)
     house.step(house.messages(*logins(0, 5_000)))
     house.step()
     assert house.link.asked_for == [MAX_BATCH, 0]
@@ -122,7 +130,7 @@ def test_who_has_answered_is_not_taken_for_silent_while_the_answers_wait(house: 
     house.step(connected)
     announcing = {"connectionId": "c1", "announce": True}
     house.step(house.messages(("presence/alice/phone/login", announcing)), seconds=3)
-    house.bridge._announced_at = house.bridge._now()
+    house.announced()
     for _ in range(4):  # as much comes each time as can come at once
         house.step(house.messages(*logins(0, MAX_BATCH)), seconds=CONFIRM_MS / 1000)
         house.check()
@@ -140,7 +148,7 @@ def test_who_has_answered_is_not_taken_for_silent_while_more_bytes_come_than_are
     announcing = {"connectionId": "c1", "announce": True}
     house.step(house.messages(("presence/alice/phone/login", announcing)), seconds=3)
     house.step(seconds=1)
-    house.bridge._announced_at = house.bridge._now()
+    house.announced()
     for n in range(3):
         few = house.messages(*logins(n, 1))
         few.cut_short = True
@@ -187,7 +195,7 @@ def test_who_does_not_answer_ends_once_the_bridge_has_caught_up(house: House) ->
         house.messages(("presence/alice/phone/login", {"connectionId": "c1", "announce": True})), seconds=3
     )
     house.step(seconds=1)
-    house.bridge._announced_at = house.bridge._now()
+    house.announced()
     for n in range(4):
         house.step(house.messages(*logins(n, 1)), seconds=CONFIRM_MS / 1000)
         house.check()
@@ -201,7 +209,7 @@ def test_nobody_is_silent_right_after_a_reconnect(house: House) -> None:
         house.messages(("presence/alice/phone/login", {"connectionId": "c1", "announce": True})), seconds=3
     )
     house.step(seconds=1)
-    house.bridge._announced_at = house.bridge._now()
+    house.announced()
     house.step(Arrivals(connected=True, session_present=True), seconds=CONFIRM_MS / 1000 + 10)
     house.check()
     assert _reasons(house) == {"c1": None}
@@ -252,6 +260,106 @@ def test_new_message_under_an_old_packet_id_is_not_taken_for_the_old_one(
     assert sorted(_reasons(house).values(), key=str) == [None, "lost"]
     house.step(comes(login, 1, dup=True))
     assert len(_reasons(house)) == 2, "and this one is the same again"
+
+
+# A clock that is set.
+
+
+def announce(house: House) -> None:
+    """Have clients asked that all answer announcements: one of them and a bridge that has caught up."""
+    house.step(Arrivals(connected=True, session_present=True))
+    house.bridge._convergence.subscribed("presence/+/+/+")
+    house.step(house.messages(said("login")), seconds=3)
+    house.step(seconds=1)
+    house.bridge._announce = True
+    house.step()
+    assert house.link.published.count("bridge/announce") == 1
+
+
+def said(verb: str, connection_id: str = "c1") -> tuple[str, dict[str, Any]]:
+    return f"presence/alice/phone-{connection_id}/{verb}", {"connectionId": connection_id, "announce": True}
+
+
+@pytest.mark.parametrize("hours", [1, 24 * 365])
+def test_a_clock_that_is_set_forward_gives_nobody_less_time_to_answer(house: House, hours: int) -> None:
+    """B3 waits by a clock that nobody sets; who answers at the end of that time is here, who does not is gone."""
+    announce(house)
+    house.step(house.messages(said("login", "silent")))
+    house.bridge._announce = True
+    house.step(seconds=1)
+    house.set_by_ms = hours * 3_600_000
+    house.check()
+    house.step(seconds=CONFIRM_MS / 1000 - 1)
+    house.check()
+    assert _reasons(house) == {"c1": None, "silent": None}
+    house.step(house.messages(said("login")))
+    house.step(seconds=2)
+    house.check()
+    assert _reasons(house) == {"c1": None, "silent": "unconfirmed"}
+
+
+@pytest.mark.parametrize("seconds", [0, 1, CONFIRM_MS // 1000 - 1])
+def test_who_answers_after_the_clock_was_set_back_is_here(house: House, seconds: int) -> None:
+    """All are asked again, and have as long again; who has answered the first time only is silent now."""
+    announce(house)
+    house.step(house.messages(said("login", "silent")), seconds=seconds)
+    house.set_by_ms = -3_600_000
+    house.step(house.messages(said("login"), said("activity", "silent")))
+    for _ in range(3):
+        house.step()
+    assert house.link.published.count("bridge/announce") == 2
+    house.step(house.messages(said("login")), seconds=CONFIRM_MS / 1000 - 1)
+    house.check()
+    assert _reasons(house) == {"c1": None, "silent": None}
+    house.step(seconds=2)
+    house.check()
+    assert _reasons(house) == {"c1": None, "silent": "unconfirmed"}
+    for seen in (r.last_seen for r in read(house.database)[0]):
+        assert seen <= house.wall()
+
+
+def test_nobody_is_asked_again_before_all_that_lay_ahead_is_cut(house: House) -> None:
+    """Of more users than one step takes: else who says nothing would look as if it had answered."""
+    announcing = [(topic, fields | {"announce": True}) for topic, fields in logins(0, 450)]
+    house.step(house.messages(*announcing))
+    announce(house)
+    house.set_by_ms = -3_600_000
+    for _ in range(6):
+        house.step(seconds=0.01)
+    assert house.link.published.count("bridge/announce") == 2
+    house.step(seconds=CONFIRM_MS / 1000 + 1)
+    for _ in range(4):
+        house.check()
+    assert {r.reason for r in read(house.database)[0]} == {"unconfirmed"}
+
+
+def test_what_was_read_before_the_clock_was_set_back_does_not_lie_ahead(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits while the database is away is stamped by a clock that was ahead; its records are not."""
+    monkeypatch.setattr(Store, "transaction", no_database)
+    house.step(house.messages(*logins(0, 5), said("login"), said("activity")))
+    house.set_by_ms = -3_600_000
+    house.step()
+    monkeypatch.undo()
+    monkeypatch.setattr(bridge_module.time, "monotonic", lambda: house.now_s)
+    for _ in range(3):
+        house.step(seconds=6)
+    records, _ = read(house.database)
+    assert len(records) == 6
+    for r in records:
+        assert max(r.last_seen, r.login_time, r.opened_at, r.last_activity or 0) <= house.wall()
+
+
+def test_a_clock_that_is_set_back_a_little_at_a_time_asks_nobody_again(house: House) -> None:
+    """Less than a tenth of a second is as good as nothing."""
+    announce(house)
+    for _ in range(20):
+        house.set_by_ms -= 50
+        house.step(seconds=0.01)
+    for _ in range(3):
+        house.step()
+    assert house.link.published.count("bridge/announce") == 1
 
 
 def _reasons(house: House) -> dict[str, str | None]:
