@@ -4,6 +4,8 @@ from pathlib import Path
 
 Results = dict[str, dict[str, dict[str, float]]]
 
+THROUGHPUT = (("steady", "messages/s", "CPU µs/message"), ("herd", "logins/s", "CPU µs/login"))
+GROWTH_COST = "CPU µs/message"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
@@ -31,13 +33,27 @@ def table(results: Results, rounds: int) -> str:
             shown = ", ".join(f"{name} **{_shown(value)}**" for name, value in figures.items())
             lines.append(f"| {scenario} | {subject} | {shown} |")
     ratios = [
-        f"- {scenario}: the bridge does **{_ratio(subjects, 'bare', figure):.2f}** x bare and "
+        f"- {scenario}: the bridge does **{_ratio(subjects, 'bare', figure):.2f}** x bare at "
+        f"**{_ratio(subjects, 'bare', cost):.2f}** x its processor time, and "
         f"**{_ratio(subjects, 'usual', figure):.1f}** x the usual script; the load could do "
         f"{_ratio(subjects, 'bridge', figure, of='sink'):.1f} x the bridge"
-        for scenario, figure in (("steady", "messages/s"), ("herd", "logins/s"))
+        for scenario, figure, cost in THROUGHPUT
         if "bare" in (subjects := results.get(scenario, {}))
     ]
-    return "\n".join([*lines, "", *ratios])
+    return "\n".join([*lines, "", *ratios, *_growth(results)])
+
+
+def _growth(results: Results) -> list[str]:
+    costs = _growth_costs(results)
+    if not costs:
+        return []
+    (first, base), *more = costs.items()
+    told = ", ".join(f"**{cost / base - 1:+.0%}** among {name}" for name, cost in more)
+    return [f"- growth: compared with {first}, a message costs {told}"]
+
+
+def _growth_costs(results: Results) -> dict[str, float]:
+    return {name: r["bridge"][GROWTH_COST] for name, r in results.items() if name.endswith("records")}
 
 
 def _ratio(subjects: dict[str, dict[str, float]], to: str, figure: str, of: str = "bridge") -> float:
@@ -55,12 +71,17 @@ def plot(results: Results, path: Path) -> None:
     mpl.use("svg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    shown = [(s, f) for s, f in (("steady", "messages/s"), ("herd", "logins/s")) if s in results]
-    figure, axes = plt.subplots(1, len(shown) or 1, figsize=(9, 3), squeeze=False)
-    for axis, (scenario, name) in zip(axes[0], shown, strict=False):
-        subjects = results[scenario]
-        axis.barh(list(subjects), [figures[name] for figures in subjects.values()], color="#4477aa")
-        axis.set_title(f"{scenario}: {name}")
+    panels = {
+        f"{scenario}: {name}": {subject: figures[name] for subject, figures in results[scenario].items()}
+        for scenario, name, _ in THROUGHPUT
+        if scenario in results
+    }
+    if growth := _growth_costs(results):
+        panels[f"growth: {GROWTH_COST}"] = growth
+    figure, axes = plt.subplots(1, len(panels) or 1, figsize=(12, 3), squeeze=False)
+    for axis, (title, bars) in zip(axes[0], panels.items(), strict=False):
+        axis.barh(list(bars), list(bars.values()), color="#4477aa")
+        axis.set_title(title)
         axis.invert_yaxis()
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})

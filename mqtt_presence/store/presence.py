@@ -1,7 +1,9 @@
 """The bridge's side of the store: load what a batch touches, save what it changed, in one transaction."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import compress
 from typing import Any
 
 import peewee
@@ -24,7 +26,6 @@ from mqtt_presence.model import (
 from mqtt_presence.store.database import connect, is_postgresql, prepare, said_plainly
 from mqtt_presence.store.rows import (
     ACTIVITY_FIELDS,
-    CHECK_AT,
     CONNECTION_COLUMNS,
     PULSE_COLUMNS,
     RECORD_FIELDS,
@@ -96,8 +97,8 @@ class Transaction:
         self._database = database
         self._mark = "%s" if locks_rows else "?"
         self._locks_rows = locks_rows
-        self._rows: dict[tuple[str, str, str], tuple[int, int | None]] = {}
-        """Of each record that was read: its number, and when it must be looked at."""
+        self._loaded: dict[tuple[str, str, str], tuple[int, Pulse]] = {}
+        """The connections that were read, by their names, with their numbers."""
 
     # Users and their connections.
 
@@ -111,8 +112,9 @@ class Transaction:
         )
         pulses: dict[UserId, dict[Key, Pulse]] = {user_id: {} for user_id in beats}
         for row in rows:
-            self._rows[row[0], row[1], row[2]] = row[-1], row[CHECK_AT]
-            pulses[row[0]][row[1], row[2]] = to_pulse(row)
+            pulse = to_pulse(row)
+            self._loaded[row[0], row[1], row[2]] = row[-1], pulse
+            pulses[row[0]][row[1], row[2]] = pulse
         return pulses
 
     def load(self, events: Mapping[UserId, Sequence[Event]]) -> dict[UserId, UserPresence]:
@@ -155,25 +157,51 @@ class Transaction:
                 seen.append((user.last_seen, user.user_id))
             records += outcome.changed
             touched += outcome.touched
-        # Writing what has changed alone, found by its number: a third of what it costs to write all of a row.
         self._touch(touched)
+        self._change([record for record in records if names_of(record) in self._loaded])
+        self._add([record for record in records if names_of(record) not in self._loaded])
         self._executemany(self._update(UserRow, (UserRow.last_seen,), (UserRow.user_id,)), seen)
-        self._executemany(self._upsert(ConnectionRow, RECORD_FIELDS, _KEY), map(from_connection, records))
-        self._executemany(self._upsert_pulse(), [(*from_activity(r), *names_of(r)) for r in records])
         self._executemany(self._upsert(UserRow, USER_FIELDS, (UserRow.user_id,)), users)
 
+    # Of what was loaded only what has changed is written, found by its number: a part of what all of it
+    # costs, most of all where it is in an index.
+
     def _touch(self, pulses: Iterable[Pulse]) -> None:
+        """Write the activity of connections, and nothing else."""
         activities, deadlines = [], []
         for pulse in pulses:
-            number, check_at = self._rows[names_of(pulse)]
+            number, loaded = self._loaded[names_of(pulse)]
             activities.append((*from_activity(pulse), number))
-            if pulse.check_at != check_at:
+            if pulse.check_at != loaded.check_at:
                 deadlines.append((pulse.check_at, number))
         self._executemany(self._update(PulseRow, ACTIVITY_FIELDS, (PulseRow.id,)), activities)
-        # Apart from the rest, because it is in an index, and most often stays as it is.
         self._executemany(
             self._update(ConnectionRow, (ConnectionRow.check_at,), (ConnectionRow.id,)), deadlines
         )
+
+    def _change(self, records: Iterable[Connection]) -> None:
+        """Write what has changed of connections."""
+        changes: dict[tuple[bool, ...], list[tuple[Any, ...]]] = {}
+        activities = []
+        for record in records:
+            number, loaded = self._loaded[names_of(record)]
+            assert isinstance(loaded, Connection)
+            row = from_connection(record)
+            is_changed = tuple(map(operator.ne, row, from_connection(loaded)))
+            changes.setdefault(is_changed, []).append((*compress(row, is_changed), number))
+            activity = from_activity(record)
+            if activity != from_activity(loaded):
+                activities.append((*activity, number))
+        for is_changed, rows in changes.items():
+            fields = tuple(compress(RECORD_FIELDS, is_changed))
+            if fields:
+                self._executemany(self._update(ConnectionRow, fields, (ConnectionRow.id,)), rows)
+        self._executemany(self._update(PulseRow, ACTIVITY_FIELDS, (PulseRow.id,)), activities)
+
+    def _add(self, records: Sequence[Connection]) -> None:
+        """Write new connections; should another bridge have been faster, what we know of them."""
+        self._executemany(self._upsert(ConnectionRow, RECORD_FIELDS, _KEY), map(from_connection, records))
+        self._executemany(self._upsert_pulse(), [(*from_activity(r), *names_of(r)) for r in records])
 
     def users_after(self, user_id: str, limit: int) -> list[UserPresence]:
         """Read a page of users in the order of their names, without their connections."""
@@ -256,7 +284,9 @@ class Transaction:
 
     def forget(self, user_id: UserId) -> int | None:
         """Delete a user and all records, leave a tombstone; tell how many records, None for a stranger."""
-        versions = [row.version for row in self._run(UserRow.select().where(UserRow.user_id == user_id))]
+        known = UserRow.select().where(UserRow.user_id == user_id)
+        # Locked first, as the bridge does: who locks in another order waits for ever.
+        versions = [row.version for row in self._run(known.for_update() if self._locks_rows else known)]
         records = self._delete(ConnectionRow.user_id == user_id)
         if not versions and not records:
             return None
@@ -394,11 +424,14 @@ class Transaction:
                     newest.setdefault(user_id, {})[client_id] = order
         return newest
 
-    def _connections(self, sql: str, parameters: Sequence[Any]) -> Iterator[Connection]:
-        """Read records, and by which number `save` finds them again."""
-        rows = self._select(sql, parameters)
-        self._rows.update({(row[0], row[1], row[2]): (row[-1], row[CHECK_AT]) for row in rows})
-        return map(to_connection, rows)
+    def _connections(self, sql: str, parameters: Sequence[Any]) -> Iterable[Connection]:
+        """Read records, as what `save` will compare with."""
+        records = []
+        for row in self._select(sql, parameters):
+            record = to_connection(row)
+            records.append(record)
+            self._loaded[row[0], row[1], row[2]] = row[-1], record
+        return records
 
     def _values(self, rows: Collection[tuple[str, ...]]) -> str:
         """Write a table of parameters, whose columns both databases name column1, column2, …
@@ -442,51 +475,37 @@ class Transaction:
         columns = [field.column_name for field in ACTIVITY_FIELDS]
         return (
             f"INSERT INTO pulses (id, {', '.join(columns)}) "
-            f"SELECT r.id, {', '.join([self._mark] * len(columns))} FROM connection_records r "
-            f"WHERE {' AND '.join(f'r.{field.column_name} = {self._mark}' for field in _KEY)} "
-            f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in columns)}"
+            f"SELECT id, {', '.join([self._mark] * len(columns))} FROM connection_records "
+            f"WHERE {self._equal(_KEY, ' AND ')} ON CONFLICT (id) DO UPDATE SET {_excluded(columns)}"
         )
+
+    # Written by hand, for peewee would put the columns into an order of its own.
 
     def _update(
-        self,
-        table: type[peewee.Model],
-        fields: Sequence[peewee.Field],
-        key: Sequence[peewee.Field],
+        self, table: type[peewee.Model], fields: Iterable[peewee.Field], key: Iterable[peewee.Field]
     ) -> str:
-        """Let peewee write the statement, once."""
-        return self._statement(
-            (table, f"update {[field.name for field in fields]}"),
-            lambda: table.update(dict.fromkeys(fields)).where(*[field == "" for field in key]),
-        )
+        """Write the statement; its parameters are the fields and then the key."""
+        name = table._meta.table_name
+        return f"UPDATE {name} SET {self._equal(fields, ', ')} WHERE {self._equal(key, ' AND ')}"
 
     def _upsert(
-        self,
-        table: type[peewee.Model],
-        fields: Sequence[peewee.Field],
-        key: Sequence[peewee.Field],
+        self, table: type[peewee.Model], fields: Sequence[peewee.Field], key: Sequence[peewee.Field]
     ) -> str:
-        """Let peewee write the statement, once."""
-        names = {field.name for field in key}
-        return self._statement(
-            (table, "upsert"),
-            lambda: table.insert_many([[None] * len(fields)], fields=fields).on_conflict(
-                conflict_target=list(key),
-                update={
-                    field: getattr(peewee.EXCLUDED, field.column_name)
-                    for field in fields
-                    if field.name not in names
-                },
-            ),
+        """Write the statement; its parameters are the fields, the key among them."""
+        columns = [field.column_name for field in fields]
+        names = [field.column_name for field in key]
+        return (
+            f"INSERT INTO {table._meta.table_name} ({', '.join(columns)}) "
+            f"VALUES ({', '.join([self._mark] * len(columns))}) ON CONFLICT ({', '.join(names)}) "
+            f"DO UPDATE SET {_excluded(c for c in columns if c not in names)}"
         )
 
-    def _statement(self, name: tuple[type[peewee.Model], str], make: Callable[[], Any]) -> str:
-        which = (type(self._database), *name)
-        if which not in _statements:
-            _statements[which] = self._database.get_sql_context().parse(make())[0]
-        return _statements[which]
+    def _equal(self, fields: Iterable[peewee.Field], between: str) -> str:
+        return between.join(f"{field.column_name} = {self._mark}" for field in fields)
 
 
-_statements: dict[tuple[type[peewee.Database], type[peewee.Model], str], str] = {}
+def _excluded(columns: Iterable[str]) -> str:
+    return ", ".join(f"{column} = excluded.{column}" for column in columns)
 
 
 def _file(connections: Mapping[UserId, dict[Key, Connection]], records: Iterable[Connection]) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from peewee import Field
+
 from mqtt_presence.model import (
     Cause,
     ClientId,
@@ -26,7 +28,7 @@ ACTIVITY_FIELDS = (
     PulseRow.last_activity,
 )
 """What a sign of life may change, but for `check_at`."""
-RECORD_FIELDS = (
+RECORD_FIELDS: tuple[Field, ...] = (
     ConnectionRow.user_id,
     ConnectionRow.client_id,
     ConnectionRow.connection_id,
@@ -49,8 +51,6 @@ RECORD_FIELDS = (
     ConnectionRow.live,
 )
 """The rest of a connection."""
-CHECK_AT = Pulse.__struct_fields__.index("check_at")
-"""Where it is in a row of `PULSE_COLUMNS` or `CONNECTION_COLUMNS`."""
 USER_FIELDS = tuple(UserRow._meta.sorted_fields)
 
 # Of `connections`: what makes a value, and the number by which the row is found again.

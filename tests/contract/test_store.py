@@ -34,6 +34,7 @@ from mqtt_presence.store import schema as models
 from mqtt_presence.store.database import MIGRATIONS, connect
 from mqtt_presence.store.presence import _needs_newest
 from mqtt_presence.store.queries import Reader
+from mqtt_presence.store.rows import CONNECTION_COLUMNS
 from tests.cases import alone
 from tests.support.postgres import Postgres, cursor, query
 
@@ -254,6 +255,68 @@ def test_saving_again_replaces(store: Store) -> None:
     loaded = load(store, login())["alice"]
     assert loaded.version == 2
     assert loaded.connections == {("phone", "c1"): ended()}
+
+
+OTHER = {
+    "last_seen": NOW + 11,
+    "login_order": NOW + 2,
+    "opened_at": NOW + 3,
+    "idle_threshold_ms": None,
+    "timeout_ms": None,
+    "heartbeats": False,
+    "reports": False,
+    "idle": None,
+    "last_activity": None,
+    "logout_time": NOW + 4,
+    "check_at": None,
+    "named": True,
+    "login_time": NOW + 5,
+    "ip_addr": None,
+    "user_agent": "another",
+    "announce": False,
+    "meta": None,
+    "reason": Reason.TIMEOUT,
+    "cause": Cause.KICKED,
+    "peer": 12,
+    "told": False,
+}
+
+
+@pytest.mark.parametrize(
+    "fields", [[], *([name] for name in OTHER), list(OTHER)], ids=lambda f: "+".join(f[:2])
+)
+def test_whatever_has_changed_of_a_loaded_record_is_written(store: Store, fields: list[str]) -> None:
+    """Of a record that was loaded, what has changed is written, and nothing else is changed: each column, and all."""
+    from msgspec.structs import replace
+
+    save(store, FULL, record(id="c2"))
+    changed = replace(FULL, **{name: OTHER[name] for name in fields})
+    assert (changed == FULL) == (not fields)
+    user = UserPresence(
+        user_id="alice", status=Status(state=State.ONLINE, since=NOW), version=1, last_seen=NOW
+    )
+    with store.transaction() as tx:
+        tx.load({"alice": [login()]})
+        tx.save(
+            [
+                Outcome(
+                    user=user,
+                    changed=(changed, record(id="c3")),
+                    touched=(),
+                    events=(),
+                    status_changed=False,
+                    ignored=(),
+                )
+            ]
+        )
+    with store.transaction() as tx:
+        rows = tx._connections(f"SELECT {CONNECTION_COLUMNS} FROM connections c", [])
+        live = {
+            row[0] for row in tx._select("SELECT r.connection_id FROM connection_records r WHERE r.live", [])
+        }
+    kept = {c.connection_id: c for c in rows}
+    assert kept == {"c1": changed, "c2": record(id="c2"), "c3": record(id="c3")}
+    assert live == {c.connection_id for c in kept.values() if c.is_live}
 
 
 def test_a_touched_record_keeps_the_rest(store: Store) -> None:
