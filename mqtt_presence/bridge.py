@@ -23,7 +23,7 @@ from mqtt_presence.errors import PayloadError, StoreError
 from mqtt_presence.limits import TOO_FAST, Limiter, Limits
 from mqtt_presence.link import Arrivals, Incoming, Link, LinkConfig, Outgoing
 from mqtt_presence.losses import LossWatch
-from mqtt_presence.memory import Memory, keep
+from mqtt_presence.memory import keep
 from mqtt_presence.model import (
     Check,
     ClientId,
@@ -39,6 +39,7 @@ from mqtt_presence.outbox import Bury, Probe
 from mqtt_presence.own_state import OwnState
 from mqtt_presence.payloads import TOO_LARGE, TimeRequest, encode_time_reply, parse
 from mqtt_presence.redelivery import Redeliveries
+from mqtt_presence.silence import Silence
 from mqtt_presence.store import Store, Transaction
 from mqtt_presence.topics import ENDS, Topics
 from mqtt_presence.witness import AUTO, MOSQUITTO, Witness
@@ -58,12 +59,10 @@ _MAX_BACKLOG = 20_000
 OVERLOADED = "overloaded"
 _CHUNK = 200  # users of one step of a job: messages wait no longer than that takes
 _IDLE_S = 1.0
-_SETTLED_S = 2.0  # after connecting the broker has begun to send what has waited
 _FINISH_S = 5.0
 # By then any broker has on its disk what it acknowledged: mosquitto unconfigured takes half an hour.
 _BURIED_MS = 3_600_000
 _START_S = 30.0  # to wait for others who lock the database; who started us must learn of what is worse
-_SET_BACK_S = 0.1  # by less the clock may be set back without further ado
 
 
 def wall_clock() -> int:
@@ -148,16 +147,7 @@ class Bridge:
         self._jobs: dict[Due, Callable[[], bool]] = {}
         self._buried: list[UserId] = []
         self._must_exhume = False
-        self._announce = False
-        # That the clients are to be asked, until they are, whatever ends us before.
-        self._wish = Memory("must_announce", lambda: "1" if self._announce else None)
-        self._announced_at: int | None = None
-        self._settled_from = 0.0
-        self._caught_up_at = 0
-        # The same by a clock that nobody sets, seconds: nobody is silent because ours was set.
-        self._caught_up_s = 0.0
-        self._awaited_from_s = 0.0
-        self._clock_behind_s = 0.0
+        self._silence = Silence(config.confirm_within_ms)
         self._cut_up_to = ""
         self._own = OwnState(now)
         self._decider = Decider(
@@ -231,9 +221,7 @@ class Bridge:
                 client_id = f"bridge-{secrets.token_urlsafe(24)}"
                 tx.remember("client_id", client_id)
             self._own.restore(tx)
-            announced_at = tx.recall("announced_at")
-            # Nobody knows whether one that was said was heard: again.
-            self._announce = self._wish.restore(tx) is not None or announced_at is not None
+            self._silence.restore(tx, self._now())
             self._convergence.restore(tx)
             self._losses.restore(tx)
             self._witness.restore(tx)
@@ -243,7 +231,6 @@ class Bridge:
             self._redeliveries_kept = tx.recall("redeliveries")
             self._redeliveries = Redeliveries.load(self._redeliveries_kept)
             unpublished = tx.outbox()
-            self._clock_behind_s = time.monotonic() - self._now() / 1000
             if tx.lies_ahead(self._now()):  # while nobody looked the clock was set back
                 self._jobs[Due.SET_BACK] = self._cut_what_lies_ahead
         link = self._link = Link(self._config.link(client_id), self._will)
@@ -268,21 +255,15 @@ class Bridge:
         self._look_how_far(link, heard_until, is_full=is_full)
 
     def _look_at_the_clock(self) -> int:
-        """Tell the time; notice that it was set back: what was stamped before may lie ahead of it."""
-        now, before = self._now(), self._clock_behind_s
-        self._clock_behind_s = time.monotonic() - now / 1000  # only differences mean something
-        if self._clock_behind_s - before > _SET_BACK_S:
+        """Tell the time; have what lies ahead cut if it was set back."""
+        now = self._now()
+        if self._silence.was_set_back(now):
             self._pending = deque(
                 (message, event if event is None or event.now <= now else replace(event, now=now))
                 for message, event in self._pending
             )
-            self._caught_up_at = 0
             self._cut_up_to = ""
             self._jobs[Due.SET_BACK] = self._cut_what_lies_ahead
-            if self._announced_at is not None:
-                # Who has answered, and when, can no longer be told by the stamps: again, when they are cut.
-                self._announced_at = None
-                self._announce = True
         return now
 
     def _look_how_far(self, link: Link, heard_until: int, *, is_full: bool) -> None:
@@ -296,13 +277,12 @@ class Bridge:
         """
         if self._pending or is_full:
             self._convergence.is_behind()
-        elif link.is_connected and time.monotonic() >= self._settled_from:
-            self._caught_up_at = heard_until
-            self._caught_up_s = heard_until / 1000 + self._clock_behind_s
+        elif link.is_connected:
+            self._silence.heard_all(heard_until)
 
     def _patience(self, link: Link) -> float:
         """How long to wait for something to happen, seconds."""
-        announcing = self._announce and self._convergence.is_subscribed
+        announcing = self._silence.must_ask and self._convergence.is_subscribed
         deciding = self._pending and link.backlog <= _MAX_BACKLOG
         if deciding or self._jobs or announcing or self._convergence.has_a_page(link):
             return min(_IDLE_S, max(0.0, self._retry_at - time.monotonic()))
@@ -312,11 +292,11 @@ class Bridge:
         """Take one step in everything there is to do; what fails for now is tried again later."""
         try:
             self._decider.settle_doubt(link)
-            if self._announce:
-                keep(self._store, self._wish)
+            if self._silence.must_ask:
+                keep(self._store, self._silence.memory)
             if self._pending and link.backlog <= _MAX_BACKLOG:
                 self._commit_batch(link)
-            if self._announce and self._convergence.is_subscribed and Due.SET_BACK not in self._jobs:
+            if self._silence.must_ask and self._convergence.is_subscribed and Due.SET_BACK not in self._jobs:
                 self._say_announce(link)
             for due, job in list(self._jobs.items()):
                 if job():
@@ -470,7 +450,7 @@ class Bridge:
             self._pending = deque(item for item in self._pending if item[0].qos == 0)
         else:
             self._redeliveries = Redeliveries()
-            self._announce = True
+            self._silence.must_ask = True
             log.info("the broker had no session for the bridge: asking all clients to log in again")
         # Not behind a backlog: the convergence takes it, retained, for the end of the broker's answer.
         birth = self._own.birth()
@@ -481,18 +461,15 @@ class Bridge:
         self._losses.connected(link, session_present=session_present)
         self._witness.connected(link, session_present=session_present)
         self._limiter.connected(time.monotonic())
-        self._settled_from = time.monotonic() + _SETTLED_S
+        self._silence.connected()
 
     def _say_announce(self, link: Link) -> None:
         now, to_keep = self._now(), self._redeliveries.dump()
         with self._store.transaction() as tx:
-            tx.remember("announced_at", str(now))
-            tx.remember(self._wish.name, None)
+            self._silence.remember_asked(tx, now)
             tx.remember("redeliveries", to_keep)
         self._redeliveries_kept = to_keep
-        self._announce, self._wish.kept = False, None
-        self._announced_at = now
-        self._awaited_from_s = time.monotonic()
+        self._silence.asked(now)
         link.publish([Outgoing(self._topics.bridge_announce, b"{}")])
 
     # Jobs: each does one step and tells whether it has come to its end.
@@ -502,7 +479,7 @@ class Bridge:
         now = self._now()
         self._remember_refusals(now)
         # Not by the clock alone: a sign of life may still wait for us, or with the broker.
-        until = self._caught_up_at
+        until = self._silence.heard_until
         due = self._decider.decide(
             self._link, lambda tx: {u: (Check(user_id=u, now=until),) for u in tx.due_users(until, _CHUNK)}
         )
@@ -519,13 +496,10 @@ class Bridge:
     def _confirm(self, link: Link, now: int) -> bool:
         if self._convergence.has_news_of_a_loss():
             self._losses.suspect()
-        self._announce = self._losses.must_announce() or self._announce
-        keep(self._store, self._losses.memory, self._witness.memory, self._wish)
-        since = self._announced_at
+        self._silence.must_ask = self._losses.must_announce() or self._silence.must_ask
+        keep(self._store, self._losses.memory, self._witness.memory, self._silence.memory)
+        since = self._silence.over_since
         if since is None or not link.is_connected:
-            return True
-        # Not by the clock alone: what they have answered may still wait for us, or with the broker.
-        if (self._caught_up_s - self._awaited_from_s) * 1000 <= self._config.confirm_within_ms:
             return True
         silent = self._decider.decide(
             link,
@@ -537,8 +511,8 @@ class Bridge:
         if silent:
             return False
         with self._store.transaction() as tx:
-            tx.remember("announced_at", None)
-        self._announced_at = None
+            self._silence.remember_over(tx)
+        self._silence.over()
         return True
 
     def _clear_forgotten(self, link: Link) -> bool:

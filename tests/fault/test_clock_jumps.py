@@ -59,7 +59,7 @@ class House:
 
     def have_all_asked(self) -> None:
         before = self.announcements()
-        self.bridge.bridge._announce = True
+        self.bridge.bridge._silence.must_ask = True
         self.bridge.bridge._wake()
         self.recorder.wait_for(lambda: self.announcements() > before, "the announcement")
 
@@ -139,7 +139,7 @@ def test_who_has_not_answered_when_the_clock_is_set_forward_has_its_time(
     house = House(mosquitto, sqlite_url, confirm_within=3)
     with house.bridge:
         hello(mosquitto)
-        until(lambda: house.bridge.bridge._caught_up_at, "what has waited with the broker is read")
+        until(lambda: house.bridge.bridge._silence.heard_until, "what has waited with the broker is read")
         for user in ("faithful", "silent"):
             house.say(user, "login", announce=True)
         house.settle()

@@ -83,8 +83,7 @@ class House:
         self.step()
 
     def announced(self) -> None:
-        self.bridge._announced_at = self.bridge._now()
-        self.bridge._awaited_from_s = self.now_s
+        self.bridge._silence.asked(self.wall())
 
     def messages(self, *said: tuple[str, dict[str, Any]]) -> Arrivals:
         arrivals = Arrivals()
@@ -139,7 +138,7 @@ def test_who_has_answered_is_not_taken_for_silent_while_the_answers_wait(house: 
     house.step(seconds=CONFIRM_MS / 1000)
     house.check()
     assert _reasons(house) == {"c1": None}
-    assert house.bridge._announced_at is None
+    assert house.bridge._silence._asked_at is None
 
 
 def test_who_has_answered_is_not_taken_for_silent_while_more_bytes_come_than_are_read(house: House) -> None:
@@ -271,7 +270,7 @@ def announce(house: House) -> None:
     house.bridge._convergence.subscribed("presence/+/+/+")
     house.step(house.messages(said("login")), seconds=3)
     house.step(seconds=1)
-    house.bridge._announce = True
+    house.bridge._silence.must_ask = True
     house.step()
     assert house.link.published.count("bridge/announce") == 1
 
@@ -285,7 +284,7 @@ def test_a_clock_that_is_set_forward_gives_nobody_less_time_to_answer(house: Hou
     """B3 waits by a clock that nobody sets; who answers at the end of that time is here, who does not is gone."""
     announce(house)
     house.step(house.messages(said("login", "silent")))
-    house.bridge._announce = True
+    house.bridge._silence.must_ask = True
     house.step(seconds=1)
     house.set_by_ms = hours * 3_600_000
     house.check()
