@@ -90,7 +90,7 @@ def test_fifty_kills_at_random_instants(crowded: Shipped, sqlite_url: str, tmp_p
         hello(mosquitto)
         publisher = threading.Thread(target=publish)
         publisher.start()
-        with Crowd(mosquitto, said, rate=150, seed=9) as crowd:
+        with Crowd(mosquitto, said, rate=150, seed=9, unsaid=True) as crowd:
             try:
                 for _ in range(KILLS):
                     # From before it has read anything to well into its work.
@@ -142,7 +142,7 @@ def test_slow_disk(crowded: Shipped, sqlite_url: str, tmp_path: Path) -> None:
     ) as bridge:
         hello(crowded)
         before, since = disk.syncs, monotonic()
-        with Crowd(crowded, said, rate=600, seed=5) as crowd:
+        with Crowd(crowded, said, rate=600, seed=5, unsaid=True) as crowd:
             crowded.publisher("", "").publish_all(said.all(life_of(range(1_500), 300)))
             crowd.wait_for_logins(300)
             crowd.quiet()

@@ -101,7 +101,7 @@ def test_broker_ends_under_load(
         tmp_path / "log", broker=mosquitto.url, database=sqlite_url, confirm_within=4
     ) as bridge:
         hello(mosquitto)
-        with Crowd(mosquitto, said, seed=11) as crowd:
+        with Crowd(mosquitto, said, seed=11, unsaid=how == "stop") as crowd:
             until(
                 lambda: _has_run_ms(sqlite_url) > 4_000, "the bridge knows a broker that has run for a while"
             )

@@ -8,7 +8,7 @@ from typing import Self
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.simulation.fleet import Device, Fleet, Names
 from mqtt_presence.simulation.observer import Observer
-from mqtt_presence.simulation.plan import Plan, Scenario
+from mqtt_presence.simulation.plan import Do, Plan, Scenario
 from mqtt_presence.simulation.sockets import Loop, find
 from mqtt_presence.topics import Topics
 from tests.support.brokers import BRIDGE_PASSWORD, PASSWORD, Shipped
@@ -27,16 +27,20 @@ class Crowd:
         said: is told what the broker has acknowledged.
         rate: how much they say a second.
         seed: of what they do.
+        unsaid: every other one that would be cut disconnects instead, without a logout: nobody but the broker's log
+            tells that it is gone.
 
     """
 
-    def __init__(self, broker: Shipped, said: Said, *, rate: float = 300.0, seed: int = 0) -> None:
+    def __init__(
+        self, broker: Shipped, said: Said, *, rate: float = 300.0, seed: int = 0, unsaid: bool = False
+    ) -> None:
         self._loop = Loop()
         scenario = Scenario(users=len(CROWD), connections=2, rate=rate, churn=0.3, seed=seed)
         self._plan = Plan(scenario)
         target, topics = find(BrokerUrl("mqtt", "127.0.0.1", broker.port), None), Topics("")
         self._fleet = _Fleet(self._loop, target, topics, Names("sim", scenario.users, 2, PASSWORD))
-        self._fleet.tell(said)
+        self._fleet.tell(said, unsaid=unsaid)
         self._observer = Observer(
             self._loop,
             target,
@@ -101,18 +105,26 @@ class Crowd:
 class _Fleet(Fleet):
     """Tells what was acknowledged."""
 
-    def tell(self, said: Said) -> None:
-        self._devices = [_Device(self, *self.names.of_client(n), said) for n in range(len(self._devices))]
+    def tell(self, said: Said, *, unsaid: bool) -> None:
+        self._devices = [
+            _Device(self, *self.names.of_client(n), said, unsaid=unsaid) for n in range(len(self._devices))
+        ]
 
 
 class _Device(Device):
-    __slots__ = ("_client", "_said", "_waiting")
+    __slots__ = ("_client", "_said", "_unsaid", "_waiting")
 
-    def __init__(self, fleet: Fleet, user_id: str, client_id: str, said: Said) -> None:
+    def __init__(self, fleet: Fleet, user_id: str, client_id: str, said: Said, *, unsaid: bool) -> None:
         super().__init__(fleet, user_id, client_id)
+        self._unsaid = unsaid
         self._client = Client(user_id, client_id)
         self._said = said
         self._waiting: dict[int, tuple[str, bytes]] = {}
+
+    def _do(self, do: Do) -> None:
+        if do is Do.CUT and self._unsaid and self._fleet.count.cuts % 2:
+            self.leave_quietly()
+        super()._do(do)
 
     def _publish(self, verb: str, payload: bytes) -> int:
         packet_id = super()._publish(verb, payload)
