@@ -18,7 +18,7 @@ from tests.fault.test_crashes import count
 from tests.support.bridges import BridgeProcess, BridgeThread
 from tests.support.brokers import Embedded, Shipped
 from tests.support.checker import assert_true, read
-from tests.support.playing import hello, settle
+from tests.support.playing import hello
 from tests.support.postgres import cursor, query
 from tests.support.said import Client, Said, life_of
 from tests.support.waiting import now_ms, until
@@ -244,15 +244,15 @@ def test_repeats_and_order_change_nothing(mosquitto: Shipped, sqlite_url: str) -
 
 def test_duplicates_are_told_once(mosquitto: Shipped, sqlite_url: str) -> None:
     """A message that comes three times causes one event."""
-    recorder = mosquitto.recorder()
+    recorder, said = mosquitto.recorder(), Said()
     with BridgeThread(broker=mosquitto.url, database=sqlite_url):
         for verb in ("login", "activity", "will"):
-            for _ in range(3):
-                payload = {"connectionId": "c1"} | (
-                    {"idle": True, "lastActivity": 1_700_000_000_000} if verb == "activity" else {}
-                )
-                mosquitto.say("alice", "phone", verb, json.dumps(payload).encode())
-        settle(mosquitto, recorder)
+            payload = {"connectionId": "c1"} | (
+                {"idle": True, "lastActivity": 1_700_000_000_000} if verb == "activity" else {}
+            )
+            for message in said.all([(f"presence/alice/phone/{verb}", json.dumps(payload).encode())]):
+                mosquitto.publisher("", "").publish_all([message] * 3)
+        assert_true(mosquitto, sqlite_url, said, recorder)
         assert [name for name, _ in recorder.events("alice")] == [
             "connectionLogin", "userOnline", "connectionIdle", "userIdle", "connectionLogout", "userOffline",
         ]  # fmt: skip
