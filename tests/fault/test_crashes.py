@@ -115,7 +115,9 @@ def test_broker_that_has_lost_everything(
 ) -> None:
     """The retained statuses are all there again, and who was asked and does not answer ends."""
     watched, said = mosquitto.recorder(), Said()
-    mosquitto.publisher("", "").publish_all(said.all(login_of(n, 400) for n in range(400)))
+    mosquitto.publisher("", "").publish_all(
+        said.all(login_of(n, 400, announce=n % 2 == 0) for n in range(400))
+    )
     settle(mosquitto, watched)
     mosquitto.kill()
     mosquitto.wipe()
@@ -126,7 +128,7 @@ def test_broker_that_has_lost_everything(
     bridge.signal(signal.SIGCONT)
     asked.wait_for(lambda: asked.on("bridge/announce"), "the announcement")
     if clients == "there":  # half of those that answer announcements do
-        mosquitto.publisher("", "").publish_all(login_of(n, 400) for n in range(0, 400, 4))
+        mosquitto.publisher("", "").publish_all(login_of(n, 400, announce=True) for n in range(0, 400, 4))
     for n in range(0, 400, 2) if clients == "away" else range(2, 400, 4):
         said.gone(Client(f"user-{n}", f"client-{n}"))
     assert_true(mosquitto, sqlite_url, said, watched)

@@ -86,7 +86,9 @@ def test_fifty_kills_at_random_instants(crowded: Shipped, sqlite_url: str, tmp_p
         except BaseException as error:  # noqa: BLE001 - for the test to see
             failed.append(error)
 
-    with BridgeProcess(tmp_path / "log", broker=mosquitto.url, database=sqlite_url) as bridge:
+    with BridgeProcess(
+        tmp_path / "log", broker=mosquitto.url, database=sqlite_url, confirm_within=2
+    ) as bridge:
         hello(mosquitto)
         publisher = threading.Thread(target=publish)
         publisher.start()
@@ -137,9 +139,8 @@ def test_slow_disk(crowded: Shipped, sqlite_url: str, tmp_path: Path) -> None:
     """
     watched, said = crowded.recorder(), Said()
     disk = SlowDisk(tmp_path, sync_ms=150, write_ms=1)
-    with BridgeProcess(
-        tmp_path / "log", environment=disk.environment, broker=crowded.url, database=sqlite_url, keep_alive=5
-    ) as bridge:
+    settings = {"broker": crowded.url, "database": sqlite_url, "keep_alive": 5, "confirm_within": 2}
+    with BridgeProcess(tmp_path / "log", environment=disk.environment, **settings) as bridge:
         hello(crowded)
         before, since = disk.syncs, monotonic()
         with Crowd(crowded, said, rate=600, seed=5, unsaid=True) as crowd:

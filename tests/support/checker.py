@@ -10,6 +10,7 @@ from mqtt_presence.store import Store
 from mqtt_presence.store.rows import CONNECTION_COLUMNS, USER_COLUMNS, to_connection, to_presence
 from tests.support.brokers import _Broker
 from tests.support.playing import hello, is_of_the_test, settle
+from tests.support.postgres import query
 from tests.support.recorder import Recorder
 from tests.support.said import Client, Here, Said
 from tests.support.waiting import until
@@ -68,6 +69,7 @@ def assert_true(
 
     def is_right() -> bool:
         try:
+            assert not _is_confirming(database), "the bridge still waits for answers to its announcement"
             retained = fresh.statuses()
             assert_consistent(database, retained, watched.versions(), late=late)
             _assert_as_said(read(database)[0], retained, said, forgetful=forgetful)
@@ -81,6 +83,13 @@ def assert_true(
     except AssertionError:
         raise failures[-1] from None
     return fresh.statuses()
+
+
+def _is_confirming(database: str) -> bool:
+    """Tell whether somebody may still be taken for gone who has not answered (contract B3)."""
+    sql = """SELECT name FROM bridge WHERE name = 'announced_at'
+             AND EXISTS (SELECT 1 FROM connections WHERE announce AND logout_time IS NULL)"""
+    return bool(query(database, sql))
 
 
 def _assert_as_said(

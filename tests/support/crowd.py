@@ -98,7 +98,8 @@ class Crowd:
 
     def _serve(self) -> None:
         self._observer.tend()
-        self._fleet.tend()
+        if self._observer.is_up:  # who comes back must hear what is announced from then on
+            self._fleet.tend()
         self._loop.run_once(0.005)
 
 

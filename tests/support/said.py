@@ -79,9 +79,9 @@ class Said:
         return {client.user for client, _ in self.logins}
 
 
-def login_of(number: int, users: int) -> Message:
-    """Make the login of a client of its own, of one of so many users."""
-    payload = json.dumps({"connectionId": f"id-{number}", "announce": number % 2 == 0}).encode()
+def login_of(number: int, users: int, *, announce: bool = False) -> Message:
+    """Make the login of a client of its own, of one of so many users; `announce`: it says that it answers."""
+    payload = json.dumps({"connectionId": f"id-{number}", "announce": announce}).encode()
     return _topic(number, users, "login"), payload
 
 
