@@ -1,14 +1,15 @@
 """A clock that is set back or forward by an hour: who is here is shown, who is silent ends in time."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mqtt_presence.client import PresenceClient
-from tests.fault.test_crashes import assert_true
 from tests.support.bridges import BridgeThread
-from tests.support.brokers import Mosquitto
-from tests.support.checker import read
+from tests.support.brokers import PASSWORD, Mosquitto, Shipped
+from tests.support.checker import assert_consistent, read
 from tests.support.playing import hello, settle
 from tests.support.postgres import query
 from tests.support.waiting import now_ms, until
@@ -54,6 +55,14 @@ class House:
     def reasons(self) -> dict[str, str | None]:
         return {r.user_id: r.reason and r.reason.value for r in read(self.database)[0]}
 
+    def assert_true(self) -> dict[str, Any]:
+        """Let all come to rest, and have statuses compared with records; returns the retained ones by user."""
+        hello(self.broker)
+        fresh = self.broker.recorder()
+        settle(self.broker, fresh, "end")
+        assert_consistent(self.database, fresh.statuses(), self.recorder.versions())
+        return fresh.statuses()
+
     def announcements(self) -> int:
         return len(self.recorder.on("bridge/announce"))
 
@@ -87,26 +96,28 @@ def test_who_logs_in_after_the_clock_was_set_back_is_here(
         house.say("alice", "activity", connectionId="c3")
         house.settle()
         assert {r.connection_id for r in read(sqlite_url)[0] if r.is_open and r.user_id == "alice"} == {"c3"}
-        assert assert_true(mosquitto, sqlite_url, house.recorder)["alice"]["state"] == "online"
+        assert house.assert_true()["alice"]["state"] == "online"
 
 
 def test_a_client_that_comes_again_after_the_clock_was_set_back_is_here(
-    mosquitto: Mosquitto, sqlite_url: str
+    tmp_path: Path, sqlite_url: str
 ) -> None:
     """As our own client does it, which tells its time as soon as it knows the server's."""
-    house = House(mosquitto, sqlite_url)
-    with house.bridge:
-        hello(mosquitto)
-        client = PresenceClient(f"mqtt://alice@127.0.0.1:{mosquitto.port}", user="alice", client_id="phone")
-        for set_by in (0, 0, -HOUR, -HOUR, -HOUR):
-            house.set_by = set_by
-            client.connect()
-            house.recorder.wait_for_state("alice", "online")
-            until(lambda: abs(client.server_time.now() - house.now()) < 1_000, "it knows the time")
-            client.disconnect()
-            house.recorder.wait_for_state("alice", "offline")
-        assert len([r for r in read(sqlite_url)[0] if r.user_id == "alice"]) == 5
-        assert_true(mosquitto, sqlite_url, house.recorder)
+    with Shipped(tmp_path / "mosquitto", users=["alice"]) as broker:
+        house = House(broker, sqlite_url)
+        with house.bridge:
+            hello(broker)
+            url = f"mqtt://alice:{PASSWORD}@127.0.0.1:{broker.port}"
+            client = PresenceClient(url, user="alice", client_id="phone")
+            for set_by in (0, 0, -HOUR, -HOUR, -HOUR):
+                house.set_by = set_by
+                client.connect()
+                house.recorder.wait_for_state("alice", "online")
+                until(lambda: abs(client.server_time.now() - house.now()) < 1_000, "it knows the time")
+                client.disconnect()
+                house.recorder.wait_for_state("alice", "offline")
+            assert len([r for r in read(sqlite_url)[0] if r.user_id == "alice"]) == 5
+            house.assert_true()
 
 
 def test_who_answers_around_a_jump_back_is_here(mosquitto: Mosquitto, sqlite_url: str) -> None:
@@ -129,7 +140,7 @@ def test_who_answers_around_a_jump_back_is_here(mosquitto: Mosquitto, sqlite_url
         reasons = house.reasons()
         assert (reasons["faithful"], reasons["simple"], reasons["silent"]) == (None, None, "unconfirmed")
         assert house.announcements() == before + 1
-        assert_true(mosquitto, sqlite_url, house.recorder)
+        house.assert_true()
 
 
 def test_who_has_not_answered_when_the_clock_is_set_forward_has_its_time(
@@ -182,7 +193,7 @@ def assert_all_end(house: House) -> None:
     assert {reasons[user] for user in USERS} == {"timeout"}
     events = [name for name, _ in house.recorder.events("user-0")]
     assert events[-4:] == ["connectionIdle", "userIdle", "connectionLogout", "userOffline"]
-    assert_true(house.broker, house.database, house.recorder)
+    house.assert_true()
 
 
 def test_silence_after_the_clock_was_set_back_ends_in_time(mosquitto: Mosquitto, sqlite_url: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from mqtt_presence.errors import StoreError
 from mqtt_presence.store import Store
 from tests.support.bridges import BridgeProcess, BridgeThread
-from tests.support.brokers import Mosquitto
+from tests.support.brokers import BRIDGE_PASSWORD, BRIDGE_USER, Mosquitto
 from tests.support.playing import hello, settle
 from tests.support.postgres import Postgres, query
 from tests.support.recorder import Recorder
@@ -98,7 +98,7 @@ def alice_came(recorder: Recorder) -> None:
     """What one login of hers comes to, once."""
     recorder.wait_for_event("alice", "userOnline")
     assert [name for name, _ in recorder.events("alice")] == ["connectionLogin", "userOnline"]
-    assert [version for version, _ in recorder.versions()["alice"]] == [1]
+    assert [told[0] for told in recorder.versions()["alice"]] == [1]
     assert recorder.status("alice")["connections"] == 1
 
 
@@ -188,6 +188,7 @@ def lose_session(broker: Mosquitto, client_id: str) -> None:
     """Have the broker forget the bridge's session, and nothing else."""
     gone = threading.Event()
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id, clean_session=True)
+    client.username_pw_set(BRIDGE_USER, BRIDGE_PASSWORD)
     client.on_connect = lambda *_: client.disconnect()
     client.on_disconnect = lambda *_: gone.set()
     client.connect("127.0.0.1", broker.port)
@@ -239,7 +240,7 @@ def test_a_killed_broker_does_not_bring_back_who_is_forgotten(
         mosquitto.say("alice", "phone", "login", b"")
         mosquitto.say("alice", "phone", "will", b"")
         recorder.wait_for_state("alice", "offline")
-        saved = mosquitto.directory / "mosquitto.db"
+        saved = mosquitto.store / "mosquitto.db"
         until(lambda: saved.exists() and b"status/alice" in saved.read_bytes(), "the broker has saved it")
         store = Store(sqlite_url)
         with store.transaction() as tx:

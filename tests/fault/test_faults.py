@@ -17,20 +17,21 @@ from mqtt_presence import deciding
 from mqtt_presence.errors import StoreError
 from mqtt_presence.rules import fold
 from mqtt_presence.store import Store
-from tests.fault.test_crashes import assert_each_once, assert_true, count, login_of
+from tests.fault.test_crashes import count
 from tests.support.bridges import BridgeProcess, BridgeThread
-from tests.support.brokers import Embedded, Mosquitto
-from tests.support.checker import assert_consistent, read
-from tests.support.playing import hello, settle
+from tests.support.brokers import Embedded, Shipped
+from tests.support.checker import assert_true, read
+from tests.support.playing import hello
 from tests.support.postgres import cursor, query
+from tests.support.said import Client, Said, life_of
 from tests.support.waiting import now_ms, until
 
 # The database.
 
 
-def test_database_locked_for_thirty_seconds(mosquitto: Mosquitto, sqlite_url: str, tmp_path: Path) -> None:
+def test_database_locked_for_thirty_seconds(mosquitto: Shipped, sqlite_url: str, tmp_path: Path) -> None:
     """Another program locks the database for longer than the keep alive: nothing is lost, the bridge stays there."""
-    watched = mosquitto.recorder()
+    watched, said = mosquitto.recorder(), Said()
     with BridgeProcess(tmp_path / "log", broker=mosquitto.url, database=sqlite_url, keep_alive=8) as bridge:
         hello(mosquitto)
         client = mosquitto.publisher("", "")
@@ -39,21 +40,19 @@ def test_database_locked_for_thirty_seconds(mosquitto: Mosquitto, sqlite_url: st
             locked_at = time.monotonic()
             number = 0
             while time.monotonic() - locked_at < 30:
-                client.publish_all(login_of(n, 200) for n in range(number, number + 100))
+                client.publish_all(said.all(life_of(range(number, number + 100), 200)))
                 number += 100
                 until(lambda n=number: time.monotonic() - locked_at >= n / 200, "the next hundred")
             cur.execute("ROLLBACK")
         bridge.wait_for_log("locked")
-        until(lambda: count(sqlite_url) == number, f"{number} records")
-        assert_true(mosquitto, sqlite_url, watched)
-        assert_each_once(sqlite_url, range(number))
+        assert_true(mosquitto, sqlite_url, said, watched)
         # Neither its will nor another birth: the connection was served all the time.
         assert [m.json["state"] for m in watched.on("bridge/state")] == ["online"]
         assert bridge.log().count("connected to") == 1
         assert bridge.stop() == 0
 
 
-def test_database_locked_at_the_start(mosquitto: Mosquitto, sqlite_url: str, tmp_path: Path) -> None:
+def test_database_locked_at_the_start(mosquitto: Shipped, sqlite_url: str, tmp_path: Path) -> None:
     """A bridge that finds the database locked waits for it, and a signal ends it as ever."""
     Store(sqlite_url).open()
     with (
@@ -72,7 +71,7 @@ def test_database_locked_at_the_start(mosquitto: Mosquitto, sqlite_url: str, tmp
 
 
 def test_database_locked_for_too_long_at_the_start(
-    sqlite_url: str, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+    sqlite_url: str, mosquitto: Shipped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the end the one who started the bridge is told."""
     monkeypatch.setattr(bridge_module, "_START_S", 0.0)
@@ -129,28 +128,26 @@ def small_disk(
             subprocess.run(["umount", "-l", directory], check=True)
 
 
-def test_disk_full_and_freed(mosquitto: Mosquitto, tmp_path: Path) -> None:
+def test_disk_full_and_freed(mosquitto: Shipped, tmp_path: Path) -> None:
     """The disk is full: messages wait with the broker; it is freed: they are all decided, the file is whole."""
     running: list[BridgeProcess] = []
-    watched = mosquitto.recorder()
+    watched, said = mosquitto.recorder(), Said()
     with small_disk(tmp_path / "disk", lambda: running[0]) as (directory, fill, free):
         database = f"sqlite:///{directory / 'presence.db'}"
         with BridgeProcess(tmp_path / "log", broker=mosquitto.url, database=database, keep_alive=5) as bridge:
             running.append(bridge)
             hello(mosquitto)
             client = mosquitto.publisher("", "")
-            client.publish_all(login_of(n, 50) for n in range(200))
+            client.publish_all(said.all(life_of(range(200), 50)))
             until(lambda: count(database) == 200, "the first 200")
             fill()
-            client.publish_all(login_of(n, 50) for n in range(200, 1200))
+            client.publish_all(said.all(life_of(range(200, 1200), 50)))
             bridge.wait_for_log("full" if (directory / "ballast").exists() else "cannot use the database", 2)
             cpu, since = bridge.cpu_s(), time.monotonic()
             bridge.wait_for_log("next try in", 4)
             assert bridge.cpu_s() - cpu < 1 + (time.monotonic() - since) / 2, "no busy loop"
             free()
-            until(lambda: count(database) == 1200, "all records")
-            assert_true(mosquitto, database, watched)
-            assert_each_once(database, range(1200))
+            assert_true(mosquitto, database, said, watched, deadline_s=40)
             assert query(database, "PRAGMA integrity_check") == [{"integrity_check": "ok"}]
             assert {m.json["state"] for m in watched.on("bridge/state")} == {"online"}
             assert bridge.stop() == 0
@@ -159,9 +156,9 @@ def test_disk_full_and_freed(mosquitto: Mosquitto, tmp_path: Path) -> None:
 # Two bridges.
 
 
-def test_two_bridges_by_mistake(mosquitto: Mosquitto, sqlite_url: str, tmp_path: Path) -> None:
+def test_two_bridges_by_mistake(mosquitto: Shipped, sqlite_url: str, tmp_path: Path) -> None:
     """A second bridge on the same database: both back off and say why, nothing is lost, one alone is fine again."""
-    watched = mosquitto.recorder()
+    watched, said = mosquitto.recorder(), Said()
     first = BridgeProcess(tmp_path / "first", broker=mosquitto.url, database=sqlite_url)
     second = BridgeProcess(tmp_path / "second", ready=False, broker=mosquitto.url, database=sqlite_url)
     with first:
@@ -172,7 +169,7 @@ def test_two_bridges_by_mistake(mosquitto: Mosquitto, sqlite_url: str, tmp_path:
             cpu = first.cpu_s() + second.cpu_s()
             number = 0
             while not (first.says("second bridge") and second.says("second bridge")):
-                client.publish_all(login_of(n, 50) for n in range(number, number + 20))
+                client.publish_all(said.all(life_of(range(number, number + 20), 50)))
                 number += 20
                 until(lambda n=number: count(sqlite_url) >= n - 200, "some bridge takes them")
                 assert time.monotonic() - started < 40, first.log() + second.log()
@@ -180,9 +177,7 @@ def test_two_bridges_by_mistake(mosquitto: Mosquitto, sqlite_url: str, tmp_path:
             kicks = first.log().count("connected to") + second.log().count("connected to")
             assert kicks < 20
             assert second.stop() == 0
-        until(lambda: count(sqlite_url) == number, "all records")
-        assert_true(mosquitto, sqlite_url)
-        assert_each_once(sqlite_url, range(number))
+        assert_true(mosquitto, sqlite_url, said, watched, late=True)
         watched.wait_for(lambda: watched.last("bridge/state")["state"] == "online", "the one that is left")
         states = [m.json for m in watched.on("bridge/state")]
         assert states[-1]["version"] == max(s["version"] for s in states), "its word is the newest"
@@ -205,17 +200,17 @@ def test_poison_message_does_not_stop_the_others(
         return fold(user, events, settings, new_records)
 
     monkeypatch.setattr(deciding, "fold", poisoned)
-    with Mosquitto(tmp_path / "m") if kind == "mosquitto" else Embedded() as broker:
-        recorder = broker.recorder()
+    with Shipped(tmp_path / "m") if kind == "mosquitto" else Embedded() as broker:
+        recorder, said = broker.recorder(), Said()
         with BridgeThread(broker=broker.url, database=sqlite_url) as bridge:
             for n in range(40):
                 user = "poison" if n % 10 == 3 else f"user-{n}"
                 broker.say(user, f"client-{n}", "login")
-            settle(broker, recorder)
+                if user != "poison":
+                    said.note(Client(user, f"client-{n}"), "login", b"")
+            assert_true(broker, sqlite_url, said, recorder)
             assert bridge.bridge.counters.refused == {"unprocessable": 4}
-            assert len([u for u in recorder.statuses() if u.startswith("user-")]) == 36
             assert recorder.status("poison") is None
-            assert_consistent(sqlite_url, recorder.statuses(), recorder.versions())
 
 
 # Repeats and order.
@@ -260,42 +255,41 @@ def outcome(database: str, user: str) -> tuple[object, ...]:
     )
 
 
-def test_repeats_and_order_change_nothing(mosquitto: Mosquitto, sqlite_url: str) -> None:
+def test_repeats_and_order_change_nothing(mosquitto: Shipped, sqlite_url: str) -> None:
     """Everything twice, and everything in a random order, comes to the same as once and in order."""
     rng = random.Random(20261125)
-    recorder = mosquitto.recorder()
+    recorder, said = mosquitto.recorder(), Said()
     base = now_ms()
     with BridgeThread(broker=mosquitto.url, database=sqlite_url):
         messages: dict[str, list[tuple[str, bytes]]] = {"plain": [], "twice": [], "shuffled": []}
         for n in range(60):
             seed = rng.random()
-            for way, said in messages.items():
-                said.extend(history(f"{way}-{n}", base, random.Random(seed)))
+            for way, told in messages.items():
+                told.extend(said.all(history(f"{way}-{n}", base, random.Random(seed))))
         messages["twice"] = [m for message in messages["twice"] for m in (message, message)] + messages[
             "twice"
         ]
         rng.shuffle(messages["shuffled"])
-        for said in messages.values():
-            mosquitto.publisher("", "").publish_all(said)
-        settle(mosquitto, recorder)
-        assert_consistent(sqlite_url, recorder.statuses(), recorder.versions())
+        for told in messages.values():
+            mosquitto.publisher("", "").publish_all(told)
+        assert_true(mosquitto, sqlite_url, said, recorder)
     for n in range(60):
         plain = str(outcome(sqlite_url, f"plain-{n}"))
         assert str(outcome(sqlite_url, f"twice-{n}")).replace("twice", "plain") == plain
         assert str(outcome(sqlite_url, f"shuffled-{n}")).replace("shuffled", "plain") == plain
 
 
-def test_duplicates_are_told_once(mosquitto: Mosquitto, sqlite_url: str) -> None:
+def test_duplicates_are_told_once(mosquitto: Shipped, sqlite_url: str) -> None:
     """A message that comes three times causes one event."""
-    recorder = mosquitto.recorder()
+    recorder, said = mosquitto.recorder(), Said()
     with BridgeThread(broker=mosquitto.url, database=sqlite_url):
         for verb in ("login", "activity", "will"):
-            for _ in range(3):
-                payload = {"connectionId": "c1"} | (
-                    {"idle": True, "lastActivity": 1_700_000_000_000} if verb == "activity" else {}
-                )
-                mosquitto.say("alice", "phone", verb, json.dumps(payload).encode())
-        settle(mosquitto, recorder)
+            payload = {"connectionId": "c1"} | (
+                {"idle": True, "lastActivity": 1_700_000_000_000} if verb == "activity" else {}
+            )
+            for message in said.all([(f"presence/alice/phone/{verb}", json.dumps(payload).encode())]):
+                mosquitto.publisher("", "").publish_all([message] * 3)
+        assert_true(mosquitto, sqlite_url, said, recorder)
         assert [name for name, _ in recorder.events("alice")] == [
             "connectionLogin", "userOnline", "connectionIdle", "userIdle", "connectionLogout", "userOffline",
         ]  # fmt: skip

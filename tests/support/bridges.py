@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -65,12 +66,16 @@ class BridgeProcess:
     Args:
         log: where its log goes.
         ready: entering waits until it is connected.
+        environment: more variables for it.
         settings: as flags.
 
     """
 
-    def __init__(self, log: Path, *, ready: bool = True, **settings: Any) -> None:
+    def __init__(
+        self, log: Path, *, ready: bool = True, environment: Mapping[str, str] | None = None, **settings: Any
+    ) -> None:
         self._ready = ready
+        self._more_environment = environment or {}
         self._log = log
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
@@ -102,7 +107,8 @@ class BridgeProcess:
         return [sys.executable, "-m", "mqtt_presence", "run", *flags]
 
     def _environment(self) -> dict[str, str]:
-        return {k: v for k, v in os.environ.items() if not k.startswith("MQTT_PRESENCE_")}
+        ours = {k: v for k, v in os.environ.items() if not k.startswith("MQTT_PRESENCE_")}
+        return ours | self._more_environment
 
     def says(self, text: str, times: int = 1) -> bool:
         """Tell whether its log has said this so often; fail if it has ended by itself."""

@@ -4,16 +4,25 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Self
 
+from mqtt_presence.broker_setup import mosquitto as setup
+from mqtt_presence.broker_setup.hashes import mosquitto_hash
+from mqtt_presence.broker_setup.plan import BRIDGE_USER, Plan
+from mqtt_presence.broker_setup.template import replace_lines
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from tests.support.mqtt import Client
 from tests.support.recorder import Recorder
 from tests.support.waiting import free_port, listens, until
 
 OPERATOR = "operator"
+SPEAKER = "publisher"
 BRIDGE_PASSWORD = "bridge-secret"
+PASSWORD = "secret"
+"""Of everybody else, where there are passwords."""
 
 # What a production broker has, but for rights and passwords: those have tests of their own. It saves every second;
 # with `autosave_on_changes` it would save everything at every change, at a twentieth of the speed.
@@ -36,6 +45,7 @@ class _Broker:
     name: str
     port: int
     prefix: str = ""
+    _window: int | None = None
     one_owner_of_a_client_id = False
     """A client id belongs to one user: another one cannot have it at the same time."""
 
@@ -76,7 +86,15 @@ class _Broker:
     def recorder(self, *filters: str) -> Recorder:
         """Subscribe as an operator and record everything, by default all that the bridge says."""
         filters = filters or tuple(f"{self.prefix}{f}" for f in ("status/+", "events/+/+", "bridge/+"))
-        recorder = Recorder(self.port, filters, user=OPERATOR, log=self.log, prefix=self.prefix)
+        recorder = Recorder(
+            self.port,
+            filters,
+            user=OPERATOR,
+            password=PASSWORD,
+            log=self.log,
+            prefix=self.prefix,
+            window=self._window,
+        )
         self._recorders.append(recorder)
         return recorder
 
@@ -130,6 +148,15 @@ class Mosquitto(_Broker):
         """Start, and wait until it listens."""
         assert self._process is None
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._configure()
+        binary = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [binary, "-c", str(self.directory / "mosquitto.conf")], stdout=log, stderr=log
+            )
+        until(self._is_up, f"mosquitto listens\n{self.log()}")
+
+    def _configure(self) -> None:
         config = _CONFIG.format(directory=self.directory)
         if os.getuid() == 0:
             config += "user root\n"
@@ -143,12 +170,6 @@ class Mosquitto(_Broker):
                 subprocess.run(["mosquitto_passwd", "-b", passwords, user, password], check=True)
         config += f"listener {self.port} 127.0.0.1\n{self._more}\n"
         (self.directory / "mosquitto.conf").write_text(config)
-        binary = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-        with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [binary, "-c", str(self.directory / "mosquitto.conf")], stdout=log, stderr=log
-            )
-        until(self._is_up, f"mosquitto listens\n{self.log()}")
 
     def _is_up(self) -> bool:
         assert self._process is not None
@@ -172,7 +193,11 @@ class Mosquitto(_Broker):
 
     def wipe(self) -> None:
         """Lose its store: sessions, queued and retained messages."""
-        (self.directory / "mosquitto.db").unlink(missing_ok=True)
+        (self.store / "mosquitto.db").unlink(missing_ok=True)
+
+    @property
+    def store(self) -> Path:
+        return self.directory
 
     def lose_everything(self) -> None:
         """Restart it with an empty store."""
@@ -185,13 +210,66 @@ class Mosquitto(_Broker):
         # No rights are configured, so one connection can speak for all, and keeps the order.
         del user, client_id
         if ("", "") not in self._publishers:
-            self._publishers["", ""] = self.client("publisher", "publisher")
+            self._publishers["", ""] = self.client(SPEAKER, SPEAKER)
         return self._publishers["", ""]
 
     def log(self) -> str:
         path = self.directory / "log"
         text = path.read_text(errors="replace") if path.exists() else ""
         return f"--- mosquitto:\n{text[-6000:]}"
+
+
+class Shipped(Mosquitto):
+    """mosquitto as `init-broker` sets it up: passwords, rights, limits and log are those of `broker_config/`.
+
+    It knows one user more, `SPEAKER`, who may write for all others: thousands of clients need no connections of
+    their own then, and what they say has one order.
+
+    Args:
+        directory: its own, empty.
+        more_config: lines to add.
+        users: who may come in, beside the bridge, the operator and the speaker.
+        changed: what to put in place of lines of the configuration; None: nothing.
+
+    """
+
+    _window = 20_000  # what a scenario makes the broker drop is not to be what a test hears
+
+    def __init__(
+        self,
+        directory: Path,
+        more_config: str = "",
+        users: Iterable[str] = (),
+        changed: Mapping[str, str | None] | None = None,
+    ) -> None:
+        super().__init__(directory, more_config)
+        self._names = (OPERATOR, SPEAKER, *users)
+        self._changed = changed or {}
+
+    def client(self, user: str, client_id: str, **how) -> Client:
+        return super().client(user, client_id, **{"password": PASSWORD} | how)
+
+    @property
+    def store(self) -> Path:
+        return self.directory / setup.DATA
+
+    def _configure(self) -> None:
+        plan = Plan(self.directory, port=self.port, ws_port=None, run_as="root" if os.getuid() == 0 else None)
+        made = {file.name: file.data.decode() for file in setup.files(plan)}
+        config = replace_lines(made[setup.CONFIG], self._changed)
+        (self.directory / setup.CONFIG).write_text(f"{config}{self._more}\n")
+        rights = f"{made['acl']}\nuser {SPEAKER}\ntopic write presence/+/+/+\n"
+        hashed = {name: _hash(PASSWORD) for name in self._names} | {BRIDGE_USER: _hash(BRIDGE_PASSWORD)}
+        passwords = "".join(f"{name}:{of_it}\n" for name, of_it in hashed.items())
+        for name, text in {"acl": rights, "passwd": passwords}.items():
+            (self.directory / name).touch(0o600)
+            (self.directory / name).write_text(text)
+        self.store.mkdir(exist_ok=True)
+
+
+@cache
+def _hash(password: str) -> str:
+    return mosquitto_hash(password)
 
 
 class Embedded(_Broker):

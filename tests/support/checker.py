@@ -1,5 +1,6 @@
-"""The judge of every fault test: records, users and retained statuses must tell one story."""
+"""The judge of every fault test: records, users and retained statuses must tell one story, and it must be true."""
 
+from collections import Counter
 from typing import Any
 
 from mqtt_presence.model import Connection, Status
@@ -7,6 +8,12 @@ from mqtt_presence.payloads import decode_object, encode_status
 from mqtt_presence.rules import combine
 from mqtt_presence.store import Store
 from mqtt_presence.store.rows import CONNECTION_COLUMNS, USER_COLUMNS, to_connection, to_presence
+from tests.support.brokers import _Broker
+from tests.support.playing import hello, is_of_the_test, settle
+from tests.support.postgres import query
+from tests.support.recorder import Recorder
+from tests.support.said import Client, Here, Said
+from tests.support.waiting import until
 
 
 def read(database_url: str) -> tuple[list[Connection], dict[str, Any]]:
@@ -25,12 +32,92 @@ def read(database_url: str) -> tuple[list[Connection], dict[str, Any]]:
     return records, users
 
 
+def assert_true(
+    broker: _Broker,
+    database: str,
+    said: Said,
+    watched: Recorder,
+    *,
+    forgetful: bool = False,
+    late: bool = False,
+    deadline_s: float = 20.0,
+) -> dict[str, Any]:
+    """Let all come to rest, look as a new subscriber does, and judge until it is right, or the deadline over.
+
+    Each login that was acknowledged has its record exactly once; nobody is there but those who are; each status is
+    the function of the records, and what the clients know it must be; versions only grow.
+
+    Args:
+        broker: where it all happened.
+        database: where the bridge keeps its records.
+        said: what the clients have said.
+        watched: heard all statuses from the beginning.
+        forgetful: the broker has lost some of what it had acknowledged: of such a connection there may be no
+            record, unless it is there.
+        late: what one bridge has told may come behind what another has, as contract 4 allows; for a subscriber who
+            drops what is late, versions grow all the same.
+        deadline_s: for how long the bridge may still be at it.
+
+    Returns:
+        The retained statuses by user.
+
+    """
+    hello(broker)
+    fresh = broker.recorder()
+    settle(broker, fresh, "end")
+    failures: list[AssertionError] = []
+
+    def is_right() -> bool:
+        try:
+            assert not _is_confirming(database), "the bridge still waits for answers to its announcement"
+            retained = fresh.statuses()
+            assert_consistent(database, retained, watched.versions(), late=late)
+            _assert_as_said(read(database)[0], retained, said, forgetful=forgetful)
+        except AssertionError as failure:
+            failures.append(failure)
+            return False
+        return True
+
+    try:
+        until(is_right, "all is true", deadline_s, every_s=0.1)
+    except AssertionError:
+        raise failures[-1] from None
+    return fresh.statuses()
+
+
+def _is_confirming(database: str) -> bool:
+    """Tell whether somebody may still be taken for gone who has not answered (contract B3)."""
+    sql = """SELECT name FROM bridge WHERE name = 'announced_at'
+             AND EXISTS (SELECT 1 FROM connections WHERE announce AND logout_time IS NULL)"""
+    return bool(query(database, sql))
+
+
+def _assert_as_said(
+    records: list[Connection], retained: dict[str, Any], said: Said, *, forgetful: bool
+) -> None:
+    ours = [(Client(r.user_id, r.client_id), r) for r in records if not is_of_the_test(r.user_id)]
+    kept = Counter((client, r.connection_id if r.named else None) for client, r in ours)
+    must = Counter({(c, h.connection): 1 for c, h in said.here.items()}) if forgetful else said.logins
+    assert not must - kept, f"no record: {must - kept}"
+    more = kept - said.logins - Counter(said.unsure)
+    assert not more, f"one record too many: {more}"
+    there = {c: Here(r.connection_id if r.named else None, r.idle) for c, r in ours if r.is_open}
+    wrong = [(c, there.get(c), said.here.get(c)) for c in {*there, *said.here}]
+    wrong = [each for each in wrong if each[1] != each[2]]
+    assert not wrong, f"{len(wrong)} are not as they must be (client, its record, what it knows): {wrong[:9]}"
+    assert len(there) == sum(r.is_open for _, r in ours), "two records of one client are open"
+    for user in said.users & (retained.keys() if forgetful else said.users):
+        shown = retained[user]
+        assert (shown["state"], shown["connections"]) == said.status_of(user), user
+
+
 def assert_consistent(
     database_url: str,
     retained: dict[str, Any],
-    versions: dict[str, list[tuple[int, bytes]]] | None = None,
+    versions: dict[str, list[tuple[int, bytes, bool]]] | None = None,
     *,
     private: bool = False,
+    late: bool = False,
 ) -> None:
     """Compare what is kept with what is retained.
 
@@ -39,6 +126,7 @@ def assert_consistent(
         retained: the retained statuses by user, as a new subscriber gets them.
         versions: what a subscriber heard of every user, in order (`Recorder.versions`).
         private: the setting `publish_private`.
+        late: see `assert_true`.
 
     """
     records, users = read(database_url)
@@ -59,7 +147,8 @@ def assert_consistent(
         assert _but_last_seen(retained.get(user_id)) == _but_last_seen(expected), user_id
     assert retained.keys() <= users.keys(), f"ghosts: {retained.keys() - users.keys()}"
     for user_id, told in (versions or {}).items():
-        _assert_versions_only_grow(user_id, told)
+        newest = _assert_versions_only_grow(user_id, told, late=late)
+        assert users[user_id].version >= newest, f"{user_id}: version {newest} was told and is not kept"
 
 
 def _assert_status_is_function_of_records(user_id: str, status: Status, records: list[Connection]) -> None:
@@ -74,18 +163,22 @@ def _assert_status_is_function_of_records(user_id: str, status: Status, records:
         assert status.last_login.order == newest, user_id
 
 
-def _assert_versions_only_grow(user_id: str, told: list[tuple[int, bytes]]) -> None:
-    """What was sent again after a crash repeats what was told; it never tells something else, or goes back."""
+def _assert_versions_only_grow(user_id: str, told: list[tuple[int, bytes, bool]], *, late: bool) -> int:
+    """What was sent again after a crash repeats what was told; it never tells something else, or goes back.
+
+    Only a broker does, that was killed and comes back with what it had saved: so what is retained may be older.
+    """
     said: dict[int, Any] = {}
     newest = -1
-    for version, payload in told:
+    for version, payload, is_retained in told:
         status = _but_last_seen(decode_object(payload))
         if version in said:
             assert said[version] == status, f"{user_id}: two statuses of version {version}"
             continue
-        assert version > newest, f"{user_id}: version {version} after {newest}"
+        assert version > newest or is_retained or late, f"{user_id}: version {version} after {newest}"
         said[version] = status
-        newest = version
+        newest = max(newest, version)
+    return newest
 
 
 def _but_last_seen(status: Any) -> Any:

@@ -7,12 +7,18 @@ from typing import Any
 
 from mqtt_presence.times import to_iso
 from tests.cases import MADE_UP, At, Case, Received, body
+from tests.support.bridges import BridgeProcess
 from tests.support.brokers import _Broker
 from tests.support.postgres import query
 from tests.support.recorder import Recorder
 from tests.support.waiting import now_ms, until
 
 _marks = itertools.count(1)
+
+
+def is_of_the_test(user_id: str) -> bool:
+    """Tell whether it is one of those by whom `settle` and `hello` find out something."""
+    return user_id.startswith(("mark", "hello"))
 
 
 def settle(broker: _Broker, recorder: Recorder, tag: str = "") -> None:
@@ -32,6 +38,16 @@ def hello(broker: _Broker) -> None:
         return recorder.status(user) is not None
 
     until(heard, "the bridge hears", every_s=0.05)
+
+
+def wait_until_asked(broker: _Broker, bridge: BridgeProcess) -> None:
+    """Wait until the bridge has noticed a loss and asked the clients: who logs in now does so after that.
+
+    Its announcement alone tells nothing: a bridge that is restarted may repeat the one before.
+    """
+    bridge.wait_for_log("losses: asking all clients")
+    hello(broker)  # while its queue is full, the broker drops what is said
+    settle(broker, broker.recorder())
 
 
 @dataclass

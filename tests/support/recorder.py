@@ -9,6 +9,8 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from tests.support.waiting import DEADLINE_S
 
@@ -27,7 +29,10 @@ class Heard:
 
 
 class Recorder:
-    """Connected and subscribed when the constructor returns; retained messages may still be on their way."""
+    """Connected and subscribed when the constructor returns; retained messages may still be on their way.
+
+    With a `window` it speaks MQTT 5, and a broker with a short queue sends it so many messages at once.
+    """
 
     def __init__(
         self,
@@ -39,6 +44,7 @@ class Recorder:
         client_id: str = "",
         log: Callable[[], str] = lambda: "",
         prefix: str = "",
+        window: int | None = None,
     ) -> None:
         self._log = log
         self._filters = filters
@@ -46,13 +52,18 @@ class Recorder:
         self._news = threading.Condition()
         self._subscribed = False
         self.heard: list[Heard] = []
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv311)
+        version = mqtt.MQTTv311 if window is None else mqtt.MQTTv5
+        properties = None
+        if window is not None:
+            properties = Properties(PacketTypes.CONNECT)
+            properties.ReceiveMaximum = window
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version)
         self._client.username_pw_set(user, password)
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda *_: self._client.subscribe([(f, 1) for f in filters])
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
-        self._client.connect("127.0.0.1", port, keepalive=60)
+        self._client.connect("127.0.0.1", port, keepalive=60, properties=properties)
         self._client.loop_start()
         self.wait_for(lambda: self._subscribed, "the subscription")
 
@@ -107,14 +118,14 @@ class Recorder:
             heard = {m.topic: m.payload for m in self.heard if m.topic.startswith(f"{self._prefix}status/")}
         return {t.removeprefix(f"{self._prefix}status/"): json.loads(p) for t, p in heard.items() if p}
 
-    def versions(self) -> dict[str, list[tuple[int, bytes]]]:
-        """Return what was heard of each user's status, in order: version and payload."""
-        told: dict[str, list[tuple[int, bytes]]] = {}
+    def versions(self) -> dict[str, list[tuple[int, bytes, bool]]]:
+        """Return what was heard of each user's status, in order: version, payload, whether it was retained."""
+        told: dict[str, list[tuple[int, bytes, bool]]] = {}
         with self._news:
             for m in self.heard:
                 if m.topic.startswith(f"{self._prefix}status/") and m.payload:
                     told.setdefault(m.topic.removeprefix(f"{self._prefix}status/"), []).append(
-                        (m.json["version"], m.payload)
+                        (m.json["version"], m.payload, m.retained)
                     )
         return told
 
