@@ -59,6 +59,7 @@ _MAX_BACKLOG = 20_000
 OVERLOADED = "overloaded"
 _CHUNK = 200  # users of one step of a job: messages wait no longer than that takes
 _IDLE_S = 1.0
+_BEHIND_MS = 2_000
 _FINISH_S = 5.0
 # By then any broker has on its disk what it acknowledged: mosquitto unconfigured takes half an hour.
 _BURIED_MS = 3_600_000
@@ -496,7 +497,9 @@ class Bridge:
     def _confirm(self, link: Link, now: int) -> bool:
         if self._convergence.has_news_of_a_loss():
             self._losses.suspect()
-        self._silence.must_ask = self._losses.must_announce() or self._silence.must_ask
+        # While we are behind the broker may still be dropping: what they answer would be lost, too.
+        if now - self._silence.heard_until <= _BEHIND_MS and self._losses.must_announce():
+            self._silence.must_ask = True
         keep(self._store, self._losses.memory, self._witness.memory, self._silence.memory)
         since = self._silence.over_since
         if since is None or not link.is_connected:
