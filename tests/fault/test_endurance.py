@@ -42,6 +42,7 @@ class Load:
         self._said = said
         self._random = random.Random(seed)
         self._number = 0
+        self._moment = 0
 
     def step(self) -> Message:
         """Decide what one client says next."""
@@ -59,7 +60,9 @@ class Load:
                 fields = {"connectionId": here.connection}
             if self._random.random() < 0.6:
                 verb = "activity"
-                fields |= {"idle": self._random.random() < 0.5, "lastActivity": now_ms()}
+                # Of two reports with the same moment the idle one wins, whichever is the later (docs/protocol.md).
+                self._moment = max(self._moment + 1, now_ms())
+                fields |= {"idle": self._random.random() < 0.5, "lastActivity": self._moment}
             else:
                 verb = self._random.choice(["will", "logout"])
         payload = json.dumps(fields).encode() if fields else b""

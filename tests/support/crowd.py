@@ -91,7 +91,7 @@ class Crowd:
                 self._fleet.ask(step.client, step.do)
             while not self._over.is_set():
                 self._serve()
-                if self._fleet.is_settled:
+                if not self._fleet.left:
                     self._settled.set()
         except BaseException as error:  # noqa: BLE001 - for the test to see
             self.error = error
