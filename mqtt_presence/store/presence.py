@@ -83,7 +83,7 @@ class Store:
             with said_plainly("use the database"):
                 self._database.connect(reuse_if_open=True)
                 with self._database.atomic():
-                    yield Transaction(self._database, locks_rows=self._is_postgresql)
+                    yield Transaction(self._database, is_postgresql=self._is_postgresql)
         except Exception:
             if self._is_postgresql:
                 self.close()  # after a lost connection every later query would fail until this
@@ -93,10 +93,10 @@ class Store:
 class Transaction:
     """What can be done inside `Store.transaction`."""
 
-    def __init__(self, database: peewee.Database, *, locks_rows: bool) -> None:
+    def __init__(self, database: peewee.Database, *, is_postgresql: bool) -> None:
         self._database = database
-        self._mark = "%s" if locks_rows else "?"
-        self._locks_rows = locks_rows
+        self._mark = "%s" if is_postgresql else "?"
+        self._is_postgresql = is_postgresql
         self._loaded: dict[tuple[str, str, str], tuple[int, Pulse]] = {}
         """The connections that were read, by their names, with their numbers."""
 
@@ -255,7 +255,7 @@ class Transaction:
                 f"SELECT 1 FROM connection_records WHERE logout_time > {self._mark} LIMIT 1", [now]
             )
         )
-        if not self._locks_rows:  # SQLite has kept all of it, mostly what nobody will ask for again
+        if not self._is_postgresql:  # SQLite has kept all of it, mostly what nobody will ask for again
             self._database.execute_sql("PRAGMA shrink_memory")
         return lies_ahead
 
@@ -299,7 +299,7 @@ class Transaction:
         """Delete a user and all records, leave a tombstone; tell how many records, None for a stranger."""
         known = UserRow.select().where(UserRow.user_id == user_id)
         # Locked first, as the bridge does: who locks in another order waits for ever.
-        versions = [row.version for row in self._run(known.for_update() if self._locks_rows else known)]
+        versions = [row.version for row in self._run(known.for_update() if self._is_postgresql else known)]
         records = self._delete(ConnectionRow.user_id == user_id)
         if not versions and not records:
             return None
@@ -457,7 +457,7 @@ class Transaction:
 
     def _locked(self, table: str) -> str:
         """Have no other bridge change what we have read; of SQLite there is one writer as it is."""
-        return f" FOR UPDATE OF {table}" if self._locks_rows else ""
+        return f" FOR UPDATE OF {table}" if self._is_postgresql else ""
 
     def _version_floor(self) -> int:
         return int(self.recall(VERSION_FLOOR) or 0)

@@ -64,6 +64,9 @@ VERSION_FLOOR = "version_floor"
 _FLAG = {None: None, 0: False, 1: True}  # SQLite has no booleans
 
 
+# Column by column, which reads longer than slices but takes half the time, for each row of each batch.
+
+
 def to_connection(row: Sequence[Any]) -> Connection:
     """Make a record of a row of `CONNECTION_COLUMNS`."""
     return Connection(
