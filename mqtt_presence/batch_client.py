@@ -117,12 +117,13 @@ class BatchClient(mqtt.Client):
         """Keep the connection alive; what is to be sent for that goes with the next `flush`.
 
         paho sends a ping when the keep alive is over. That is late (MQTT 3.1.1 §3.1.2.10), and we may look
-        later still, after we have waited for the database: so it goes when half of it is over.
+        later still, after we have waited for the database: so it goes when half of it is over. As with paho's
+        own, the broker has as long as the keep alive to answer it, however long we have not read before.
         """
         due = self._last_msg_out + self._keepalive / 2
         if self._keepalive and not self._ping_t and self.is_connected() and time.monotonic() >= due:
             self._send_pingreq()
-            self._last_msg_out = self._ping_t
+            self._last_msg_out = self._last_bytes_received = self._ping_t
         return super().loop_misc()
 
     # Reading.

@@ -83,9 +83,11 @@ class BridgeProcess:
     def __enter__(self) -> Self:
         return self.start(ready=self._ready)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._process is not None:
             self.kill()
+        if kind is not None:  # pytest shows it with the failure
+            print(f"{self._log}:\n{self.log()[-20_000:]}")
 
     @property
     def pid(self) -> int:

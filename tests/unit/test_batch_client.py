@@ -302,7 +302,26 @@ def test_batch_client_hears_life_in_all_that_comes(peer, clock):
         peer.sock.sendall(publish(b"a", b"", 1, 2))
         peer.client.loop_read()
         clock(6.0)
-    assert peer.client.is_connected()
+    assert peer.client.socket() is not None
+
+
+@pytest.mark.parametrize("step", [1.7, 3.0, 5.0, 8.0])
+def test_batch_client_excuses_what_it_has_not_read(peer, clock, step):
+    """Who does not read for longer than the keep alive pings in time all the same, and does not hang up."""
+    for _ in range(40):
+        peer.client.excuse_silence()
+        clock(step)
+        assert peer.client.socket() is not None
+
+
+def test_batch_client_that_looks_late_asks_first(peer, clock):
+    """After a pause as long as the keep alive the broker is pinged, and has as long to answer."""
+    assert clock(11.0) == PINGREQ
+    assert peer.client.socket() is not None
+    clock(9.0)
+    assert peer.client.socket() is not None
+    clock(1.5)
+    assert peer.client.socket() is None
 
 
 def test_batch_client_leaves_who_is_silent(peer, clock):
