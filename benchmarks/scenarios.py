@@ -71,7 +71,7 @@ def die_off(name: str) -> Figures:
         resource.RLIMIT_NOFILE, (min(16_384, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2
     )
     with Rig() as rig, rig.subject(name) as subject:
-        counter = StatusCounter(rig.port)  # first: paho can only wait for the lower file descriptors
+        counter = StatusCounter(rig.port)
         sockets = []
         for n in range(DIE_OFF):
             ending = f'{{"connectionId":"{n}"}}'.encode()

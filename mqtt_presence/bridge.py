@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 # Of a large database each message of a batch changes another page, which is written once for all of a batch:
 # the larger the batch, the fewer pages. It takes some 40 ms.
 MAX_BATCH = 1000
-# Half of the window that broker_config/ gives us: the broker fills one half while we decide on the other.
+# Half of the window that a broker is often told to give us: it fills one half while we decide on the other.
 _MAX_BATCH_V311 = 500
 _MAX_PENDING = 4 * MAX_BATCH
 # Messages for the broker that wait: beyond it nothing more is decided, and so acknowledged, until it has

@@ -31,7 +31,11 @@ from mqtt_presence.paho_setup import prepare, transport
 
 log = logging.getLogger(__name__)
 
-_IN_FLIGHT = 1000
+# Messages on their way to a broker that takes so many (MQTT 5 §3.2.2.3.3): its acknowledgements come behind
+# what it has on the way to us, and what must wait for them is published after all of that.
+_IN_FLIGHT = 20_000
+_IN_FLIGHT_V311 = 1000  # there a broker does not say what it takes
+_MANY_IN_FLIGHT = 100
 _USUAL_WINDOW = 20  # mosquitto's, and the least there is
 _RECEIVE_MAXIMUM = 20_000  # else mosquitto has 20 on the way, queues 1,000 more and drops what comes then
 # Bytes of a packet that is kept in memory; a larger one is read past and refused. The contract's largest
@@ -140,7 +144,7 @@ class Link:
         self._make_will = make_will
         self._version = mqtt.MQTTv5 if config.mqtt5 else mqtt.MQTTv311
         self._client = self._make_client()
-        self._window = _IN_FLIGHT
+        self._window = _IN_FLIGHT_V311
         self._arrivals = Arrivals()
         self._waiting: deque[Outgoing] = deque()
         self._in_flight: dict[int, Outgoing] = {}
@@ -326,7 +330,8 @@ class Link:
         if reason.is_failure:
             self._refused = _connack_code(reason)
             return
-        self._window = min(_IN_FLIGHT, getattr(properties, "ReceiveMaximum", _IN_FLIGHT))
+        most = _IN_FLIGHT if self.is_mqtt5 else _IN_FLIGHT_V311
+        self._window = min(most, getattr(properties, "ReceiveMaximum", most))
         self._epoch += 1
         self._connected = self._once_connected = True
         self._connected_at = time.monotonic()
@@ -407,6 +412,8 @@ class Link:
     def _exchange(self, timeout_s: float, at_most: int) -> None:
         sock: Any = self._client.socket()
         at_most = at_most if self._connected else max(1, at_most)  # the answer to CONNECT, at least
+        if timeout_s and (self._waiting or len(self._in_flight) > _MANY_IN_FLIGHT):
+            self._sleep(min(timeout_s, self._pause()))
         if at_most and not _has_buffered(sock):
             waiter = select.poll()
             waiter.register(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
@@ -420,6 +427,14 @@ class Link:
         self._feed()
         self._client.loop_misc()
         self._client.flush()
+
+    def _pause(self) -> float:
+        """How long to wait, in seconds, for more acknowledgements than the next one.
+
+        They come one by one, each as soon as the broker has it: to wake for each costs more than all else
+        that is done for it. A broker has taken a tenth of what is on the way by then.
+        """
+        return 1e-6 * min(1000, len(self._in_flight))
 
     def _read(self, at_most: int) -> None:
         client, messages = self._client, self._arrivals.messages

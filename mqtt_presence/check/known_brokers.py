@@ -54,7 +54,7 @@ _MOSQUITTO = {
         "max_queued_messages 1000000",
     ),
     "redelivery": Remedy("keep sessions for longer", _CONF, "persistent_client_expiration 7d"),
-    "window": Remedy("let more be on the way", _CONF, "max_inflight_messages 1000"),
+    "window": Remedy("let more be on the way", _CONF, "max_inflight_messages 20000"),
     "will-silence": Remedy("bound the keep alive", _CONF, "max_keepalive 120"),
     "bridge-will": Remedy(_BRIDGE_ONLY, _ACL, "topic readwrite bridge/+"),
     "other-user": _PATTERNS,

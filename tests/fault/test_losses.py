@@ -21,7 +21,7 @@ GONE, NEW = range(1_500), range(1_500, 2_500)
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Shipped]:
     """Run a mosquitto with its own window of 20 and queue of 1,000, which tells of itself every second."""
-    limits = {"max_inflight_messages 1000": None, "max_queued_messages 1000000": None}
+    limits = {"max_inflight_messages 20000": None, "max_queued_messages 1000000": None}
     with Shipped(tmp_path / "mosquitto", "sys_interval 1", CROWD, limits) as broker:
         yield broker
 

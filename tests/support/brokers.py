@@ -30,7 +30,7 @@ _CONFIG = """
 persistence true
 persistence_location {directory}/
 autosave_interval 1
-max_inflight_messages 1000
+max_inflight_messages 20000
 max_queued_messages 1000000
 set_tcp_nodelay true
 log_dest stderr

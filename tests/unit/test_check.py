@@ -297,7 +297,7 @@ def without_comment(line: str) -> str:
 def test_remedy_names_the_line_of_the_broker_at_hand() -> None:
     """Where the broker is not known, it is said in general."""
     assert remedies.remedy_for("mosquitto", "window").endswith(
-        "`max_inflight_messages 1000` (broker_config/mosquitto/mosquitto.conf)"
+        "`max_inflight_messages 20000` (broker_config/mosquitto/mosquitto.conf)"
     )
     assert remedies.remedy_for("nats", "redelivery").endswith(
         """`ack_wait: "10s"` (broker_config/nats/nats.conf)"""

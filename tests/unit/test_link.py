@@ -8,20 +8,21 @@ import pytest
 from mqtt_presence import batch_client
 from mqtt_presence import link as link_module
 from mqtt_presence.broker_url import BrokerUrl
-from mqtt_presence.link import Arrivals, Link, LinkConfig
+from mqtt_presence.link import Arrivals, Link, LinkConfig, Outgoing
+from mqtt_presence.simulation import packets
 from tests.unit.test_batch_client import publish
 
 
 class Ends:
     """Both ends of a connection that the link believes the broker has accepted."""
 
-    def __init__(self) -> None:
-        config = LinkConfig(BrokerUrl.parse("mqtt://bridge@127.0.0.1"), "bridge-1", mqtt5=False)
+    def __init__(self, accepted: bytes = b"\x20\x02\x00\x00", *, mqtt5: bool = False) -> None:
+        config = LinkConfig(BrokerUrl.parse("mqtt://bridge@127.0.0.1"), "bridge-1", mqtt5=mqtt5)
         self.link = Link(config, lambda: ("bridge/state", b"{}"))
         ours, self.sock = socket.socketpair()
         ours.setblocking(False)
         self.link._client._sock = ours
-        self.sock.sendall(b"\x20\x02\x00\x00")
+        self.sock.sendall(accepted)
         assert self.poll().connected
 
     def poll(self, at_most: int = 1_000) -> Arrivals:
@@ -68,3 +69,40 @@ def test_link_takes_the_largest_message_of_the_contract(ends: Ends) -> None:
     (message,) = ends.poll().messages
     assert message.topic == topic
     assert not message.oversize
+
+
+@pytest.mark.parametrize(
+    ("accepted", "mqtt5", "window"),
+    [
+        (b"\x20\x02\x00\x00", False, 1_000),
+        (b"\x20\x03\x00\x00\x00", True, 20_000),
+        (b"\x20\x06\x00\x00\x03\x21\x00\x03", True, 3),
+    ],
+    ids=["3.1.1", "as many as there are", "three"],
+)
+def test_link_has_no_more_on_the_way_than_the_broker_takes(accepted: bytes, mqtt5: bool, window: int) -> None:
+    """The broker's receive maximum (MQTT 5 §3.2.2.3.3) bounds what it has not acknowledged; each that it does makes room."""
+    ends = Ends(accepted, mqtt5=mqtt5)
+    ends.sock.setblocking(False)
+    reader, mids = packets.Reader(), []
+
+    def look() -> int:
+        """Poll until nothing comes any more; return how many messages have come so far."""
+        quiet = 0
+        while quiet < 3:
+            ends.poll()
+            try:
+                came = list(reader.feed(ends.sock.recv(1 << 20)))
+            except BlockingIOError:
+                quiet += 1
+                continue
+            mids.extend(p.body[3:5] for p in came if p.kind == packets.PUBLISH)
+        return len(mids)
+
+    ends.link.publish(Outgoing("t", b"x", ticket=n) for n in range(21_000))
+    assert look() == window
+    ends.sock.sendall(b"".join(b"\x40\x02" + mid for mid in mids[:2]))
+    assert look() == window + 2
+    assert ends.link.backlog == 20_998
+    ends.link.close()
+    ends.sock.close()
