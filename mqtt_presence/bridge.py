@@ -330,11 +330,9 @@ class Bridge:
         for message in arrivals.messages:
             self.counters.received += 1
             self._redeliveries.hear(message)
-            if self._convergence.heard(link, message) or self._losses.heard(message):
-                link.ack((message,))
-            elif self._witness.is_about(message):
-                self._pending.append((message, self._witness.hear(message, now)))
-            elif is_stuck and not message.qos and len(self._pending) >= _MAX_PENDING:
+            if not self._topics.is_input(message.topic) and self._take_from_broker(link, message, now):
+                continue
+            if is_stuck and not message.qos and len(self._pending) >= _MAX_PENDING:
                 self.counters.refuse(OVERLOADED, message.topic)
             else:
                 event = self._understand(link, message, now, moment)
@@ -342,6 +340,16 @@ class Bridge:
                     self._pending.append((message, event))
                 elif message.qos:  # it waits for its acknowledgement, without what may be large
                     self._pending.append((replace(message, topic="", payload=b""), None))
+
+    def _take_from_broker(self, link: Link, message: Incoming, now: int) -> bool:
+        """Take what the broker says of itself, or of what it retains; tell whether it was that."""
+        if self._convergence.heard(link, message) or self._losses.heard(message):
+            link.ack((message,))
+            return True
+        if self._witness.is_about(message):
+            self._pending.append((message, self._witness.hear(message, now)))
+            return True
+        return False
 
     def _take_acknowledgements(self, arrivals: Arrivals) -> None:
         for ticket, times in Counter(arrivals.delivered).items():

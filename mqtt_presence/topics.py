@@ -94,6 +94,10 @@ class Topics:
         """Name the topic on which a client is answered."""
         return f"{self.prefix}reply/{user_id}/{client_id}/{verb}"
 
+    def is_input(self, topic: str) -> bool:
+        """Tell whether it can only be a client's message, well named or not."""
+        return topic.startswith(self.presence)
+
     def parse_input(self, topic: str) -> Input:
         """Take apart the topic of a client's message.
 
