@@ -106,8 +106,10 @@ class Transaction:
         """Read what heartbeats may be settled by: the live connections of the clients they came from."""
         clients = {(user_id, beat.client_id) for user_id, of_user in beats.items() for beat in of_user}
         rows = self._select(
-            f"SELECT {PULSE_COLUMNS} FROM {self._values(clients)} CROSS JOIN connections c "
-            f"WHERE c.live AND c.user_id = k.column1 AND c.client_id = k.column2{self._locked('c')}",
+            # Not of the view: SQLite would take all its columns for wanted, and read the record.
+            f"SELECT {PULSE_COLUMNS} FROM {self._values(clients)} CROSS JOIN connection_records r "
+            "CROSS JOIN pulses p WHERE p.id = r.id AND r.live "
+            f"AND r.user_id = k.column1 AND r.client_id = k.column2{self._locked('r, p')}",
             [part for client in clients for part in client],
         )
         pulses: dict[UserId, dict[Key, Pulse]] = {user_id: {} for user_id in beats}

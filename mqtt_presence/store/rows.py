@@ -53,8 +53,9 @@ RECORD_FIELDS: tuple[Field, ...] = (
 """The rest of a connection."""
 USER_FIELDS = tuple(UserRow._meta.sorted_fields)
 
-# Of `connections`: what makes a value, and the number by which the row is found again.
-PULSE_COLUMNS = ", ".join(f"c.{name}" for name in (*Pulse.__struct_fields__, "id"))
+# What makes a value, and the number by which the row is found again: of both tables, and of the view of them.
+_TABLE = {field.column_name: "r" for field in RECORD_FIELDS} | {f.column_name: "p" for f in ACTIVITY_FIELDS}
+PULSE_COLUMNS = ", ".join((*(f"{_TABLE[name]}.{name}" for name in Pulse.__struct_fields__), "r.id"))
 CONNECTION_COLUMNS = ", ".join(f"c.{name}" for name in (*Connection.__struct_fields__, "id"))
 USER_COLUMNS = ", ".join(f"u.{f.column_name}" for f in USER_FIELDS)
 

@@ -81,8 +81,21 @@ ConnectionRow.add_index(
     name="connections_of_user",
 )
 # Partial: each holds what a job or a status needs, not what exists.
+# This one also holds all that a sign of life asks of its connection, so that the record need not be read.
 ConnectionRow.add_index(
-    ConnectionRow.user_id, ConnectionRow.client_id, where=SQL("live"), name="connections_live"
+    ConnectionRow.user_id,
+    ConnectionRow.client_id,
+    ConnectionRow.id,
+    ConnectionRow.connection_id,
+    ConnectionRow.login_order,
+    ConnectionRow.opened_at,
+    ConnectionRow.idle_threshold_ms,
+    ConnectionRow.timeout_ms,
+    ConnectionRow.logout_time,
+    ConnectionRow.check_at,
+    ConnectionRow.live,
+    where=SQL("live"),
+    name="connections_live",
 )
 ConnectionRow.add_index(
     ConnectionRow.check_at, where=ConnectionRow.check_at.is_null(False), name="connections_due"

@@ -849,7 +849,7 @@ def test_no_work_of_the_bridge_scans_the_records(plans: Plans) -> None:
         "load": (lambda tx: tx.load(batch), {"connections_live", "connectionrow_user_id_client_id_connection_id",
                                              "connectionrow_user_id_client_id_login_order"}),
         "heartbeats": (lambda tx: tx.load_pulses({f"u{n}": [Activity(user_id=f"u{n}", client_id="c1", now=NOW)] for n in range(20)}),
-                       {"connections_live (user_id=? AND client_id=?)"}),
+                       {"COVERING INDEX connections_live (user_id=? AND client_id=?)"}),
         "due": (lambda tx: tx.due_users(NOW, 100), {"connections_due"}),
         "unconfirmed": (lambda tx: tx.unconfirmed_users(NOW, 100), {"connections_live"}),
         "set back": (lambda tx: tx.live_users("u3", NOW, 100), {"connections_live (user_id>?)"}),
