@@ -281,7 +281,7 @@ def made_topics() -> set[str]:
         "name": ["{event}"],
     }
     made = set()
-    for name in (n for n in dir(prefixless) if not n.startswith(("_", "parse_")) and n != "prefix"):
+    for name in (n for n in dir(prefixless) if not n.startswith(("_", "parse_", "is_")) and n != "prefix"):
         thing = getattr(prefixless, name)
         if isinstance(thing, str):
             made |= set() if "+" in thing or thing.endswith("/") else {thing}  # a filter, a beginning
