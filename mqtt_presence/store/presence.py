@@ -149,7 +149,8 @@ class Transaction:
     def save(self, outcomes: Iterable[Outcome], pulses: Iterable[Pulse] = ()) -> None:
         """Write what the rules changed of what this transaction has loaded: users, or connections alone."""
         users, seen = [], []
-        records: list[Connection] = []
+        known: list[Connection] = []
+        new: list[Connection] = []
         touched = list(pulses)
         for outcome in outcomes:
             user = outcome.user
@@ -157,11 +158,12 @@ class Transaction:
                 users.append(from_user(user, user.status))
             elif user.status is not None and _is_seen_beside_its_connections(user):
                 seen.append((user.last_seen, user.user_id))
-            records += outcome.changed
+            for record in outcome.changed:
+                (known if names_of(record) in self._loaded else new).append(record)
             touched += outcome.touched
         self._touch(touched)
-        self._change([record for record in records if names_of(record) in self._loaded])
-        self._add([record for record in records if names_of(record) not in self._loaded])
+        self._change(known)
+        self._add(new)
         self._executemany(self._update(UserRow, (UserRow.last_seen,), (UserRow.user_id,)), seen)
         self._executemany(self._upsert(UserRow, USER_FIELDS, (UserRow.user_id,)), users)
 
