@@ -37,7 +37,7 @@ _IN_FLIGHT = 20_000
 _IN_FLIGHT_V311 = 1000  # there a broker does not say what it takes
 _MANY_IN_FLIGHT = 100
 _USUAL_WINDOW = 20  # mosquitto's, and the least there is
-_RECEIVE_MAXIMUM = 20_000  # else mosquitto has 20 on the way, queues 1,000 more and drops what comes then
+RECEIVE_MAXIMUM = 20_000  # else mosquitto has 20 on the way, queues 1,000 more and drops what comes then
 # Bytes of a packet that is kept in memory; a larger one is read past and refused. The contract's largest
 # payload, 8 KiB, names and a prefix have room in it, and so have the properties of MQTT 5 that a broker hands
 # on. It is not asked for by Maximum Packet Size (MQTT 5 §3.1.2.11.4): for each message that mosquitto drops
@@ -179,7 +179,7 @@ class Link:
     @property
     def receive_window(self) -> int:
         """How many messages the broker sends, at least, before it waits for an acknowledgement."""
-        return _RECEIVE_MAXIMUM if self.is_mqtt5 else _USUAL_WINDOW
+        return RECEIVE_MAXIMUM if self.is_mqtt5 else _USUAL_WINDOW
 
     @property
     def backlog(self) -> int:
@@ -512,7 +512,7 @@ def _session_options(version: int) -> dict[str, Any]:
         return {}
     properties = Properties(PacketTypes.CONNECT)
     properties.SessionExpiryInterval = 0xFFFF_FFFF
-    properties.ReceiveMaximum = _RECEIVE_MAXIMUM
+    properties.ReceiveMaximum = RECEIVE_MAXIMUM
     return {"clean_start": False, "properties": properties}
 
 

@@ -3,34 +3,53 @@
 A message that names its connection may come twice: the rules make the second harmless. One that names
 none cannot be told from a new one, except by its packet id and its DUP flag (MQTT 3.1.1 §4.4): a session that
 goes on sends what was not acknowledged under the same packet id. So the ids of such messages are kept with
-their effect, for as long as the broker may not have got the acknowledgement. Once it has, another message may
-have the id.
+their effect, a line for each batch, for as long as the broker may not have got the acknowledgement. Once it
+has, another message may have the id.
 """
 
 import zlib
+from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct
 
-from mqtt_presence.link import Incoming
+from mqtt_presence.link import RECEIVE_MAXIMUM, Incoming
 
-_KEPT = 4_000
-"""Messages: more than any broker leaves unacknowledged, less than there are packet ids, so that an id that is
-used anew finds nothing of its past."""
+_KEPT = RECEIVE_MAXIMUM
+"""Messages: as many as a broker may leave unacknowledged, and much less than there are packet ids, so that an
+id that is used anew finds nothing of its past."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[tuple[int, int | None]]).decode
 
 
-@dataclass(slots=True)
+class Line(Struct, frozen=True):
+    """What is to be kept of a batch, by the transaction that commits it."""
+
+    number: int
+    """Of its last message; they are counted for as long as there is something to know."""
+    body: bytes
+    obsolete: int
+    """Lines up to this number are not needed any more; 0: all are."""
+
+
 class Redeliveries:
-    """The committed messages that may come again, by packet id."""
+    """The committed messages that may come again, by packet id.
 
-    _known: dict[int, tuple[int, int]] = field(default_factory=dict)  # packet id: (checksum, number)
-    _number: int = 0
+    Args:
+        lines: number and body of those that were kept, in order.
 
-    @property
-    def is_empty(self) -> bool:
-        """There is nothing to know."""
-        return not self._known
+    """
+
+    def __init__(self, lines: Iterable[tuple[int, bytes]] = ()) -> None:
+        self._known: dict[int, tuple[int, int]] = {}  # packet id: checksum, number of its line
+        self._lines: deque[tuple[int, bytes]] = deque()
+        self._number = 0
+        self.forgotten = 0
+        """Lines up to this number are of a session that is over."""
+        for number, body in lines:
+            self._learn(number, body)
 
     def hear(self, message: Incoming) -> None:
         """Forget what had the packet id of a message that comes for the first time, committed or not yet."""
@@ -42,35 +61,50 @@ class Redeliveries:
         known = self._known.get(message.mid) if message.dup else None
         return known is not None and known[0] == _checksum(message)
 
-    def with_committed(self, messages: Iterable[tuple[Incoming, bool]]) -> "Redeliveries":
-        """Return what is known once a batch is committed.
+    def line(self, batch: Iterable[tuple[Incoming, bool]]) -> Line | None:
+        """Write what is to be kept of a batch; None: there is nothing to know.
 
         Args:
-            messages: all of the batch; True: it cannot be known again by what it says.
+            batch: all of it; True: it cannot be known again by what it says.
 
         """
-        known, number = dict(self._known), self._number
-        for message, nameless in messages:
-            number += 1
-            known.pop(message.mid, None)
-            if nameless and message.qos:
-                known[message.mid] = (_checksum(message), number)
-        oldest = number - _KEPT
-        return Redeliveries({m: k for m, k in known.items() if k[1] > oldest}, number)
-
-    def dump(self) -> str | None:
-        """Write it for the database; None: there is nothing to know."""
-        if self.is_empty:
+        ids = [(m.mid, _checksum(m) if is_nameless else None) for m, is_nameless in batch if m.qos]
+        if not ids or (not self._lines and all(checksum is None for _, checksum in ids)):
             return None
-        return msgspec.json.encode([self._number, list(self._known.items())]).decode()
+        number = self._number + len(ids)
+        obsolete = 0
+        for old, _ in self._lines:
+            if old > number - _KEPT:
+                break
+            obsolete = old
+        return Line(number, _encode(ids), obsolete)
 
-    @classmethod
-    def load(cls, text: str | None) -> "Redeliveries":
-        """Read it again."""
-        if text is None:
-            return cls()
-        number, known = msgspec.json.decode(text, type=tuple[int, list[tuple[int, tuple[int, int]]]])
-        return cls(dict(known), number)
+    def committed(self, line: Line) -> None:
+        """Take note that a batch is committed, and its line with it."""
+        self._learn(line.number, line.body)
+
+    def forget(self) -> None:
+        """The broker's session is over: nothing of it comes again."""
+        self._known.clear()
+        self._lines.clear()
+        self.forgotten = self._number
+
+    def _learn(self, number: int, body: bytes) -> None:
+        for mid, checksum in _decode(body):
+            if checksum is None:
+                self._known.pop(mid, None)
+            else:
+                self._known[mid] = (checksum, number)
+        self._lines.append((number, body))
+        self._number = number
+        while self._lines[0][0] <= number - _KEPT:
+            self._unlearn(*self._lines.popleft())
+
+    def _unlearn(self, number: int, body: bytes) -> None:
+        for mid, _ in _decode(body):
+            known = self._known.get(mid)
+            if known is not None and known[1] == number:
+                del self._known[mid]
 
 
 def _checksum(message: Incoming) -> int:

@@ -40,7 +40,15 @@ from mqtt_presence.store.rows import (
     to_presence,
     to_pulse,
 )
-from mqtt_presence.store.schema import BridgeRow, ConnectionRow, OutboxRow, PulseRow, TombstoneRow, UserRow
+from mqtt_presence.store.schema import (
+    BridgeRow,
+    ConnectionRow,
+    OutboxRow,
+    PulseRow,
+    RedeliveryRow,
+    TombstoneRow,
+    UserRow,
+)
 
 _KEY = (ConnectionRow.user_id, ConnectionRow.client_id, ConnectionRow.connection_id)
 
@@ -375,6 +383,23 @@ class Transaction:
     def clear_outbox(self, up_to: int) -> None:
         """Remove what the broker has."""
         self._database.execute_sql(f"DELETE FROM outbox WHERE id <= {self._mark}", [up_to])
+
+    # Which committed messages the broker may send again, a line for each batch.
+
+    def put_redeliveries(self, number: int, body: bytes) -> None:
+        """Keep a line; the same again if its commit is in doubt."""
+        fields = (RedeliveryRow.number, RedeliveryRow.body)
+        self._executemany(self._upsert(RedeliveryRow, fields, fields[:1]), [(number, body)])
+
+    def redeliveries(self) -> list[tuple[int, bytes]]:
+        """Read all lines in their order."""
+        rows = self._run(RedeliveryRow.select().order_by(RedeliveryRow.number))
+        return [(row.number, bytes(row.body)) for row in rows]
+
+    def clear_redeliveries(self, up_to: int) -> None:
+        """Remove the lines up to a number."""
+        if up_to:
+            self._database.execute_sql(f"DELETE FROM redeliveries WHERE number <= {self._mark}", [up_to])
 
     # How.
 

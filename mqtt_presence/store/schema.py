@@ -144,6 +144,16 @@ class OutboxRow(Model):
         table_name = "outbox"
 
 
+class RedeliveryRow(Model):
+    """The packet ids of a batch, while the broker may send again what is committed (`redelivery.Line`)."""
+
+    number = BigIntegerField(primary_key=True)
+    body = BlobField()
+
+    class Meta:
+        table_name = "redeliveries"
+
+
 class TombstoneRow(Model):
     """A forgotten user, while the broker may still have, or have again, the retained status."""
 
@@ -155,7 +165,7 @@ class TombstoneRow(Model):
         table_name = "tombstones"
 
 
-TABLES = (UserRow, ConnectionRow, PulseRow, BridgeRow, OutboxRow, TombstoneRow)
+TABLES = (UserRow, ConnectionRow, PulseRow, BridgeRow, OutboxRow, RedeliveryRow, TombstoneRow)
 
 CONNECTIONS_VIEW = """\
 CREATE VIEW connections AS

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import peewee
 import pytest
 from playhouse.migrations import Runner
@@ -157,6 +158,30 @@ def test_a_database_of_version_1_is_brought_up_to_date(database: str) -> None:
         {"user_id": "alice", "state": "offline", "last_seen": NOW, "version": 7}
     ]
     assert load(store, login())["alice"].version == 7
+    store.close()
+
+
+def test_which_messages_may_come_again_outlives_the_update(database: str) -> None:
+    """Version 8 kept them in one text: packet id, checksum and a number of each."""
+    eighth = connect(database)
+    Runner(eighth, directory=str(MIGRATIONS)).up("0008_covered")
+    eighth.execute_sql(
+        "INSERT INTO bridge (name, value) VALUES ('redeliveries', '[9, [[7, [12, 8]], [1, [34, 9]]]]')"
+    )
+    eighth.close()
+    store = Store(database)
+    store.open()
+    with store.transaction() as tx:
+        ((number, body),) = tx.redeliveries()
+        assert (number, msgspec.msgpack.decode(body)) == (2, [[7, 12], [1, 34]])
+        assert tx.recall("redeliveries") is None
+        tx.put_redeliveries(3, b"c")
+        tx.put_redeliveries(5, b"e")
+        tx.put_redeliveries(5, b"again")
+        assert tx.redeliveries()[1:] == [(3, b"c"), (5, b"again")]
+        tx.clear_redeliveries(3)
+        tx.clear_redeliveries(0)
+        assert tx.redeliveries() == [(5, b"again")]
     store.close()
 
 

@@ -15,6 +15,7 @@ import pytest
 from mqtt_presence import bridge as bridge_module
 from mqtt_presence import deciding
 from mqtt_presence.errors import StoreError
+from mqtt_presence.link import Link
 from mqtt_presence.rules import fold
 from mqtt_presence.store import Store
 from tests.fault.test_crashes import count
@@ -294,6 +295,24 @@ def test_duplicates_are_told_once(mosquitto: Shipped, sqlite_url: str) -> None:
         assert [name for name, _ in recorder.events("alice")] == [
             "connectionLogin", "userOnline", "connectionIdle", "userIdle", "connectionLogout", "userOffline",
         ]  # fmt: skip
+
+
+def test_no_acknowledgement_gets_to_the_broker(
+    mosquitto: Shipped, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All comes again although it is committed; also what names no connection counts once."""
+    recorder, said = mosquitto.recorder(), Said()
+    topics = [f"presence/user{n // 10}/client{n}/{verb}" for n in range(6_000) for verb in ("login", "will")]
+    with BridgeThread(broker=mosquitto.url, database=sqlite_url) as deaf, monkeypatch.context() as patch:
+        patch.setattr(Link, "ack", lambda _link, came: list(came))
+        mosquitto.publisher("", "").publish_all(said.all((topic, b"") for topic in topics))
+        until(
+            lambda: deaf.bridge.counters.received >= len(topics) and not deaf.bridge._pending,
+            "all is decided",
+        )
+    with BridgeThread(broker=mosquitto.url, database=sqlite_url) as bridge:
+        until(lambda: bridge.bridge.counters.received >= len(topics), "all comes again")
+        assert_true(mosquitto, sqlite_url, said, recorder)
 
 
 def test_no_process_is_left() -> None:

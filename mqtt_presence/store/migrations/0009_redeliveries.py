@@ -1,0 +1,26 @@
+"""Version 9 of the schema: which messages may come again is kept by batch, not all of it at each batch."""
+
+import json
+from typing import Any
+
+import msgspec
+from peewee import BigIntegerField, BlobField, Model
+
+
+class RedeliveryRow(Model):
+    number = BigIntegerField(primary_key=True)
+    body = BlobField()
+
+    class Meta:
+        table_name = "redeliveries"
+
+
+def up(_migrator: Any, db: Any) -> None:
+    """Make the table, and one line of what was kept."""
+    RedeliveryRow.bind(db)
+    RedeliveryRow.create_table()
+    for (text,) in db.execute_sql("SELECT value FROM bridge WHERE name = 'redeliveries'").fetchall():
+        _, known = json.loads(text)
+        ids = [(packet_id, checksum) for packet_id, (checksum, _) in known]
+        RedeliveryRow.insert(number=len(ids), body=msgspec.msgpack.encode(ids)).execute()
+    db.execute_sql("DELETE FROM bridge WHERE name = 'redeliveries'")
