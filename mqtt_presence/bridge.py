@@ -345,7 +345,8 @@ class Bridge:
             link.ack((message,))
             return True
         if self._witness.is_about(message):
-            self._pending.append((message, self._witness.hear(message, now)))
+            is_known = self._redeliveries.is_repeated(message)
+            self._pending.append((message, None if is_known else self._witness.hear(message, now)))
             return True
         return False
 
@@ -395,8 +396,9 @@ class Bridge:
             if event is not None and not (_is_nameless(event) and self._redeliveries.is_repeated(message)):
                 events.setdefault(event.user_id, []).append(event)
         lines = [message for message, _ in batch if self._witness.has_read(message)]
+        of_broker = {message.mid for message in lines}
         committed = self._redeliveries.line(
-            (message, event is not None and _is_nameless(event)) for message, event in batch
+            [(m, _is_nameless(event) or m.mid in of_broker) for m, event in batch]
         )
 
         def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
@@ -585,6 +587,6 @@ class Bridge:
         link.disconnect()
 
 
-def _is_nameless(event: Message | Told) -> bool:
+def _is_nameless(event: Message | Told | None) -> bool:
     """Tell whether nothing in it but its packet id tells it from another one."""
     return isinstance(event, Message) and event.connection_id is None

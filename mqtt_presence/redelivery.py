@@ -1,15 +1,15 @@
 """Knowing again what the broker delivers again although it is committed.
 
 A message that names its connection may come twice: the rules make the second harmless. One that names
-none cannot be told from a new one, except by its packet id and its DUP flag (MQTT 3.1.1 §4.4): a session that
-goes on sends what was not acknowledged under the same packet id. So the ids of such messages are kept with
-their effect, a line for each batch, for as long as the broker may not have got the acknowledgement. Once it
-has, another message may have the id.
+none, or that the broker itself says, cannot be told from a new one, except by its packet id and its DUP flag
+(MQTT 3.1.1 §4.4): a session that goes on sends what was not acknowledged under the same packet id. So the ids
+of such messages are kept with their effect, a line for each batch, for as long as the broker may not have got
+the acknowledgement. Once it has, another message may have the id.
 """
 
 import zlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -61,15 +61,21 @@ class Redeliveries:
         known = self._known.get(message.mid) if message.dup else None
         return known is not None and known[0] == _checksum(message)
 
-    def line(self, batch: Iterable[tuple[Incoming, bool]]) -> Line | None:
+    def line(self, batch: Sequence[tuple[Incoming, bool]]) -> Line | None:
         """Write what is to be kept of a batch; None: there is nothing to know.
 
         Args:
             batch: all of it; True: it cannot be known again by what it says.
 
         """
-        ids = [(m.mid, _checksum(m) if is_nameless else None) for m, is_nameless in batch if m.qos]
-        if not ids or (not self._lines and all(checksum is None for _, checksum in ids)):
+        if not self._lines and not any(m.qos and is_nameless for m, is_nameless in batch):
+            return None
+        ids = [
+            (m.mid, _checksum(m) if is_nameless or self.is_repeated(m) else None)
+            for m, is_nameless in batch
+            if m.qos
+        ]
+        if not ids:
             return None
         number = self._number + len(ids)
         obsolete = 0

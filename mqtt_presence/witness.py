@@ -53,9 +53,7 @@ MAX_ENDED = 20_000
 MAX_LATE = MAX_CONNECTIONS  # all of them come again, and take over themselves, when a broker was killed
 MAX_NEW = 1_000  # of those who connect at the same time, more than come between a connect and its login
 _SLOT = "#"  # no client id that is heard of has it
-_MAX_HEARD = 4_000  # lines: more than any broker leaves unacknowledged
 _SETTING, _NEW, _LATE = "source", "source_new", "source_late "
-_LINES = "source_lines "
 _REASONS = {Cause.DISCONNECT: Reason.LOGOUT, Cause.TAKEOVER: None}
 
 
@@ -124,13 +122,9 @@ class Witness:
         self._heard: OrderedDict[int, _Heard] = OrderedDict()
         self._orphaned: list[_Heard] = []
         self._changed: dict[str, _Late] = {}
-        # What is committed: lines that may come again, checksums by packet id, in a row for each batch; and
-        # who has connected while no record tells of it yet.
-        self._lines: OrderedDict[int, dict[int, int]] = OrderedDict()
-        self._row_of: dict[int, int] = {}
-        self._obsolete: list[int] = []
+        # What is committed: who has connected while no record tells of it yet.
         self._new: dict[ClientId, Peer] = {}
-        self._committing: tuple[dict[ClientId, Peer], dict[int, int]] = self._new, {}
+        self._committing: tuple[dict[ClientId, Peer], list[int]] = self._new, []
         self._unwanted: tuple[str, ...] = ()
         # How to read the broker's word: what has waited for us comes before it tells that again.
         self.memory = Memory("source_dialect", lambda: None if self._source is None else self._source.dialect)
@@ -154,9 +148,6 @@ class Witness:
             for client_id, peer in self._new.items():
                 self._here.pop(client_id, None)
                 self._here[client_id] = msgspec.structs.replace(peer, era=self._era)
-        lines = {int(name): text for name, text in tx.recall_all(_LINES).items()}
-        for row in sorted(lines):
-            self._add_lines(row, msgspec.json.decode(lines[row], type=dict[int, int]))
         for name, late in tx.recall_all(_LATE).items():
             if name.startswith(_SLOT):
                 self._doubted.add(name)
@@ -176,13 +167,13 @@ class Witness:
             events: what was made of it.
 
         """
-        new, late, mids = dict(self._new), dict[str, _Late](), dict[int, int]()
+        new, late, mids = dict(self._new), dict[str, _Late](), list[int]()
         heard = [*self._orphaned]
         for message in messages:
             line = self._known_again(message)
             if line is not None:
                 heard.append(line)
-                mids[message.mid] = zlib.crc32(message.payload)
+                mids.append(message.mid)
         for line in heard:
             late |= line.changed
             if line.begun is not None:
@@ -199,44 +190,19 @@ class Witness:
             tx.remember(_LATE + name, f"{count.expected} {count.seen}" if count.expected else None)
         if new != self._new:
             tx.remember(_NEW, msgspec.json.encode(new).decode() if new else None)
-        for row in self._obsolete:
-            tx.remember(f"{_LINES}{row}", None)
-        if mids:
-            tx.remember(f"{_LINES}{self._next_row}", msgspec.json.encode(mids).decode())
         self._committing = new, mids
 
     def committed(self) -> None:
         """Take note that the last `remember_batch` is in the database."""
         self._new, mids = self._committing
         self._orphaned.clear()
-        self._obsolete.clear()
         for mid in mids:
             self._heard.pop(mid, None)
-        if mids:
-            self._add_lines(self._next_row, mids)
 
     def give_up(self, message: Incoming) -> None:
         """Take note that the database refuses what came of this one: it will not come again."""
         if self.has_read(message):
             self._orphaned.append(self._heard.pop(message.mid))
-
-    @property
-    def _next_row(self) -> int:
-        return 1 + next(reversed(self._lines), 0)
-
-    def _add_lines(self, row: int, lines: dict[int, int]) -> None:
-        self._lines[row] = lines
-        self._row_of |= dict.fromkeys(lines, row)
-        while len(self._row_of) > _MAX_HEARD:
-            oldest, gone = self._lines.popitem(last=False)
-            self._obsolete.append(oldest)
-            for mid in gone:
-                if self._row_of.get(mid) == oldest:
-                    del self._row_of[mid]
-
-    def _is_committed(self, message: Incoming) -> bool:
-        row = self._row_of.get(message.mid) if message.dup else None
-        return row is not None and self._lines[row][message.mid] == zlib.crc32(message.payload)
 
     # Listening.
 
@@ -253,9 +219,6 @@ class Witness:
         else:  # packet ids begin anew
             self._orphaned += self._heard.values()
             self._heard.clear()
-            self._obsolete += self._lines
-            self._lines.clear()
-            self._row_of.clear()
         # mosquitto speaks MQTT 5. On a broker that does not, who asks for $SYS may get less of the rest.
         if link.is_mqtt5 or self._setting != AUTO:
             for topic_filter in self._source.filters:
@@ -270,7 +233,7 @@ class Witness:
         """Take what the broker says.
 
         Args:
-            message: one that `is_about` what is here.
+            message: one that `is_about` what is here, and is not committed yet.
             now: the bridge's clock on receipt, epoch milliseconds.
 
         Returns:
@@ -278,7 +241,7 @@ class Witness:
 
         """
         said = None if self._source is None else self._source.read(message.topic, message.payload)
-        if said is None or self._is_committed(message):
+        if said is None:
             return None
         client_id = said.client_id
         here, over = self._here.get(client_id), self._over.get(client_id)

@@ -16,6 +16,7 @@ from mqtt_presence.link import Incoming
 from mqtt_presence.model import Connection, End, Login, Reason, RuleSettings, Told, UserPresence
 from mqtt_presence.sources.mosquitto import ERRORS, NOTICES, VERSION
 from mqtt_presence.witness import Witness
+from tests.support.kept import Kept
 
 CLIENT = "x"
 USERS = ("alice", "mallory")
@@ -121,6 +122,7 @@ class Bridge:
         self.delivered = 0
         self.pending: list[tuple[Incoming, Login | End | Told | None]] = []
         self.database: dict[str, str] = {}
+        self.kept = Kept()
         self.start()
 
     # What the witness reads of a database at its start.
@@ -142,6 +144,7 @@ class Bridge:
         return [(c.user_id, c.client_id, c.peer, c.ip_addr) for c in opened if c.peer is not None]
 
     def start(self) -> None:
+        self.kept.restart()
         self.witness = Witness()
         self.witness.restore(self)  # type: ignore[arg-type]
         version = b"mosquitto version 2.1.2" if self.broker.is_2_1 else b"mosquitto version 2.0.21"
@@ -179,7 +182,8 @@ class Bridge:
                     ip_addr=peer and peer.address,
                 )
             else:
-                event = self.witness.hear(message, now)
+                self.kept.known.hear(message)
+                event = None if self.kept.known.is_repeated(message) else self.witness.hear(message, now)
             self.pending.append((message, event))
             self.taken += 1
             self.delivered = max(self.delivered, self.taken)
@@ -190,6 +194,7 @@ class Bridge:
         events = [event for _, event in batch if event is not None]
         lines = [message for message, _ in batch if self.witness.has_read(message)]
         self.witness.remember_batch(self, lines, events)  # type: ignore[arg-type]
+        self.kept.commit([(message, message in lines) for message, _ in batch])
         for event in events:
             outcome = rules.fold(self.users[event.user_id], [event], SETTINGS)
             self.users[event.user_id] = outcome.user

@@ -1,38 +1,25 @@
 """What is known of messages that the broker delivers again (mqtt_presence/redelivery.py)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import pytest
 
 from mqtt_presence import redelivery
 from mqtt_presence.link import Incoming
-from mqtt_presence.redelivery import Redeliveries
+from tests.support.kept import Kept
 
 
 def message(mid: int, *, dup: bool = False, payload: bytes = b"", qos: int = 1) -> Incoming:
     return Incoming("presence/a/c/login", payload, qos, False, dup, mid, 1)
 
 
-class Kept:
-    """What is known, and what a database has of it."""
-
-    def __init__(self) -> None:
-        self.known = Redeliveries()
-        self.lines: dict[int, bytes] = {}
-
-    def commit(self, *batch: tuple[Incoming, bool]) -> None:
-        line = self.known.line(batch)
-        if line is not None:
-            self.lines[line.number] = line.body
-            self.lines = {n: body for n, body in self.lines.items() if n > line.obsolete}
-            self.known.committed(line)
-
-    def knows(self, mids: Sequence[int]) -> list[int]:
-        """Tell which ids are known, and that who starts now and reads the lines knows the same."""
-        again = Redeliveries(sorted(self.lines.items()))
-        known = [mid for mid in mids if self.known.is_repeated(message(mid, dup=True))]
-        assert [mid for mid in mids if again.is_repeated(message(mid, dup=True))] == known
-        return known
+def knows(kept: Kept, mids: Iterable[int]) -> list[int]:
+    """Tell which ids are known, and that who starts now and reads the lines knows the same."""
+    wanted = [*mids]
+    known = [mid for mid in wanted if kept.known.is_repeated(message(mid, dup=True))]
+    kept.restart()
+    assert [mid for mid in wanted if kept.known.is_repeated(message(mid, dup=True))] == known
+    return known
 
 
 @pytest.fixture
@@ -42,53 +29,53 @@ def kept() -> Kept:
 
 def test_redelivery_committed_message_is_known_again(kept: Kept) -> None:
     """A nameless message that is committed and comes again with its DUP flag is not taken twice."""
-    kept.commit((message(7), True), (message(8), True))
-    assert kept.knows([6, 7, 8]) == [7, 8]
+    kept.commit([(message(7), True), (message(8), True)])
+    assert knows(kept, [6, 7, 8]) == [7, 8]
 
 
 def test_redelivery_without_dup_flag_is_a_new_message(kept: Kept) -> None:
     """The same packet id without DUP is another message."""
-    kept.commit((message(7), True))
+    kept.commit([(message(7), True)])
     assert not kept.known.is_repeated(message(7))
 
 
 def test_redelivery_other_content_is_a_new_message(kept: Kept) -> None:
     """The packet id alone does not make a message a repetition."""
-    kept.commit((message(7), True))
+    kept.commit([(message(7), True)])
     assert not kept.known.is_repeated(message(7, dup=True, payload=b"{}"))
 
 
 def test_redelivery_named_messages_are_left_to_the_rules(kept: Kept) -> None:
     """Messages that name their connection are not kept: the rules make them harmless. Nor is what has no packet id."""
-    kept.commit((message(7), False), (message(0, qos=0), True))
-    assert kept.knows([0, 7]) == []
+    kept.commit([(message(7), False), (message(0, qos=0), True)])
+    assert knows(kept, [0, 7]) == []
     assert kept.lines == {}
 
 
 def test_redelivery_packet_id_used_anew_forgets_the_old_message(kept: Kept) -> None:
     """A later message under the same packet id replaces what was known of it, in the same batch or another."""
-    kept.commit((message(6), True), (message(7), True), (message(7, payload=b"{}"), False))
-    assert kept.knows([6, 7]) == [6]
-    kept.commit((message(6, payload=b"{}"), False))
-    assert kept.knows([6, 7]) == []
+    kept.commit([(message(6), True), (message(7), True), (message(7, payload=b"{}"), False)])
+    assert knows(kept, [6, 7]) == [6]
+    kept.commit([(message(6, payload=b"{}"), False)])
+    assert knows(kept, [6, 7]) == []
 
 
 def test_redelivery_packet_id_used_anew_is_forgotten_before_the_new_message_is_committed(kept: Kept) -> None:
     """The broker gives out an id again only when the old message is over; then the new one may say the same."""
-    kept.commit((message(1), True), (message(2), True))
+    kept.commit([(message(1), True), (message(2), True)])
     kept.known.hear(message(1))
     assert not kept.known.is_repeated(message(1, dup=True))
     assert kept.known.is_repeated(message(2, dup=True))
-    kept.commit((message(1), True))
-    assert kept.knows([1, 2]) == [1, 2]
+    kept.commit([(message(1), True)])
+    assert knows(kept, [1, 2]) == [1, 2]
 
 
 def test_redelivery_itself_or_a_message_without_an_id_forgets_nothing(kept: Kept) -> None:
     """It may come a third time; and at QoS 0 there is no packet id."""
-    kept.commit((message(7), True))
+    kept.commit([(message(7), True)])
     kept.known.hear(message(7, dup=True))
     kept.known.hear(message(7, qos=0))
-    assert kept.knows([7]) == [7]
+    assert knows(kept, [7]) == [7]
 
 
 def test_redelivery_is_forgotten_before_packet_ids_come_round(
@@ -96,29 +83,28 @@ def test_redelivery_is_forgotten_before_packet_ids_come_round(
 ) -> None:
     """What as many messages have followed as a broker leaves unacknowledged is acknowledged, and forgotten."""
     monkeypatch.setattr(redelivery, "_KEPT", 10)
-    kept.commit((message(1), True), (message(2), True))
-    kept.commit(*((message(mid), mid == 5) for mid in range(3, 12)))
-    assert kept.knows(range(12)) == [1, 2, 5]
-    kept.commit((message(12), False))
-    assert kept.knows(range(13)) == [5]
-    kept.commit(*((message(mid), False) for mid in range(13, 21)))
-    assert kept.knows(range(22)) == [5]
-    kept.commit((message(5, payload=b"{}"), False), (message(1), False))
-    assert kept.knows(range(22)) == []
+    kept.commit([(message(1), True), (message(2), True)])
+    kept.commit([(message(mid), mid == 5) for mid in range(3, 12)])
+    assert knows(kept, range(12)) == [1, 2, 5]
+    kept.commit([(message(12), False)])
+    assert knows(kept, range(13)) == [5]
+    kept.commit([(message(mid), False) for mid in range(13, 21)])
+    assert knows(kept, range(22)) == [5]
+    kept.commit([(message(5, payload=b"{}"), False), (message(1), False)])
+    assert knows(kept, range(22)) == []
 
 
 def test_redelivery_may_be_as_late_as_the_broker_may_leave_messages_unacknowledged(kept: Kept) -> None:
     """Of 20,000 that are committed while no acknowledgement gets through, none is taken twice."""
     for first in range(1, 20_001, 500):
-        kept.commit(*((message(mid), True) for mid in range(first, first + 500)))
-    assert kept.knows(range(1, 20_001)) == [*range(1, 20_001)]
+        kept.commit([(message(mid), True) for mid in range(first, first + 500)])
+    assert knows(kept, range(1, 20_001)) == [*range(1, 20_001)]
 
 
 def test_redelivery_of_a_session_that_is_over_is_none(kept: Kept) -> None:
     """Its lines may go; those of the new session stay."""
-    kept.commit((message(1), True), (message(2), True))
-    kept.known.forget()
+    kept.commit([(message(1), True), (message(2), True)])
+    kept.forget()
     assert not kept.known.is_repeated(message(1, dup=True))
-    kept.commit((message(3), True))
-    kept.lines = {n: body for n, body in kept.lines.items() if n > kept.known.forgotten}
-    assert kept.knows([1, 2, 3]) == [3]
+    kept.commit([(message(3), True)])
+    assert knows(kept, [1, 2, 3]) == [3]

@@ -23,4 +23,4 @@ def up(_migrator: Any, db: Any) -> None:
         _, known = json.loads(text)
         ids = [(packet_id, checksum) for packet_id, (checksum, _) in known]
         RedeliveryRow.insert(number=len(ids), body=msgspec.msgpack.encode(ids)).execute()
-    db.execute_sql("DELETE FROM bridge WHERE name = 'redeliveries'")
+    db.execute_sql("DELETE FROM bridge WHERE name = 'redeliveries' OR SUBSTR(name, 1, 13) = 'source_lines '")

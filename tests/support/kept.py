@@ -1,0 +1,31 @@
+"""What the bridge knows of committed messages that may come again, and what a database would have of it."""
+
+from collections.abc import Sequence
+
+from mqtt_presence.link import Incoming
+from mqtt_presence.redelivery import Redeliveries
+
+
+class Kept:
+    """Redeliveries, and the lines that are kept of them."""
+
+    def __init__(self) -> None:
+        self.known = Redeliveries()
+        self.lines: dict[int, bytes] = {}
+
+    def commit(self, batch: Sequence[tuple[Incoming, bool]]) -> None:
+        """Do what the bridge does with a batch."""
+        line = self.known.line(batch)
+        if line is not None:
+            self.lines[line.number] = line.body
+            self.lines = {n: body for n, body in self.lines.items() if n > line.obsolete}
+            self.known.committed(line)
+
+    def forget(self) -> None:
+        """The broker's session is over."""
+        self.known.forget()
+        self.lines = {n: body for n, body in self.lines.items() if n > self.known.forgotten}
+
+    def restart(self) -> None:
+        """Know what was kept, and nothing else."""
+        self.known = Redeliveries(sorted(self.lines.items()))
