@@ -215,6 +215,18 @@ test("without an answer what is shown is as of the one before, and asked for aga
   assert.deepEqual([answers.asOf, answers.pause(30_000)], [null, 30_000]);
 });
 
+test("a first answer that does not come whole is as of when it was asked for", () => {
+  const answers = new Answers(new Live());
+  answers.began(answers.ask(T1));
+  assert.equal(answers.asOf, null); // the rest is on its way
+  answers.failed();
+  assert.equal(answers.asOf, T1);
+  answers.came(answers.ask(T2));
+  answers.began(answers.ask(T3));
+  answers.failed();
+  assert.equal(answers.asOf, T2); // some of it still is
+});
+
 // Words
 
 const error = (code, message = "") => ({code, message});

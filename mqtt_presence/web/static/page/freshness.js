@@ -29,7 +29,7 @@ export class Answers {
   #live;
   /** When what is shown was last true; null: it is now. @type {Date | null} */
   #asOf = null;
-  /** When what was answered last was asked. @type {Date | null} */
+  /** When what is shown was asked for. @type {Date | null} */
   #asked = null;
   #failed = false;
 
@@ -50,6 +50,15 @@ export class Answers {
    */
   ask(now) {
     return {now, asOf: this.#live.asOf};
+  }
+
+  /**
+   * A part of the answer is shown: should the rest never come, that part is of then.
+   *
+   * @param {{now: Date}} question
+   */
+  began({now}) {
+    this.#asked ??= now;
   }
 
   /**

@@ -146,6 +146,7 @@ export class History {
       const known = new Map(this.#lines.map((line) => [line.user, line]));
       this.#lines = users.map((user) => known.get(user) ?? {user, records: null, isCut: false});
       this.#isAsked = true;
+      this.#answers.began(question);
       this.#paint();
       const missing = await this.#askLines(question.now, isOld);
       if (isOld()) return;
