@@ -393,8 +393,8 @@ class Transaction:
 
     def redeliveries(self) -> list[tuple[int, bytes]]:
         """Read all lines in their order."""
-        rows = self._run(RedeliveryRow.select().order_by(RedeliveryRow.number))
-        return [(row.number, bytes(row.body)) for row in rows]
+        rows = self._select("SELECT number, body FROM redeliveries ORDER BY number", [])
+        return [(number, bytes(body)) for number, body in rows]
 
     def clear_redeliveries(self, up_to: int) -> None:
         """Remove the lines up to a number."""
