@@ -20,15 +20,22 @@ _KEPT = RECEIVE_MAXIMUM
 """Messages: as many as a broker may leave unacknowledged, and much less than there are packet ids, so that an
 id that is used anew finds nothing of its past."""
 
+
+class _Body(Struct, array_like=True):
+    count: int
+    """How many messages had come for the first time, at the end of the batch."""
+    ids: list[tuple[int, int | None]]
+    """Packet ids in order, with the checksum of what is to be known again; None: what had the id is over."""
+
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[tuple[int, int | None]]).decode
+_decode = msgspec.msgpack.Decoder(_Body).decode
 
 
 class Line(Struct, frozen=True):
     """What is to be kept of a batch, by the transaction that commits it."""
 
     number: int
-    """Of its last message; they are counted for as long as there is something to know."""
     body: bytes
     obsolete: int
     """Lines up to this number are not needed any more; 0: all are."""
@@ -44,12 +51,13 @@ class Redeliveries:
 
     def __init__(self, lines: Iterable[tuple[int, bytes]] = ()) -> None:
         self._known: dict[int, tuple[int, int]] = {}  # packet id: checksum, number of its line
-        self._lines: deque[tuple[int, bytes]] = deque()
+        self._lines: deque[tuple[int, _Body]] = deque()
         self._number = 0
+        self._count = 0
         self.forgotten = 0
         """Lines up to this number are of a session that is over."""
         for number, body in lines:
-            self._learn(number, body)
+            self._learn(number, _decode(body))
 
     def hear(self, message: Incoming) -> None:
         """Forget what had the packet id of a message that comes for the first time, committed or not yet."""
@@ -70,44 +78,53 @@ class Redeliveries:
         """
         if not self._lines and not any(m.qos and is_nameless for m, is_nameless in batch):
             return None
-        ids = [
-            (m.mid, _checksum(m) if is_nameless or self.is_repeated(m) else None)
-            for m, is_nameless in batch
-            if m.qos
-        ]
-        if not ids:
+        body = _Body(self._count, [])
+        for message, is_nameless in batch:
+            if not message.qos or self.is_repeated(message):
+                continue
+            # What comes again is not counted again: who is killed often would forget what is still to come.
+            body.count += not message.dup
+            if is_nameless:
+                body.ids.append((message.mid, _checksum(message)))
+            elif not message.dup or message.mid in self._known:
+                body.ids.append((message.mid, None))
+        if not body.ids:
             return None
-        number = self._number + len(ids)
-        obsolete = 0
-        for old, _ in self._lines:
-            if old > number - _KEPT:
-                break
-            obsolete = old
-        return Line(number, _encode(ids), obsolete)
+        return Line(self._number + 1, _encode(body), self._obsolete(body.count))
 
     def committed(self, line: Line) -> None:
         """Take note that a batch is committed, and its line with it."""
-        self._learn(line.number, line.body)
+        if line.number > self.forgotten:  # or its session ended while the commit was in doubt
+            self._learn(line.number, _decode(line.body))
 
     def forget(self) -> None:
         """The broker's session is over: nothing of it comes again."""
         self._known.clear()
         self._lines.clear()
+        self._number += 1  # a commit may be in doubt
         self.forgotten = self._number
 
-    def _learn(self, number: int, body: bytes) -> None:
-        for mid, checksum in _decode(body):
+    def _obsolete(self, count: int) -> int:
+        obsolete = 0
+        for number, body in self._lines:
+            if body.count > count - _KEPT:
+                break
+            obsolete = number
+        return obsolete
+
+    def _learn(self, number: int, body: _Body) -> None:
+        for mid, checksum in body.ids:
             if checksum is None:
                 self._known.pop(mid, None)
             else:
                 self._known[mid] = (checksum, number)
         self._lines.append((number, body))
-        self._number = number
-        while self._lines[0][0] <= number - _KEPT:
+        self._number, self._count = number, body.count
+        while self._lines[0][1].count <= body.count - _KEPT:
             self._unlearn(*self._lines.popleft())
 
-    def _unlearn(self, number: int, body: bytes) -> None:
-        for mid, _ in _decode(body):
+    def _unlearn(self, number: int, body: _Body) -> None:
+        for mid, _ in body.ids:
             known = self._known.get(mid)
             if known is not None and known[1] == number:
                 del self._known[mid]

@@ -108,3 +108,25 @@ def test_redelivery_of_a_session_that_is_over_is_none(kept: Kept) -> None:
     assert not kept.known.is_repeated(message(1, dup=True))
     kept.commit([(message(3), True)])
     assert knows(kept, [1, 2, 3]) == [3]
+
+
+def test_redelivery_of_a_commit_in_doubt_is_none_once_its_session_is_over(kept: Kept) -> None:
+    """Whether it was done is learnt when another session has begun: its line may go, and nothing is known of it."""
+    kept.commit([(message(1), True)])
+    line = kept.known.line([(message(2), True)])
+    assert line is not None
+    kept.lines[line.number] = line.body
+    kept.forget()
+    kept.known.committed(line)
+    kept.commit([(message(3), True)])
+    assert knows(kept, [1, 2, 3]) == [3]
+    assert len(kept.lines) == 1
+
+
+def test_redelivery_is_not_kept_again_each_time_it_comes(kept: Kept) -> None:
+    """A bridge that is killed again and again after its commit does not fill the database."""
+    kept.commit([(message(mid), True) for mid in range(1, 9)])
+    for _ in range(20):
+        kept.restart()
+        kept.commit([(message(mid, dup=True), True) for mid in range(1, 9)])
+    assert len(kept.lines) == 1

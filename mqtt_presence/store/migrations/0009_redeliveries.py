@@ -22,5 +22,5 @@ def up(_migrator: Any, db: Any) -> None:
     for (text,) in db.execute_sql("SELECT value FROM bridge WHERE name = 'redeliveries'").fetchall():
         _, known = json.loads(text)
         ids = [(packet_id, checksum) for packet_id, (checksum, _) in known]
-        RedeliveryRow.insert(number=len(ids), body=msgspec.msgpack.encode(ids)).execute()
+        RedeliveryRow.insert(number=1, body=msgspec.msgpack.encode((len(ids), ids))).execute()
     db.execute_sql("DELETE FROM bridge WHERE name = 'redeliveries' OR SUBSTR(name, 1, 13) = 'source_lines '")

@@ -1,0 +1,125 @@
+"""What the broker delivers again counts once (mqtt_presence/redelivery.py), wherever acknowledgements and kills fall."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mqtt_presence import redelivery
+from mqtt_presence.link import Incoming
+from tests.support.kept import Kept
+
+WINDOW = 8
+"""What the broker leaves unacknowledged, and so what is known again."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_window() -> Iterable[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redelivery, "_KEPT", WINDOW)
+        yield
+
+
+@dataclass
+class Sent:
+    number: int
+    is_nameless: bool
+    is_dup: bool = False
+    """It was on its way before, whether it got there or not."""
+
+
+class Story:
+    """A broker with a window, and a bridge that is killed."""
+
+    def __init__(self) -> None:
+        self.kept = Kept()
+        self.effects: Counter[int] = Counter()
+        self.unacknowledged: list[Sent] = []
+        self.count = 0
+        self.nameless: set[int] = set()
+        self.restart(kill=True)
+
+    def restart(self, *, kill: bool) -> None:
+        """The connection ends: what is not acknowledged comes again."""
+        self.pending: list[tuple[Incoming, Sent]] = []
+        self.written = self.committed = 0
+        if kill:
+            self.kept.restart()
+
+    def write(self, count: int, *, is_nameless: bool = True, arrives: bool = True) -> None:
+        """The broker sends as much as its window lets it; what does not arrive is lost with the connection."""
+        for _ in range(count):
+            if self.written == len(self.unacknowledged) == WINDOW:
+                return
+            if self.written == len(self.unacknowledged):
+                self.unacknowledged.append(Sent(self.count, is_nameless))
+                self.nameless |= {self.count} if is_nameless else set()
+                self.count += 1
+            sent = self.unacknowledged[self.written]
+            self.written += 1
+            # All say the same, as heartbeats do: nothing but the packet id tells one from another.
+            message = Incoming("presence/a/c/activity", b"", 1, False, sent.is_dup, 1 + sent.number, 1)
+            sent.is_dup = True
+            if arrives:
+                self.kept.known.hear(message)
+                self.pending.append((message, sent))
+        if not arrives:
+            self.restart(kill=False)
+
+    def commit(self, count: int) -> None:
+        batch, self.pending = self.pending[:count], self.pending[count:]
+        for message, sent in batch:
+            if not (sent.is_nameless and self.kept.known.is_repeated(message)):
+                self.effects[sent.number] += 1
+        self.kept.commit([(message, sent.is_nameless) for message, sent in batch])
+        self.committed += len(batch)
+
+    def acknowledge(self, count: int) -> None:
+        count = min(count, self.committed)
+        del self.unacknowledged[:count]
+        self.written -= count
+        self.committed -= count
+
+
+counts = st.integers(1, WINDOW)
+steps = st.one_of(
+    st.tuples(st.just("write"), counts),
+    st.tuples(st.just("named"), counts),
+    st.tuples(st.just("lost"), counts),
+    st.tuples(st.just("commit"), counts),
+    st.tuples(st.just("commit"), counts),
+    st.tuples(st.just("acknowledge"), counts),
+    st.tuples(st.just("break")),
+    st.tuples(st.just("kill")),
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(steps, max_size=60))
+@example([("named", 7), ("write", 1), *[("named", 8), ("commit", 8), ("acknowledge", 1), ("kill",)] * 6])
+def test_nothing_that_comes_again_counts_twice(plan: list[tuple[str, int]]) -> None:
+    """Each nameless message has one effect, and what is kept of them stays small."""
+    story = Story()
+    for step, *number in plan:
+        count = number[0] if number else 0
+        match step:
+            case "write":
+                story.write(count)
+            case "named":
+                story.write(count, is_nameless=False)
+            case "lost":
+                story.write(count, arrives=False)
+            case "commit":
+                story.commit(count)
+            case "acknowledge":
+                story.acknowledge(count)
+            case _:
+                story.restart(kill=step == "kill")
+    story.restart(kill=True)
+    story.write(WINDOW)
+    story.commit(WINDOW)
+    assert {number: story.effects[number] for number in story.nameless} == dict.fromkeys(story.nameless, 1)
+    assert len(story.kept.known._known) <= 3 * WINDOW
