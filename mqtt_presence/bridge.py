@@ -585,7 +585,11 @@ class Bridge:
                 self._own.remember(tx)
         except StoreError as error:
             log.warning("%s; what is not known to be published will be published again", error)
-        link.disconnect()
+        if link.is_connected and link.backlog:
+            # It has perhaps not come to our farewell: without a DISCONNECT the will says the same.
+            log.warning("%d messages are not published yet: they will be at the next start", link.backlog)
+        else:
+            link.disconnect()
 
 
 def _is_nameless(event: Message | Told) -> bool:

@@ -143,11 +143,11 @@ class Link:
         self._config = config
         self._make_will = make_will
         self._version = mqtt.MQTTv5 if config.mqtt5 else mqtt.MQTTv311
+        self._in_flight: dict[int, Outgoing] = {}
         self._client = self._make_client()
         self._window = _IN_FLIGHT_V311
         self._arrivals = Arrivals()
         self._waiting: deque[Outgoing] = deque()
-        self._in_flight: dict[int, Outgoing] = {}
         self._subscribing: dict[int, str] = {}
         self._asking: set[int] = set()
         self._is_shy = False
@@ -286,6 +286,7 @@ class Link:
             take_puback=self._take_puback,
             take_large=self._take_large,
             max_packet=MAX_PACKET,
+            in_flight=self._in_flight,
             callback_api_version=CallbackAPIVersion.VERSION2,
             client_id=config.client_id,
             clean_session=None if self._version == mqtt.MQTTv5 else False,
@@ -413,7 +414,8 @@ class Link:
         sock: Any = self._client.socket()
         at_most = at_most if self._connected else max(1, at_most)  # the answer to CONNECT, at least
         if timeout_s and (self._waiting or len(self._in_flight) > _MANY_IN_FLIGHT):
-            self._sleep(min(timeout_s, self._pause()))
+            is_woken = self._sleep(min(timeout_s, self._pause()))
+            timeout_s = 0.0 if is_woken else timeout_s
         if at_most and not _has_buffered(sock):
             waiter = select.poll()
             waiter.register(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
@@ -496,9 +498,11 @@ class Link:
             return
         self._arrivals.subscribed.append(topic_filter)
 
-    def _sleep(self, seconds: float) -> None:
-        select.select([self._wake_in], [], [], max(0.0, seconds))
+    def _sleep(self, seconds: float) -> bool:
+        """Wait for `wake`; tell whether it was called."""
+        is_woken, _, _ = select.select([self._wake_in], [], [], max(0.0, seconds))
         self._hear_wake()
+        return bool(is_woken)
 
     def _hear_wake(self) -> None:
         with suppress(BlockingIOError):

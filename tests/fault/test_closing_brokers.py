@@ -9,6 +9,7 @@ from typing import Self
 
 import pytest
 
+from mqtt_presence import bridge as bridge_module
 from tests.support.bridges import BridgeThread
 from tests.support.waiting import until
 
@@ -30,6 +31,8 @@ class ClosingBroker:
         self.port = int(self._server.getsockname()[1])
         self.connects = 0
         self.closed = 0
+        self.goodbyes = 0
+        """Connections that ended with a DISCONNECT: a broker publishes no will for those."""
         self.filters: list[list[str]] = []
         self.acknowledges = True
         self.published: list[list[tuple[str, bytes]]] = []
@@ -84,6 +87,8 @@ class ClosingBroker:
                     connection.sendall(b"\x90\x04" + body[:2] + b"\x00\x01")
                 case 0xC0:
                     connection.sendall(b"\xd0\x00")
+                case 0xE0:
+                    self.goodbyes += 1
                 case 0x30:
                     end = 2 + struct.unpack("!H", body[:2])[0]
                     # A packet id and no properties come before the payload.
@@ -186,3 +191,20 @@ def test_birth_is_not_sent_again_over_the_next_connection(sqlite_url: str) -> No
         ]
         assert [len(versions) for versions in births] == [1, 1]
         assert births[1] > births[0]
+
+
+@pytest.mark.parametrize("acknowledges", [True, False])
+def test_bridge_leaves_its_farewell_to_the_will_where_the_broker_does_not_come_to_it(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, acknowledges: bool
+) -> None:
+    """Behind a backlog it may never be heard: after a DISCONNECT the broker would say "online" for ever."""
+    monkeypatch.setattr(bridge_module, "_FINISH_S", 0.2)
+    with ClosingBroker(answers=True) as broker:
+        broker.acknowledges = acknowledges
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        with BridgeThread(broker=url, database=sqlite_url):
+            until(lambda: "bridge/announce" in dict(broker.published[0]), "what is to be acknowledged")
+            connection = broker._connection
+            assert connection is not None
+        until(lambda: connection.fileno() < 0, "the bridge has left")
+        assert broker.goodbyes == acknowledges
