@@ -75,7 +75,7 @@ class BatchClient(mqtt.Client):
     # Writing.
 
     def _mid_generate(self) -> int:
-        # One may be on its way for as long as all others take to go round; it is no one else's (MQTT 5 §2.2.1).
+        # One may be on its way for as long as all others take to go round: it is nobody else's (§2.2.1).
         mid = super()._mid_generate()
         while mid in self._ids_in_flight:
             mid = super()._mid_generate()

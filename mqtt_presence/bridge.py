@@ -141,7 +141,6 @@ class Bridge:
         self._pending: deque[tuple[Incoming, Message | Told | None]] = deque()
         self._losses = LossWatch(now, follows=config.source in {AUTO, MOSQUITTO})
         self._redeliveries = Redeliveries()
-        self._redeliveries_kept: str | None = None
         self._batch_limit = MAX_BATCH
         self._retry_at = 0.0
         self._retry_s = 0.0
@@ -229,8 +228,7 @@ class Bridge:
             self.counters.restore(tx.recall("refused"))
             if self._limiter.counts_users:
                 self._limiter.users_are(tx.count_users())
-            self._redeliveries_kept = tx.recall("redeliveries")
-            self._redeliveries = Redeliveries.load(self._redeliveries_kept)
+            self._redeliveries.restore(tx)
             unpublished = tx.outbox()
             if tx.lies_ahead(self._now()):  # while nobody looked the clock was set back
                 self._jobs[Due.SET_BACK] = self._cut_what_lies_ahead
@@ -397,20 +395,18 @@ class Bridge:
             if event is not None and not (_is_nameless(event) and self._redeliveries.is_repeated(message)):
                 events.setdefault(event.user_id, []).append(event)
         lines = [message for message, _ in batch if self._witness.has_read(message)]
-        redeliveries = self._redeliveries.with_committed(
+        page = self._redeliveries.page(
             (message, event is not None and _is_nameless(event)) for message, event in batch
         )
-        to_keep = redeliveries.dump()
 
         def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
             self._witness.remember_batch(tx, lines, (e for of_user in events.values() for e in of_user))
-            if to_keep != self._redeliveries_kept:
-                tx.remember("redeliveries", to_keep)
+            self._redeliveries.remember(tx, page)
             return events
 
         def done() -> None:
             self._batch_limit = MAX_BATCH
-            self._redeliveries = redeliveries
+            self._redeliveries.committed(page)
             for message, _ in batch:
                 # Unless it is gone, to be sent again: there may have been another connection meanwhile.
                 if self._pending and self._pending[0][0] is message:
@@ -420,7 +416,7 @@ class Bridge:
             link.flush()
 
         def decided() -> None:
-            self._redeliveries_kept = to_keep
+            self._redeliveries.kept(page)
             self._witness.committed()
             done()
 
@@ -458,7 +454,7 @@ class Bridge:
             # The broker sends again what it has no acknowledgement for.
             self._pending = deque(item for item in self._pending if item[0].qos == 0)
         else:
-            self._redeliveries = Redeliveries()
+            self._redeliveries.begin_anew()
             self._silence.must_ask = True
             log.info("the broker had no session for the bridge: asking all clients to log in again")
         # Not behind a backlog: the convergence takes it, retained, for the end of the broker's answer.
@@ -473,11 +469,11 @@ class Bridge:
         self._silence.connected()
 
     def _say_announce(self, link: Link) -> None:
-        now, to_keep = self._now(), self._redeliveries.dump()
+        now, page = self._now(), self._redeliveries.page()
         with self._store.transaction() as tx:
             self._silence.remember_asked(tx, now)
-            tx.remember("redeliveries", to_keep)
-        self._redeliveries_kept = to_keep
+            self._redeliveries.remember(tx, page)
+        self._redeliveries.kept(page)
         self._silence.asked(now)
         link.publish([Outgoing(self._topics.bridge_announce, b"{}")])
 
