@@ -350,6 +350,13 @@ class Bridge:
         return False
 
     def _take_acknowledgements(self, arrivals: Arrivals) -> None:
+        for message in arrivals.refused:
+            if isinstance(message.ticket, Bury):
+                continue  # it is not cleared: the next check tries again
+            if message.ticket is not None:
+                self._decider.delivered(message.ticket, 1)
+            if self._topics.parse_status(message.topic) is not None:
+                self._convergence.refused()
         for ticket, times in Counter(arrivals.delivered).items():
             if isinstance(ticket, Bury):
                 self._buried.append(ticket.user_id)

@@ -46,6 +46,7 @@ MAX_PACKET = 64 * 1024
 _READ_AT_MOST = 4 * 1024 * 1024  # bytes in one poll; some 150 KB are what a batch of usual messages has
 _TAKEN_OVER = 0x8E
 _FAILURE = 0x80
+_NOT_AUTHORIZED = 0x87
 _COMPLAIN_EVERY_S = 10.0
 _UNSUPPORTED_VERSION = 1
 _CONNECT_TIMEOUT_S = 5.0
@@ -97,6 +98,8 @@ class Arrivals:
     """It was so many bytes that reading has stopped: there may be more."""
     delivered: list[Any] = field(default_factory=list)
     """The tickets of what the broker has acknowledged, in its order."""
+    refused: list[Outgoing] = field(default_factory=list)
+    """What it has acknowledged with a reason why it has not taken it (MQTT 5 §3.4.2.1)."""
     connected: bool = False
     """A connection was made: before anything in `messages`."""
     session_present: bool = False
@@ -475,15 +478,26 @@ class Link:
 
     def _take_puback(self, mid: int, reason: int) -> None:
         message = self._in_flight.pop(mid, None)
-        if message is not None and reason >= _FAILURE and time.monotonic() >= self._complain_at:
-            self._complain_at = time.monotonic() + _COMPLAIN_EVERY_S
+        if message is None:
+            return
+        if reason >= _FAILURE:
+            self._arrivals.refused.append(message)
+            self._complain(message, reason)
+        elif message.ticket is not None:
+            self._arrivals.delivered.append(message.ticket)
+
+    def _complain(self, message: Outgoing, reason: int) -> None:
+        if time.monotonic() < self._complain_at:
+            return
+        self._complain_at = time.monotonic() + _COMPLAIN_EVERY_S
+        if reason == _NOT_AUTHORIZED:
             log.error(
                 "the broker does not let this user publish to %s: see broker_config/ for the rights that "
                 "the bridge needs",
                 message.topic,
             )
-        if message is not None and message.ticket is not None:
-            self._arrivals.delivered.append(message.ticket)
+        else:
+            log.error("the broker refuses what is published to %s: reason 0x%02X", message.topic, reason)
 
     def _on_subscribe(self, _client: mqtt.Client, _data: object, mid: int, codes: Any, *_: Any) -> None:
         self._asking.discard(mid)

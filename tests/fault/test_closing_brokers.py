@@ -10,6 +10,9 @@ from typing import Self
 import pytest
 
 from mqtt_presence import bridge as bridge_module
+from mqtt_presence import convergence as convergence_module
+from mqtt_presence.model import UserId
+from mqtt_presence.store import Store
 from tests.support.bridges import BridgeThread
 from tests.support.waiting import until
 
@@ -35,6 +38,8 @@ class ClosingBroker:
         """Connections that ended with a DISCONNECT: a broker publishes no will for those."""
         self.filters: list[list[str]] = []
         self.acknowledges = True
+        self.refuses = 0
+        """The reason code of all acknowledgements."""
         self.published: list[list[tuple[str, bytes]]] = []
         """Topics and payloads by connection, acknowledged or not."""
         self._connection: socket.socket | None = None
@@ -46,6 +51,14 @@ class ClosingBroker:
     def __exit__(self, *_: object) -> None:
         self._server.close()
         self.cut()
+
+    def deliver(self, topic: str, payload: bytes = b"") -> None:
+        """Send the bridge a message, QoS 0."""
+        name = topic.encode()
+        body = struct.pack("!H", len(name)) + name + b"\x00" + payload
+        assert len(body) < 128
+        assert self._connection is not None
+        self._connection.sendall(bytes((0x30, len(body))) + body)
 
     def cut(self) -> None:
         """Break the connection that there is."""
@@ -94,7 +107,7 @@ class ClosingBroker:
                     # A packet id and no properties come before the payload.
                     self.published[-1].append((body[2:end].decode(), body[end + 3 :]))
                     if self.acknowledges:
-                        connection.sendall(b"\x40\x02" + body[end : end + 2])
+                        connection.sendall(b"\x40\x03" + body[end : end + 2] + bytes((self.refuses,)))
 
 
 def _packet(connection: socket.socket) -> tuple[int, bytes]:
@@ -208,3 +221,60 @@ def test_bridge_leaves_its_farewell_to_the_will_where_the_broker_does_not_come_t
             assert connection is not None
         until(lambda: connection.fileno() < 0, "the bridge has left")
         assert broker.goodbyes == acknowledges
+
+
+def test_refused_statuses_are_published_again(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quota that was full, a right that was missing for a while: the retained value converges all the same."""
+    monkeypatch.setattr(convergence_module, "_AGAIN_S", 0.1)
+    with ClosingBroker(answers=True) as broker:
+
+        def statuses() -> list[int]:
+            told = [payload for topic, payload in broker.published[0] if topic == "status/alice"]
+            return [json.loads(payload)["version"] for payload in told]
+
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        with BridgeThread(broker=url, database=sqlite_url):
+            broker.refuses = 0x97
+            broker.deliver("presence/alice/phone/login")
+            until(lambda: len(statuses()) > 2, "it is tried again")
+            broker.refuses = 0
+            count = len(statuses())
+            until(lambda: len(statuses()) > count, "it is tried once more")
+            assert set(statuses()) == {1}
+
+
+def test_a_refused_status_is_remembered_over_a_restart(sqlite_url: str) -> None:
+    """The bridge that starts next publishes all again at once."""
+    with ClosingBroker(answers=True) as broker:
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        broker.refuses = 0x97
+        with BridgeThread(broker=url, database=sqlite_url):
+            broker.deliver("presence/alice/phone/login")
+            until(lambda: "status/alice" in dict(broker.published[0]), "the status")
+        broker.refuses = 0
+        with BridgeThread(broker=url, database=sqlite_url):
+            until(lambda: "status/alice" in dict(broker.published[1]), "the status again", 5)
+
+
+def test_who_is_forgotten_is_not_buried_while_the_broker_refuses(sqlite_url: str) -> None:
+    """The retained status is there for as long as the broker has not taken the empty one."""
+    with ClosingBroker(answers=True) as broker:
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        with BridgeThread(broker=url, database=sqlite_url):
+            broker.deliver("presence/alice/phone/login")
+            until(lambda: "status/alice" in dict(broker.published[0]), "the status")
+            broker.refuses = 0x87
+            store = Store(sqlite_url)
+            with store.transaction() as tx:
+                tx.forget(UserId("alice"))
+            until(lambda: broker.published[0].count(("status/alice", b"")) > 1, "it is tried again")
+            with store.transaction() as tx:
+                assert tx.tombstones() == ["alice"]
+            broker.refuses = 0
+
+            def is_buried() -> bool:
+                with store.transaction() as tx:
+                    return not tx.tombstones()
+
+            until(is_buried, "it is taken")
+            store.close()
