@@ -65,7 +65,7 @@ class Convergence:
 
     def remember(self, tx: Transaction, probe: Probe | None) -> None:
         """Keep which status the broker acknowledged last."""
-        if probe is not None and probe != self._probe:
+        if probe is not None:  # also if it is that of before, which may not have been committed
             self._probe = probe
             tx.remember("probe", msgspec.json.encode(probe).decode())
 
