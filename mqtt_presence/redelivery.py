@@ -98,8 +98,9 @@ class Redeliveries:
 
     def kept(self, page: Page) -> None:
         """Take note that the last `remember` is in the database."""
-        self._obsolete.clear()
-        self._forgotten.difference_update(page.known)
+        if page.session == self._session:
+            self._obsolete.clear()
+            self._forgotten.difference_update(page.known)
 
     def committed(self, page: Page) -> None:
         """Know it from now on."""

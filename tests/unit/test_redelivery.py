@@ -159,8 +159,11 @@ def test_redelivery_of_another_session_means_other_messages(database: Database) 
     known = Redeliveries()
     database.commit(known, (message(7), True))
     late = known.page([(message(8), True)])
+    with database.store.transaction() as tx:
+        known.remember(tx, late)
     known.begin_anew()
-    known.committed(late)  # that it was committed was in doubt until now
+    known.kept(late)  # that it was committed was in doubt until now
+    known.committed(late)
     assert not known.is_repeated(message(7, dup=True))
     assert not known.is_repeated(message(8, dup=True))
     database.commit(known)
