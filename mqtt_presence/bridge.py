@@ -39,7 +39,7 @@ from mqtt_presence.outbox import Bury, Probe
 from mqtt_presence.own_state import OwnState
 from mqtt_presence.payloads import TOO_LARGE, TimeRequest, encode_time_reply, parse
 from mqtt_presence.redelivery import Redeliveries
-from mqtt_presence.silence import Silence
+from mqtt_presence.silence import Asked, Silence
 from mqtt_presence.store import Store, Transaction
 from mqtt_presence.topics import ENDS, Topics
 from mqtt_presence.witness import AUTO, MOSQUITTO, Witness
@@ -281,7 +281,7 @@ class Bridge:
 
     def _patience(self, link: Link) -> float:
         """How long to wait for something to happen, seconds."""
-        announcing = self._silence.must_ask and self._convergence.is_subscribed
+        announcing = self._silence.is_time_to_ask and self._convergence.is_subscribed
         deciding = self._pending and link.backlog <= _MAX_BACKLOG
         if deciding or self._jobs or announcing or self._convergence.has_a_page(link):
             return min(_IDLE_S, max(0.0, self._retry_at - time.monotonic()))
@@ -295,7 +295,8 @@ class Bridge:
                 keep(self._store, self._silence.memory)
             if self._pending and link.backlog <= _MAX_BACKLOG:
                 self._commit_batch(link)
-            if self._silence.must_ask and self._convergence.is_subscribed and Due.SET_BACK not in self._jobs:
+            can_ask = self._convergence.is_subscribed and Due.SET_BACK not in self._jobs
+            if can_ask and self._silence.is_time_to_ask:
                 self._say_announce(link)
             for due, job in list(self._jobs.items()):
                 if job():
@@ -353,13 +354,17 @@ class Bridge:
         for message in arrivals.refused:
             if isinstance(message.ticket, Bury):
                 continue  # it is not cleared: the next check tries again
-            if message.ticket is not None:
+            if isinstance(message.ticket, Asked):
+                self._silence.refused(message.ticket)
+            elif message.ticket is not None:
                 self._decider.delivered(message.ticket, 1)
             if self._topics.parse_status(message.topic) is not None:
                 self._convergence.refused()
         for ticket, times in Counter(arrivals.delivered).items():
             if isinstance(ticket, Bury):
                 self._buried.append(ticket.user_id)
+            elif isinstance(ticket, Asked):
+                self._silence.taken(ticket)
             else:
                 self._decider.delivered(ticket, times)
 
@@ -482,7 +487,7 @@ class Bridge:
             self._redeliveries.remember(tx, page)
         self._redeliveries.kept(page)
         self._silence.asked(now)
-        link.publish([Outgoing(self._topics.bridge_announce, b"{}")])
+        link.publish([Outgoing(self._topics.bridge_announce, b"{}", ticket=Asked(now))])
 
     # Jobs: each does one step and tells whether it has come to its end.
 

@@ -11,6 +11,8 @@ import pytest
 
 from mqtt_presence import bridge as bridge_module
 from mqtt_presence import convergence as convergence_module
+from mqtt_presence import silence as silence_module
+from mqtt_presence.bridge import Due, wall_clock
 from mqtt_presence.model import UserId
 from mqtt_presence.store import Store
 from tests.support.bridges import BridgeThread
@@ -278,3 +280,38 @@ def test_who_is_forgotten_is_not_buried_while_the_broker_refuses(sqlite_url: str
 
             until(is_buried, "it is taken")
             store.close()
+
+
+@pytest.mark.parametrize("refuses", [None, 0x97], ids=["not acknowledged", "refused"])
+def test_nobody_is_silent_while_the_broker_has_not_taken_the_question(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, refuses: int | None
+) -> None:
+    """Clients that were not asked cannot answer (contract B3): their time begins when the broker has the announcement."""
+    monkeypatch.setattr(silence_module, "_SETTLED_S", 0.0)
+    monkeypatch.setattr(silence_module, "_ASK_AGAIN_S", 0.3, raising=False)
+    with ClosingBroker(answers=True) as broker:
+
+        def statuses() -> list[bool]:
+            return [
+                json.loads(payload)["online"]
+                for connection in broker.published
+                for topic, payload in connection
+                if topic == "status/alice"
+            ]
+
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        with BridgeThread(broker=url, database=sqlite_url, confirm_within="0.2s"):
+            broker.deliver("presence/alice/phone/login", b'{"connectionId":"c1","announce":true}')
+            until(lambda: statuses() == [True], "the status")
+        broker.acknowledges, broker.refuses = refuses is not None, refuses or 0
+        with BridgeThread(broker=url, database=sqlite_url, confirm_within="0.2s") as house:
+            until(lambda: "bridge/announce" in dict(broker.published[1]), "the question")
+            asked_at = wall_clock()
+            until(lambda: house.bridge._silence.heard_until > asked_at + 1_000, "silence")
+            house.bridge.request(Due.CHECK)
+            until(lambda: house.bridge._silence.heard_until > asked_at + 1_500, "and a look at it")
+            assert False not in statuses()
+            broker.acknowledges, broker.refuses = True, 0
+            if refuses is None:
+                broker.cut()
+            until(lambda: False in statuses(), "who does not answer is gone")
