@@ -417,8 +417,7 @@ class Link:
         sock: Any = self._client.socket()
         at_most = at_most if self._connected else max(1, at_most)  # the answer to CONNECT, at least
         if timeout_s and (self._waiting or len(self._in_flight) > _MANY_IN_FLIGHT):
-            is_woken = self._sleep(min(timeout_s, self._pause()))
-            timeout_s = 0.0 if is_woken else timeout_s
+            time.sleep(min(timeout_s, self._pause()))
         if at_most and not _has_buffered(sock):
             waiter = select.poll()
             waiter.register(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
@@ -512,11 +511,11 @@ class Link:
             return
         self._arrivals.subscribed.append(topic_filter)
 
-    def _sleep(self, seconds: float) -> bool:
-        """Wait for `wake`; tell whether it was called."""
-        is_woken, _, _ = select.select([self._wake_in], [], [], max(0.0, seconds))
+    def _sleep(self, seconds: float) -> None:
+        waiter = select.poll()  # `select` takes no file descriptor beyond 1,023
+        waiter.register(self._wake_in, select.POLLIN)
+        waiter.poll(1000 * max(0.0, seconds))
         self._hear_wake()
-        return bool(is_woken)
 
     def _hear_wake(self) -> None:
         with suppress(BlockingIOError):

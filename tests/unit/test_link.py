@@ -1,5 +1,6 @@
 """How much the link takes at once, and what it makes of what is too large; the broker is a test at the other end of a socket."""
 
+import fcntl
 import socket
 import time
 from collections.abc import Iterator
@@ -140,3 +141,11 @@ def test_link_with_much_on_the_way_is_woken_all_the_same() -> None:
     assert time.monotonic() - before < 2.5
     ends.link.close()
     ends.sock.close()
+
+
+def test_link_waits_on_any_file_descriptor(ends: Ends) -> None:
+    """In one process with a broker, more than 1,024 sockets may be open before it; `select` knows no greater number."""
+    link = ends.link
+    link._wake_in = socket.socket(fileno=fcntl.fcntl(link._wake_in.detach(), fcntl.F_DUPFD, 1_100))
+    link.wake()
+    assert link.poll(5.0, 0) == Arrivals()
