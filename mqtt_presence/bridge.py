@@ -145,6 +145,8 @@ class Bridge:
         self._retry_at = 0.0
         self._retry_s = 0.0
         self._jobs: dict[Due, Callable[[], bool]] = {}
+        self._burying: set[UserId] = set()
+        """Whose empty status is on its way to the broker, or acknowledged and not noted yet."""
         self._buried: list[UserId] = []
         self._must_exhume = False
         self._silence = Silence(config.confirm_within_ms)
@@ -353,7 +355,8 @@ class Bridge:
     def _take_acknowledgements(self, arrivals: Arrivals) -> None:
         for message in arrivals.refused:
             if isinstance(message.ticket, Bury):
-                continue  # it is not cleared: the next check tries again
+                self._burying.discard(message.ticket.user_id)  # it is not cleared: the next check tries again
+                continue
             if isinstance(message.ticket, Asked):
                 self._silence.refused(message.ticket)
             elif message.ticket is not None:
@@ -547,12 +550,14 @@ class Bridge:
                 self._limiter.users_are(tx.count_users())
             forgotten = tx.tombstones()
         self._must_exhume = False
+        self._burying.difference_update(self._buried)
         self._buried.clear()
-        if not link.backlog:  # or they may be on their way already
-            link.publish(
-                Outgoing(self._topics.status(user_id), b"", retain=True, ticket=Bury(user_id))
-                for user_id in forgotten
-            )
+        to_clear = [user_id for user_id in forgotten if user_id not in self._burying]
+        self._burying.update(to_clear)
+        link.publish(
+            Outgoing(self._topics.status(user_id), b"", retain=True, ticket=Bury(user_id))
+            for user_id in to_clear
+        )
         return True
 
     def _cut_what_lies_ahead(self) -> bool:

@@ -40,6 +40,8 @@ class ClosingBroker:
         """Connections that ended with a DISCONNECT: a broker publishes no will for those."""
         self.filters: list[list[str]] = []
         self.acknowledges = True
+        self.neglects: str | None = None
+        """What begins so is not acknowledged."""
         self.refuses = 0
         """The reason code of all acknowledgements."""
         self.published: list[list[tuple[str, bytes]]] = []
@@ -108,7 +110,9 @@ class ClosingBroker:
                     end = 2 + struct.unpack("!H", body[:2])[0]
                     # A packet id and no properties come before the payload.
                     self.published[-1].append((body[2:end].decode(), body[end + 3 :]))
-                    if self.acknowledges:
+                    topic = self.published[-1][-1][0]
+                    is_neglected = self.neglects is not None and topic.startswith(self.neglects)
+                    if self.acknowledges and not is_neglected:
                         connection.sendall(b"\x40\x03" + body[end : end + 2] + bytes((self.refuses,)))
 
 
@@ -256,6 +260,36 @@ def test_a_refused_status_is_remembered_over_a_restart(sqlite_url: str) -> None:
         broker.refuses = 0
         with BridgeThread(broker=url, database=sqlite_url):
             until(lambda: "status/alice" in dict(broker.published[1]), "the status again", 5)
+
+
+def test_who_is_forgotten_is_buried_while_others_come_and_go(sqlite_url: str) -> None:
+    """A busy bridge, a broker that is some milliseconds away: something is always on its way. It is said once."""
+    with ClosingBroker(answers=True) as broker:
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        with BridgeThread(broker=url, database=sqlite_url) as house:
+            broker.deliver("presence/alice/phone/login")
+            until(lambda: "status/alice" in dict(broker.published[0]), "the status")
+            broker.neglects = "status/bob"
+            broker.deliver("presence/bob/phone/login")
+            until(lambda: "status/bob" in dict(broker.published[0]), "what is on its way")
+            broker.neglects = "status/"
+            store = Store(sqlite_url)
+            with store.transaction() as tx:
+                tx.forget(UserId("alice"))
+            until(lambda: ("status/alice", b"") in broker.published[0], "it is cleared", 5)
+            for _ in range(3):
+                house.bridge.request(Due.CHECK)
+                until(house.bridge._requests.empty, "it is looked at again")
+            assert broker.published[0].count(("status/alice", b"")) == 1
+            broker.neglects = None
+            broker.cut()
+
+            def is_buried() -> bool:
+                with store.transaction() as tx:
+                    return not tx.tombstones()
+
+            until(is_buried, "it is taken")
+            store.close()
 
 
 def test_who_is_forgotten_is_not_buried_while_the_broker_refuses(sqlite_url: str) -> None:
