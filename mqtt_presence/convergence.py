@@ -64,7 +64,9 @@ class Convergence:
             self._page_after = ""
 
     def remember(self, tx: Transaction, probe: Probe | None) -> None:
-        """Keep which status the broker acknowledged last."""
+        """Keep, with what is no longer in the outbox, which status the broker acknowledged last."""
+        if self._must_keep:  # or refused
+            tx.remember("republishing", "1")
         if probe is not None:  # also if it is that of before, which may not have been committed
             self._probe = probe
             tx.remember("probe", msgspec.json.encode(probe).decode())
