@@ -9,7 +9,7 @@ Figures: docs/performance.md.
 
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -42,6 +42,7 @@ class BatchClient(mqtt.Client):
         take_large: called instead of `take_publish` when a PUBLISH was larger than `max_packet`, once it is
             past; it must be acknowledged all the same.
         max_packet: the largest remaining length of a packet that is kept in memory, bytes.
+        in_flight: the packet ids of what was sent and is not acknowledged.
         options: paho's.
 
     """
@@ -53,6 +54,7 @@ class BatchClient(mqtt.Client):
         take_puback: Callable[[int, int], None],
         take_large: OnLarge,
         max_packet: int,
+        in_flight: Container[int] = (),
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -60,6 +62,7 @@ class BatchClient(mqtt.Client):
         self._take_puback = take_puback
         self._take_large = take_large
         self._max_packet = max_packet
+        self._ids_in_flight = in_flight
         self.bytes_read = 0
         """How many came; the caller may set it back."""
         self._rest = bytearray()
@@ -70,6 +73,13 @@ class BatchClient(mqtt.Client):
         self._is_v5 = self._protocol == mqtt.MQTTv5
 
     # Writing.
+
+    def _mid_generate(self) -> int:
+        # One may be on its way for as long as all others take to go round: it is nobody else's (§2.2.1).
+        mid = super()._mid_generate()
+        while mid in self._ids_in_flight:
+            mid = super()._mid_generate()
+        return mid
 
     def queue_publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
         """Have a QoS 1 message sent at the next `flush`; returns its packet id."""

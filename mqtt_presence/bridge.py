@@ -39,7 +39,7 @@ from mqtt_presence.outbox import Bury, Probe
 from mqtt_presence.own_state import OwnState
 from mqtt_presence.payloads import TOO_LARGE, TimeRequest, encode_time_reply, parse
 from mqtt_presence.redelivery import Redeliveries
-from mqtt_presence.silence import Silence
+from mqtt_presence.silence import Asked, Silence
 from mqtt_presence.store import Store, Transaction
 from mqtt_presence.topics import ENDS, Topics
 from mqtt_presence.witness import AUTO, MOSQUITTO, Witness
@@ -145,6 +145,8 @@ class Bridge:
         self._retry_at = 0.0
         self._retry_s = 0.0
         self._jobs: dict[Due, Callable[[], bool]] = {}
+        self._burying: set[UserId] = set()
+        """Whose empty status is on its way to the broker, or acknowledged and not noted yet."""
         self._buried: list[UserId] = []
         self._must_exhume = False
         self._silence = Silence(config.confirm_within_ms)
@@ -281,7 +283,7 @@ class Bridge:
 
     def _patience(self, link: Link) -> float:
         """How long to wait for something to happen, seconds."""
-        announcing = self._silence.must_ask and self._convergence.is_subscribed
+        announcing = self._silence.is_time_to_ask and self._convergence.is_subscribed
         deciding = self._pending and link.backlog <= _MAX_BACKLOG
         if deciding or self._jobs or announcing or self._convergence.has_a_page(link):
             return min(_IDLE_S, max(0.0, self._retry_at - time.monotonic()))
@@ -295,7 +297,8 @@ class Bridge:
                 keep(self._store, self._silence.memory)
             if self._pending and link.backlog <= _MAX_BACKLOG:
                 self._commit_batch(link)
-            if self._silence.must_ask and self._convergence.is_subscribed and Due.SET_BACK not in self._jobs:
+            can_ask = self._convergence.is_subscribed and Due.SET_BACK not in self._jobs
+            if can_ask and self._silence.is_time_to_ask:
                 self._say_announce(link)
             for due, job in list(self._jobs.items()):
                 if job():
@@ -351,9 +354,21 @@ class Bridge:
         return False
 
     def _take_acknowledgements(self, arrivals: Arrivals) -> None:
+        for message in arrivals.refused:
+            if isinstance(message.ticket, Bury):
+                self._burying.discard(message.ticket.user_id)  # it is not cleared: the next check tries again
+                continue
+            if isinstance(message.ticket, Asked):
+                self._silence.refused(message.ticket)
+            elif message.ticket is not None:
+                self._decider.delivered(message.ticket, 1)
+            if self._topics.parse_status(message.topic) is not None:
+                self._convergence.refused()
         for ticket, times in Counter(arrivals.delivered).items():
             if isinstance(ticket, Bury):
                 self._buried.append(ticket.user_id)
+            elif isinstance(ticket, Asked):
+                self._silence.taken(ticket)
             else:
                 self._decider.delivered(ticket, times)
 
@@ -478,7 +493,7 @@ class Bridge:
             self._silence.remember_asked(tx, now)
             tx.clear_redeliveries(self._redeliveries.forgotten)
         self._silence.asked(now)
-        link.publish([Outgoing(self._topics.bridge_announce, b"{}")])
+        link.publish([Outgoing(self._topics.bridge_announce, b"{}", ticket=Asked(now))])
 
     # Jobs: each does one step and tells whether it has come to its end.
 
@@ -538,12 +553,14 @@ class Bridge:
                 self._limiter.users_are(tx.count_users())
             forgotten = tx.tombstones()
         self._must_exhume = False
+        self._burying.difference_update(self._buried)
         self._buried.clear()
-        if not link.backlog:  # or they may be on their way already
-            link.publish(
-                Outgoing(self._topics.status(user_id), b"", retain=True, ticket=Bury(user_id))
-                for user_id in forgotten
-            )
+        to_clear = [user_id for user_id in forgotten if user_id not in self._burying]
+        self._burying.update(to_clear)
+        link.publish(
+            Outgoing(self._topics.status(user_id), b"", retain=True, ticket=Bury(user_id))
+            for user_id in to_clear
+        )
         return True
 
     def _cut_what_lies_ahead(self) -> bool:
@@ -584,7 +601,11 @@ class Bridge:
                 self._own.remember(tx)
         except StoreError as error:
             log.warning("%s; what is not known to be published will be published again", error)
-        link.disconnect()
+        if link.is_connected and link.backlog:
+            # It has perhaps not come to our farewell: without a DISCONNECT the will says the same.
+            log.warning("%d messages are not published yet: they will be at the next start", link.backlog)
+        else:
+            link.disconnect()
 
 
 def _is_nameless(event: Message | Told | None) -> bool:

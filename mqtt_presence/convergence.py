@@ -2,7 +2,8 @@
 
 A broker that was restarted has lost nothing, the last changes, or everything. So one look tells: if it still
 has the status whose publication it acknowledged last, it has all (`Probe`). If not, all users are published
-again, a page at a time, and a restart in between begins anew.
+again, a page at a time, and a restart in between begins anew. So they are a while after the broker has
+refused some, for want of a right or of room: one of them alone could come behind what is newer.
 """
 
 import logging
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _PAGE = 200
 _ANSWER_S = 10.0
+_AGAIN_S = 10.0  # the first time; then it is twice as long each time
+_AGAIN_AT_MOST_S = 3600.0
 
 
 class Convergence:
@@ -40,6 +43,9 @@ class Convergence:
         self._answer_until = 0.0
         self._page_after: str | None = None
         self._has_news = False
+        self._again_at: float | None = None
+        self._again_s = _AGAIN_S
+        self._must_keep = False
         self.is_subscribed = False
         """The broker has granted the subscription to the clients' messages on this connection."""
 
@@ -58,8 +64,10 @@ class Convergence:
             self._page_after = ""
 
     def remember(self, tx: Transaction, probe: Probe | None) -> None:
-        """Keep which status the broker acknowledged last."""
-        if probe is not None and probe != self._probe:
+        """Keep, with what is no longer in the outbox, which status the broker acknowledged last."""
+        if self._must_keep:  # or refused
+            tx.remember("republishing", "1")
+        if probe is not None:  # also if it is that of before, which may not have been committed
             self._probe = probe
             tx.remember("probe", msgspec.json.encode(probe).decode())
 
@@ -80,6 +88,7 @@ class Convergence:
     def connected(self, link: Link) -> None:
         """Subscribe, and ask."""
         self.disconnected()
+        self._again_s = _AGAIN_S
         link.subscribe(self._topics.inputs)
         self._asking = self._probe
         if self._asking is not None:
@@ -134,17 +143,31 @@ class Convergence:
         """Begin to publish all users again."""
         self._page_after = ""
 
+    def refused(self) -> None:
+        """Begin it in a while: the broker has not taken a status."""
+        if self._again_at is None:
+            self._again_at = time.monotonic() + self._again_s
+            self._again_s = min(2 * self._again_s, _AGAIN_AT_MOST_S)
+            self._must_keep = True
+
     def republish(self, store: Store, link: Link, private: bool) -> None:
         """Publish the next page of users again, if it is needed and the link has room."""
         if self._asking is not None and link.is_connected and time.monotonic() > self._answer_until:
             self._lost_some(link, self._asking)
+        if self._must_keep:
+            with store.transaction() as tx:
+                tx.remember("republishing", "1")
+            self._must_keep = False
+        if self._again_at is not None and time.monotonic() > self._again_at:
+            self._again_at = None
+            self.republish_all()
         if self._page_after is None or not self.has_a_page(link):
             return
         with store.transaction() as tx:
             if self._page_after == "":
                 tx.remember("republishing", "1")
             users = tx.users_after(self._page_after, _PAGE)
-            if not users:
+            if not users and self._again_at is None:
                 tx.remember("republishing", None)
         if not users:
             self._page_after = None

@@ -46,6 +46,7 @@ MAX_PACKET = 64 * 1024
 _READ_AT_MOST = 4 * 1024 * 1024  # bytes in one poll; some 150 KB are what a batch of usual messages has
 _TAKEN_OVER = 0x8E
 _FAILURE = 0x80
+_NOT_AUTHORIZED = 0x87
 _COMPLAIN_EVERY_S = 10.0
 _UNSUPPORTED_VERSION = 1
 _CONNECT_TIMEOUT_S = 5.0
@@ -97,6 +98,8 @@ class Arrivals:
     """It was so many bytes that reading has stopped: there may be more."""
     delivered: list[Any] = field(default_factory=list)
     """The tickets of what the broker has acknowledged, in its order."""
+    refused: list[Outgoing] = field(default_factory=list)
+    """What it has acknowledged with a reason why it has not taken it (MQTT 5 §3.4.2.1)."""
     connected: bool = False
     """A connection was made: before anything in `messages`."""
     session_present: bool = False
@@ -143,11 +146,11 @@ class Link:
         self._config = config
         self._make_will = make_will
         self._version = mqtt.MQTTv5 if config.mqtt5 else mqtt.MQTTv311
+        self._in_flight: dict[int, Outgoing] = {}
         self._client = self._make_client()
         self._window = _IN_FLIGHT_V311
         self._arrivals = Arrivals()
         self._waiting: deque[Outgoing] = deque()
-        self._in_flight: dict[int, Outgoing] = {}
         self._subscribing: dict[int, str] = {}
         self._asking: set[int] = set()
         self._is_shy = False
@@ -286,6 +289,7 @@ class Link:
             take_puback=self._take_puback,
             take_large=self._take_large,
             max_packet=MAX_PACKET,
+            in_flight=self._in_flight,
             callback_api_version=CallbackAPIVersion.VERSION2,
             client_id=config.client_id,
             clean_session=None if self._version == mqtt.MQTTv5 else False,
@@ -413,7 +417,7 @@ class Link:
         sock: Any = self._client.socket()
         at_most = at_most if self._connected else max(1, at_most)  # the answer to CONNECT, at least
         if timeout_s and (self._waiting or len(self._in_flight) > _MANY_IN_FLIGHT):
-            self._sleep(min(timeout_s, self._pause()))
+            time.sleep(min(timeout_s, self._pause()))
         if at_most and not _has_buffered(sock):
             waiter = select.poll()
             waiter.register(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
@@ -473,15 +477,26 @@ class Link:
 
     def _take_puback(self, mid: int, reason: int) -> None:
         message = self._in_flight.pop(mid, None)
-        if message is not None and reason >= _FAILURE and time.monotonic() >= self._complain_at:
-            self._complain_at = time.monotonic() + _COMPLAIN_EVERY_S
+        if message is None:
+            return
+        if reason >= _FAILURE:
+            self._arrivals.refused.append(message)
+            self._complain(message, reason)
+        elif message.ticket is not None:
+            self._arrivals.delivered.append(message.ticket)
+
+    def _complain(self, message: Outgoing, reason: int) -> None:
+        if time.monotonic() < self._complain_at:
+            return
+        self._complain_at = time.monotonic() + _COMPLAIN_EVERY_S
+        if reason == _NOT_AUTHORIZED:
             log.error(
                 "the broker does not let this user publish to %s: see broker_config/ for the rights that "
                 "the bridge needs",
                 message.topic,
             )
-        if message is not None and message.ticket is not None:
-            self._arrivals.delivered.append(message.ticket)
+        else:
+            log.error("the broker refuses what is published to %s: reason 0x%02X", message.topic, reason)
 
     def _on_subscribe(self, _client: mqtt.Client, _data: object, mid: int, codes: Any, *_: Any) -> None:
         self._asking.discard(mid)
@@ -497,7 +512,9 @@ class Link:
         self._arrivals.subscribed.append(topic_filter)
 
     def _sleep(self, seconds: float) -> None:
-        select.select([self._wake_in], [], [], max(0.0, seconds))
+        waiter = select.poll()  # `select` takes no file descriptor beyond 1,023
+        waiter.register(self._wake_in, select.POLLIN)
+        waiter.poll(1000 * max(0.0, seconds))
         self._hear_wake()
 
     def _hear_wake(self) -> None:

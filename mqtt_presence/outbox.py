@@ -28,7 +28,7 @@ class Outbox:
         self._open: dict[int, _Open] = {}
         self._cleared: int | None = None
         self.probe: Probe | None = None
-        """Of all that is cleared, the last status."""
+        """Of all that is to be cleared, the last status."""
 
     def add(self, number: int, publications: list[Publication], probe: Probe | None) -> None:
         """Take note of a batch that is committed and on its way.
@@ -63,7 +63,7 @@ class Outbox:
     def cleared(self, up_to: int) -> None:
         """The store has done it."""
         if self._cleared is not None and self._cleared <= up_to:
-            self._cleared = None
+            self._cleared = self.probe = None
 
 
 class Bury(Struct, frozen=True):

@@ -42,8 +42,7 @@ class OwnState:
         return self._say("online", self._version - 1)
 
     def farewell(self) -> bytes:
-        """Write what is said instead of the will."""
-        self._version += 1
+        """Write what is said instead of the will: the same, should that go out behind it."""
         return self._say("offline", self._version)
 
     def _say(self, state: str, version: int) -> bytes:

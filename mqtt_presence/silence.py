@@ -6,12 +6,22 @@ set.
 
 import time
 
+from msgspec import Struct
+
 from mqtt_presence.memory import Memory
 from mqtt_presence.store import Transaction
 
 _ASKED = "announced_at"
 _SETTLED_S = 2.0  # after connecting the broker has begun to send what has waited
+_ASK_AGAIN_S = 10.0  # after the broker has refused the question
 _SET_BACK_S = 0.1  # by less the clock may be set back without further ado
+
+
+class Asked(Struct, frozen=True):
+    """Ticket of `bridge/announce`: whoever is connected has it once the broker has."""
+
+    at: int
+    """When, epoch milliseconds."""
 
 
 class Silence:
@@ -31,8 +41,9 @@ class Silence:
         """Up to when all is decided on, epoch milliseconds: B1 and B2 hold for then."""
         self._settled_from_s = 0.0
         self._asked_at: int | None = None
+        self._asks_from_s = 0.0
         # These by the clock that nobody sets: nobody is silent because ours was set.
-        self._asked_s = 0.0
+        self._asked_s: float | None = None
         self._heard_until_s = 0.0
         self._clock_is_behind_s = 0.0
 
@@ -70,19 +81,38 @@ class Silence:
 
     # The question.
 
+    @property
+    def is_time_to_ask(self) -> bool:
+        """They are to be asked, and the broker has not just refused it."""
+        return self.must_ask and time.monotonic() >= self._asks_from_s
+
     def remember_asked(self, tx: Transaction, now: int) -> None:
         """Keep that they are being asked; only then are they."""
         tx.remember(_ASKED, str(now))
         tx.remember(self.memory.name, None)
 
     def asked(self, now: int) -> None:
-        """That is committed: from now on answers are waited for."""
+        """That is committed."""
         self.must_ask, self.memory.kept = False, None
-        self._asked_at, self._asked_s = now, time.monotonic()
+        self._asked_at, self._asked_s = now, None
+
+    def taken(self, question: Asked) -> None:
+        """The broker has it: from now on answers are waited for."""
+        if question.at == self._asked_at:
+            self._asked_s = time.monotonic()
+
+    def refused(self, question: Asked) -> None:
+        """The broker has not passed it on: ask again in a while."""
+        if question.at == self._asked_at:
+            self._asked_at = None
+            self.must_ask = True
+            self._asks_from_s = time.monotonic() + _ASK_AGAIN_S
 
     @property
     def over_since(self) -> int | None:
         """When they were asked, if they have had their time; else None."""
+        if self._asked_s is None:
+            return None
         waited_ms = (self._heard_until_s - self._asked_s) * 1000
         return self._asked_at if waited_ms > self._answer_within_ms else None
 

@@ -357,7 +357,7 @@ class Transaction:
     def remember(self, name: str, value: str | None) -> None:
         """Keep a text under a name; None: no longer."""
         if value is None:
-            self._run(BridgeRow.delete().where(BridgeRow.name == name))
+            self._database.execute_sql(f"DELETE FROM bridge WHERE name = {self._mark}", [name])
         else:
             self._executemany(
                 self._upsert(BridgeRow, (BridgeRow.name, BridgeRow.value), (BridgeRow.name,)),

@@ -9,6 +9,12 @@ from typing import Self
 
 import pytest
 
+from mqtt_presence import bridge as bridge_module
+from mqtt_presence import convergence as convergence_module
+from mqtt_presence import silence as silence_module
+from mqtt_presence.bridge import Due, wall_clock
+from mqtt_presence.model import UserId
+from mqtt_presence.store import Store
 from tests.support.bridges import BridgeThread
 from tests.support.waiting import until
 
@@ -30,8 +36,14 @@ class ClosingBroker:
         self.port = int(self._server.getsockname()[1])
         self.connects = 0
         self.closed = 0
+        self.goodbyes = 0
+        """Connections that ended with a DISCONNECT: a broker publishes no will for those."""
         self.filters: list[list[str]] = []
         self.acknowledges = True
+        self.neglects: str | None = None
+        """What begins so is not acknowledged."""
+        self.refuses = 0
+        """The reason code of all acknowledgements."""
         self.published: list[list[tuple[str, bytes]]] = []
         """Topics and payloads by connection, acknowledged or not."""
         self._connection: socket.socket | None = None
@@ -43,6 +55,14 @@ class ClosingBroker:
     def __exit__(self, *_: object) -> None:
         self._server.close()
         self.cut()
+
+    def deliver(self, topic: str, payload: bytes = b"") -> None:
+        """Send the bridge a message, QoS 0."""
+        name = topic.encode()
+        body = struct.pack("!H", len(name)) + name + b"\x00" + payload
+        assert len(body) < 128
+        assert self._connection is not None
+        self._connection.sendall(bytes((0x30, len(body))) + body)
 
     def cut(self) -> None:
         """Break the connection that there is."""
@@ -84,12 +104,16 @@ class ClosingBroker:
                     connection.sendall(b"\x90\x04" + body[:2] + b"\x00\x01")
                 case 0xC0:
                     connection.sendall(b"\xd0\x00")
+                case 0xE0:
+                    self.goodbyes += 1
                 case 0x30:
                     end = 2 + struct.unpack("!H", body[:2])[0]
                     # A packet id and no properties come before the payload.
                     self.published[-1].append((body[2:end].decode(), body[end + 3 :]))
-                    if self.acknowledges:
-                        connection.sendall(b"\x40\x02" + body[end : end + 2])
+                    topic = self.published[-1][-1][0]
+                    is_neglected = self.neglects is not None and topic.startswith(self.neglects)
+                    if self.acknowledges and not is_neglected:
+                        connection.sendall(b"\x40\x03" + body[end : end + 2] + bytes((self.refuses,)))
 
 
 def _packet(connection: socket.socket) -> tuple[int, bytes]:
@@ -186,3 +210,142 @@ def test_birth_is_not_sent_again_over_the_next_connection(sqlite_url: str) -> No
         ]
         assert [len(versions) for versions in births] == [1, 1]
         assert births[1] > births[0]
+
+
+@pytest.mark.parametrize("acknowledges", [True, False])
+def test_bridge_leaves_its_farewell_to_the_will_where_the_broker_does_not_come_to_it(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, acknowledges: bool
+) -> None:
+    """Behind a backlog it may never be heard: after a DISCONNECT the broker would say "online" for ever."""
+    monkeypatch.setattr(bridge_module, "_FINISH_S", 0.2)
+    with ClosingBroker(answers=True) as broker:
+        broker.acknowledges = acknowledges
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        with BridgeThread(broker=url, database=sqlite_url):
+            until(lambda: "bridge/announce" in dict(broker.published[0]), "what is to be acknowledged")
+            connection = broker._connection
+            assert connection is not None
+        until(lambda: connection.fileno() < 0, "the bridge has left")
+        assert broker.goodbyes == acknowledges
+
+
+def test_refused_statuses_are_published_again(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quota that was full, a right that was missing for a while: the retained value converges all the same."""
+    monkeypatch.setattr(convergence_module, "_AGAIN_S", 0.1)
+    with ClosingBroker(answers=True) as broker:
+
+        def statuses() -> list[int]:
+            told = [payload for topic, payload in broker.published[0] if topic == "status/alice"]
+            return [json.loads(payload)["version"] for payload in told]
+
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        with BridgeThread(broker=url, database=sqlite_url):
+            broker.refuses = 0x97
+            broker.deliver("presence/alice/phone/login")
+            until(lambda: len(statuses()) > 2, "it is tried again")
+            broker.refuses = 0
+            count = len(statuses())
+            until(lambda: len(statuses()) > count, "it is tried once more")
+            assert set(statuses()) == {1}
+
+
+def test_a_refused_status_is_remembered_over_a_restart(sqlite_url: str) -> None:
+    """The bridge that starts next publishes all again at once."""
+    with ClosingBroker(answers=True) as broker:
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        broker.refuses = 0x97
+        with BridgeThread(broker=url, database=sqlite_url):
+            broker.deliver("presence/alice/phone/login")
+            until(lambda: "status/alice" in dict(broker.published[0]), "the status")
+        broker.refuses = 0
+        with BridgeThread(broker=url, database=sqlite_url):
+            until(lambda: "status/alice" in dict(broker.published[1]), "the status again", 5)
+
+
+def test_who_is_forgotten_is_buried_while_others_come_and_go(sqlite_url: str) -> None:
+    """A busy bridge, a broker that is some milliseconds away: something is always on its way. It is said once."""
+    with ClosingBroker(answers=True) as broker:
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        with BridgeThread(broker=url, database=sqlite_url) as house:
+            broker.deliver("presence/alice/phone/login")
+            until(lambda: "status/alice" in dict(broker.published[0]), "the status")
+            broker.neglects = "status/bob"
+            broker.deliver("presence/bob/phone/login")
+            until(lambda: "status/bob" in dict(broker.published[0]), "what is on its way")
+            broker.neglects = "status/"
+            store = Store(sqlite_url)
+            with store.transaction() as tx:
+                tx.forget(UserId("alice"))
+            until(lambda: ("status/alice", b"") in broker.published[0], "it is cleared", 5)
+            for _ in range(3):
+                house.bridge.request(Due.CHECK)
+                until(house.bridge._requests.empty, "it is looked at again")
+            assert broker.published[0].count(("status/alice", b"")) == 1
+            broker.neglects = None
+            broker.cut()
+
+            def is_buried() -> bool:
+                with store.transaction() as tx:
+                    return not tx.tombstones()
+
+            until(is_buried, "it is taken")
+            store.close()
+
+
+def test_who_is_forgotten_is_not_buried_while_the_broker_refuses(sqlite_url: str) -> None:
+    """The retained status is there for as long as the broker has not taken the empty one."""
+    with ClosingBroker(answers=True) as broker:
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        with BridgeThread(broker=url, database=sqlite_url):
+            broker.deliver("presence/alice/phone/login")
+            until(lambda: "status/alice" in dict(broker.published[0]), "the status")
+            broker.refuses = 0x87
+            store = Store(sqlite_url)
+            with store.transaction() as tx:
+                tx.forget(UserId("alice"))
+            until(lambda: broker.published[0].count(("status/alice", b"")) > 1, "it is tried again")
+            with store.transaction() as tx:
+                assert tx.tombstones() == ["alice"]
+            broker.refuses = 0
+
+            def is_buried() -> bool:
+                with store.transaction() as tx:
+                    return not tx.tombstones()
+
+            until(is_buried, "it is taken")
+            store.close()
+
+
+@pytest.mark.parametrize("refuses", [None, 0x97], ids=["not acknowledged", "refused"])
+def test_nobody_is_silent_while_the_broker_has_not_taken_the_question(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, refuses: int | None
+) -> None:
+    """Clients that were not asked cannot answer (contract B3): their time begins when the broker has the announcement."""
+    monkeypatch.setattr(silence_module, "_SETTLED_S", 0.0)
+    monkeypatch.setattr(silence_module, "_ASK_AGAIN_S", 0.3, raising=False)
+    with ClosingBroker(answers=True) as broker:
+
+        def statuses() -> list[bool]:
+            return [
+                json.loads(payload)["online"]
+                for connection in broker.published
+                for topic, payload in connection
+                if topic == "status/alice"
+            ]
+
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        with BridgeThread(broker=url, database=sqlite_url, confirm_within="0.2s"):
+            broker.deliver("presence/alice/phone/login", b'{"connectionId":"c1","announce":true}')
+            until(lambda: statuses() == [True], "the status")
+        broker.acknowledges, broker.refuses = refuses is not None, refuses or 0
+        with BridgeThread(broker=url, database=sqlite_url, confirm_within="0.2s") as house:
+            until(lambda: "bridge/announce" in dict(broker.published[1]), "the question")
+            asked_at = wall_clock()
+            until(lambda: house.bridge._silence.heard_until > asked_at + 1_000, "silence")
+            house.bridge.request(Due.CHECK)
+            until(lambda: house.bridge._silence.heard_until > asked_at + 1_500, "and a look at it")
+            assert False not in statuses()
+            broker.acknowledges, broker.refuses = True, 0
+            if refuses is None:
+                broker.cut()
+            until(lambda: False in statuses(), "who does not answer is gone")

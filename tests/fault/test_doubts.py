@@ -11,7 +11,10 @@ from typing import Any, Self
 import paho.mqtt.client as mqtt
 import pytest
 
+from mqtt_presence.cli import forget
 from mqtt_presence.errors import StoreError
+from mqtt_presence.model import Activity, ClientId, Login, RuleSettings, UserId
+from mqtt_presence.rules import fold
 from mqtt_presence.store import Store
 from tests.support.bridges import BridgeProcess, BridgeThread
 from tests.support.brokers import BRIDGE_PASSWORD, BRIDGE_USER, Mosquitto
@@ -260,3 +263,30 @@ def mosquitto_retains(broker: Mosquitto, topic: str) -> Any:
     recorder = broker.recorder(topic, "bridge/state")
     recorder.wait_for(lambda: recorder.on("bridge/state"), "what is retained")
     return next((m.payload for m in recorder.on(topic) if m.payload), None)
+
+
+def test_forgetting_who_gives_a_sign_of_life_is_done_at_the_second_attempt(
+    postgres: Postgres, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bridge locks the connection first and then, there being more to it, the user: the other way round."""
+    database = postgres.database()
+    bridge, command = Store(database), Store(database)
+    bridge.open()
+    user_id = UserId("alice")
+    login = Login(user_id=user_id, client_id=ClientId("phone"), connection_id="c1", now=1_800_000_000_000)
+    beat = Activity(user_id=user_id, client_id=login.client_id, connection_id="c1", now=login.now + 1)
+    with bridge.transaction() as tx:
+        tx.save([fold(tx.load({user_id: [login]})[user_id], [login], RuleSettings())])
+    forgetting = threading.Thread(target=forget._delete, args=(command, user_id))
+    with bridge.transaction() as tx:
+        assert tx.load_pulses({user_id: [beat]})[user_id]
+        forgetting.start()
+        until(
+            lambda: query(database, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),
+            "the command waits for the bridge",
+        )
+        assert tx.load({user_id: [beat]})[user_id].connections
+    forgetting.join(10)
+    assert capsys.readouterr().out == "alice: 1 records deleted.\n"
+    command.close()
+    bridge.close()

@@ -13,6 +13,7 @@ from mqtt_presence import bridge as bridge_module
 from mqtt_presence.bridge import MAX_BATCH, Bridge, BridgeConfig, Due
 from mqtt_presence.errors import StoreError
 from mqtt_presence.link import Arrivals, Incoming, Outgoing
+from mqtt_presence.silence import Asked
 from mqtt_presence.store import Store
 from tests.support.checker import read
 
@@ -33,13 +34,19 @@ class HeldLink:
         self.asked_for: list[int] = []
         self.published: list[str] = []
         self.acknowledged: list[int] = []
+        self.taken: list[Any] = []
 
     def poll(self, _timeout_s: float, at_most: int) -> Arrivals:
         self.asked_for.append(at_most)
-        return self.coming.popleft() if self.coming and at_most > 0 else Arrivals()
+        arrivals = self.coming.popleft() if self.coming and at_most > 0 else Arrivals()
+        arrivals.delivered, self.taken = self.taken, []
+        return arrivals
 
     def publish(self, messages: Iterable[Outgoing]) -> None:
-        self.published += [message.topic for message in messages]
+        for message in messages:
+            self.published.append(message.topic)
+            if message.ticket is not None:
+                self.taken.append(message.ticket)
 
     def publish_ahead(self, message: Outgoing) -> None:
         self.publish([message])
@@ -84,6 +91,7 @@ class House:
 
     def announced(self) -> None:
         self.bridge._silence.asked(self.wall())
+        self.bridge._silence.taken(Asked(self.wall()))
 
     def messages(self, *said: tuple[str, dict[str, Any]]) -> Arrivals:
         arrivals = Arrivals()

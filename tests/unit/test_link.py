@@ -1,6 +1,8 @@
 """How much the link takes at once, and what it makes of what is too large; the broker is a test at the other end of a socket."""
 
+import fcntl
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -106,3 +108,44 @@ def test_link_has_no_more_on_the_way_than_the_broker_takes(accepted: bytes, mqtt
     assert ends.link.backlog == 20_998
     ends.link.close()
     ends.sock.close()
+
+
+def test_link_gives_no_packet_id_to_two_messages_on_the_way() -> None:
+    """Ids come round while one may still be unacknowledged (MQTT 5 §2.2.1): the message that has it would be lost."""
+    ends = Ends(b"\x20\x03\x00\x00\x00", mqtt5=True)
+    reader, mids = packets.Reader(), []
+
+    def say(*tickets: int) -> None:
+        ends.link.publish(Outgoing("t", b"x", ticket=n) for n in tickets)
+        ends.poll()
+        mids.extend(int.from_bytes(p.body[3:5], "big") for p in reader.feed(ends.sock.recv(1 << 20)))
+
+    say(1)
+    ends.link._client._last_mid = 65_534
+    say(2, 3, 4)
+    assert mids == [1, 65_535, 2, 3]
+    ends.sock.sendall(b"".join(b"\x40\x02" + mid.to_bytes(2, "big") for mid in mids))
+    assert ends.poll().delivered == [1, 2, 3, 4]
+    ends.link.close()
+    ends.sock.close()
+
+
+def test_link_with_much_on_the_way_is_woken_all_the_same() -> None:
+    """The short wait for more acknowledgements than one does not swallow the word that ends the long one."""
+    ends = Ends(b"\x20\x03\x00\x00\x00", mqtt5=True)
+    ends.link.publish(Outgoing("t", b"x") for _ in range(200))
+    ends.poll()
+    ends.link.wake()
+    before = time.monotonic()
+    ends.link.poll(5.0, 1_000)
+    assert time.monotonic() - before < 2.5
+    ends.link.close()
+    ends.sock.close()
+
+
+def test_link_waits_on_any_file_descriptor(ends: Ends) -> None:
+    """In one process with a broker, more than 1,024 sockets may be open before it; `select` knows no greater number."""
+    link = ends.link
+    link._wake_in = socket.socket(fileno=fcntl.fcntl(link._wake_in.detach(), fcntl.F_DUPFD, 1_100))
+    link.wake()
+    assert link.poll(5.0, 0) == Arrivals()
