@@ -36,6 +36,8 @@ class Progress:
     count: Count
     away_s: float | None
     """For how long the broker has been away; None: it is there."""
+    bridge_away_s: float | None
+    """For how long no bridge has been there; None: one is, or the broker is away."""
 
 
 class Simulation:
@@ -79,9 +81,12 @@ class Simulation:
     @property
     def progress(self) -> Progress:
         """How far it is."""
-        now, away_since = self._monotonic(), self._observer.away_since
-        away_s = None if away_since is None else now - away_since
-        return Progress(self._doing, now - self._began, self._fleet.count, away_s)
+        now, observer = self._monotonic(), self._observer
+        away_s, bridge_away_s = (
+            None if began is None else now - began
+            for began in (observer.away_since, observer.bridge_away_since)
+        )
+        return Progress(self._doing, now - self._began, self._fleet.count, away_s, bridge_away_s)
 
     def stop(self) -> None:
         """Make no more steps; from a signal handler."""

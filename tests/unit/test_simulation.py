@@ -164,6 +164,8 @@ class Stuck:
     def left(self) -> int:
         return next(self._left)
 
+    bridge_away_since = None
+
     @property
     def away_since(self) -> float | None:
         return self._away_at if self.now > self._away_at else None
