@@ -97,6 +97,8 @@ def command(
     )
     names = Names(_name(name), users, connections, password)
     settle_s = duration("settle", settle)
+    if not settle_s:
+        raise ConfigError(f"settle={settle} must be more than 0 seconds")
     with _simulation(settings, scenario, names, settle_s) as simulation:
         say(f"{users} users, {users * connections} connections, named {names.name}-…, seed {scenario.seed}")
         wrong = simulation.run()
@@ -201,7 +203,7 @@ class _Bar:
             self._task,
             description=progress.doing,
             completed=progress.elapsed_s,
-            numbers=_numbers(count),
+            numbers=f"{count.here} here, {count.messages} messages, {count.lost} lost",  # 80 columns for all
         )
 
 
@@ -218,7 +220,7 @@ def _shown(duration_s: float | None, settle_s: float) -> Iterator[_Bar]:
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         TimeElapsedColumn(),
         TextColumn("{task.fields[numbers]}"),
         console=on,

@@ -5,14 +5,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from mqtt_presence.broker_url import BrokerUrl
-from mqtt_presence.client.bridge_watch import BridgeWatch
 from mqtt_presence.errors import BrokerError, PayloadError
 from mqtt_presence.simulation import packets
 from mqtt_presence.simulation.fleet import KEEP_ALIVE_S
 from mqtt_presence.simulation.packets import Packet
 from mqtt_presence.simulation.sockets import Connection, Loop, Target
 from mqtt_presence.topics import Topics
-from mqtt_presence.wire import UserStatus, decode_status
+from mqtt_presence.wire import BridgeStateName, UserStatus, decode_bridge_state, decode_status
 
 _QUIET_S = 0.2
 _CHUNK = 200
@@ -63,7 +62,6 @@ class Observer:
         """When the connection to the broker ended, by `monotonic`; None: it is up, or never was."""
         self.bridge_away_since: float | None = None
         """Since when no bridge has been there, by `monotonic`; None: one is, or the broker is away."""
-        self._bridge = BridgeWatch()
         self.failure: BrokerError | None = None
         self.seen: dict[str, UserStatus | None] = {}
         """What is retained; None: no status, but something else."""
@@ -203,10 +201,10 @@ class Observer:
 
     def _note_bridge(self, payload: bytes) -> None:
         try:
-            self._bridge.take(payload)
+            is_there = decode_bridge_state(payload).state is BridgeStateName.ONLINE
         except PayloadError:
-            self._bridge.reset()
-        if self._bridge.online:
+            is_there = False
+        if is_there:
             self.bridge_away_since = None
         elif self.bridge_away_since is None:
             self.bridge_away_since = self._monotonic()
@@ -215,7 +213,6 @@ class Observer:
         if self.is_up:
             self.away_since = self._monotonic()
         self.is_up = False
-        self._bridge.reset()
         self.bridge_away_since = None
         self._retry_at = self._monotonic() + _RETRY_S
         if not self._was_up and self.failure is None:  # it may have said why before it hung up

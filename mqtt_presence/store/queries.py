@@ -58,8 +58,15 @@ class Reader:
                 if self._is_sqlite and self._patience_s is not None:
                     interrupt_after(self._database, self._patience_s)
             self._require_our_schema()
-        except StoreError:
+        except StoreError as error:
             self._database.close()
+            if "readonly database" in str(
+                error
+            ):  # write-ahead log: who reads tells of it in a file beside it
+                advice = (
+                    "even to read, SQLite must write beside the file: copy it to a directory where it may"
+                )
+                raise StoreError(f"{error}; {advice}") from error
             raise
         return self
 

@@ -1,13 +1,16 @@
 """`mqtt-presence simulate` on a real mosquitto with a real bridge."""
 
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
@@ -92,6 +95,23 @@ def test_without_a_bridge_nothing_is_right(mosquitto: Mosquitto) -> None:
     assert "3 of 3 statuses are wrong" in run.stderr
     assert "no status; must be" in run.stderr
     assert run.stderr.count("no bridge is there") == 1
+
+
+def test_progress_fits_a_terminal(mosquitto: Mosquitto) -> None:
+    """On 80 columns the time and the numbers are there, whole; and the cursor comes back."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 80))
+    flags = ("--broker", mosquitto.url, "--users=2", "--duration=0.5s", "--settle=1s", "--keep")
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen([*COMMAND, *flags], stdout=its, stderr=its, env=environment):
+        os.close(its)
+        shown = b""
+        with suppress(OSError):  # how Linux says that nobody writes any more
+            while data := os.read(ours, 65_536):
+                shown += data
+    os.close(ours)
+    assert re.search(rb"simulating.*0:00:00.* 4 here, \d+ messages, 0 lost", shown), shown
+    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")
 
 
 def test_interrupted_run_is_compared(mosquitto: Mosquitto, bridge: BridgeThread) -> None:
@@ -325,7 +345,7 @@ def test_no_websocket_where_there_is_none(mosquitto: Mosquitto) -> None:
     assert "cannot be reached: " in run.stderr
 
 
-@pytest.mark.parametrize("flags", [("--users=0",), ("--duration=soon",)])
+@pytest.mark.parametrize("flags", [("--users=0",), ("--duration=soon",), ("--settle=0s",)])
 def test_wrong_settings_exit_2(flags: tuple[str, ...]) -> None:
     """The message names the setting, and nothing is connected."""
     run = simulate("mqtt://127.0.0.1:1", *flags)
