@@ -315,6 +315,11 @@ class Fleet:
         return sum(device.left for device in self._devices)
 
     @property
+    def outside(self) -> int:
+        """How many want to connect and are not let in yet."""
+        return len(self._waiting) + self._connecting + len(self._retries)
+
+    @property
     def is_busy(self) -> bool:
         """Many are waiting to connect: more steps can wait, too."""
         return len(self._waiting) + self._connecting > _WINDOW

@@ -172,9 +172,17 @@ class Simulation:
                 deadline, least = self._monotonic() + self._settle_s, now_left
             if self._monotonic() > deadline:
                 away_s = self.progress.away_s
-                late = f"{complaint} within {self._settle_s:g} s"
+                late = f"{complaint} within {self._settle_s:g} s{self._outside()}"
                 raise BrokerError(late if away_s is None else _away(away_s))
             self._serve(_TICK_S)
+
+    def _outside(self) -> str:
+        if not self._fleet.outside:
+            return ""
+        return (
+            f": {self._fleet.count.here} connections are up, {self._fleet.outside} are not let in; "
+            "has the broker open files for more (ulimit -n)?"
+        )
 
     def _pause(self, duration_s: float) -> None:
         end = self._monotonic() + duration_s
