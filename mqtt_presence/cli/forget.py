@@ -34,8 +34,8 @@ def command(
 
     The bridge clears it if it runs; else this command goes to the broker itself, as the user in --broker. Who
     is connected comes back with the next sign of life. Exit codes: 0 forgotten; 1 one of them is unknown or
-    the answer was no, and all are kept, or the database cannot be used; 2 a setting is wrong; 3 the records are
-    deleted, and the bridge will clear the status when it next runs.
+    the answer was no, and all are kept, or the database cannot be used; 2 a setting is wrong; 3 the records
+    are deleted, and the bridge will clear the status when it next runs.
     """
     logs.quiet()
     user_ids = list(dict.fromkeys(UserId(require_name("user", user)) for user in users))
