@@ -22,7 +22,7 @@ from mqtt_presence.wire import decode_status
 CHUNK = 500
 _ROUND_S = 0.25
 _ATTEMPTS = 20
-_MAX_VERSION = 2**53  # of more no JSON parser is sure, and no bridge gets there
+_MAX_VERSION = 2**52  # no bridge gets there, and from 2**53 on no JSON parser is sure: there is room to go on
 
 T = TypeVar("T")
 
@@ -246,6 +246,8 @@ def _difference(
 
 
 def _facts(seen: Shown) -> dict[str, Any]:
+    if seen.state is None:
+        return {}
     return {n: value for n in seen.__struct_fields__ if (value := getattr(seen, n)) is not None}
 
 

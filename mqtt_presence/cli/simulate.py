@@ -29,6 +29,7 @@ WRONG = 1
 _SHOWN = 10
 _SEEDS = 2**31
 _MAX_NAME = 100
+_BRIDGE_S = 1.0  # its retained state comes a moment after the connection
 
 
 @with_settings("broker", "prefix", *TLS)
@@ -96,6 +97,8 @@ def command(
     )
     names = Names(_name(name), users, connections, password)
     settle_s = duration("settle", settle)
+    if not settle_s:
+        raise ConfigError(f"settle={settle} must be more than 0 seconds")
     with _simulation(settings, scenario, names, settle_s) as simulation:
         say(f"{users} users, {users * connections} connections, named {names.name}-…, seed {scenario.seed}")
         wrong = simulation.run()
@@ -174,13 +177,14 @@ def _stopping(simulation: run.Simulation) -> Iterator[None]:
 
 
 class _Bar:
-    """Shows how far it is, on a terminal; and says, there or not, that the broker is away, and is back."""
+    """Shows how far it is, on a terminal; and says, there or not, that broker or bridge is away, and back."""
 
     def __init__(self, progress: Progress, task: TaskID, settle_s: float) -> None:
         self._progress = progress
         self._task = task
         self._settle_s = settle_s
         self._was_away = False
+        self._had_no_bridge = False
 
     def show(self, progress: run.Progress) -> None:
         count = progress.count
@@ -189,11 +193,17 @@ class _Bar:
         elif progress.away_s is None and self._was_away:
             complain("the broker is back")
         self._was_away = progress.away_s is not None
+        has_no_bridge = progress.bridge_away_s is not None and progress.bridge_away_s > _BRIDGE_S
+        if has_no_bridge and not self._had_no_bridge:
+            complain("no bridge is there: is it running, on this broker and with this prefix?")
+        elif self._had_no_bridge and progress.bridge_away_s is None and not self._was_away:
+            complain("the bridge is there")
+        self._had_no_bridge = has_no_bridge
         self._progress.update(
             self._task,
             description=progress.doing,
             completed=progress.elapsed_s,
-            numbers=_numbers(count),
+            numbers=f"{count.here} here, {count.messages} messages, {count.lost} lost",  # 80 columns for all
         )
 
 
@@ -210,7 +220,7 @@ def _shown(duration_s: float | None, settle_s: float) -> Iterator[_Bar]:
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         TimeElapsedColumn(),
         TextColumn("{task.fields[numbers]}"),
         console=on,

@@ -4,7 +4,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Annotated, Any, Self
 
@@ -25,6 +25,7 @@ from mqtt_presence.model import Status, UserId, UserPresence
 from mqtt_presence.settings import Settings, seconds
 from mqtt_presence.store import Store
 from mqtt_presence.store.queries import Reader
+from mqtt_presence.times import LATEST, to_iso
 from mqtt_presence.topics import Topics
 from mqtt_presence.verification import CHUNK, Difference, Shown, Verifier, outcome_of, shown
 
@@ -32,6 +33,7 @@ DIFFERENT = 1
 _ANSWER_S = 10.0
 _QUIET_ALL_S = 1.0
 _QUIET_S = 0.1
+_MOMENTS = ("since", "last_login", "last_activity")
 
 
 @with_settings("broker", "database", "prefix", "publish_private", *TLS)
@@ -70,7 +72,7 @@ def command(
         if found and repair:
             remaining = verifier.repair(found)
             if remaining:
-                complain("not repaired:")
+                complain("not repaired (it takes a user who may publish statuses, as the bridge's):")
                 _show(remaining, as_json)
     if not as_json:
         say(_summary(verifier.users, found, remaining))
@@ -101,9 +103,19 @@ def _show(found: Sequence[Difference], as_json: bool) -> None:
         else:
             say(
                 f"{difference.user_id}: {difference.kind}"
-                + "".join(f"  {name}={value}" for name, value in difference.found.items())
-                + "".join(f"  should be {name}={value}" for name, value in difference.expected.items())
+                + _listed("", difference.found)
+                + _listed("should be", difference.expected)
             )
+
+
+def _listed(what: str, facts: Mapping[str, Any]) -> str:
+    told = [what] if what and facts else []
+    told += [f"{name}={_readable(name, value)}" for name, value in facts.items()]
+    return "".join(f"  {text}" for text in told)
+
+
+def _readable(name: str, value: Any) -> str:
+    return to_iso(value) if name in _MOMENTS and 0 <= value <= LATEST else str(value)
 
 
 def _summary(users: int, found: Sequence[Difference], remaining: Sequence[Difference]) -> str:

@@ -26,7 +26,6 @@ _SWEEP_EVERY_S = 15.0
 _WINDOW = 200  # more at once would overflow the broker's queue of those who knock
 _RETRY_S = 1.0
 _UNAVAILABLE = 3
-_REFUSALS = {2: "client id refused", 4: "bad user name or password", 5: "not authorised"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +196,11 @@ class Device:
         if packet.kind == packets.PUBACK:
             self._on_acknowledged(packet.packet_id)
         elif packet.kind == packets.CONNACK:
-            code = packet.body[1]
-            if code == _UNAVAILABLE:
+            if packet.body[1] == _UNAVAILABLE:
                 self._on_lost("the broker is unavailable")
                 return
-            if code:
-                self._fleet.refused(self._user_id, _REFUSALS.get(code, f"return code {code}"))
+            if packet.refusal is not None:
+                self._fleet.refused(self._user_id, packet.refusal)
                 return
             self._phase = _Phase.UP
             self._fleet.arrived()
@@ -317,6 +315,11 @@ class Fleet:
         return sum(device.left for device in self._devices)
 
     @property
+    def outside(self) -> int:
+        """How many want to connect and are not let in yet."""
+        return len(self._waiting) + self._connecting + len(self._retries)
+
+    @property
     def is_busy(self) -> bool:
         """Many are waiting to connect: more steps can wait, too."""
         return len(self._waiting) + self._connecting > _WINDOW
@@ -370,9 +373,11 @@ class Fleet:
     def did_not_arrive(self, why: str) -> None:
         """One that was connecting has failed."""
         self._connecting -= 1
-        if not self._ever_arrived:
+        if not self._ever_arrived and self._failure is None:  # it may have said why before it hung up
             self._failure = BrokerError(f"the broker lets no simulated client in: {why}")
 
     def refused(self, user_id: str, why: str) -> None:
         """The broker has said no: it will again."""
-        self._failure = BrokerError(f"the broker refuses user {user_id}: {why}")
+        self._failure = BrokerError(
+            f"the broker refuses user {user_id}: {why}; give --name and --password of users that it knows"
+        )

@@ -60,7 +60,8 @@ class Observer:
         self.is_up = False
         self.away_since: float | None = None
         """When the connection to the broker ended, by `monotonic`; None: it is up, or never was."""
-        self.bridge_is_there = False
+        self.bridge_away_since: float | None = None
+        """Since when no bridge has been there, by `monotonic`; None: one is, or the broker is away."""
         self.failure: BrokerError | None = None
         self.seen: dict[str, UserStatus | None] = {}
         """What is retained; None: no status, but something else."""
@@ -167,11 +168,12 @@ class Observer:
                     self._quiet_since = self._monotonic()
                 if packet.is_denied and self._asked:
                     self.failure = BrokerError(f"{self._url} does not let this user read statuses")
-            case packets.CONNACK if packet.body[1]:
-                self.failure = BrokerError(f"{self._url} refuses us: return code {packet.body[1]}")
+            case packets.CONNACK if packet.refusal is not None:
+                self.failure = BrokerError(f"{self._url} refuses us: {packet.refusal}")
             case packets.CONNACK:
                 self.is_up = self._was_up = True
                 self.away_since = None
+                self.bridge_away_since = self._monotonic()
                 self._subscribe([self._topics.bridge_announce, self._topics.bridge_state])
                 if self._asked:
                     self._ask()
@@ -199,14 +201,19 @@ class Observer:
 
     def _note_bridge(self, payload: bytes) -> None:
         try:
-            self.bridge_is_there = decode_bridge_state(payload).state is BridgeStateName.ONLINE
+            is_there = decode_bridge_state(payload).state is BridgeStateName.ONLINE
         except PayloadError:
-            self.bridge_is_there = False
+            is_there = False
+        if is_there:
+            self.bridge_away_since = None
+        elif self.bridge_away_since is None:
+            self.bridge_away_since = self._monotonic()
 
     def _on_lost(self, why: str) -> None:
         if self.is_up:
             self.away_since = self._monotonic()
         self.is_up = False
+        self.bridge_away_since = None
         self._retry_at = self._monotonic() + _RETRY_S
-        if not self._was_up:
+        if not self._was_up and self.failure is None:  # it may have said why before it hung up
             self.failure = BrokerError(f"{self._url} cannot be reached: {why}")

@@ -11,6 +11,7 @@ SUBACK = 0x90
 DISCONNECT = b"\xe0\x00"
 PINGREQ = b"\xc0\x00"
 _FAILURE = 0x80
+_REFUSALS = {2: "client id refused", 4: "bad user name or password", 5: "not authorised"}
 
 
 def connect(
@@ -63,6 +64,12 @@ class Packet(NamedTuple):
     def packet_id(self) -> int:
         """Of a PUBACK or SUBACK."""
         return int.from_bytes(self.body[:2], "big")
+
+    @property
+    def refusal(self) -> str | None:
+        """Why a CONNACK lets us not in; None: it does."""
+        code = self.body[1]
+        return _REFUSALS.get(code, f"return code {code}") if code else None
 
     @property
     def is_denied(self) -> bool:

@@ -36,6 +36,8 @@ class Progress:
     count: Count
     away_s: float | None
     """For how long the broker has been away; None: it is there."""
+    bridge_away_s: float | None
+    """For how long no bridge has been there; None: one is, or the broker is away."""
 
 
 class Simulation:
@@ -79,9 +81,12 @@ class Simulation:
     @property
     def progress(self) -> Progress:
         """How far it is."""
-        now, away_since = self._monotonic(), self._observer.away_since
-        away_s = None if away_since is None else now - away_since
-        return Progress(self._doing, now - self._began, self._fleet.count, away_s)
+        now, observer = self._monotonic(), self._observer
+        away_s, bridge_away_s = (
+            None if began is None else now - began
+            for began in (observer.away_since, observer.bridge_away_since)
+        )
+        return Progress(self._doing, now - self._began, self._fleet.count, away_s, bridge_away_s)
 
     def stop(self) -> None:
         """Make no more steps; from a signal handler."""
@@ -167,9 +172,17 @@ class Simulation:
                 deadline, least = self._monotonic() + self._settle_s, now_left
             if self._monotonic() > deadline:
                 away_s = self.progress.away_s
-                late = f"{complaint} within {self._settle_s:g} s"
+                late = f"{complaint} within {self._settle_s:g} s{self._outside()}"
                 raise BrokerError(late if away_s is None else _away(away_s))
             self._serve(_TICK_S)
+
+    def _outside(self) -> str:
+        if not self._fleet.outside:
+            return ""
+        return (
+            f": {self._fleet.count.here} connections are up, {self._fleet.outside} are not let in; "
+            "has the broker open files for more (ulimit -n)?"
+        )
 
     def _pause(self, duration_s: float) -> None:
         end = self._monotonic() + duration_s

@@ -58,9 +58,13 @@ class Reader:
                 if self._is_sqlite and self._patience_s is not None:
                     interrupt_after(self._database, self._patience_s)
             self._require_our_schema()
-        except StoreError:
+        except StoreError as error:
             self._database.close()
-            raise
+            if "readonly database" not in str(error):
+                raise
+            # Whoever reads a database with a write-ahead log says so in a file beside it.
+            advice = "even to read, SQLite must write beside the file: copy it to a directory where it may"
+            raise StoreError(f"{error}; {advice}") from error
         return self
 
     def __exit__(

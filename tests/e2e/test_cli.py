@@ -258,13 +258,16 @@ def retained(mosquitto: Mosquitto, user: str) -> bytes | None:
 
 
 def test_forget_with_a_bridge(commands: Commands, mosquitto: Mosquitto, sqlite_url: str) -> None:
-    """The bridge sees the tombstone and clears the status."""
+    """The bridge sees the tombstones and clears the statuses."""
     start_run(commands, mosquitto, sqlite_url)
-    mosquitto.say("alice", "phone", "login")
-    until(lambda: retained(mosquitto, "alice"))
-    done = commands.done("forget", "alice", "--yes", "--broker", mosquitto.url, "--database", sqlite_url)
-    assert (done.returncode, "the bridge has cleared the status" in done.stdout) == (0, True), done.stderr
-    assert retained(mosquitto, "alice") is None
+    names = ("alice", "bob")
+    for name in names:
+        mosquitto.say(name, "phone", "login")
+    until(lambda: all(retained(mosquitto, name) for name in names))
+    done = commands.done("forget", *names, "--yes", "--broker", mosquitto.url, "--database", sqlite_url)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("the bridge has cleared the status") == len(names)
+    assert [retained(mosquitto, name) for name in names] == [None, None]
     assert states(sqlite_url) == {}
 
 

@@ -1,12 +1,16 @@
 """`mqtt-presence simulate` on a real mosquitto with a real bridge."""
 
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
@@ -85,11 +89,29 @@ def test_falsified_status_is_found(mosquitto: Mosquitto, bridge: BridgeThread) -
 
 
 def test_without_a_bridge_nothing_is_right(mosquitto: Mosquitto) -> None:
-    """Nobody publishes statuses: exit 1."""
+    """Nobody publishes statuses: exit 1, and why is said, once."""
     run = simulate(mosquitto.url, "--users=3", "--duration=0.2s", "--settle=1s", "--keep")
     assert run.exit_code == 1
     assert "3 of 3 statuses are wrong" in run.stderr
     assert "no status; must be" in run.stderr
+    assert run.stderr.count("no bridge is there") == 1
+
+
+def test_progress_fits_a_terminal(mosquitto: Mosquitto) -> None:
+    """On 80 columns the time and the numbers are there, whole; and the cursor comes back."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 80))
+    flags = ("--broker", mosquitto.url, "--users=2", "--duration=0.5s", "--settle=1s", "--keep")
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen([*COMMAND, *flags], stdout=its, stderr=its, env=environment):
+        os.close(its)
+        shown = b""
+        with suppress(OSError):  # how Linux says that nobody writes any more
+            while data := os.read(ours, 65_536):
+                shown += data
+    os.close(ours)
+    assert re.search(rb"simulating.*0:00:00.* 4 here, \d+ messages, 0 lost", shown), shown
+    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")
 
 
 def test_interrupted_run_is_compared(mosquitto: Mosquitto, bridge: BridgeThread) -> None:
@@ -182,6 +204,18 @@ class Running:
         return self._log.read_text()
 
 
+def test_bridge_that_goes_and_comes_is_told(mosquitto: Mosquitto, sqlite_url: str, tmp_path: Path) -> None:
+    """It is said when there is none, and when there is one again; and all is right in the end."""
+    with ExitStack() as stack:
+        with BridgeThread(broker=mosquitto.url, database=sqlite_url):
+            running = stack.enter_context(Running(mosquitto, tmp_path / "output"))
+        running.wait_for("no bridge is there")
+        with BridgeThread(broker=mosquitto.url, database=sqlite_url):
+            running.wait_for("the bridge is there")
+            running.signal(signal.SIGINT)
+            assert running.end(40) == 0, running.output
+
+
 @pytest.mark.parametrize("flags", [(), ("--duration=1s",)], ids=["for-ever", "one-second"])
 def test_broker_that_stays_away_ends_it(tmp_path: Path, sqlite_url: str, flags: tuple[str, ...]) -> None:
     """Retries are no progress: after --settle it says since when the broker has been away, and ends."""
@@ -259,6 +293,18 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return certificate, key
 
 
+def test_refusal_over_tls_is_told(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    """The broker says no and hangs up, and both are read at once: why it said no is what counts."""
+    port = free_port()
+    more = f"listener {port} 127.0.0.1\ncertfile {certificate[0]}\nkeyfile {certificate[1]}\n"
+    flags = ("--users=1", "--connections=1", f"--ca-file={certificate[0]}")
+    with Mosquitto(tmp_path / "mosquitto", more, users={"bridge": BRIDGE_PASSWORD}):
+        run = simulate(f"mqtts://bridge:{BRIDGE_PASSWORD}@127.0.0.1:{port}", *flags, "--name=sim")
+        assert (run.exit_code, "refuses user sim-0: not authorised; give --name" in run.stderr) == (1, True)
+        run = simulate(f"mqtts://bridge:wrong@127.0.0.1:{port}", *flags)
+        assert (run.exit_code, "refuses us: not authorised" in run.stderr) == (1, True), run.stderr
+
+
 @pytest.mark.parametrize("scheme", ["mqtts", "ws", "wss"])
 def test_other_ways_to_the_broker(
     tmp_path: Path, sqlite_url: str, certificate: tuple[Path, Path], scheme: str
@@ -299,7 +345,7 @@ def test_no_websocket_where_there_is_none(mosquitto: Mosquitto) -> None:
     assert "cannot be reached: " in run.stderr
 
 
-@pytest.mark.parametrize("flags", [("--users=0",), ("--duration=soon",)])
+@pytest.mark.parametrize("flags", [("--users=0",), ("--duration=soon",), ("--settle=0s",)])
 def test_wrong_settings_exit_2(flags: tuple[str, ...]) -> None:
     """The message names the setting, and nothing is connected."""
     run = simulate("mqtt://127.0.0.1:1", *flags)

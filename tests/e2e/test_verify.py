@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mqtt_presence.cli.app import app
+from mqtt_presence.store import Store
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import Mosquitto
 from tests.support.postgres import cursor, query
@@ -151,13 +154,18 @@ def test_plain_output_says_what_and_how_many(house: House) -> None:
     flags = ["--broker", house.mosquitto.url, "--database", house.database, SETTLE]
     run = subprocess.run([*COMMAND, *flags], capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, run.stdout) == (0, "8 users, all is right.\n")
+    right = house.recorder.status("user2")["since"]
+    house.falsify("user2", connections=3, since="2026-01-02T03:04:05.678Z")
     house.publish("user3", b"")
     run = subprocess.run(
         [*COMMAND, *flags, "--repair"], capture_output=True, text=True, timeout=60, check=False
     )
     assert run.returncode == 0
-    assert run.stdout.startswith("user3: missing")
-    assert run.stdout.endswith("8 users, 1 differences, all repaired.\n")
+    assert run.stdout.splitlines()[:2] == [
+        f"user2: wrong  connections=3  since=2026-01-02T03:04:05.678Z  should be  connections=1  since={right}",
+        "user3: missing  should be  version=1  state=online",
+    ]
+    assert run.stdout.endswith("8 users, 2 differences, all repaired.\n")
 
 
 def test_locked_database_is_compared_all_the_same(house: House) -> None:
@@ -169,6 +177,23 @@ def test_locked_database_is_compared_all_the_same(house: House) -> None:
         assert house.found() == [("user3", "missing")]
         assert house.found("--repair") == [("user3", "missing")]
         house.assert_right()
+
+
+def test_database_where_nothing_may_be_written_says_what_to_do(tmp_path: Path, sqlite_url: str) -> None:
+    """A backup in a directory that is not ours: SQLite cannot read it there, and the message says why."""
+    store = Store(sqlite_url)
+    store.open()
+    store.close()
+    (shut := tmp_path / "shut").mkdir()
+    shutil.copy(sqlite_url.removeprefix("sqlite:///"), shut / "backup.db")
+    shut.chmod(0o500)
+    as_anybody = ("setpriv", "--bounding-set=-dac_override") if os.geteuid() == 0 else ()
+    flags = ("--broker=mqtt://127.0.0.1:1", f"--database=sqlite:///{shut}/backup.db")
+    run = subprocess.run(
+        [*as_anybody, *COMMAND, *flags], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 1
+    assert "copy it to a directory where it may" in run.stderr
 
 
 def test_busy_system_is_right(mosquitto: Mosquitto, sqlite_url: str) -> None:

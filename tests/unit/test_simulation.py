@@ -164,6 +164,9 @@ class Stuck:
     def left(self) -> int:
         return next(self._left)
 
+    bridge_away_since = None
+    outside = 0
+
     @property
     def away_since(self) -> float | None:
         return self._away_at if self.now > self._away_at else None
@@ -191,6 +194,14 @@ def test_broker_that_comes_and_goes_makes_no_progress() -> None:
     with pytest.raises(BrokerError, match="not acknowledged all that was sent within 3 s"):
         stuck.run()
     assert stuck.now == pytest.approx(3 + 190 * 0.02, abs=0.2)
+
+
+def test_broker_without_room_is_told_by_numbers() -> None:
+    """Who is not let in is no message that was not acknowledged: it says how many, and what to look at."""
+    stuck = Stuck(itertools.repeat(7))
+    stuck.outside, stuck.count.here = 7, 5
+    with pytest.raises(BrokerError, match=r"5 connections are up, 7 are not let in; .*ulimit -n"):
+        stuck.run()
 
 
 def test_broker_that_is_away_for_too_long_ends_the_plan() -> None:

@@ -10,6 +10,7 @@ from mqtt_presence.model import Connection, LastLogin, State, Status, UserId, Us
 from mqtt_presence.payloads import encode_status
 from mqtt_presence.verification import (
     UNREADABLE,
+    Difference,
     Kind,
     Shown,
     Verifier,
@@ -130,8 +131,14 @@ def test_each_kind_of_retained_status_is_told() -> None:
     assert status_difference(UserPresence(user_id=UserId("alice")), None, 0) is None
 
 
+def test_what_cannot_be_read_has_no_facts() -> None:
+    """Junk under the name of nobody says nothing, not even a version."""
+    found = status_difference(UserPresence(user_id=UserId("alice")), shown("alice", b"junk"), 0)
+    assert found == Difference(UserId("alice"), Kind.LEFT_OVER)
+
+
 @pytest.mark.parametrize(
-    ("seen_version", "version"), [(None, 7), (6, 7), (7, 8), (11, 12), (2**60, 7)], ids=str
+    ("seen_version", "version"), [(None, 7), (6, 7), (7, 8), (11, 12), (2**53 - 1, 7)], ids=str
 )
 def test_correction_has_a_version_that_subscribers_take(seen_version: int | None, version: int) -> None:
     """Whoever has heard a wrong status of the same or a newer version would drop ours; absurd ones do not count."""
@@ -145,6 +152,8 @@ def test_correction_of_the_unknown_tells_the_version_to_go_on_from() -> None:
     stranger = UserPresence(user_id=UserId("alice"), version=3)
     assert corrected(stranger, replace(expected(user()), version=40), NOW, odd=False).version == 40
     assert corrected(stranger, None, NOW, odd=False) == stranger
+    # All newcomers begin there: with this one they would come to where JSON's numbers are not exact any more.
+    assert corrected(stranger, replace(expected(user()), version=2**53 - 2), NOW, odd=False) == stranger
 
 
 class FakeDatabase:
