@@ -407,14 +407,16 @@ class Bridge:
         most = min(self._batch_limit, MAX_BATCH if link.is_mqtt5 else _MAX_BATCH_V311)
         batch = list(islice(self._pending, most))
         events: dict[UserId, list[Event]] = {}
+        lines: list[Incoming] = []
+        by_name: list[tuple[Incoming, bool]] = []
         for message, event in batch:
-            if event is not None and not (_is_nameless(event) and self._redeliveries.is_repeated(message)):
+            is_line, is_nameless = self._witness.has_read(message), _is_nameless(event)
+            if is_line:
+                lines.append(message)
+            by_name.append((message, is_line or is_nameless))
+            if event is not None and not (is_nameless and self._redeliveries.is_repeated(message)):
                 events.setdefault(event.user_id, []).append(event)
-        lines = [message for message, _ in batch if self._witness.has_read(message)]
-        of_broker = {message.mid for message in lines}
-        committed = self._redeliveries.line(
-            [(m, _is_nameless(event) or m.mid in of_broker) for m, event in batch]
-        )
+        committed = self._redeliveries.line(by_name)
 
         def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
             self._witness.remember_batch(tx, lines, (e for of_user in events.values() for e in of_user))

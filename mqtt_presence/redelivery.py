@@ -24,8 +24,10 @@ id that is used anew finds nothing of its past."""
 class _Body(Struct, array_like=True):
     count: int
     """How many messages had come for the first time, at the end of the batch."""
-    ids: list[tuple[int, int | None]]
-    """Packet ids in order, with the checksum of what is to be known again; None: what had the id is over."""
+    over: list[int]
+    """Packet ids: what had them before is over."""
+    known: dict[int, int]
+    """Checksums by packet id of what is to be known again."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -36,9 +38,14 @@ class Line(Struct, frozen=True):
     """What is to be kept of a batch, by the transaction that commits it."""
 
     number: int
-    body: bytes
+    content: _Body
     obsolete: int
     """Lines up to this number are not needed any more; 0: all are."""
+
+    @property
+    def body(self) -> bytes:
+        """The content, for the database."""
+        return _encode(self.content)
 
 
 class Redeliveries:
@@ -78,24 +85,30 @@ class Redeliveries:
         """
         if not self._lines and not any(m.qos and is_nameless for m, is_nameless in batch):
             return None
-        body = _Body(self._count, [])
+        over: list[int] = []
+        known: dict[int, int] = {}
+        count = self._count
         for message, is_nameless in batch:
-            if not message.qos or self.is_repeated(message):
+            if message.dup:
+                if self.is_repeated(message) or not (is_nameless or message.mid in self._known):
+                    continue
+            elif message.qos:
+                count += 1  # not what comes again: who is killed often would forget what is still to come
+            else:
                 continue
-            # What comes again is not counted again: who is killed often would forget what is still to come.
-            body.count += not message.dup
             if is_nameless:
-                body.ids.append((message.mid, _checksum(message)))
-            elif not message.dup or message.mid in self._known:
-                body.ids.append((message.mid, None))
-        if not body.ids:
+                known[message.mid] = _checksum(message)
+            else:
+                over.append(message.mid)
+                known.pop(message.mid, None)
+        if not over and not known:
             return None
-        return Line(self._number + 1, _encode(body), self._obsolete(body.count))
+        return Line(self._number + 1, _Body(count, over, known), self._obsolete(count))
 
     def committed(self, line: Line) -> None:
         """Take note that a batch is committed, and its line with it."""
         if line.number > self.forgotten:  # or its session ended while the commit was in doubt
-            self._learn(line.number, _decode(line.body))
+            self._learn(line.number, line.content)
 
     def forget(self) -> None:
         """The broker's session is over: nothing of it comes again."""
@@ -113,18 +126,17 @@ class Redeliveries:
         return obsolete
 
     def _learn(self, number: int, body: _Body) -> None:
-        for mid, checksum in body.ids:
-            if checksum is None:
-                self._known.pop(mid, None)
-            else:
-                self._known[mid] = (checksum, number)
+        for mid in self._known.keys() & body.over:
+            del self._known[mid]
+        for mid, checksum in body.known.items():
+            self._known[mid] = (checksum, number)
         self._lines.append((number, body))
         self._number, self._count = number, body.count
         while self._lines[0][1].count <= body.count - _KEPT:
             self._unlearn(*self._lines.popleft())
 
     def _unlearn(self, number: int, body: _Body) -> None:
-        for mid, _ in body.ids:
+        for mid in body.known:
             known = self._known.get(mid)
             if known is not None and known[1] == number:
                 del self._known[mid]

@@ -156,7 +156,7 @@ class Witness:
 
     def has_read(self, message: Incoming) -> bool:
         """Tell whether it says something of a connection, and is not committed yet."""
-        return self._known_again(message) is not None
+        return message.mid in self._heard and self._known_again(message) is not None
 
     def remember_batch(self, tx: Transaction, messages: Iterable[Incoming], events: Iterable[Event]) -> None:
         """Keep what the lines of a batch have changed here; `committed` says that it is done.

@@ -21,6 +21,6 @@ def up(_migrator: Any, db: Any) -> None:
     RedeliveryRow.create_table()
     for (text,) in db.execute_sql("SELECT value FROM bridge WHERE name = 'redeliveries'").fetchall():
         _, known = json.loads(text)
-        ids = [(packet_id, checksum) for packet_id, (checksum, _) in known]
-        RedeliveryRow.insert(number=1, body=msgspec.msgpack.encode((len(ids), ids))).execute()
+        ids = {packet_id: checksum for packet_id, (checksum, _) in known}
+        RedeliveryRow.insert(number=1, body=msgspec.msgpack.encode((len(ids), (), ids))).execute()
     db.execute_sql("DELETE FROM bridge WHERE name = 'redeliveries' OR SUBSTR(name, 1, 13) = 'source_lines '")
