@@ -24,8 +24,6 @@ export class Connections {
   #records = [];
   #isMore = false;
   #isAsked = false;
-  /** Some that are loaded and match are not shown. */
-  #isRest = false;
   /** How many to show, and how many to load at least. */
   #limit = STEP;
   #load = STEP;
@@ -111,8 +109,9 @@ export class Connections {
   }
 
   #showMore() {
+    const isRest = this.#found().length > this.#limit;
+    this.#load = (isRest ? this.#load : this.#records.length) + STEP;
     this.#limit += STEP;
-    this.#load = (this.#isRest ? this.#load : this.#records.length) + STEP;
     this.#askAnew();
     this.#paint();
   }
@@ -164,18 +163,22 @@ export class Connections {
     return [records, false];
   }
 
+  /** Those that are loaded and match, shown or not. */
+  #found() {
+    const search = this.#search.value.trim().toLowerCase();
+    return this.#records.filter((record) => textOf(record).includes(search));
+  }
+
   #show() {
     if (this.signal.aborted) return;
     showAsOf(this.#view, this.#asOfText, this.#answers.asOf);
-    const search = this.#search.value.trim().toLowerCase();
-    const found = this.#records.filter((record) => textOf(record).includes(search));
-    const shown = found.slice(0, this.#limit);
-    this.#rows.show(shown);
+    const found = this.#found();
+    const isRest = found.length > this.#limit;
+    this.#rows.show(found.slice(0, this.#limit));
     setText(this.#empty, this.#whyEmpty());
     this.#empty.hidden = found.length > 0 || !this.#isAsked;
-    this.#isRest = found.length > shown.length;
-    this.#more.hidden = !this.#isRest && !this.#isMore;
-    setText(this.#more, this.#isRest || search === "" ? "Show more" : "Search further");
+    this.#more.hidden = !isRest && !this.#isMore;
+    setText(this.#more, isRest || this.#search.value.trim() === "" ? "Show more" : "Search further");
   }
 
   #whyEmpty() {
