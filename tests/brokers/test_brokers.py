@@ -378,7 +378,7 @@ def house(rig: Rig, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[
         made.start()
         yield made
     finally:
-        made.bridge.__exit__()
+        made.bridge.__exit__(None)
 
 
 def test_bridge_sees_logins_and_ends(rig: Rig, tmp_path: Path) -> None:
