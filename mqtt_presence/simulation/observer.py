@@ -169,7 +169,10 @@ class Observer:
                 if packet.is_denied and self._asked:
                     self.failure = BrokerError(f"{self._url} does not let this user read statuses")
             case packets.CONNACK if packet.refusal is not None:
-                self.failure = BrokerError(f"{self._url} refuses us: {packet.refusal}")
+                advice = (
+                    "" if self._url.username else "; --broker must name a user, as in mqtt://me@127.0.0.1"
+                )
+                self.failure = BrokerError(f"{self._url} refuses us: {packet.refusal}{advice}")
             case packets.CONNACK:
                 self.is_up = self._was_up = True
                 self.away_since = None

@@ -302,7 +302,11 @@ def test_refusal_over_tls_is_told(tmp_path: Path, certificate: tuple[Path, Path]
         run = simulate(f"mqtts://bridge:{BRIDGE_PASSWORD}@127.0.0.1:{port}", *flags, "--name=sim")
         assert (run.exit_code, "refuses user sim-0: not authorised; give --name" in run.stderr) == (1, True)
         run = simulate(f"mqtts://bridge:wrong@127.0.0.1:{port}", *flags)
-        assert (run.exit_code, "refuses us: not authorised" in run.stderr) == (1, True), run.stderr
+        assert (run.exit_code, run.stderr.endswith("refuses us: not authorised\n")) == (1, True), run.stderr
+        run = simulate(f"mqtts://127.0.0.1:{port}", *flags)
+        assert (run.exit_code, "not authorised; --broker must name a user" in run.stderr) == (1, True), (
+            run.stderr
+        )
 
 
 @pytest.mark.parametrize("scheme", ["mqtts", "ws", "wss"])
