@@ -408,15 +408,15 @@ class Bridge:
         batch = list(islice(self._pending, most))
         events: dict[UserId, list[Event]] = {}
         lines: list[Incoming] = []
-        by_name: list[tuple[Incoming, bool]] = []
+        may_come_again: list[tuple[Incoming, bool]] = []
         for message, event in batch:
             is_line, is_nameless = self._witness.has_read(message), _is_nameless(event)
             if is_line:
                 lines.append(message)
-            by_name.append((message, is_line or is_nameless))
+            may_come_again.append((message, is_line or is_nameless))
             if event is not None and not (is_nameless and self._redeliveries.is_repeated(message)):
                 events.setdefault(event.user_id, []).append(event)
-        committed = self._redeliveries.line(by_name)
+        committed = self._redeliveries.line(may_come_again)
 
         def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
             self._witness.remember_batch(tx, lines, (e for of_user in events.values() for e in of_user))
@@ -427,6 +427,8 @@ class Bridge:
 
         def done() -> None:
             self._batch_limit = MAX_BATCH
+            if committed is not None:  # what is refused, too: its packet id has been given out
+                self._redeliveries.committed(committed)
             for message, _ in batch:
                 # Unless it is gone, to be sent again: there may have been another connection meanwhile.
                 if self._pending and self._pending[0][0] is message:
@@ -436,8 +438,6 @@ class Bridge:
             link.flush()
 
         def decided() -> None:
-            if committed is not None:
-                self._redeliveries.committed(committed)
             self._witness.committed()
             done()
 

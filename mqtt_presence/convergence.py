@@ -64,8 +64,8 @@ class Convergence:
             self._page_after = ""
 
     def remember(self, tx: Transaction, probe: Probe | None) -> None:
-        """Keep, with what is no longer in the outbox, which status the broker acknowledged last."""
-        if self._must_keep:  # or refused
+        """Keep, with what has left the outbox, which status the broker took last, and that it refused one."""
+        if self._must_keep:
             tx.remember("republishing", "1")
         if probe is not None:  # also if it is that of before, which may not have been committed
             self._probe = probe

@@ -38,9 +38,10 @@ class Line(Struct, frozen=True):
     """What is to be kept of a batch, by the transaction that commits it."""
 
     number: int
+    """Its place among all lines: one more than the line before."""
     content: _Body
     obsolete: int
-    """Lines up to this number are not needed any more; 0: all are."""
+    """Lines up to this number are not needed any more; 0: all still are."""
 
     @property
     def body(self) -> bytes:
@@ -106,7 +107,7 @@ class Redeliveries:
         return Line(self._number + 1, _Body(count, over, known), self._obsolete(count))
 
     def committed(self, line: Line) -> None:
-        """Take note that a batch is committed, and its line with it."""
+        """Take note that a batch is done: committed with its line, or all of it refused and no line kept."""
         if line.number > self.forgotten:  # or its session ended while the commit was in doubt
             self._learn(line.number, line.content)
 
@@ -118,12 +119,11 @@ class Redeliveries:
         self.forgotten = self._number
 
     def _obsolete(self, count: int) -> int:
-        obsolete = 0
+        """Tell up to where all lines may go, kept or not: what is before the oldest that is still needed."""
         for number, body in self._lines:
             if body.count > count - _KEPT:
-                break
-            obsolete = number
-        return obsolete
+                return number - 1
+        return self._number
 
     def _learn(self, number: int, body: _Body) -> None:
         for mid in self._known.keys() & body.over:

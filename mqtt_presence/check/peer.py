@@ -20,6 +20,7 @@ from paho.mqtt.properties import Properties
 
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import BrokerError
+from mqtt_presence.link import RECEIVE_MAXIMUM
 from mqtt_presence.paho_setup import prepare, transport
 
 OPEN_S = 5.0
@@ -30,7 +31,6 @@ UNSUPPORTED_VERSION = 0x84
 
 _SESSION_S = 120
 """How long a broker of MQTT 5 keeps a session of ours if we are killed."""
-_RECEIVE_MAXIMUM = 20_000  # as the bridge asks for (link.py)
 
 
 class UnreachableError(BrokerError):
@@ -218,7 +218,7 @@ class Peer:
             return {}
         properties = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = 0 if self.manner.clean else _SESSION_S
-        properties.ReceiveMaximum = _RECEIVE_MAXIMUM
+        properties.ReceiveMaximum = RECEIVE_MAXIMUM  # as the bridge asks for
         return {"clean_start": self.manner.clean, "properties": properties}
 
     @property

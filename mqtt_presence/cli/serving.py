@@ -92,7 +92,7 @@ def _collect_seldom() -> None:
     """Have the garbage collector look less often, and not at what was there before the bridge.
 
     It looks for cycles whenever there are 700 more objects than before, so several times in each batch, whose
-    objects have none and go with it: some 6 % of the bridge's time (docs/performance.md).
+    objects have none and go with it: a tenth of the bridge's time (docs/performance.md).
     """
     gc.freeze()
     gc.set_threshold(20_000, *gc.get_threshold()[1:])

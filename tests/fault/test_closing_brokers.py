@@ -322,7 +322,7 @@ def test_nobody_is_silent_while_the_broker_has_not_taken_the_question(
 ) -> None:
     """Clients that were not asked cannot answer (contract B3): their time begins when the broker has the announcement."""
     monkeypatch.setattr(silence_module, "_SETTLED_S", 0.0)
-    monkeypatch.setattr(silence_module, "_ASK_AGAIN_S", 0.3, raising=False)
+    monkeypatch.setattr(silence_module, "_ASK_AGAIN_S", 0.3)
     with ClosingBroker(answers=True) as broker:
 
         def statuses() -> list[bool]:

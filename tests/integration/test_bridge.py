@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mqtt_presence import redelivery
 from mqtt_presence.errors import BrokerError
 from tests.cases import CASES
 from tests.conftest import BROKERS, make_broker
@@ -199,6 +200,33 @@ def test_junk_is_counted_and_changes_nothing(broker: AnyBroker, sqlite_url: str)
         assert len(recorder.heard) == told
         broker.say("alice", "phone", "logout", b'{"connectionId": "c1"}')
         recorder.wait_for_state("alice", "offline")
+
+
+def test_what_is_refused_makes_what_may_come_again_older(
+    broker: AnyBroker, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packet ids go round by it, too; and no line of those that are too old is left in the database."""
+    monkeypatch.setattr(redelivery, "_KEPT", 5)
+    with BridgeThread(broker=broker.url, database=sqlite_url) as bridge:
+        counters = bridge.bridge.counters
+
+        def say(verb: str, payload: bytes = b"") -> None:
+            batches = counters.batches
+            broker.say("alice", "phone", verb, payload=payload)
+            until(lambda: counters.batches > batches, "it is done")
+
+        say("login")
+        (old,) = lines(sqlite_url)
+        for _ in range(5):
+            say("login", b"junk")
+        assert counters.refused.total() == 5
+        say("activity")
+        assert len(lines(sqlite_url)) == 1
+        assert old not in lines(sqlite_url)
+
+
+def lines(database: str) -> list[int]:
+    return [row["number"] for row in query(database, "SELECT number FROM redeliveries")]
 
 
 def test_unusual_names_are_users_like_others(broker: AnyBroker, sqlite_url: str) -> None:

@@ -137,8 +137,8 @@ def test_link_with_much_on_the_way_is_woken_all_the_same() -> None:
     ends.poll()
     ends.link.wake()
     before = time.monotonic()
-    ends.link.poll(5.0, 1_000)
-    assert time.monotonic() - before < 2.5
+    ends.link.poll(60.0, 1_000)
+    assert time.monotonic() - before < 30.0
     ends.link.close()
     ends.sock.close()
 
