@@ -6,6 +6,7 @@ Load what the events touch, have the rules decide, save, keep what is to be publ
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeAlias
 
 from mqtt_presence import publications as say
@@ -17,7 +18,7 @@ from mqtt_presence.model import Event, Message, Outcome, Pulse, RuleSettings, Us
 from mqtt_presence.outbox import Outbox, Probe
 from mqtt_presence.pulse import only_heartbeats, settle
 from mqtt_presence.rules import LIMITS, fold
-from mqtt_presence.store import Store, Transaction
+from mqtt_presence.store import PORTION, Store, Transaction
 from mqtt_presence.topics import Topics
 
 Gather: TypeAlias = Callable[[Transaction], Mapping[UserId, Sequence[Event]]]
@@ -173,11 +174,10 @@ class Decider:
         made = _Decisions()
         told: list[say.Publication] = []
         probe = number = None
-        if events:
-            pulses, rest = self._settle_heartbeats(tx, events)
-            if rest:
-                made = self._fold(tx.load(rest), rest)
-            tx.save(made.outcomes, pulses)
+        rest = self._settle_heartbeats(tx, events)
+        if rest:
+            made = self._fold(tx.load(rest), rest)
+            tx.save(made.outcomes)
             told = [
                 publication
                 for outcome in made.outcomes
@@ -190,20 +190,23 @@ class Decider:
 
     def _settle_heartbeats(
         self, tx: Transaction, events: Mapping[UserId, Sequence[Event]]
-    ) -> tuple[list[Pulse], Mapping[UserId, Sequence[Event]]]:
-        """Decide on what can be decided without the rest of the user; return it, and the other events."""
+    ) -> Mapping[UserId, Sequence[Event]]:
+        """Take what can be decided without the rest of the user; return the other events."""
         beats = {user_id: b for user_id, of_user in events.items() if (b := only_heartbeats(of_user))}
         if not beats:
-            return [], events
-        live = tx.load_pulses(beats)
-        pulses: list[Pulse] = []
+            return events
         rest = dict(events)
-        for user_id, of_user in beats.items():
-            settled = settle(of_user, live[user_id], self._rules)
-            if settled is not None:
-                pulses += settled
-                del rest[user_id]
-        return pulses, rest
+        waiting = iter(beats.items())
+        while portion := dict(islice(waiting, PORTION)):
+            live = tx.load_pulses(portion)
+            pulses: list[Pulse] = []
+            for user_id, of_user in portion.items():
+                settled = settle(of_user, live[user_id], self._rules)
+                if settled is not None:
+                    pulses += settled
+                    del rest[user_id]
+            tx.touch(pulses)
+        return rest
 
     def _fold(
         self, users: Mapping[UserId, UserPresence], events: Mapping[UserId, Sequence[Event]]

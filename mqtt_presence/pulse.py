@@ -5,7 +5,7 @@ is the client's open connection, and most often nothing else is changed by it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from msgspec.structs import replace
 
@@ -14,9 +14,14 @@ from mqtt_presence.model import Activity, Event, Key, Pulse, RuleSettings
 P = TypeVar("P", bound=Pulse)
 
 
+def is_heartbeat(event: object) -> TypeGuard[Activity]:
+    """Tell whether it says no more than that its client lives."""
+    return isinstance(event, Activity) and event.idle is None
+
+
 def only_heartbeats(events: Sequence[Event]) -> Sequence[Activity]:
     """Give the events if all are heartbeats, else none: what is none comes because something has changed."""
-    beats = [event for event in events if isinstance(event, Activity) and event.idle is None]
+    beats = [event for event in events if is_heartbeat(event)]
     return beats if len(beats) == len(events) else ()
 
 

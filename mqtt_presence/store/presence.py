@@ -50,6 +50,8 @@ from mqtt_presence.store.schema import (
     UserRow,
 )
 
+# Keys that are asked for at once: what is read by them is still in the processor's cache when it is written.
+PORTION = 64
 _KEY = (ConnectionRow.user_id, ConnectionRow.client_id, ConnectionRow.connection_id)
 
 
@@ -113,12 +115,12 @@ class Transaction:
     def load_pulses(self, beats: Mapping[UserId, Sequence[Activity]]) -> dict[UserId, dict[Key, Pulse]]:
         """Read what heartbeats may be settled by: the live connections of the clients they came from."""
         clients = {(user_id, beat.client_id) for user_id, of_user in beats.items() for beat in of_user}
-        rows = self._select(
+        rows = self._select_each(
             # Not of the view: SQLite would take all its columns for wanted, and read the record.
-            f"SELECT {PULSE_COLUMNS} FROM {self._values(clients)} CROSS JOIN connection_records r "
-            "CROSS JOIN pulses p WHERE p.id = r.id AND r.live "
+            PULSE_COLUMNS,
+            "CROSS JOIN connection_records r CROSS JOIN pulses p WHERE p.id = r.id AND r.live "
             f"AND r.user_id = k.column1 AND r.client_id = k.column2{self._locked('r, p')}",
-            [part for client in clients for part in client],
+            clients,
         )
         pulses: dict[UserId, dict[Key, Pulse]] = {user_id: {} for user_id in beats}
         for row in rows:
@@ -129,37 +131,37 @@ class Transaction:
 
     def load(self, events: Mapping[UserId, Sequence[Event]]) -> dict[UserId, UserPresence]:
         """Read what the rules need to decide on these events."""
-        user_ids = list(events)
-        among = f"IN ({','.join([self._mark] * len(user_ids))})"
-        users = self._select(
-            f"SELECT {USER_COLUMNS} FROM user_states u WHERE u.user_id {among}{self._locked('u')}", user_ids
+        user_ids = [(user_id,) for user_id in events]
+        users = self._select_each(
+            USER_COLUMNS,
+            f"CROSS JOIN user_states u WHERE u.user_id = k.column1{self._locked('u')}",
+            user_ids,
         )
-        connections: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in user_ids}
-        live = f"SELECT {CONNECTION_COLUMNS} FROM connections c WHERE c.live AND c.user_id {among}"
-        _file(connections, self._connections(live, user_ids))
+        connections: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in events}
+        _file(connections, self._connections("c.live AND c.user_id = k.column1", user_ids))
         events = _unless_all_is_known(events, connections)
         _file(connections, self._named_but_not_live(events, connections))
         _file(connections, self._latest_of_gone(events))
         newest = self._newest(events, connections)
         loaded = {row[0]: to_presence(row, connections[row[0]], newest.get(row[0], {})) for row in users}
-        if len(loaded) < len(user_ids):
+        if len(loaded) < len(connections):
             floor = self._version_floor()
-            for user_id in user_ids:
+            for user_id, of_user in connections.items():
                 if user_id not in loaded:
                     loaded[user_id] = UserPresence(
                         user_id=user_id,
                         version=floor,
-                        connections=connections[user_id],
+                        connections=of_user,
                         newest=newest.get(user_id, {}),
                     )
         return loaded
 
-    def save(self, outcomes: Iterable[Outcome], pulses: Iterable[Pulse] = ()) -> None:
-        """Write what the rules changed of what this transaction has loaded: users, or connections alone."""
+    def save(self, outcomes: Iterable[Outcome]) -> None:
+        """Write what the rules changed of what this transaction has loaded."""
         users, seen = [], []
         known: list[Connection] = []
         new: list[Connection] = []
-        touched = list(pulses)
+        touched: list[Pulse] = []
         for outcome in outcomes:
             user = outcome.user
             if outcome.status_changed and user.status is not None:
@@ -169,7 +171,7 @@ class Transaction:
             for record in outcome.changed:
                 (known if names_of(record) in self._loaded else new).append(record)
             touched += outcome.touched
-        self._touch(touched)
+        self.touch(touched)
         self._change(known)
         self._add(new)
         self._executemany(self._update(UserRow, (UserRow.last_seen,), (UserRow.user_id,)), seen)
@@ -178,8 +180,8 @@ class Transaction:
     # Of what was loaded only what has changed is written, found by its number: a part of what all of it
     # costs, most of all where it is in an index.
 
-    def _touch(self, pulses: Iterable[Pulse]) -> None:
-        """Write the activity of connections, and nothing else."""
+    def touch(self, pulses: Iterable[Pulse]) -> None:
+        """Write the activity of connections that this transaction has loaded, and nothing else."""
         activities, deadlines = [], []
         for pulse in pulses:
             number, loaded = self._loaded[names_of(pulse)]
@@ -416,12 +418,8 @@ class Transaction:
             and event.connection_id is not None
             and (event.client_id, event.connection_id) not in live[user_id]
         }
-        if not names:
-            return ()
         return self._connections(
-            f"SELECT {CONNECTION_COLUMNS} FROM {self._values(names)} CROSS JOIN connections c "
-            "WHERE c.user_id = k.column1 AND c.client_id = k.column2 AND c.connection_id = k.column3",
-            [part for name in names for part in name],
+            "c.user_id = k.column1 AND c.client_id = k.column2 AND c.connection_id = k.column3", names
         )
 
     def _latest_of_gone(self, events: Mapping[UserId, Sequence[Event]]) -> Iterable[Connection]:
@@ -432,14 +430,11 @@ class Transaction:
             for event in of_user
             if isinstance(event, Gone)
         }
-        if not clients:
-            return ()
         return self._connections(
-            f"SELECT {CONNECTION_COLUMNS} FROM {self._values(clients)} CROSS JOIN connections c "
-            "WHERE c.user_id = k.column1 AND c.client_id = k.column2 AND c.login_order = "
+            "c.user_id = k.column1 AND c.client_id = k.column2 AND c.login_order = "
             "(SELECT MAX(n.login_order) FROM connection_records n "
             "WHERE n.user_id = k.column1 AND n.client_id = k.column2)",
-            [part for client in clients for part in client],
+            clients,
         )
 
     def _newest(
@@ -453,36 +448,44 @@ class Transaction:
             for event in of_user
             if isinstance(event, Message) and _needs_newest(event, connections[user_id])
         }
+        # Both databases answer MAX by one seek in the index.
+        rows = self._select_each(
+            "k.column1, k.column2, (SELECT MAX(c.login_order) FROM connection_records c "
+            "WHERE c.user_id = k.column1 AND c.client_id = k.column2)",
+            "",
+            clients,
+        )
         newest: dict[UserId, dict[ClientId, int]] = {}
-        if clients:
-            # Both databases answer MAX by one seek in the index.
-            rows = self._select(
-                "SELECT k.column1, k.column2, (SELECT MAX(c.login_order) FROM connection_records c "
-                f"WHERE c.user_id = k.column1 AND c.client_id = k.column2) FROM {self._values(clients)}",
-                [part for client in clients for part in client],
-            )
-            for user_id, client_id, order in rows:
-                if order is not None:
-                    newest.setdefault(user_id, {})[client_id] = order
+        for user_id, client_id, order in rows:
+            if order is not None:
+                newest.setdefault(user_id, {})[client_id] = order
         return newest
 
-    def _connections(self, sql: str, parameters: Sequence[Any]) -> Iterable[Connection]:
-        """Read records, as what `save` will compare with."""
+    def _connections(self, condition: str, keys: Collection[tuple[str, ...]]) -> Iterable[Connection]:
+        """Read records c by keys, as what `save` will compare with."""
         records = []
-        for row in self._select(sql, parameters):
+        for row in self._select_each(CONNECTION_COLUMNS, f"CROSS JOIN connections c WHERE {condition}", keys):
             record = to_connection(row)
             records.append(record)
             self._loaded[row[0], row[1], row[2]] = row[-1], record
         return records
 
-    def _values(self, rows: Collection[tuple[str, ...]]) -> str:
-        """Write a table of parameters, whose columns both databases name column1, column2, …
+    def _select_each(self, columns: str, rest: str, keys: Collection[tuple[str, ...]]) -> Iterable[Any]:
+        """Select by keys, whose columns both databases name k.column1, k.column2, …
 
-        CROSS JOIN has SQLite begin with it; by `IN (VALUES …)` it would scan the other table.
+        In portions of few sizes, filled up with nulls, which equal nothing: so there are few statements, and
+        the database knows each of them; to read one of a thousand parameters takes it as long as the answer.
         """
-        width = len(next(iter(rows)))
-        row = f"({','.join([self._mark] * width)})"
-        return f"(VALUES {','.join([row] * len(rows))}) AS k"
+        keys = list(keys)
+        for start in range(0, len(keys), PORTION):
+            portion = keys[start : start + PORTION]
+            size = 1 << (len(portion) - 1).bit_length()
+            row = f"({','.join([self._mark] * len(portion[0]))})"
+            values = ",".join([row] * size)
+            parameters: list[str | None] = [part for key in portion for part in key]
+            parameters += [None] * (len(portion[0]) * (size - len(portion)))
+            # CROSS JOIN has SQLite begin with the keys; by `IN (VALUES …)` it would scan the other table.
+            yield from self._select(f"SELECT {columns} FROM (VALUES {values}) AS k {rest}", parameters)
 
     def _locked(self, table: str) -> str:
         """Have no other bridge change what we have read; of SQLite there is one writer as it is."""

@@ -33,9 +33,8 @@ from mqtt_presence.model import (
 from mqtt_presence.store import Store
 from mqtt_presence.store import schema as models
 from mqtt_presence.store.database import MIGRATIONS, connect
-from mqtt_presence.store.presence import _needs_newest
+from mqtt_presence.store.presence import PORTION, _needs_newest
 from mqtt_presence.store.queries import Reader
-from mqtt_presence.store.rows import CONNECTION_COLUMNS
 from tests.cases import alone
 from tests.support.postgres import Postgres, cursor, query
 
@@ -338,7 +337,7 @@ def test_whatever_has_changed_of_a_loaded_record_is_written(store: Store, fields
             ]
         )
     with store.transaction() as tx:
-        rows = tx._connections(f"SELECT {CONNECTION_COLUMNS} FROM connections c", [])
+        rows = tx._connections("c.user_id = k.column1", [("alice",)])
         live = {
             row[0] for row in tx._select("SELECT r.connection_id FROM connection_records r WHERE r.live", [])
         }
@@ -387,6 +386,26 @@ def test_heartbeats_load_the_live_connections_of_their_clients(store: Store) -> 
     assert loaded == {"alice": {("phone", c.connection_id): alone(c) for c in live}, "carol": {}}
 
 
+@pytest.mark.parametrize("asked", [1, 2, 3, PORTION - 1, PORTION, PORTION + 1, 2 * PORTION + 1])
+def test_all_are_loaded_however_many_are_asked_for(store: Store, asked: int) -> None:
+    """Keys go to the database in portions, filled up with what is no key: neither shows."""
+    everybody = [f"user-{n}" for n in range(2 * PORTION + 2)]
+    save(store, *(record(user=user, login_order=NOW + n) for n, user in enumerate(everybody)))
+    users = everybody[-asked:]
+    beats = {u: [Activity(user_id=u, client_id="phone", now=NOW, connection_id="c1")] for u in users}
+    with store.transaction() as tx:
+        pulses = tx.load_pulses(beats)
+    assert pulses == {u: {("phone", "c1"): alone(record(user=u, login_order=NOW + n))}
+                      for n, u in enumerate(everybody) if u in users}  # fmt: skip
+    loaded = load(store, *(login(id="c2", user=u) for u in users), *(login(user=f"new-{u}") for u in users))
+    assert {u: list(p.connections) for u, p in loaded.items()} == {
+        **{u: [("phone", "c1")] for u in users}, **{f"new-{u}": [] for u in users}
+    }  # fmt: skip
+    assert {u: p.newest for u, p in loaded.items() if p.newest} == {
+        u: {"phone": NOW + n} for n, u in enumerate(everybody) if u in users
+    }
+
+
 @pytest.mark.parametrize("check_at", [NOW + 70_000, NOW + 80_000, None])
 def test_a_heartbeat_is_saved_without_the_rest(store: Store, check_at: int | None) -> None:
     """Of a connection settled alone its activity is written, and its deadline if that has changed."""
@@ -399,7 +418,7 @@ def test_a_heartbeat_is_saved_without_the_rest(store: Store, check_at: int | Non
     with store.transaction() as tx:
         beat = Activity(user_id="alice", client_id="phone", now=NOW, connection_id="c1")
         (pulse,) = tx.load_pulses({"alice": [beat]})["alice"].values()
-        tx.save((), [replace(pulse, **told)])
+        tx.touch([replace(pulse, **told)])
     loaded = load(store, login())["alice"]
     assert loaded.connections == {("phone", "c1"): replace(kept, **told)}
     assert (loaded.version, loaded.last_seen) == (5, NOW + 20)

@@ -142,11 +142,26 @@ def test_who_has_answered_is_not_taken_for_silent_while_the_answers_wait(house: 
         house.step(house.messages(*logins(0, MAX_BATCH)), seconds=CONFIRM_MS / 1000)
         house.check()
     assert _reasons(house) == {"c1": None}
+    while house.bridge._pending:
+        house.step()
     house.step(house.messages(("presence/alice/phone/activity", {"connectionId": "c1"})))
     house.step(seconds=CONFIRM_MS / 1000)
     house.check()
     assert _reasons(house) == {"c1": None}
     assert house.bridge._silence._asked_at is None
+
+
+def test_batch_has_many_heartbeats_but_fewer_messages_that_say_more(house: House) -> None:
+    """Heartbeats are committed by the thousand; what must be published is not kept waiting for as many."""
+    said = logins(0, 4)
+    beats = [(topic.replace("login", "activity"), payload) for topic, payload in said]
+    house.step(house.messages(*said))
+    house.step(house.messages(*beats * (MAX_BATCH // 4)))
+    assert len(house.link.acknowledged) == 4 + MAX_BATCH
+    house.step(house.messages(*beats, *logins(0, bridge_module._MAX_NEWS), *beats, *logins(9, 1), *beats))
+    assert len(house.link.acknowledged) == 4 + MAX_BATCH + 4 + bridge_module._MAX_NEWS + 4
+    house.step()
+    assert len(house.link.acknowledged) == 4 + MAX_BATCH + 4 + bridge_module._MAX_NEWS + 4 + 1 + 4
 
 
 def test_who_has_answered_is_not_taken_for_silent_while_more_bytes_come_than_are_read(house: House) -> None:
