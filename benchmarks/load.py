@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from mqtt_presence.simulation import packets
 
 WINDOW = 200
+_APART = 1600  # messages; more than a batch
 
 
 def connect(port: int, client_id: str, will: tuple[str, bytes] | None = None) -> socket.socket:
@@ -107,13 +108,25 @@ def logins(users: int, clients: int, at: int) -> list[tuple[str, bytes]]:
 
 
 def reports(users: int, clients: int, at: int, count: int) -> Iterable[tuple[str, bytes]]:
-    """Make heartbeats, and now and then an idle or active report, of clients that are logged in."""
+    """Make heartbeats, and now and then an idle or active report, of clients that are logged in.
+
+    However many users there are, each message asks for the same: every eighth is a report that changes its
+    connection. One user after the other goes idle, client by client, and becomes active again so;
+    a user's reports are far enough apart to be taken in different batches.
+    """
+    cycle = 8 * 2 * clients
     for i in range(count):
-        u, c = i * 7919 % users, i // users % clients
-        payload: dict[str, object] = {"connectionId": f"{u}-{c}-{at}"}
-        if i % 8 == 0:
-            payload |= {"idle": i // 8 % 2 == 0, "lastActivity": at + i}
-        yield f"presence/user{u}/client{c}/activity", json.dumps(payload).encode()
+        turn, kind = i // cycle, i % cycle
+        step = kind // 8
+        begun = turn - step * (_APART // cycle)
+        if kind % 8 or begun < 0:
+            n = i * 7919 % (users * clients)
+            user, client, report = n // clients, n % clients, {}
+        else:
+            user, client = begun * 7919 % users, step % clients
+            report = {"idle": step < clients, "lastActivity": at + i}
+        payload = {"connectionId": f"{user}-{client}-{at}", **report}
+        yield f"presence/user{user}/client{client}/activity", json.dumps(payload).encode()
 
 
 def split(messages: Iterable[tuple[str, bytes]], connections: int) -> list[list[tuple[str, bytes]]]:
