@@ -9,7 +9,7 @@ import queue
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import islice
@@ -20,6 +20,7 @@ from mqtt_presence.convergence import Convergence
 from mqtt_presence.counters import Counters
 from mqtt_presence.deciding import Decider
 from mqtt_presence.errors import PayloadError, StoreError
+from mqtt_presence.forgetting import Bury, Forgetting
 from mqtt_presence.limits import TOO_FAST, Limiter, Limits
 from mqtt_presence.link import Arrivals, Incoming, Link, LinkConfig, Outgoing
 from mqtt_presence.losses import LossWatch
@@ -35,7 +36,7 @@ from mqtt_presence.model import (
     Told,
     UserId,
 )
-from mqtt_presence.outbox import Bury, Probe
+from mqtt_presence.outbox import Probe
 from mqtt_presence.own_state import OwnState
 from mqtt_presence.payloads import TOO_LARGE, TimeRequest, encode_time_reply, parse
 from mqtt_presence.pulse import is_heartbeat
@@ -63,8 +64,6 @@ _CHUNK = 200  # users of one step of a job: messages wait no longer than that ta
 _IDLE_S = 1.0
 _BEHIND_MS = 2_000
 _FINISH_S = 5.0
-# By then any broker has on its disk what it acknowledged: mosquitto unconfigured takes half an hour.
-_BURIED_MS = 3_600_000
 _START_S = 30.0  # to wait for others who lock the database; who started us must learn of what is worse
 
 
@@ -147,10 +146,7 @@ class Bridge:
         self._retry_at = 0.0
         self._retry_s = 0.0
         self._jobs: dict[Due, Callable[[], bool]] = {}
-        self._burying: set[UserId] = set()
-        """Whose empty status is on its way to the broker, or acknowledged and not noted yet."""
-        self._buried: list[UserId] = []
-        self._must_exhume = False
+        self._forgetting = Forgetting(config.topics)
         self._silence = Silence(config.confirm_within_ms)
         self._cut_up_to = ""
         self._own = OwnState(now)
@@ -358,7 +354,7 @@ class Bridge:
     def _take_acknowledgements(self, arrivals: Arrivals) -> None:
         for message in arrivals.refused:
             if isinstance(message.ticket, Bury):
-                self._burying.discard(message.ticket.user_id)  # it is not cleared: the next check tries again
+                self._forgetting.refused(message.ticket)
                 continue
             if isinstance(message.ticket, Asked):
                 self._silence.refused(message.ticket)
@@ -368,7 +364,7 @@ class Bridge:
                 self._convergence.refused()
         for ticket, times in Counter(arrivals.delivered).items():
             if isinstance(ticket, Bury):
-                self._buried.append(ticket.user_id)
+                self._forgetting.taken(ticket)
             elif isinstance(ticket, Asked):
                 self._silence.taken(ticket)
             else:
@@ -445,6 +441,7 @@ class Bridge:
             link.flush()
 
         def decided() -> None:
+            self._forgetting.heard_of(events.keys())
             self._witness.committed()
             done()
 
@@ -489,7 +486,7 @@ class Bridge:
         birth = self._own.birth()
         link.publish_ahead(Outgoing(self._topics.bridge_state, birth, retain=True, of_connection=True))
         self._convergence.connected(link)
-        self._must_exhume = True
+        self._forgetting.connected()
         # Last: some brokers close the connection on who asks for more than they tell.
         self._losses.connected(link, session_present=session_present)
         self._witness.connected(link, session_present=session_present)
@@ -550,26 +547,13 @@ class Bridge:
         return True
 
     def _clear_forgotten(self, link: Link) -> bool:
-        now = self._now()
-        with self._store.transaction() as tx:
-            for user_id in self._buried:
-                tx.bury(user_id, now)
+        def forget(tx: Transaction, user_ids: Collection[UserId]) -> None:
+            for user_id in user_ids:
                 self._convergence.forget(tx, user_id)
-            if self._must_exhume:
-                tx.exhume()
-            tx.forget_buried(now - _BURIED_MS)
-            if self._buried and self._limiter.counts_users:
+            if self._limiter.counts_users:
                 self._limiter.users_are(tx.count_users())
-            forgotten = tx.tombstones()
-        self._must_exhume = False
-        self._burying.difference_update(self._buried)
-        self._buried.clear()
-        to_clear = [user_id for user_id in forgotten if user_id not in self._burying]
-        self._burying.update(to_clear)
-        link.publish(
-            Outgoing(self._topics.status(user_id), b"", retain=True, ticket=Bury(user_id))
-            for user_id in to_clear
-        )
+
+        self._forgetting.clear(self._store, link, self._now(), forget)
         return True
 
     def _cut_what_lies_ahead(self) -> bool:

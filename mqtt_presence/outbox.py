@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from mqtt_presence.model import UserId
 from mqtt_presence.publications import Publication
 
 
@@ -64,9 +63,3 @@ class Outbox:
         """The store has done it."""
         if self._cleared is not None and self._cleared <= up_to:
             self._cleared = self.probe = None
-
-
-class Bury(Struct, frozen=True):
-    """Ticket of an empty retained status: the user it was for is forgotten by the broker too."""
-
-    user_id: UserId

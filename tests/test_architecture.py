@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "payloads.py": VALUES | {"topics", "times"},
     "publications.py": VALUES | {"topics", "payloads"},
     "outbox.py": VALUES | {"publications"},
+    "forgetting.py": {"link", "model", "store", "topics"},
     "broker_url.py": {"errors"},
     "counters.py": set(),
     "limits.py": set(),

@@ -12,7 +12,9 @@ import pytest
 from mqtt_presence import bridge as bridge_module
 from mqtt_presence.bridge import MAX_BATCH, Bridge, BridgeConfig, Due
 from mqtt_presence.errors import StoreError
+from mqtt_presence.forgetting import Bury
 from mqtt_presence.link import Arrivals, Incoming, Outgoing
+from mqtt_presence.model import UserId
 from mqtt_presence.silence import Asked
 from mqtt_presence.store import Store
 from tests.support.checker import read
@@ -282,6 +284,51 @@ def test_new_message_under_an_old_packet_id_is_not_taken_for_the_old_one(
     assert sorted(_reasons(house).values(), key=str) == [None, "lost"]
     house.step(comes(login, 1, dup=True))
     assert len(_reasons(house)) == 2, "and this one is the same again"
+
+
+def test_who_is_forgotten_twice_is_cleared_twice(house: House) -> None:
+    """Back in between: the first empty status has another one behind it, so its acknowledgement buries nobody."""
+    house.step(Arrivals(connected=True, session_present=True))
+    for _ in range(2):
+        house.step(house.messages(said("login")))
+        with house.store.transaction() as tx:
+            tx.forget(UserId("alice"))
+        house.check()
+        house.link.taken, acknowledged = [], [t for t in house.link.taken if isinstance(t, Bury)]
+        house.check()
+    assert len(acknowledged) == 1
+    first = Bury(UserId("alice"), acknowledged[0].number - 1)
+
+    house.link.taken = [first]
+    house.check()
+    with house.store.transaction() as tx:
+        assert tx.tombstones() == ["alice"]
+    house.link.taken = acknowledged
+    house.check()
+    with house.store.transaction() as tx:
+        assert tx.tombstones() == []
+    empty = [message for message in house.link.published if message == "status/alice"]
+    assert len(empty) == 4, "two that she is here, two that she never was"
+
+
+def test_acknowledged_empty_status_counts_for_nothing_once_the_user_is_back(house: House) -> None:
+    """It may be noted only after she was forgotten again."""
+    house.step(Arrivals(connected=True, session_present=True))
+    house.step(house.messages(said("login")))
+    with house.store.transaction() as tx:
+        tx.forget(UserId("alice"))
+    house.check()
+    house.step()  # the broker has it: to be noted by the next check
+    house.step(house.messages(said("login")))
+    with house.store.transaction() as tx:
+        tx.forget(UserId("alice"))
+    house.link.taken = []
+    house.check()
+    with house.store.transaction() as tx:
+        assert tx.tombstones() == ["alice"]
+    house.check()
+    with house.store.transaction() as tx:
+        assert tx.tombstones() == []
 
 
 # A clock that is set.
