@@ -48,6 +48,8 @@ _TAKEN_OVER = 0x8E
 _FAILURE = 0x80
 _NOT_AUTHORIZED = 0x87
 _COMPLAIN_EVERY_S = 10.0
+_ACKNOWLEDGED_S = 60.0  # at the latest, by a broker that will ever do so
+_PATIENCE_AT_MOST_S = 3600.0
 _UNSUPPORTED_VERSION = 1
 _CONNECT_TIMEOUT_S = 5.0
 _STABLE_S = 30.0
@@ -158,6 +160,10 @@ class Link:
         self._connected = False
         self._leaving = False
         self._complain_at = 0.0
+        self._watched: Outgoing | None = None
+        """The oldest that waits for its acknowledgement, while all that the broker says is read."""
+        self._watched_until = 0.0
+        self._patience_s = _ACKNOWLEDGED_S
         self._refused: int | None = None
         self._fatal: str | None = None
         self._once_connected = False
@@ -267,9 +273,7 @@ class Link:
         """End the connection on purpose: no will goes out. The session stays."""
         self._leaving = True
         if self._client.socket() is not None:
-            self._client.flush()
-            self._client.disconnect()
-            self._client.loop_write()
+            self._part()
         self._connected = False
 
     def close(self) -> None:
@@ -279,6 +283,11 @@ class Link:
             sock.close()
         self._wake_in.close()
         self._wake_out.close()
+
+    def _part(self) -> None:
+        self._client.flush()
+        self._client.disconnect()
+        self._client.loop_write()
 
     # Connecting.
 
@@ -357,7 +366,7 @@ class Link:
         if self._connected and lasted >= _STABLE_S:
             self._failures = self._short_lived = 0
         self._back_off()
-        if self._connected:
+        if self._connected and reason.is_failure:  # else it is we who have ended it
             self._short_lived += lasted < _STABLE_S
             if self._short_lived > 1 or reason.value == _TAKEN_OVER:
                 log.warning(
@@ -368,6 +377,8 @@ class Link:
                 )
             else:
                 log.warning("the connection to the broker was lost; %s", self._next_try())
+        elif self._connected:
+            log.info("disconnected; %s", self._next_try())
         elif self._refused is not None:
             why = _REFUSALS.get(self._refused, f"return code {self._refused}")
             log.error("the broker at %s refuses us: %s; %s", self._config.url, why, self._next_try())
@@ -376,6 +387,7 @@ class Link:
         else:
             log.warning("the broker at %s did not answer; %s", self._config.url, self._next_try())
         self._connected = False
+        self._watched = None
         self._subscribing.clear()
         # What was not acknowledged comes before what waits.
         self._waiting.extendleft(m for m in reversed(self._in_flight.values()) if not m.of_connection)
@@ -427,7 +439,10 @@ class Link:
             self._client.excuse_silence()
             self._sleep(timeout_s)
         self._hear_wake()
-        self._read(at_most)
+        if self._read(at_most):
+            self._watch()
+        else:
+            self._watched = None  # what we have not read may be its acknowledgement
         self._feed()
         self._client.loop_misc()
         self._client.flush()
@@ -440,13 +455,35 @@ class Link:
         """
         return 1e-6 * min(1000, len(self._in_flight))
 
-    def _read(self, at_most: int) -> None:
+    def _read(self, at_most: int) -> bool:
+        """Read messages; tell whether that is all there is now."""
         client, messages = self._client, self._arrivals.messages
         client.bytes_read = 0
-        while len(messages) < at_most and client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+        while len(messages) < at_most:
+            if client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return True
             if client.bytes_read >= _READ_AT_MOST:
                 self._arrivals.cut_short = True
-                return
+                break
+        return False
+
+    def _watch(self) -> None:
+        """Leave a broker that owes an acknowledgement: only a new connection lets us send again (§4.4)."""
+        oldest = next(iter(self._in_flight.values()), None)
+        now = time.monotonic()
+        if oldest is None:
+            self._watched, self._patience_s = None, _ACKNOWLEDGED_S
+        elif oldest is not self._watched:
+            self._watched, self._watched_until = oldest, now + self._patience_s
+        elif now > self._watched_until:
+            log.warning(
+                "the broker has not acknowledged what was published to %s %.0f s ago: connecting again, to "
+                "publish it again",
+                oldest.topic,
+                self._patience_s,
+            )
+            self._patience_s = min(2 * self._patience_s, _PATIENCE_AT_MOST_S)
+            self._part()
 
     def flush(self) -> None:
         """Hand over to the operating system what waits to be written."""

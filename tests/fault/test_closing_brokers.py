@@ -11,6 +11,7 @@ import pytest
 
 from mqtt_presence import bridge as bridge_module
 from mqtt_presence import convergence as convergence_module
+from mqtt_presence import link as link_module
 from mqtt_presence import silence as silence_module
 from mqtt_presence.bridge import Due, wall_clock
 from mqtt_presence.model import UserId
@@ -314,6 +315,36 @@ def test_who_is_forgotten_is_not_buried_while_the_broker_refuses(sqlite_url: str
 
             until(is_buried, "it is taken")
             store.close()
+
+
+def test_what_the_broker_has_not_taken_is_published_over_another_connection(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers pings, acknowledges the rest, and has lost one status: it would be wrong, and the outbox grow, for ever."""
+    monkeypatch.setattr(link_module, "_ACKNOWLEDGED_S", 0.5)
+    with ClosingBroker(answers=True) as broker:
+        url = f"mqtt://bridge@127.0.0.1:{broker.port}"
+        broker.neglects = "status/alice"
+        with BridgeThread(broker=url, database=sqlite_url):
+            broker.deliver("presence/alice/phone/login")
+            until(lambda: "status/alice" in dict(broker.published[0]), "the status")
+            broker.deliver("presence/bob/phone/login")
+            until(lambda: "status/bob" in dict(broker.published[0]), "another one")
+            until(lambda: len(broker.published) > 1, "another connection")
+            until(lambda: "status/alice" in dict(broker.published[1]), "the status again")
+            assert broker.goodbyes == 1, "so nobody is told that the bridge is gone"
+            until(lambda: len(broker.published) > 2, "and another one")
+            broker.neglects = None
+            until(lambda: "status/alice" in dict(broker.published[-1]), "the status, in the end")
+            until(lambda: not _outbox(sqlite_url), "it is taken")
+
+
+def _outbox(url: str) -> list[tuple[int, bytes]]:
+    store = Store(url)
+    with store.transaction() as tx:
+        left = tx.outbox()
+    store.close()
+    return left
 
 
 @pytest.mark.parametrize("refuses", [None, 0x97], ids=["not acknowledged", "refused"])

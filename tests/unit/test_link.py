@@ -149,3 +149,27 @@ def test_link_waits_on_any_file_descriptor(ends: Ends) -> None:
     link._wake_in = socket.socket(fileno=fcntl.fcntl(link._wake_in.detach(), fcntl.F_DUPFD, 1_100))
     link.wake()
     assert link.poll(5.0, 0) == Arrivals()
+
+
+def test_link_does_not_blame_the_broker_for_what_it_has_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the database is away nothing is read: the acknowledgement may be there. Then it has its time again."""
+    monkeypatch.setattr(link_module, "_ACKNOWLEDGED_S", 6.0)
+    ends = Ends(b"\x20\x03\x00\x00\x00", mqtt5=True)
+    now = [time.monotonic()]
+    monkeypatch.setattr(link_module.time, "monotonic", lambda: now[0])
+    ends.link.publish([Outgoing("t", b"x", ticket=1)])
+    ends.poll()
+    for _ in range(5):
+        now[0] += 2.0
+        ends.poll(0)
+    ends.poll()
+    now[0] += 5.0
+    ends.poll()
+    assert ends.link.is_connected
+    now[0] += 1.1
+    ends.poll()
+    assert not ends.link.is_connected
+    assert ends.link.backlog == 1, "it is published again"
+    assert ends.link._patience_s == 12.0, "a broker that never takes it is not left every minute"
+    ends.link.close()
+    ends.sock.close()
