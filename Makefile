@@ -42,7 +42,7 @@ test-brokers: tools tools-brokers $(VENV)/.installed-dev
 	npm install --prefix .brokers/aedes --no-audit --no-fund --loglevel=error
 	$(BIN)/pytest tests/brokers $(TESTS)
 
-# Measures for six or seven minutes, and writes docs/performance.md; on a machine that does nothing else.
+# Measures for four to seven minutes, and writes docs/performance.md; on a machine that does nothing else.
 bench: tools $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks --write $(ARGS)
