@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from mqtt_presence.simulation import packets
 
 WINDOW = 200
-_APART = 1600  # messages; more than a batch
+_APART = 4800  # messages; more than a batch of the bridge has
 
 
 def connect(port: int, client_id: str, will: tuple[str, bytes] | None = None) -> socket.socket:
@@ -108,23 +108,25 @@ def logins(users: int, clients: int, at: int) -> list[tuple[str, bytes]]:
 
 
 def reports(users: int, clients: int, at: int, count: int) -> Iterable[tuple[str, bytes]]:
-    """Make heartbeats, and now and then an idle or active report, of clients that are logged in.
+    """Make heartbeats of users who are logged in, and idle and active reports of some others.
 
-    However many users there are, each message asks for the same: every eighth is a report that changes its
-    connection. One user after the other goes idle, client by client, and becomes active again so;
-    a user's reports are far enough apart to be taken in different batches.
+    However many users there are, the messages ask for the same: every eighth is a report that changes its
+    connection. One user after the other goes idle, client by client, and becomes active again in the same
+    order; a user's reports are far enough apart to be taken in different batches. Heartbeats go round all
+    other users, of one client or the other: those of a batch are as many users', from 5,000 users on.
     """
+    reporting = max(500, users // 8)
+    living = users - reporting
     cycle = 8 * 2 * clients
     for i in range(count):
-        turn, kind = i // cycle, i % cycle
-        step = kind // 8
-        begun = turn - step * (_APART // cycle)
-        if kind % 8 or begun < 0:
-            n = i * 7919 % (users * clients)
-            user, client, report = n // clients, n % clients, {}
+        step = i % cycle // 8
+        turn = i // cycle - step * (_APART // cycle)
+        report = {}
+        if i % 8 or turn < 0:
+            user, client = reporting + i * 7919 % living, (i + i // living) % clients
         else:
-            user, client = begun * 7919 % users, step % clients
-            report = {"idle": step < clients, "lastActivity": at + i}
+            user, client = turn * 7919 % reporting, step % clients
+            report = {"idle": step < clients}
         payload = {"connectionId": f"{user}-{client}-{at}", **report}
         yield f"presence/user{user}/client{client}/activity", json.dumps(payload).encode()
 

@@ -123,6 +123,10 @@ class BatchClient(mqtt.Client):
         self._to_skip = 0
         self._queued.clear()
 
+    def hang_up(self) -> None:
+        """End the connection without a DISCONNECT, so that the broker publishes the will."""
+        self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
+
     def loop_misc(self) -> MQTTErrorCode:
         """Keep the connection alive; what is to be sent for that goes with the next `flush`.
 

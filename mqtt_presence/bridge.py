@@ -31,6 +31,7 @@ from mqtt_presence.model import (
     Confirm,
     Event,
     Message,
+    Outcome,
     RuleSettings,
     SetBack,
     Told,
@@ -60,6 +61,7 @@ _MAX_BATCH_V311 = 500
 # those, but for QoS 0: what comes of that beyond a batch is refused.
 _MAX_BACKLOG = 20_000
 OVERLOADED = "overloaded"
+_MAX_DELETED = 1000  # connections
 _CHUNK = 200  # users of one step of a job: messages wait no longer than that takes
 _IDLE_S = 1.0
 _BEHIND_MS = 2_000
@@ -440,8 +442,8 @@ class Bridge:
             link.ack(batch)
             link.flush()
 
-        def decided() -> None:
-            self._forgetting.heard_of(events.keys())
+        def decided(outcomes: Sequence[Outcome]) -> None:
+            self._forgetting.are_back(o.user.user_id for o in outcomes if o.status_changed)
             self._witness.committed()
             done()
 
@@ -574,7 +576,7 @@ class Bridge:
         if self._config.retention_ms is None:
             return True
         with self._store.transaction() as tx:
-            return tx.delete_ended(self._now() - self._config.retention_ms, _MAX_NEWS) == 0
+            return tx.delete_ended(self._now() - self._config.retention_ms, _MAX_DELETED) == 0
 
     # The end.
 

@@ -23,6 +23,8 @@ from mqtt_presence.topics import Topics
 
 Gather: TypeAlias = Callable[[Transaction], Mapping[UserId, Sequence[Event]]]
 """Tells the events; inside the transaction, so that what is due is still due."""
+Then: TypeAlias = Callable[[Sequence[Outcome]], None]
+"""Told what the rules made of the events, once it is committed."""
 
 
 @dataclass(slots=True)
@@ -47,7 +49,7 @@ class Step:
     """Of the outbox; None: there is nothing to publish."""
     told: list[say.Publication]
     probe: Probe | None
-    then: Callable[[], None]
+    then: Then
 
 
 class Decider:
@@ -87,11 +89,11 @@ class Decider:
 
     def decide(self, link: Link, gather: Gather) -> int:
         """Commit and complete what a job is about; returns of how many users that was."""
-        step = self.commit(gather, lambda: None)
+        step = self.commit(gather, lambda _: None)
         self.complete(link, step)
         return step.users
 
-    def commit(self, gather: Gather, then: Callable[[], None]) -> Step:
+    def commit(self, gather: Gather, then: Then) -> Step:
         """Load, decide, save, commit.
 
         Args:
@@ -124,7 +126,7 @@ class Decider:
             self._outbox.cleared(step.clearable)
         if step.number is not None:
             self._publish(link, step.number, step.told, step.probe)
-        step.then()
+        step.then(step.made.outcomes)
 
     def settle_doubt(self, link: Link) -> None:
         """Find out whether what failed at its end is done; if not, it will be done from its beginning.
@@ -168,9 +170,7 @@ class Decider:
 
     # How.
 
-    def _take(
-        self, tx: Transaction, events: Mapping[UserId, Sequence[Event]], then: Callable[[], None]
-    ) -> Step:
+    def _take(self, tx: Transaction, events: Mapping[UserId, Sequence[Event]], then: Then) -> Step:
         made = _Decisions()
         told: list[say.Publication] = []
         probe = number = None

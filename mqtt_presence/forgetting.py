@@ -53,12 +53,16 @@ class Forgetting:
 
     def refused(self, ticket: Bury) -> None:
         """The broker does not take it: it is tried again."""
-        self._drop((ticket.user_id,))
+        if self._burying.get(ticket.user_id) == ticket.number:
+            del self._burying[ticket.user_id]
 
-    def heard_of(self, user_ids: Collection[UserId]) -> None:
-        """Users may be back: behind the empty status comes another one, so it says nothing any more."""
-        if self._burying:
-            self._drop(self._burying.keys() & user_ids)
+    def are_back(self, user_ids: Iterable[UserId]) -> None:
+        """Users have a status again: it comes behind the empty one, which so says nothing any more."""
+        if not self._burying:
+            return
+        for user_id in user_ids:
+            self._burying.pop(user_id, None)
+        self._taken = [user_id for user_id in self._taken if user_id in self._burying]
 
     def clear(
         self, store: Store, link: Link, now: int, forget: Callable[[Transaction, Collection[UserId]], None]
@@ -85,15 +89,12 @@ class Forgetting:
             tx.forget_buried(now - _BURIED_MS)
             forgotten = tx.tombstones()
         self._must_exhume = False
-        self._drop(list(self._taken))
+        for user_id in self._taken:
+            del self._burying[user_id]
+        self._taken.clear()
         link.publish([self._empty(user_id) for user_id in forgotten if user_id not in self._burying])
 
     def _empty(self, user_id: UserId) -> Outgoing:
         self._number += 1
         self._burying[user_id] = self._number
         return Outgoing(self._topics.status(user_id), b"", retain=True, ticket=Bury(user_id, self._number))
-
-    def _drop(self, user_ids: Iterable[UserId]) -> None:
-        for user_id in user_ids:
-            self._burying.pop(user_id, None)
-        self._taken = [user_id for user_id in self._taken if user_id in self._burying]

@@ -50,6 +50,7 @@ _NOT_AUTHORIZED = 0x87
 _COMPLAIN_EVERY_S = 10.0
 _ACKNOWLEDGED_S = 60.0  # at the latest, by a broker that will ever do so
 _PATIENCE_AT_MOST_S = 3600.0
+_LOOKED_AWAY_S = 5.0  # the database took so long: what the broker has said since may be on its way to us
 _UNSUPPORTED_VERSION = 1
 _CONNECT_TIMEOUT_S = 5.0
 _STABLE_S = 30.0
@@ -163,6 +164,7 @@ class Link:
         self._watched: Outgoing | None = None
         """The oldest that waits for its acknowledgement, while all that the broker says is read."""
         self._watched_until = 0.0
+        self._looked_at = 0.0
         self._patience_s = _ACKNOWLEDGED_S
         self._refused: int | None = None
         self._fatal: str | None = None
@@ -273,7 +275,9 @@ class Link:
         """End the connection on purpose: no will goes out. The session stays."""
         self._leaving = True
         if self._client.socket() is not None:
-            self._part()
+            self._client.flush()
+            self._client.disconnect()
+            self._client.loop_write()
         self._connected = False
 
     def close(self) -> None:
@@ -283,11 +287,6 @@ class Link:
             sock.close()
         self._wake_in.close()
         self._wake_out.close()
-
-    def _part(self) -> None:
-        self._client.flush()
-        self._client.disconnect()
-        self._client.loop_write()
 
     # Connecting.
 
@@ -366,7 +365,7 @@ class Link:
         if self._connected and lasted >= _STABLE_S:
             self._failures = self._short_lived = 0
         self._back_off()
-        if self._connected and reason.is_failure:  # else it is we who have ended it
+        if self._connected:
             self._short_lived += lasted < _STABLE_S
             if self._short_lived > 1 or reason.value == _TAKEN_OVER:
                 log.warning(
@@ -377,8 +376,6 @@ class Link:
                 )
             else:
                 log.warning("the connection to the broker was lost; %s", self._next_try())
-        elif self._connected:
-            log.info("disconnected; %s", self._next_try())
         elif self._refused is not None:
             why = _REFUSALS.get(self._refused, f"return code {self._refused}")
             log.error("the broker at %s refuses us: %s; %s", self._config.url, why, self._next_try())
@@ -469,11 +466,13 @@ class Link:
 
     def _watch(self) -> None:
         """Leave a broker that owes an acknowledgement: only a new connection lets us send again (§4.4)."""
-        oldest = next(iter(self._in_flight.values()), None)
         now = time.monotonic()
-        if oldest is None:
-            self._watched, self._patience_s = None, _ACKNOWLEDGED_S
-        elif oldest is not self._watched:
+        oldest = next(iter(self._in_flight.values()), None)
+        has_looked_away = now - self._looked_at > _LOOKED_AWAY_S
+        self._looked_at = now
+        if oldest is None or oldest is not self._watched or has_looked_away:
+            if now - self._connected_at > self._patience_s:
+                self._patience_s = _ACKNOWLEDGED_S  # this connection has outlived what ended the last one
             self._watched, self._watched_until = oldest, now + self._patience_s
         elif now > self._watched_until:
             log.warning(
@@ -483,7 +482,7 @@ class Link:
                 self._patience_s,
             )
             self._patience_s = min(2 * self._patience_s, _PATIENCE_AT_MOST_S)
-            self._part()
+            self._client.hang_up()
 
     def flush(self) -> None:
         """Hand over to the operating system what waits to be written."""

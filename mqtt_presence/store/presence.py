@@ -132,6 +132,7 @@ class Transaction:
     def load(self, events: Mapping[UserId, Sequence[Event]]) -> dict[UserId, UserPresence]:
         """Read what the rules need to decide on these events."""
         user_ids = [(user_id,) for user_id in events]
+        # First, for it locks them: no other bridge changes what is read of them from now on.
         users = self._select_each(
             USER_COLUMNS,
             f"CROSS JOIN user_states u WHERE u.user_id = k.column1{self._locked('u')}",
@@ -470,22 +471,24 @@ class Transaction:
             self._loaded[row[0], row[1], row[2]] = row[-1], record
         return records
 
-    def _select_each(self, columns: str, rest: str, keys: Collection[tuple[str, ...]]) -> Iterable[Any]:
+    def _select_each(self, columns: str, rest: str, keys: Collection[tuple[str, ...]]) -> list[Any]:
         """Select by keys, whose columns both databases name k.column1, k.column2, …
 
         In portions of few sizes, filled up with nulls, which equal nothing: so there are few statements, and
         the database knows each of them; to read one of a thousand parameters takes it as long as the answer.
         """
         keys = list(keys)
+        rows: list[Any] = []
         for start in range(0, len(keys), PORTION):
             portion = keys[start : start + PORTION]
             size = 1 << (len(portion) - 1).bit_length()
-            row = f"({','.join([self._mark] * len(portion[0]))})"
-            values = ",".join([row] * size)
+            marks = f"({','.join([self._mark] * len(portion[0]))})"
+            values = ",".join([marks] * size)
             parameters: list[str | None] = [part for key in portion for part in key]
             parameters += [None] * (len(portion[0]) * (size - len(portion)))
             # CROSS JOIN has SQLite begin with the keys; by `IN (VALUES …)` it would scan the other table.
-            yield from self._select(f"SELECT {columns} FROM (VALUES {values}) AS k {rest}", parameters)
+            rows += self._select(f"SELECT {columns} FROM (VALUES {values}) AS k {rest}", parameters)
+        return rows
 
     def _locked(self, table: str) -> str:
         """Have no other bridge change what we have read; of SQLite there is one writer as it is."""

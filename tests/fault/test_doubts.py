@@ -13,9 +13,9 @@ import pytest
 
 from mqtt_presence.cli import forget
 from mqtt_presence.errors import StoreError
-from mqtt_presence.model import Activity, ClientId, Login, RuleSettings, UserId
+from mqtt_presence.model import Activity, ClientId, End, Event, Login, Reason, RuleSettings, UserId
 from mqtt_presence.rules import fold
-from mqtt_presence.store import Store
+from mqtt_presence.store import Store, Transaction
 from tests.support.bridges import BridgeProcess, BridgeThread
 from tests.support.brokers import BRIDGE_PASSWORD, BRIDGE_USER, Mosquitto
 from tests.support.playing import hello, settle
@@ -290,3 +290,49 @@ def test_forgetting_who_gives_a_sign_of_life_is_done_at_the_second_attempt(
     assert capsys.readouterr().out == "alice: 1 records deleted.\n"
     command.close()
     bridge.close()
+
+
+@pytest.mark.parametrize("first", ["login", "forget"])
+@pytest.mark.parametrize("second", ["login", "logout", "report"])
+def test_two_who_decide_on_one_user_decide_one_after_the_other(
+    postgres: Postgres, first: str, second: str
+) -> None:
+    """The user's row is locked before anything else of the user is read: a status is that of its records."""
+    database = postgres.database()
+    here, there = Store(database), Store(database)
+    here.open()
+    alice, phone = UserId("alice"), ClientId("phone")
+    at = 1_800_000_000_000
+    events: dict[str, Event] = {
+        "login": Login(user_id=alice, client_id=ClientId("web"), connection_id="c2", now=at + 1),
+        "another login": Login(user_id=alice, client_id=ClientId("tv"), connection_id="c3", now=at + 2),
+        "logout": End(user_id=alice, client_id=phone, connection_id="c1", now=at + 2, reason=Reason.LOGOUT),
+        "report": Activity(user_id=alice, client_id=phone, connection_id="c1", now=at + 2, idle=True),
+    }
+
+    def decide(tx: Transaction, event: Event) -> None:
+        tx.save([fold(tx.load({alice: [event]})[alice], [event], RuleSettings())])
+
+    def decide_there() -> None:
+        with there.transaction() as tx:
+            decide(tx, events["another login" if second == "login" else second])
+
+    with here.transaction() as tx:
+        decide(tx, Login(user_id=alice, client_id=phone, connection_id="c1", now=at))
+    other = threading.Thread(target=decide_there)
+    with here.transaction() as tx:
+        if first == "forget":
+            tx.forget(alice)
+        else:
+            decide(tx, events[first])
+        other.start()
+        until(
+            lambda: query(database, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),
+            "one waits for the other",
+        )
+    other.join(20)
+    users = query(database, "SELECT connections FROM users")
+    is_open = query(database, "SELECT connection_id FROM connections WHERE logout_time IS NULL")
+    assert sum(user["connections"] for user in users) == len(is_open)
+    here.close()
+    there.close()

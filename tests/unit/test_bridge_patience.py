@@ -13,6 +13,7 @@ from mqtt_presence import bridge as bridge_module
 from mqtt_presence.bridge import MAX_BATCH, Bridge, BridgeConfig, Due
 from mqtt_presence.errors import StoreError
 from mqtt_presence.forgetting import Bury
+from mqtt_presence.limits import Limiter, Limits
 from mqtt_presence.link import Arrivals, Incoming, Outgoing
 from mqtt_presence.model import UserId
 from mqtt_presence.silence import Asked
@@ -329,6 +330,21 @@ def test_acknowledged_empty_status_counts_for_nothing_once_the_user_is_back(hous
     house.check()
     with house.store.transaction() as tx:
         assert tx.tombstones() == []
+
+
+def test_who_is_forgotten_where_there_is_no_room_is_back_once_forgotten(house: House) -> None:
+    """Her own place is free when she is buried; that she goes on sending meanwhile, in vain, changes nothing."""
+    house.bridge._limiter = house.bridge._decider._limiter = Limiter(Limits(users=1))
+    house.step(Arrivals(connected=True, session_present=True))
+    house.step(house.messages(said("login")))
+    with house.store.transaction() as tx:
+        tx.forget(UserId("alice"))
+    for _ in range(5):
+        house.check()
+        house.step(house.messages(said("activity")))
+        house.step()
+    with house.store.transaction() as tx:
+        assert (tx.count_users(), tx.tombstones()) == (1, [])
 
 
 # A clock that is set.
