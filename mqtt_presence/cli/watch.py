@@ -16,7 +16,7 @@ from rich.text import Text
 from mqtt_presence.bridge import wall_clock
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.cli import logs
-from mqtt_presence.cli.interrupts import until_interrupted
+from mqtt_presence.cli.interrupts import Interrupts, until_interrupted
 from mqtt_presence.cli.options import TLS, with_settings
 from mqtt_presence.cli.output import STYLES, cell, complain, console, duration, moment, say, say_json, table
 from mqtt_presence.cli.statuses import encode, millis
@@ -62,13 +62,13 @@ def command(
         key_file=text(settings.key_file),
     )
     url = BrokerUrl.parse(settings.broker)
-    with until_interrupted(), _hinting(url):
+    with until_interrupted() as interrupts, _hinting(url):
         if as_json:
-            _follow(watcher, _JsonLines(private))
+            _follow(watcher, _JsonLines(private), interrupts)
         elif console().is_terminal:
-            _draw(watcher, url, private)
+            _draw(watcher, url, private, interrupts)
         else:
-            _follow(watcher, _PlainLines(private))
+            _follow(watcher, _PlainLines(private), interrupts)
 
 
 @contextmanager
@@ -91,14 +91,14 @@ class _Lines(Protocol):
     def presence(self, text: str) -> None: ...
 
 
-def _follow(watcher: StatusWatcher, lines: _Lines) -> None:
+def _follow(watcher: StatusWatcher, lines: _Lines, interrupts: Interrupts) -> None:
     changes = watcher.changes(timeout=_LOOK_EVERY_S)  # before connecting: no change is missed
     told = ""
-    with watcher:
-        while True:
+    with watcher, interrupts.noted():
+        while not interrupts.came:
             for change in changes:
                 lines.change(change)
-                if _presence(watcher) != told:
+                if interrupts.came or _presence(watcher) != told:
                     break
             now = _presence(watcher)
             if now != told:
@@ -150,7 +150,7 @@ def _presence(watcher: StatusWatcher) -> str:
 # The table.
 
 
-def _draw(watcher: StatusWatcher, url: BrokerUrl, private: bool) -> None:
+def _draw(watcher: StatusWatcher, url: BrokerUrl, private: bool, interrupts: Interrupts) -> None:
     out = console()
     news = threading.Event()
     with (
@@ -159,14 +159,17 @@ def _draw(watcher: StatusWatcher, url: BrokerUrl, private: bool) -> None:
             added=lambda _: news.set(), changed=lambda *_: news.set(), removed=lambda _: news.set()
         ),
         Live(console=out, auto_refresh=False, vertical_overflow="crop") as live,
+        interrupts.noted(),
     ):
-        while True:
+        while not interrupts.came:
             news.clear()
             users = watcher.snapshot()
             shown = sorted(users.values(), key=lambda user: (_ORDER[user.state], user.user_id))
             header = _header(url, watcher, Counter(user.state for user in shown))
             live.update(Group(header, *_body(shown, out.height - _ROWS_BESIDE, private)), refresh=True)
-            news.wait(_DRAW_EVERY_S)
+            draw_at = time.monotonic() + _DRAW_EVERY_S
+            while not (interrupts.came or news.wait(_LOOK_EVERY_S)) and time.monotonic() < draw_at:
+                pass
             time.sleep(_LOOK_EVERY_S / 4)  # several changes at once are drawn once
 
 

@@ -91,7 +91,9 @@ class Changes(Iterator[Change]):
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
-        self._pending: queue.Queue[Change | None] = queue.Queue(MAX_PENDING + 1)
+        # Not a `queue.Queue`: whoever is interrupted while it waits may leave that locked, and then nobody
+        # could end it.
+        self._pending: queue.SimpleQueue[Change | None] = queue.SimpleQueue()
         self._overrun = False
 
     def __iter__(self) -> Self:
@@ -119,7 +121,7 @@ class Changes(Iterator[Change]):
 
     def put(self, change: Change | None) -> None:
         """Add a change, or None for the end. Never blocks."""
-        try:
-            self._pending.put_nowait(change)
-        except queue.Full:
+        if self._pending.qsize() > MAX_PENDING:
             self._overrun = True
+        else:
+            self._pending.put(change)

@@ -1,7 +1,9 @@
 """What a watcher believes: versions, tombstones, junk; and whom it tells."""
 
 import json
-import queue
+import signal
+import threading
+from contextlib import suppress
 
 import pytest
 
@@ -210,7 +212,8 @@ def test_changes_end_after_their_timeout_and_on_close():
 def test_changes_that_nobody_fetches_fail_loudly(monkeypatch):
     """Memory is bounded, and a loss is not silent."""
     changes = Changes(None)
-    monkeypatch.setattr(changes, "_pending", queue.Queue(2))
+    assert observers.MAX_PENDING == 100_000
+    monkeypatch.setattr(observers, "MAX_PENDING", 1)
     change = Change(None, Roster().apply("alice", payload()).new)
     for _ in range(4):
         changes.put(change)
@@ -218,7 +221,32 @@ def test_changes_that_nobody_fetches_fail_loudly(monkeypatch):
     with pytest.raises(PresenceError, match="not fetched"):
         next(changes)
     assert list(changes) == []
-    assert observers.MAX_PENDING == 100_000
+
+
+def test_changes_can_be_ended_by_whoever_was_interrupted_in_them():
+    """Ctrl-C comes at any instruction: none of them leaves a lock behind that the end would wait for."""
+
+    class InterruptError(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise InterruptError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for n in range(100):
+            changes = Changes(0.0)
+            with suppress(InterruptError):
+                signal.setitimer(signal.ITIMER_REAL, 0.000_1 + n % 37 * 0.000_003)
+                while True:
+                    list(changes)
+            end = threading.Thread(target=changes.put, args=(None,), daemon=True)
+            end.start()
+            end.join(5)
+            assert not end.is_alive(), n
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_bridge_state_is_followed():
