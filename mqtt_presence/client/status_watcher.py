@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
-from weakref import WeakSet
+from weakref import ReferenceType, ref
 
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.client import clocks
@@ -87,7 +87,7 @@ class StatusWatcher(Mapping[str, UserStatus]):
         self._telling = threading.RLock()
         """Held while observers are told, so that each sees one change at a time. Taken before `_lock`."""
         self._observers: list[Observer] = []
-        self._iterators: WeakSet[Changes] = WeakSet()
+        self._iterators: list[ReferenceType[Changes]] = []
         self._prune_at: float | None = None
         self._session = Session(
             endpoint,
@@ -123,10 +123,9 @@ class StatusWatcher(Mapping[str, UserStatus]):
     def close(self) -> None:
         """Disconnect; iterators over changes end, the users stay as they were. May be repeated."""
         self._session.stop(clean=True)
-        with self._telling:
-            for iterator in self._iterators:
-                iterator.put(None)
-            self._iterators = WeakSet()
+        # Without a lock: a callback that waits for something holds it, perhaps for ever.
+        iterators, self._iterators = self._iterators, []
+        _put(iterators, None)
 
     def __enter__(self) -> Self:
         self.connect()
@@ -232,7 +231,7 @@ class StatusWatcher(Mapping[str, UserStatus]):
         """
         iterator = Changes(timeout)
         with self._telling:
-            self._iterators.add(iterator)
+            self._iterators = [*(i for i in self._iterators if i() is not None), ref(iterator)]
         return iterator
 
     def wait_for(self, predicate: Callable[["StatusWatcher"], bool], timeout: float = 10.0) -> bool:
@@ -314,5 +313,12 @@ class StatusWatcher(Mapping[str, UserStatus]):
     def _tell(self, change: Change) -> None:
         for observer in self._observers:
             observer.tell(change)
-        for iterator in self._iterators:
+        _put(self._iterators, change)
+
+
+def _put(iterators: list[ReferenceType[Changes]], change: Change | None) -> None:
+    """Tell those that somebody still has."""
+    for reference in iterators:
+        iterator = reference()
+        if iterator is not None:
             iterator.put(change)

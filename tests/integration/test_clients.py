@@ -675,6 +675,30 @@ def test_changes_end_with_the_watcher(mosquitto, bridge):
     assert [(change.old, change.new.user_id) for change in got] == [(None, "alice")]
 
 
+def test_watcher_can_be_closed_while_a_callback_waits(mosquitto, bridge):
+    """It must not, but who has written one that does, perhaps for the thread that closes, can still end."""
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def wait(_):
+        has_begun.set()
+        may_end.wait()
+
+    users = StatusWatcher(mosquitto.url())
+    changes = users.changes()
+    users.connect()
+    users.observe(added=wait)
+    bridge.status("alice", 1)
+    try:
+        assert has_begun.wait(DEADLINE_S)
+        closing = threading.Thread(target=users.close, daemon=True)
+        closing.start()
+        closing.join(DEADLINE_S)
+        assert not closing.is_alive()
+        assert list(changes) == []
+    finally:
+        may_end.set()
+
+
 def test_watcher_may_be_closed_by_its_own_callback(mosquitto, bridge):
     """A callback that has seen enough does not lock up."""
     users = StatusWatcher(mosquitto.url())
