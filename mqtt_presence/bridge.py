@@ -61,7 +61,7 @@ _MAX_BATCH_V311 = 500
 # those, but for QoS 0: what comes of that beyond a batch is refused.
 _MAX_BACKLOG = 20_000
 OVERLOADED = "overloaded"
-_MAX_DELETED = 1000  # connections
+_MAX_DELETED = _MAX_MOVED = 1000  # connections
 _CHUNK = 200  # users of one step of a job: messages wait no longer than that takes
 _IDLE_S = 1.0
 _BEHIND_MS = 2_000
@@ -82,6 +82,8 @@ class Due(Enum):
     RETENTION = auto()
     SET_BACK = auto()
     """Nothing may lie ahead of a clock that was set back."""
+    SET_FORWARD = auto()
+    """Nobody may look silent for as long as a clock was set forward by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,8 @@ class Bridge:
         self._forgetting = Forgetting(config.topics)
         self._silence = Silence(config.confirm_within_ms)
         self._cut_up_to = ""
+        self._moves: deque[int] = deque()
+        self._moved_up_to: tuple[UserId, ClientId, int] | None = None
         self._own = OwnState(now)
         self._decider = Decider(
             store,
@@ -256,15 +260,24 @@ class Bridge:
         self._look_how_far(link, heard_until, is_full=is_full)
 
     def _look_at_the_clock(self) -> int:
-        """Tell the time; have what lies ahead cut if it was set back."""
+        """Tell the time; if the clock was set, have what was stamped before made to fit."""
         now = self._now()
-        if self._silence.was_set_back(now):
+        set_by = self._silence.was_set(now)
+        if set_by:
             self._pending = deque(
-                (message, event if event is None or event.now <= now else replace(event, now=now))
+                (message, event if event is None else replace(event, now=now))
                 for message, event in self._pending
             )
+        if set_by < 0:
+            self._jobs.pop(Due.SET_FORWARD, None)
+            self._moves.clear()
+            self._moved_up_to = None
             self._cut_up_to = ""
             self._jobs[Due.SET_BACK] = self._cut_what_lies_ahead
+        elif set_by > 0:
+            log.warning("the clock was set forward by %.1f s", set_by / 1000)
+            self._moves.append(set_by)
+            self._jobs[Due.SET_FORWARD] = self._move_what_lies_behind
         return now
 
     def _look_how_far(self, link: Link, heard_until: int, *, is_full: bool) -> None:
@@ -297,7 +310,7 @@ class Bridge:
                 keep(self._store, self._silence.memory)
             if self._pending and link.backlog <= _MAX_BACKLOG:
                 self._commit_batch(link)
-            can_ask = self._convergence.is_subscribed and Due.SET_BACK not in self._jobs
+            can_ask = self._convergence.is_subscribed and not self._is_clock_new
             if can_ask and self._silence.is_time_to_ask:
                 self._say_announce(link)
             for due, job in list(self._jobs.items()):
@@ -505,8 +518,15 @@ class Bridge:
 
     # Jobs: each does one step and tells whether it has come to its end.
 
+    @property
+    def _is_clock_new(self) -> bool:
+        """Not all that was stamped before it was set fits it yet."""
+        return not self._jobs.keys().isdisjoint({Due.SET_BACK, Due.SET_FORWARD})
+
     def _check(self) -> bool:
         assert self._link is not None
+        if Due.SET_FORWARD in self._jobs:
+            return False  # many would look silent
         now = self._now()
         self._remember_refusals(now)
         # Not by the clock alone: a sign of life may still wait for us, or with the broker.
@@ -571,6 +591,15 @@ class Bridge:
         self._decider.decide(self._link, gather)
         self._cut_up_to = next(reversed(page), "")
         return not page
+
+    def _move_what_lies_behind(self) -> bool:
+        """After the clock was set forward: have silence count as if it had always been so far ahead."""
+        now = self._now() - 1  # strictly before whoever is asked next, and answers
+        with self._store.transaction() as tx:
+            self._moved_up_to = tx.move_last_seen(self._moved_up_to, self._moves[0], now, _MAX_MOVED)
+        if self._moved_up_to is None:
+            self._moves.popleft()
+        return not self._moves
 
     def _retain(self) -> bool:
         if self._config.retention_ms is None:

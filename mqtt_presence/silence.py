@@ -14,7 +14,9 @@ from mqtt_presence.store import Transaction
 _ASKED = "announced_at"
 _SETTLED_S = 2.0  # after connecting the broker has begun to send what has waited
 _ASK_AGAIN_S = 10.0  # after the broker has refused the question
-_SET_BACK_S = 0.1  # by less the clock may be set back without further ado
+# By less the clock may be set without further ado.
+_SET_BACK_S = 0.1
+_SET_FORWARD_S = 1.0
 
 
 class Asked(Struct, frozen=True):
@@ -41,6 +43,8 @@ class Silence:
         """Up to when all is decided on, epoch milliseconds: B1 and B2 hold for then."""
         self._settled_from_s = 0.0
         self._asked_at: int | None = None
+        self._question: int | None = None
+        """The same, as the ticket has it: by the clock as it was then."""
         self._asks_from_s = 0.0
         # These by the clock that nobody sets: nobody is silent because ours was set.
         self._asked_s: float | None = None
@@ -52,22 +56,30 @@ class Silence:
         self._clock_is_behind_s = time.monotonic() - now / 1000
         self.must_ask = self.memory.restore(tx) is not None or tx.recall(_ASKED) is not None
 
-    def was_set_back(self, now: int) -> bool:
-        """Compare the clock with the one that nobody sets; True: what was stamped before may lie ahead of it.
+    def was_set(self, now: int) -> int:
+        """Compare the clock with the one that nobody sets; afterwards, nothing counts as heard.
 
         Args:
             now: what it tells, epoch milliseconds.
 
+        Returns:
+            By how much it was set since the last time, milliseconds. Less than 0: back; what was stamped
+            before may lie ahead of it. More: forward; it looks longer ago than it is.
+
         """
         before, self._clock_is_behind_s = self._clock_is_behind_s, time.monotonic() - now / 1000
-        if self._clock_is_behind_s - before <= _SET_BACK_S:
-            return False
+        forward_s = before - self._clock_is_behind_s
+        if -_SET_BACK_S <= forward_s <= _SET_FORWARD_S:
+            return 0
+        forward = round(forward_s * 1000)
         self.heard_until = 0
-        if self._asked_at is not None:
+        if self._asked_at is not None and forward > 0:
+            self._asked_at += forward  # as all stamps are
+        elif self._asked_at is not None:
             # Who has answered, and when, can no longer be told by the stamps.
-            self._asked_at = None
+            self._asked_at = self._question = None
             self.must_ask = True
-        return True
+        return forward
 
     def connected(self) -> None:
         """Take note that the broker begins to send what has waited."""
@@ -94,17 +106,18 @@ class Silence:
     def asked(self, now: int) -> None:
         """That is committed."""
         self.must_ask, self.memory.kept = False, None
-        self._asked_at, self._asked_s = now, None
+        self._asked_at = self._question = now
+        self._asked_s = None
 
     def taken(self, question: Asked) -> None:
         """The broker has it: from now on answers are waited for."""
-        if question.at == self._asked_at:
+        if question.at == self._question:
             self._asked_s = time.monotonic()
 
     def refused(self, question: Asked) -> None:
         """The broker has not passed it on: ask again in a while."""
-        if question.at == self._asked_at:
-            self._asked_at = None
+        if question.at == self._question:
+            self._asked_at = self._question = None
             self.must_ask = True
             self._asks_from_s = time.monotonic() + _ASK_AGAIN_S
 
@@ -122,4 +135,4 @@ class Silence:
 
     def over(self) -> None:
         """That is committed."""
-        self._asked_at = None
+        self._asked_at = self._question = None

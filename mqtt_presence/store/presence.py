@@ -298,6 +298,36 @@ class Transaction:
         )
         return {UserId(row[0]): row[1] == 1 for row in rows}
 
+    def move_last_seen(
+        self, after: tuple[UserId, ClientId, int] | None, by: int, now: int, limit: int
+    ) -> tuple[UserId, ClientId, int] | None:
+        """Have a page of open connections seen later, as by a clock that was ahead already.
+
+        Args:
+            after: those that come after this one, of user, client and number; None: from the first on.
+            by: how much later, milliseconds.
+            now: but not later than this, epoch milliseconds.
+            limit: how many at most.
+
+        Returns:
+            The last one of the page; None: there are no more.
+
+        """
+        rows = self._select(
+            "SELECT c.user_id, c.client_id, c.id FROM connection_records c "
+            "WHERE c.live AND c.logout_time IS NULL "
+            f"AND (c.user_id, c.client_id, c.id) > ({self._mark}, {self._mark}, {self._mark}) "
+            f"ORDER BY c.user_id, c.client_id, c.id LIMIT {int(limit)}",
+            after or ("", "", 0),
+        )
+        self._executemany(
+            f"UPDATE pulses SET last_seen = CASE WHEN last_seen + {self._mark} < {self._mark} "
+            f"THEN last_seen + {self._mark} ELSE {self._mark} END "
+            f"WHERE id = {self._mark} AND last_seen < {self._mark}",
+            [(by, now, by, now, row[2], now) for row in rows],
+        )
+        return (rows[-1][0], rows[-1][1], rows[-1][2]) if len(rows) == limit else None
+
     def delete_ended(self, before: int, limit: int) -> int:
         """Delete connections that ended before a time, the oldest first; tell how many."""
         oldest = (

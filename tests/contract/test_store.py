@@ -654,6 +654,26 @@ def ids(store: Store) -> set[str]:
         return {row[0] for row in tx._select("SELECT connection_id FROM connections", [])}
 
 
+def test_open_connections_are_moved_by_pages(store: Store) -> None:
+    """Seen later by so much, not beyond now, and what is there already stays; what has ended stays, too."""
+    by_user = [record(f"user-{n}", last_seen=NOW + 10 * n) for n in range(5)]
+    save(store, *by_user, ended("old"), ended("graced", check_at=NOW + 9))
+    pages, page = 0, None
+    while pages == 0 or page is not None:
+        with store.transaction() as tx:
+            page = tx.move_last_seen(page, 15, NOW + 35, 2)
+        pages += 1
+    assert pages == 3
+    with store.transaction() as tx:
+        seen = {
+            (c.user_id, c.connection_id): c.last_seen - NOW for c in tx._connections("c.id > 0", [("any",)])
+        }
+    assert seen == {
+        ("user-0", "c1"): 15, ("user-1", "c1"): 25, ("user-2", "c1"): 35, ("user-3", "c1"): 35,
+        ("user-4", "c1"): 40, ("alice", "old"): 0, ("alice", "graced"): 0,
+    }  # fmt: skip
+
+
 # Forgetting.
 
 

@@ -219,6 +219,27 @@ def test_a_bridge_that_was_away_when_the_clock_was_set_back_ends_silence_in_time
         assert_all_end(house)
 
 
+def test_nobody_looks_silent_because_the_clock_was_set_forward(mosquitto: Mosquitto, sqlite_url: str) -> None:
+    """A machine without a clock of its own learns the time late: B2 counts what was, not what the clock says."""
+    house = House(mosquitto, sqlite_url, expire_after=6)
+    with house.bridge:
+        have_all_come(house)
+        house.set_by = HOUR
+        checks = house.checks
+        until(lambda: house.checks > checks + 2, "there were checks since")
+        house.say("bob", "login")
+        house.settle()
+        assert not any(house.reasons().values()), "all are here still"
+        ends_at = house.now() + 6_000
+        house.recorder.wait_for(
+            lambda: {s["state"] for s in house.recorder.statuses().values()} == {"offline"}, "silence ends"
+        )
+        records = [r for r in read(sqlite_url)[0] if r.user_id in USERS]
+        assert {r.reason and r.reason.value for r in records} == {"timeout"}
+        assert all(r.login_time < ends_at - HOUR < r.last_seen < ends_at for r in records)
+        house.assert_true()
+
+
 def test_reports_after_the_clock_was_set_back_are_heard(mosquitto: Mosquitto, sqlite_url: str) -> None:
     """What a client's own monitor tells is not taken for older than what it told while the clock was ahead."""
     house = House(mosquitto, sqlite_url)

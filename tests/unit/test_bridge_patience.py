@@ -436,6 +436,56 @@ def test_what_was_read_before_the_clock_was_set_back_does_not_lie_ahead(
         assert max(r.last_seen, r.login_time, r.opened_at, r.last_activity or 0) <= house.wall()
 
 
+def timed(verb: str, number: int) -> tuple[str, dict[str, Any]]:
+    return f"presence/alice/phone-{number}/{verb}", {"connectionId": str(number), "timeout": 60}
+
+
+@pytest.mark.parametrize("page", [1, 2, 1_000])
+def test_silence_does_not_count_what_the_clock_was_set_forward_by(
+    house: House, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    """B2: who was heard ten seconds before has fifty left, whatever the clock says; also if it is set twice."""
+    monkeypatch.setattr(bridge_module, "_MAX_MOVED", page)
+    house.step(Arrivals(connected=True, session_present=True))
+    house.step(house.messages(*(timed("login", n) for n in range(5))), seconds=3)
+    house.step(seconds=10)
+    house.set_by_ms += 3_600_000
+    house.check()
+    house.set_by_ms += 1_800_000
+    house.step(house.messages(timed("activity", 4)), seconds=1)
+    for _ in range(16):
+        house.step()
+    assert set(_reasons(house).values()) == {None}
+    for seen in (r.last_seen for r in read(house.database)[0]):
+        assert house.wall() - 12_000 < seen <= house.wall()
+    house.step(seconds=40)
+    house.check()
+    assert set(_reasons(house).values()) == {None}
+    house.step(seconds=15)
+    house.check()
+    assert _reasons(house) == {**dict.fromkeys("0123", "timeout"), "4": None}
+    house.step(seconds=10)
+    house.check()
+    assert set(_reasons(house).values()) == {"timeout"}
+
+
+def test_what_was_read_before_the_clock_was_set_forward_is_no_older_than_that(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits while the database is away is as new as it was."""
+    house.step(Arrivals(connected=True, session_present=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "transaction", no_database)
+        house.step(house.messages(timed("login", 1)), seconds=3)
+        house.set_by_ms += 3_600_000
+        house.step(seconds=1)
+    for _ in range(3):
+        house.step(seconds=6)
+    house.check()
+    assert _reasons(house) == {"1": None}
+    assert house.wall() - 20_000 < read(house.database)[0][0].last_seen <= house.wall()
+
+
 def test_a_clock_that_is_set_back_a_little_at_a_time_asks_nobody_again(house: House) -> None:
     """Less than a tenth of a second is as good as nothing."""
     announce(house)
