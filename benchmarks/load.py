@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from mqtt_presence.simulation import packets
 
 WINDOW = 200
-_APART = 4800  # messages; more than a batch of the bridge has
+_APART = 4000  # messages; as many as a batch of the bridge has
 
 
 def connect(port: int, client_id: str, will: tuple[str, bytes] | None = None) -> socket.socket:
@@ -115,7 +115,7 @@ def reports(users: int, clients: int, at: int, count: int) -> Iterable[tuple[str
     order; a user's reports are far enough apart to be taken in different batches. Heartbeats go round all
     other users, of one client or the other: those of a batch are as many users', from 5,000 users on.
     """
-    reporting = max(500, users // 8)
+    reporting = max(users // 8, min(500, users // 2))
     living = users - reporting
     cycle = 8 * 2 * clients
     for i in range(count):

@@ -37,6 +37,7 @@ from mqtt_presence.model import (
     Told,
     UserId,
 )
+from mqtt_presence.moves import Moves
 from mqtt_presence.outbox import Probe
 from mqtt_presence.own_state import OwnState
 from mqtt_presence.payloads import TOO_LARGE, TimeRequest, encode_time_reply, parse
@@ -61,7 +62,7 @@ _MAX_BATCH_V311 = 500
 # those, but for QoS 0: what comes of that beyond a batch is refused.
 _MAX_BACKLOG = 20_000
 OVERLOADED = "overloaded"
-_MAX_DELETED = _MAX_MOVED = 1000  # connections
+_MAX_DELETED = 1000  # connections
 _CHUNK = 200  # users of one step of a job: messages wait no longer than that takes
 _IDLE_S = 1.0
 _BEHIND_MS = 2_000
@@ -153,8 +154,7 @@ class Bridge:
         self._forgetting = Forgetting(config.topics)
         self._silence = Silence(config.confirm_within_ms)
         self._cut_up_to = ""
-        self._moves: deque[int] = deque()
-        self._moved_up_to: tuple[UserId, ClientId, int] | None = None
+        self._moves = Moves()
         self._own = OwnState(now)
         self._decider = Decider(
             store,
@@ -238,6 +238,8 @@ class Bridge:
             unpublished = tx.outbox()
             if tx.lies_ahead(self._now()):  # while nobody looked the clock was set back
                 self._jobs[Due.SET_BACK] = self._cut_what_lies_ahead
+            if self._moves.restore(tx):
+                self._jobs[Due.SET_FORWARD] = self._move_what_lies_behind
         link = self._link = Link(self._config.link(client_id), self._will)
         self._decider.publish_again(link, unpublished)
 
@@ -264,19 +266,17 @@ class Bridge:
         now = self._now()
         set_by = self._silence.was_set(now)
         if set_by:
+            by = max(0, set_by)
             self._pending = deque(
-                (message, event if event is None else replace(event, now=now))
+                (message, event if event is None else replace(event, now=min(event.now + by, now)))
                 for message, event in self._pending
             )
         if set_by < 0:
-            self._jobs.pop(Due.SET_FORWARD, None)
-            self._moves.clear()
-            self._moved_up_to = None
             self._cut_up_to = ""
             self._jobs[Due.SET_BACK] = self._cut_what_lies_ahead
         elif set_by > 0:
             log.warning("the clock was set forward by %.1f s", set_by / 1000)
-            self._moves.append(set_by)
+            self._moves.add(set_by)
             self._jobs[Due.SET_FORWARD] = self._move_what_lies_behind
         return now
 
@@ -509,7 +509,7 @@ class Bridge:
         self._silence.connected()
 
     def _say_announce(self, link: Link) -> None:
-        now = self._now()
+        now = self._silence.now  # should the clock have been set since, that is still to be noticed
         with self._store.transaction() as tx:
             self._silence.remember_asked(tx, now)
             tx.clear_redeliveries(self._redeliveries.forgotten)
@@ -594,12 +594,7 @@ class Bridge:
 
     def _move_what_lies_behind(self) -> bool:
         """After the clock was set forward: have silence count as if it had always been so far ahead."""
-        now = self._now() - 1  # strictly before whoever is asked next, and answers
-        with self._store.transaction() as tx:
-            self._moved_up_to = tx.move_last_seen(self._moved_up_to, self._moves[0], now, _MAX_MOVED)
-        if self._moved_up_to is None:
-            self._moves.popleft()
-        return not self._moves
+        return self._moves.step(self._store, self._now() - 1)  # strictly before whoever is asked next
 
     def _retain(self) -> bool:
         if self._config.retention_ms is None:

@@ -466,6 +466,8 @@ class Link:
 
     def _watch(self) -> None:
         """Leave a broker that owes an acknowledgement: only a new connection lets us send again (§4.4)."""
+        if not self._connected:
+            return
         now = time.monotonic()
         oldest = next(iter(self._in_flight.values()), None)
         has_looked_away = now - self._looked_at > _LOOKED_AWAY_S

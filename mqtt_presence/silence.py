@@ -56,6 +56,11 @@ class Silence:
         self._clock_is_behind_s = time.monotonic() - now / 1000
         self.must_ask = self.memory.restore(tx) is not None or tx.recall(_ASKED) is not None
 
+    @property
+    def now(self) -> int:
+        """The time by the clock as it was when it was last looked at, epoch milliseconds."""
+        return round((time.monotonic() - self._clock_is_behind_s) * 1000)
+
     def was_set(self, now: int) -> int:
         """Compare the clock with the one that nobody sets; afterwards, nothing counts as heard.
 

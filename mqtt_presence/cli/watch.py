@@ -64,11 +64,11 @@ def command(
     url = BrokerUrl.parse(settings.broker)
     with until_interrupted() as interrupts, _hinting(url):
         if as_json:
-            _follow(watcher, _JsonLines(private), interrupts)
+            _follow(watcher, _JsonLines(private))
         elif console().is_terminal:
             _draw(watcher, url, private, interrupts)
         else:
-            _follow(watcher, _PlainLines(private), interrupts)
+            _follow(watcher, _PlainLines(private))
 
 
 @contextmanager
@@ -91,14 +91,14 @@ class _Lines(Protocol):
     def presence(self, text: str) -> None: ...
 
 
-def _follow(watcher: StatusWatcher, lines: _Lines, interrupts: Interrupts) -> None:
+def _follow(watcher: StatusWatcher, lines: _Lines) -> None:
     changes = watcher.changes(timeout=_LOOK_EVERY_S)  # before connecting: no change is missed
     told = ""
-    with watcher, interrupts.noted():
-        while not interrupts.came:
+    with watcher:
+        while True:
             for change in changes:
                 lines.change(change)
-                if interrupts.came or _presence(watcher) != told:
+                if _presence(watcher) != told:
                     break
             now = _presence(watcher)
             if now != told:
@@ -159,17 +159,18 @@ def _draw(watcher: StatusWatcher, url: BrokerUrl, private: bool, interrupts: Int
             added=lambda _: news.set(), changed=lambda *_: news.set(), removed=lambda _: news.set()
         ),
         Live(console=out, auto_refresh=False, vertical_overflow="crop") as live,
-        interrupts.noted(),
     ):
-        while not interrupts.came:
-            news.clear()
-            users = watcher.snapshot()
+        while True:
+            with interrupts.noted():  # these have locks in common with the watcher's thread
+                news.clear()
+                users = watcher.snapshot()
             shown = sorted(users.values(), key=lambda user: (_ORDER[user.state], user.user_id))
             header = _header(url, watcher, Counter(user.state for user in shown))
             live.update(Group(header, *_body(shown, out.height - _ROWS_BESIDE, private)), refresh=True)
             draw_at = time.monotonic() + _DRAW_EVERY_S
-            while not (interrupts.came or news.wait(_LOOK_EVERY_S)) and time.monotonic() < draw_at:
-                pass
+            with interrupts.noted():
+                while not (interrupts.came or news.wait(_LOOK_EVERY_S)) and time.monotonic() < draw_at:
+                    pass
             time.sleep(_LOOK_EVERY_S / 4)  # several changes at once are drawn once
 
 

@@ -317,7 +317,7 @@ class Transaction:
             "SELECT c.user_id, c.client_id, c.id FROM connection_records c "
             "WHERE c.live AND c.logout_time IS NULL "
             f"AND (c.user_id, c.client_id, c.id) > ({self._mark}, {self._mark}, {self._mark}) "
-            f"ORDER BY c.user_id, c.client_id, c.id LIMIT {int(limit)}",
+            f"ORDER BY c.user_id, c.client_id, c.id LIMIT {int(limit)}{self._locked('c')}",
             after or ("", "", 0),
         )
         self._executemany(

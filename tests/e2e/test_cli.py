@@ -1,5 +1,7 @@
 """The installed command, as a process, on real brokers."""
 
+import array
+import fcntl
 import json
 import os
 import pty
@@ -9,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +20,8 @@ from typing import Any
 import pytest
 
 from mqtt_presence import __version__
+from mqtt_presence.model import State, Status, UserId
+from mqtt_presence.payloads import encode_status
 from mqtt_presence.store.queries import Reader
 from tests.support.brokers import Mosquitto
 from tests.support.waiting import free_port, listens, until
@@ -315,6 +320,35 @@ def test_watch_prints_lines(commands: Commands, mosquitto: Mosquitto, sqlite_url
         assert watch.end(signal.SIGINT) == 0
     lines = [json.loads(line) for line in watching[1].out.splitlines()]
     assert [(line["userId"], line["state"]) for line in lines] == [(HOSTILE, "online"), (HOSTILE, "offline")]
+
+
+def test_watch_ends_while_nobody_reads_what_it_says(commands: Commands, mosquitto: Mosquitto) -> None:
+    """As in a pager that shows its first page: a signal ends it in the middle of a line."""
+    client = mosquitto.client("publisher", "statuses")
+    for n in range(300):
+        status = Status(state=State.ONLINE, since=1_800_000_000_000, connections=1)
+        payload = encode_status(UserId(f"user-{n}"), status, version=1, last_seen=None)
+        client.publish(f"status/user-{n}", payload, retain=True)
+    ours, its = os.pipe()
+    room = fcntl.fcntl(its, fcntl.F_SETPIPE_SZ, 4096)
+    process = subprocess.Popen(
+        [COMMAND, "watch", "--json", "--broker", mosquitto.url],
+        stdout=its,
+        stderr=subprocess.DEVNULL,
+        env=environment(commands.directory),
+    )
+    os.close(its)
+    try:
+        unread = array.array("i", [0])
+        until(
+            lambda: fcntl.ioctl(ours, termios.FIONREAD, unread) == 0 and unread[0] > room - 400, "it is full"
+        )
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+    finally:
+        process.kill()
+        process.wait(10)
+        os.close(ours)
 
 
 def test_watch_draws_a_table(commands: Commands, mosquitto: Mosquitto, sqlite_url: str) -> None:

@@ -4,12 +4,14 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mqtt_presence import bridge as bridge_module
+from mqtt_presence import moves as moves_module
 from mqtt_presence.bridge import MAX_BATCH, Bridge, BridgeConfig, Due
 from mqtt_presence.errors import StoreError
 from mqtt_presence.forgetting import Bury
@@ -17,7 +19,7 @@ from mqtt_presence.limits import Limiter, Limits
 from mqtt_presence.link import Arrivals, Incoming, Outgoing
 from mqtt_presence.model import UserId
 from mqtt_presence.silence import Asked
-from mqtt_presence.store import Store
+from mqtt_presence.store import Store, Transaction
 from tests.support.checker import read
 
 NOW = 1_800_000_000_000
@@ -440,15 +442,27 @@ def timed(verb: str, number: int) -> tuple[str, dict[str, Any]]:
     return f"presence/alice/phone-{number}/{verb}", {"connectionId": str(number), "timeout": 60}
 
 
+def have_five_come(house: House) -> None:
+    house.step(Arrivals(connected=True, session_present=True))
+    house.step(house.messages(*(timed("login", n) for n in range(5))), seconds=3)
+    house.step(seconds=5)
+
+
+def assert_all_are_here(house: House) -> None:
+    for _ in range(8):
+        house.step(seconds=1)
+        house.check()
+    assert _reasons(house) == dict.fromkeys("01234")
+
+
 @pytest.mark.parametrize("page", [1, 2, 1_000])
 def test_silence_does_not_count_what_the_clock_was_set_forward_by(
     house: House, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     """B2: who was heard ten seconds before has fifty left, whatever the clock says; also if it is set twice."""
-    monkeypatch.setattr(bridge_module, "_MAX_MOVED", page)
-    house.step(Arrivals(connected=True, session_present=True))
-    house.step(house.messages(*(timed("login", n) for n in range(5))), seconds=3)
-    house.step(seconds=10)
+    monkeypatch.setattr(moves_module, "_PAGE", page)
+    have_five_come(house)
+    house.step(seconds=5)
     house.set_by_ms += 3_600_000
     house.check()
     house.set_by_ms += 1_800_000
@@ -469,21 +483,163 @@ def test_silence_does_not_count_what_the_clock_was_set_forward_by(
     assert set(_reasons(house).values()) == {"timeout"}
 
 
-def test_what_was_read_before_the_clock_was_set_forward_is_no_older_than_that(
+@pytest.mark.parametrize("page", [1, 2, 3])
+def test_move_whose_commit_fails_is_done_again(
+    house: House, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    """Nothing of it is noted that is not in the database."""
+    monkeypatch.setattr(moves_module, "_PAGE", page)
+    have_five_come(house)
+    transaction, commits = Store.transaction, count()
+
+    @contextmanager
+    def fails_sometimes(store: Store) -> Iterator[Transaction]:
+        with transaction(store) as tx:
+            yield tx
+            if next(commits) % 2 == 0:
+                raise StoreError("cannot use the database: it is full")
+
+    monkeypatch.setattr(Store, "transaction", fails_sometimes)
+    house.set_by_ms += 3_600_000
+    for _ in range(20):
+        house.step(seconds=0.7)
+    monkeypatch.setattr(Store, "transaction", transaction)
+    assert_all_are_here(house)
+
+
+def test_move_is_gone_on_with_by_the_next_bridge(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the first page are moved, the others not yet: nobody is looked at before they are."""
+    monkeypatch.setattr(moves_module, "_PAGE", 2)
+    have_five_come(house)
+    house.set_by_ms += 3_600_000
+    house.step()
+    house.bridge = Bridge(house.bridge._config, house.store, now=house.wall)
+    house.bridge._start()
+    house.step(Arrivals(connected=True, session_present=True))
+    assert_all_are_here(house)
+
+
+def test_clock_that_is_set_back_a_little_takes_back_no_move(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What waits while the database is away is as new as it was."""
+    """As it is when time servers correct each other, while the database is away."""
+    have_five_come(house)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "transaction", no_database)
+        house.set_by_ms += 3_600_000
+        house.step(seconds=1)
+        house.set_by_ms -= 200
+        house.step(seconds=1)
+    assert_all_are_here(house)
+
+
+def test_clock_that_is_set_forward_by_less_than_a_second_moves_nobody(house: House) -> None:
+    """It is not worth a write for everybody."""
+    have_five_come(house)
+    seen = {r.last_seen for r in read(house.database)[0]}
+    for _ in range(5):
+        house.set_by_ms += 900
+        house.step()
+    assert {r.last_seen for r in read(house.database)[0]} == seen
+    house.set_by_ms += 1_100
+    house.step()
+    assert {r.last_seen for r in read(house.database)[0]} == {at + 1_100 for at in seen}
+
+
+def test_clock_that_is_set_forward_just_before_clients_are_asked(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is stamped by the new time is not taken for what has yet to be moved: who answers is here."""
+    house.step(Arrivals(connected=True, session_present=True))
+    house.bridge._convergence.subscribed("presence/+/+/+")
+    house.step(house.messages(said("login"), said("login", "silent")), seconds=3)
+    house.bridge._silence.must_ask = True
+    say = house.bridge._say_announce
+
+    def say_later(link: Any) -> None:
+        house.set_by_ms += 3_600_000
+        say(link)
+
+    monkeypatch.setattr(house.bridge, "_say_announce", say_later)
+    house.step(seconds=1)
+    house.step(house.messages(said("login")), seconds=2)
+    house.step(seconds=CONFIRM_MS / 1000 + 1)
+    house.check()
+    assert _reasons(house) == {"c1": None, "silent": "unconfirmed"}
+
+
+def test_nobody_is_asked_before_all_are_moved(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is moved twice, for a commit was in doubt, was seen just now: after a question it would look answered."""
+    announce(house)
+    house.step(house.messages(said("login", "silent")))
+    house.step(seconds=CONFIRM_MS / 1000 + 1)
+    house.check()
+    transaction, moves = Store.transaction, 0
+
+    @contextmanager
+    def whose_answer_is_lost(store: Store) -> Iterator[Transaction]:
+        nonlocal moves
+        with transaction(store) as tx:
+            move, before = tx.move_last_seen, moves
+
+            def counted(*args: Any) -> Any:
+                nonlocal moves
+                moves += 1
+                return move(*args)
+
+            monkeypatch.setattr(tx, "move_last_seen", counted)
+            yield tx
+        if (before, moves) == (0, 1):
+            raise StoreError("cannot use the database: the connection is lost")
+
+    monkeypatch.setattr(Store, "transaction", whose_answer_is_lost)
+    house.set_by_ms += 3_600_000
+    house.bridge._silence.must_ask = True
+    for _ in range(8):
+        house.step(seconds=0.2)
+    assert moves == 2
+    assert house.link.published.count("bridge/announce") == 2
+    house.step(house.messages(said("login")), seconds=1)
+    house.step(seconds=CONFIRM_MS / 1000)
+    house.check()
+    assert _reasons(house) == {"c1": None, "silent": "unconfirmed"}
+
+
+@pytest.mark.parametrize("set_by", [0, 2_000, 3_600_000])
+def test_what_waits_while_the_clock_is_set_forward_is_as_new_as_it_was(
+    house: House, monkeypatch: pytest.MonkeyPatch, set_by: int
+) -> None:
+    """It was heard half an hour ago, by the new time as by the old."""
     house.step(Arrivals(connected=True, session_present=True))
     with monkeypatch.context() as patch:
         patch.setattr(Store, "transaction", no_database)
         house.step(house.messages(timed("login", 1)), seconds=3)
-        house.set_by_ms += 3_600_000
+        heard = house.wall()
+        for _ in range(30):
+            house.step(seconds=60)
+        house.set_by_ms += set_by
         house.step(seconds=1)
+    house.step(seconds=6)
+    (record,) = read(house.database)[0]
+    assert record.login_time == heard + set_by
+
+
+def test_what_waits_is_no_answer_to_a_later_question(house: House) -> None:
+    """Also if the clock is set forward before it is decided on."""
+    house.step(Arrivals(connected=True, session_present=True))
+    house.bridge._convergence.subscribed("presence/+/+/+")
+    house.step(house.messages(said("login"), said("login", "silent")), seconds=3)
+    house.link.backlog = 20_001
+    house.step(house.messages(said("activity", "silent")), seconds=1)
+    house.bridge._silence.must_ask = True
+    house.step(seconds=1)
+    house.set_by_ms += 3_600_000
+    house.step(house.messages(said("login")), seconds=1)
+    house.link.backlog = 0
     for _ in range(3):
-        house.step(seconds=6)
-    house.check()
-    assert _reasons(house) == {"1": None}
-    assert house.wall() - 20_000 < read(house.database)[0][0].last_seen <= house.wall()
+        house.step(seconds=CONFIRM_MS / 1000)
+        house.check()
+    assert _reasons(house) == {"c1": None, "silent": "unconfirmed"}
 
 
 def test_a_clock_that_is_set_back_a_little_at_a_time_asks_nobody_again(house: House) -> None:
