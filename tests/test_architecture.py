@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "publications.py": VALUES | {"topics", "payloads"},
     "outbox.py": VALUES | {"publications"},
     "forgetting.py": {"link", "model", "store", "topics"},
-    "moves.py": {"model", "store"},
+    "set_forward.py": {"model", "store"},
     "broker_url.py": {"errors"},
     "counters.py": set(),
     "limits.py": set(),

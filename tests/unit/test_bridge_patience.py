@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mqtt_presence import bridge as bridge_module
-from mqtt_presence import moves as moves_module
+from mqtt_presence import set_forward as set_forward_module
 from mqtt_presence.bridge import MAX_BATCH, Bridge, BridgeConfig, Due
 from mqtt_presence.errors import StoreError
 from mqtt_presence.forgetting import Bury
@@ -460,7 +460,7 @@ def test_silence_does_not_count_what_the_clock_was_set_forward_by(
     house: House, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     """B2: who was heard ten seconds before has fifty left, whatever the clock says; also if it is set twice."""
-    monkeypatch.setattr(moves_module, "_PAGE", page)
+    monkeypatch.setattr(set_forward_module, "_PAGE", page)
     have_five_come(house)
     house.step(seconds=5)
     house.set_by_ms += 3_600_000
@@ -488,7 +488,7 @@ def test_move_whose_commit_fails_is_done_again(
     house: House, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     """Nothing of it is noted that is not in the database."""
-    monkeypatch.setattr(moves_module, "_PAGE", page)
+    monkeypatch.setattr(set_forward_module, "_PAGE", page)
     have_five_come(house)
     transaction, commits = Store.transaction, count()
 
@@ -509,7 +509,7 @@ def test_move_whose_commit_fails_is_done_again(
 
 def test_move_is_gone_on_with_by_the_next_bridge(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the first page are moved, the others not yet: nobody is looked at before they are."""
-    monkeypatch.setattr(moves_module, "_PAGE", 2)
+    monkeypatch.setattr(set_forward_module, "_PAGE", 2)
     have_five_come(house)
     house.set_by_ms += 3_600_000
     house.step()

@@ -9,7 +9,7 @@ from msgspec import Struct, json
 from mqtt_presence.model import ClientId, UserId
 from mqtt_presence.store import Store, Transaction
 
-_NAME = "clock_moves"
+_NAME = "set_forward"
 _PAGE = 1000  # connections
 
 
@@ -20,14 +20,14 @@ class _Left(Struct):
     """Where the first round is; None: at its beginning."""
 
 
-class Moves:
-    """Moves when open connections were last seen."""
+class SetForward:
+    """Moves when open connections were last seen, by what the clock was set by."""
 
     def __init__(self) -> None:
         self._new: list[int] = []
 
     def restore(self, tx: Transaction) -> bool:
-        """Tell whether something was left to do when the bridge was last running."""
+        """Tell whether something was left to move when the bridge was last running."""
         return tx.recall(_NAME) is not None
 
     def add(self, by: int) -> None:
