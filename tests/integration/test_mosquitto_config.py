@@ -122,7 +122,8 @@ class Listener:
 
     @property
     def heard(self) -> list[str]:
-        return self._said.read_text(errors="replace").splitlines()
+        # What has no end yet is still being written: a large message comes in pieces.
+        return self._said.read_text(errors="replace").split("\n")[:-1]
 
     def close(self) -> None:
         self._process.kill()
