@@ -4,12 +4,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
 
 from mqtt_presence.bridge import Due
 
@@ -20,6 +21,25 @@ log = logging.getLogger(__name__)
 
 # It would warn of every run that a suspended or busy machine has missed: coalesced, they are one.
 logging.getLogger("apscheduler").setLevel(logging.ERROR)
+
+
+class _Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
+    """Schedules the next run from now, so that the size of a clock step does not matter.
+
+    APScheduler's interval trigger goes from run to run, and a coalesced job computes every run that was
+    missed: after a step of five years, 158 million of them for a job of each second.
+
+    Args:
+        seconds: from now to the next run.
+
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._interval = timedelta(seconds=seconds)
+
+    def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
+        """Return the time of the run after `now`."""
+        return now + self._interval
 
 
 class Clock:
@@ -54,7 +74,7 @@ class Clock:
         """Begin."""
         for due, every_s in self._every_s.items():
             self._request(due)
-            self._scheduler.add_job(self._request, "interval", seconds=every_s, args=(due,))
+            self._scheduler.add_job(self._request, _Every(every_s), args=(due,))
         self._scheduler.start()
         self._guard.start()
 

@@ -30,9 +30,16 @@ class Wall:
         monkeypatch.setattr(clock_module, "_behind", lambda: time.monotonic() - time.time() - wall.ahead)
 
 
-@pytest.mark.parametrize("jump_s", [3600.0, -3600.0], ids=["forward", "back"])
+FIVE_YEARS_S = 5 * 365 * 86_400.0
+
+
+@pytest.mark.parametrize(
+    "jump_s",
+    [3600.0, -3600.0, FIVE_YEARS_S, -FIVE_YEARS_S],
+    ids=["forward", "back", "years forward", "years back"],
+)
 def test_checks_go_on_when_the_clock_is_set(monkeypatch: pytest.MonkeyPatch, jump_s: float) -> None:
-    """Set by an hour, there is a check as before, and none for each that the hour would have had."""
+    """After a step of any size checks come as before, and none for each that was missed."""
     wall = Wall(monkeypatch)
     asked: queue.SimpleQueue[Due] = queue.SimpleQueue()
     with Clock(asked.put, check_every_s=0.05):
