@@ -2,7 +2,7 @@
 
 One thread, no queue between threads: `poll` connects, reads, writes and keeps alive; what came is returned,
 what is to be told is in `Arrivals`. MQTT 5 where the broker speaks it, because only there the client says how
-many messages may be on the way to it; else 3.1.1 (docs/design.md).
+many messages may be on the way to it; else 3.1.1 (docs/design.md; the choice is `mqtt_version.py`).
 """
 
 import logging
@@ -27,6 +27,7 @@ from paho.mqtt.properties import Properties
 from mqtt_presence.batch_client import BatchClient
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import BrokerError, ConfigError
+from mqtt_presence.mqtt_version import MqttVersion
 from mqtt_presence.paho_setup import prepare, transport
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,9 @@ _LOOKED_AWAY_S = 5.0  # the database took so long: what the broker has said sinc
 _UNSUPPORTED_VERSION = 1
 _CONNECT_TIMEOUT_S = 5.0
 _STABLE_S = 30.0
+# Until an optional subscription is tried again that may have ended the connection; doubled each time.
+_OPTIONAL_AGAIN_S = 60.0
+_OPTIONAL_AGAIN_AT_MOST_S = 86_400.0
 _REFUSALS = {
     1: "it does not speak MQTT 3.1.1",
     2: "it refuses the client id",
@@ -148,15 +152,21 @@ class Link:
     def __init__(self, config: LinkConfig, make_will: Callable[[], tuple[str, bytes]]) -> None:
         self._config = config
         self._make_will = make_will
-        self._version = mqtt.MQTTv5 if config.mqtt5 else mqtt.MQTTv311
+        self._version = MqttVersion(mqtt5=config.mqtt5)
         self._in_flight: dict[int, Outgoing] = {}
         self._client = self._make_client()
         self._window = _IN_FLIGHT_V311
         self._arrivals = Arrivals()
         self._waiting: deque[Outgoing] = deque()
         self._subscribing: dict[int, str] = {}
-        self._asking: set[int] = set()
-        self._is_shy = False
+        self._optional: dict[int, str] = {}
+        """Topic filters of optional subscriptions that the broker has not answered, by packet id."""
+        self._skipped: list[tuple[str, int]] = []
+        """Optional subscriptions that this connection has not asked for yet: topic filter and QoS."""
+        self._skip_until = 0.0
+        self._skip_s = _OPTIONAL_AGAIN_S
+        self._denied: set[str] = set()
+        """Topic filters whose denial is logged."""
         self._epoch = 0
         self._connected = False
         self._leaving = False
@@ -167,6 +177,10 @@ class Link:
         self._looked_at = 0.0
         self._patience_s = _ACKNOWLEDGED_S
         self._refused: int | None = None
+        self._is_probe_over = False
+        self._has_lost_session = False
+        """A probe found no session at the broker, and the bridge has not been told yet."""
+        self._fallback_level = logging.WARNING
         self._fatal: str | None = None
         self._once_connected = False
         self._failures = 0
@@ -185,7 +199,7 @@ class Link:
     @property
     def is_mqtt5(self) -> bool:
         """The broker is spoken to in MQTT 5."""
-        return self._version == mqtt.MQTTv5
+        return self._version.is_mqtt5
 
     @property
     def receive_window(self) -> int:
@@ -255,17 +269,16 @@ class Link:
             topic_filter: to what.
             qos: 0: what comes while we are away is not kept for us.
             required: without it the bridge cannot work, so `poll` raises if the broker does not grant it.
-                If not required it may be denied, and is not asked for if that ended the last connection.
+                If not required it may be denied, and is put off if it may have ended an earlier connection.
 
         """
-        if self._is_shy and not required:
+        if not required and time.monotonic() < self._skip_until:
+            self._skipped.append((topic_filter, qos))
             return
         self._client.flush()
         _, mid = self._client.subscribe(topic_filter, qos)
-        if mid is not None and required:
-            self._subscribing[mid] = topic_filter
-        elif mid is not None:
-            self._asking.add(mid)
+        if mid is not None:
+            (self._subscribing if required else self._optional)[mid] = topic_filter
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Unsubscribe."""
@@ -300,8 +313,8 @@ class Link:
             in_flight=self._in_flight,
             callback_api_version=CallbackAPIVersion.VERSION2,
             client_id=config.client_id,
-            clean_session=None if self._version == mqtt.MQTTv5 else False,
-            protocol=self._version,
+            clean_session=None if self.is_mqtt5 else False,
+            protocol=mqtt.MQTTv5 if self.is_mqtt5 else mqtt.MQTTv311,
             transport=transport(config.url),
             reconnect_on_failure=False,
         )
@@ -318,15 +331,26 @@ class Link:
 
     def _connect(self) -> None:
         self._refused = None
+        self._client = self._make_client()  # its version and certificates may have changed
         self._client.will_set(*self._make_will(), qos=1, retain=True)
         url = self._config.url
         try:
             self._client.connect(
-                url.host, url.port, keepalive=self._config.keep_alive_s, **_session_options(self._version)
+                url.host, url.port, keepalive=self._config.keep_alive_s, **self._session_options()
             )
         except (OSError, ValueError, mqtt.WebsocketConnectionError) as error:
+            self._version.begin()
             self._back_off()
             log.warning("cannot reach the broker at %s: %s; %s", url, error, self._next_try())
+
+    def _session_options(self) -> dict[str, Any]:
+        """Return the options for a session that never expires and for many messages on their way."""
+        if not self.is_mqtt5:
+            return {}
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = 0xFFFF_FFFF
+        properties.ReceiveMaximum = RECEIVE_MAXIMUM
+        return {"clean_start": False, "properties": properties}
 
     def _back_off(self) -> None:
         delay = min(30.0, 0.25 * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1.5)  # noqa: S311
@@ -342,26 +366,42 @@ class Link:
         if reason.is_failure:
             self._refused = _connack_code(reason)
             return
+        self._has_lost_session = self._has_lost_session or not flags.session_present
+        if not self._version.accepted():
+            self._is_probe_over = True
+            self._client.disconnect()
+            return
+        if self._version.is_fallback:
+            log.log(
+                self._fallback_level,
+                "the broker at %s does not accept MQTT 5: this connection uses MQTT 3.1.1, without a receive "
+                "maximum and, unless `source` is set, without addresses and causes of ends; MQTT 5 is tried "
+                "again at the next connection",
+                self._config.url,
+            )
+            self._fallback_level = logging.INFO
+        else:
+            self._fallback_level = logging.WARNING
         most = _IN_FLIGHT if self.is_mqtt5 else _IN_FLIGHT_V311
         self._window = min(most, getattr(properties, "ReceiveMaximum", most))
         self._epoch += 1
         self._connected = self._once_connected = True
         self._connected_at = time.monotonic()
         self._arrivals.connected = True
-        self._arrivals.session_present = flags.session_present
+        self._arrivals.session_present = not self._has_lost_session
         self._arrivals.contested = self._short_lived > 0
-        log.info("connected to %s, session %s", self._config.url, "kept" if flags.session_present else "new")
+        log.info("connected to %s, session %s", self._config.url, "new" if self._has_lost_session else "kept")
+        self._has_lost_session = False
 
     def _on_disconnect(
         self, _client: mqtt.Client, _data: object, _flags: object, reason: Any, _properties: object
     ) -> None:
         if self._leaving:
             return
-        if not self._connected and self._is_version_in_doubt():
-            self._change_version()
+        if not self._connected and self._tries_at_once():
             return
         lasted = time.monotonic() - self._connected_at
-        self._note_displeasure(lasted)
+        self._put_optional_off()
         if self._connected and lasted >= _STABLE_S:
             self._failures = self._short_lived = 0
         self._back_off()
@@ -383,6 +423,8 @@ class Link:
                 self._fatal = f"the broker at {self._config.url} refuses us: {why}"
         else:
             log.warning("the broker at %s did not answer; %s", self._config.url, self._next_try())
+        if self._connected:
+            self._version.begin()
         self._connected = False
         self._watched = None
         self._subscribing.clear()
@@ -390,35 +432,39 @@ class Link:
         self._waiting.extendleft(m for m in reversed(self._in_flight.values()) if not m.of_connection)
         self._in_flight.clear()
 
-    def _is_version_in_doubt(self) -> bool:
-        """Tell whether the connection that was not accepted may have failed because of MQTT's version."""
-        if self._refused == _UNSUPPORTED_VERSION:
-            return self._version == mqtt.MQTTv5
-        # Some brokers that speak 3.1.1 alone say so only by closing. So does a proxy whose broker is away:
-        # what was once accepted is not doubted, and what was only a guess is tried the other way, too.
-        return self._refused is None and self._config.mqtt5 and not self._once_connected
+    def _tries_at_once(self) -> bool:
+        """Return whether the next attempt follows at once, in another version."""
+        if self._is_probe_over:
+            self._is_probe_over = False
+            return True
+        if self._refused is None:
+            return self._version.closed()
+        return self._version.refused(unsupported=self._refused == _UNSUPPORTED_VERSION)
 
-    def _change_version(self) -> None:
-        if self._version == mqtt.MQTTv5:
-            log.info("the broker at %s does not take MQTT 5: going on with 3.1.1", self._config.url)
-            self._version = mqtt.MQTTv311
-        else:
-            self._back_off()
-            log.warning("the broker at %s did not answer; %s", self._config.url, self._next_try())
-            self._version = mqtt.MQTTv5
-        self._client = self._make_client()
+    def _put_optional_off(self) -> None:
+        """Put optional subscriptions off if the connection ended before the broker answered them.
 
-    def _note_displeasure(self, lasted_s: float) -> None:
-        """Learn from a connection that ended before an answer to a subscription that we could do without.
-
-        Some brokers close the connection instead of denying it. To ask again each time would never end.
+        Some brokers close the connection instead of denying a subscription. The network may also have failed
+        at that moment, so the subscriptions are tried again, each time later.
         """
-        if self._asking:
-            self._is_shy = True
-            log.info("the broker closed the connection on subscriptions it may not grant: going on without")
-        elif lasted_s >= _STABLE_S:
-            self._is_shy = False
-        self._asking.clear()
+        self._skipped.clear()
+        if not self._optional:
+            return
+        self._skip_until = time.monotonic() + self._skip_s
+        log.warning(
+            "the connection ended before the broker answered the subscription to %s: going on without "
+            "addresses, causes of ends and the broker's losses, next try in %.0f s (source = none: never)",
+            ", ".join(sorted(self._optional.values())),
+            self._skip_s,
+        )
+        self._skip_s = min(2 * self._skip_s, _OPTIONAL_AGAIN_AT_MOST_S)
+        self._optional.clear()
+
+    def _ask_for_skipped(self) -> None:
+        if self._skipped and self._connected and time.monotonic() >= self._skip_until:
+            skipped, self._skipped = self._skipped, []
+            for topic_filter, qos in skipped:
+                self.subscribe(topic_filter, qos, required=False)
 
     # Reading and writing.
 
@@ -440,6 +486,7 @@ class Link:
             self._watch()
         else:
             self._watched = None  # what we have not read may be its acknowledgement
+        self._ask_for_skipped()
         self._feed()
         self._client.loop_misc()
         self._client.flush()
@@ -500,11 +547,15 @@ class Link:
             self._in_flight[mid] = message
 
     def _take_large(self, flags: int, topic: bytes, size: int, mid: int) -> None:
+        if not self._connected:
+            return
         self._take_publish(flags, topic, b"", mid)
         messages = self._arrivals.messages
         messages[-1] = replace(messages[-1], oversize=size)
 
     def _take_publish(self, flags: int, topic: bytes, payload: bytes, mid: int) -> None:
+        if not self._connected:
+            return  # it came by a probe: the broker sends it again by the next connection
         try:
             name = topic.decode()
         except UnicodeDecodeError:
@@ -537,7 +588,8 @@ class Link:
             log.error("the broker refuses what is published to %s: reason 0x%02X", message.topic, reason)
 
     def _on_subscribe(self, _client: mqtt.Client, _data: object, mid: int, codes: Any, *_: Any) -> None:
-        self._asking.discard(mid)
+        if mid in self._optional:
+            self._note_answer(self._optional.pop(mid), is_denied=any(code.is_failure for code in codes))
         topic_filter = self._subscribing.pop(mid, None)
         if topic_filter is None:
             return
@@ -549,6 +601,20 @@ class Link:
             return
         self._arrivals.subscribed.append(topic_filter)
 
+    def _note_answer(self, topic_filter: str, *, is_denied: bool) -> None:
+        """Record the answer to an optional subscription."""
+        if not self._optional:
+            self._skip_s = _OPTIONAL_AGAIN_S
+        if not is_denied:
+            self._denied.discard(topic_filter)
+        elif topic_filter not in self._denied:
+            self._denied.add(topic_filter)
+            log.warning(
+                "the broker does not let this user subscribe to %s: going on without what it reports there "
+                "(addresses, causes of ends, its losses)",
+                topic_filter,
+            )
+
     def _sleep(self, seconds: float) -> None:
         waiter = select.poll()  # `select` takes no file descriptor beyond 1,023
         waiter.register(self._wake_in, select.POLLIN)
@@ -559,16 +625,6 @@ class Link:
         with suppress(BlockingIOError):
             while self._wake_in.recv(4096):
                 pass
-
-
-def _session_options(version: int) -> dict[str, Any]:
-    """Say that the session is to be kept for ever, and how many messages may be on the way to us."""
-    if version != mqtt.MQTTv5:
-        return {}
-    properties = Properties(PacketTypes.CONNECT)
-    properties.SessionExpiryInterval = 0xFFFF_FFFF
-    properties.ReceiveMaximum = RECEIVE_MAXIMUM
-    return {"clean_start": False, "properties": properties}
 
 
 def _has_buffered(sock: Any) -> bool:

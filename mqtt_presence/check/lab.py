@@ -222,29 +222,27 @@ class Lab:
 
     def _first_of_bridge(self) -> Peer:
         """Connect as the bridge does: with MQTT 5 if the broker speaks it."""
+
+        def connect(mqtt5: bool) -> Peer:
+            return self.connect(self.config.bridge, self.new_id("observer", bridge=True), Manner(mqtt5=mqtt5))
+
         with _naming("broker"):
-            try:
-                peer = self.connect(
-                    self.config.bridge, self.new_id("observer", bridge=True), Manner(mqtt5=True)
-                )
-            except (RefusedError, ClosedError) as error:
-                self.mqtt5_refusal = error if isinstance(error, RefusedError) else None
-                peer = self.connect(self.config.bridge, self.new_id("observer", bridge=True), Manner())
-            else:
-                self.mqtt5 = True
-                self.facts = peer.facts
+            peer, refusal = _in_newest_version(connect)
+        self.mqtt5 = peer.manner.mqtt5
+        self.mqtt5_refusal = refusal if isinstance(refusal, RefusedError) else None
+        if self.mqtt5:
+            self.facts = peer.facts
         return peer
 
     def _first_of_client(self) -> Peer:
         """Connect as the client: it may come another way than the bridge, where MQTT 5 is not spoken."""
-        self._client_mqtt5 = self.mqtt5
-        try:
+        if not self.mqtt5:
             return self.client()
-        except (RefusedError, ClosedError) as error:
-            if not self.mqtt5 or (isinstance(error, RefusedError) and error.code != UNSUPPORTED_VERSION):
-                raise
-        self._client_mqtt5 = False
-        return self.client()
+        peer, refusal = _in_newest_version(lambda mqtt5: self.client(mqtt5=mqtt5))
+        if isinstance(refusal, RefusedError) and refusal.code != UNSUPPORTED_VERSION:
+            raise refusal
+        self._client_mqtt5 = peer.manner.mqtt5
+        return peer
 
     # Names.
 
@@ -510,6 +508,26 @@ class Lab:
             done = False
         if not done:
             self.leftovers.extend(f"the retained message of {topic}" for topic in dict.fromkeys(topics))
+
+
+def _in_newest_version(connect: Callable[[bool], Peer]) -> tuple[Peer, BrokerError | None]:
+    """Connect in MQTT 5, or else in 3.1.1; return the connection and why it is not in MQTT 5.
+
+    A port proxy closes connections while its broker is away. So where MQTT 5 was not refused in words, it is
+    tried again once the broker has accepted MQTT 3.1.1.
+    """
+    try:
+        return connect(True), None
+    except RefusedError as error:
+        return connect(False), error
+    except ClosedError:
+        older = connect(False)
+    try:
+        newer = connect(True)
+    except (RefusedError, ClosedError) as error:
+        return older, error
+    older.disconnect()
+    return newer, None
 
 
 def _may_be_online(payload: bytes) -> bool:

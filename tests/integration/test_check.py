@@ -31,6 +31,7 @@ from tests.integration.test_bridge_tls import _certify, _openssl
 from tests.integration.test_mosquitto_config import PASSWORD, Shipped
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import BRIDGE_PASSWORD, Embedded, Mosquitto
+from tests.support.port_proxy import PortProxy
 from tests.support.postgres import query
 from tests.support.waiting import free_port, until
 
@@ -516,6 +517,20 @@ def test_client_may_come_another_way_without_mqtt_5(shipped: Shipped) -> None:
     assert code == 1, complaints
     assert {found["mqtt-3.1.1"]["verdict"], found["mqtt-5"]["verdict"]} == {"pass"}
     assert found["own-topics"]["evidence"] == "none of them arrives"
+
+
+@pytest.mark.parametrize("way", ["broker", "client"])
+def test_connection_that_a_proxy_closes_is_no_finding_about_mqtt_5(shipped: Shipped, way: str) -> None:
+    """A port proxy whose broker comes a moment later has not answered for it."""
+    with PortProxy(shipped.port, closes={0}.__contains__) as proxy:
+        urls = {name: shipped.url(user) for name, user in (("broker", "bridge"), ("client", "alice"))}
+        urls[way] = urls[way].replace(f":{shipped.port}", f":{proxy.port}")
+        assert str(proxy.port) in urls[way]
+        config = CheckConfig(bridge=access(urls["broker"]), client=access(urls["client"]))
+        with Lab(config) as opened:
+            assert opened.mqtt5
+            assert opened._client_mqtt5
+            assert proxy.accepted >= 3
 
 
 def test_something_that_does_not_answer_is_said_not_to(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,6 +152,19 @@ def test_link_waits_on_any_file_descriptor(ends: Ends) -> None:
     assert link.poll(5.0, 0) == Arrivals()
 
 
+def test_link_warns_once_when_an_optional_subscription_is_denied(caplog: pytest.LogCaptureFixture) -> None:
+    """Without the broker's reports addresses are missing: the log says which topic the user may not read."""
+    ends = Ends(b"\x20\x03\x00\x00\x00", mqtt5=True)
+    for mid in (1, 2):
+        ends.link.subscribe("$SYS/broker/log/N", required=False)
+        ends.sock.sendall(b"\x90\x04" + mid.to_bytes(2, "big") + b"\x00\x87")
+        ends.poll()
+    (warning,) = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert "does not let this user subscribe to $SYS/broker/log/N" in warning.message
+    ends.link.close()
+    ends.sock.close()
+
+
 @pytest.fixture
 def owed(monkeypatch: pytest.MonkeyPatch) -> Iterator["Owed"]:
     """Make a link whose broker owes an acknowledgement, for six seconds at first."""
