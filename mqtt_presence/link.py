@@ -9,7 +9,6 @@ import logging
 import random
 import select
 import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -26,9 +25,10 @@ from paho.mqtt.properties import Properties
 
 from mqtt_presence.batch_client import BatchClient
 from mqtt_presence.broker_url import BrokerUrl
-from mqtt_presence.errors import BrokerError, ConfigError
+from mqtt_presence.errors import BrokerError
 from mqtt_presence.mqtt_version import MqttVersion
 from mqtt_presence.paho_setup import prepare, transport
+from mqtt_presence.tls_files import TlsFiles
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +153,8 @@ class Link:
         self._config = config
         self._make_will = make_will
         self._version = MqttVersion(mqtt5=config.mqtt5)
+        is_tls = config.url.tls
+        self._tls = TlsFiles(config.ca_file, config.cert_file, config.key_file) if is_tls else None
         self._in_flight: dict[int, Outgoing] = {}
         self._client = self._make_client()
         self._window = _IN_FLIGHT_V311
@@ -318,12 +320,8 @@ class Link:
             transport=transport(config.url),
             reconnect_on_failure=False,
         )
-        prepare(client, config.url, timeout_s=_CONNECT_TIMEOUT_S)
-        if config.url.tls:
-            try:
-                client.tls_set(config.ca_file, config.cert_file, config.key_file)
-            except (OSError, ValueError, ssl.SSLError) as error:
-                raise ConfigError(f"ca_file, cert_file, key_file: {error}") from error
+        tls = None if self._tls is None else self._tls.context()
+        prepare(client, config.url, timeout_s=_CONNECT_TIMEOUT_S, tls=tls)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe

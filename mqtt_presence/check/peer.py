@@ -22,6 +22,7 @@ from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.link import RECEIVE_MAXIMUM
 from mqtt_presence.paho_setup import prepare, transport
+from mqtt_presence.tls_files import TlsFiles
 
 OPEN_S = 5.0
 """How long the broker may take for each step until it has accepted a connection."""
@@ -69,7 +70,7 @@ class Access:
     """
 
     url: BrokerUrl
-    tls: ssl.SSLContext | None = None
+    tls: TlsFiles | None = None
     has_certificate: bool = False
 
 
@@ -188,7 +189,8 @@ class Peer:
             reconnect_on_failure=False,
             manual_ack=not manner.acknowledge,
         )
-        prepare(client, url, timeout_s=OPEN_S, tls=self.access.tls)
+        tls = None if self.access.tls is None else self.access.tls.context()
+        prepare(client, url, timeout_s=OPEN_S, tls=tls)
         client.max_inflight_messages_set(0)  # as many on the way as there are
         if manner.will is not None:
             client.will_set(*manner.will, qos=1)

@@ -105,7 +105,8 @@ class Connection:
             transport=transport(endpoint.url),
             reconnect_on_failure=False,
         )
-        prepare(client, endpoint.url, timeout_s=timeout, tls=endpoint.tls)
+        tls = None if endpoint.tls is None else endpoint.tls.context()
+        prepare(client, endpoint.url, timeout_s=timeout, tls=tls)
         will = hooks.will()
         if will is not None:
             client.will_set(will.topic, will.payload, qos=1)

@@ -1,11 +1,11 @@
 """How to reach the broker: the arguments that both clients share, checked before anything is touched."""
 
 import secrets
-import ssl
 from dataclasses import dataclass
 
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import ConfigError
+from mqtt_presence.tls_files import TlsFiles
 from mqtt_presence.topics import require_name
 
 
@@ -17,7 +17,7 @@ class Endpoint:
     client_id: str
     keep_alive: int
     """Seconds (MQTT 3.1.1 §3.1.2.10)."""
-    tls: ssl.SSLContext | None
+    tls: TlsFiles | None
     reconnect_min: float
     reconnect_max: float
 
@@ -76,9 +76,7 @@ def make_endpoint(
     )
 
 
-def _tls(
-    url: BrokerUrl, ca_file: str | None, cert_file: str | None, key_file: str | None
-) -> ssl.SSLContext | None:
+def _tls(url: BrokerUrl, ca_file: str | None, cert_file: str | None, key_file: str | None) -> TlsFiles | None:
     if not url.tls:
         for name, value in (("ca_file", ca_file), ("cert_file", cert_file), ("key_file", key_file)):
             if value is not None:
@@ -88,15 +86,4 @@ def _tls(
         return None
     if key_file is not None and cert_file is None:
         raise ConfigError("key_file is set but no cert_file")
-    try:
-        context = ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise ConfigError(f"ca_file={ca_file!r} cannot be used: {error}") from error
-    if cert_file is not None:
-        try:
-            context.load_cert_chain(cert_file, key_file)
-        except OSError as error:
-            raise ConfigError(
-                f"cert_file={cert_file!r}, key_file={key_file!r} cannot be used: {error}"
-            ) from error
-    return context
+    return TlsFiles(ca_file, cert_file, key_file)

@@ -14,6 +14,7 @@ from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.simulation.packets import Packet, Reader
 from mqtt_presence.simulation.websocket import WebSocket
+from mqtt_presence.tls_files import TlsFiles
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _SPARE_FILES = 64
@@ -46,10 +47,10 @@ class Target:
     family: socket.AddressFamily
     address: tuple[object, ...]
     url: BrokerUrl
-    tls: ssl.SSLContext | None
+    tls: TlsFiles | None
 
 
-def find(url: BrokerUrl, tls: ssl.SSLContext | None) -> Target:
+def find(url: BrokerUrl, tls: TlsFiles | None) -> Target:
     """Find an address of the broker that answers.
 
     Raises:
@@ -186,7 +187,7 @@ class Connection:
             self._phase = _Phase.OPEN
             self._flush()
             return
-        self._sock = self._target.tls.wrap_socket(
+        self._sock = self._target.tls.context().wrap_socket(
             self._sock, do_handshake_on_connect=False, server_hostname=self._target.url.host
         )
         self._phase = _Phase.SHAKING_HANDS

@@ -1,0 +1,166 @@
+"""Certificates that are renewed under a running mosquitto, bridge and clients."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mqtt_presence import PresenceClient, StatusWatcher
+from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.check.lab import CheckConfig, Lab
+from mqtt_presence.check.peer import Access
+from mqtt_presence.simulation import packets
+from mqtt_presence.simulation.sockets import Connection, Loop, find
+from mqtt_presence.tls_files import TlsFiles
+from tests.support.bridges import BridgeThread
+from tests.support.brokers import Mosquitto
+from tests.support.certificates import Authority
+from tests.support.playing import hello
+from tests.support.port_proxy import PortProxy
+from tests.support.waiting import free_port, listens, until
+
+
+@dataclass
+class Secure:
+    """A mosquitto that wants client certificates, and its authority."""
+
+    broker: Mosquitto
+    authority: Authority
+    port: int
+
+    def url(self, user: str) -> str:
+        return f"mqtts://{user}@localhost:{self.port}"
+
+    def renew(self) -> None:
+        """Renew everything, and restart the broker with it."""
+        self.authority.renew()
+        self.restart()
+
+    def restart(self) -> None:
+        self.broker.hang_up()
+        self.broker.stop()
+        self.broker.start()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until the broker listens for TLS too."""
+        until(lambda: listens(self.port), "the listener with TLS")
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[Secure]:
+    """Run a mosquitto that asks for a client certificate."""
+    authority, port = Authority(tmp_path / "tls"), free_port()
+    with Mosquitto(tmp_path / "mosquitto", authority.listener(port)) as broker:
+        made = Secure(broker, authority, port)
+        made.wait()
+        yield made
+
+
+def test_bridge_comes_back_with_renewed_certificates(secure: Secure, sqlite_url: str) -> None:
+    """Authority, server and client certificate are new, and the bridge was not restarted."""
+    files = secure.authority.client_files
+    with BridgeThread(broker=secure.url("bridge"), database=sqlite_url, **files):
+        hello(secure.broker)
+        secure.renew()
+        hello(secure.broker)
+
+
+@pytest.mark.parametrize("kind", [PresenceClient, StatusWatcher])
+def test_client_comes_back_with_renewed_certificates(secure: Secure, kind: Any) -> None:
+    """As the bridge does."""
+    with kind(secure.url("alice"), **secure.authority.client_files, reconnect_max=1.0) as client:
+        assert client.connected
+        secure.broker.stop()
+        until(lambda: not client.connected, "the connection is lost")
+        secure.authority.renew()
+        secure.broker.start()
+        until(lambda: client.connected, "the client is back")
+
+
+def test_check_goes_on_with_renewed_certificates(secure: Secure) -> None:
+    """Its connections are many, and come one after another."""
+    access = Access(BrokerUrl.parse(secure.url("alice")), TlsFiles(**secure.authority.client_files))
+    with Lab(CheckConfig(bridge=access, client=access)) as opened:
+        secure.renew()
+        assert opened.client().is_accepted
+
+
+def test_simulated_clients_come_back_with_renewed_certificates(secure: Secure) -> None:
+    """A simulation may last for days."""
+    url = BrokerUrl.parse(secure.url("alice"))
+    target = find(url, TlsFiles(**secure.authority.client_files))
+    for round_ in range(2):
+        if round_:
+            secure.renew()
+        loop, came, lost = Loop(), list[packets.Packet](), list[str]()
+        connection = Connection(loop, target, came.append, lost.append)
+        connection.send(packets.connect("phone", username="alice", password=None, keep_alive_s=60))
+        until(lambda loop=loop, came=came, lost=lost: loop.run_once(0.1) or came or lost, "an answer")
+        assert not lost
+        assert came[0].refusal is None
+        loop.close()
+
+
+def half(path: Path) -> None:
+    path.write_text(path.read_text()[: path.stat().st_size // 2])
+
+
+def other_key(path: Path) -> None:
+    path.write_bytes(path.with_name("server.key").read_bytes())
+
+
+def encrypt(path: Path) -> None:
+    encrypted = path.with_suffix(".encrypted")
+    command = ["openssl", "pkey", "-in", path, "-out", encrypted, "-aes256", "-passout", "pass:secret"]
+    subprocess.run(command, check=True, capture_output=True)
+    encrypted.rename(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("client.crt", half),
+        ("client.crt", Path.unlink),
+        ("client.key", other_key),
+        ("client.key", encrypt),
+        ("ca.crt", half),
+        ("ca.crt", lambda path: path.write_text("")),
+    ],
+    ids=["half", "missing", "other key", "encrypted key", "half authority", "empty authority"],
+)
+def test_bridge_goes_on_with_the_old_files_while_the_new_ones_are_broken(
+    secure: Secure,
+    sqlite_url: str,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    damage: Callable[[Path], None],
+) -> None:
+    """A renewal is seen half done: the bridge logs one line, however often it connects, and then takes the new files."""
+    kept = secure.authority.directory / name
+    good = kept.read_bytes()
+    files = secure.authority.client_files
+
+    def warnings() -> list[str]:
+        return [r.message for r in caplog.records if "going on with the files as they were" in r.message]
+
+    with (
+        PortProxy(secure.port) as proxy,
+        BridgeThread(broker=f"mqtts://bridge@localhost:{proxy.port}", database=sqlite_url, **files) as house,
+    ):
+        link = house.bridge._link
+        assert link is not None
+        damage(kept)
+        for _ in range(2):
+            before = proxy.accepted
+            proxy.cut()
+            until(lambda before=before: proxy.accepted > before and link.is_connected, "the bridge is back")
+        assert len(warnings()) == 1, caplog.text
+        assert name in warnings()[0]
+        kept.write_bytes(good)
+        secure.renew()
+        hello(secure.broker)
+        assert len(warnings()) == 1
