@@ -15,7 +15,7 @@ _PAGE = 1000  # connections
 
 class _Left(Struct):
     by: list[int]
-    """Milliseconds; one round through all open connections for each."""
+    """Milliseconds: for the round through all open connections that is under way, and for one after it."""
     after: tuple[UserId, ClientId, int] | None = None
     """Where the first round is; None: at its beginning."""
 
@@ -48,7 +48,9 @@ class SetForward:
         with store.transaction() as tx:
             kept = tx.recall(_NAME)
             left = _Left([]) if kept is None else json.decode(kept, type=_Left)
-            left.by += self._new
+            begun = 0 if left.after is None else 1
+            waiting = sum(left.by[begun:]) + sum(self._new)
+            left.by[begun:] = [waiting] if waiting else []
             if left.by:
                 left.after = tx.move_last_seen(left.after, left.by[0], now, _PAGE)
                 if left.after is None:

@@ -15,6 +15,7 @@ _TICK_S = 0.02
 _TELL_EVERY_S = 0.1
 _ROUND_S = 0.25
 _BURST = 500
+_PAUSED_S = 5.0  # a longer time between two looks at the sockets: this process was stopped
 _UNACKNOWLEDGED = "the broker has not acknowledged all that was sent"
 
 
@@ -73,7 +74,7 @@ class Simulation:
         self._settle_s = settle_s
         self._tell = tell
         self._monotonic = monotonic
-        self._began = self._tell_at = monotonic()
+        self._began = self._tell_at = self._served_at = monotonic()
         self._doing = "connecting"
         self._stopping = False
         self._user_ids = [fleet.names.user(n) for n in range(fleet.names.users)]
@@ -137,10 +138,13 @@ class Simulation:
         upcoming = iter(steps)
         burst = 0
         while not self._stopping and (step := next(upcoming, None)) is not None:
-            due = self._began + step.at_s
             burst += 1
-            while not self._stopping and (self._monotonic() < due or burst >= _BURST or self._fleet.is_busy):
-                self._serve(min(_TICK_S, max(0.0, due - self._monotonic())))
+            while not self._stopping and (
+                (early_s := self._began + step.at_s - self._monotonic()) > 0
+                or burst >= _BURST
+                or self._fleet.is_busy
+            ):
+                self._serve(min(_TICK_S, max(0.0, early_s)))
                 burst = 0
             yield step
 
@@ -151,6 +155,7 @@ class Simulation:
         self._tell_at = self._monotonic()
 
     def _serve(self, timeout_s: float) -> None:
+        self._skip_pause(timeout_s)
         self._observer.tend()
         self._fleet.tend()
         self._loop.run_once(timeout_s)
@@ -160,6 +165,13 @@ class Simulation:
             self._tell(progress)
         if progress.away_s is not None and progress.away_s > self._settle_s:
             raise BrokerError(_away(progress.away_s))
+
+    def _skip_pause(self, timeout_s: float) -> None:
+        """Move the plan by a pause of this process, or all missed steps would come at once."""
+        now = self._monotonic()
+        if now - self._served_at > _PAUSED_S:
+            self._began += now - self._served_at
+        self._served_at = now + timeout_s
 
     def _serve_until_none(self, left: Callable[[], int], complaint: str) -> None:
         """Serve until nothing is left; complain if it does not become less in the time that all may take.

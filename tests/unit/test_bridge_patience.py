@@ -483,6 +483,23 @@ def test_silence_does_not_count_what_the_clock_was_set_forward_by(
     assert set(_reasons(house).values()) == {"timeout"}
 
 
+def test_many_steps_forward_are_moved_in_two_rounds(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One under way and one after it: the work does not grow with the number of steps."""
+    monkeypatch.setattr(set_forward_module, "_PAGE", 2)
+    have_five_come(house)
+    before = [r.last_seen for r in read(house.database)[0]]
+    moves, now = set_forward_module.SetForward(), house.wall() + 500_000
+    moves.add(1_000)
+    assert not moves.step(house.store, now)
+    for _ in range(100):
+        moves.add(2_000)
+    pages = 2
+    while not moves.step(house.store, now):
+        pages += 1
+    assert pages == 2 * 3
+    assert [r.last_seen for r in read(house.database)[0]] == [seen + 201_000 for seen in before]
+
+
 @pytest.mark.parametrize("page", [1, 2, 3])
 def test_move_whose_commit_fails_is_done_again(
     house: House, monkeypatch: pytest.MonkeyPatch, page: int

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -186,6 +186,34 @@ class Stuck:
         Simulation(
             plan, stuck, stuck, stuck, settle_s=3, tell=self.told.append, monotonic=lambda: self.now
         ).run()
+
+
+class Paused(Stuck):
+    """A simulation whose process is stopped once, for an hour."""
+
+    def __init__(self) -> None:
+        super().__init__(itertools.repeat(0))
+        self.asked_at: list[float] = []
+        self.resumed_at = math.inf
+
+    def ask(self, *_: object) -> None:
+        self.asked_at.append(self.now)
+        if len(self.asked_at) == 1_000:
+            self.now += 3_600.0
+            self.resumed_at = self.now
+
+
+def test_steps_missed_while_the_process_was_stopped_do_not_come_at_once() -> None:
+    """The plan goes on from where it was, at its rate: a broker is not flooded with the steps of an hour."""
+    paused = Paused()
+    plan, stuck = Plan(Scenario(users=1, connections=1, rate=100, duration_s=100)), cast(Any, paused)
+    simulation = Simulation(
+        plan, stuck, stuck, stuck, settle_s=3, tell=lambda _: None, monotonic=lambda: paused.now
+    )
+    simulation._carry_out(plan.steps())
+    after = [at - paused.resumed_at for at in paused.asked_at if at >= paused.resumed_at]
+    assert len(after) > 5_000, "the plan is carried out to its end"
+    assert sum(at < 1.0 for at in after) < 1_000
 
 
 def test_broker_that_comes_and_goes_makes_no_progress() -> None:
