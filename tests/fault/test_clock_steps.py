@@ -1,6 +1,8 @@
 """Commands whose wall clock makes a large step, as libfaketime has it: the work does not grow with the step."""
 
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -9,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.bridges import BridgeProcess
+from tests.support.bridges import BridgeProcess, BridgeThread
 from tests.support.brokers import Mosquitto
 from tests.support.checker import read
 from tests.support.faketime import FakeTime
@@ -89,3 +91,35 @@ def test_checks_and_retention_go_on_after_a_large_step(
             recorder.wait_for_state("bob", "idle")
             until(lambda: {r.user_id for r in read(sqlite_url)[0]} == {"bob"}, "the old record is deleted")
         assert process.stop() == 0
+
+
+CLIENT = """
+import sys
+from mqtt_presence import PresenceClient
+with PresenceClient(sys.argv[1]) as client:
+    client.monitor.start(threshold=1, interval=1)
+    sys.stdin.readline()
+    client.monitor.ping()
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("target", ["+5y", "-5y"])
+def test_python_client_goes_on_after_a_large_step(tmp_path: Path, sqlite_url: str, target: str) -> None:
+    """Its monitor, its heartbeats and its end are as before the step of its machine's clock."""
+    clock = FakeTime(tmp_path / "clock")
+    with Mosquitto(tmp_path / "mosquitto") as broker, BridgeThread(broker=broker.url, database=sqlite_url):
+        recorder = broker.recorder()
+        command = [sys.executable, "-c", CLIENT, f"mqtt://alice@127.0.0.1:{broker.port}"]
+        environment = os.environ | clock.environment
+        with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=environment) as client:
+            assert client.stdin is not None
+            recorder.wait_for_state("alice", "idle")
+            clock.set(target)
+            client.stdin.write("\n")
+            client.stdin.flush()
+            recorder.wait_for_state("alice", "online")
+            recorder.wait_for_state("alice", "idle")
+            client.stdin.close()
+            recorder.wait_for_state("alice", "offline")
+            assert client.wait(20) == 0
