@@ -59,7 +59,7 @@ MAY_IMPORT = {
     "batch_client.py": set(),
     "access.py": {"topics"},
     "listening.py": set(),
-    "embedded/config.py": {"errors", "listening", "passwords", "topics"},
+    "embedded/config.py": {"access", "errors", "listening", "passwords", "topics"},
     "embedded/packets.py": set(),
     "embedded/pipes.py": set(),
     "embedded/tree.py": set(),
@@ -80,11 +80,11 @@ MAY_IMPORT = {
     "web/parameters.py": {"times", "topics"},
     "web/mqtt.py": {"web", "embedded"},
     "clock.py": {"bridge"},
-    "broker_setup/plan.py": {"errors", "topics"},
+    "broker_setup/plan.py": {"access", "errors", "topics"},
     "broker_setup/template.py": set(),
     "broker_setup/hashes.py": set(),
     "broker_setup/certificates.py": set(),
-    "broker_setup/mosquitto.py": {"broker_setup", "broker_url", "errors"},
+    "broker_setup/mosquitto.py": {"access", "broker_setup", "broker_url", "errors"},
     "broker_setup/install.py": {"broker_setup", "errors"},
 }
 """A module, and all of ours that it may import."""
@@ -194,6 +194,12 @@ def test_json_fields_are_spelled_in_one_module() -> None:
     for path in FILES:
         if name_of(path) not in {"payloads.py", "wire.py"}:
             assert not {s for s in strings(path) if s in fields}, name_of(path)
+
+
+def test_the_user_name_of_the_bridge_is_spelled_in_one_module() -> None:
+    """Every module that sets up, runs or guards a broker takes the name from `access`."""
+    spelled = re.compile(r'user\w*(?:: str)? = "bridge"', re.IGNORECASE)
+    assert [name_of(f) for f in FILES if spelled.search(f.read_text())] == ["access.py"]
 
 
 def test_a_bridge_alone_needs_neither_broker_nor_web_server() -> None:
