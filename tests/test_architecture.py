@@ -54,24 +54,35 @@ MAY_IMPORT = {
     "sources/json_events.py": VALUES | {"sources", "topics"},
     "witness.py": VALUES | {"link", "memory", "sources", "store"},
     "memory.py": {"store"},
-    "link.py": {"broker_url", "errors", "batch_client", "paho_setup"},
+    "link.py": {"batch_client", "broker_url", "errors", "mqtt", "paho_setup"},
     "paho_setup.py": {"broker_url"},
     "batch_client.py": set(),
     "access.py": {"topics"},
     "listening.py": set(),
+    "mqtt/__init__.py": set(),
+    "mqtt/return_codes.py": set(),
     "embedded/config.py": {"access", "errors", "listening", "passwords", "topics"},
     "embedded/packets.py": set(),
     "embedded/pipes.py": set(),
     "embedded/tree.py": set(),
     "embedded/messages.py": {"embedded", "complaints"},
-    "embedded/connect.py": {"embedded", "complaints", "topics"},
+    "embedded/connect.py": {"embedded", "complaints", "mqtt", "topics"},
     "embedded/sessions.py": {"embedded", "access"},
-    "embedded/entrance.py": {"embedded", "complaints", "errors", "gate", "passwords"},
+    "embedded/entrance.py": {"embedded", "complaints", "errors", "gate", "mqtt", "passwords"},
     "embedded/hub.py": {"embedded", "access", "complaints", "limits", "passwords", "payloads", "topics"},
-    "embedded/connection.py": {"embedded", "access", "complaints", "errors", "payloads", "topics", "wire"},
+    "embedded/connection.py": {
+        "embedded",
+        "access",
+        "complaints",
+        "errors",
+        "mqtt",
+        "payloads",
+        "topics",
+        "wire",
+    },
     "embedded/websocket.py": {"embedded", "listening"},
     "embedded/listeners.py": {"embedded"},
-    "embedded/broker.py": {"embedded", "complaints", "errors", "listening", "passwords", "topics"},
+    "embedded/broker.py": {"embedded", "complaints", "errors", "listening", "mqtt", "passwords", "topics"},
     "embedded/__init__.py": {"embedded", "passwords"},
     "web/access.py": {"web", "listening"},
     "web/config.py": {"errors", "listening"},
@@ -200,6 +211,12 @@ def test_the_user_name_of_the_bridge_is_spelled_in_one_module() -> None:
     """Every module that sets up, runs or guards a broker takes the name from `access`."""
     spelled = re.compile(r'user\w*(?:: str)? = "bridge"', re.IGNORECASE)
     assert [name_of(f) for f in FILES if spelled.search(f.read_text())] == ["access.py"]
+
+
+def test_refusals_are_put_into_words_in_one_module() -> None:
+    """Bridge, check and simulate name the same refusal alike; the clients use paho's words."""
+    wrong = [name_of(f) for f in FILES if any("user name or password" in text for text in strings(f))]
+    assert wrong == ["mqtt/return_codes.py"]
 
 
 def test_a_bridge_alone_needs_neither_broker_nor_web_server() -> None:

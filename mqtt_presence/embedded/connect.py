@@ -1,28 +1,18 @@
 """What a CONNECT asks for, and why somebody is not let in (MQTT 3.1.1 §3.1, §3.2)."""
 
-import enum
 from dataclasses import dataclass, field
 from typing import Final
 
 from mqtt_presence.complaints import shown
 from mqtt_presence.embedded.messages import Message, new_message
 from mqtt_presence.embedded.packets import Cursor, ProtocolError
+from mqtt_presence.mqtt.return_codes import UNSUPPORTED_VERSION, Refusal
 from mqtt_presence.topics import is_name
 
 _PROTOCOL_LEVEL: Final = 4
 _PROTOCOL_LEVEL_5: Final = 5
-_CONNACK_5_UNSUPPORTED: Final = b"\x20\x03\x00\x84\x00"
+_CONNACK_5_UNSUPPORTED: Final = bytes((0x20, 3, 0, UNSUPPORTED_VERSION, 0))
 """To a version 5 CONNECT, in its own format (MQTT 5 §3.1.2.2): clients report "unsupported version"."""
-
-
-class Refusal(enum.IntEnum):
-    """CONNACK return codes (§3.2.2.3)."""
-
-    VERSION = 1
-    IDENTIFIER = 2
-    UNAVAILABLE = 3
-    BAD_NAME = 4
-    NOT_AUTHORIZED = 5
 
 
 @dataclass(frozen=True, slots=True)

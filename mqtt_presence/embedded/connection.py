@@ -10,7 +10,6 @@ from mqtt_presence.access import Grant, is_filter
 from mqtt_presence.complaints import shown
 from mqtt_presence.embedded.connect import (
     Connect,
-    Refusal,
     Refused,
     accepting,
     parse_connect,
@@ -36,6 +35,7 @@ from mqtt_presence.embedded.packets import (
 from mqtt_presence.embedded.pipes import HANG_UP_S, Pipe
 from mqtt_presence.embedded.sessions import Cause, Session
 from mqtt_presence.errors import PayloadError
+from mqtt_presence.mqtt.return_codes import Refusal
 from mqtt_presence.payloads import connection_id_of
 from mqtt_presence.topics import ACTIVITY, ENDS, LOGIN, LOGOUT, WILL
 from mqtt_presence.wire import encode_end

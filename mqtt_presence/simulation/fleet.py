@@ -11,6 +11,7 @@ from enum import Enum, auto
 from mqtt_presence import topics as verbs
 from mqtt_presence import wire
 from mqtt_presence.errors import BrokerError
+from mqtt_presence.mqtt.return_codes import Refusal
 from mqtt_presence.simulation import packets
 from mqtt_presence.simulation.packets import Packet
 from mqtt_presence.simulation.plan import Do
@@ -25,7 +26,6 @@ _PING_AFTER_S = 60.0
 _SWEEP_EVERY_S = 15.0
 _WINDOW = 200  # more at once would overflow the broker's queue of those who knock
 _RETRY_S = 1.0
-_UNAVAILABLE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class Device:
         if packet.kind == packets.PUBACK:
             self._on_acknowledged(packet.packet_id)
         elif packet.kind == packets.CONNACK:
-            if packet.body[1] == _UNAVAILABLE:
+            if packet.body[1] == Refusal.UNAVAILABLE:
                 self._on_lost("the broker is unavailable")
                 return
             if packet.refusal is not None:

@@ -4,14 +4,14 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from mqtt_presence.mqtt.return_codes import FAILURE, connack_words_311
+
 CONNACK = 0x20
 PUBLISH = 0x30
 PUBACK = 0x40
 SUBACK = 0x90
 DISCONNECT = b"\xe0\x00"
 PINGREQ = b"\xc0\x00"
-_FAILURE = 0x80
-_REFUSALS = {2: "client id refused", 4: "bad user name or password", 5: "not authorised"}
 
 
 def connect(
@@ -69,12 +69,12 @@ class Packet(NamedTuple):
     def refusal(self) -> str | None:
         """Why a CONNACK lets us not in; None: it does."""
         code = self.body[1]
-        return _REFUSALS.get(code, f"return code {code}") if code else None
+        return connack_words_311(code) if code else None
 
     @property
     def is_denied(self) -> bool:
         """A SUBACK that grants not all of it."""
-        return any(code & _FAILURE for code in self.body[2:])
+        return any(code & FAILURE for code in self.body[2:])
 
     def message(self) -> tuple[str, bytes, bool]:
         """Take a PUBLISH apart: topic, payload, and whether it is a retained one."""
