@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "mqtt_presence"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "mqtt_presence"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 ONE_IMPORTER = {
@@ -56,18 +57,20 @@ MAY_IMPORT = {
     "memory.py": {"store"},
     "link.py": {"batch_client", "broker_url", "errors", "mqtt", "paho_setup"},
     "paho_setup.py": {"broker_url"},
-    "batch_client.py": set(),
+    "batch_client.py": {"mqtt"},
     "access.py": {"topics"},
     "listening.py": set(),
     "mqtt/__init__.py": set(),
+    "mqtt/fields.py": {"mqtt"},
+    "mqtt/framing.py": set(),
+    "mqtt/packets.py": {"mqtt"},
     "mqtt/return_codes.py": set(),
     "embedded/config.py": {"access", "errors", "listening", "passwords", "topics"},
-    "embedded/packets.py": set(),
     "embedded/pipes.py": set(),
     "embedded/tree.py": set(),
-    "embedded/messages.py": {"embedded", "complaints"},
+    "embedded/messages.py": {"embedded", "complaints", "mqtt"},
     "embedded/connect.py": {"embedded", "complaints", "mqtt", "topics"},
-    "embedded/sessions.py": {"embedded", "access"},
+    "embedded/sessions.py": {"embedded", "access", "mqtt"},
     "embedded/entrance.py": {"embedded", "complaints", "errors", "gate", "mqtt", "passwords"},
     "embedded/hub.py": {"embedded", "access", "complaints", "limits", "passwords", "payloads", "topics"},
     "embedded/connection.py": {
@@ -80,7 +83,7 @@ MAY_IMPORT = {
         "topics",
         "wire",
     },
-    "embedded/websocket.py": {"embedded", "listening"},
+    "embedded/websocket.py": {"embedded", "listening", "mqtt"},
     "embedded/listeners.py": {"embedded"},
     "embedded/broker.py": {"embedded", "complaints", "errors", "listening", "mqtt", "passwords", "topics"},
     "embedded/__init__.py": {"embedded", "passwords"},
@@ -101,7 +104,7 @@ MAY_IMPORT = {
 """A module, and all of ours that it may import."""
 
 EMBEDDED = (
-    "config", "packets", "pipes", "tree", "messages", "connect", "sessions", "entrance", "hub", "connection",
+    "config", "pipes", "tree", "messages", "connect", "sessions", "entrance", "hub", "connection",
     "websocket", "listeners", "broker", "__init__",
 )  # fmt: skip
 """The embedded broker's modules: each may import those before it."""
@@ -217,6 +220,18 @@ def test_refusals_are_put_into_words_in_one_module() -> None:
     """Bridge, check and simulate name the same refusal alike; the clients use paho's words."""
     wrong = [name_of(f) for f in FILES if any("user name or password" in text for text in strings(f))]
     assert wrong == ["mqtt/return_codes.py"]
+
+
+def test_mqtt_lengths_are_decoded_in_one_module() -> None:
+    """No other file of the repository takes seven bits of each byte (MQTT 3.1.1 §2.2.3)."""
+    decodes = re.compile(r"& (?:0x7f|127)\b", re.IGNORECASE)
+    found = [
+        path.relative_to(ROOT).as_posix()
+        for folder in (PACKAGE, ROOT / "tests", ROOT / "benchmarks", ROOT / "examples")
+        for path in sorted(folder.rglob("*.py"))
+        if decodes.search(path.read_text()) and path != Path(__file__)
+    ]
+    assert found == ["mqtt_presence/mqtt/framing.py"]
 
 
 def test_a_bridge_alone_needs_neither_broker_nor_web_server() -> None:

@@ -6,9 +6,20 @@ from collections.abc import Callable, Sequence
 
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import BrokerError, PayloadError
-from mqtt_presence.simulation import packets
+from mqtt_presence.mqtt.framing import Kind, Packet
+from mqtt_presence.mqtt.packets import (
+    MQTT_311,
+    PINGREQ,
+    Connect,
+    connect_packet,
+    read_codes,
+    read_connack,
+    split_publish,
+    subscribe_packet,
+    unsubscribe_packet,
+)
+from mqtt_presence.mqtt.return_codes import FAILURE, connack_words_311
 from mqtt_presence.simulation.fleet import KEEP_ALIVE_S
-from mqtt_presence.simulation.packets import Packet
 from mqtt_presence.simulation.sockets import Connection, Loop, Target
 from mqtt_presence.topics import Topics
 from mqtt_presence.wire import BridgeStateName, UserStatus, decode_bridge_state, decode_status
@@ -74,18 +85,20 @@ class Observer:
     def _connect(self) -> None:
         self._retry_at = None
         self._pinged_at = self._heard_at = self._monotonic()
-        hello = packets.connect(
-            f"simulate-{secrets.token_hex(6)}",
-            username=self._url.username,
-            password=self._url.password,
+        password = self._url.password
+        hello = Connect(
+            MQTT_311,
             keep_alive_s=KEEP_ALIVE_S,
+            client_id=f"simulate-{secrets.token_hex(6)}",
+            user=self._url.username,
+            password=None if password is None else password.encode(),
         )
         try:
             self._connection = Connection(self._loop, self._target, self._on_packet, self._on_lost)
         except OSError as error:
             self._on_lost(str(error))
         else:
-            self._connection.send(hello)
+            self._connection.send(connect_packet(hello))
 
     # Looking.
 
@@ -128,7 +141,7 @@ class Observer:
                 self._on_lost("it does not answer")
                 return
             self._pinged_at = self._monotonic()
-            self._connection.send(packets.PINGREQ)
+            self._connection.send(PINGREQ)
 
     def _begin(self, chunks: list[list[str]]) -> None:
         self._queue = chunks
@@ -136,7 +149,7 @@ class Observer:
 
     def _next(self) -> None:
         if self._asked:
-            self._connection.send(packets.unsubscribe(self._asked, self._new_id()))
+            self._connection.send(unsubscribe_packet(self._asked, self._new_id()))
         self._asked = self._queue.pop(0) if self._queue else []
         if self._asked:
             self._ask()
@@ -149,7 +162,7 @@ class Observer:
 
     def _subscribe(self, topic_filters: list[str]) -> int:
         packet_id = self._new_id()
-        self._connection.send(packets.subscribe(topic_filters, packet_id))
+        self._connection.send(subscribe_packet([(name, 0) for name in topic_filters], packet_id))
         return packet_id
 
     def _new_id(self) -> int:
@@ -161,25 +174,29 @@ class Observer:
     def _on_packet(self, packet: Packet) -> None:
         self._heard_at = self._monotonic()
         match packet.kind:
-            case packets.PUBLISH:
-                self._on_message(*packet.message())
-            case packets.SUBACK:
-                if packet.packet_id == self._marker_id:
+            case Kind.PUBLISH:
+                topic, _, payload = split_publish(packet.flags, packet.body, 0, len(packet.body), mqtt5=False)
+                self._on_message(topic.decode(errors="replace"), payload, bool(packet.flags & 1))
+            case Kind.SUBACK:
+                packet_id, codes, _ = read_codes(packet.body)
+                if packet_id == self._marker_id:
                     self._quiet_since = self._monotonic()
-                if packet.is_denied and self._asked:
+                if self._asked and any(code >= FAILURE for code in codes):
                     self.failure = BrokerError(f"{self._url} does not let this user read statuses")
-            case packets.CONNACK if packet.refusal is not None:
-                advice = (
-                    "" if self._url.username else "; --broker must name a user, as in mqtt://me@127.0.0.1"
-                )
-                self.failure = BrokerError(f"{self._url} refuses us: {packet.refusal}{advice}")
-            case packets.CONNACK:
-                self.is_up = self._was_up = True
-                self.away_since = None
-                self.bridge_away_since = self._monotonic()
-                self._subscribe([self._topics.bridge_announce, self._topics.bridge_state])
-                if self._asked:
-                    self._ask()
+            case Kind.CONNACK:
+                self._on_connack(read_connack(packet.body)[1])
+
+    def _on_connack(self, code: int) -> None:
+        if code:
+            advice = "" if self._url.username else "; --broker must name a user, as in mqtt://me@127.0.0.1"
+            self.failure = BrokerError(f"{self._url} refuses us: {connack_words_311(code)}{advice}")
+            return
+        self.is_up = self._was_up = True
+        self.away_since = None
+        self.bridge_away_since = self._monotonic()
+        self._subscribe([self._topics.bridge_announce, self._topics.bridge_state])
+        if self._asked:
+            self._ask()
 
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         user_id = self._topics.parse_status(topic)
