@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.client.retained_reader import RetainedQuestion
 from mqtt_presence.errors import BrokerError, PayloadError
 from mqtt_presence.mqtt.framing import Kind, Packet
 from mqtt_presence.mqtt.packets import (
@@ -31,9 +32,6 @@ _RETRY_S = 1.0
 
 class Observer:
     """A connection that looks.
-
-    A broker does not say that it has sent all that is retained. It answers in order: so a second subscription
-    follows each, and when that is granted and it is quiet, that was all.
 
     Args:
         loop: that serves it.
@@ -64,10 +62,9 @@ class Observer:
         self._monotonic = monotonic
         self._packet_id = 0
         self._marker_id = 0
-        self._quiet_since: float | None = None
         self._pinged_at = self._heard_at = monotonic()
         self._queue: list[list[str]] = []
-        self._asked: list[str] = []
+        self._question: RetainedQuestion | None = None
         self.is_up = False
         self.away_since: float | None = None
         """When the connection to the broker ended, by `monotonic`; None: it is up, or never was."""
@@ -117,10 +114,9 @@ class Observer:
     @property
     def left(self) -> int:
         """To how many questions answers may still come; to be asked again and again."""
-        is_quiet = self._quiet_since is not None and self._monotonic() - self._quiet_since >= _QUIET_S
-        if self._asked and self.is_up and is_quiet:
+        if self._question is not None and self.is_up and self._question.wait_s(self._monotonic()) <= 0:
             self._next()
-        return len(self._queue) + bool(self._asked)
+        return len(self._queue) + (self._question is not None)
 
     def tend(self) -> None:
         """Keep the connection, or make a new one; to be called again and again.
@@ -148,17 +144,16 @@ class Observer:
         self._next()
 
     def _next(self) -> None:
-        if self._asked:
-            self._connection.send(unsubscribe_packet(self._asked, self._new_id()))
-        self._asked = self._queue.pop(0) if self._queue else []
-        if self._asked:
-            self._ask()
+        if self._question is not None:
+            self._connection.send(unsubscribe_packet(self._question.filters, self._new_id()))
+        self._question = None
+        if self._queue:
+            self._ask(self._queue.pop(0))
 
-    def _ask(self) -> None:
-        self._quiet_since = None
-        self._marker_id = self._subscribe(self._asked)
-        if self._asked != [self._topics.statuses]:  # of all at once, mosquitto may drop even this answer
-            self._marker_id = self._subscribe([self._topics.bridge_state])
+    def _ask(self, filters: list[str]) -> None:
+        self._question = RetainedQuestion(filters, self._topics.bridge_state, _QUIET_S)
+        for subscription in self._question.subscriptions:
+            self._marker_id = self._subscribe(subscription)
 
     def _subscribe(self, topic_filters: list[str]) -> int:
         packet_id = self._new_id()
@@ -179,9 +174,9 @@ class Observer:
                 self._on_message(topic.decode(errors="replace"), payload, bool(packet.flags & 1))
             case Kind.SUBACK:
                 packet_id, codes, _ = read_codes(packet.body)
-                if packet_id == self._marker_id:
-                    self._quiet_since = self._monotonic()
-                if self._asked and any(code >= FAILURE for code in codes):
+                if packet_id == self._marker_id and self._question is not None:
+                    self._question.granted(self._monotonic())
+                if self._question is not None and any(code >= FAILURE for code in codes):
                     self.failure = BrokerError(f"{self._url} does not let this user read statuses")
             case Kind.CONNACK:
                 self._on_connack(read_connack(packet.body)[1])
@@ -195,14 +190,14 @@ class Observer:
         self.away_since = None
         self.bridge_away_since = self._monotonic()
         self._subscribe([self._topics.bridge_announce, self._topics.bridge_state])
-        if self._asked:
-            self._ask()
+        if self._question is not None:
+            self._ask(self._question.filters)
 
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         user_id = self._topics.parse_status(topic)
         if user_id is not None:
-            if self._quiet_since is not None and retained:
-                self._quiet_since = self._monotonic()
+            if self._question is not None and retained:
+                self._question.came(self._monotonic())
             if user_id in self._wanted:
                 self._note(user_id, payload)
         elif topic == self._topics.bridge_announce and not retained:
