@@ -8,11 +8,13 @@ import asyncio
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
 from amqtt.adapters import BufferReader
+from amqtt.errors import MQTTError
 from amqtt.mqtt.packet import MQTTFixedHeader
 
 from mqtt_presence import payloads, topics, wire
@@ -23,6 +25,7 @@ from mqtt_presence.embedded.connection import Connection
 from mqtt_presence.embedded.hub import Hub
 from mqtt_presence.errors import ConfigError, PayloadError
 from mqtt_presence.model import Activity, End, Login
+from mqtt_presence.mqtt.framing import Framer, ProtocolError
 from mqtt_presence.settings import seconds
 from mqtt_presence.sources import Connected, Ended
 from mqtt_presence.sources.json_events import EmqxEvents, NanomqEvents
@@ -360,6 +363,33 @@ async def _check_packets(data: bytes) -> None:
     while (header := await MQTTFixedHeader.from_stream(reader)) is not None:
         assert header.packet_type in (2, 4, 5, 7, 9, 11, 13), data
         assert len(await reader.read(header.remaining_length)) == header.remaining_length, data
+
+
+@target(
+    b"\x01" + _CONNECT + b"\xc0\0",
+    b"\x03\x30\x80\x80\x01" + b"x" * 20,
+    b"\x02\x30\xff\xff\xff\xff\x01",
+    b"\x05\x30\xff\xff\xff\x7f\xc0\0",
+)
+def packet_stream(data: bytes) -> None:
+    """Another library finds the same packets in a stream, which comes in chunks of any size."""
+    size, stream = (data[0] or 1, data[1:]) if data else (1, b"")
+    framer, found = Framer(), []
+    with suppress(ProtocolError):
+        for start in range(0, len(stream), size):
+            found += framer.feed(stream[start : start + size])
+    assert found == _LOOP.run_until_complete(_packets_by_amqtt(stream))
+
+
+async def _packets_by_amqtt(stream: bytes) -> list[tuple[int, int, bytes]]:
+    reader, found = BufferReader(stream), []
+    with suppress(MQTTError):
+        while (header := await MQTTFixedHeader.from_stream(reader)) is not None:
+            body = await reader.read(header.remaining_length)
+            if len(body) < header.remaining_length:
+                break
+            found.append((header.packet_type, header.flags, bytes(body)))
+    return found
 
 
 # What brokers say of their connections.
