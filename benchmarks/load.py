@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mqtt_presence.simulation import packets
+from mqtt_presence.mqtt import packets
 
 WINDOW = 200
 _APART = 4000  # messages; as many as a batch of the bridge has
@@ -21,7 +21,9 @@ def connect(port: int, client_id: str, will: tuple[str, bytes] | None = None) ->
     """Open a connection to the broker on this machine and wait for its CONNACK."""
     sock = socket.create_connection(("127.0.0.1", port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.sendall(packets.connect(client_id, username=None, password=None, will=will, keep_alive_s=0))
+    last_will = None if will is None else packets.Will(*will)
+    hello = packets.Connect(packets.MQTT_311, client_id=client_id, will=last_will)
+    sock.sendall(packets.connect_packet(hello))
     answer = b""
     while len(answer) < 4:
         answer += sock.recv(4 - len(answer))
@@ -53,7 +55,7 @@ def publish_all(port: int, streams: list[list[tuple[str, bytes]]], rate: float |
     """
     senders = []
     for number, stream in enumerate(streams):
-        prepared = deque(packets.publish(t, p, 1 + i % 65_000) for i, (t, p) in enumerate(stream))
+        prepared = deque(packets.publish_packet(t, p, 1 + i % 65_000) for i, (t, p) in enumerate(stream))
         senders.append(_Sender(connect(port, f"load-{number}-{time.monotonic_ns()}"), prepared))
     selector = selectors.DefaultSelector()
     for sender in senders:

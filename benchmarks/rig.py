@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Self
 
 from benchmarks.load import connect, publish_all
-from mqtt_presence.simulation import packets
+from mqtt_presence.mqtt import packets
+from mqtt_presence.mqtt.framing import Framer, Kind
 
 BRIDGE = "bridge"
 _CONFIG = """\
@@ -166,7 +167,7 @@ class Observer:
 
     def __init__(self, port: int, topic: str) -> None:
         self._sock = connect(port, f"observer-{time.monotonic_ns()}")
-        self._sock.sendall(packets.subscribe([topic], 1))
+        self._sock.sendall(packets.subscribe_packet([(topic, 0)], 1))
         if self._sock.recv(5)[0] != 0x90:
             raise RuntimeError("the broker did not grant a subscription")
 
@@ -192,18 +193,18 @@ class StatusCounter:
         self.offline = 0
         self.changed = threading.Event()
         self._sock = connect(port, f"counter-{time.monotonic_ns()}")
-        self._sock.sendall(packets.subscribe(["status/+"], 1))
+        self._sock.sendall(packets.subscribe_packet([("status/+", 0)], 1))
         self._thread = threading.Thread(target=self._run, name="statuses", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        reader = packets.Reader()
+        framer = Framer()
         while data := self._sock.recv(1 << 20):
-            for packet in reader.feed(data):
-                if packet.kind == packets.PUBLISH:
-                    topic, payload, _ = packet.message()
+            for kind, flags, body in framer.feed(data):
+                if kind == Kind.PUBLISH:
+                    topic, _, payload = packets.split_publish(flags, body, 0, len(body), mqtt5=False)
                     self.offline += b'"offline"' in payload
-                    self.states[topic.removeprefix("status/")] = payload
+                    self.states[topic.decode().removeprefix("status/")] = payload
             self.changed.set()
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import load
 from benchmarks.population import populate
 from benchmarks.rig import BRIDGE, Rig, StatusCounter
-from mqtt_presence.simulation import packets
+from mqtt_presence.mqtt import packets
 from mqtt_presence.store import Store
 
 Figures = dict[str, float]
@@ -76,7 +76,7 @@ def die_off(name: str) -> Figures:
         for n in range(DIE_OFF):
             ending = f'{{"connectionId":"{n}"}}'.encode()
             sock = load.connect(rig.port, f"client{n}", (f"presence/user{n}/client{n}/will", ending))
-            sock.sendall(packets.publish(f"presence/user{n}/client{n}/login", ending, 1))
+            sock.sendall(packets.publish_packet(f"presence/user{n}/client{n}/login", ending, 1))
             sockets.append(sock)
         for sock in sockets:
             sock.recv(4)
@@ -145,7 +145,7 @@ def _report_latencies(rig: Rig) -> list[float]:
     for n in range(LATENCY_SAMPLES + 1):
         payload = json.dumps({"connectionId": "c", "idle": n % 2 == 0}).encode()
         began = time.perf_counter()
-        publisher.sendall(packets.publish("presence/latency/client/activity", payload, 1 + n % 60_000))
+        publisher.sendall(packets.publish_packet("presence/latency/client/activity", payload, 1 + n % 60_000))
         observer.recv(65_536)
         took = time.perf_counter() - began
         publisher.recv(4)
@@ -161,7 +161,7 @@ def _cut_latencies(rig: Rig) -> list[float]:
     sockets = []
     for n in range(LATENCY_SAMPLES // 2):
         sock = load.connect(rig.port, f"cut{n}", (f"presence/cut{n}/client/will", b""))
-        sock.sendall(packets.publish(f"presence/cut{n}/client/login", b"", 1))
+        sock.sendall(packets.publish_packet(f"presence/cut{n}/client/login", b"", 1))
         sock.recv(4)
         sockets.append(sock)
     counter = StatusCounter(rig.port)
@@ -183,7 +183,7 @@ def _cut_latencies(rig: Rig) -> list[float]:
 def _observer(rig: Rig) -> socket.socket:
     """Subscribe to the statuses, and let the retained ones pass."""
     observer = load.connect(rig.port, f"observer-{time.monotonic_ns()}")
-    observer.sendall(packets.subscribe(["status/+"], 1))
+    observer.sendall(packets.subscribe_packet([("status/+", 0)], 1))
     observer.settimeout(0.5)
     with suppress(TimeoutError):
         while True:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from mqtt_presence.topics import VERBS, Topics
 
+BRIDGE_USER = "bridge"
+"""The user name of the bridge on a broker that this package sets up or runs; no other user may have it."""
+
 
 def is_filter(text: str) -> bool:
     """Say whether a text is a well-formed topic filter (MQTT 3.1.1 §4.7.1)."""

@@ -16,16 +16,15 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.exception import MalformedPacket
 
+from mqtt_presence.mqtt.framing import Kind, ProtocolError, frames
+from mqtt_presence.mqtt.packets import puback_packets, publish_packet, split_publish
+
 _READ = 256 * 1024
 _WRITE = 64 * 1024
-_PUBLISH = 0x30
-_PUBACK = 0x40
+_PUBLISH = Kind.PUBLISH << 4
+_PUBACK = Kind.PUBACK << 4
 _KIND = 0xF0
 _QOS = 0x06
-_MAX_LENGTH_BYTES = 4  # MQTT 3.1.1 §2.2.3
-
-_SHORT = struct.Struct(">H").pack
-_MID_AND_NO_PROPERTIES = struct.Struct(">HB").pack
 
 OnPublish = Callable[[int, bytes, bytes, int], None]
 """Called with the flags (MQTT 3.1.1 §3.3.1), topic, payload and packet id (0 at QoS 0)."""
@@ -71,6 +70,7 @@ class BatchClient(mqtt.Client):
         self._to_skip = 0
         self._queued: list[bytes] = []
         self._is_v5 = self._protocol == mqtt.MQTTv5
+        self._no_properties = b"" if self._is_v5 else None
 
     # Writing.
 
@@ -84,15 +84,13 @@ class BatchClient(mqtt.Client):
     def queue_publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
         """Have a QoS 1 message sent at the next `flush`; returns its packet id."""
         mid = self._mid_generate()
-        name = topic.encode()
-        header = _header(0x33 if retain else 0x32, 4 + len(name) + self._is_v5 + len(payload))
-        middle = _MID_AND_NO_PROPERTIES(mid, 0) if self._is_v5 else _SHORT(mid)
-        self._queued.append(header + _SHORT(len(name)) + name + middle + payload)
+        packet = publish_packet(topic, payload, mid, retain=retain, properties=self._no_properties)
+        self._queued.append(packet)
         return mid
 
     def queue_acks(self, mids: Iterable[int]) -> None:
         """Have PUBACKs sent at the next `flush`."""
-        packets = b"".join([b"\x40\x02" + mid.to_bytes(2, "big") for mid in mids])
+        packets = puback_packets(mids)
         if packets:
             self._queued.append(packets)
 
@@ -173,71 +171,53 @@ class BatchClient(mqtt.Client):
         return self._handle(data)
 
     def _handle(self, data: bytes) -> MQTTErrorCode:
-        at, end = 0, len(data)
-        while at < end:
-            body = at + 2
-            length = data[at + 1] if body <= end else 128
-            if length > 127:
-                try:
-                    length, body = _read_length(data, at + 1)
-                except ValueError:
-                    return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_PROTOCOL)
-                if length > self._max_packet and body:
-                    at = self._meet_large(data, at, body, length)
-                    if at < 0:
-                        return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_PROTOCOL)
-                    continue
-            after = body + length
-            if body == 0 or after > end:
-                self._rest += data[at:]
-                self._needed = after - at if body else 0
-                break
-            command = data[at]
-            kind = command & _KIND
-            if kind == _PUBLISH:
-                rc = self._publish_came(command, data, body, after)
-            elif kind == _PUBACK and length >= 2:
-                self._take_puback(data[body] << 8 | data[body + 1], data[body + 2] if length > 2 else 0)
-                rc = MQTTErrorCode.MQTT_ERR_SUCCESS
-            else:
-                rc = self._leave_to_paho(command, data[body:after])
-            if rc:
-                return self._loop_rc_handle(rc)
-            at = after
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
+        try:
+            rc = self._handle_all(data)
+        except ProtocolError:
+            rc = MQTTErrorCode.MQTT_ERR_PROTOCOL
+        return self._loop_rc_handle(rc) if rc else rc
 
-    def _publish_came(self, command: int, data: bytes, body: int, after: int) -> MQTTErrorCode:
-        topic = body + 2
-        payload = topic + (data[body] << 8 | data[body + 1]) if after >= topic else after + 1
-        qos = command & _QOS
-        mid = 0
-        if qos:
-            payload += 2
-            if payload <= after:
-                mid = data[payload - 2] << 8 | data[payload - 1]
-        name = data[topic : payload - 2 if qos else payload]
-        if self._is_v5 and payload <= after:
-            try:
-                properties, payload = _read_length(data, payload)
-            except ValueError:
-                return MQTTErrorCode.MQTT_ERR_PROTOCOL
-            payload = payload + properties if payload else after + 1
-        if payload > after:
-            return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        self._take_publish(command & 0x0F, name, data[payload:after], mid)
+    def _handle_all(self, data: bytes) -> MQTTErrorCode:
+        handled, end, largest, is_v5 = 0, len(data), self._max_packet, self._is_v5
+        take_publish, take_puback = self._take_publish, self._take_puback
+        self._needed = 0
+        for at, body, after in frames(data):
+            first, length = data[at], after - body
+            kind = first & _KIND
+            if length > largest:
+                handled = self._meet_large(data, at, body, length)
+                if handled < after:
+                    break
+            elif after > end:
+                self._needed = after - at
+                break
+            elif kind == _PUBLISH:
+                topic, mid, payload = split_publish(first, data, body, after, mqtt5=is_v5)
+                take_publish(first & 0x0F, topic, payload, mid)
+            elif kind == _PUBACK and length >= 2:
+                take_puback(data[body] << 8 | data[body + 1], data[body + 2] if length > 2 else 0)
+            else:
+                rc = self._leave_to_paho(first, data[body:after])
+                if rc:
+                    return rc
+            handled = after
+        self._rest += data[handled:]
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _meet_large(self, data: bytes, at: int, body: int, length: int) -> int:
-        """Begin to read past a packet that is larger than any that we need; what it is about is kept.
+        """Begin to read past a packet that is larger than any that we need; its topic and packet id are kept.
 
         Args:
-            data: what was read.
-            at: where the packet begins in it.
-            body: where what its remaining length counts begins.
+            data: the bytes that were read.
+            at: the place in them where the packet begins.
+            body: the place where the packet goes on after its fixed header.
             length: its remaining length.
 
         Returns:
-            Where to go on; -1: it cannot be a PUBLISH.
+            How far the data is handled: to the end of the packet, of the data, or to `at`.
+
+        Raises:
+            ProtocolError: the packet cannot be a PUBLISH.
 
         """
         command, end = data[at], len(data)
@@ -246,11 +226,10 @@ class BatchClient(mqtt.Client):
         if head <= end:
             head += (data[body] << 8 | data[body + 1]) + id_length
         if command & _KIND != _PUBLISH or head > body + length:
-            return -1
+            raise ProtocolError("a large packet that is no PUBLISH")
         if head > end:
-            self._rest += data[at:]
             self._needed = head - at
-            return end
+            return at
         topic, mid = data[body + 2 : head - id_length], data[head - id_length : head]
         self._large = (command & 0x0F, topic, length, int.from_bytes(mid, "big"))
         self._to_skip = body + length - head
@@ -273,34 +252,3 @@ class BatchClient(mqtt.Client):
             return self._packet_handle()
         except (MalformedPacket, struct.error, IndexError):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
-
-
-def _header(first: int, length: int) -> bytes:
-    """Write a fixed header: the first byte and the remaining length (MQTT 3.1.1 §2.2)."""
-    if length < 128:
-        return bytes((first, length))
-    if length < 16_384:  # most, and three times as fast
-        return bytes((first, length & 127 | 128, length >> 7))
-    out = bytearray((first,))
-    while length > 127:
-        out.append(length & 127 | 128)
-        length >>= 7
-    out.append(length)
-    return bytes(out)
-
-
-def _read_length(data: bytes, at: int) -> tuple[int, int]:
-    """Read a remaining length; returns it and where it ends, 0 when it is not all there.
-
-    Raises:
-        ValueError: it has more than four bytes.
-
-    """
-    length = 0
-    for position, byte in enumerate(data[at : at + _MAX_LENGTH_BYTES]):
-        length |= (byte & 127) << 7 * position
-        if byte < 128:
-            return length, at + position + 1
-    if len(data) - at >= _MAX_LENGTH_BYTES:
-        raise ValueError("a remaining length has at most four bytes")
-    return 0, 0

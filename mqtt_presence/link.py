@@ -26,6 +26,14 @@ from paho.mqtt.properties import Properties
 from mqtt_presence.batch_client import BatchClient
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import BrokerError
+from mqtt_presence.mqtt.return_codes import (
+    BAD_USER_NAME_OR_PASSWORD,
+    FAILURE,
+    NOT_AUTHORIZED,
+    TAKEN_OVER,
+    UNSUPPORTED_VERSION,
+    connack_words,
+)
 from mqtt_presence.mqtt_version import MqttVersion
 from mqtt_presence.paho_setup import prepare, transport
 from mqtt_presence.tls_files import TlsFiles
@@ -45,27 +53,16 @@ RECEIVE_MAXIMUM = 20_000  # else mosquitto has 20 on the way, queues 1,000 more 
 # for it, it has one less on the way to us from then on, and in the end none (docs/design.md).
 MAX_PACKET = 64 * 1024
 _READ_AT_MOST = 4 * 1024 * 1024  # bytes in one poll; some 150 KB are what a batch of usual messages has
-_TAKEN_OVER = 0x8E
-_FAILURE = 0x80
-_NOT_AUTHORIZED = 0x87
 _COMPLAIN_EVERY_S = 10.0
 _ACKNOWLEDGED_S = 60.0  # at the latest, by a broker that will ever do so
 _PATIENCE_AT_MOST_S = 3600.0
 _LOOKED_AWAY_S = 5.0  # the database took so long: what the broker has said since may be on its way to us
-_UNSUPPORTED_VERSION = 1
 _CONNECT_TIMEOUT_S = 5.0
 _STABLE_S = 30.0
 # Until an optional subscription is tried again that may have ended the connection; doubled each time.
 _OPTIONAL_AGAIN_S = 60.0
 _OPTIONAL_AGAIN_AT_MOST_S = 86_400.0
-_REFUSALS = {
-    1: "it does not speak MQTT 3.1.1",
-    2: "it refuses the client id",
-    3: "it is not available yet",
-    4: "wrong user name or password",
-    5: "this user may not connect",
-}
-_FINAL_REFUSALS = {1, 4, 5}
+_FINAL_REFUSALS = {UNSUPPORTED_VERSION, BAD_USER_NAME_OR_PASSWORD, NOT_AUTHORIZED}
 
 
 class Incoming(Struct, frozen=True, gc=False):
@@ -362,7 +359,7 @@ class Link:
         self, _client: mqtt.Client, _data: object, flags: mqtt.ConnectFlags, reason: Any, properties: Any
     ) -> None:
         if reason.is_failure:
-            self._refused = _connack_code(reason)
+            self._refused = int(reason.value)
             return
         self._has_lost_session = self._has_lost_session or not flags.session_present
         if not self._version.accepted():
@@ -405,7 +402,7 @@ class Link:
         self._back_off()
         if self._connected:
             self._short_lived += lasted < _STABLE_S
-            if self._short_lived > 1 or reason.value == _TAKEN_OVER:
+            if self._short_lived > 1 or reason.value == TAKEN_OVER:
                 log.warning(
                     "the broker has closed the connection after %.1f s: does somebody else, a second "
                     "bridge on the same database perhaps, use this bridge's client id? %s",
@@ -415,7 +412,7 @@ class Link:
             else:
                 log.warning("the connection to the broker was lost; %s", self._next_try())
         elif self._refused is not None:
-            why = _REFUSALS.get(self._refused, f"return code {self._refused}")
+            why = connack_words(self._refused)
             log.error("the broker at %s refuses us: %s; %s", self._config.url, why, self._next_try())
             if self._refused in _FINAL_REFUSALS and not self._once_connected:
                 self._fatal = f"the broker at {self._config.url} refuses us: {why}"
@@ -437,7 +434,7 @@ class Link:
             return True
         if self._refused is None:
             return self._version.closed()
-        return self._version.refused(unsupported=self._refused == _UNSUPPORTED_VERSION)
+        return self._version.refused(unsupported=self._refused == UNSUPPORTED_VERSION)
 
     def _put_optional_off(self) -> None:
         """Put optional subscriptions off if the connection ended before the broker answered them.
@@ -566,7 +563,7 @@ class Link:
         message = self._in_flight.pop(mid, None)
         if message is None:
             return
-        if reason >= _FAILURE:
+        if reason >= FAILURE:
             self._arrivals.refused.append(message)
             self._complain(message, reason)
         elif message.ticket is not None:
@@ -576,7 +573,7 @@ class Link:
         if time.monotonic() < self._complain_at:
             return
         self._complain_at = time.monotonic() + _COMPLAIN_EVERY_S
-        if reason == _NOT_AUTHORIZED:
+        if reason == NOT_AUTHORIZED:
             log.error(
                 "the broker does not let this user publish to %s: see broker_config/ for the rights that "
                 "the bridge needs",
@@ -629,11 +626,3 @@ def _has_buffered(sock: Any) -> bool:
     """TLS may have decrypted more than was read: no poll tells of that."""
     pending = getattr(sock, "pending", None)
     return pending is not None and pending() > 0
-
-
-_CONNACK = {0x84: 1, 0x85: 2, 0x88: 3, 0x86: 4, 0x87: 5}
-
-
-def _connack_code(reason: Any) -> int:
-    """Find MQTT 3.1.1's return code behind the version 5 reason that paho makes of it."""
-    return _CONNACK.get(reason.value, int(reason.value))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "mqtt_presence"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "mqtt_presence"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 ONE_IMPORTER = {
@@ -56,24 +57,37 @@ MAY_IMPORT = {
     "memory.py": {"store"},
     "mqtt_version.py": set(),
     "tls_files.py": {"errors"},
-    "link.py": {"broker_url", "errors", "batch_client", "mqtt_version", "paho_setup", "tls_files"},
+    "link.py": {"batch_client", "broker_url", "errors", "mqtt", "mqtt_version", "paho_setup", "tls_files"},
     "paho_setup.py": {"broker_url"},
-    "batch_client.py": set(),
+    "batch_client.py": {"mqtt"},
     "access.py": {"topics"},
     "listening.py": set(),
-    "embedded/config.py": {"errors", "listening", "passwords", "topics"},
-    "embedded/packets.py": set(),
+    "mqtt/__init__.py": set(),
+    "mqtt/fields.py": {"mqtt"},
+    "mqtt/framing.py": set(),
+    "mqtt/packets.py": {"mqtt"},
+    "mqtt/return_codes.py": set(),
+    "embedded/config.py": {"access", "errors", "listening", "passwords", "topics"},
     "embedded/pipes.py": set(),
     "embedded/tree.py": set(),
-    "embedded/messages.py": {"embedded", "complaints"},
-    "embedded/connect.py": {"embedded", "complaints", "topics"},
-    "embedded/sessions.py": {"embedded", "access"},
-    "embedded/entrance.py": {"embedded", "complaints", "errors", "gate", "passwords"},
+    "embedded/messages.py": {"embedded", "complaints", "mqtt"},
+    "embedded/connect.py": {"embedded", "complaints", "mqtt", "topics"},
+    "embedded/sessions.py": {"embedded", "access", "mqtt"},
+    "embedded/entrance.py": {"embedded", "complaints", "errors", "gate", "mqtt", "passwords"},
     "embedded/hub.py": {"embedded", "access", "complaints", "limits", "passwords", "payloads", "topics"},
-    "embedded/connection.py": {"embedded", "access", "complaints", "errors", "payloads", "topics", "wire"},
-    "embedded/websocket.py": {"embedded", "listening"},
+    "embedded/connection.py": {
+        "embedded",
+        "access",
+        "complaints",
+        "errors",
+        "mqtt",
+        "payloads",
+        "topics",
+        "wire",
+    },
+    "embedded/websocket.py": {"embedded", "listening", "mqtt"},
     "embedded/listeners.py": {"embedded"},
-    "embedded/broker.py": {"embedded", "complaints", "errors", "listening", "passwords", "topics"},
+    "embedded/broker.py": {"embedded", "complaints", "errors", "listening", "mqtt", "passwords", "topics"},
     "embedded/__init__.py": {"embedded", "passwords"},
     "web/access.py": {"web", "listening"},
     "web/config.py": {"errors", "listening"},
@@ -82,17 +96,17 @@ MAY_IMPORT = {
     "web/parameters.py": {"times", "topics"},
     "web/mqtt.py": {"web", "embedded"},
     "clock.py": {"bridge"},
-    "broker_setup/plan.py": {"errors", "topics"},
+    "broker_setup/plan.py": {"access", "errors", "topics"},
     "broker_setup/template.py": set(),
     "broker_setup/hashes.py": set(),
     "broker_setup/certificates.py": set(),
-    "broker_setup/mosquitto.py": {"broker_setup", "broker_url", "errors"},
+    "broker_setup/mosquitto.py": {"access", "broker_setup", "broker_url", "errors"},
     "broker_setup/install.py": {"broker_setup", "errors"},
 }
 """A module, and all of ours that it may import."""
 
 EMBEDDED = (
-    "config", "packets", "pipes", "tree", "messages", "connect", "sessions", "entrance", "hub", "connection",
+    "config", "pipes", "tree", "messages", "connect", "sessions", "entrance", "hub", "connection",
     "websocket", "listeners", "broker", "__init__",
 )  # fmt: skip
 """The embedded broker's modules: each may import those before it."""
@@ -162,12 +176,12 @@ def test_embedded_broker_has_an_inside() -> None:
 
 
 def test_bridge_side_and_clients_do_not_know_each_other() -> None:
-    """A client needs no bridge and no database, the bridge no client."""
+    """A client needs no bridge and no database, the bridge no client; commands and simulate are clients."""
     inner = {"bridge", "store", "link", "convergence", "outbox", "clock", "settings", "embedded", "rules"}
     for path in FILES:
         if name_of(path).startswith("client/"):
             assert not ours(path) & inner, name_of(path)
-        elif not name_of(path).startswith(("cli/", "__main__")) and path.name != "__init__.py":
+        elif not name_of(path).startswith(("cli/", "simulation/", "__main__")) and path.name != "__init__.py":
             assert "client" not in ours(path), name_of(path)
 
 
@@ -196,6 +210,30 @@ def test_json_fields_are_spelled_in_one_module() -> None:
     for path in FILES:
         if name_of(path) not in {"payloads.py", "wire.py"}:
             assert not {s for s in strings(path) if s in fields}, name_of(path)
+
+
+def test_the_user_name_of_the_bridge_is_spelled_in_one_module() -> None:
+    """Every module that sets up, runs or guards a broker takes the name from `access`."""
+    spelled = re.compile(r'user\w*(?:: str)? = "bridge"', re.IGNORECASE)
+    assert [name_of(f) for f in FILES if spelled.search(f.read_text())] == ["access.py"]
+
+
+def test_refusals_are_put_into_words_in_one_module() -> None:
+    """Bridge, check and simulate name the same refusal alike; the clients use paho's words."""
+    wrong = [name_of(f) for f in FILES if any("user name or password" in text for text in strings(f))]
+    assert wrong == ["mqtt/return_codes.py"]
+
+
+def test_mqtt_lengths_are_decoded_in_one_module() -> None:
+    """No other file of the repository takes seven bits of each byte (MQTT 3.1.1 §2.2.3)."""
+    decodes = re.compile(r"& (?:0x7f|127)\b", re.IGNORECASE)
+    found = [
+        path.relative_to(ROOT).as_posix()
+        for folder in (PACKAGE, ROOT / "tests", ROOT / "benchmarks", ROOT / "examples")
+        for path in sorted(folder.rglob("*.py"))
+        if decodes.search(path.read_text()) and path != Path(__file__)
+    ]
+    assert found == ["mqtt_presence/mqtt/framing.py"]
 
 
 def test_a_bridge_alone_needs_neither_broker_nor_web_server() -> None:

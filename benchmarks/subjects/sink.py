@@ -2,17 +2,16 @@
 
 import signal
 import socket
-import struct
 import sys
 import threading
 
 from benchmarks.load import connect
-from mqtt_presence.simulation import packets
+from mqtt_presence.mqtt.framing import frames
+from mqtt_presence.mqtt.packets import puback_packets, publish_packet, split_publish, subscribe_packet
 
 port = int(sys.argv[1])
 sock = connect(port, "sink")
-topic = b"presence/+/+/+"
-sock.sendall(b"\x82" + bytes([5 + len(topic)]) + b"\0\1" + struct.pack("!H", len(topic)) + topic + b"\1")
+sock.sendall(subscribe_packet([("presence/+/+/+", 1)], 1))
 
 
 def drain(sock: socket.socket) -> None:
@@ -20,27 +19,20 @@ def drain(sock: socket.socket) -> None:
     rest = b""
     while data := sock.recv(1 << 20):
         data = rest + data
-        at, acks, sentinels = 0, [], []
-        while at + 2 <= len(data):
-            length, body = data[at + 1], at + 2
-            if length > 127:
-                if body >= len(data):
-                    break
-                length, body = length & 127 | data[body] << 7, body + 1
-            if body + length > len(data):
+        done, acks, sentinels = 0, [], []
+        for at, body, after in frames(data):
+            if after > len(data):
                 break
+            done = after
             if data[at] & 0xF0 == 0x30:
-                size = data[body] << 8 | data[body + 1]
-                acks.append(b"\x40\x02" + data[body + 2 + size : body + 4 + size])
-                if data.startswith(b"presence/sentinel", body + 2):
-                    sentinels.append(data[body + 2 : body + 2 + size].decode().split("/")[1])
-            at = body + length
-        rest = data[at:]
-        sock.sendall(b"".join(acks))
+                topic, packet_id, _ = split_publish(data[at], data, body, after, mqtt5=False)
+                acks.append(packet_id)
+                if topic.startswith(b"presence/sentinel"):
+                    sentinels.append(topic.decode().split("/")[1])
+        rest = data[done:]
+        sock.sendall(puback_packets(acks))
         for number, user in enumerate(sentinels):
-            packet = bytearray(packets.publish(f"status/{user}", b"{}", 1 + number))
-            packet[0] |= 1  # retained
-            sock.sendall(packet)
+            sock.sendall(publish_packet(f"status/{user}", b"{}", 1 + number, retain=True))
 
 
 threading.Thread(target=drain, args=(sock,), daemon=True).start()

@@ -4,8 +4,9 @@ import json
 import re
 from pathlib import Path
 
+from mqtt_presence.access import BRIDGE_USER
 from mqtt_presence.broker_setup.hashes import mosquitto_hash, new_password
-from mqtt_presence.broker_setup.plan import BRIDGE_USER, File, Plan, Tls
+from mqtt_presence.broker_setup.plan import File, Plan, Tls
 from mqtt_presence.broker_setup.template import blocks, join, replace_lines, shipped
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import ConfigError

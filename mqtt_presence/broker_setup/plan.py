@@ -5,10 +5,10 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mqtt_presence.access import BRIDGE_USER
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.topics import require_name
 
-BRIDGE_USER = "bridge"
 MAX_COMMON_NAME = 64
 """The longest common name of a certificate (RFC 5280, ub-common-name)."""
 

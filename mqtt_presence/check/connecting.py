@@ -8,8 +8,9 @@ from typing import Any
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.check.findings import Finding, failed, note, passed, warned
 from mqtt_presence.check.lab import Lab
-from mqtt_presence.check.peer import UNSUPPORTED_VERSION, ClosedError, RefusedError
+from mqtt_presence.check.peer import ClosedError, RefusedError
 from mqtt_presence.errors import BrokerError
+from mqtt_presence.mqtt.return_codes import UNSUPPORTED_VERSION
 
 _DAY_S = 86_400
 _SOON_DAYS = 30

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from mqtt_presence.check.findings import Broker, Finding, note, passed, warned
 from mqtt_presence.check.lab import Lab
-from mqtt_presence.check.peer import UNSUPPORTED_VERSION, Manner, Peer, RefusedError
+from mqtt_presence.check.peer import Manner, Peer, RefusedError
 from mqtt_presence.errors import BrokerError
+from mqtt_presence.mqtt.return_codes import UNSUPPORTED_VERSION
 
 VERSION_TOPIC = "$SYS/broker/version"
 DROPPED_TOPIC = "$SYS/broker/publish/messages/dropped"

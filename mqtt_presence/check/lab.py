@@ -18,7 +18,6 @@ from typing import Any, Self
 from mqtt_presence.check.findings import Broker
 from mqtt_presence.check.peer import (
     OPEN_S,
-    UNSUPPORTED_VERSION,
     Access,
     ClosedError,
     Manner,
@@ -29,6 +28,7 @@ from mqtt_presence.check.peer import (
     UnreachableError,
 )
 from mqtt_presence.errors import BrokerError, PayloadError, PresenceError
+from mqtt_presence.mqtt.return_codes import UNSUPPORTED_VERSION
 from mqtt_presence.topics import LOGIN, TIME, WILL, Topics
 from mqtt_presence.wire import BridgeStateName, decode_bridge_state
 

@@ -21,14 +21,12 @@ from paho.mqtt.properties import Properties
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.link import RECEIVE_MAXIMUM
+from mqtt_presence.mqtt.return_codes import FAILURE, connack_words
 from mqtt_presence.paho_setup import prepare, transport
 from mqtt_presence.tls_files import TlsFiles
 
 OPEN_S = 5.0
 """How long the broker may take for each step until it has accepted a connection."""
-FAILURE = 0x80
-"""Reason codes of MQTT 5 from here on are failures."""
-UNSUPPORTED_VERSION = 0x84
 
 _SESSION_S = 120
 """How long a broker of MQTT 5 keeps a session of ours if we are killed."""
@@ -228,7 +226,7 @@ class Peer:
         """How the broker refused the connection, in words."""
         if self.reason is None:
             return "it closes the connection without an answer"
-        return _REFUSALS.get(self.reason, f"reason code {self.reason:#x}")
+        return connack_words(self.reason)
 
     # Served by the lab.
 
@@ -358,16 +356,3 @@ class Peer:
         answered = self._subscribing.setdefault(mid, Subscribing())
         answered.codes = [int(code.value) for code in codes]
         answered.is_answered = True
-
-
-_REFUSALS = {
-    UNSUPPORTED_VERSION: "it does not speak this version of MQTT",
-    0x85: "it does not take this client id",
-    0x86: "wrong user name or password",
-    0x87: "wrong user name or password, or no right to connect",
-    0x88: "it is not available",
-    0x8A: "this user is banned",
-    0x8C: "bad authentication method",
-    0x90: "it does not take the topic of the will",
-    0x97: "quota exceeded",
-}

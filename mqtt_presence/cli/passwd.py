@@ -5,13 +5,12 @@ from typing import Annotated
 
 import typer
 
+from mqtt_presence.access import BRIDGE_USER
 from mqtt_presence.cli.options import with_settings
 from mqtt_presence.cli.output import complain, plain, say
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.passwords import add_user, remove_user
 from mqtt_presence.settings import DATA_DIRECTORY, Settings
-
-BRIDGE_USER = "bridge"
 
 
 @with_settings("password_file")

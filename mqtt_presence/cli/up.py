@@ -5,6 +5,7 @@ import secrets
 from contextlib import ExitStack
 from dataclasses import replace
 
+from mqtt_presence.access import BRIDGE_USER
 from mqtt_presence.bridge import Bridge, BridgeConfig, wall_clock
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.cli import logs
@@ -12,7 +13,6 @@ from mqtt_presence.cli.banner import show_banner
 from mqtt_presence.cli.leftovers import end_leftovers
 from mqtt_presence.cli.options import LOG, RULES, WEB, with_settings
 from mqtt_presence.cli.page import web_config
-from mqtt_presence.cli.passwd import BRIDGE_USER
 from mqtt_presence.cli.serving import Signals, make_home
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from mqtt_presence.errors import ConfigError
@@ -84,7 +84,6 @@ def _broker_config(settings: Settings, secret: str) -> EmbeddedConfig:
         insecure=settings.insecure,
         password_file=None if is_open else settings.passwords,
         operators=frozenset(settings.operator),
-        bridge_user=BRIDGE_USER,
         bridge_password=secret,
         max_connections=settings.max_connections or None,
     )

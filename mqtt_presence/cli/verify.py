@@ -1,8 +1,6 @@
 """``mqtt-presence verify``: compare database and broker, and put right what differs."""
 
-import queue
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -18,8 +16,8 @@ from mqtt_presence.cli import logs
 from mqtt_presence.cli.endpoints import endpoint_of
 from mqtt_presence.cli.options import TLS, with_settings
 from mqtt_presence.cli.output import complain, say, say_json
-from mqtt_presence.client.connection import Connection, Hooks, Receipt
 from mqtt_presence.client.options import Endpoint
+from mqtt_presence.client.retained_reader import RetainedReader
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.model import Status, UserId, UserPresence
 from mqtt_presence.settings import Settings, seconds
@@ -211,121 +209,43 @@ class _Kept:
 # The broker.
 
 
-class _Line(Connection):
-    """A connection that can do what clients need not."""
-
-    def __init__(self, endpoint: Endpoint, hooks: Hooks, granted: Callable[[bool], None]) -> None:
-        super().__init__(endpoint, hooks, _ANSWER_S)
-
-        def on_subscribe(_client: Any, _data: Any, _mid: int, codes: Any, _properties: Any) -> None:
-            granted(not any(code.is_failure for code in codes))
-
-        self._client.on_subscribe = on_subscribe
-
-    def retain(self, topic: str, payload: bytes) -> Receipt:
-        return Receipt(self._client.publish(topic, payload, 1, retain=True), self)
-
-    def unsubscribe(self, filters: list[str]) -> None:
-        self._client.unsubscribe(filters)
-
-
 class _Retained:
-    """Looks at retained statuses and publishes them.
-
-    A broker does not say that it has sent all that is retained, nor that there is nothing. It answers in
-    order: so a second subscription follows the first, and when that is granted and it is quiet, that was all.
-    """
+    """Reads retained statuses and publishes them."""
 
     def __init__(self, endpoint: Endpoint, topics: Topics, *, private: bool) -> None:
         self._topics = topics
         self._private = private
         self._url = endpoint.url
-        self._heard: queue.SimpleQueue[tuple[UserId, bytes] | None] = queue.SimpleQueue()
-        self._went_up = threading.Event()
-        self._failure: BrokerError | None = None
-        self._is_denied = False
-        hooks = Hooks(
-            will=lambda: None,
-            up=lambda _: self._went_up.set(),
-            message=self._take,
-            tick=lambda: None,
-            down=lambda: None,
-        )
-        self._line = _Line(endpoint, hooks, self._granted)
-        self._thread = threading.Thread(target=self._run, name="verify", daemon=True)
+        self._reader = RetainedReader(endpoint, topics.bridge_state, _ANSWER_S)
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        self._went_up.wait(3 * _ANSWER_S)
-        self._require_up()
+        self._reader.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._line.disconnect()
-        self._thread.join(1.0)
-
-    def _run(self) -> None:
-        try:
-            self._line.serve()
-        except BrokerError as error:
-            self._failure = error
-        finally:
-            self._went_up.set()
+        self._reader.__exit__()
 
     def look_all(self) -> dict[UserId, Shown]:
-        return self._look([self._topics.statuses], None, _QUIET_ALL_S)
+        return self._shown(self._reader.read([self._topics.statuses], quiet_s=_QUIET_ALL_S))
 
     def look(self, user_ids: Sequence[UserId]) -> dict[UserId, Shown]:
-        return self._look([self._topics.status(u) for u in user_ids], set(user_ids), _QUIET_S)
+        wanted = [self._topics.status(user_id) for user_id in user_ids]
+        return self._shown(self._reader.read(wanted, quiet_s=_QUIET_S))
 
     def publish(self, users: Sequence[UserPresence]) -> None:
-        receipts = [self._tell(user) for user in users]
-        for receipt in receipts:
-            if not receipt.wait(_ANSWER_S):
-                self._require_up()
-                raise BrokerError(f"{self._url} did not acknowledge in {_ANSWER_S:g} s")
+        self._reader.publish(map(self._right, users))
 
-    def _tell(self, user: UserPresence) -> Receipt:
+    def _right(self, user: UserPresence) -> tuple[str, bytes]:
         if user.status is None:
-            return self._line.retain(self._topics.status(user.user_id), b"")
+            return self._topics.status(user.user_id), b""
         right = told.of_status(user, user.status, self._topics, private=self._private)
-        return self._line.retain(right.topic, right.payload)
+        return right.topic, right.payload
 
-    def _look(self, filters: list[str], wanted: set[UserId] | None, quiet_s: float) -> dict[UserId, Shown]:
-        seen: dict[UserId, Shown] = {}
-        grants = 0
-        self._line.subscribe([(topic_filter, 0) for topic_filter in filters])
-        needed = 1
-        if wanted is not None:  # asked for all at once, mosquitto may drop even this answer
-            self._line.subscribe([(self._topics.bridge_state, 0)])
-            needed = 2
-        while grants < needed or wanted is None or len(seen) < len(wanted):
-            try:
-                heard = self._heard.get(timeout=_ANSWER_S if grants < needed else quiet_s)
-            except queue.Empty:
-                if grants == needed:
-                    break
-                self._require_up()
-                raise BrokerError(f"{self._url} does not answer") from None
-            if heard is None:
-                grants += 1
-            elif wanted is None or heard[0] in wanted:
-                seen[heard[0]] = shown(*heard)
-        self._line.unsubscribe(filters)
-        self._require_up()
-        return seen
-
-    def _require_up(self) -> None:
-        if self._is_denied:
+    def _shown(self, found: Mapping[str, bytes]) -> dict[UserId, Shown]:
+        if self._reader.denied:
             raise BrokerError(f"{self._url} does not let this user read {self._topics.statuses}")
-        if not self._line.is_up:
-            raise self._failure or BrokerError(f"the connection to {self._url} was lost")
-
-    def _granted(self, is_granted: bool) -> None:
-        self._is_denied = self._is_denied or not is_granted
-        self._heard.put(None)
-
-    def _take(self, topic: str, payload: bytes, retained: bool) -> None:
-        user_id = self._topics.parse_status(topic)
-        if user_id is not None and retained and payload:
-            self._heard.put((user_id, payload))
+        return {
+            user_id: shown(user_id, payload)
+            for topic, payload in found.items()
+            if (user_id := self._topics.parse_status(topic)) is not None
+        }

@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class Hooks:
     """Do what is due; called at least twice a second while it is up."""
     down: Callable[[], None]
     """The connection that was up has ended."""
+    subscribed: Callable[[], None] = lambda: None
+    """The broker has answered a subscription; the filters that it refuses are in `Connection.denied`."""
 
 
 class Receipt:
@@ -93,7 +96,7 @@ class Connection:
         self._timeout = timeout
         self.denied: list[str] = []
         """The topic filters that the broker did not grant."""
-        self._filters: list[tuple[str, int]] = []
+        self._subscriptions: deque[list[tuple[str, int]]] = deque()
         self._subscribed = threading.Event()
         self._refused: str | None = None
         self._abandoned = False
@@ -153,14 +156,18 @@ class Connection:
         client = self._client
         client.on_connect = client.on_subscribe = client.on_message = None
 
-    def publish(self, topic: str, payload: bytes, qos: int) -> Receipt:
+    def publish(self, topic: str, payload: bytes, qos: int, *, retain: bool = False) -> Receipt:
         """Queue a message; from any thread."""
-        return Receipt(self._client.publish(topic, payload, qos), self)
+        return Receipt(self._client.publish(topic, payload, qos, retain), self)
 
     def subscribe(self, filters: list[tuple[str, int]]) -> None:
-        """Queue a subscription to topic filters with their QoS; once in a connection."""
-        self._filters = filters
+        """Queue a subscription to topic filters with their QoS; from one thread."""
+        self._subscriptions.append(filters)  # before it is sent: another thread reads the answer
         self._client.subscribe(filters)
+
+    def unsubscribe(self, filters: list[str]) -> None:
+        """Queue an end of subscriptions; from any thread."""
+        self._client.unsubscribe(filters)
 
     def wait_subscribed(self, timeout: float) -> bool:
         """Wait until the broker has answered the subscription; False: not in time. Not for the hooks."""
@@ -186,10 +193,13 @@ class Connection:
         guard(self._hooks.up, self)
 
     def _on_subscribe(self, _client: Client, _data: Any, _mid: int, codes: Any, _properties: Any) -> None:
-        self.denied = [name for (name, _), code in zip(self._filters, codes, strict=False) if code.is_failure]
-        if self.denied:
-            _log.warning("%s does not let us read %s", self._endpoint.url, ", ".join(self.denied))
+        filters = self._subscriptions.popleft() if self._subscriptions else []  # answers come in order
+        denied = [name for (name, _), code in zip(filters, codes, strict=False) if code.is_failure]
+        if denied:
+            self.denied += denied
+            _log.warning("%s does not let us read %s", self._endpoint.url, ", ".join(denied))
         self._subscribed.set()
+        guard(self._hooks.subscribed)
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         guard(self._take, message)

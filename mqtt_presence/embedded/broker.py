@@ -12,13 +12,14 @@ from typing import Any, Self, TypeVar
 
 from mqtt_presence.complaints import shown
 from mqtt_presence.embedded.config import EmbeddedConfig, check
-from mqtt_presence.embedded.connect import Refusal, Refused
+from mqtt_presence.embedded.connect import Refused
 from mqtt_presence.embedded.connection import Connection
 from mqtt_presence.embedded.hub import Hub
 from mqtt_presence.embedded.listeners import PresenceBroker
 from mqtt_presence.embedded.pipes import HANG_UP_S, Pipe
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.listening import cannot_listen, listen
+from mqtt_presence.mqtt.return_codes import Refusal
 from mqtt_presence.passwords import PasswordFile
 from mqtt_presence.topics import is_name
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mqtt_presence.access import BRIDGE_USER
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.listening import is_loopback
 from mqtt_presence.passwords import PasswordFile
@@ -38,7 +39,7 @@ class EmbeddedConfig:
     insecure: bool = False
     password_file: Path | None = None
     operators: frozenset[str] = frozenset()
-    bridge_user: str = "bridge"
+    bridge_user: str = BRIDGE_USER
     bridge_password: str = field(default="", repr=False)
     connect_timeout_s: float = 10.0
     max_packet_size: int = 256 * 1024

@@ -1,28 +1,11 @@
 """What a CONNECT asks for, and why somebody is not let in (MQTT 3.1.1 §3.1, §3.2)."""
 
-import enum
 from dataclasses import dataclass, field
-from typing import Final
 
-from mqtt_presence.complaints import shown
 from mqtt_presence.embedded.messages import Message, new_message
-from mqtt_presence.embedded.packets import Cursor, ProtocolError
+from mqtt_presence.mqtt.packets import MQTT_5, MQTT_311, connack_packet, read_connect
+from mqtt_presence.mqtt.return_codes import UNSUPPORTED_VERSION, Refusal
 from mqtt_presence.topics import is_name
-
-_PROTOCOL_LEVEL: Final = 4
-_PROTOCOL_LEVEL_5: Final = 5
-_CONNACK_5_UNSUPPORTED: Final = b"\x20\x03\x00\x84\x00"
-"""To a version 5 CONNECT, in its own format (MQTT 5 §3.1.2.2): clients report "unsupported version"."""
-
-
-class Refusal(enum.IntEnum):
-    """CONNACK return codes (§3.2.2.3)."""
-
-    VERSION = 1
-    IDENTIFIER = 2
-    UNAVAILABLE = 3
-    BAD_NAME = 4
-    NOT_AUTHORIZED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +58,17 @@ def parse_connect(body: bytes) -> Connect:
         ProtocolError: it is none.
 
     """
-    cursor = Cursor(body)
-    name, level = cursor.text(), cursor.byte()
-    if name not in ("MQTT", "MQIsdp"):
-        raise ProtocolError(f"protocol {shown(name)}")
-    if name != "MQTT" or level != _PROTOCOL_LEVEL:
-        return Connect(level)
-    flags, keep_alive_s, client_id = cursor.byte(), cursor.number(), cursor.text()
-    will_qos = flags >> 3 & 3
-    if flags & 1 or will_qos == 3 or (flags & 0x38 and not flags & 4) or (flags & 0x40 and not flags & 0x80):
-        raise ProtocolError(f"CONNECT flags {flags:#04x}")
-    will = None
-    if flags & 4:
-        topic, payload = cursor.text(), cursor.blob()
-        will = new_message(topic, payload, will_qos, retain=bool(flags & 0x20))
-    user = cursor.text() if flags & 0x80 else ""
-    password = cursor.blob() if flags & 0x40 else None
-    if cursor:
-        raise ProtocolError("CONNECT has bytes left over")
-    return Connect(level, bool(flags & 2), keep_alive_s, client_id, will, user, password)
+    connect = read_connect(body, levels=(MQTT_311,))
+    will = connect.will
+    return Connect(
+        connect.level,
+        connect.clean,
+        connect.keep_alive_s,
+        connect.client_id,
+        None if will is None else new_message(will.topic, will.payload, will.qos, retain=will.retain),
+        connect.user or "",
+        connect.password,
+    )
 
 
 def refuse_names(connect: Connect, client_id: str) -> Refused | None:
@@ -104,7 +79,7 @@ def refuse_names(connect: Connect, client_id: str) -> Refused | None:
         client_id: the client id, which the broker has made up if the client gave none.
 
     """
-    if connect.level != _PROTOCOL_LEVEL:
+    if connect.level != MQTT_311:
         why = "protocol level %d, only MQTT 3.1.1 (4) is spoken here"
         return Refused(Refusal.VERSION, why, (connect.level,))
     if not is_name(connect.user):
@@ -116,11 +91,11 @@ def refuse_names(connect: Connect, client_id: str) -> Refused | None:
 
 def accepting(*, session_present: bool) -> bytes:
     """Build the CONNACK that lets a client in; it hears whether it had a session (§3.2.2.2)."""
-    return bytes((0x20, 2, session_present, 0))
+    return connack_packet(0, session_present=session_present)
 
 
 def refusing(connect: Connect, refused: Refused) -> bytes:
-    """Build the CONNACK that does not."""
-    if refused.code is Refusal.VERSION and connect.level == _PROTOCOL_LEVEL_5:
-        return _CONNACK_5_UNSUPPORTED
-    return bytes((0x20, 2, 0, refused.code))
+    """Build the CONNACK that does not; in MQTT 5 too, whose clients then report the version as the reason."""
+    if refused.code is Refusal.VERSION and connect.level == MQTT_5:
+        return connack_packet(UNSUPPORTED_VERSION, properties=b"")
+    return connack_packet(refused.code)

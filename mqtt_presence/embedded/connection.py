@@ -10,7 +10,6 @@ from mqtt_presence.access import Grant, is_filter
 from mqtt_presence.complaints import shown
 from mqtt_presence.embedded.connect import (
     Connect,
-    Refusal,
     Refused,
     accepting,
     parse_connect,
@@ -19,23 +18,22 @@ from mqtt_presence.embedded.connect import (
 )
 from mqtt_presence.embedded.hub import Hub
 from mqtt_presence.embedded.messages import Message, Receipt, new_message
-from mqtt_presence.embedded.packets import (
+from mqtt_presence.embedded.pipes import HANG_UP_S, Pipe
+from mqtt_presence.embedded.sessions import Cause, Session
+from mqtt_presence.errors import PayloadError
+from mqtt_presence.mqtt.fields import Cursor
+from mqtt_presence.mqtt.framing import Framer, Kind, ProtocolError
+from mqtt_presence.mqtt.packets import (
     PINGRESP,
     PUBACK,
     PUBCOMP,
     PUBREC,
     SUBSCRIBE_REFUSED,
     UNSUBACK,
-    Cursor,
-    Framer,
-    Kind,
-    ProtocolError,
     id_packet,
     suback_packet,
 )
-from mqtt_presence.embedded.pipes import HANG_UP_S, Pipe
-from mqtt_presence.embedded.sessions import Cause, Session
-from mqtt_presence.errors import PayloadError
+from mqtt_presence.mqtt.return_codes import Refusal
 from mqtt_presence.payloads import connection_id_of
 from mqtt_presence.topics import ACTIVITY, ENDS, LOGIN, LOGOUT, WILL
 from mqtt_presence.wire import encode_end

@@ -9,10 +9,11 @@ from collections import Counter
 
 from mqtt_presence.complaints import Complaints
 from mqtt_presence.embedded.config import EmbeddedConfig
-from mqtt_presence.embedded.connect import Refusal, Refused
+from mqtt_presence.embedded.connect import Refused
 from mqtt_presence.embedded.pipes import Visitor
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.gate import Doorstep, Guesses
+from mqtt_presence.mqtt.return_codes import Refusal
 from mqtt_presence.passwords import PasswordFile
 
 CLIENTS_LIMIT = 10_000

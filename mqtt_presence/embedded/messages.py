@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mqtt_presence.complaints import shown
-from mqtt_presence.embedded.packets import ProtocolError
+from mqtt_presence.mqtt.framing import ProtocolError
 
 
 class Publisher(Protocol):

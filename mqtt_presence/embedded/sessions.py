@@ -7,7 +7,7 @@ from typing import Protocol
 
 from mqtt_presence.access import Grant
 from mqtt_presence.embedded.messages import Delivery
-from mqtt_presence.embedded.packets import publish_packet
+from mqtt_presence.mqtt.packets import publish_packet
 
 WINDOW = 1000
 """QoS 1 messages sent to one session and not yet acknowledged; it bounds the bridge's rate (design)."""

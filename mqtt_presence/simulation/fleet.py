@@ -11,8 +11,19 @@ from enum import Enum, auto
 from mqtt_presence import topics as verbs
 from mqtt_presence import wire
 from mqtt_presence.errors import BrokerError
-from mqtt_presence.simulation import packets
-from mqtt_presence.simulation.packets import Packet
+from mqtt_presence.mqtt.framing import Kind, Packet
+from mqtt_presence.mqtt.packets import (
+    DISCONNECT,
+    MQTT_311,
+    PINGREQ,
+    Connect,
+    Will,
+    connect_packet,
+    publish_packet,
+    read_connack,
+    read_id,
+)
+from mqtt_presence.mqtt.return_codes import Refusal, connack_words_311
 from mqtt_presence.simulation.plan import Do
 from mqtt_presence.simulation.sockets import Connection, Loop, Target
 from mqtt_presence.topics import Topics
@@ -25,7 +36,6 @@ _PING_AFTER_S = 60.0
 _SWEEP_EVERY_S = 15.0
 _WINDOW = 200  # more at once would overflow the broker's queue of those who knock
 _RETRY_S = 1.0
-_UNAVAILABLE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +162,14 @@ class Device:
     def leave_quietly(self) -> None:
         """Disconnect without a logout: no will, and still there for all who look."""
         if self._connection is not None:
-            self._connection.finish(packets.DISCONNECT)
+            self._connection.finish(DISCONNECT)
             self._connection = None
 
     def ping_if_silent(self, now: float) -> None:
         """Keep the connection alive."""
         if self._phase is _Phase.UP and now - self._sent_at > _PING_AFTER_S and self._connection is not None:
             self._sent_at = now
-            self._connection.send(packets.PINGREQ)
+            self._connection.send(PINGREQ)
 
     def answer_announce(self) -> None:
         """Log in again, with the same connection id, and say how it is."""
@@ -178,29 +188,32 @@ class Device:
         self._connection_id = secrets.token_hex(8)
         self._next_id = self._unacknowledged = self._login_id = self._logout_id = 0
         fleet = self._fleet
-        hello = packets.connect(
-            self._client_id,
-            username=self._user_id,
-            password=fleet.names.password_of(self._user_id),
-            will=(self._topic(verbs.WILL), wire.encode_end(self._connection_id)),
+        password = fleet.names.password_of(self._user_id)
+        hello = Connect(
+            MQTT_311,
             keep_alive_s=KEEP_ALIVE_S,
+            client_id=self._client_id,
+            will=Will(self._topic(verbs.WILL), wire.encode_end(self._connection_id)),
+            user=self._user_id,
+            password=None if password is None else password.encode(),
         )
         try:
             self._connection = Connection(fleet.loop, fleet.target, self._on_packet, self._on_lost)
         except OSError as error:
             self._on_lost(str(error))
         else:
-            self._connection.send(hello)
+            self._connection.send(connect_packet(hello))
 
     def _on_packet(self, packet: Packet) -> None:
-        if packet.kind == packets.PUBACK:
-            self._on_acknowledged(packet.packet_id)
-        elif packet.kind == packets.CONNACK:
-            if packet.body[1] == _UNAVAILABLE:
+        if packet.kind == Kind.PUBACK:
+            self._on_acknowledged(read_id(packet.body)[0])
+        elif packet.kind == Kind.CONNACK:
+            _, code, _ = read_connack(packet.body)
+            if code == Refusal.UNAVAILABLE:
                 self._on_lost("the broker is unavailable")
                 return
-            if packet.refusal is not None:
-                self._fleet.refused(self._user_id, packet.refusal)
+            if code:
+                self._fleet.refused(self._user_id, connack_words_311(code))
                 return
             self._phase = _Phase.UP
             self._fleet.arrived()
@@ -266,7 +279,7 @@ class Device:
         self._next_id = packet_id = self._next_id % 65_535 + 1
         self._unacknowledged += 1
         self._sent_at = self._fleet.now
-        self._connection.send(packets.publish(self._topic(verb), payload, packet_id))
+        self._connection.send(publish_packet(self._topic(verb), payload, packet_id))
         return packet_id
 
 

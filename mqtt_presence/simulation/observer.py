@@ -5,10 +5,22 @@ import time
 from collections.abc import Callable, Sequence
 
 from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.client.retained_reader import RetainedQuestion
 from mqtt_presence.errors import BrokerError, PayloadError
-from mqtt_presence.simulation import packets
+from mqtt_presence.mqtt.framing import Kind, Packet
+from mqtt_presence.mqtt.packets import (
+    MQTT_311,
+    PINGREQ,
+    Connect,
+    connect_packet,
+    read_codes,
+    read_connack,
+    split_publish,
+    subscribe_packet,
+    unsubscribe_packet,
+)
+from mqtt_presence.mqtt.return_codes import FAILURE, connack_words_311
 from mqtt_presence.simulation.fleet import KEEP_ALIVE_S
-from mqtt_presence.simulation.packets import Packet
 from mqtt_presence.simulation.sockets import Connection, Loop, Target
 from mqtt_presence.topics import Topics
 from mqtt_presence.wire import BridgeStateName, UserStatus, decode_bridge_state, decode_status
@@ -20,9 +32,6 @@ _RETRY_S = 1.0
 
 class Observer:
     """A connection that looks.
-
-    A broker does not say that it has sent all that is retained. It answers in order: so a second subscription
-    follows each, and when that is granted and it is quiet, that was all.
 
     Args:
         loop: that serves it.
@@ -53,10 +62,9 @@ class Observer:
         self._monotonic = monotonic
         self._packet_id = 0
         self._marker_id = 0
-        self._quiet_since: float | None = None
         self._pinged_at = self._heard_at = monotonic()
         self._queue: list[list[str]] = []
-        self._asked: list[str] = []
+        self._question: RetainedQuestion | None = None
         self.is_up = False
         self.away_since: float | None = None
         """When the connection to the broker ended, by `monotonic`; None: it is up, or never was."""
@@ -74,18 +82,20 @@ class Observer:
     def _connect(self) -> None:
         self._retry_at = None
         self._pinged_at = self._heard_at = self._monotonic()
-        hello = packets.connect(
-            f"simulate-{secrets.token_hex(6)}",
-            username=self._url.username,
-            password=self._url.password,
+        password = self._url.password
+        hello = Connect(
+            MQTT_311,
             keep_alive_s=KEEP_ALIVE_S,
+            client_id=f"simulate-{secrets.token_hex(6)}",
+            user=self._url.username,
+            password=None if password is None else password.encode(),
         )
         try:
             self._connection = Connection(self._loop, self._target, self._on_packet, self._on_lost)
         except OSError as error:
             self._on_lost(str(error))
         else:
-            self._connection.send(hello)
+            self._connection.send(connect_packet(hello))
 
     # Looking.
 
@@ -104,10 +114,9 @@ class Observer:
     @property
     def left(self) -> int:
         """To how many questions answers may still come; to be asked again and again."""
-        is_quiet = self._quiet_since is not None and self._monotonic() - self._quiet_since >= _QUIET_S
-        if self._asked and self.is_up and is_quiet:
+        if self._question is not None and self.is_up and self._question.wait_s(self._monotonic()) <= 0:
             self._next()
-        return len(self._queue) + bool(self._asked)
+        return len(self._queue) + (self._question is not None)
 
     def tend(self) -> None:
         """Keep the connection, or make a new one; to be called again and again.
@@ -128,28 +137,27 @@ class Observer:
                 self._on_lost("it does not answer")
                 return
             self._pinged_at = self._monotonic()
-            self._connection.send(packets.PINGREQ)
+            self._connection.send(PINGREQ)
 
     def _begin(self, chunks: list[list[str]]) -> None:
         self._queue = chunks
         self._next()
 
     def _next(self) -> None:
-        if self._asked:
-            self._connection.send(packets.unsubscribe(self._asked, self._new_id()))
-        self._asked = self._queue.pop(0) if self._queue else []
-        if self._asked:
-            self._ask()
+        if self._question is not None:
+            self._connection.send(unsubscribe_packet(self._question.filters, self._new_id()))
+        self._question = None
+        if self._queue:
+            self._ask(self._queue.pop(0))
 
-    def _ask(self) -> None:
-        self._quiet_since = None
-        self._marker_id = self._subscribe(self._asked)
-        if self._asked != [self._topics.statuses]:  # of all at once, mosquitto may drop even this answer
-            self._marker_id = self._subscribe([self._topics.bridge_state])
+    def _ask(self, filters: list[str]) -> None:
+        self._question = RetainedQuestion(filters, self._topics.bridge_state, _QUIET_S)
+        for subscription in self._question.subscriptions:
+            self._marker_id = self._subscribe(subscription)
 
     def _subscribe(self, topic_filters: list[str]) -> int:
         packet_id = self._new_id()
-        self._connection.send(packets.subscribe(topic_filters, packet_id))
+        self._connection.send(subscribe_packet([(name, 0) for name in topic_filters], packet_id))
         return packet_id
 
     def _new_id(self) -> int:
@@ -161,31 +169,35 @@ class Observer:
     def _on_packet(self, packet: Packet) -> None:
         self._heard_at = self._monotonic()
         match packet.kind:
-            case packets.PUBLISH:
-                self._on_message(*packet.message())
-            case packets.SUBACK:
-                if packet.packet_id == self._marker_id:
-                    self._quiet_since = self._monotonic()
-                if packet.is_denied and self._asked:
+            case Kind.PUBLISH:
+                topic, _, payload = split_publish(packet.flags, packet.body, 0, len(packet.body), mqtt5=False)
+                self._on_message(topic.decode(errors="replace"), payload, bool(packet.flags & 1))
+            case Kind.SUBACK:
+                packet_id, codes, _ = read_codes(packet.body)
+                if packet_id == self._marker_id and self._question is not None:
+                    self._question.granted(self._monotonic())
+                if self._question is not None and any(code >= FAILURE for code in codes):
                     self.failure = BrokerError(f"{self._url} does not let this user read statuses")
-            case packets.CONNACK if packet.refusal is not None:
-                advice = (
-                    "" if self._url.username else "; --broker must name a user, as in mqtt://me@127.0.0.1"
-                )
-                self.failure = BrokerError(f"{self._url} refuses us: {packet.refusal}{advice}")
-            case packets.CONNACK:
-                self.is_up = self._was_up = True
-                self.away_since = None
-                self.bridge_away_since = self._monotonic()
-                self._subscribe([self._topics.bridge_announce, self._topics.bridge_state])
-                if self._asked:
-                    self._ask()
+            case Kind.CONNACK:
+                self._on_connack(read_connack(packet.body)[1])
+
+    def _on_connack(self, code: int) -> None:
+        if code:
+            advice = "" if self._url.username else "; --broker must name a user, as in mqtt://me@127.0.0.1"
+            self.failure = BrokerError(f"{self._url} refuses us: {connack_words_311(code)}{advice}")
+            return
+        self.is_up = self._was_up = True
+        self.away_since = None
+        self.bridge_away_since = self._monotonic()
+        self._subscribe([self._topics.bridge_announce, self._topics.bridge_state])
+        if self._question is not None:
+            self._ask(self._question.filters)
 
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         user_id = self._topics.parse_status(topic)
         if user_id is not None:
-            if self._quiet_since is not None and retained:
-                self._quiet_since = self._monotonic()
+            if self._question is not None and retained:
+                self._question.came(self._monotonic())
             if user_id in self._wanted:
                 self._note(user_id, payload)
         elif topic == self._topics.bridge_announce and not retained:

@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import BrokerError, ConfigError
-from mqtt_presence.simulation.packets import Packet, Reader
+from mqtt_presence.mqtt.framing import Framer, Packet, ProtocolError
 from mqtt_presence.simulation.websocket import WebSocket
 from mqtt_presence.tls_files import TlsFiles
 
@@ -96,7 +96,7 @@ class Connection:
         self._target = target
         self._on_packet = on_packet
         self._on_lost = on_lost
-        self._reader = Reader()
+        self._framer = Framer()
         self._websocket = WebSocket(target.url) if target.url.websockets else None
         self._out = bytearray() if self._websocket is None else bytearray(self._websocket.output())
         self._phase = _Phase.CONNECTING
@@ -174,10 +174,15 @@ class Connection:
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
         except (OSError, ValueError) as error:
-            self.close()
-            if not self._is_last:
-                self._on_lost(str(error))
+            self._fail(str(error))
+        except ProtocolError as error:
+            self._fail(f"this is not MQTT: {error}")
         self._set_interest()
+
+    def _fail(self, why: str) -> None:
+        self.close()
+        if not self._is_last:
+            self._on_lost(why)
 
     def _connected(self) -> None:
         code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -226,10 +231,10 @@ class Connection:
 
     def _packets(self, data: bytes) -> Iterator[Packet]:
         if self._websocket is None:
-            yield from self._reader.feed(data)
+            yield from self._framer.feed(data)
             return
         for piece in self._websocket.feed(data):
-            yield from self._reader.feed(piece)
+            yield from self._framer.feed(piece)
         self._send_on()
 
     def _set_interest(self) -> None:

@@ -9,14 +9,15 @@ import contextlib
 import multiprocessing
 import resource
 import socket
-import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
+from mqtt_presence.mqtt.framing import Kind, frames
+from mqtt_presence.mqtt.packets import DISCONNECT, puback_packets, publish_packet, split_publish
 from tests.embedded.brokers import SECRET
-from tests.embedded.wire import Wire, connect_packet, packet, text
+from tests.embedded.wire import Wire, connect_packet
 
 
 def serve(pipe) -> None:
@@ -108,24 +109,17 @@ def throughput(port: int, pid: int, count: int, *, qos: int, publishers: int, wa
     while got < count // publishers * publishers:
         buffer += bridge.sock.recv(1 << 18)
         first = first or time.perf_counter()
-        acks, at = [], 0
-        while at + 2 <= len(buffer):
-            size, head = buffer[at + 1], 2
-            if size & 0x80:
-                if at + 3 > len(buffer):
-                    break
-                size, head = size & 0x7F | buffer[at + 2] << 7, 3
-            if at + head + size > len(buffer):
+        acks, done = [], 0
+        for at, body, after in frames(buffer):
+            if after > len(buffer):
                 break
-            if buffer[at] >> 4 == 3:
+            done = after
+            if buffer[at] >> 4 == Kind.PUBLISH:
                 got += 1
                 if qos:
-                    topic = int.from_bytes(buffer[at + head : at + head + 2])
-                    packet_id = buffer[at + head + 2 + topic : at + head + 4 + topic]
-                    acks.append(b"\x40\x02" + packet_id)
-            at += head + size
-        buffer = buffer[at:]
-        bridge.send(b"".join(acks))
+                    acks.append(split_publish(buffer[at], buffer, body, after, mqtt5=False)[1])
+        buffer = buffer[done:]
+        bridge.send(puback_packets(acks))
     took = time.perf_counter() - (first or began)
     used = (cpu_s(pid) - cpu) / got * 1e6
     extra = f", beside {watchers} other subscriptions" if watchers else ""
@@ -144,7 +138,7 @@ def publish(port: int, each: int, qos: int, publishers: int) -> None:
     for n in range(publishers):
         wire = Wire(port)
         wire.connect("alice", f"p{n}")
-        socks.append((wire.sock, text(f"presence/alice/p{n}/activity"), [0, 0]))
+        socks.append((wire.sock, f"presence/alice/p{n}/activity", [0, 0]))
     payload = b'{"connectionId":"0123456789abcdef","idle":false,"lastActivity":1790000000000}'
     left = True
     while left:
@@ -155,14 +149,14 @@ def publish(port: int, each: int, qos: int, publishers: int) -> None:
             sent, acked = state[0], state[1] // 4
             room = min(100 - (sent - acked) if qos else 100, each - sent)
             ids = range(sent, sent + room)
-            pid = (lambda n: struct.pack("!H", n % 65000 + 1)) if qos else (lambda _: b"")
-            sock.sendall(b"".join(packet(0x30 | qos << 1, topic + pid(n) + payload) for n in ids))
+            packet_ids = (n % 65000 + 1 if qos else 0 for n in ids)
+            sock.sendall(b"".join(publish_packet(topic, payload, n, qos=qos) for n in packet_ids))
             state[0] = sent + room
             left = left or sent + room < each
     for sock, _, state in socks:
         while qos and state[1] // 4 < state[0]:
             state[1] += len(sock.recv(1 << 16))
-        sock.sendall(b"\xe0\x00")
+        sock.sendall(DISCONNECT)
         sock.shutdown(socket.SHUT_WR)
 
 

@@ -4,7 +4,12 @@ import select
 import socket
 import struct
 import time
+from collections import deque
 from dataclasses import dataclass
+
+from mqtt_presence.mqtt import packets
+from mqtt_presence.mqtt.framing import Framer, Kind
+from mqtt_presence.mqtt.packets import read_id, split_publish
 
 DEADLINE_S = 5.0
 QUIET_S = 0.25  # how long "nothing more comes" is watched; PINGs make it exact where order allows
@@ -18,7 +23,7 @@ class Packet:
 
     @property
     def topic(self) -> str:
-        return self.body[2 : 2 + int.from_bytes(self.body[:2])].decode()
+        return self._split()[0].decode()
 
     @property
     def qos(self) -> int:
@@ -34,42 +39,26 @@ class Packet:
 
     @property
     def packet_id(self) -> int:
-        at = 2 + int.from_bytes(self.body[:2]) if self.kind == 3 else 0
-        return int.from_bytes(self.body[at : at + 2])
+        return self._split()[1] if self.kind == Kind.PUBLISH else read_id(self.body)[0]
 
     @property
     def payload(self) -> bytes:
-        return self.body[2 + int.from_bytes(self.body[:2]) + (2 if self.qos else 0) :]
+        return self._split()[2]
 
-
-def text(value: str | bytes) -> bytes:
-    data = value.encode() if isinstance(value, str) else value
-    return struct.pack("!H", len(data)) + data
-
-
-def packet(head: int, body: bytes) -> bytes:
-    length, size = bytearray(), len(body)
-    while True:
-        length.append(size & 0x7F | (0x80 if size > 0x7F else 0))
-        size >>= 7
-        if not size:
-            return bytes((head,)) + bytes(length) + body
+    def _split(self) -> tuple[bytes, int, bytes]:
+        return split_publish(self.flags, self.body, 0, len(self.body), mqtt5=False)
 
 
 def connect_packet(user, client_id, *, password=None, clean=True, keep_alive=60, will=None, level=4) -> bytes:
-    flags = (2 if clean else 0) | (0x80 if user is not None else 0) | (0x40 if password is not None else 0)
-    tail = text(client_id)
+    """Write a CONNECT; the will has topic, payload and perhaps QoS and retain."""
+    properties = b"" if level == packets.MQTT_5 else None
+    password = password.encode() if isinstance(password, str) else password
     if will is not None:
-        topic, payload, qos, retain = (*will, *(1, False)[len(will) - 2 :])
-        flags |= 4 | qos << 3 | (0x20 if retain else 0)
-        tail += text(topic) + text(payload)
-    if user is not None:
-        tail += text(user)
-    if password is not None:
-        tail += text(password)
-    properties = b"\0" if level == 5 else b""
-    return packet(
-        0x10, text("MQTT") + bytes((level, flags)) + struct.pack("!H", keep_alive) + properties + tail
+        topic, payload, *more = will
+        payload = payload.encode() if isinstance(payload, str) else payload
+        will = packets.Will(topic, payload, *more, properties=properties)
+    return packets.connect_packet(
+        packets.Connect(level, clean, keep_alive, client_id, will, user, password, properties)
     )
 
 
@@ -79,7 +68,8 @@ class Wire:
     def __init__(self, port: int) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.buffer = b""
+        self.framer = Framer()
+        self.came: deque[Packet] = deque()
         self.seen: list[Packet] = []
         self.next_id = 0
 
@@ -101,23 +91,20 @@ class Wire:
     def publish(self, topic, payload=b"", *, qos=1, retain=False, packet_id=None, dup=False) -> int:
         packet_id = (packet_id or self.new_id()) if qos else 0
         data = payload.encode() if isinstance(payload, str) else payload
-        head = 0x30 | qos << 1 | (1 if retain else 0) | (8 if dup else 0)
-        self.send(packet(head, text(topic) + (struct.pack("!H", packet_id) if qos else b"") + data))
+        self.send(packets.publish_packet(topic, data, packet_id, qos=qos, retain=retain, dup=dup))
         return packet_id
 
     def subscribe(self, *filters, qos=1) -> list[int]:
         packet_id = self.new_id()
-        self.send(
-            packet(0x82, struct.pack("!H", packet_id) + b"".join(text(f) + bytes((qos,)) for f in filters))
-        )
+        self.send(packets.subscribe_packet([(topic_filter, qos) for topic_filter in filters], packet_id))
         return list(self.until(9).body[2:])
 
     def ack(self, message: Packet) -> None:
         if message.qos:
-            self.send(struct.pack("!BBH", 0x40, 2, message.packet_id))
+            self.send(packets.id_packet(packets.PUBACK, message.packet_id))
 
     def disconnect(self) -> None:
-        self.send(b"\xe0\x00")
+        self.send(packets.DISCONNECT)
         self.sock.close()
 
     def kill(self) -> None:
@@ -134,7 +121,7 @@ class Wire:
     def read(self, wait_s: float = DEADLINE_S) -> Packet:
         """Return the next packet; EOFError when the connection is closed, TimeoutError when none comes."""
         deadline = time.monotonic() + wait_s
-        while (found := self._cut()) is None:
+        while not self.came:
             left = deadline - time.monotonic()
             if left <= 0 or not self.ready(left):
                 raise TimeoutError(f"nothing within {wait_s} s; so far: {self.seen}")
@@ -144,23 +131,10 @@ class Wire:
                 raise EOFError(str(error)) from error
             if not chunk:
                 raise EOFError("closed by the broker")
-            self.buffer += chunk
+            self.came.extend(Packet(*packet) for packet in self.framer.feed(chunk))
+        found = self.came.popleft()
         self.seen.append(found)
         return found
-
-    def _cut(self) -> Packet | None:
-        length, at = 0, 1
-        while at < len(self.buffer):
-            byte = self.buffer[at]
-            length |= (byte & 0x7F) << 7 * (at - 1)
-            at += 1
-            if not byte & 0x80:
-                if len(self.buffer) < at + length:
-                    return None
-                found = Packet(self.buffer[0] >> 4, self.buffer[0] & 15, self.buffer[at : at + length])
-                self.buffer = self.buffer[at + length :]
-                return found
-        return None
 
     def until(self, kind: int, wait_s: float = DEADLINE_S) -> Packet:
         """Return the next packet of this kind; the others stay in `seen`."""
@@ -187,7 +161,7 @@ class Wire:
 
     def ping(self) -> list[Packet]:
         """Send a PING, return what came before its answer: all that the broker had sent by then."""
-        self.send(b"\xc0\x00")
+        self.send(packets.PINGREQ)
         start = len(self.seen)
         self.until(13)
         return self.seen[start:-1]

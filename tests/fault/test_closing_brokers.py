@@ -2,7 +2,6 @@
 
 import json
 import socket
-import struct
 import threading
 from contextlib import suppress
 from typing import Self
@@ -15,6 +14,18 @@ from mqtt_presence import link as link_module
 from mqtt_presence import silence as silence_module
 from mqtt_presence.bridge import Due, wall_clock
 from mqtt_presence.model import UserId
+from mqtt_presence.mqtt.framing import Framer, Kind, Packet
+from mqtt_presence.mqtt.packets import (
+    PINGRESP,
+    PUBACK,
+    connack_packet,
+    id_packet,
+    publish_packet,
+    read_connect,
+    read_publish,
+    read_subscribe,
+    suback_packet,
+)
 from mqtt_presence.store import Store
 from tests.support.bridges import BridgeThread
 from tests.support.waiting import until
@@ -59,11 +70,8 @@ class ClosingBroker:
 
     def deliver(self, topic: str, payload: bytes = b"") -> None:
         """Send the bridge a message, QoS 0."""
-        name = topic.encode()
-        body = struct.pack("!H", len(name)) + name + b"\x00" + payload
-        assert len(body) < 128
         assert self._connection is not None
-        self._connection.sendall(bytes((0x30, len(body))) + body)
+        self._connection.sendall(publish_packet(topic, payload, properties=b""))
 
     def cut(self) -> None:
         """Break the connection that there is."""
@@ -82,58 +90,46 @@ class ClosingBroker:
             with self._connection:
                 try:
                     self._talk(self._connection)
-                except (OSError, EOFError):
+                except OSError:
                     continue
 
     def _talk(self, connection: socket.socket) -> None:
-        while True:
-            head, body = _packet(connection)
-            match head & 0xF0:
-                case 0x10:
-                    self.versions.append(body[6])
-                    if self.away:
-                        self.away -= 1
-                        return
-                    self.connects += 1
-                    connection.sendall(b"\x20\x03\x00\x00\x00")
-                case 0x80:
-                    name = body[5 : 5 + struct.unpack("!H", body[3:5])[0]].decode()
-                    self.filters[-1].append(name)
-                    if name.startswith("$SYS/") and not self._answers:
-                        self.closed += 1
-                        return
-                    connection.sendall(b"\x90\x04" + body[:2] + b"\x00\x01")
-                case 0xC0:
-                    connection.sendall(b"\xd0\x00")
-                case 0xE0:
-                    self.goodbyes += 1
-                case 0x30:
-                    end = 2 + struct.unpack("!H", body[:2])[0]
-                    # A packet id and no properties come before the payload.
-                    self.published[-1].append((body[2:end].decode(), body[end + 3 :]))
-                    topic = self.published[-1][-1][0]
-                    is_neglected = self.neglects is not None and topic.startswith(self.neglects)
-                    if self.acknowledges and not is_neglected:
-                        connection.sendall(b"\x40\x03" + body[end : end + 2] + bytes((self.refuses,)))
+        framer = Framer()
+        while data := connection.recv(65_536):
+            for packet in framer.feed(data):
+                if not self._answer(connection, packet):
+                    return
 
-
-def _packet(connection: socket.socket) -> tuple[int, bytes]:
-    def exactly(count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            more = connection.recv(count - len(data))
-            if not more:
-                raise EOFError
-            data += more
-        return data
-
-    head, length, shift = exactly(1)[0], 0, 0
-    while True:
-        byte = exactly(1)[0]
-        length |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return head, exactly(length)
+    def _answer(self, connection: socket.socket, packet: Packet) -> bool:
+        """Answer a packet; False closes the connection."""
+        kind, flags, body = packet
+        match kind:
+            case Kind.CONNECT:
+                self.versions.append(read_connect(body).level)
+                if self.away:
+                    self.away -= 1
+                    return False
+                self.connects += 1
+                connection.sendall(connack_packet(0, properties=b""))
+            case Kind.SUBSCRIBE:
+                packet_id, filters, _ = read_subscribe(body, mqtt5=True)
+                name = filters[0][0]
+                self.filters[-1].append(name)
+                if name.startswith("$SYS/") and not self._answers:
+                    self.closed += 1
+                    return False
+                connection.sendall(suback_packet(packet_id, b"\x01", properties=b""))
+            case Kind.PINGREQ:
+                connection.sendall(PINGRESP)
+            case Kind.DISCONNECT:
+                self.goodbyes += 1
+            case Kind.PUBLISH:
+                message = read_publish(flags, body, mqtt5=True)
+                self.published[-1].append((message.topic, message.payload))
+                is_neglected = self.neglects is not None and message.topic.startswith(self.neglects)
+                if self.acknowledges and not is_neglected:
+                    connection.sendall(id_packet(PUBACK, message.packet_id, reason_code=self.refuses))
+        return True
 
 
 @pytest.mark.parametrize("source", ["auto", "mosquitto", "emqx"])

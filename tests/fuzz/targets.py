@@ -8,9 +8,14 @@ import asyncio
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
+
+from amqtt.adapters import BufferReader
+from amqtt.errors import MQTTError
+from amqtt.mqtt.packet import MQTTFixedHeader
 
 from mqtt_presence import payloads, topics, wire
 from mqtt_presence.access import is_filter, matches
@@ -20,6 +25,7 @@ from mqtt_presence.embedded.connection import Connection
 from mqtt_presence.embedded.hub import Hub
 from mqtt_presence.errors import ConfigError, PayloadError
 from mqtt_presence.model import Activity, End, Login
+from mqtt_presence.mqtt.framing import Framer, ProtocolError
 from mqtt_presence.settings import seconds
 from mqtt_presence.sources import Connected, Ended
 from mqtt_presence.sources.json_events import EmqxEvents, NanomqEvents
@@ -311,7 +317,7 @@ def broker_connection(data: bytes) -> None:
         assert (prefix, verb in VERBS) == ("presence", True)
         if logged_in:
             assert name.startswith("presence/alice/phone/")
-    _check_packets(b"".join(pipe.sent))
+    _LOOP.run_until_complete(_check_packets(b"".join(pipe.sent)))
 
 
 _LOOP = asyncio.new_event_loop()
@@ -351,17 +357,39 @@ async def _serve(pipe: _Pipe) -> list[str]:
     return [delivery.message.topic for delivery in bridge.queue]
 
 
-def _check_packets(data: bytes) -> None:
-    at = 0
-    while at < len(data):
-        assert data[at] >> 4 in (2, 4, 5, 7, 9, 11, 13), data
-        length, digits = 0, 0
-        while not digits or data[at + digits] > 0x7F:
-            digits += 1
-            length |= (data[at + digits] & 0x7F) << 7 * (digits - 1)
-        assert digits <= 4, data
-        at += 1 + digits + length
-    assert at == len(data)
+async def _check_packets(data: bytes) -> None:
+    """Have another library cut the bytes into packets, all of which a broker may send."""
+    reader = BufferReader(data)
+    while (header := await MQTTFixedHeader.from_stream(reader)) is not None:
+        assert header.packet_type in (2, 4, 5, 7, 9, 11, 13), data
+        assert len(await reader.read(header.remaining_length)) == header.remaining_length, data
+
+
+@target(
+    b"\x01" + _CONNECT + b"\xc0\0",
+    b"\x03\x30\x80\x80\x01" + b"x" * 20,
+    b"\x02\x30\xff\xff\xff\xff\x01",
+    b"\x05\x30\xff\xff\xff\x7f\xc0\0",
+)
+def packet_stream(data: bytes) -> None:
+    """Another library finds the same packets in a stream, which comes in chunks of any size."""
+    size, stream = (data[0] or 1, data[1:]) if data else (1, b"")
+    framer, found = Framer(), []
+    with suppress(ProtocolError):
+        for start in range(0, len(stream), size):
+            found += framer.feed(stream[start : start + size])
+    assert found == _LOOP.run_until_complete(_packets_by_amqtt(stream))
+
+
+async def _packets_by_amqtt(stream: bytes) -> list[tuple[int, int, bytes]]:
+    reader, found = BufferReader(stream), []
+    with suppress(MQTTError):
+        while (header := await MQTTFixedHeader.from_stream(reader)) is not None:
+            body = await reader.read(header.remaining_length)
+            if len(body) < header.remaining_length:
+                break
+            found.append((header.packet_type, header.flags, bytes(body)))
+    return found
 
 
 # What brokers say of their connections.

@@ -25,7 +25,18 @@ from mqtt_presence.check.findings import Finding, Verdict, failed
 from mqtt_presence.check.lab import CheckConfig, Lab
 from mqtt_presence.check.peer import Access
 from mqtt_presence.cli.app import app
-from mqtt_presence.simulation.packets import CONNACK, PUBACK, PUBLISH, SUBACK, Packet, Reader
+from mqtt_presence.mqtt.framing import Framer, Kind, Packet
+from mqtt_presence.mqtt.packets import (
+    MQTT_311,
+    PINGRESP,
+    PUBACK,
+    connack_packet,
+    id_packet,
+    read_connect,
+    read_publish,
+    read_subscribe,
+    suback_packet,
+)
 from tests.embedded.wire import Wire
 from tests.integration.test_bridge_tls import _certify, _openssl
 from tests.integration.test_mosquitto_config import PASSWORD, Shipped
@@ -455,10 +466,10 @@ class Deaf:
                 threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        reader = Reader()
+        framer = Framer()
         with suppress(OSError), sock:
             while data := sock.recv(65_536):
-                for packet in reader.feed(data) if self._answers else ():
+                for packet in framer.feed(data) if self._answers else ():
                     answer = self._answer(packet)
                     if answer is None:
                         return
@@ -466,15 +477,15 @@ class Deaf:
 
     def _answer(self, packet: Packet) -> bytes | None:
         match packet.kind:
-            case 0x10:
-                return bytes((CONNACK, 2, 0, 0)) if packet.body[6] == 4 else None
-            case 0x80:
-                return bytes((SUBACK, 3, *packet.body[:2], 1))
-            case kind if kind == PUBLISH and packet.flags & 6:
-                at = 2 + int.from_bytes(packet.body[:2], "big")
-                return bytes((PUBACK, 2, *packet.body[at : at + 2]))
-            case 0xC0:
-                return b"\xd0\x00"
+            case Kind.CONNECT:
+                return connack_packet(0) if read_connect(packet.body).level == MQTT_311 else None
+            case Kind.SUBSCRIBE:
+                packet_id, _, _ = read_subscribe(packet.body)
+                return suback_packet(packet_id, b"\x01")
+            case Kind.PUBLISH if packet.flags & 6:
+                return id_packet(PUBACK, read_publish(packet.flags, packet.body).packet_id)
+            case Kind.PINGREQ:
+                return PINGRESP
         return b""
 
     def close(self) -> None:

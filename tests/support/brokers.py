@@ -9,9 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Self
 
+from mqtt_presence.access import BRIDGE_USER
 from mqtt_presence.broker_setup import mosquitto as setup
 from mqtt_presence.broker_setup.hashes import mosquitto_hash
-from mqtt_presence.broker_setup.plan import BRIDGE_USER, Plan
+from mqtt_presence.broker_setup.plan import Plan
 from mqtt_presence.broker_setup.template import replace_lines
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from tests.support.mqtt import Client

@@ -12,7 +12,7 @@ from mqtt_presence import batch_client
 from mqtt_presence import link as link_module
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.link import Arrivals, Link, LinkConfig, Outgoing
-from mqtt_presence.simulation import packets
+from mqtt_presence.mqtt.framing import Framer, Kind
 from tests.unit.test_batch_client import publish
 
 
@@ -87,7 +87,7 @@ def test_link_has_no_more_on_the_way_than_the_broker_takes(accepted: bytes, mqtt
     """The broker's receive maximum (MQTT 5 §3.2.2.3.3) bounds what it has not acknowledged; each that it does makes room."""
     ends = Ends(accepted, mqtt5=mqtt5)
     ends.sock.setblocking(False)
-    reader, mids = packets.Reader(), []
+    framer, mids = Framer(), []
 
     def look() -> int:
         """Poll until nothing comes any more; return how many messages have come so far."""
@@ -95,11 +95,11 @@ def test_link_has_no_more_on_the_way_than_the_broker_takes(accepted: bytes, mqtt
         while quiet < 3:
             ends.poll()
             try:
-                came = list(reader.feed(ends.sock.recv(1 << 20)))
+                came = list(framer.feed(ends.sock.recv(1 << 20)))
             except BlockingIOError:
                 quiet += 1
                 continue
-            mids.extend(p.body[3:5] for p in came if p.kind == packets.PUBLISH)
+            mids.extend(p.body[3:5] for p in came if p.kind == Kind.PUBLISH)
         return len(mids)
 
     ends.link.publish(Outgoing("t", b"x", ticket=n) for n in range(21_000))
@@ -114,12 +114,12 @@ def test_link_has_no_more_on_the_way_than_the_broker_takes(accepted: bytes, mqtt
 def test_link_gives_no_packet_id_to_two_messages_on_the_way() -> None:
     """Ids come round while one may still be unacknowledged (MQTT 5 §2.2.1): the message that has it would be lost."""
     ends = Ends(b"\x20\x03\x00\x00\x00", mqtt5=True)
-    reader, mids = packets.Reader(), []
+    framer, mids = Framer(), []
 
     def say(*tickets: int) -> None:
         ends.link.publish(Outgoing("t", b"x", ticket=n) for n in tickets)
         ends.poll()
-        mids.extend(int.from_bytes(p.body[3:5], "big") for p in reader.feed(ends.sock.recv(1 << 20)))
+        mids.extend(int.from_bytes(p.body[3:5], "big") for p in framer.feed(ends.sock.recv(1 << 20)))
 
     say(1)
     ends.link._client._last_mid = 65_534
@@ -220,8 +220,8 @@ def test_link_leaves_a_broker_that_owes_an_acknowledgement_less_often_each_time(
         assert owed.ends.link.backlog == 1
         owed.connect_again()
     owed.ends.poll()
-    reader = packets.Reader()
-    (mid,) = [p.body[14:16] for p in reader.feed(owed.ends.sock.recv(4096)) if p.kind == packets.PUBLISH]
+    framer = Framer()
+    (mid,) = [p.body[14:16] for p in framer.feed(owed.ends.sock.recv(4096)) if p.kind == Kind.PUBLISH]
     owed.ends.sock.sendall(b"\x40\x02" + mid)
     for _ in range(200):
         assert owed.after(0.5)

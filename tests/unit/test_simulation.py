@@ -16,7 +16,7 @@ from websockets.typing import Subprotocol
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.model import State
-from mqtt_presence.simulation import packets, sockets
+from mqtt_presence.simulation import sockets
 from mqtt_presence.simulation.fleet import Count, Names
 from mqtt_presence.simulation.plan import Do, Expected, Plan, Scenario, Step
 from mqtt_presence.simulation.run import Progress, Simulation
@@ -127,25 +127,6 @@ def test_users_have_names_and_passwords_of_their_own() -> None:
         ("sim-1-1", "sim-1-1-0"),
     ]
     assert names.password_of("sim-1-1") == "pw-sim-1-1!"
-
-
-@given(st.lists(st.tuples(st.text("ab/é", min_size=1), st.binary(max_size=300)), max_size=8), st.data())
-def test_packets_come_out_as_they_went_in(messages: list[tuple[str, bytes]], data: st.DataObject) -> None:
-    """However the bytes are cut, the packets are the same."""
-    stream = b"".join(packets.publish(topic, payload, 7) for topic, payload in messages)
-    reader = packets.Reader()
-    found = []
-    while stream:
-        size = data.draw(st.integers(1, len(stream)))
-        found += list(reader.feed(stream[:size]))
-        stream = stream[size:]
-    assert [packet.message() for packet in found] == [(t, p, False) for t, p in messages]
-
-
-def test_packet_without_a_length_is_no_mqtt() -> None:
-    """What is not MQTT is not waited for."""
-    with pytest.raises(ValueError, match="not MQTT"):
-        list(packets.Reader().feed(b"\xff" * 9))
 
 
 class Stuck:
