@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from mqtt_presence import gate
-from mqtt_presence.embedded import add_user, connection, entrance, hub, sessions
+from mqtt_presence.embedded import add_user, entrance, hub, sessions
 from tests.embedded.brokers import ours
 from tests.support.waiting import until
 
@@ -92,7 +92,7 @@ def test_only_so_many_sessions_are_kept(monkeypatch, caplog):
 
 def test_one_session_has_only_so_many_subscriptions(monkeypatch):
     """Beyond it 0x80; one that it has can be made again."""
-    monkeypatch.setattr(connection, "SUBSCRIPTIONS_LIMIT", 3)
+    monkeypatch.setattr(hub, "SUBSCRIPTIONS_LIMIT_EACH", 3)
     with ours() as house:
         alice = house.client("alice", "phone")
         assert alice.subscribe(*(f"status/u{n}" for n in range(5))) == [1, 1, 1, 0x80, 0x80]
