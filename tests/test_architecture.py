@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "sources/json_events.py": VALUES | {"sources", "topics"},
     "witness.py": VALUES | {"link", "memory", "sources", "store"},
     "memory.py": {"store"},
-    "link.py": {"broker_url", "errors", "batch_client", "paho_setup"},
+    "link.py": {"broker_url", "errors", "batch_client", "paho_setup", "topics"},
     "paho_setup.py": {"broker_url"},
     "batch_client.py": set(),
     "access.py": {"topics"},

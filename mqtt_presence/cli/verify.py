@@ -26,7 +26,7 @@ from mqtt_presence.settings import Settings, seconds
 from mqtt_presence.store import Store
 from mqtt_presence.store.queries import Reader
 from mqtt_presence.times import LATEST, to_iso
-from mqtt_presence.topics import Topics
+from mqtt_presence.topics import Topics, is_name
 from mqtt_presence.verification import CHUNK, Difference, Shown, Verifier, outcome_of, shown
 
 DIFFERENT = 1
@@ -76,6 +76,11 @@ def command(
                 _show(remaining, as_json)
     if not as_json:
         say(_summary(verifier.users, found, remaining))
+    if verifier.unpublished:
+        complain(
+            f"{verifier.unpublished} users have names that MQTT clients refuse: the bridge publishes nothing"
+            " about them (bad_name in docs/operations.md)"
+        )
     if remaining:
         raise typer.Exit(DIFFERENT)
 
@@ -276,10 +281,13 @@ class _Retained:
         return self._look([self._topics.statuses], None, _QUIET_ALL_S)
 
     def look(self, user_ids: Sequence[UserId]) -> dict[UserId, Shown]:
-        return self._look([self._topics.status(u) for u in user_ids], set(user_ids), _QUIET_S)
+        wanted = {u for u in user_ids if is_name(u)}
+        if not wanted:
+            return {}
+        return self._look([self._topics.status(u) for u in wanted], wanted, _QUIET_S)
 
     def publish(self, users: Sequence[UserPresence]) -> None:
-        receipts = [self._tell(user) for user in users]
+        receipts = [self._tell(user) for user in users if is_name(user.user_id)]
         for receipt in receipts:
             if not receipt.wait(_ANSWER_S):
                 self._require_up()

@@ -7,7 +7,7 @@ from typing import Final
 from mqtt_presence.complaints import shown
 from mqtt_presence.embedded.messages import Message, new_message
 from mqtt_presence.embedded.packets import Cursor, ProtocolError
-from mqtt_presence.topics import is_name
+from mqtt_presence.topics import NAME_RULE, is_name
 
 _PROTOCOL_LEVEL: Final = 4
 _PROTOCOL_LEVEL_5: Final = 5
@@ -108,9 +108,9 @@ def refuse_names(connect: Connect, client_id: str) -> Refused | None:
         why = "protocol level %d, only MQTT 3.1.1 (4) is spoken here"
         return Refused(Refusal.VERSION, why, (connect.level,))
     if not is_name(connect.user):
-        return Refused(Refusal.BAD_NAME, "a user name of 1 to 128 characters without / + # is needed")
+        return Refused(Refusal.BAD_NAME, f"a user name of {NAME_RULE} is needed")
     if not is_name(client_id):
-        return Refused(Refusal.IDENTIFIER, "a client id of 1 to 128 characters without / + # is needed")
+        return Refused(Refusal.IDENTIFIER, f"a client id of {NAME_RULE} is needed")
     return None
 
 
