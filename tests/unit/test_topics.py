@@ -140,7 +140,20 @@ def test_topics_are_those_of_the_contract_under_any_prefix(given_prefix: str) ->
 @pytest.mark.parametrize(
     "prefix",
     [
-        *("/", "/acme/", "acme//", "a//b/", "+/", "a/#", "a+/", "$SYS/", "$share/x/", "a\0/", "a\n/", "\ud800/"),
+        *(
+            "/",
+            "/acme/",
+            "acme//",
+            "a//b/",
+            "+/",
+            "a/#",
+            "a+/",
+            "$SYS/",
+            "$share/x/",
+            "a\0/",
+            "a\n/",
+            "\ud800/",
+        ),
         *("\uffff/", "a\ufdd0/", "a/\U0001fffe/"),
     ],
     ids=ascii,
