@@ -48,6 +48,8 @@ PACKET_OVERHEAD = 48
 """Bytes that a packet in the outbox takes beside its own, counted with them."""
 TURN_S = 0.002
 """Seconds of packets from one connection, then the other connections have their turn."""
+BRIDGE_TURN_S = 0.1
+"""The same for the bridge: all that it publishes in one turn leaves in one piece to each subscriber."""
 FILTER_LENGTH = 4 * (MAX_NAME + 1)
 """Characters of a topic filter after the prefix: no topic of the contract is longer."""
 RECEIVED_LIMIT = 1000
@@ -65,7 +67,7 @@ class Connection:
 
     __slots__ = (
         "_flusher", "_framer", "_heard", "_held", "_hub", "_keep_alive", "_outbox", "_outbox_size", "_pipe",
-        "_refused", "_spent", "_timer", "_will", "connection_id", "over", "present", "session",
+        "_refused", "_spent", "_timer", "_turn_s", "_will", "connection_id", "over", "present", "session",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, pipe: Pipe) -> None:
@@ -79,6 +81,7 @@ class Connection:
         self._keep_alive = 0.0
         self._heard = 0.0
         self._spent = 0.0
+        self._turn_s = TURN_S
         self._held: set[int] = set()
         self._will: Message | None = None
         self._refused = False
@@ -137,7 +140,7 @@ class Connection:
 
     async def _end_turn(self) -> None:
         """Let the other connections have their turn once this one has used up its own."""
-        if self._spent >= TURN_S:
+        if self._spent >= self._turn_s:
             self._spent = 0.0
             await asyncio.sleep(0)
 
@@ -188,6 +191,8 @@ class Connection:
         session, existed = self._hub.open(connect.user, client_id, granted, clean=connect.clean)
         self._will = connect.will
         self.session = session
+        if session.bridge:
+            self._turn_s = BRIDGE_TURN_S
         self._hub.entrance.count(session.user, 1)
         self._hub.remember_peer(connect.user, client_id, self._pipe.address)
         self.send(accepting(session_present=existed))
