@@ -377,7 +377,10 @@ class Bridge:
                 self._decider.delivered(message.ticket, 1)
             if self._topics.parse_status(message.topic) is not None:
                 self._convergence.refused()
-        for ticket, times in Counter(arrivals.delivered).items():
+        for message in arrivals.unsent:
+            self.counters.refuse("bad_name", message.topic)
+        done = [message.ticket for message in arrivals.unsent if message.ticket is not None]
+        for ticket, times in Counter(arrivals.delivered + done).items():
             if isinstance(ticket, Bury):
                 self._forgetting.taken(ticket)
             elif isinstance(ticket, Asked):

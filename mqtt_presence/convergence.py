@@ -60,6 +60,9 @@ class Convergence:
         probe = tx.recall("probe")
         if probe is not None:
             self._probe = msgspec.json.decode(probe, type=Probe)
+        if self._probe is not None and self._topics.parse_status(self._probe.topic) is None:
+            self._probe = None  # of a name that is not published any more: the broker cannot be asked
+            self._page_after = ""
         if tx.recall("republishing") is not None:
             self._page_after = ""
 

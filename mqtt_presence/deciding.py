@@ -19,7 +19,7 @@ from mqtt_presence.outbox import Outbox, Probe
 from mqtt_presence.pulse import only_heartbeats, settle
 from mqtt_presence.rules import LIMITS, fold
 from mqtt_presence.store import PORTION, Store, Transaction
-from mqtt_presence.topics import Topics
+from mqtt_presence.topics import Topics, is_name
 
 Gather: TypeAlias = Callable[[Transaction], Mapping[UserId, Sequence[Event]]]
 """Tells the events; inside the transaction, so that what is due is still due."""
@@ -244,6 +244,6 @@ class Decider:
 
     def _probe(self, outcomes: list[Outcome]) -> Probe | None:
         for outcome in reversed(outcomes):
-            if outcome.status_changed:
+            if outcome.status_changed and is_name(outcome.user.user_id):  # else it is not published
                 return Probe(self._topics.status(outcome.user.user_id), outcome.user.version)
         return None

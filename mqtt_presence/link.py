@@ -37,6 +37,7 @@ from mqtt_presence.mqtt.return_codes import (
 from mqtt_presence.mqtt_version import MqttVersion
 from mqtt_presence.paho_setup import prepare, transport
 from mqtt_presence.tls_files import TlsFiles
+from mqtt_presence.topics import is_safe
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,8 @@ class Arrivals:
     """It was so many bytes that reading has stopped: there may be more."""
     delivered: list[Any] = field(default_factory=list)
     """The tickets of what the broker has acknowledged, in its order."""
+    unsent: list[Outgoing] = field(default_factory=list)
+    """What is not published, because receivers may close the connection on its topic (MQTT 3.1.1 §1.5.3)."""
     refused: list[Outgoing] = field(default_factory=list)
     """What it has acknowledged with a reason why it has not taken it (MQTT 5 §3.4.2.1)."""
     connected: bool = False
@@ -246,8 +249,13 @@ class Link:
         self._client.queue_acks(m.mid for m in messages if m.qos and m.epoch == epoch)
 
     def publish(self, messages: Iterable[Outgoing]) -> None:
-        """Send messages at QoS 1, in this order, over this connection or the next."""
-        self._waiting.extend(messages)
+        """Send messages at QoS 1, in this order, over this connection or the next.
+
+        Those with an unsafe topic are in `Arrivals.unsent` of the next poll: brokers and clients may close a
+        connection that brings them.
+        """
+        for message in messages:
+            (self._waiting if is_safe(message.topic) else self._arrivals.unsent).append(message)
         self._feed()
 
     def publish_ahead(self, message: Outgoing) -> None:

@@ -4,6 +4,12 @@ import errno
 import ipaddress
 import socket
 
+PROBE_AFTER_S = 60
+"""Seconds of silence after which the kernel asks a peer whether it is there (TCP keepalive)."""
+PROBE_EVERY_S = 15
+"""Seconds between two such questions."""
+SILENCE_S = 120
+"""Seconds after which the kernel ends a connection whose peer answers nothing, or takes no data."""
 _ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - what an empty host has always meant
 
 
@@ -34,9 +40,20 @@ def listen(host: str, port: int) -> socket.socket:
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     dual = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
     server = socket.create_server(address[:2], family=family, backlog=1024, dualstack_ipv6=dual)
-    # What it accepts inherits this; asyncio leaves it off, and every answer would wait 40 ms for the next.
-    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    _set_options(server)
     return server
+
+
+def _set_options(server: socket.socket) -> None:
+    """Set what the accepted connections inherit."""
+    # asyncio leaves it off, and every answer would wait 40 ms for the next.
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # A peer without power closes nothing, and a client with keep alive 0 owes the broker no sign of life.
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_S)
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_EVERY_S)
+    # Without it, data on its way would be sent again for 15 minutes. With it, TCP_KEEPCNT has no effect.
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_S * 1000)
 
 
 def cannot_listen(host: str, setting: str, port: int, error: Exception) -> str:

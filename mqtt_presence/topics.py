@@ -15,8 +15,16 @@ VERBS = frozenset({LOGIN, ACTIVITY, LOGOUT, WILL, TIME})
 ENDS = frozenset({LOGOUT, WILL})
 
 MAX_NAME = 128
-_NAME = re.compile(r"[^/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")  # a lone surrogate is no UTF-8
-_PREFIX = re.compile(r"(?:[^/+#$\x00-\x1f\x7f-\x9f\ud800-\udfff][^/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]*/)*")
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"  # with the lone surrogates, which are no UTF-8
+_NONCHARACTERS = r"\ufdd0-\ufdef" + "".join(
+    chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF)
+)
+_REFUSED = _CONTROLS + _NONCHARACTERS
+_NAME = re.compile(f"[^/+#{_REFUSED}]{{1,{MAX_NAME}}}")
+_STORED_NAME = re.compile(f"[^/+#{_CONTROLS}]{{1,{MAX_NAME}}}")
+_PREFIX = re.compile(f"(?:[^/+#${_REFUSED}][^/+#{_REFUSED}]*/)*")
+_UNSAFE = re.compile(f"[{_REFUSED}]")
+NAME_RULE = f"1 to {MAX_NAME} characters without / + #, control characters and noncharacters"
 
 
 class Input(NamedTuple):
@@ -27,9 +35,23 @@ class Input(NamedTuple):
     verb: str
 
 
+def is_safe(text: str) -> bool:
+    """Return whether each receiver takes the text as an MQTT string.
+
+    A receiver must close the connection on U+0000 and surrogates. On control characters and noncharacters it
+    may do so, and libmosquitto does (MQTT 3.1.1 §1.5.3).
+    """
+    return _UNSAFE.search(text) is None
+
+
 def is_name(text: str) -> bool:
-    """Tell whether it can name a user or a client: 1 to 128 characters, no ``/ + #`` or control character."""
+    """Return whether a user or a client can have this name: 1 to 128 safe characters without ``/ + #``."""
     return _NAME.fullmatch(text) is not None
+
+
+def is_stored_name(text: str) -> bool:
+    """Return whether the database can have a user of this name: version 0.1.0 took noncharacters in names."""
+    return _STORED_NAME.fullmatch(text) is not None
 
 
 def require_name(what: str, text: str) -> str:
@@ -44,10 +66,22 @@ def require_name(what: str, text: str) -> str:
 
     """
     if not is_name(text):
-        raise ConfigError(
-            f"{what}={text!r} must be 1 to {MAX_NAME} characters without / + # and control characters"
-        )
+        raise ConfigError(f"{what}={text!r} must be {NAME_RULE}")
     return text
+
+
+def require_stored_name(what: str, text: str) -> str:
+    """Return the name of a user whom the database may have (`is_stored_name`).
+
+    Args:
+        what: the name of the argument, for the message.
+        text: the name.
+
+    Raises:
+        ConfigError: the database can have no such user.
+
+    """
+    return text if is_stored_name(text) else require_name(what, text)
 
 
 class Topics:
@@ -57,7 +91,7 @@ class Topics:
         prefix: what comes before every topic, ``""`` or levels that end in a slash, e.g. ``acme/``.
 
     Raises:
-        ConfigError: the prefix has wildcards, empty levels, or begins with ``$``.
+        ConfigError: the prefix has wildcards, empty levels, unsafe characters, or begins with ``$``.
 
     """
 
@@ -66,7 +100,8 @@ class Topics:
             prefix += "/"
         if _PREFIX.fullmatch(prefix) is None:
             raise ConfigError(
-                f"prefix={prefix!r} must be topic levels without wildcards and empty levels, not begin with $"
+                f"prefix={prefix!r} must be topic levels without wildcards, empty levels, control characters"
+                " and noncharacters, not begin with $"
             )
         self.prefix = prefix
         self.presence = prefix + "presence/"

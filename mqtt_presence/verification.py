@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from mqtt_presence.errors import PayloadError
 from mqtt_presence.model import Connection, LastLogin, Outcome, State, Status, UserId, UserPresence
 from mqtt_presence.rules import combine
+from mqtt_presence.topics import is_name
 from mqtt_presence.wire import decode_status
 
 CHUNK = 500
@@ -171,6 +172,8 @@ def status_difference(user: UserPresence, seen: Shown | None, at_least: int) -> 
         at_least: a version that the broker had time enough to get.
 
     """
+    if not is_name(user.user_id):
+        return None  # neither published nor looked at
     if user.status is None:
         found = {} if seen is None else _facts(seen)
         return None if seen is None else Difference(user.user_id, Kind.LEFT_OVER, found=found)
@@ -299,6 +302,8 @@ class Verifier:
         self._now = now
         self.users = 0
         """How many users were compared."""
+        self.unpublished = 0
+        """The number of users among them whose status is not published, because clients refuse the name."""
 
     def differences(self) -> list[Difference]:
         """Compare all users."""
@@ -321,6 +326,7 @@ class Verifier:
             after = page[-1].user_id
             self.users += len(page)
             for user in page:
+                self.unpublished += not is_name(user.user_id)
                 is_odd = user.user_id in odd
                 odd.discard(user.user_id)
                 if _differences(user, seen.pop(user.user_id, None), user.version, odd=is_odd):

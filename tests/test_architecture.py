@@ -57,7 +57,16 @@ MAY_IMPORT = {
     "memory.py": {"store"},
     "mqtt_version.py": set(),
     "tls_files.py": {"errors"},
-    "link.py": {"batch_client", "broker_url", "errors", "mqtt", "mqtt_version", "paho_setup", "tls_files"},
+    "link.py": {
+        "batch_client",
+        "broker_url",
+        "errors",
+        "mqtt",
+        "mqtt_version",
+        "paho_setup",
+        "tls_files",
+        "topics",
+    },
     "paho_setup.py": {"broker_url"},
     "batch_client.py": {"mqtt"},
     "access.py": {"topics"},
@@ -108,6 +117,8 @@ MAY_IMPORT = {
 EMBEDDED = (
     "config", "pipes", "tree", "messages", "connect", "sessions", "entrance", "hub", "connection",
     "websocket", "listeners", "broker", "__init__",
+    "config", "packets", "pipes", "tree", "messages", "connect", "sessions", "retained", "entrance", "hub",
+    "connection", "websocket", "listeners", "broker", "__init__",
 )  # fmt: skip
 """The embedded broker's modules: each may import those before it."""
 

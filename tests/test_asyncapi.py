@@ -314,7 +314,9 @@ def test_events_are_those_of_the_code() -> None:
 
 
 texts = st.text(
-    st.characters(exclude_categories=("Cs",)) | st.sampled_from("/+#\0\x1f\n\x7f\x9f a"), max_size=6
+    st.characters(exclude_categories=("Cs",))
+    | st.sampled_from("/+#\0\x1f\n\x7f\x9f a\ufdd0\ufffe\U0001ffff\U0010fffe"),
+    max_size=6,
 )
 long_texts = st.builds(lambda text, times: text * times, texts, st.sampled_from([1, 1, 10, 16, 32, 64, 129]))
 

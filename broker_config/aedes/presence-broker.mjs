@@ -42,7 +42,7 @@ const broker = await Aedes.createBroker()
 // --- Who may come in ---
 
 // What can be a level of a topic: nothing that would make two levels of one, or a wildcard.
-const isName = (text) => typeof text === 'string' && text.length >= 1 && text.length <= 128 && !/[+#/\p{Cc}]/u.test(text)
+const isName = (text) => typeof text === 'string' && text.length >= 1 && text.length <= 128 && !/[+#/\p{Cc}\p{Cs}\p{Noncharacter_Code_Point}]/u.test(text)
 
 // One user's client id is no other's, for as long as there is a session: whoever could take it would end that
 // client's connection, have its will published, and find its messages. The bridge's above all.

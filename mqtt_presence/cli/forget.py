@@ -15,7 +15,7 @@ from mqtt_presence.model import UserId
 from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
 from mqtt_presence.store.queries import Reader
-from mqtt_presence.topics import require_name
+from mqtt_presence.topics import is_name, require_stored_name
 
 STATUS_REMAINS = 3
 _BRIDGE_S = 5.0
@@ -38,7 +38,7 @@ def command(
     are deleted, and the bridge will clear the status when it next runs.
     """
     logs.quiet()
-    user_ids = list(dict.fromkeys(UserId(require_name("user", user)) for user in users))
+    user_ids = list(dict.fromkeys(UserId(require_stored_name("user", user)) for user in users))
     with Reader(settings.database) as reader:
         known = [user_id for user_id in user_ids if reader.knows(user_id)]
         strangers = [u for u in user_ids if not reader.knows(u) and not reader.has_tombstone(u)]
@@ -80,7 +80,8 @@ def _clear(store: Store, settings: Settings, user_ids: list[UserId]) -> None:
             say(f"{user_id}: the bridge has cleared the status.")
     while left:
         try:
-            clear_status(settings, left[0])
+            if is_name(left[0]):  # else no bridge publishes a status
+                clear_status(settings, left[0])
         except BridgeIsThereError as error:
             later = f"{error} and has not come to it yet: it will"
         except BrokerError as error:

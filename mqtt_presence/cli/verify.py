@@ -24,7 +24,7 @@ from mqtt_presence.settings import Settings, seconds
 from mqtt_presence.store import Store
 from mqtt_presence.store.queries import Reader
 from mqtt_presence.times import LATEST, to_iso
-from mqtt_presence.topics import Topics
+from mqtt_presence.topics import Topics, is_name
 from mqtt_presence.verification import CHUNK, Difference, Shown, Verifier, outcome_of, shown
 
 DIFFERENT = 1
@@ -74,6 +74,11 @@ def command(
                 _show(remaining, as_json)
     if not as_json:
         say(_summary(verifier.users, found, remaining))
+    if verifier.unpublished:
+        complain(
+            f"{verifier.unpublished} users have names that MQTT clients refuse: the bridge publishes nothing"
+            " about them (bad_name in docs/operations.md)"
+        )
     if remaining:
         raise typer.Exit(DIFFERENT)
 
@@ -229,11 +234,13 @@ class _Retained:
         return self._shown(self._reader.read([self._topics.statuses], quiet_s=_QUIET_ALL_S))
 
     def look(self, user_ids: Sequence[UserId]) -> dict[UserId, Shown]:
-        wanted = [self._topics.status(user_id) for user_id in user_ids]
+        wanted = [self._topics.status(user_id) for user_id in user_ids if is_name(user_id)]
+        if not wanted:
+            return {}
         return self._shown(self._reader.read(wanted, quiet_s=_QUIET_S))
 
     def publish(self, users: Sequence[UserPresence]) -> None:
-        self._reader.publish(map(self._right, users))
+        self._reader.publish(map(self._right, (user for user in users if is_name(user.user_id))))
 
     def _right(self, user: UserPresence) -> tuple[str, bytes]:
         if user.status is None:

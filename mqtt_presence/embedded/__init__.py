@@ -2,7 +2,8 @@
 
 amqtt brings the listeners and their life cycle. What happens on a connection is our own: amqtt's flows (a
 task for every packet, queues between them) lose the order and the acknowledgements that presence lives on,
-so one reader for each connection handles packets as they came, and all between two reads is synchronous.
+so one reader for each connection handles packets as they came, each one synchronously. Connections take turns
+(`connection.TURN_S`), and a SUBSCRIBE or UNSUBSCRIBE may take several.
 ``tests/embedded/test_counterexamples.py`` shows each scenario failing on plain amqtt.
 """
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from mqtt_presence.embedded.messages import Message, new_message
 from mqtt_presence.mqtt.packets import MQTT_5, MQTT_311, connack_packet, read_connect
 from mqtt_presence.mqtt.return_codes import UNSUPPORTED_VERSION, Refusal
-from mqtt_presence.topics import is_name
+from mqtt_presence.topics import NAME_RULE, is_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,9 @@ def refuse_names(connect: Connect, client_id: str) -> Refused | None:
         why = "protocol level %d, only MQTT 3.1.1 (4) is spoken here"
         return Refused(Refusal.VERSION, why, (connect.level,))
     if not is_name(connect.user):
-        return Refused(Refusal.BAD_NAME, "a user name of 1 to 128 characters without / + # is needed")
+        return Refused(Refusal.BAD_NAME, f"a user name of {NAME_RULE} is needed")
     if not is_name(client_id):
-        return Refused(Refusal.IDENTIFIER, "a client id of 1 to 128 characters without / + # is needed")
+        return Refused(Refusal.IDENTIFIER, f"a client id of {NAME_RULE} is needed")
     return None
 
 

@@ -35,15 +35,23 @@ from mqtt_presence.mqtt.packets import (
 )
 from mqtt_presence.mqtt.return_codes import Refusal
 from mqtt_presence.payloads import connection_id_of
-from mqtt_presence.topics import ACTIVITY, ENDS, LOGIN, LOGOUT, WILL
+from mqtt_presence.topics import ACTIVITY, ENDS, LOGIN, LOGOUT, MAX_NAME, WILL
 from mqtt_presence.wire import encode_end
 
 _log = logging.getLogger("mqtt_presence.embedded")
 
-OUTBOX_LIMIT = 1 << 20
+OUTBOX_LIMIT = 64 * 1024
 """Bytes handed to a socket that does not take them; then messages wait in the session's queue."""
-SUBSCRIPTIONS_LIMIT = 1000
-"""Topic filters of one session."""
+PACKET_OVERHEAD = 48
+"""Bytes that a packet in the outbox takes beside its own, counted with them."""
+TURN_S = 0.002
+"""Seconds of packets from one connection, then the other connections have their turn."""
+BRIDGE_TURN_S = 0.1
+"""The same for the bridge: all that it publishes in one turn leaves in one piece to each subscriber."""
+FILTER_LENGTH = 4 * (MAX_NAME + 1)
+"""Characters of a topic filter after the prefix: no topic of the contract is longer."""
+RECEIVED_LIMIT = 1000
+"""QoS 2 messages of one session between PUBREC and PUBREL."""
 
 
 class Connection:
@@ -57,7 +65,7 @@ class Connection:
 
     __slots__ = (
         "_flusher", "_framer", "_heard", "_held", "_hub", "_keep_alive", "_outbox", "_outbox_size", "_pipe",
-        "_refused", "_timer", "_will", "connection_id", "over", "present", "session",
+        "_refused", "_spent", "_timer", "_turn_s", "_will", "connection_id", "over", "present", "session",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, pipe: Pipe) -> None:
@@ -70,6 +78,8 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._keep_alive = 0.0
         self._heard = 0.0
+        self._spent = 0.0
+        self._turn_s = TURN_S
         self._held: set[int] = set()
         self._will: Message | None = None
         self._refused = False
@@ -89,7 +99,10 @@ class Connection:
             self._hub.entrance.leave(self._pipe)
             if kind == Kind.CONNECT and await self._accept(body):
                 async for kind, flags, body in packets:
-                    self._handle(kind, flags, body)
+                    if kind in {Kind.SUBSCRIBE, Kind.UNSUBSCRIBE}:
+                        await self._handle_filters(kind, flags, Cursor(body))
+                    else:
+                        self._handle(kind, flags, Cursor(body))
         except ProtocolError as error:
             self._hub.complain("closing %s: %s", self, error, level=logging.INFO)
         except (OSError, StopAsyncIteration):
@@ -108,16 +121,26 @@ class Connection:
 
     async def _packets(self) -> AsyncIterator[tuple[int, int, bytes]]:
         """Yield packets until the end; after a shutdown began, swallow them."""
+        clock = asyncio.get_running_loop().time
         while chunk := await self._pipe.receive():
             if self.over and not self._hub.closing:
                 return
             for packet in () if self.over else self._framer.feed(chunk):
+                began = clock()
                 yield packet
+                self._spent += clock() - began
+                # Answers have no queue: a client that does not read them is not heard until it does.
+                if self._outbox_size > 2 * OUTBOX_LIMIT and self._flusher is not None:
+                    await self._flusher
+                await self._end_turn()
                 if self.over:
                     break
-            # Answers have no queue to wait in: who does not take them is not heard until it does.
-            if self._outbox_size > 2 * OUTBOX_LIMIT and self._flusher is not None:
-                await self._flusher
+
+    async def _end_turn(self) -> None:
+        """Let the other connections have their turn once this one has used up its own."""
+        if self._spent >= self._turn_s:
+            self._spent = 0.0
+            await asyncio.sleep(0)
 
     # CONNECT
 
@@ -166,6 +189,8 @@ class Connection:
         session, existed = self._hub.open(connect.user, client_id, granted, clean=connect.clean)
         self._will = connect.will
         self.session = session
+        if session.bridge:
+            self._turn_s = BRIDGE_TURN_S
         self._hub.entrance.count(session.user, 1)
         self._hub.remember_peer(connect.user, client_id, self._pipe.address)
         self.send(accepting(session_present=existed))
@@ -190,12 +215,8 @@ class Connection:
 
     # packets after the CONNECT
 
-    def _handle(self, kind: int, flags: int, body: bytes) -> None:
-        session = self.session
-        if session is None:
-            raise ProtocolError("no session")
-        self._heard = asyncio.get_running_loop().time()
-        cursor = Cursor(body)
+    def _handle(self, kind: int, flags: int, cursor: Cursor) -> None:
+        session = self._heard_from()
         if kind == Kind.PUBLISH:
             self._on_publish(session, flags, cursor)
         elif kind == Kind.PUBACK:
@@ -204,50 +225,76 @@ class Connection:
             self.send(PINGRESP)
         elif kind == Kind.DISCONNECT:
             self.end(Cause.DISCONNECT)
-        elif kind in (Kind.PUBREL, Kind.SUBSCRIBE, Kind.UNSUBSCRIBE) and flags == 2:
-            self._on_two(session, kind, cursor)
+        elif kind == Kind.PUBREL and flags == 2:
+            packet_id = cursor.packet_id()
+            session.received.discard(packet_id)
+            self.send(id_packet(PUBCOMP, packet_id))
         else:
             raise ProtocolError(f"packet type {kind} with flags {flags}")
 
-    def _on_two(self, session: Session, kind: int, cursor: Cursor) -> None:
-        """Handle the packets whose flags must be 2 (§2.2.2)."""
-        packet_id = cursor.packet_id()
-        if kind == Kind.PUBREL:
-            session.received.discard(packet_id)
-            self.send(id_packet(PUBCOMP, packet_id))
-        elif kind == Kind.SUBSCRIBE:
-            self._on_subscribe(session, packet_id, cursor)
-        else:
-            while cursor:
-                self._hub.unsubscribe(session, cursor.text())
-            self.send(id_packet(UNSUBACK, packet_id))
+    def _heard_from(self) -> Session:
+        """Return the session of the client, and note that the client is alive."""
+        if self.session is None:
+            raise ProtocolError("no session")
+        self._heard = asyncio.get_running_loop().time()
+        return self.session
 
-    def _on_subscribe(self, session: Session, packet_id: int, cursor: Cursor) -> None:
+    async def _handle_filters(self, kind: int, flags: int, cursor: Cursor) -> None:
+        """Handle a SUBSCRIBE or UNSUBSCRIBE, which may have tens of thousands of filters, in turns."""
+        session = self._heard_from()
+        if flags != 2:
+            raise ProtocolError(f"packet type {kind} with flags {flags}")
+        packet_id = cursor.packet_id()
+        if not cursor:
+            raise ProtocolError("a packet without a filter")
+        if kind == Kind.SUBSCRIBE:
+            await self._on_subscribe(session, packet_id, cursor)
+            return
+        async for _ in self._filters_of(cursor):
+            self._hub.unsubscribe(session, cursor.text())
+        self.send(id_packet(UNSUBACK, packet_id))
+
+    async def _filters_of(self, cursor: Cursor) -> AsyncIterator[None]:
+        """Step through the filters of a packet, in turns, until its end or that of the connection."""
+        clock = asyncio.get_running_loop().time
+        while cursor and not self.over:
+            began = clock()
+            yield
+            self._spent += clock() - began
+            await self._end_turn()
+
+    async def _on_subscribe(self, session: Session, packet_id: int, cursor: Cursor) -> None:
         """Grant what the client may read, at QoS 1 at most; refuse all else, $share and $SYS too."""
         granted: dict[str, int] = {}
-        known = set(session.subscriptions)
+        new = 0
         codes = bytearray()
-        while cursor:
+        async for _ in self._filters_of(cursor):
             topic_filter, qos = cursor.text(), cursor.byte()
             if qos > 2:
                 raise ProtocolError(f"SUBSCRIBE at QoS {qos}")
-            if len(known) >= SUBSCRIPTIONS_LIMIT and topic_filter not in known:
-                codes.append(SUBSCRIBE_REFUSED)
-                self._hub.complain("%s has %d subscriptions: no more", self, SUBSCRIPTIONS_LIMIT)
-            elif is_filter(topic_filter) and session.grant.may_subscribe(topic_filter.split("/")):
-                known.add(topic_filter)
-                granted[topic_filter] = min(qos, 1)
-                codes.append(min(qos, 1))
-            else:
+            is_new = topic_filter not in session.subscriptions and topic_filter not in granted
+            if not self._may_subscribe(session, topic_filter):
                 codes.append(SUBSCRIBE_REFUSED)
                 self._hub.complain("refused to %s: filter=%s", self, shown(topic_filter), level=logging.INFO)
-        if not codes:
-            raise ProtocolError("SUBSCRIBE without a filter")
+            elif is_new and not self._hub.has_room_for_filter(session, new + 1):
+                codes.append(SUBSCRIBE_REFUSED)
+                self._hub.complain("%s has %d subscriptions: no more", self, len(session.subscriptions) + new)
+            else:
+                new += is_new
+                granted[topic_filter] = min(qos, 1)
+                codes.append(min(qos, 1))
+        if self.over:
+            return
         for topic_filter, qos in granted.items():
             self._hub.subscribe(session, topic_filter, qos)
         self.send(suback_packet(packet_id, bytes(codes)))
         for topic_filter, qos in granted.items():
             self._hub.replay(session, topic_filter, qos)
+
+    def _may_subscribe(self, session: Session, topic_filter: str) -> bool:
+        if len(topic_filter) > len(self._hub.topics.prefix) + FILTER_LENGTH or not is_filter(topic_filter):
+            return False
+        return session.grant.may_subscribe(topic_filter.split("/"))
 
     def _on_publish(self, session: Session, flags: int, cursor: Cursor) -> None:
         """Route a message; a forbidden one is acknowledged and goes nowhere (§3.3.5)."""
@@ -260,12 +307,14 @@ class Connection:
             return  # sent again while its acknowledgement is held: it is in the bridge's queue already
         if qos == 2 and packet_id in session.received:
             self.send(id_packet(PUBREC, packet_id))
+        elif qos == 2 and len(session.received) >= RECEIVED_LIMIT:
+            raise ProtocolError(f"{RECEIVED_LIMIT} QoS 2 messages without a PUBREL")
         elif not session.grant.may_publish(message.levels):
             self._log_refused(topic)
             self.acknowledge(qos, packet_id)
         elif session.bridge:
             if message.retain:
-                self._hub.retain(message)
+                self._hub.retained.keep(message)
             self._hub.route(message)
             self.acknowledge(qos, packet_id)
         else:
@@ -275,7 +324,8 @@ class Connection:
             if packet_id:
                 self._held.add(packet_id)
                 message.receipt = Receipt(self, qos, packet_id)
-            self._hub.route(message)
+            if not self._hub.route(message):
+                self._held.discard(packet_id)
 
     def acknowledge(self, qos: int, packet_id: int) -> None:
         """Tell the publisher that its message is taken care of, unless the publisher is gone."""
@@ -333,7 +383,7 @@ class Connection:
         lost = cause is not Cause.DISCONNECT
         if lost and self._will is not None:
             if session.bridge and self._will.retain:
-                self._hub.retain(self._will)
+                self._hub.retained.keep(self._will)
             elif not session.bridge:
                 self._will.qos = 1  # nobody is online for ever because a device asked for QoS 0
             self._hub.route(self._will)
@@ -372,7 +422,7 @@ class Connection:
     def send(self, data: bytes) -> None:
         """Send soon: everything of one turn of the loop leaves in one piece."""
         self._outbox.append(data)
-        self._outbox_size += len(data)
+        self._outbox_size += len(data) + PACKET_OVERHEAD
         if self._flusher is None:
             self._flusher = asyncio.get_running_loop().create_task(self._flush())
 
@@ -385,6 +435,8 @@ class Connection:
                 self._outbox_size -= size
                 if self.session is not None and self.session.connection is self:
                     self.session.pump()
+                if self._outbox:
+                    await asyncio.sleep(0)  # a peer that takes everything at once has its turn, too
         except OSError:
             self._pipe.abort()  # the reader sees the end
         finally:

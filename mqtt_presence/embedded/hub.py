@@ -10,7 +10,8 @@ from mqtt_presence.complaints import Complaints
 from mqtt_presence.embedded.config import EmbeddedConfig
 from mqtt_presence.embedded.entrance import Entrance
 from mqtt_presence.embedded.messages import Delivery, Message
-from mqtt_presence.embedded.sessions import Cause, Client, Session
+from mqtt_presence.embedded.retained import RetainedMessages
+from mqtt_presence.embedded.sessions import QUEUES_LIMIT, Cause, Client, Pool, Session
 from mqtt_presence.embedded.tree import Tree
 from mqtt_presence.limits import Buckets
 from mqtt_presence.passwords import PasswordFile
@@ -25,6 +26,10 @@ PEERS_LIMIT = 100_000
 """Clients whose address is remembered."""
 SESSION_EXPIRY_S = 24 * 3600.0
 """How long the session of an absent client is kept (the bridge's: for ever)."""
+SUBSCRIPTIONS_LIMIT = 200_000
+"""Topic filters of all clients together."""
+SUBSCRIPTIONS_LIMIT_EACH = 1000
+"""The same for one session."""
 KEPT_LIMIT = 1000
 """Sessions kept for clients that are away."""
 KEPT_LIMIT_EACH = 100
@@ -54,7 +59,9 @@ class Hub:
         self.peers: dict[tuple[str, str], str] = {}
         self.closing = False
         self._filters: Tree[dict[Session, int]] = Tree()
-        self._retained: Tree[Message] = Tree()
+        self.retained: Final = RetainedMessages()
+        self._waiting = Pool(QUEUES_LIMIT)
+        self._subscriptions = Pool(SUBSCRIPTIONS_LIMIT)
         # What clients said before the bridge first subscribed (both come back after a restart, in any order).
         self._backlog: deque[Message] = deque()
         self._kept: dict[Session, None] = {}
@@ -82,7 +89,15 @@ class Hub:
             return old, True
         if old is not None:
             self.discard(old)
-        session = Session(user, client_id, granted, clean=clean, bridge=user == self.config.bridge_user)
+        session = Session(
+            user,
+            client_id,
+            granted,
+            clean=clean,
+            bridge=user == self.config.bridge_user,
+            waiting=self._waiting,
+            give_turn=self.retained.give_turn,
+        )
         self.sessions[client_id] = session
         return session, False
 
@@ -119,6 +134,7 @@ class Hub:
         if session.bridge:
             for delivery in (*session.inflight.values(), *session.queue):
                 self._take_back(delivery)
+        session.drop_queue()
 
     def _take_back(self, delivery: Delivery) -> None:
         message = delivery.message
@@ -130,8 +146,16 @@ class Hub:
                 return  # another bridge has it
         self.route(message)
 
+    def has_room_for_filter(self, session: Session, more: int) -> bool:
+        """Whether a session may have so many topic filters more."""
+        if session.bridge:
+            return True
+        return len(session.subscriptions) + more <= min(SUBSCRIPTIONS_LIMIT_EACH, self._subscriptions.share)
+
     def subscribe(self, session: Session, topic_filter: str, qos: int) -> None:
         """Let a session have what the filter matches from now on; `replay` sends what was kept."""
+        if topic_filter not in session.subscriptions:
+            self._subscriptions.used += 1
         levels = topic_filter.split("/")
         sessions = self._filters.get(levels)
         if sessions is None:
@@ -142,6 +166,8 @@ class Hub:
         """Take a filter away. Harmless when the session does not have it."""
         if session.subscriptions.pop(topic_filter, None) is None:
             return
+        self._subscriptions.used -= 1
+        session.catch_up.cancel(topic_filter)
         levels = topic_filter.split("/")
         sessions = self._filters.get(levels) or {}
         sessions.pop(session, None)
@@ -150,45 +176,45 @@ class Hub:
 
     def replay(self, session: Session, topic_filter: str, qos: int) -> None:
         """Send the retained messages that a new subscription matches and the client may read (§3.8.4)."""
-        for message in self._retained.topics_for(topic_filter.split("/")):
-            if session.grant.may_read(message.levels):
-                session.append(Delivery(message, min(message.qos, qos), retain=True))
-        session.pump()
+        self.retained.deliver(session, topic_filter, qos)
         if session.bridge and qos and self._backlog:
             backlog, self._backlog = self._backlog, deque()
             for message in backlog:
                 self.route(message)
 
-    def retain(self, message: Message) -> None:
-        """Keep the message for later subscribers; an empty one forgets (§3.3.1.3)."""
-        self._retained.put(message.levels, message if message.payload else None)
+    def route(self, message: Message) -> bool:
+        """Deliver to every session once, at the lower QoS of message and subscription.
 
-    def route(self, message: Message) -> None:
-        """Deliver to every session once, at the lower QoS of message and subscription."""
+        Return False when a message for the bridge is dropped: the publisher gets no acknowledgement.
+        """
         targets: dict[Session, int] = {}
         for sessions in self._filters.filters_for(message.levels):
             for session, qos in sessions.items():
                 targets[session] = max(qos, targets.get(session, 0))
-        kept = self._is_public(message) or not message.qos
+        kept = taken_by_bridge = self._is_public(message) or not message.qos
+        deliveries = Delivery(message, 0), Delivery(message, min(1, message.qos))
         for session, qos in targets.items():
             if not session.grant.may_read(message.levels):
                 continue
-            delivery = Delivery(message, min(qos, message.qos))
+            delivery = deliveries[qos]
             taken = self._is_fair(session, message) and session.enqueue(delivery)
             if session.bridge and delivery.qos:
                 kept = True  # even when its queue is full: dropped then, and never acknowledged
                 if not taken:
                     self._complain_of_loss(session.queued)
-                elif message.receipt is not None:
+                    continue
+                taken_by_bridge = True
+                if message.receipt is not None:
                     message.receipt.waiting += 1
             elif delivery.qos and not taken and session.connection is not None:
                 asyncio.get_running_loop().call_soon(session.connection.end, Cause.SLOW)
         if kept:
-            return
+            return taken_by_bridge
         if len(self._backlog) < BACKLOG_LIMIT and len(message.payload) <= MAX_PAYLOAD:
             self._backlog.append(message)
-        else:
-            self._complain_of_loss(len(self._backlog))
+            return True
+        self._complain_of_loss(len(self._backlog))
+        return False
 
     def _is_fair(self, session: Session, message: Message) -> bool:
         """Tell whether the bridge's queue may take it: nobody may fill up the second half alone."""

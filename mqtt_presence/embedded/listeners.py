@@ -60,6 +60,7 @@ class PresenceBroker(Broker):  # type: ignore[misc] # amqtt ships no type inform
     async def drain(self, timeout_s: float) -> None:
         """Do what ``EmbeddedBroker.drain`` says."""
         self.hub.closing = True
+        self.hub.retained.stop()
         for server in self._servers.values():
             if isinstance(server.instance, asyncio.Server):
                 server.instance.close()

@@ -1,5 +1,6 @@
 """A tree of topics or topic filters, level by level (MQTT 3.1.1 §4.7). Pure."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
@@ -9,11 +10,14 @@ T = TypeVar("T")
 class Tree(Generic[T]):
     """Values by topic or filter, level by level: a lookup walks only the branches that can match."""
 
-    __slots__ = ("children", "value")
+    __slots__ = ("_next_number", "children", "number", "order", "value")
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0) -> None:
         self.children: dict[str, Tree[T]] = {}
         self.value: T | None = None
+        self.number = number  # among its siblings, ascending in the order in which they were added
+        self.order: list[Tree[T]] = []
+        self._next_number = 1
 
     def get(self, levels: Sequence[str]) -> T | None:
         """Return the value at exactly this topic or filter."""
@@ -26,12 +30,30 @@ class Tree(Generic[T]):
         """Set a value; None takes it away, with the branches that are empty then."""
         path = [self]
         for level in levels:
-            path.append(path[-1].children.setdefault(level, Tree()))
+            path.append(path[-1].child(level))
         path[-1].value = value
         for level, parent, node in zip(reversed(levels), reversed(path[:-1]), reversed(path), strict=False):
             if node.value is not None or node.children:
                 break
             del parent.children[level]
+            del parent.order[bisect_left(parent.order, node.number, key=_number_of)]
+
+    def child(self, level: str) -> "Tree[T]":
+        """Return the branch of a level; add it if it is not there."""
+        child = self.children.get(level)
+        if child is None:
+            self.children[level] = child = Tree(self._next_number)
+            self._next_number += 1
+            self.order.append(child)
+        return child
+
+    def _children_in_order(self) -> "Iterator[Tree[T]]":
+        """Yield the children; changes of the tree between two of them are allowed."""
+        number = 0
+        while (at := bisect_right(self.order, number, key=_number_of)) < len(self.order):
+            child = self.order[at]
+            number = child.number
+            yield child
 
     def filters_for(self, topic: Sequence[str], at: int = 0) -> Iterator[T]:
         """Yield the values whose filters match a topic."""
@@ -45,15 +67,23 @@ class Tree(Generic[T]):
             if (child := self.children.get(level)) is not None:
                 yield from child.filters_for(topic, at + 1)
 
-    def topics_for(self, topic_filter: Sequence[str], at: int = 0) -> Iterator[T]:
-        """Yield the values whose topics a filter matches."""
+    def topics_for(self, topic_filter: Sequence[str], at: int = 0) -> Iterator[T | None]:
+        """Yield the values whose topics a filter matches; None for each other step of the search.
+
+        The tree may change between two steps. A value that is there throughout is yielded once.
+        """
         level = topic_filter[at] if at < len(topic_filter) else None
         if level in (None, "#") and self.value is not None:
             yield self.value
         if level is None:
             return
         if level in ("+", "#"):
-            for child in self.children.values():
+            for child in self._children_in_order():
+                yield None
                 yield from child.topics_for(topic_filter, at + (level == "+"))
         elif (only := self.children.get(level)) is not None:
             yield from only.topics_for(topic_filter, at + 1)
+
+
+def _number_of(node: Tree[T]) -> int:
+    return node.number

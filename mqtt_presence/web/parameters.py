@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from mqtt_presence.times import from_iso
-from mqtt_presence.topics import MAX_NAME, is_name
+from mqtt_presence.topics import MAX_NAME, NAME_RULE, is_stored_name
 
 LIMIT = 100
 """How many there are on a page unless it is said."""
@@ -118,10 +118,8 @@ def require_user(text: str) -> str:
         ParameterError: it is none.
 
     """
-    if not is_name(text):
-        raise ParameterError(
-            f"a user is 1 to {MAX_NAME} characters without / + # and control characters, not {text[:50]!r}"
-        )
+    if not is_stored_name(text):
+        raise ParameterError(f"a user is {NAME_RULE}, not {text[:50]!r}")
     return text
 
 
@@ -146,7 +144,7 @@ def _decoded(text: str) -> str | None:
         name = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError):
         return None
-    return name if is_name(name) else None
+    return name if is_stored_name(name) else None
 
 
 def _wrong_cursor(name: str) -> NoReturn:

@@ -148,7 +148,7 @@ def test_persistent_clients_get_what_they_missed(house):
 
 
 def test_a_long_list_of_retained_statuses_crowds_out_nothing_new(house):
-    """A new subscriber gets every retained status and every live one, more than its queue would hold."""
+    """A new subscriber gets each status, more than its queue would hold, and never an older one after a newer."""
     bridge = house.client("bridge", "b", password=SECRET)
     for n in range(12_000):
         bridge.publish(f"status/u{n}", "old", qos=0, retain=True)
@@ -158,9 +158,13 @@ def test_a_long_list_of_retained_statuses_crowds_out_nothing_new(house):
     for n in range(50):
         bridge.publish(f"status/u{n}", "new", qos=0, retain=True)
         bridge.publish(f"status/u{n}", "newer", qos=1, retain=True)
-    got = [m for m in alice.seen if m.kind == 3]
-    for message in got:
-        alice.ack(message)
-    got += [alice.message() for _ in range(12_100 - len(got))]
-    assert sum(m.retain for m in got) == 12_000
-    assert [m.payload for m in got[-100:]] == [b"new", b"newer"] * 50
+    heard: dict[str, list[bytes]] = {}
+    live = 0
+    while live < 100 or len(heard) < 12_000:
+        message = alice.message()
+        live += not message.retain
+        heard.setdefault(message.topic, []).append(message.payload)
+    order = [b"old", b"new", b"newer"]
+    for payloads in heard.values():
+        assert [order.index(p) for p in payloads] == sorted(order.index(p) for p in payloads)
+    assert all(heard[f"status/u{n}"][-1] == b"newer" for n in range(50))

@@ -7,7 +7,8 @@ from contextlib import closing
 import pytest
 
 from mqtt_presence import gate
-from mqtt_presence.embedded import add_user, connection, entrance, hub, sessions
+from mqtt_presence.embedded import add_user, entrance, hub, sessions
+from mqtt_presence.topics import NAME_RULE
 from tests.embedded.brokers import ours
 from tests.support.waiting import until
 
@@ -92,7 +93,7 @@ def test_only_so_many_sessions_are_kept(monkeypatch, caplog):
 
 def test_one_session_has_only_so_many_subscriptions(monkeypatch):
     """Beyond it 0x80; one that it has can be made again."""
-    monkeypatch.setattr(connection, "SUBSCRIPTIONS_LIMIT", 3)
+    monkeypatch.setattr(hub, "SUBSCRIPTIONS_LIMIT_EACH", 3)
     with ours() as house:
         alice = house.client("alice", "phone")
         assert alice.subscribe(*(f"status/u{n}" for n in range(5))) == [1, 1, 1, 0x80, 0x80]
@@ -150,8 +151,8 @@ def test_a_flood_of_refusals_does_not_fill_the_log(monkeypatch, tmp_path, caplog
         line.rpartition(": ")[2] for line in said if line.startswith(("refused", "closing", "too many"))
     )
     assert whys == [
-        "a client id of 1 to 128 characters without / + # is needed",
-        "a user name of 1 to 128 characters without / + # is needed",
+        f"a client id of {NAME_RULE} is needed",
+        f"a user name of {NAME_RULE} is needed",
         "not looked at, too many wrong passwords from there",
         "protocol 'QQQQ'",
         "protocol level 3, only MQTT 3.1.1 (4) is spoken here",

@@ -70,16 +70,18 @@ test("topics are those of the contract, under the prefix", () => {
 });
 
 test("prefixes with wildcards, empty levels or a dollar are refused", () => {
-  for (const prefix of ["a/+/", "#", "/", "a//b", "$SYS", "a\u0000"]) {
+  for (const prefix of ["a/+/", "#", "/", "a//b", "$SYS", "a\u0000", "\uffff", "a\ufdd0", "a/\u{1fffe}/"]) {
     assert.throws(() => new Topics(prefix), {code: "config", message: /^prefix=/}, prefix);
   }
 });
 
 test("names that are no level of a topic are refused", () => {
-  for (const name of ["", "a/b", "+", "#", "a\n", "\u009f", "\ud800", "x".repeat(129), 7, null, undefined]) {
+  const planes = Array.from({length: 17}, (_, plane) => plane << 16);
+  const last = planes.flatMap((plane) => [0xfffe, 0xffff].map((n) => String.fromCodePoint(plane | n)));
+  for (const name of [...last, "\ufdd0", "a\ufdef", "", "a/b", "+", "#", "a\n", "\u009f", "\ud800", "x".repeat(129), 7, null, undefined]) {
     assert.throws(() => requireName("user", name), {code: "config", message: /^user=/}, String(name));
   }
-  for (const name of ["a", "<b>", "Zoë", "😀", "x".repeat(128), "😀".repeat(128)]) {
+  for (const name of ["a", "<b>", "\ufdcf\ufdf0\ufffd\u{1fffd}", "Zoë", "😀", "x".repeat(128), "😀".repeat(128)]) {
     assert.equal(requireName("user", name), name);
   }
 });

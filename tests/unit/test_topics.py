@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqtt_presence.errors import ConfigError, PayloadError
-from mqtt_presence.topics import MAX_NAME, VERBS, Input, Topics, is_name, require_name
+from mqtt_presence.topics import MAX_NAME, VERBS, Input, Topics, is_name, is_safe, require_name
 
 GOOD_NAMES = [
     "a",
@@ -37,9 +37,14 @@ BAD_NAMES = [
     "\x85",
     "\x9f",
     "\ud800",
+    "\ufdd0",
+    "a\ufdef",
+    *(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF)),
 ]
 names = st.text(
-    st.characters(exclude_characters="/+#", exclude_categories=("Cc", "Cs")), min_size=1, max_size=MAX_NAME
+    st.characters(exclude_characters="/+#", exclude_categories=("Cc", "Cs")).filter(is_safe),
+    min_size=1,
+    max_size=MAX_NAME,
 )
 prefixes = st.lists(names.filter(lambda level: not level.startswith("$")), max_size=3).map(
     lambda levels: "".join(level + "/" for level in levels)
@@ -134,7 +139,23 @@ def test_topics_are_those_of_the_contract_under_any_prefix(given_prefix: str) ->
 
 @pytest.mark.parametrize(
     "prefix",
-    ["/", "/acme/", "acme//", "a//b/", "+/", "a/#", "a+/", "$SYS/", "$share/x/", "a\0/", "a\n/", "\ud800/"],
+    [
+        *(
+            "/",
+            "/acme/",
+            "acme//",
+            "a//b/",
+            "+/",
+            "a/#",
+            "a+/",
+            "$SYS/",
+            "$share/x/",
+            "a\0/",
+            "a\n/",
+            "\ud800/",
+        ),
+        *("\uffff/", "a\ufdd0/", "a/\U0001fffe/"),
+    ],
     ids=ascii,
 )
 def test_prefix_that_cannot_be_is_refused(prefix: str) -> None:

@@ -18,6 +18,7 @@ HOSTILE = [
     "<b>",
     "a b",
     "é",
+    "x\uffff",  # which a database of 0.1.0 may have
     "..",
     ".",
     "%2F",

@@ -2,8 +2,10 @@
 
 import {PresenceError} from "./errors.js";
 
-const NAME = /^[^/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}$/u;
-const PREFIX = /^(?:[^/+#$\x00-\x1f\x7f-\x9f\ud800-\udfff][^/+#\x00-\x1f\x7f-\x9f\ud800-\udfff]*\/)*$/u;
+// MQTT 3.1.1 §1.5.3: a receiver may close the connection on these.
+const REFUSED = String.raw`\x00-\x1f\x7f-\x9f\ud800-\udfff\p{Noncharacter_Code_Point}`;
+const NAME = new RegExp(`^[^/+#${REFUSED}]{1,128}$`, "u");
+const PREFIX = new RegExp(`^(?:[^/+#$${REFUSED}][^/+#${REFUSED}]*/)*$`, "u");
 
 /**
  * Return the name of a user or a client.
@@ -18,7 +20,7 @@ export function requireName(what, text) {
     const value = JSON.stringify(text) ?? String(text);
     throw new PresenceError(
       "config",
-      `${what}=${value} must be 1 to 128 characters without / + # and control characters`,
+      `${what}=${value} must be 1 to 128 characters without / + #, control characters and noncharacters`,
     );
   }
   return text;
@@ -38,7 +40,7 @@ export class Topics {
     if (!PREFIX.test(levels)) {
       throw new PresenceError(
         "config",
-        `prefix=${JSON.stringify(prefix)} must be topic levels without wildcards and empty levels, not begin with $`,
+        `prefix=${JSON.stringify(prefix)} must be topic levels without wildcards, empty levels, control characters and noncharacters, not begin with $`,
       );
     }
     this.prefix = levels;
