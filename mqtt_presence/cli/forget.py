@@ -10,7 +10,7 @@ from mqtt_presence.cli import logs
 from mqtt_presence.cli.options import TLS, with_settings
 from mqtt_presence.cli.output import complain, plain, say
 from mqtt_presence.cli.tombstone import BridgeIsThereError, clear_status
-from mqtt_presence.errors import BrokerError, StoreError
+from mqtt_presence.errors import BrokerError
 from mqtt_presence.model import UserId
 from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
@@ -51,26 +51,10 @@ def command(
     store = Store(settings.database)
     try:
         for user_id in known:
-            _delete(store, user_id)
+            say(f"{user_id}: {store.forget(user_id) or 0} records deleted.")
         _clear(store, settings, user_ids)
     finally:
         store.close()
-
-
-def _delete(store: Store, user_id: UserId) -> None:
-    try:
-        records = _delete_once(store, user_id)
-    except StoreError as error:
-        if not error.transient:
-            raise
-        # A bridge that hears of this very user may be in the way, and PostgreSQL has one of the two give way.
-        records = _delete_once(store, user_id)
-    say(f"{user_id}: {records or 0} records deleted.")
-
-
-def _delete_once(store: Store, user_id: UserId) -> int | None:
-    with store.transaction() as tx:
-        return tx.forget(user_id)
 
 
 def _clear(store: Store, settings: Settings, user_ids: list[UserId]) -> None:

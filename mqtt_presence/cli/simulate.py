@@ -8,13 +8,12 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.endpoints import endpoint_of
 from mqtt_presence.cli.options import TLS, with_settings
-from mqtt_presence.cli.output import complain, say
+from mqtt_presence.cli.output import complain, live_console, say
 from mqtt_presence.cli.verify import duration
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.settings import Settings
@@ -216,7 +215,7 @@ def _numbers(count: Count) -> str:
 
 @contextmanager
 def _shown(duration_s: float | None, settle_s: float) -> Iterator[_Bar]:
-    on = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    on = live_console()
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
