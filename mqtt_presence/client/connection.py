@@ -24,6 +24,7 @@ from mqtt_presence.paho_setup import prepare, transport
 
 _log = logging.getLogger("mqtt_presence.client")
 _TICK_S = 0.5
+_BAD_NAME = "Bad user name or password"
 
 
 class Will(NamedTuple):
@@ -47,6 +48,10 @@ class Hooks:
     """Do what is due; called at least twice a second while it is up."""
     down: Callable[[], None]
     """The connection that was up has ended."""
+
+
+class NameNeededError(BrokerError):
+    """The broker refuses a connection that gives no user name (MQTT 3.1.1 §3.2.2.3, return code 4)."""
 
 
 class Receipt:
@@ -96,6 +101,7 @@ class Connection:
         self._filters: list[tuple[str, int]] = []
         self._subscribed = threading.Event()
         self._refused: str | None = None
+        self._is_name_needed = False
         self._abandoned = False
         client = Client(
             CallbackAPIVersion.VERSION2,
@@ -118,6 +124,7 @@ class Connection:
         """Open the connection and serve it until it ends.
 
         Raises:
+            NameNeededError: the broker refused it because it gives no user name.
             BrokerError: it could not be opened, or the broker refused it.
 
         """
@@ -133,7 +140,8 @@ class Connection:
         finally:
             self._end()
         if self._refused is not None:
-            raise BrokerError(f"{url} refuses us: {self._refused}")
+            refusal = NameNeededError if self._is_name_needed else BrokerError
+            raise refusal(f"{url} refuses us: {self._refused}")
 
     def _loop(self) -> None:
         deadline = time.monotonic() + self._timeout
@@ -180,6 +188,7 @@ class Connection:
     def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
             self._refused = str(reason)
+            self._is_name_needed = self._endpoint.url.username is None and reason == _BAD_NAME
             return
         self.is_up = True
         guard(self._hooks.up, self)
