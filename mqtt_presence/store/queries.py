@@ -1,5 +1,6 @@
 """The readers' side of the store: what the commands show. It makes, migrates and writes nothing."""
 
+import fnmatch
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -100,12 +101,30 @@ class Reader:
 
     def knows(self, user_id: str) -> bool:
         """Tell whether there is anything about a user."""
-        return bool(
-            self._select(f"SELECT 1 FROM users u WHERE u.user_id = {self._mark}", [user_id])
-            or self._select(
-                f"SELECT 1 FROM connection_records c WHERE c.user_id = {self._mark} LIMIT 1", [user_id]
-            )
+        return bool(self.known([UserId(user_id)]))
+
+    def known(self, user_ids: Sequence[UserId]) -> set[UserId]:
+        """Return those of the users of which there is a row or a record."""
+        return self._those_with(
+            user_ids,
+            "EXISTS (SELECT 1 FROM user_states u WHERE u.user_id = k.column1) OR EXISTS "
+            "(SELECT 1 FROM connection_records c WHERE c.user_id = k.column1)",
         )
+
+    def names_like(self, pattern: str) -> Iterator[UserId]:
+        """Find the names of users that match a pattern of ``*``, ``?`` and ``[…]``, in pages."""
+        matches = re.compile(fnmatch.translate(pattern)).match
+        after = ""
+        while True:
+            rows = self._select(
+                f"SELECT u.user_id FROM user_states u WHERE u.user_id > {self._mark} "
+                f"ORDER BY u.user_id LIMIT {_PAGE}",
+                [after],
+            )
+            yield from (UserId(row[0]) for row in rows if matches(row[0]))
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1][0]
 
     def history(self, user_id: str, *, limit: int, since: int | None = None) -> Iterator[Connection]:
         """Read a user's connections, the newest login first, in pages.
@@ -217,12 +236,14 @@ class Reader:
 
     def has_tombstone(self, user_id: str) -> bool:
         """Tell whether the retained status of a forgotten user is still to be cleared."""
-        return bool(
-            self._select(
-                f"SELECT 1 FROM tombstones t WHERE t.user_id = {self._mark} AND t.buried_at IS NULL",
-                [user_id],
-            )
-            and not self._select(f"SELECT 1 FROM users u WHERE u.user_id = {self._mark}", [user_id])
+        return bool(self.uncleared([UserId(user_id)]))
+
+    def uncleared(self, user_ids: Sequence[UserId]) -> set[UserId]:
+        """Return the forgotten users among these whose retained status is still to be cleared."""
+        return self._those_with(
+            user_ids,
+            "EXISTS (SELECT 1 FROM tombstones t WHERE t.user_id = k.column1 AND t.buried_at IS NULL) "
+            "AND NOT EXISTS (SELECT 1 FROM user_states u WHERE u.user_id = k.column1)",
         )
 
     def open_connections(self) -> Iterator[dict[UserId, list[Connection]]]:
@@ -307,6 +328,15 @@ class Reader:
             or UserPresence(user_id=user_id, version=version, connections=connections[user_id])
             for user_id in user_ids
         }
+
+    def _those_with(self, user_ids: Sequence[UserId], condition: str) -> set[UserId]:
+        """Return the users k that meet a condition."""
+        found: set[UserId] = set()
+        for start in range(0, len(user_ids), _PAGE):
+            page = user_ids[start : start + _PAGE]
+            sql = f"SELECT k.column1 FROM {self._keys(page)} WHERE {condition}"
+            found.update(UserId(row[0]) for row in self._select(sql, page))
+        return found
 
     def _users_by_name(self, state: State) -> Iterator[UserPresence]:
         """Walk through all users, and read those in one state."""
