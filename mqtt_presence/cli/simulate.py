@@ -164,11 +164,11 @@ def _simulation(
     topics = Topics(settings.prefix)
     loop = Loop()
     fleet = Fleet(loop, target, topics, names)
+    user_ids = _user_ids(names)
+    observer = Observer(
+        loop, target, endpoint.url, topics=topics, user_ids=user_ids, on_announce=fleet.answer_announce
+    )
     try:
-        user_ids = _user_ids(names)
-        observer = Observer(
-            loop, target, endpoint.url, topics=topics, user_ids=user_ids, on_announce=fleet.answer_announce
-        )
         with _shown(scenario.duration_s, settle_s) as bar:
             simulation = run.Simulation(
                 Plan(scenario), fleet, observer, loop, settle_s=settle_s, tell=bar.show
@@ -184,7 +184,7 @@ def _simulation(
     finally:
         loop.close()
         if simulated is not None and fleet.count.logins:
-            say(simulated.delete())
+            say(simulated.delete(broker_is_there=observer.away_since is None))
 
 
 @contextmanager

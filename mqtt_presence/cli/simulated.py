@@ -34,16 +34,20 @@ class SimulatedUsers:
         self._user_ids = [UserId(user_id) for user_id in user_ids]
         self._obstacle = self._look()
 
-    def delete(self) -> str:
+    def delete(self, *, broker_is_there: bool) -> str:
         """Delete the records and the statuses; return a sentence about the result.
 
         A broker's user cannot delete records, and a bridge publishes each cleared status again. So without
         the database all of them stay, and the sentence says how to delete them elsewhere.
+
+        Args:
+            broker_is_there: the bridge can be expected to clear the statuses now.
+
         """
         ours = [user_id for user_id in self._user_ids if user_id not in self._before]
         if self._obstacle is None:
             try:
-                return self._delete(ours)
+                return self._delete(ours, _PATIENCE_S if broker_is_there else 0.0)
             except PresenceError as error:
                 self._obstacle = str(error)
         return f"the records of the users stay: {self._obstacle}. {self._advice()}"
@@ -59,7 +63,7 @@ class SimulatedUsers:
     def _advice(self) -> str:
         return f"Beside the bridge's database: mqtt-presence forget --match '{self._pattern}'"
 
-    def _delete(self, ours: list[UserId]) -> str:
+    def _delete(self, ours: list[UserId], patience_s: float) -> str:
         deleted: set[UserId] = set()
         store = Store(self._database)
         try:
@@ -73,21 +77,10 @@ class SimulatedUsers:
                     if known:
                         deadline = time.monotonic() + _QUIET_S
                     time.sleep(_LOOK_EVERY_S)
-                uncleared = self._wait_for_bridge(reader, ours)
+                uncleared = _wait_for_bridge(reader, ours, patience_s)
         finally:
             store.close()
         return self._told(len(deleted), len(uncleared))
-
-    def _wait_for_bridge(self, reader: Reader, ours: list[UserId]) -> set[UserId]:
-        """Return the users whose status the bridge has not cleared in time."""
-        deadline = time.monotonic() + _PATIENCE_S
-        left = reader.uncleared(ours)
-        while left and time.monotonic() < deadline:
-            time.sleep(_LOOK_EVERY_S)
-            before, left = left, reader.uncleared(ours)
-            if len(left) < len(before):
-                deadline = time.monotonic() + _PATIENCE_S
-        return left
 
     def _told(self, deleted: int, uncleared: int) -> str:
         if not deleted and len(self._before) < len(self._user_ids):
@@ -96,5 +89,17 @@ class SimulatedUsers:
         if self._before:
             parts.append(f"{len(self._before)} were known before and stay")
         if uncleared:
-            parts.append(f"the bridge will clear the statuses of {uncleared} when it next runs")
+            parts.append(f"the bridge will clear the statuses of {uncleared} later")
         return "; ".join(parts)
+
+
+def _wait_for_bridge(reader: Reader, user_ids: list[UserId], patience_s: float) -> set[UserId]:
+    """Return the users whose status the bridge has not cleared, once it makes no more progress."""
+    deadline = time.monotonic() + patience_s
+    left = reader.uncleared(user_ids)
+    while left and time.monotonic() < deadline:
+        time.sleep(_LOOK_EVERY_S)
+        before, left = left, reader.uncleared(user_ids)
+        if len(left) < len(before):
+            deadline = time.monotonic() + patience_s
+    return left

@@ -346,6 +346,8 @@ def test_second_signal_ends_at_once(tmp_path: Path, sqlite_url: str) -> None:
             running.end(1.5)
         running.signal(signal.SIGINT)
         assert running.end(5) == 130
+        assert "are deleted; the bridge will clear the statuses of 10 later" in running.output
+        assert names_in(sqlite_url) == set()
 
 
 def test_password_pattern_and_refusals(tmp_path: Path, sqlite_url: str) -> None:
