@@ -154,6 +154,7 @@ class Bridge:
         self._forgetting = Forgetting(config.topics)
         self._silence = Silence(config.confirm_within_ms)
         self._cut_up_to = ""
+        self._confirmed_up_to = ""
         self._set_forward = SetForward()
         self._own = OwnState(now)
         self._decider = Decider(
@@ -556,15 +557,22 @@ class Bridge:
         keep(self._store, self._losses.memory, self._witness.memory, self._silence.memory)
         since = self._silence.over_since
         if since is None or not link.is_connected:
+            self._confirmed_up_to = ""
             return True
-        silent = self._decider.decide(
-            link,
-            lambda tx: {
+        page: dict[UserId, bool] = {}
+
+        def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
+            page.update(tx.unconfirmed_users(since, self._confirmed_up_to, _CHUNK))
+            return {
                 u: (Confirm(user_id=u, now=now, announced_at=since),)
-                for u in tx.unconfirmed_users(since, _CHUNK)
-            },
-        )
-        if silent:
+                for u, is_unconfirmed in page.items()
+                if is_unconfirmed
+            }
+
+        self._decider.decide(link, gather)
+        is_last = len(page) < _CHUNK
+        self._confirmed_up_to = "" if is_last else next(reversed(page))
+        if not is_last:
             return False
         with self._store.transaction() as tx:
             self._silence.remember_over(tx)

@@ -82,8 +82,13 @@ class Database(Protocol):
     def read(self, user_ids: Iterable[UserId]) -> dict[UserId, UserPresence]:
         """Read some; `status` is None where there is no row."""
 
-    def odd(self) -> set[UserId]:
-        """Tell whose row contradicts itself, and who has live records but no row."""
+    def odd(self, among: Sequence[UserId] | None = None) -> set[UserId]:
+        """Return the users whose row contradicts itself, and those with live records but no row.
+
+        Args:
+            among: only of these users; None: of all.
+
+        """
 
     def correct(
         self, user_ids: Sequence[UserId], correct: Callable[[UserPresence], UserPresence]
@@ -347,8 +352,8 @@ class Verifier:
         return []
 
     def _look(self, suspects: Mapping[UserId, int]) -> Iterator[Difference]:
-        odd = self._database.odd()
         for chunk in _chunks(suspects):
+            odd = self._database.odd(chunk)
             seen = self._broker.look(chunk)
             users = self._database.read(chunk)  # after the topics, or they may be ahead
             for user_id in chunk:
@@ -357,7 +362,7 @@ class Verifier:
                 )
 
     def _repair(self, chunk: Sequence[UserId]) -> None:
-        odd = self._database.odd()
+        odd = self._database.odd(chunk)
         seen = self._broker.look(chunk)
         for _ in range(_ATTEMPTS):
             right = partial(_corrected, seen=seen, odd=odd, now=self._now())

@@ -115,9 +115,7 @@ MAY_IMPORT = {
 """A module, and all of ours that it may import."""
 
 EMBEDDED = (
-    "config", "pipes", "tree", "messages", "connect", "sessions", "entrance", "hub", "connection",
-    "websocket", "listeners", "broker", "__init__",
-    "config", "packets", "pipes", "tree", "messages", "connect", "sessions", "retained", "entrance", "hub",
+    "config", "pipes", "tree", "messages", "connect", "sessions", "retained", "entrance", "hub",
     "connection", "websocket", "listeners", "broker", "__init__",
 )  # fmt: skip
 """The embedded broker's modules: each may import those before it."""

@@ -1,6 +1,7 @@
 """Which broker it is, and what can be told of it without trying."""
 
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
 from mqtt_presence.check.findings import Broker, Finding, note, passed, warned
@@ -11,6 +12,7 @@ from mqtt_presence.mqtt.return_codes import UNSUPPORTED_VERSION
 
 VERSION_TOPIC = "$SYS/broker/version"
 DROPPED_TOPIC = "$SYS/broker/publish/messages/dropped"
+UPTIME_TOPIC = "$SYS/broker/uptime"
 EMQX_TOPIC = "$SYS/brokers/+/version"
 LOG_TOPIC = "$SYS/broker/log/N"
 _HIVEMQ_ID = re.compile(r"hmq_[0-9A-Za-z]{5}_\d+_[0-9a-f]{32}")
@@ -108,21 +110,37 @@ def _limits(lab: Lab) -> tuple[int, bool, bool]:
 
 
 def drops(lab: Lab) -> Finding:
-    """Does the bridge learn when the broker drops messages?"""
+    """Does the bridge learn when the broker drops messages, or is restarted?"""
     name = "drops"
     if lab.broker.kind == "embedded":
         return passed(name, "the embedded broker acknowledges nothing that it drops")
     peer = lab.bridge()
-    peer.subscribe(DROPPED_TOPIC)
-    told = lab.until(lambda: peer.received, lab.patient_s)
+    for topic in (DROPPED_TOPIC, UPTIME_TOPIC):
+        peer.subscribe(topic)
+    lab.until(lambda: lab.on_topic(peer, UPTIME_TOPIC), lab.patient_s)
+    heard = {message.topic for message in peer.received}
     peer.disconnect()
-    if told:
-        return passed(name, f"{DROPPED_TOPIC} can be read, and is followed by the bridge")
-    return note(
-        name,
-        f"{DROPPED_TOPIC} is silent: mosquitto speaks there of changes, to who may read it; others never",
-        "if the broker drops messages that it has acknowledged, the bridge may not notice",
-    )
+    return judge_drops(heard)
+
+
+def judge_drops(heard: Collection[str]) -> Finding:
+    """Judge what the broker tells of itself.
+
+    mosquitto retains the number of dropped messages for a minute after each change, and its uptime always.
+    So the uptime decides: the same broker gets the same verdict, whatever it has dropped lately.
+
+    Args:
+        heard: the topics of which something came.
+
+    """
+    name = "drops"
+    if UPTIME_TOPIC not in heard:
+        return note(
+            name,
+            f"{UPTIME_TOPIC} is silent: mosquitto publishes it, to users who may read it",
+            "if the broker drops messages that it has acknowledged, or is killed, the bridge may not notice",
+        )
+    return passed(name, f"{UPTIME_TOPIC} can be read: the bridge follows it, and {DROPPED_TOPIC}")
 
 
 def addresses(lab: Lab) -> Finding:

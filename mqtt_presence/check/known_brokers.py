@@ -77,7 +77,11 @@ _MOSQUITTO = {
     "client-id-theft": Remedy(
         "mosquitto cannot tie client ids to users: make them random, and let only operators read events"
     ),
-    "drops": Remedy("below `user bridge` put", _ACL, "topic read $SYS/broker/publish/messages/dropped"),
+    "drops": Remedy(
+        "below `user bridge` put `topic read $SYS/broker/publish/messages/dropped` and",
+        _ACL,
+        "topic read $SYS/broker/uptime",
+    ),
     "addresses": Remedy(
         "below `user bridge` in acl let it read $SYS/broker/log/#, and have", _CONF, "log_dest topic"
     ),

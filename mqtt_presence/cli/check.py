@@ -21,7 +21,7 @@ from mqtt_presence.check.lab import CheckConfig, InterruptedCheckError, Lab
 from mqtt_presence.check.peer import Access
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.options import FAILED, TLS, WRONG_SETTING, with_settings
-from mqtt_presence.cli.output import cell, complain, console, say_json, table
+from mqtt_presence.cli.output import Cell, cell, complain, console, live_console, print_table, say_json
 from mqtt_presence.client.options import make_endpoint
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.settings import Settings, text
@@ -139,12 +139,14 @@ class _Table:
         self._findings.append(finding)
 
     def end(self) -> None:
+        print_table(
+            ("", "CHECK", "SEEN"),
+            (
+                (Cell(f.verdict.value, _STYLES[f.verdict]), Cell(f.name), Cell(f.evidence))
+                for f in self._findings
+            ),
+        )
         on = console()
-        made = table(on, "", "CHECK", "SEEN")
-        for finding in self._findings:
-            style = _STYLES[finding.verdict]
-            made.add_row(cell(finding.verdict.value, style), cell(finding.name), cell(finding.evidence))
-        on.print(made)
         for finding in self._findings:
             if finding.consequence or finding.remedy:
                 self._explain(on, finding)
@@ -155,9 +157,9 @@ class _Table:
         on.print()
         on.print(cell(f"{finding.verdict.value} {finding.name}", _STYLES[finding.verdict]))
         if finding.consequence:
-            on.print(Padding(cell(f"so: {finding.consequence}"), _INDENT))
+            on.print(Padding(cell(f"so: {finding.consequence}"), _INDENT, expand=False))
         if finding.remedy:
-            on.print(Padding(cell(f"do: {finding.remedy}"), _INDENT))
+            on.print(Padding(cell(f"do: {finding.remedy}"), _INDENT, expand=False))
 
 
 def _check(
@@ -295,7 +297,7 @@ def _interrupting(lab: Lab) -> Iterator[None]:
 @contextmanager
 def _doing() -> Iterator[Callable[[str], None]]:
     """Show on a terminal what is being tried."""
-    on = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    on = live_console()
     if not on.is_terminal:
         yield lambda _: None
         return

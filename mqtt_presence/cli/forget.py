@@ -10,7 +10,7 @@ from mqtt_presence.cli import logs
 from mqtt_presence.cli.options import TLS, with_settings
 from mqtt_presence.cli.output import complain, plain, say
 from mqtt_presence.cli.tombstone import BridgeIsThereError, clear_status
-from mqtt_presence.errors import BrokerError, StoreError
+from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.model import UserId
 from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
@@ -18,6 +18,7 @@ from mqtt_presence.store.queries import Reader
 from mqtt_presence.topics import is_name, require_stored_name
 
 STATUS_REMAINS = 3
+_NAMED = 10
 _BRIDGE_S = 5.0
 _LOOK_EVERY_S = 0.1
 
@@ -26,51 +27,60 @@ _LOOK_EVERY_S = 0.1
 def command(
     settings: Settings,
     users: Annotated[
-        list[str], typer.Argument(help="Whom to forget, one or many.", metavar="USER", show_default=False)
-    ],
+        list[str] | None,
+        typer.Argument(help="Whom to forget, one or many.", metavar="USER", show_default=False),
+    ] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(
+            "--match",
+            help="Also all users whose names match, e.g. 'sim-*'.",
+            metavar="PATTERN",
+            show_default=False,
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Forget users: delete the records, and clear the retained status.
 
     The bridge clears it if it runs; else this command goes to the broker itself, as the user in --broker. Who
-    is connected comes back with the next sign of life. Exit codes: 0 forgotten; 1 one of them is unknown or
-    the answer was no, and all are kept, or the database cannot be used; 2 a setting is wrong; 3 the records
-    are deleted, and the bridge will clear the status when it next runs.
+    is connected comes back with the next sign of life. Many records are deleted in portions, and messages are
+    processed in between; if that is interrupted, give the command again.
+
+    Exit codes: 0 forgotten; 1 one of them is unknown, none matches or the answer was no, and all are kept, or
+    the database cannot be used; 2 a setting is wrong; 3 the records are deleted, and the bridge will clear
+    the status when it next runs.
     """
     logs.quiet()
-    user_ids = list(dict.fromkeys(UserId(require_stored_name("user", user)) for user in users))
+    if not users and match is None:
+        raise ConfigError("name a user, or give --match")
+    user_ids = list(dict.fromkeys(UserId(require_stored_name("user", user)) for user in users or ()))
     with Reader(settings.database) as reader:
-        known = [user_id for user_id in user_ids if reader.knows(user_id)]
-        strangers = [u for u in user_ids if not reader.knows(u) and not reader.has_tombstone(u)]
+        found = [] if match is None else list(reader.names_like(match))
+        if match is not None and not found:
+            complain(f"there is no user like {match}")
+        user_ids = list(dict.fromkeys([*user_ids, *found]))
+        remembered = reader.known(user_ids)
+        known = [user_id for user_id in user_ids if user_id in remembered]
+        strangers = [u for u in user_ids if u not in remembered and not reader.has_tombstone(u)]
     for user_id in strangers:
         complain(f"there is no user {user_id}")
-    if strangers:
+    if strangers or not user_ids:
         raise typer.Exit(1)
     if known and not yes:
-        typer.confirm(f"Delete all records of {plain(', '.join(known))}, for ever?", abort=True, err=True)
+        typer.confirm(f"Delete all records of {_listed(known)}, for ever?", abort=True, err=True)
     store = Store(settings.database)
     try:
         for user_id in known:
-            _delete(store, user_id)
+            say(f"{user_id}: {store.forget(user_id) or 0} records deleted.")
         _clear(store, settings, user_ids)
     finally:
         store.close()
 
 
-def _delete(store: Store, user_id: UserId) -> None:
-    try:
-        records = _delete_once(store, user_id)
-    except StoreError as error:
-        if not error.transient:
-            raise
-        # A bridge that hears of this very user may be in the way, and PostgreSQL has one of the two give way.
-        records = _delete_once(store, user_id)
-    say(f"{user_id}: {records or 0} records deleted.")
-
-
-def _delete_once(store: Store, user_id: UserId) -> int | None:
-    with store.transaction() as tx:
-        return tx.forget(user_id)
+def _listed(user_ids: list[UserId]) -> str:
+    more = len(user_ids) - _NAMED
+    return plain(", ".join(user_ids[:_NAMED])) + (f" and {more} more users" if more > 0 else "")
 
 
 def _clear(store: Store, settings: Settings, user_ids: list[UserId]) -> None:
@@ -99,8 +109,9 @@ def _left_by_bridge(database: str, user_ids: list[UserId]) -> list[UserId]:
     """Give a bridge the time to see the tombstones, to publish, and to hear that the broker has it."""
     deadline, left = time.monotonic() + _BRIDGE_S, user_ids
     with Reader(database) as reader:
-        while left := [user_id for user_id in left if reader.has_tombstone(user_id)]:
+        while uncleared := reader.uncleared(left):
+            left = [user_id for user_id in left if user_id in uncleared]
             if time.monotonic() > deadline:
-                break
+                return left
             time.sleep(_LOOK_EVERY_S)
-    return left
+    return []

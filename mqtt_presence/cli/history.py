@@ -1,12 +1,14 @@
 """``mqtt-presence history``: a user's connections, from the database."""
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated
 
 import typer
 
 from mqtt_presence.bridge import wall_clock
 from mqtt_presence.cli.options import with_settings
-from mqtt_presence.cli.output import STYLES, cell, complain, console, duration, moment, say, say_json, table
+from mqtt_presence.cli.output import STYLES, Cell, complain, duration, moment, print_table, say, say_json
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.model import Connection, State
 from mqtt_presence.payloads import encode_connection
@@ -46,18 +48,20 @@ def command(  # noqa: PLR0917, typer calls it by keyword
     now = wall_clock()
     earliest = None if since is None else now - _millis(since)
     with Reader(settings.database) as reader:
-        known = reader.knows(user)
-        records = reader.history(user, limit=limit, since=earliest) if known else []
-    if not known:
-        complain(f"there is no user {user}")
-        raise typer.Exit(1)
-    if as_json:
-        for record in records:
-            say_json(encode_connection(record, private=private))
-    elif records:
-        _show(records, now, private)
-    else:
-        say(f"There are no connections of {user}" + (" in that time." if since else "."))
+        if not reader.knows(user):
+            complain(f"there is no user {user}")
+            raise typer.Exit(1)
+        records = reader.history(user, limit=limit, since=earliest)
+        first = next(records, None)
+        found = records if first is None else chain([first], records)
+        if as_json:
+            for record in found:
+                say_json(encode_connection(record, private=private))
+        elif first is not None:
+            columns = (*_COLUMNS, *(_PRIVATE if private else ()))
+            print_table(columns, (tuple(_row(record, now, private)) for record in found))
+        else:
+            say(f"There are no connections of {user}" + (" in that time." if since else "."))
 
 
 def _millis(since: str) -> int:
@@ -78,22 +82,16 @@ def _why(record: Connection) -> str:
     return f"{record.reason or '-'} ({record.cause})"
 
 
-def _show(records: list[Connection], now: int, private: bool) -> None:
-    out = console()
-    shown = table(out, *_COLUMNS, *(_PRIVATE if private else ()))
-    for record in records:
-        state = State.OFFLINE if not record.is_open else State.IDLE if record.idle else State.ONLINE
-        until = now if record.logout_time is None else record.logout_time
-        row = [
-            cell(record.client_id),
-            cell(record.connection_id),
-            cell(moment(record.login_time)),
-            cell("open" if record.is_open else moment(record.logout_time), STYLES[state]),
-            cell("-" if record.login_time is None else duration(until - record.login_time)),
-            cell(_why(record)),
-            cell(_IDLE[record.idle]),
-        ]
-        if private:
-            row += [cell(record.ip_addr or "-"), cell(record.user_agent or "-")]
-        shown.add_row(*row)
-    out.print(shown)
+def _row(record: Connection, now: int, private: bool) -> Iterator[Cell]:
+    state = State.OFFLINE if not record.is_open else State.IDLE if record.idle else State.ONLINE
+    until = now if record.logout_time is None else record.logout_time
+    yield Cell(record.client_id)
+    yield Cell(record.connection_id)
+    yield Cell(moment(record.login_time))
+    yield Cell("open" if record.is_open else moment(record.logout_time), STYLES[state])
+    yield Cell("-" if record.login_time is None else duration(until - record.login_time))
+    yield Cell(_why(record))
+    yield Cell(_IDLE[record.idle])
+    if private:
+        yield Cell(record.ip_addr or "-")
+        yield Cell(record.user_agent or "-")

@@ -1,9 +1,14 @@
 """How commands show things. Names come from clients and may be hostile: all is escaped here."""
 
+import operator
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import chain, islice, zip_longest
+from typing import NamedTuple
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -14,7 +19,12 @@ STYLES = {State.ONLINE: "green", State.IDLE: "yellow", State.OFFLINE: "bright_bl
 """Online green, idle amber, offline grey."""
 
 _UNLIMITED = 100_000
-_RISKY = re.compile("[\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+_MEASURED = 500
+"""Rows that decide on the widths of a table's columns."""
+_GAP = 2
+_NARROW = 8
+"""A column that does not fit a terminal is made no narrower than this."""
+_BESIDE_ASCII = re.compile("[^ -~]")
 
 
 def plain(text: str) -> str:
@@ -30,15 +40,119 @@ def cell(text: object, style: str = "") -> Text:
 
 
 def console() -> Console:
-    """Make the console; not on a terminal its lines are as long as they want, for grep and its like."""
-    terminal = Console(highlight=False, markup=False, emoji=False)
-    if terminal.is_terminal:
-        return terminal
-    return Console(highlight=False, markup=False, emoji=False, width=_UNLIMITED)
+    """Make the console of standard output; except on a terminal, lines are never wrapped.
+
+    Colours may be forced by the environment (`FORCE_COLOR`); a terminal is not.
+    """
+    width = None if on_terminal() else _UNLIMITED
+    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def on_terminal() -> bool:
+    """Return whether standard output is a terminal, and so can show what is drawn over again."""
+    return sys.stdout.isatty()
+
+
+def live_console() -> Console:
+    """Make the console of standard error for live displays; `is_terminal` tells whether to use it."""
+    # rich would take a file for a terminal where the environment forces colours.
+    is_terminal = sys.stderr.isatty()
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, force_terminal=is_terminal)
+
+
+class Cell(NamedTuple):
+    """A cell of a table that is printed row by row."""
+
+    text: object
+    style: str = ""
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Print a table row by row, so that it needs no more memory than the first rows, which set the widths.
+
+    On a terminal the table fits its width, and longer cells are wrapped. Elsewhere a longer cell moves the
+    rest of its row to the right.
+
+    Args:
+        columns: the headings.
+        rows: any number of them; each has a cell for each column.
+
+    """
+    upcoming = iter(rows)
+    first = [[*map(_shown, row)] for row in islice(upcoming, _MEASURED)]
+    heading = [Cell(column, "bold") for column in columns]
+    printer = _RowPrinter([heading, *first])
+    for row in chain([heading], first, ([*map(_shown, row)] for row in upcoming)):
+        printer.print(row)
+    sys.stdout.flush()
+
+
+def _shown(cell: Cell) -> Cell:
+    return Cell(plain(str(cell.text)), cell.style)
+
+
+def _width(cell: Cell) -> int:
+    text = str(cell.text)
+    return len(text) if text.isascii() else cell_len(text)
+
+
+class _RowPrinter:
+    """Prints rows in columns as wide as some of them need.
+
+    Args:
+        measured: the rows that set the widths.
+
+    """
+
+    def __init__(self, measured: Sequence[Sequence[Cell]]) -> None:
+        self._on = console()
+        self._is_terminal = on_terminal()
+        self._widths = [max(map(_width, column)) for column in zip(*measured, strict=True)]
+        self._codes: dict[str, tuple[str, str]] = {}
+        if self._is_terminal:
+            self._narrow(self._on.width - _GAP * (len(self._widths) - 1))
+
+    def print(self, row: Sequence[Cell]) -> None:
+        if not self._is_terminal or all(map(operator.le, map(_width, row), self._widths)):
+            self._print_line(row)
+            return
+        for line in zip_longest(*map(self._wrapped, row, self._widths), fillvalue=Cell("")):
+            self._print_line(line)
+
+    def _narrow(self, room: int) -> None:
+        """Take from the widest columns until all of them fit."""
+        widths = self._widths
+        while sum(widths) > room and max(widths) > _NARROW:
+            widths[widths.index(max(widths))] -= 1
+
+    def _wrapped(self, cell: Cell, width: int) -> list[Cell]:
+        lines = Text(str(cell.text)).wrap(self._on, width, overflow="fold")
+        return [Cell(line.plain.rstrip(), cell.style) for line in lines]
+
+    def _print_line(self, row: Iterable[Cell]) -> None:
+        parts: list[str] = []
+        blank = 0
+        for cell, width in zip(row, self._widths, strict=True):
+            if cell.text != "":  # spaces only where something follows: no line ends in them
+                parts.append(" " * blank + self._styled(cell))
+                blank = 0
+            blank += max(0, width - _width(cell)) + _GAP
+        print("".join(parts))  # noqa: T201
+
+    def _styled(self, cell: Cell) -> str:
+        if not cell.style:
+            return str(cell.text)
+        if cell.style not in self._codes:
+            with self._on.capture() as capture:
+                self._on.print(Text("|", cell.style), end="")
+            before, _, after = capture.get().partition("|")
+            self._codes[cell.style] = before, after
+        before, after = self._codes[cell.style]
+        return f"{before}{cell.text}{after}"
 
 
 def table(on: Console, *columns: str) -> Table:
-    """Make a table: with lines on a terminal, without elsewhere."""
+    """Make a table that is drawn at once; see `print_table` for one that may be long."""
     made = Table(
         box=None,
         header_style="bold",
@@ -57,9 +171,13 @@ def say(text: str) -> None:
 
 
 def say_json(payload: bytes) -> None:
-    """Print a JSON object as a line: exact, yet without a character that a terminal obeys."""
-    text = _RISKY.sub(lambda found: f"\\u{ord(found[0]):04x}", payload.decode())
-    print(text, flush=True)  # noqa: T201
+    """Print a JSON object as a line, in ASCII: exact in any encoding, and harmless to a terminal."""
+    print(_BESIDE_ASCII.sub(_escaped, payload.decode()), flush=True)  # noqa: T201
+
+
+def _escaped(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def complain(text: str) -> None:

@@ -1,22 +1,23 @@
 """``mqtt-presence simulate``: many users and connections, as the wire would see them."""
 
+import glob
 import secrets
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.endpoints import endpoint_of
 from mqtt_presence.cli.options import TLS, with_settings
-from mqtt_presence.cli.output import complain, say
+from mqtt_presence.cli.output import complain, live_console, say
+from mqtt_presence.cli.simulated import SimulatedUsers
 from mqtt_presence.cli.verify import duration
-from mqtt_presence.errors import ConfigError
+from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.settings import Settings
 from mqtt_presence.simulation import run
 from mqtt_presence.simulation.fleet import USER, Count, Fleet, Names
@@ -32,7 +33,7 @@ _MAX_NAME = 100
 _BRIDGE_S = 1.0  # its retained state comes a moment after the connection
 
 
-@with_settings("broker", "prefix", *TLS)
+@with_settings("broker", "database", "prefix", *TLS)
 def command(
     settings: Settings,
     *,
@@ -71,7 +72,11 @@ def command(
         ),
     ] = "30s",
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave them online: disconnect without a logout.")
+        bool,
+        typer.Option("--keep", help="Leave them online: disconnect without a logout, and keep the records."),
+    ] = False,
+    keep_records: Annotated[
+        bool, typer.Option("--keep-records", help="Leave the users, offline, and their records.")
     ] = False,
 ) -> None:
     """Simulate many users.
@@ -79,7 +84,8 @@ def command(
     On real connections, each with a user name, client id and will of its own. At the end every user's status
     must be what the simulation knows it must be; then all log out, and it looks again. It looks as the user
     in --broker. SIGINT or SIGTERM ends the simulation, not the comparison; a second one ends both. When the
-    broker is away for longer than --settle, it ends, too.
+    broker is away for longer than --settle, it ends, too. In each case, the users are then deleted from the
+    bridge's --database, if it is here.
 
     Exit codes: 0 all statuses are right; 1 some are not, or the broker cannot be used; 2 a setting is wrong.
     """
@@ -99,7 +105,10 @@ def command(
     settle_s = duration("settle", settle)
     if not settle_s:
         raise ConfigError(f"settle={settle} must be more than 0 seconds")
-    with _simulation(settings, scenario, names, settle_s) as simulation:
+    simulated = None
+    if not (keep or keep_records):
+        simulated = SimulatedUsers(settings.database, _user_ids(names), f"{glob.escape(names.name)}-*")
+    with _simulation(settings, scenario, names, settle_s, simulated) as simulation:
         say(f"{users} users, {users * connections} connections, named {names.name}-…, seed {scenario.seed}")
         wrong = simulation.run()
         say(_numbers(simulation.progress.count))
@@ -112,6 +121,10 @@ def command(
             wrong += offline
     if wrong:
         raise typer.Exit(WRONG)
+
+
+def _user_ids(names: Names) -> list[str]:
+    return [names.user(number) for number in range(names.users)]
 
 
 def _name(given: str | None) -> str:
@@ -133,27 +146,45 @@ def _tell(when: str, wrong: list[run.Wrong], users: int) -> None:
 
 @contextmanager
 def _simulation(
-    settings: Settings, scenario: Scenario, names: Names, settle_s: float
+    settings: Settings, scenario: Scenario, names: Names, settle_s: float, simulated: SimulatedUsers | None
 ) -> Iterator[run.Simulation]:
+    """Make a simulation; when it has ended, however that was, delete the simulated users.
+
+    Args:
+        settings: where the broker is.
+        scenario: what is to be done.
+        names: of the users and clients.
+        settle_s: see `run.Simulation`.
+        simulated: the users; None: they are to be kept.
+
+    """
     endpoint = endpoint_of(settings)
     allow_files(names.users * names.connections)
     target = find(endpoint.url, endpoint.tls)
     topics = Topics(settings.prefix)
     loop = Loop()
+    fleet = Fleet(loop, target, topics, names)
+    user_ids = _user_ids(names)
+    observer = Observer(
+        loop, target, endpoint.url, topics=topics, user_ids=user_ids, on_announce=fleet.answer_announce
+    )
     try:
-        fleet = Fleet(loop, target, topics, names)
-        user_ids = [names.user(number) for number in range(names.users)]
-        observer = Observer(
-            loop, target, endpoint.url, topics=topics, user_ids=user_ids, on_announce=fleet.answer_announce
-        )
         with _shown(scenario.duration_s, settle_s) as bar:
             simulation = run.Simulation(
                 Plan(scenario), fleet, observer, loop, settle_s=settle_s, tell=bar.show
             )
             with _stopping(simulation):
-                yield simulation
+                try:
+                    yield simulation
+                except (KeyboardInterrupt, BrokerError):
+                    # Cut connections would have wills, and so bring back the users whose records are deleted.
+                    with suppress(BrokerError):
+                        simulation.leave_quietly()
+                    raise
     finally:
         loop.close()
+        if simulated is not None and fleet.count.logins:
+            say(simulated.delete(broker_is_there=observer.away_since is None))
 
 
 @contextmanager
@@ -216,7 +247,7 @@ def _numbers(count: Count) -> str:
 
 @contextmanager
 def _shown(duration_s: float | None, settle_s: float) -> Iterator[_Bar]:
-    on = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    on = live_console()
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),

@@ -1,11 +1,13 @@
 """``mqtt-presence users``: who is here and who was, from the database."""
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated
 
 import typer
 
 from mqtt_presence.cli.options import with_settings
-from mqtt_presence.cli.output import STYLES, cell, console, moment, say, say_json, table
+from mqtt_presence.cli.output import STYLES, Cell, moment, print_table, say, say_json
 from mqtt_presence.model import State, UserPresence
 from mqtt_presence.payloads import encode_status
 from mqtt_presence.settings import Settings
@@ -35,14 +37,17 @@ def command(
     Exit codes: 0 shown, also when there are none; 1 the database cannot be read; 2 a setting is wrong.
     """
     with Reader(settings.database) as reader:
-        found = reader.users(state)
-    if as_json:
-        for user in found:
-            say_json(_encode(user, private))
-    elif found:
-        _show(found, private)
-    else:
-        say("There are no users." if state is None else f"Nobody is {state}.")
+        users = reader.users(state)
+        first = next(users, None)
+        found = users if first is None else chain([first], users)
+        if as_json:
+            for user in found:
+                say_json(_encode(user, private))
+        elif first is not None:
+            columns = (*_COLUMNS, *(_PRIVATE if private else ()))
+            print_table(columns, (tuple(_row(user, private)) for user in found))
+        else:
+            say("There are no users." if state is None else f"Nobody is {state}.")
 
 
 def _encode(user: UserPresence, private: bool) -> bytes:
@@ -52,23 +57,16 @@ def _encode(user: UserPresence, private: bool) -> bytes:
     )
 
 
-def _show(found: list[UserPresence], private: bool) -> None:
-    out = console()
-    shown = table(out, *_COLUMNS, *(_PRIVATE if private else ()))
-    for user in found:
-        status = user.status
-        assert status is not None
-        login = status.last_login
-        row = [
-            cell(user.user_id, "" if status.online else STYLES[State.OFFLINE]),
-            cell(status.state, STYLES[status.state]),
-            cell(moment(status.since)),
-            cell(moment(None if login is None else login.date)),
-            cell(moment(status.last_activity)),
-            cell(status.connections),
-        ]
-        if private:
-            row.append(cell((login and login.ip_addr) or "-"))
-            row.append(cell((login and login.user_agent) or "-"))
-        shown.add_row(*row)
-    out.print(shown)
+def _row(user: UserPresence, private: bool) -> Iterator[Cell]:
+    status = user.status
+    assert status is not None
+    login = status.last_login
+    yield Cell(user.user_id, "" if status.online else STYLES[State.OFFLINE])
+    yield Cell(status.state, STYLES[status.state])
+    yield Cell(moment(status.since))
+    yield Cell(moment(None if login is None else login.date))
+    yield Cell(moment(status.last_activity))
+    yield Cell(status.connections)
+    if private:
+        yield Cell((login and login.ip_addr) or "-")
+        yield Cell((login and login.user_agent) or "-")

@@ -177,8 +177,8 @@ class _Kept:
         self._store.close()
         self._reader.__exit__(kind, error, trace)
 
-    def odd(self) -> set[UserId]:
-        return self._reader.odd()
+    def odd(self, among: Sequence[UserId] | None = None) -> set[UserId]:
+        return self._reader.odd(among)
 
     def page(self, after: str) -> list[UserPresence]:
         return self._reader.presences_page(after=after, limit=CHUNK)

@@ -18,7 +18,18 @@ from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.interrupts import Interrupts, until_interrupted
 from mqtt_presence.cli.options import TLS, with_settings
-from mqtt_presence.cli.output import STYLES, cell, complain, console, duration, moment, say, say_json, table
+from mqtt_presence.cli.output import (
+    STYLES,
+    cell,
+    complain,
+    console,
+    duration,
+    moment,
+    on_terminal,
+    say,
+    say_json,
+    table,
+)
 from mqtt_presence.cli.statuses import encode, millis
 from mqtt_presence.client import Change, StatusWatcher
 from mqtt_presence.errors import BrokerError
@@ -65,7 +76,7 @@ def command(
     with until_interrupted() as interrupts, _hinting(url):
         if as_json:
             _follow(watcher, _JsonLines(private))
-        elif console().is_terminal:
+        elif on_terminal():
             _draw(watcher, url, private, interrupts)
         else:
             _follow(watcher, _PlainLines(private))

@@ -25,6 +25,7 @@ from mqtt_presence.paho_setup import prepare, transport
 
 _log = logging.getLogger("mqtt_presence.client")
 _TICK_S = 0.5
+_BAD_NAME = "Bad user name or password"
 
 
 class Will(NamedTuple):
@@ -50,6 +51,10 @@ class Hooks:
     """The connection that was up has ended."""
     subscribed: Callable[[], None] = lambda: None
     """The broker has answered a subscription; the filters that it refuses are in `Connection.denied`."""
+
+
+class NameNeededError(BrokerError):
+    """The broker refuses a connection that gives no user name (MQTT 3.1.1 §3.2.2.3, return code 4)."""
 
 
 class Receipt:
@@ -99,6 +104,7 @@ class Connection:
         self._subscriptions: deque[list[tuple[str, int]]] = deque()
         self._subscribed = threading.Event()
         self._refused: str | None = None
+        self._is_name_needed = False
         self._abandoned = False
         client = Client(
             CallbackAPIVersion.VERSION2,
@@ -122,6 +128,7 @@ class Connection:
         """Open the connection and serve it until it ends.
 
         Raises:
+            NameNeededError: the broker refused it because it gives no user name.
             BrokerError: it could not be opened, or the broker refused it.
 
         """
@@ -137,7 +144,8 @@ class Connection:
         finally:
             self._end()
         if self._refused is not None:
-            raise BrokerError(f"{url} refuses us: {self._refused}")
+            refusal = NameNeededError if self._is_name_needed else BrokerError
+            raise refusal(f"{url} refuses us: {self._refused}")
 
     def _loop(self) -> None:
         deadline = time.monotonic() + self._timeout
@@ -188,6 +196,7 @@ class Connection:
     def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
             self._refused = str(reason)
+            self._is_name_needed = self._endpoint.url.username is None and reason == _BAD_NAME
             return
         self.is_up = True
         guard(self._hooks.up, self)

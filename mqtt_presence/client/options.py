@@ -1,7 +1,7 @@
 """How to reach the broker: the arguments that both clients share, checked before anything is touched."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import ConfigError
@@ -20,6 +20,10 @@ class Endpoint:
     tls: TlsFiles | None
     reconnect_min: float
     reconnect_max: float
+
+    def with_name(self) -> "Endpoint":
+        """Return the same with the client id as the user name, for a broker that asks for some name."""
+        return replace(self, url=replace(self.url, username=self.client_id))
 
 
 def make_endpoint(

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from mqtt_presence.client.backoff import Backoff
-from mqtt_presence.client.connection import Connection, Hooks, guard
+from mqtt_presence.client.connection import Connection, Hooks, NameNeededError, guard
 from mqtt_presence.client.options import Endpoint
 from mqtt_presence.errors import BrokerError, PresenceError
 
@@ -141,6 +141,9 @@ class Session:
             self._connection = connection
             if not stopping.is_set():  # else `stop` may have come too early to see this connection
                 connection.serve()
+        except NameNeededError:
+            self._endpoint = self._endpoint.with_name()
+            return self._connect_once(stopping, tried)
         except BrokerError as error:
             failure = error
         except Exception as error:  # noqa: BLE001, whatever it is, the thread must live

@@ -35,7 +35,8 @@ class StatusWatcher(Mapping[str, UserStatus]):
 
     Args:
         url: ``mqtt[s]|ws[s]://user:password@host:port/path``.
-        user: as whom to connect; default: the user of the URL, or nobody.
+        user: the user name; default: the one of the URL. Without either, none is sent, or the client id where
+            the broker refuses a connection without a name, as `mqtt-presence up` does.
         password: instead of the one in the URL.
         client_id: default: a random one.
         prefix: what the bridge puts before every topic.

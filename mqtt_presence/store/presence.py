@@ -1,13 +1,16 @@
 """The bridge's side of the store: load what a batch touches, save what it changed, in one transaction."""
 
 import operator
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import compress
-from typing import Any
+from typing import Any, TypeVar
 
 import peewee
 
+from mqtt_presence.errors import StoreError
 from mqtt_presence.model import (
     GUESSED,
     Activity,
@@ -52,7 +55,13 @@ from mqtt_presence.store.schema import (
 
 # Keys that are asked for at once: what is read by them is still in the processor's cache when it is written.
 PORTION = 64
+# Records that `Store.forget` deletes in one transaction: some tens of milliseconds.
+FORGET_PORTION = 1000
+_ATTEMPTS = 10
+_RETRY_S = 0.2
 _KEY = (ConnectionRow.user_id, ConnectionRow.client_id, ConnectionRow.connection_id)
+
+T = TypeVar("T")
 
 
 class Store:
@@ -98,6 +107,46 @@ class Store:
             if self._is_postgresql:
                 self.close()  # after a lost connection every later query would fail until this
             raise
+
+    def forget(self, user_id: UserId, pause: Callable[[float], None] = time.sleep) -> int | None:
+        """Delete a user and all records, and leave a tombstone; return how many records, None for a stranger.
+
+        The ended connections are deleted in portions. After each, the database is free for as long as the
+        portion took, so that a bridge can commit. The last transaction deletes the rest and the user: until
+        then the user is known, and has lost only history. If the process is killed, `forget` can be repeated.
+
+        Args:
+            user_id: the user.
+            pause: waits for so many seconds.
+
+        Raises:
+            StoreError: the user is not forgotten; a part of the ended connections may be deleted.
+
+        """
+        deleted, after = 0, ("", "")
+        while True:
+            began = time.monotonic()
+            names = self._insist(partial(_delete_ended, user_id=user_id, after=after), pause)
+            deleted += len(names)
+            if len(names) < FORGET_PORTION:
+                break
+            after = names[-1]
+            pause(time.monotonic() - began)
+        rest = self._insist(lambda tx: tx.forget(user_id), pause)
+        return deleted + (rest or 0) if deleted or rest is not None else None
+
+    def _insist(self, work: Callable[["Transaction"], T], pause: Callable[[float], None]) -> T:
+        """Do something in a transaction, again if a bridge was in the way."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                with self.transaction() as tx:
+                    return work(tx)
+            except StoreError as error:
+                if not error.transient:
+                    raise
+                pause(_RETRY_S)
+        with self.transaction() as tx:
+            return work(tx)
 
 
 class Transaction:
@@ -252,14 +301,20 @@ class Transaction:
         )
         return list(dict.fromkeys(row[0] for row in rows))
 
-    def unconfirmed_users(self, announced_at: int, limit: int) -> list[UserId]:
-        """Tell who answers announcements and was not heard of since this one (B3)."""
-        rows = self._select(
-            "SELECT DISTINCT c.user_id FROM connections c WHERE c.live AND c.logout_time IS NULL "
-            f"AND c.announce AND c.last_seen < {self._mark} LIMIT {int(limit)}",
-            [announced_at],
-        )
-        return [UserId(row[0]) for row in rows]
+    def unconfirmed_users(self, announced_at: int, after: str, limit: int) -> dict[UserId, bool]:
+        """Read a page of users with live connections, in the order of their names, for rule B3.
+
+        Args:
+            announced_at: when the clients were asked to log in again, epoch milliseconds.
+            after: those that come after this name.
+            limit: how many at most.
+
+        Returns:
+            Of each whether an open connection that answers announcements has not been seen since.
+
+        """
+        is_unconfirmed = f"c.logout_time IS NULL AND c.announce AND c.last_seen < {self._mark}"
+        return self._live_users(is_unconfirmed, [announced_at], after, limit)
 
     def lies_ahead(self, now: int) -> bool:
         """Tell whether a sign of life or an end was stamped by a clock that was ahead."""
@@ -290,11 +345,17 @@ class Transaction:
             f"c.{column} > {self._mark}"
             for column in ("last_seen", "last_activity", "opened_at", "logout_time")
         )
+        return self._live_users(ahead, [now] * 4, after, limit)
+
+    def _live_users(
+        self, condition: str, parameters: Sequence[Any], after: str, limit: int
+    ) -> dict[UserId, bool]:
+        """Read a page of users with live connections c; and of each, whether a condition holds for one."""
         rows = self._select(
-            f"SELECT c.user_id, MAX(CASE WHEN {ahead} THEN 1 ELSE 0 END) FROM connections c "
+            f"SELECT c.user_id, MAX(CASE WHEN {condition} THEN 1 ELSE 0 END) FROM connections c "
             f"WHERE c.live AND c.user_id > {self._mark} "
             f"GROUP BY c.user_id ORDER BY c.user_id LIMIT {int(limit)}",
-            [now, now, now, now, after],
+            [*parameters, after],
         )
         return {UserId(row[0]): row[1] == 1 for row in rows}
 
@@ -340,11 +401,40 @@ class Transaction:
 
     # Forgetting.
 
+    def delete_ended_of(self, user_id: UserId, after: tuple[str, str], limit: int) -> list[tuple[str, str]]:
+        """Delete a page of a user's connections that no longer count, in the order of their names.
+
+        Args:
+            user_id: the user.
+            after: the client id and connection id that the page begins after.
+            limit: the greatest number of connections.
+
+        Returns:
+            The client ids and connection ids of the page.
+
+        """
+        self._lock_user(user_id)
+        # By name rather than just any: PostgreSQL would pass by all that the pages before have deleted.
+        rows = self._select(
+            "SELECT c.client_id, c.connection_id, c.id FROM connection_records c "
+            f"WHERE c.user_id = {self._mark} AND NOT c.live "
+            f"AND (c.client_id, c.connection_id) > ({self._mark}, {self._mark}) "
+            f"ORDER BY c.client_id, c.connection_id LIMIT {int(limit)}",
+            [user_id, *after],
+        )
+        numbers = [(row[2],) for row in rows]
+        self._executemany(f"DELETE FROM connection_records WHERE id = {self._mark}", numbers)
+        self._executemany(f"DELETE FROM pulses WHERE id = {self._mark}", numbers)
+        return [(row[0], row[1]) for row in rows]
+
     def forget(self, user_id: UserId) -> int | None:
-        """Delete a user and all records, leave a tombstone; tell how many records, None for a stranger."""
-        known = UserRow.select().where(UserRow.user_id == user_id)
-        # Locked first, as the bridge does: who locks in another order waits for ever.
-        versions = [row.version for row in self._run(known.for_update() if self._is_postgresql else known)]
+        """Delete a user and all records at once; see `Store.forget`, which does so in portions.
+
+        Returns:
+            How many records; None for a stranger.
+
+        """
+        versions = self._lock_user(user_id)
         records = self._delete(ConnectionRow.user_id == user_id)
         if not versions and not records:
             return None
@@ -355,10 +445,21 @@ class Transaction:
         self._executemany(self._upsert(TombstoneRow, fields, fields[:1]), [(user_id, None)])
         return records
 
+    def _lock_user(self, user_id: UserId) -> list[int]:
+        """Lock a user, as the bridge does before it touches the records; return the version, if there is one.
+
+        Two transactions that lock users and records in different orders would wait for each other.
+        """
+        known = UserRow.select(UserRow.version).where(UserRow.user_id == user_id)
+        return [row.version for row in self._run(known.for_update() if self._is_postgresql else known)]
+
     def tombstones(self) -> list[UserId]:
         """Tell whose retained status is still to be cleared; whoever has come back needs none."""
-        back = UserRow.select(UserRow.user_id)
-        self._run(TombstoneRow.delete().where(TombstoneRow.user_id.in_(back)))
+        # Not by IN: SQLite reads all users for that, even if there is no tombstone.
+        self._database.execute_sql(
+            "DELETE FROM tombstones WHERE EXISTS "
+            "(SELECT 1 FROM user_states u WHERE u.user_id = tombstones.user_id)"
+        )
         unburied = TombstoneRow.select().where(TombstoneRow.buried_at.is_null())
         return [row.user_id for row in self._run(unburied)]
 
@@ -580,6 +681,10 @@ class Transaction:
 
     def _equal(self, fields: Iterable[peewee.Field], between: str) -> str:
         return between.join(f"{field.column_name} = {self._mark}" for field in fields)
+
+
+def _delete_ended(tx: Transaction, user_id: UserId, after: tuple[str, str]) -> list[tuple[str, str]]:
+    return tx.delete_ended_of(user_id, after, FORGET_PORTION)
 
 
 def _excluded(columns: Iterable[str]) -> str:

@@ -1,10 +1,9 @@
 """The readers' side of the store: what the commands show. It makes, migrates and writes nothing."""
 
-import heapq
+import fnmatch
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice, takewhile
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,7 +20,6 @@ from mqtt_presence.store.rows import (
 from mqtt_presence.times import LATEST
 
 _PAGE = 500
-_HERE_FIRST = "CASE u.state WHEN 'online' THEN 0 WHEN 'idle' THEN 1 ELSE 2 END"
 
 
 class Reader:
@@ -74,49 +72,81 @@ class Reader:
 
     # What is shown.
 
-    def users(self, state: State | None = None) -> list[UserPresence]:
-        """Read the users, whoever is here first, then by name; without their connections.
+    def users(self, state: State | None = None) -> Iterator[UserPresence]:
+        """Read the users, online ones first, then idle ones; in each state by name; without connections.
+
+        The users are read in pages, each as of its own moment: a reader that is slow to show them keeps
+        no transaction open. A user whose state changes meanwhile may come twice, or be left out.
 
         Args:
-            state: only those in this state; who is not offline is found by the index of live connections.
+            state: only users in this state. Users that are online or idle are found by the index of live
+                connections, so that offline ones cost nothing.
 
         """
-        where, parameters = "", []
-        if state is not None:
-            where, parameters = f"WHERE u.state = {self._mark}", [state.value]
-            if state is not State.OFFLINE:
-                where += " AND u.user_id IN (SELECT c.user_id FROM connection_records c WHERE c.live)"
-        rows = self._select(
-            f"SELECT {USER_COLUMNS} FROM users u {where} ORDER BY {_HERE_FIRST}, u.user_id", parameters
-        )
-        return [to_presence(row, {}, {}) for row in rows]
+        if state is None:
+            for each in (State.ONLINE, State.IDLE, State.OFFLINE):
+                yield from self._users_by_name(each)
+        elif state is State.OFFLINE:
+            yield from self._users_by_name(state)
+        else:
+            for user_ids in self._user_pages("c.live"):
+                among = ",".join([self._mark] * len(user_ids))
+                rows = self._select(
+                    f"SELECT {USER_COLUMNS} FROM users u "
+                    f"WHERE u.user_id IN ({among}) AND u.state = {self._mark} ORDER BY u.user_id",
+                    [*user_ids, state.value],
+                )
+                for row in rows:
+                    yield to_presence(row, {}, {})
 
     def knows(self, user_id: str) -> bool:
         """Tell whether there is anything about a user."""
-        return bool(
-            self._select(f"SELECT 1 FROM users u WHERE u.user_id = {self._mark}", [user_id])
-            or self._select(
-                f"SELECT 1 FROM connection_records c WHERE c.user_id = {self._mark} LIMIT 1", [user_id]
-            )
+        return bool(self.known([UserId(user_id)]))
+
+    def known(self, user_ids: Sequence[UserId]) -> set[UserId]:
+        """Return those of the users of which there is a row or a record."""
+        return self._those_with(
+            user_ids,
+            "EXISTS (SELECT 1 FROM user_states u WHERE u.user_id = k.column1) OR EXISTS "
+            "(SELECT 1 FROM connection_records c WHERE c.user_id = k.column1)",
         )
 
-    def history(self, user_id: str, *, limit: int, since: int | None = None) -> list[Connection]:
-        """Read a user's connections, the newest first.
+    def names_like(self, pattern: str) -> Iterator[UserId]:
+        """Find the names of users that match a pattern of ``*``, ``?`` and ``[…]``, in pages."""
+        matches = re.compile(fnmatch.translate(pattern)).match
+        after = ""
+        while True:
+            rows = self._select(
+                f"SELECT u.user_id FROM user_states u WHERE u.user_id > {self._mark} "
+                f"ORDER BY u.user_id LIMIT {_PAGE}",
+                [after],
+            )
+            yield from (UserId(row[0]) for row in rows if matches(row[0]))
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1][0]
 
-        There is an index for the newest of a client, not of a user: so the newest of each client are merged,
-        at the cost of one seek for each client, not of all there ever was. What is known only by its end
-        (contract E1) is left out: nobody knows when it began.
+    def history(self, user_id: str, *, limit: int, since: int | None = None) -> Iterator[Connection]:
+        """Read a user's connections, the newest login first, in pages.
+
+        Connections of which only the end is known (rule E1) are left out, because they have no login time.
 
         Args:
-            user_id: whose.
-            limit: how many at most.
-            since: only those that were there at this time or later, epoch milliseconds.
+            user_id: the user.
+            limit: the greatest number of connections.
+            since: only connections that were open at this time or later, epoch milliseconds.
 
         """
-        by_client = [
-            self._of_client(user_id, client_id, limit, since) for client_id in self._clients(user_id)
-        ]
-        return list(islice(heapq.merge(*by_client, key=_began, reverse=True), limit))
+        before = None
+        while limit > 0:
+            size = min(limit, _PAGE)
+            page = self.connections_page(user_id, since=since, until=None, before=before, limit=size)
+            for number, record in page:
+                before = (record.login_time or 0, number)
+                yield record
+            if len(page) < size:
+                return
+            limit -= size
 
     # Pages, for the web: by keyset, so that a page costs what is on it, wherever it is.
 
@@ -206,31 +236,21 @@ class Reader:
 
     def has_tombstone(self, user_id: str) -> bool:
         """Tell whether the retained status of a forgotten user is still to be cleared."""
-        return bool(
-            self._select(
-                f"SELECT 1 FROM tombstones t WHERE t.user_id = {self._mark} AND t.buried_at IS NULL",
-                [user_id],
-            )
-            and not self._select(f"SELECT 1 FROM users u WHERE u.user_id = {self._mark}", [user_id])
+        return bool(self.uncleared([UserId(user_id)]))
+
+    def uncleared(self, user_ids: Sequence[UserId]) -> set[UserId]:
+        """Return the forgotten users among these whose retained status is still to be cleared."""
+        return self._those_with(
+            user_ids,
+            "EXISTS (SELECT 1 FROM tombstones t WHERE t.user_id = k.column1 AND t.buried_at IS NULL) "
+            "AND NOT EXISTS (SELECT 1 FROM user_states u WHERE u.user_id = k.column1)",
         )
 
     def open_connections(self) -> Iterator[dict[UserId, list[Connection]]]:
         """Read all connections that have not ended, by user, a page of users at a time."""
-        after = ""
-        while True:
-            users = self._select(
-                "SELECT DISTINCT c.user_id FROM connections c WHERE c.live AND c.logout_time IS NULL "
-                f"AND c.user_id > {self._mark} ORDER BY c.user_id LIMIT {_PAGE}",
-                [after],
-            )
-            if not users:
-                return
-            after = users[-1][0]
-            page: dict[UserId, list[Connection]] = {UserId(row[0]): [] for row in users}
-            among = ",".join([self._mark] * len(page))
-            for record in self._records(
-                f"c.live AND c.logout_time IS NULL AND c.user_id IN ({among})", list(page)
-            ):
+        for user_ids in self._user_pages("c.live AND c.logout_time IS NULL"):
+            page: dict[UserId, list[Connection]] = {user_id: [] for user_id in user_ids}
+            for record in self._live_of(user_ids, "AND c.logout_time IS NULL"):
                 page[record.user_id].append(record)
             yield page
 
@@ -257,17 +277,29 @@ class Reader:
             )
             return list(self._presences([UserId(row[0]) for row in rows]).values())
 
-    def odd(self) -> set[UserId]:
-        """Tell whose row contradicts itself, and who has live connections but no row."""
+    def odd(self, among: Sequence[UserId] | None = None) -> set[UserId]:
+        """Return the users whose row contradicts itself, and those with live connections but no row.
+
+        Args:
+            among: only of these users, which costs in proportion to them; None: of all.
+
+        """
+        if among is not None and not among:
+            return set()
+        users, records = "user_states u", "connection_records c"
+        of_user = of_record = ""
+        if among is not None:
+            users, records = (f"{self._keys(among)} CROSS JOIN {table}" for table in (users, records))
+            of_user, of_record = (f"{name}.user_id = k.column1 AND" for name in ("u", "c"))
         contradictory = self._select(
-            "SELECT u.user_id FROM user_states u WHERE u.online <> (u.state <> 'offline') "
-            "OR (u.idle IS NULL) <> (u.state = 'offline') OR u.idle <> (u.state = 'idle')",
-            [],
+            f"SELECT u.user_id FROM {users} WHERE {of_user} (u.online <> (u.state <> 'offline') "
+            "OR (u.idle IS NULL) <> (u.state = 'offline') OR u.idle <> (u.state = 'idle'))",
+            among or [],
         )
         rowless = self._select(
-            "SELECT DISTINCT c.user_id FROM connection_records c WHERE c.live "
+            f"SELECT DISTINCT c.user_id FROM {records} WHERE {of_record} c.live "
             "AND NOT EXISTS (SELECT 1 FROM user_states u WHERE u.user_id = c.user_id)",
-            [],
+            among or [],
         )
         return {UserId(row[0]) for row in (*contradictory, *rowless)}
 
@@ -285,7 +317,7 @@ class Reader:
             return {}
         among = f"IN ({','.join([self._mark] * len(user_ids))})"
         connections: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in user_ids}
-        for record in self._records(f"c.live AND c.user_id {among}", user_ids):
+        for record in self._live_of(user_ids):
             connections[record.user_id][record.client_id, record.connection_id] = record
         rows = self._select(f"SELECT {USER_COLUMNS} FROM user_states u WHERE u.user_id {among}", user_ids)
         kept = {row[0]: to_presence(row, connections[row[0]], {}) for row in rows}
@@ -297,37 +329,61 @@ class Reader:
             for user_id in user_ids
         }
 
-    def _clients(self, user_id: str) -> Iterator[str]:
-        """Walk through a user's clients, from one to the next by the index."""
+    def _those_with(self, user_ids: Sequence[UserId], condition: str) -> set[UserId]:
+        """Return the users k that meet a condition."""
+        found: set[UserId] = set()
+        for start in range(0, len(user_ids), _PAGE):
+            page = user_ids[start : start + _PAGE]
+            sql = f"SELECT k.column1 FROM {self._keys(page)} WHERE {condition}"
+            found.update(UserId(row[0]) for row in self._select(sql, page))
+        return found
+
+    def _users_by_name(self, state: State) -> Iterator[UserPresence]:
+        """Walk through all users, and read those in one state."""
         after = ""
         while True:
             rows = self._select(
-                "SELECT MIN(c.client_id) FROM connection_records c "
-                f"WHERE c.user_id = {self._mark} AND c.client_id > {self._mark}",
-                [user_id, after],
+                f"SELECT {USER_COLUMNS} FROM users u WHERE u.user_id > {self._mark} "
+                f"AND u.state = {self._mark} ORDER BY u.user_id LIMIT {_PAGE}",
+                [after, state.value],
             )
-            if rows[0][0] is None:
+            for row in rows:
+                yield to_presence(row, {}, {})
+            if len(rows) < _PAGE:
                 return
-            after = rows[0][0]
-            yield after
+            after = rows[-1][0]
 
-    def _of_client(self, user_id: str, client_id: str, limit: int, since: int | None) -> Iterator[Connection]:
-        """Read the newest connections of one client, and those few whose login has not come (contract A2)."""
-        whose = f"c.user_id = {self._mark} AND c.client_id = {self._mark} AND c.login_order"
-        unordered = self._records(
-            f"{whose} IS NULL AND c.login_time IS NOT NULL ORDER BY c.login_time DESC LIMIT {int(limit)}",
-            [user_id, client_id],
-        )
-        ordered = self._records(
-            f"{whose} IS NOT NULL ORDER BY c.login_order DESC LIMIT {int(limit)}", [user_id, client_id]
-        )
-        merged = heapq.merge(ordered, unordered, key=_began, reverse=True)
-        # The connections of one client follow one another: before the first that is too old, all are.
-        return takewhile(lambda c: since is None or c.logout_time is None or c.logout_time >= since, merged)
+    def _user_pages(self, condition: str) -> Iterator[list[UserId]]:
+        """Walk through the users that have connection records c of this condition, in pages of names."""
+        after = ""
+        while True:
+            rows = self._select(
+                f"SELECT DISTINCT c.user_id FROM connection_records c WHERE {condition} "
+                f"AND c.user_id > {self._mark} ORDER BY c.user_id LIMIT {_PAGE}",
+                [after],
+            )
+            if rows:
+                yield [UserId(row[0]) for row in rows]
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1][0]
 
-    def _records(self, where: str, parameters: Sequence[Any]) -> Iterator[Connection]:
-        sql = f"SELECT {CONNECTION_COLUMNS} FROM connections c WHERE {where}"
-        return map(to_connection, self._select(sql, parameters))
+    def _live_of(self, user_ids: Sequence[UserId], condition: str = "") -> Iterator[Connection]:
+        """Read the live connections c of these users."""
+        rows = self._select(
+            f"SELECT {CONNECTION_COLUMNS} FROM {self._keys(user_ids)} CROSS JOIN connections c "
+            f"WHERE c.live AND c.user_id = k.column1 {condition}",
+            user_ids,
+        )
+        return map(to_connection, rows)
+
+    def _keys(self, keys: Sequence[str]) -> str:
+        """Write a table k of as many parameters.
+
+        Joined with, it has PostgreSQL look for each by an index; with `IN` it reads the whole table, once it
+        knows that one of them has very many rows.
+        """
+        return f"(VALUES {','.join([f'({self._mark})'] * len(keys))}) AS k"
 
     def _numbered(
         self, where: str, order: str, parameters: Sequence[Any], limit: int
@@ -356,7 +412,3 @@ class Reader:
             raise StoreError(
                 "the database was made by an older mqtt-presence: start the bridge once to update it"
             )
-
-
-def _began(record: Connection) -> int:
-    return record.login_order or record.login_time or 0

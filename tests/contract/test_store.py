@@ -591,8 +591,14 @@ def test_unconfirmed_are_the_open_that_answer_announcements_and_did_not(store: S
         ended(user="graced", announce=True, last_seen=NOW - 1, reason=Reason.LOST, check_at=NOW + 9),
     )
     with store.transaction() as tx:
-        assert tx.unconfirmed_users(NOW, 10) == ["silent"]
-        assert tx.unconfirmed_users(NOW - 5, 10) == []
+        assert tx.unconfirmed_users(NOW, "", 10) == {
+            "faithful": False,
+            "graced": False,
+            "silent": True,
+            "simple": False,
+        }
+        assert tx.unconfirmed_users(NOW, "graced", 1) == {"silent": True}
+        assert not any(tx.unconfirmed_users(NOW - 5, "", 10).values())
 
 
 def test_what_lies_ahead_of_the_clock_is_seen(store: Store) -> None:
@@ -918,7 +924,7 @@ def test_no_work_of_the_bridge_scans_the_records(plans: Plans) -> None:
         "heartbeats": (lambda tx: tx.load_pulses({f"u{n}": [Activity(user_id=f"u{n}", client_id="c1", now=NOW)] for n in range(20)}),
                        {"COVERING INDEX connections_live (user_id=? AND client_id=?)"}),
         "due": (lambda tx: tx.due_users(NOW, 100), {"connections_due"}),
-        "unconfirmed": (lambda tx: tx.unconfirmed_users(NOW, 100), {"connections_live"}),
+        "unconfirmed": (lambda tx: tx.unconfirmed_users(NOW, "u3", 100), {"connections_live"}),
         "set back": (lambda tx: tx.live_users("u3", NOW, 100), {"connections_live (user_id>?)"}),
         "retention": (lambda tx: tx.delete_ended(NOW - 1990, 100), {"connections_ended"}),
         "forget": (lambda tx: tx.forget("u7"), set()),
@@ -1014,7 +1020,7 @@ def test_a_reader_waits_no_longer_than_it_is_told(store: Store, database: str) -
     assert caught.value.transient
     assert time.monotonic() - began < 10
     with Reader(database) as reader:
-        assert reader.users() == []
+        assert list(reader.users()) == []
 
 
 @pytest.mark.parametrize("user", ["a%", "_", "\\", "<b>", "a b", "é", ".."])
@@ -1078,6 +1084,8 @@ def test_a_reader_sees_users_as_the_bridge_does(store: Store, database: str) -> 
         assert reader.presences_page(after="", limit=5) == [kept["alice"]]
         assert reader.presences_page(after="alice", limit=5) == []
         assert reader.odd() == {"bob"}
+        assert reader.odd(["alice", "bob"]) == {"bob"}
+        assert reader.odd(["alice"]) == reader.odd([]) == set()
     assert kept["stranger"].version == 30
     assert len(kept["alice"].connections) == 2
 

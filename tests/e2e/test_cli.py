@@ -45,6 +45,10 @@ class Running:
             )
 
     @property
+    def output(self) -> bytes:
+        return self._files[0].read_bytes()
+
+    @property
     def out(self) -> str:
         return self._files[0].read_text(errors="replace")
 
@@ -296,6 +300,31 @@ def test_forget_without_a_bridge(commands: Commands, mosquitto: Mosquitto, sqlit
     until(lambda: retained(mosquitto, "bob") is None)
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "utf-16"])
+def test_json_is_json_in_any_encoding(
+    commands: Commands, mosquitto: Mosquitto, sqlite_url: str, encoding: str
+) -> None:
+    """A name that the output's encoding has no letter for is exact, in each command that writes JSON."""
+    name = "é😀\u202e"
+    running = start_run(commands, mosquitto, sqlite_url)
+    where = ("--broker", mosquitto.url, "--json")
+    watch = commands.start("watch", *where, PYTHONIOENCODING=encoding)
+    watch.says("b.?r.?i.?d.?g.?e")
+    mosquitto.say(name, "phone", "login")
+    until(lambda: "onnections" in watch.out.replace("\0", ""), "the login is shown")
+    assert watch.end(signal.SIGINT) == 0
+    assert running.end() == 0
+    mosquitto.client("bridge", "falsifier").publish(f"status/{name}", b"{}", retain=True)
+    said = [watch]
+    for command in (("users",), ("history", name), ("verify", "--settle", "0s", "--broker", mosquitto.url)):
+        said.append(commands.start(*command, "--json", "--database", sqlite_url, PYTHONIOENCODING=encoding))
+        said[-1].process.wait(30)
+    for command in said:
+        (line,) = command.output.decode(encoding).splitlines()
+        assert line.isascii()
+        assert json.loads(line)["userId"] == name
+
+
 # watch
 
 
@@ -305,6 +334,8 @@ def test_watch_prints_lines(commands: Commands, mosquitto: Mosquitto, sqlite_url
     watching = [
         commands.start("watch", "--broker", mosquitto.url),
         commands.start("watch", "--json", "--broker", mosquitto.url),
+        # Colours may be wanted in a file; a display that is drawn again and again cannot be.
+        commands.start("watch", "--broker", mosquitto.url, FORCE_COLOR="1"),
     ]
     for watch in watching:
         watch.says("the bridge is there")
@@ -314,10 +345,12 @@ def test_watch_prints_lines(commands: Commands, mosquitto: Mosquitto, sqlite_url
     mosquitto.say(HOSTILE, "phone", "logout")
     watching[0].says("offline  0 connections\n")
     watching[1].says('"state":"offline"')
+    watching[2].says("offline  0 connections\n")
     assert running.end() == 0
     for watch in watching:
         watch.says("the bridge is not there")
         assert watch.end(signal.SIGINT) == 0
+        assert "\x1b" not in watch.out
     lines = [json.loads(line) for line in watching[1].out.splitlines()]
     assert [(line["userId"], line["state"]) for line in lines] == [(HOSTILE, "online"), (HOSTILE, "offline")]
 

@@ -11,7 +11,8 @@ from typing import Self
 
 import pytest
 
-from tests.support.brokers import Mosquitto
+from mqtt_presence.client import StatusWatcher
+from tests.support.brokers import Embedded, Mosquitto
 from tests.support.recorder import Recorder
 from tests.support.waiting import until
 
@@ -157,6 +158,20 @@ def test_hello_presence_comes_pings_and_leaves(
         assert hello.ends() == 0
     assert recorder.wait_for_event("alice", "connectionLogout")["reason"] == "logout"
     assert recorder.wait_for_event("alice", "connectionLogin")["userAgent"] == "hello_presence.py"
+
+
+@pytest.mark.parametrize("url", ["mqtt://127.0.0.1:{port}", "mqtt://localhost:{port}"])
+def test_watching_needs_no_name(url: str, mosquitto: Mosquitto, tmp_path: Path) -> None:
+    """As the example and StatusWatcher say how to call them: without a user, on the embedded broker too."""
+    script = EXAMPLES / "watch.py"
+    documented = (script.read_text("utf-8"), StatusWatcher.__doc__ or "")
+    assert any(url.removesuffix(":{port}") in text for text in documented)
+    with Embedded() as embedded:
+        for broker in (mosquitto, embedded):
+            log = tmp_path / f"watch-{broker.port}.log"
+            with Example(log, sys.executable, str(script), url.format(port=broker.port), "0.5") as watch:
+                watch.says(r"^online now: nobody$")
+                assert watch.ends() == 0, watch.said
 
 
 def test_watch_tells_every_change(mosquitto: Mosquitto, recorder: Recorder, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,10 +21,18 @@ from typer.testing import CliRunner, Result
 from mqtt_presence.cli.app import app
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import BRIDGE_PASSWORD, Embedded, Mosquitto
+from tests.support.postgres import query
 from tests.support.waiting import free_port, until
 
 COMMAND = (sys.executable, "-m", "mqtt_presence", "simulate")
 WRONG = "wrong user name or password, or no right to connect"
+
+
+@pytest.fixture(autouse=True)
+def database(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have the simulations look at the bridge's database, and never at the developer's own."""
+    monkeypatch.setenv("MQTT_PRESENCE_DATABASE", sqlite_url)
+    return sqlite_url
 
 
 @pytest.fixture
@@ -62,6 +71,77 @@ def test_kept_users_stay_online(mosquitto: Mosquitto, bridge: BridgeThread) -> N
     watched.wait_for_state("alice", "offline")  # after what the simulation may have caused
     assert [watched.status(f"kept-{n}")["connections"] for n in range(5)] == [2] * 5
     assert watched.statuses().keys() == {"alice", *(f"kept-{n}" for n in range(5))}
+
+
+def names_in(database: str) -> set[str]:
+    """Everybody of whom there is anything in the database."""
+    tables = ("user_states", "connection_records")
+    return {row["user_id"] for table in tables for row in query(database, f"SELECT user_id FROM {table}")}
+
+
+def test_simulated_users_are_deleted_at_the_end(
+    mosquitto: Mosquitto, bridge: BridgeThread, database: str
+) -> None:
+    """Their records and statuses are gone, and nobody else's; nor those of a user who was known before."""
+    watched = mosquitto.recorder("status/+")
+    for user in ("alice", "sim-1"):
+        mosquitto.say(user, "phone", "login")
+        watched.wait_for_state(user, "online")
+    mosquitto.say("sim-1", "phone", "logout")
+    watched.wait_for_state("sim-1", "offline")
+    run = simulate(mosquitto.url, "--users=4", "--duration=0.5s", "--name=sim")
+    assert run.exit_code == 0, run.stdout + run.stderr
+    assert "the records of 3 users are deleted; 1 were known before and stay" in run.stdout
+    assert names_in(database) == {"alice", "sim-1"}
+    for user in ("sim-0", "sim-2", "sim-3"):
+        watched.wait_for(lambda name=user: watched.on(f"status/{name}")[-1].payload == b"", "it is cleared")
+    again = simulate(mosquitto.url, "--users=4", "--duration=0.5s", "--name=other", "--keep-records")
+    assert again.exit_code == 0, again.stdout + again.stderr
+    assert names_in(database) == {"alice", "sim-1", *(f"other-{n}" for n in range(4))}
+
+
+def test_an_interrupted_simulation_deletes_its_users_too(
+    mosquitto: Mosquitto, bridge: BridgeThread, database: str
+) -> None:
+    """A second signal ends it in the middle of everything, with connections up; none of them comes back."""
+    watched = mosquitto.recorder("status/+")
+    process = subprocess.Popen(
+        [*COMMAND, "--broker", mosquitto.url, "--users=10", "--rate=100"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        watched.wait_for(lambda: len(watched.heard) > 60, "the simulation is at work")
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        out, errors = process.communicate(timeout=40)
+    finally:
+        process.kill()
+    assert process.returncode != 0
+    assert "after all have logged out" not in out
+    assert "the records of 10 users are deleted" in out, out + errors
+    assert names_in(database) == set()
+
+
+def test_without_the_database_it_says_how_to_delete_the_users(
+    mosquitto: Mosquitto, bridge: BridgeThread, database: str, tmp_path: Path
+) -> None:
+    """On a machine that has only the broker; the command that it prints works where the database is."""
+    watched = mosquitto.recorder("status/+")
+    mosquitto.say("alice", "phone", "login")
+    watched.wait_for_state("alice", "online")
+    elsewhere = f"sqlite:///{tmp_path / 'none.db'}"
+    run = simulate(mosquitto.url, "--users=3", "--duration=0.5s", "--name=s[i]m", "--database", elsewhere)
+    assert run.exit_code == 0, run.stdout + run.stderr
+    assert "the records of the users stay" in run.stdout
+    assert not (tmp_path / "none.db").exists()
+    said = re.search(r"mqtt-presence (forget --match '.*')", run.stdout)
+    assert said is not None
+    done = CliRunner().invoke(app, [*shlex.split(said[1]), "--yes", "--broker", mosquitto.url])
+    assert done.exit_code == 0, done.stdout + done.stderr
+    assert names_in(database) == {"alice"}
+    again = CliRunner().invoke(app, [*shlex.split(said[1]), "--yes", "--broker", mosquitto.url])
+    assert again.exit_code == 1
+    assert "there is no user like" in again.stderr
 
 
 def test_falsified_status_is_found(mosquitto: Mosquitto, bridge: BridgeThread) -> None:
@@ -267,6 +347,8 @@ def test_second_signal_ends_at_once(tmp_path: Path, sqlite_url: str) -> None:
             running.end(1.5)
         running.signal(signal.SIGINT)
         assert running.end(5) == 130
+        assert "are deleted; the bridge will clear the statuses of 10 later" in running.output
+        assert names_in(sqlite_url) == set()
 
 
 def test_password_pattern_and_refusals(tmp_path: Path, sqlite_url: str) -> None:

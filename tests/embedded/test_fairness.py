@@ -1,7 +1,6 @@
 """The cost of one client's packets: bounded memory, and turns between which everybody else is served."""
 
 import asyncio
-import struct
 import threading
 from pathlib import Path
 
@@ -9,8 +8,9 @@ import pytest
 
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig, connection, hub, retained, sessions
 from mqtt_presence.embedded.tree import Tree
+from mqtt_presence.mqtt import packets
 from tests.embedded.brokers import SECRET, ours
-from tests.embedded.wire import Wire, packet, text
+from tests.embedded.wire import Wire
 from tests.support.waiting import until
 from tests.support.web import mqtt_connect
 
@@ -21,11 +21,11 @@ OVERLAPPING = ("status/+", "status/#", "+/+", "+/#", "#", "+/+/#", "status/+/#")
 
 
 def subscribe_packet(*filters: str) -> bytes:
-    return packet(0x82, struct.pack("!H", 1) + b"".join(text(f) + b"\1" for f in filters))
+    return packets.subscribe_packet([(topic_filter, 1) for topic_filter in filters], 1)
 
 
 def unsubscribe_packet(*filters: str) -> bytes:
-    return packet(0xA2, struct.pack("!H", 1) + b"".join(map(text, filters)))
+    return packets.unsubscribe_packet(filters, 1)
 
 
 def fill(house, users: int) -> Wire:
@@ -167,8 +167,8 @@ class Script:
     unsubscribe_packet(*("a" for _ in range(1000))),
     unsubscribe_packet("a") * 1000,
     b"\xc0\0" * 1000,
-    packet(0x30, text("status/forbidden")) * 1000,
-    packet(0x32, text("presence/alice/script/activity") + b"\0\1") * 1000,
+    packets.publish_packet("status/forbidden", b"") * 1000,
+    packets.publish_packet("presence/alice/script/activity", b"", 1) * 1000,
 ], ids=["subscribe", "filters", "refused", "unfilters", "unsubscribe", "ping", "forbidden", "publish"])  # fmt: skip
 def test_a_burst_of_one_client_is_handled_in_turns(monkeypatch, data):
     """However much is in one read or in one packet: when its time is over, the others come first."""

@@ -8,8 +8,17 @@ import pytest
 
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.check import attacks, connecting, delivery, known_brokers, remedies, runner, wills
-from mqtt_presence.check.facts import DROPPED_TOPIC, EMQX_TOPIC, VERSION_TOPIC, Hints, recognise
+from mqtt_presence.check.facts import (
+    DROPPED_TOPIC,
+    EMQX_TOPIC,
+    UPTIME_TOPIC,
+    VERSION_TOPIC,
+    Hints,
+    judge_drops,
+    recognise,
+)
 from mqtt_presence.check.findings import KINDS, Verdict, any_failed, failed, note, passed, warned
+from mqtt_presence.cli.check import _Table
 from mqtt_presence.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +29,28 @@ def test_only_a_failure_fails() -> None:
     """Warnings and notes do not fail a script."""
     assert not any_failed([passed("a", ""), note("b", ""), warned("c", "", "")])
     assert any_failed([passed("a", ""), failed("b", "", "")])
+
+
+def test_drops_are_judged_by_what_is_always_there() -> None:
+    """The number of drops is retained for a minute only: with and without it the finding is the same."""
+    assert judge_drops({UPTIME_TOPIC}) == judge_drops({UPTIME_TOPIC, DROPPED_TOPIC})
+    assert judge_drops(set()) == judge_drops({DROPPED_TOPIC})
+    assert (judge_drops({UPTIME_TOPIC}).verdict, judge_drops(set()).verdict) == (PASS, NOTE)
+
+
+def test_a_report_in_a_file_has_no_line_that_is_filled_up(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is not written on a terminal is as wide as its text."""
+    report = _Table()
+    for finding in (
+        passed("a", "short"),
+        failed("b", "long " * 40 + "end", "this happens", "do that " * 30 + "now"),
+    ):
+        report.show(finding)
+    report.end()
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line == line.rstrip() for line in lines)
+    assert "  so: this happens" in lines
+    assert "  do: " + "do that " * 30 + "now" in lines
 
 
 # The queue.

@@ -168,7 +168,8 @@ class FakeDatabase:
     def read(self, user_ids: Iterable[UserId]) -> dict[UserId, UserPresence]:
         return {u: self.users.get(u, UserPresence(user_id=u)) for u in user_ids}
 
-    def odd(self) -> set[UserId]:
+    def odd(self, among: Sequence[UserId] | None = None) -> set[UserId]:
+        del among
         return set()
 
     def correct(

@@ -1,0 +1,68 @@
+"""Tables that are printed row by row."""
+
+import io
+import re
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from mqtt_presence.cli import output
+from mqtt_presence.cli.output import Cell, print_table
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_rows_are_printed_as_they_come(capsys: pytest.CaptureFixture[str]) -> None:
+    """However many there are: no more of them than set the widths wait to be printed."""
+    printed = 0
+
+    def rows() -> Iterator[tuple[Cell, Cell]]:
+        nonlocal printed
+        for number in range(5 * output._MEASURED):
+            printed += len(capsys.readouterr().out.splitlines())
+            assert number - printed <= output._MEASURED
+            yield Cell(f"user-{number}"), Cell(number)
+
+    print_table(("USER", "NUMBER"), rows())
+    assert printed > 4 * output._MEASURED
+
+
+def test_a_long_cell_moves_its_row_only(capsys: pytest.CaptureFixture[str]) -> None:
+    """No line ends in spaces; wide letters count as what they take on a screen."""
+    many = [(Cell("a"), Cell("", "red"), Cell("x"))] * output._MEASURED
+    late = (Cell("longer than all before"), Cell("b"), Cell(""))
+    print_table(("NAME", "", "LAST"), [(Cell("用户用户"), Cell("b"), Cell("y")), *many, late])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["NAME" + " " * 9 + "LAST", "用户用户  b  y", "a" + " " * 12 + "x"]
+    assert lines[-1] == "longer than all before  b"
+
+
+def test_a_table_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wider is wrapped in its column; nothing is lost, and the codes of colours stay in their cells."""
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    print_table(("NAME", "SEEN"), [(Cell("z" * 25, "green"), Cell("some words that are long " * 2))])
+    text = terminal.getvalue()
+    assert "\x1b[32m" in text
+    lines = re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()
+    assert max(map(len, lines)) <= 30
+    assert sum(line.count("z") for line in lines) == 25
+    for word in ("some", "words", "that", "are", "long"):
+        assert sum(line.count(word) for line in lines) == 2
+
+
+def test_forced_colours_make_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the environment wants colours in a file, a line is still as long as it wants, and nothing is live."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    print_table(("NAME",), [(Cell("n" * 300, "green"),)])
+    assert "\x1b[32m" + "n" * 300 in capsys.readouterr().out
+    assert not output.live_console().is_terminal
