@@ -14,11 +14,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from mqtt_presence.addresses import is_loopback
 from mqtt_presence.embedded.config import EmbeddedConfig
 from mqtt_presence.embedded.entrance import Entrance
 from mqtt_presence.embedded.packets import ProtocolError
 from mqtt_presence.embedded.pipes import HANG_UP_S, Pipe, address_of
-from mqtt_presence.listening import is_loopback
 
 # A stranger's junk is no error of ours: with a traceback for each a port scan would fill the disk.
 _log = logging.getLogger(__name__)
