@@ -70,7 +70,7 @@ MAY_IMPORT = {
     "embedded/entrance.py": {"embedded", "complaints", "errors", "gate", "passwords"},
     "embedded/hub.py": {"embedded", "access", "complaints", "limits", "passwords", "payloads", "topics"},
     "embedded/connection.py": {"embedded", "access", "complaints", "errors", "payloads", "topics", "wire"},
-    "embedded/websocket.py": {"embedded", "addresses"},
+    "embedded/websocket.py": {"embedded", "addresses", "complaints"},
     "embedded/listeners.py": {"embedded"},
     "embedded/broker.py": {"embedded", "complaints", "errors", "listening", "passwords", "topics"},
     "embedded/__init__.py": {"embedded", "passwords"},
