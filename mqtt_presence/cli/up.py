@@ -31,9 +31,9 @@ def command(settings: Settings) -> None:
     """Run all in one: broker, WebSocket, bridge and live page.
 
     An MQTT broker for this machine or a home, the bridge on it, and a page in the browser that shows who is
-    here, until SIGINT or SIGTERM.
+    here, until SIGINT, SIGTERM or SIGHUP (its terminal is closed).
 
-    Exit codes: 0 stopped by SIGINT or SIGTERM; 1 a port is in use, or the database cannot be used;
+    Exit codes: 0 stopped by a signal; 1 a port is in use, or the database cannot be used;
     2 a setting is wrong.
     """
     logs.start(settings)

@@ -129,9 +129,7 @@ class _WebSocket(ServerConnection):
             await super().handshake(*what, **how)
         except InvalidHandshake as error:
             self.transport.abort()
-            if not isinstance(
-                error.__cause__, EOFError
-            ):  # it went without a word
+            if not isinstance(error.__cause__, EOFError):  # it went without a word
                 address = address_of(self.remote_address)
                 _complain("no WebSocket with address=%s: %s", address, shown(str(error)), level=logging.INFO)
         except (ConnectionClosed, OSError):
