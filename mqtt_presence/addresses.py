@@ -2,9 +2,11 @@
 
 import ipaddress
 import re
+from urllib.parse import urlsplit
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_PORTS = {"http": 80, "https": 443}
 _BESIDE_PORT = re.compile(r"(?P<bare>[^:\[\]]+):\d{1,5}|\[(?P<bracketed>[^\[\]]+)\](?::\d{1,5})?")
 
 
@@ -52,6 +54,37 @@ def is_loopback(host: str | None) -> bool:
         return True
     address = parse_address(host)
     return address is not None and address.is_loopback
+
+
+def is_local_name(host: str) -> bool:
+    """Return whether browsers take a name, without a port, for this machine whatever DNS says."""
+    return is_loopback(host) or host.lower().removesuffix(".").endswith(".localhost")
+
+
+def plain_host(host: str) -> str:
+    """Return a host of a URL, a name or an address, in its one spelling, as URLs have it."""
+    address = parse_address(host)
+    if address is None:
+        return host.lower()
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def plain_origin(origin: str) -> str | None:
+    """Return an origin in its one spelling: lower case, without a port that its scheme implies (RFC 6454).
+
+    Returns:
+        ``http[s]://host[:port]``; None if the text is no such origin.
+
+    """
+    try:
+        parts = urlsplit(origin)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # a bracket where none may be, or a port that is no number
+        return None
+    if parts.scheme not in _PORTS or not host or parts.path or parts.query or parts.fragment or "@" in origin:
+        return None
+    shown_port = "" if port in (None, _PORTS[parts.scheme]) else f":{port}"
+    return f"{parts.scheme}://{plain_host(host)}{shown_port}"
 
 
 def nearby(host: str) -> str:

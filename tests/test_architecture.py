@@ -76,7 +76,7 @@ MAY_IMPORT = {
     "embedded/__init__.py": {"embedded", "passwords"},
     "web/access.py": {"web", "addresses"},
     "web/config.py": {"addresses", "errors"},
-    "web/origins.py": {"web"},
+    "web/origins.py": {"addresses", "web"},
     "web/forwarded.py": {"web", "addresses"},
     "web/parameters.py": {"times", "topics"},
     "web/mqtt.py": {"web", "embedded"},

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from mqtt_presence.addresses import is_loopback
+from mqtt_presence.addresses import is_local_name, is_loopback
 from mqtt_presence.complaints import Complaints, shown
 from mqtt_presence.embedded.config import EmbeddedConfig
 from mqtt_presence.embedded.entrance import Entrance
@@ -69,7 +69,7 @@ def _refuse_foreign_page(
         host = urllib.parse.urlsplit(origin).hostname
     except ValueError:  # a bracket where none may be
         host = None
-    if is_loopback(host):
+    if host is not None and is_local_name(host):
         return None
     return connection.respond(HTTPStatus.FORBIDDEN, "Only pages of this machine may connect.\n")
 
