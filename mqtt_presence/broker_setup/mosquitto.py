@@ -70,7 +70,7 @@ def _listener(plan: Plan, block: str) -> str | None:
     if _WS in lines:
         if plan.ws_port is None:
             return None
-        lines_of_address = {_WS: _listen(plan.ws_port, plan.address)}
+        lines_of_address: dict[str, str | None] = {_WS: _listen(plan.ws_port, plan.address)}
         if not plan.is_ipv4:
             lines_of_address[_IPV4_ONLY] = None
         return replace_lines(block, lines_of_address)
