@@ -71,6 +71,7 @@ tools:
 	command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
 	command -v openssl >/dev/null || missing+=(openssl)
 	command -v faketime >/dev/null || missing+=(faketime)
+	command -v nginx >/dev/null || missing+=(nginx)
 	command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 	command -v gcc >/dev/null && test -e /usr/include/stdio.h || missing+=(gcc libc6-dev)
 	command -v node >/dev/null || missing+=(nodejs)

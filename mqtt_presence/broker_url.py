@@ -94,10 +94,9 @@ def _host(parts: SplitResult) -> str:
     if ":" not in host:
         return host.lower()
     try:
-        ipaddress.IPv6Address(host)
+        return str(ipaddress.IPv6Address(host))
     except ValueError:
         raise ConfigError("the host of the broker URL is no IPv6 address: write [::1]") from None
-    return host
 
 
 def _port(parts: SplitResult) -> int:

@@ -3,6 +3,7 @@
 import ipaddress
 from typing import Generic, TypeVar
 
+from mqtt_presence.addresses import parse_address
 from mqtt_presence.limits import Buckets
 
 T = TypeVar("T")
@@ -92,10 +93,9 @@ class Guesses:
 
 def network_of(address: str) -> str:
     """Return whose address it is: who has one of IPv6 has the 2^64 beside it."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
+    parsed = parse_address(address)
+    if parsed is None:
         return address
     if parsed.version == 4:
-        return address
+        return str(parsed)
     return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))

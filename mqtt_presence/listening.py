@@ -1,8 +1,18 @@
-"""Listening sockets, bound where the caller hears of a port in use; and what loopback means."""
+"""Listening sockets, bound where the caller learns of a port in use; and where others reach this machine."""
 
 import errno
+import fcntl
 import ipaddress
 import socket
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+from mqtt_presence.addresses import is_loopback
+
+_SIOCGIFADDR = 0x8915
+"""netdevice(7)"""
+_IPV6_ADDRESSES = Path("/proc/net/if_inet6")
 
 PROBE_AFTER_S = 60
 """Seconds of silence after which the kernel asks a peer whether it is there (TCP keepalive)."""
@@ -11,16 +21,6 @@ PROBE_EVERY_S = 15
 SILENCE_S = 120
 """Seconds after which the kernel ends a connection whose peer answers nothing, or takes no data."""
 _ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - what an empty host has always meant
-
-
-def is_loopback(host: str | None) -> bool:
-    """Say whether a host, a name or an address, is this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address((host or "").strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -54,6 +54,34 @@ def _set_options(server: socket.socket) -> None:
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_EVERY_S)
     # Without it, data on its way would be sent again for 15 minutes. With it, TCP_KEEPCNT has no effect.
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_S * 1000)
+
+
+def network_addresses() -> list[str]:
+    """Return the addresses at which other machines may reach this one; Linux only.
+
+    Of several IPv4 addresses of one interface it finds the first.
+    """
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _, name in socket.if_nameindex():
+            with suppress(OSError):  # the interface has no IPv4 address
+                answer = fcntl.ioctl(sock, _SIOCGIFADDR, struct.pack("256s", name.encode()))
+                found.append(socket.inet_ntop(socket.AF_INET, answer[20:24]))
+    with suppress(FileNotFoundError):  # a kernel without IPv6
+        for line in _IPV6_ADDRESSES.read_text().splitlines():
+            digits, *_, name = line.split()
+            address = ipaddress.IPv6Address(int(digits, 16))
+            found.append(f"{address}%{name}" if address.is_link_local else str(address))
+    return [address for address in found if not is_loopback(address)]
+
+
+def accepts(address: str, port: int, timeout_s: float) -> bool:
+    """Return whether a program accepts connections at an address and a port."""
+    try:
+        socket.create_connection((address, port), timeout_s).close()
+    except OSError:
+        return False
+    return True
 
 
 def cannot_listen(host: str, setting: str, port: int, error: Exception) -> str:

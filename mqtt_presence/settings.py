@@ -20,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from mqtt_presence.addresses import plain_origin
 from mqtt_presence.bridge import BridgeConfig
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import ConfigError
@@ -37,7 +38,7 @@ DATA_DIRECTORY = user_data_path("mqtt-presence")
 _UNITS_S = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,}")
-_ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+_ORIGIN = re.compile(r"(?i:https?)://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 _SECRET = frozenset({"broker", "client", "database", "second_client", "web_mqtt_url", "web_token"})
 """Their values are or may hold passwords: no message shows them, nor does `repr`."""
 _PLAIN_WORDS = {
@@ -242,10 +243,10 @@ class Settings(BaseSettings):
     @field_validator("web_origin")
     @classmethod
     def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in value:
-            if not _ORIGIN.fullmatch(origin):
-                raise ValueError("must be like https://presence.example or http://host:8080, without a path")
-        return tuple(map(str.lower, value))
+        plain = [plain_origin(origin) for origin in value if _ORIGIN.fullmatch(origin)]
+        if len(plain) < len(value) or None in plain:
+            raise ValueError("must be like https://presence.example or http://host:8080, without a path")
+        return tuple(origin for origin in plain if origin is not None)
 
     @classmethod
     def settings_customise_sources(

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from mqtt_presence.access import BRIDGE_USER
+from mqtt_presence.addresses import nearby
 from mqtt_presence.broker_setup.hashes import mosquitto_hash, new_password
 from mqtt_presence.broker_setup.plan import File, Plan, Tls
 from mqtt_presence.broker_setup.template import blocks, join, replace_lines, shipped
@@ -22,6 +23,7 @@ _ACCESS = re.compile(r"^((?:topic|pattern) (?:read|write|readwrite) )(?!\$)", re
 _OPERATOR = "user operator"
 _RUN_AS = "#user mosquitto"
 _MQTT, _WS = "listener 1883 127.0.0.1", "listener 9001 127.0.0.1"
+_IPV4_ONLY = "socket_domain ipv4"
 _MQTTS, _WSS = "#listener 8883", "#listener 8884"
 _CERTS = "/etc/mosquitto/certs"
 _OF_CLIENT_CERTIFICATES = ("#cafile ", "#require_certificate ", "#use_identity_as_username ")
@@ -69,7 +71,10 @@ def _listener(plan: Plan, block: str) -> str | None:
     if _WS in lines:
         if plan.ws_port is None:
             return None
-        return replace_lines(block, {_WS: _listen(plan.ws_port, plan.address)})
+        lines_of_address: dict[str, str | None] = {_WS: _listen(plan.ws_port, plan.address)}
+        if not plan.is_ipv4:
+            lines_of_address[_IPV4_ONLY] = None
+        return replace_lines(block, lines_of_address)
     if tls is not None and _MQTTS in lines:
         return _tls_listener(plan, tls, replace_lines(block, {_MQTTS: _listen(tls.port)}))
     if tls is not None and _WSS in lines:
@@ -119,7 +124,7 @@ def _bridge(plan: Plan, password: str) -> str:
     tls = plan.tls
     settings = {}
     if tls is None:
-        url = BrokerUrl("mqtt", _here(plan.address), plan.port, username=BRIDGE_USER)
+        url = BrokerUrl("mqtt", nearby(plan.address), plan.port, username=BRIDGE_USER)
     else:
         url = BrokerUrl("mqtts", "localhost", tls.port, username=BRIDGE_USER)
         settings["ca_file"] = str(plan.directory / CA)
@@ -134,10 +139,6 @@ def _bridge(plan: Plan, password: str) -> str:
         settings["prefix"] = plan.prefix
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items()]
     return "\n".join(["# The settings of mqtt-presence run --config FILE.", *lines]) + "\n"
-
-
-def _here(address: str) -> str:
-    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104
 
 
 def _certificates(plan: Plan, tls: Tls) -> list[File]:

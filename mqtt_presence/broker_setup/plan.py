@@ -93,14 +93,22 @@ class Plan:
         for what, names in (("user", self.users), ("operator", self.operators)):
             for name in names:
                 self._check_name(what, name)
-        if self.address and not _is_host(self.address):
-            raise ConfigError(f"listen={self.address!r} must be an address of this machine")
+        if self.address and not _is_address(self.address):
+            # mosquitto starts without the port of a WebSocket listener that has a host name.
+            raise ConfigError(
+                f"listen={self.address!r} must be an address of this machine, such as 127.0.0.1"
+            )
         ports = [port for port in self.ports.values() if port is not None]
         for name, port in self.ports.items():
             if port is not None and not 1 <= port <= 65_535:
                 raise ConfigError(f"{name}={port} must be 1 to 65535")
             if port is not None and ports.count(port) > 1:
                 raise ConfigError(f"{name}={port} is given to two listeners: choose another")
+
+    @property
+    def is_ipv4(self) -> bool:
+        """Whether there is one address to listen on without TLS, and that of IPv4."""
+        return self.address != "" and ipaddress.ip_address(self.address).version == 4
 
     @property
     def ports(self) -> dict[str, int | None]:
@@ -128,8 +136,12 @@ class Plan:
 
 
 def _is_host(text: str) -> bool:
+    return _is_address(text) or (len(text) <= 253 and _HOST.fullmatch(text) is not None)
+
+
+def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        return len(text) <= 253 and _HOST.fullmatch(text) is not None
+        return False
     return True

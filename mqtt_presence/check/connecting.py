@@ -1,18 +1,22 @@
-"""Probes of the connection itself: versions of MQTT, WebSocket, TLS."""
+"""Probes of the connection itself: versions of MQTT, WebSocket, TLS, and who can reach it."""
 
-import ipaddress
 import ssl
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from mqtt_presence.addresses import is_loopback
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.check.findings import Finding, failed, note, passed, warned
 from mqtt_presence.check.lab import Lab
 from mqtt_presence.check.peer import ClosedError, RefusedError
 from mqtt_presence.errors import BrokerError
+from mqtt_presence.listening import accepts, network_addresses
 from mqtt_presence.mqtt.return_codes import UNSUPPORTED_VERSION
 
 _DAY_S = 86_400
+_LOCAL_PORTS = "local-ports"
+_OWN_MACHINE_S = 2.0
 _SOON_DAYS = 30
 
 
@@ -84,6 +88,49 @@ def tls(lab: Lab) -> Finding:
     return judge_certificate(*facts, now_s=time.time())
 
 
+def local_ports(lab: Lab) -> Finding:
+    """Is what should be for this machine alone closed to the network?"""
+    config = lab.config
+    accesses = (config.bridge, config.client, config.second, config.websocket)
+    local = [one.url for one in accesses if one is not None and is_this_machine(one.url) and not one.url.tls]
+    ports = sorted({url.port for url in local})
+    if not ports:
+        return note(_LOCAL_PORTS, "not tried: no URL without TLS leads to this machine")
+    return judge_local_ports(
+        ports,
+        network_addresses(),
+        lambda address, port: accepts(address, port, _OWN_MACHINE_S),
+    )
+
+
+def judge_local_ports(
+    ports: Sequence[int], addresses: Sequence[str], is_open: Callable[[str, int], bool]
+) -> Finding:
+    """Judge the ports of the URLs that lead to this machine without TLS.
+
+    Args:
+        ports: at least one.
+        addresses: the other addresses of this machine.
+        is_open: returns whether a program accepts connections at an address and a port.
+
+    """
+    if not addresses:
+        return note(_LOCAL_PORTS, "not tried: this machine has no other address")
+    names = f"port {ports[0]}" if len(ports) == 1 else f"ports {', '.join(map(str, ports))}"
+    found = [
+        f"{port} at {', '.join(places)}"
+        for port in ports
+        if (places := [address for address in addresses if is_open(address, port)])
+    ]
+    if not found:
+        return passed(_LOCAL_PORTS, f"{names}: closed at {', '.join(addresses)}")
+    return warned(
+        _LOCAL_PORTS,
+        f"without TLS, and open to the network: {'; '.join(found)}",
+        "other machines may connect, and their passwords cross the network in the clear",
+    )
+
+
 def judge_certificate(version: str, cipher: str, certificate: dict[str, Any], now_s: float) -> Finding:
     """Judge an encrypted connection whose certificate was found to be valid.
 
@@ -108,9 +155,4 @@ def judge_certificate(version: str, cipher: str, certificate: dict[str, Any], no
 
 def is_this_machine(url: BrokerUrl) -> bool:
     """Tell whether the URL leads to this machine, as far as the URL tells."""
-    if url.host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(url.host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(url.host)

@@ -40,6 +40,11 @@ _BRIDGE_ONLY = "below `user bridge`, and nowhere else, stands"
 _MOSQUITTO = {
     "websocket": Remedy("give it a WebSocket listener", _CONF, "protocol websockets"),
     "tls": Remedy("give it a TLS listener, with the lines that follow", _CONF, "#listener 8883"),
+    "local-ports": Remedy(
+        "name the address in each listener without TLS, and below a listener for WebSockets put",
+        _CONF,
+        "socket_domain ipv4",
+    ),
     "passwords": Remedy("let nobody in without a password", _CONF, "allow_anonymous false"),
     "own-topics": _PATTERNS,
     "names": Remedy("use names without a slash, of letters, digits and dashes"),
@@ -453,6 +458,7 @@ _EMBEDDED = {
         "start it with --no-open: it is open on loopback only, for trying out; or set", _TOML, "open = false"
     ),
     "slash-user": Remedy("start it with --no-open, or set", _TOML, "open = false"),
+    "local-ports": Remedy("start it with --host 127.0.0.1, unless the home network is to reach it"),
     "tls": Remedy("it has no TLS: stay on this machine or in the home network (docs/embedded.md)"),
     "persistence": Remedy("nothing; or use a broker that keeps its store (docs/mosquitto.md)"),
     "read-events": Remedy("name only operators here", _TOML, 'operator = ["operator"]'),

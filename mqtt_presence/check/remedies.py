@@ -11,6 +11,7 @@ GENERIC = {
     "mqtt-5": "nothing has to be done",
     "websocket": "give the broker a WebSocket listener, and the URL its path",
     "tls": "give the broker a TLS listener, and a certificate that clients trust; connect with mqtts:// or wss://",
+    "local-ports": "let the listener be at 127.0.0.1 alone, or use TLS",
     "passwords": "let nobody in without a password",
     "own-topics": _OWN_TOPICS,
     "names": "use names of letters, digits and dashes",

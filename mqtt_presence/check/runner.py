@@ -44,6 +44,7 @@ PROBES = tuple(
         "mqtt-5": connecting.mqtt_5,
         "websocket": connecting.websocket,
         "tls": connecting.tls,
+        "local-ports": connecting.local_ports,
         "passwords": attacks.passwords,
         OWN_TOPICS: delivery.own_topics,
         "names": delivery.names,
@@ -81,7 +82,9 @@ PROBES = tuple(
 """In the order in which they are run: the one that waits longest begins first and ends last."""
 
 NAMES = tuple(probe.name for probe in PROBES)
-_NEEDS_NO_EAR = frozenset({"mqtt-3.1.1", "mqtt-5", "tls", "passwords", OWN_TOPICS, "persistence"})
+_NEEDS_NO_EAR = frozenset(
+    {"mqtt-3.1.1", "mqtt-5", "tls", "local-ports", "passwords", OWN_TOPICS, "persistence"}
+)
 """Probes that mean something even if the bridge hears nothing of what clients say."""
 
 

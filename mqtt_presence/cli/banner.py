@@ -4,6 +4,7 @@ import shlex
 import shutil
 import sys
 
+from mqtt_presence.addresses import nearby
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.cli.output import cell, console
 from mqtt_presence.cli.page import lacking, url
@@ -11,8 +12,6 @@ from mqtt_presence.embedded import EmbeddedBroker
 from mqtt_presence.settings import SETTINGS, Settings
 from mqtt_presence.topics import LOGIN, WILL, Topics
 from mqtt_presence.web import WebServer
-
-_HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104, for commands on this machine
 
 
 def show_banner(settings: Settings, broker: EmbeddedBroker, page: WebServer | None = None) -> None:
@@ -48,8 +47,7 @@ def show_banner(settings: Settings, broker: EmbeddedBroker, page: WebServer | No
 
 def commands(settings: Settings, broker: EmbeddedBroker) -> list[tuple[str, str]]:
     """Say what to try, ready to be pasted into a shell."""
-    host = settings.host.strip("[]")
-    here = _HERE.get(host, host)
+    here = nearby(settings.host)
     topics = Topics(settings.prefix)
     password = [] if broker.config.open else ["-P", "PASSWORD"]
     be_there = _shell(

@@ -1,6 +1,5 @@
 """``mqtt-presence check``: try what the broker will and will not do for presence."""
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +19,7 @@ from mqtt_presence.check.findings import KINDS, Finding, Verdict, any_failed
 from mqtt_presence.check.lab import CheckConfig, InterruptedCheckError, Lab
 from mqtt_presence.check.peer import Access
 from mqtt_presence.cli import logs
+from mqtt_presence.cli.interrupts import handled
 from mqtt_presence.cli.options import FAILED, TLS, WRONG_SETTING, with_settings
 from mqtt_presence.cli.output import Cell, cell, complain, console, live_console, print_table, say_json
 from mqtt_presence.client.options import make_endpoint
@@ -91,8 +91,8 @@ def command(
     publishes under presence/ is refused by every bridge: no records, no events, no change of a status; a
     bridge that runs counts and logs the refusals. Where bridge/state tells of a bridge, online or offline,
     the broker's queues are not filled, unless --queue is given. One retained status of a made-up user is
-    published and cleared, and its sessions are ended, after SIGINT and SIGTERM too. After kill -9 a broker
-    of MQTT 5 forgets both in two minutes.
+    published and cleared, and its sessions are ended, also after SIGINT, SIGTERM and SIGHUP. After kill -9 a
+    broker of MQTT 5 forgets both in two minutes.
 
     Exit codes: 0 nothing has failed (there may be warnings); 1 something has; 2 a setting is wrong, or the
     broker cannot be reached, goes away meanwhile, or refuses one of the users; 130 interrupted.
@@ -281,17 +281,13 @@ class _Accesses:
 
 @contextmanager
 def _interrupting(lab: Lab) -> Iterator[None]:
-    """Have SIGINT and SIGTERM end the check; clearing up goes on, and takes a bounded time."""
+    """Have signals end the check; clearing up goes on, and takes a bounded time."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         lab.interrupt()
 
-    before = {sign: signal.signal(sign, stop) for sign in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(stop):
         yield
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mqtt_presence.addresses import is_loopback
 from mqtt_presence.broker_setup import mosquitto
 from mqtt_presence.broker_setup.install import install
 from mqtt_presence.broker_setup.plan import Plan, Tls
@@ -23,7 +24,6 @@ KNOWN = ("mosquitto",)
 BY_HAND = ("ejabberd", "rabbitmq", "nats", "aedes", "emqx", "hivemq")
 """There is a configuration of these in broker_config/, to be installed by hand."""
 
-_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 _NAME = {"metavar": "NAME", "show_default": False}
 
 
@@ -42,7 +42,7 @@ def command(
     ] = None,
     listen: Annotated[
         str,
-        typer.Option(help="The address for connections without TLS; empty: all.", metavar="ADDRESS"),
+        typer.Option(help="The IP address for connections without TLS; empty: all.", metavar="ADDRESS"),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The TCP port there.")] = 1883,
     ws: Annotated[bool, typer.Option("--ws/--no-ws", help="Let browsers in too, by WebSocket.")] = True,
@@ -140,7 +140,7 @@ def _tell(plan: Plan) -> None:
     say("Start the broker, and beside it the bridge:")
     say(f"  {shlex.join([_mosquitto(), '-c', str(there / mosquitto.CONFIG)])}")
     say(f"  {shlex.join([*program(), 'run', '--config', str(there / mosquitto.BRIDGE)])}")
-    if plan.address not in _THIS_MACHINE:
+    if not is_loopback(plan.address):
         complain(
             f"listen={plan.address or 'all addresses'}: passwords cross the network in the clear there: use "
             "--tls, and leave the listeners without it on 127.0.0.1"

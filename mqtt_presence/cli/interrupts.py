@@ -1,16 +1,47 @@
-"""Ending a command that only looks: SIGINT and SIGTERM are how one ends it, and no failure."""
+"""Signals that end a command in an orderly way: SIGINT, SIGTERM, and SIGHUP when its terminal is closed."""
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 _CLOSING_S = 3.0  # the end takes less
 
 
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[tuple[signal.Signals, ...]]:
+    """Have a handler called for each signal that ends a command, and yield these signals.
+
+    SIGINT and SIGTERM are handled even if a shell had us ignore them (``mqtt-presence run &``). SIGHUP stays
+    ignored if it was (``nohup``). When a terminal is closed, both the kernel and the shell may send SIGHUP:
+    the handler is called for the first one only.
+    """
+    hung_up = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal hung_up
+        if number == signal.SIGHUP and hung_up:
+            return
+        hung_up = hung_up or number == signal.SIGHUP
+        handler(number, frame)
+
+    ending = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        ending.append(signal.SIGHUP)
+    before = {sign: signal.signal(sign, handle) for sign in ending}
+    try:
+        yield tuple(ending)
+    finally:
+        for sign, previous in before.items():
+            signal.signal(sign, previous)
+
+
 class Interrupts:
-    """What SIGINT and SIGTERM do: they raise KeyboardInterrupt, once; and again where the end takes long."""
+    """What signals do to a command that only reads: they raise KeyboardInterrupt.
+
+    Once, and again where the end takes long.
+    """
 
     def __init__(self) -> None:
         self.came = False
@@ -45,13 +76,7 @@ class Interrupts:
 
 @contextmanager
 def until_interrupted() -> Iterator[Interrupts]:
-    """Leave the block, and only it, on SIGINT or SIGTERM, even if a shell told us to ignore them."""
+    """Leave the block, and only it, on one of the signals."""
     interrupts = Interrupts()
-    before = {sign: signal.signal(sign, interrupts.hear) for sign in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(interrupts.hear), suppress(KeyboardInterrupt):
         yield interrupts
-    except KeyboardInterrupt:
-        pass
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)

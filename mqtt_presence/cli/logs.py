@@ -4,10 +4,14 @@ import json
 import logging
 import sys
 import time
+from typing import Final, TextIO
 
 from mqtt_presence.cli.output import plain
+from mqtt_presence.complaints import LibraryLimit
 from mqtt_presence.settings import Settings
 from mqtt_presence.times import to_iso
+
+_OURS: Final = "mqtt_presence"
 
 
 class _Readable(logging.Formatter):
@@ -35,18 +39,21 @@ class _Json(logging.Formatter):
 
 
 def start(settings: Settings) -> None:
-    """Log from now on as the settings say; what libraries say is told from warnings on."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if settings.log_format == "json" else _Readable())
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger("mqtt_presence").setLevel(settings.log_level.upper())
+    """Log from now on as the settings say; of libraries warnings and errors, in a limited number."""
+    _log_to(sys.stderr, _Json() if settings.log_format == "json" else _Readable(), logging.WARNING)
+    logging.getLogger(_OURS).setLevel(settings.log_level.upper())
 
 
 def quiet() -> None:
     """Log nothing but errors: the command itself says what there is to say."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Readable())
-    logging.basicConfig(handlers=[handler], level=logging.ERROR, force=True)
+    _log_to(sys.stderr, _Readable(), logging.ERROR)
+
+
+def _log_to(stream: TextIO, formatter: logging.Formatter, level: int) -> None:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    handler.addFilter(LibraryLimit(_OURS))
+    logging.basicConfig(handlers=[handler], level=level, force=True)
 
 
 def _time(record: logging.LogRecord) -> str:

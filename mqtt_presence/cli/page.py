@@ -2,13 +2,13 @@
 
 import logging
 
+from mqtt_presence.addresses import nearby
 from mqtt_presence.cli.output import plain
 from mqtt_presence.settings import Settings
 from mqtt_presence.web import WebConfig, WebServer
 from mqtt_presence.web.app import MQTT_JS
 
 log = logging.getLogger(__name__)
-_HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104, for browsers on this machine
 
 
 def web_config(settings: Settings, *, mqtt_url: str | None = None, is_open: bool | None = None) -> WebConfig:
@@ -48,8 +48,7 @@ def web_config(settings: Settings, *, mqtt_url: str | None = None, is_open: bool
 
 def url(page: WebServer) -> str:
     """Say where a browser on this machine finds it."""
-    host = page.config.host.strip("[]")
-    here = _HERE.get(host, host)
+    here = nearby(page.config.host)
     return f"http://{f'[{here}]' if ':' in here else here}:{page.port}/"
 
 

@@ -16,7 +16,7 @@ from mqtt_presence.store import Store
 def command(settings: Settings) -> None:
     """Run the bridge beside a broker.
 
-    Until SIGINT or SIGTERM; it comes back by itself when broker or database were away.
+    Until SIGINT, SIGTERM or SIGHUP; it comes back by itself when broker or database were away.
 
     Exit codes: 0 stopped by a signal; 1 the broker refuses us, the database cannot be used, or the page's
     port is in use; 2 a setting is wrong.

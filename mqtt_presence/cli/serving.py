@@ -6,19 +6,18 @@ import queue
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Self
 
 from mqtt_presence.bridge import Bridge, Due
+from mqtt_presence.cli.interrupts import handled
 from mqtt_presence.clock import Clock
 from mqtt_presence.settings import DATA_DIRECTORY, Settings
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 
 class Signals:
-    """Hears SIGINT and SIGTERM, also where a shell told us to ignore them (``mqtt-presence run &``).
+    """Ends a bridge on the signals of `handled`.
 
     The first signal ends a bridge cleanly, the second without ceremony, a third ends the process at once:
     nothing that was acknowledged is lost by any of them.
@@ -29,17 +28,17 @@ class Signals:
         self._ends: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._count = itertools.count(1)
         self._bridge: Bridge | None = None
-        self._before: dict[signal.Signals, Any] = {}
+        self._handling = ExitStack()
+        self._signals: tuple[signal.Signals, ...] = ()
 
     def __enter__(self) -> Self:
-        self._before = {sign: signal.signal(sign, self._hear) for sign in SIGNALS}
+        self._signals = self._handling.enter_context(handled(self._hear))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for sign, handler in self._before.items():
-            signal.signal(sign, handler)
+        self._handling.close()
 
     def serve(self, bridge: Bridge, before_the_end: Callable[[], None] = lambda: None) -> None:
         """Run the bridge until a signal comes, or at once to its end if one has come already.
@@ -79,7 +78,7 @@ class Signals:
             case 2:
                 self._ends.put(None)
                 self._stop()
-                for sign in SIGNALS:
+                for sign in self._signals:
                     signal.signal(sign, signal.SIG_DFL)
 
     def _stop(self) -> None:

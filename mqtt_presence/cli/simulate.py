@@ -2,7 +2,6 @@
 
 import glob
 import secrets
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -13,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.endpoints import endpoint_of
+from mqtt_presence.cli.interrupts import handled
 from mqtt_presence.cli.options import TLS, with_settings
 from mqtt_presence.cli.output import complain, live_console, say
 from mqtt_presence.cli.simulated import SimulatedUsers
@@ -83,9 +83,9 @@ def command(
 
     On real connections, each with a user name, client id and will of its own. At the end every user's status
     must be what the simulation knows it must be; then all log out, and it looks again. It looks as the user
-    in --broker. SIGINT or SIGTERM ends the simulation, not the comparison; a second one ends both. When the
-    broker is away for longer than --settle, it ends, too. In each case, the users are then deleted from the
-    bridge's --database, if it is here.
+    in --broker. SIGINT, SIGTERM or SIGHUP ends the simulation, not the comparison; a second one ends both.
+    When the broker is away for longer than --settle, it ends, too. In each case, the users are then deleted
+    from the bridge's --database, if it is here.
 
     Exit codes: 0 all statuses are right; 1 some are not, or the broker cannot be used; 2 a setting is wrong.
     """
@@ -189,22 +189,18 @@ def _simulation(
 
 @contextmanager
 def _stopping(simulation: run.Simulation) -> Iterator[None]:
-    """End the plan on the first SIGINT or SIGTERM, all on the second: tidily, for the sake of the cursor."""
+    """End the plan on the first signal, all on the second: tidily, for the sake of the cursor."""
+    came = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        if came:
+            raise KeyboardInterrupt
+        came = True
         simulation.stop()
-        for sign in before:
-            signal.signal(sign, end)
 
-    def end(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {sign: signal.signal(sign, stop) for sign in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(stop):
         yield
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
 
 
 class _Bar:

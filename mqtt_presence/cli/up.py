@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from mqtt_presence.access import BRIDGE_USER
+from mqtt_presence.addresses import is_loopback, nearby
 from mqtt_presence.bridge import Bridge, BridgeConfig, wall_clock
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.cli import logs
@@ -17,14 +18,12 @@ from mqtt_presence.cli.serving import Signals, make_home
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.link import LinkConfig
-from mqtt_presence.listening import is_loopback
 from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
 from mqtt_presence.web import WebServer
 
 _ACCESS = ("host", "port", "ws", "ws_port", "open", "insecure", "password_file", "operator")
 _FILES = 12_000
-_ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104, where to find ourselves
 
 
 @with_settings(*_ACCESS, "database", *RULES, *WEB, *LOG)
@@ -32,9 +31,9 @@ def command(settings: Settings) -> None:
     """Run all in one: broker, WebSocket, bridge and live page.
 
     An MQTT broker for this machine or a home, the bridge on it, and a page in the browser that shows who is
-    here, until SIGINT or SIGTERM.
+    here, until SIGINT, SIGTERM or SIGHUP (its terminal is closed).
 
-    Exit codes: 0 stopped by SIGINT or SIGTERM; 1 a port is in use, or the database cannot be used;
+    Exit codes: 0 stopped by a signal; 1 a port is in use, or the database cannot be used;
     2 a setting is wrong.
     """
     logs.start(settings)
@@ -90,8 +89,8 @@ def _broker_config(settings: Settings, secret: str) -> EmbeddedConfig:
 
 
 def _bridge_config(settings: Settings, broker: EmbeddedBroker, secret: str) -> BridgeConfig:
-    host = settings.host.strip("[]")
-    url = BrokerUrl("mqtt", _ANY_ADDRESS.get(host, host), broker.port, username=BRIDGE_USER, password=secret)
+    host = nearby(settings.host)
+    url = BrokerUrl("mqtt", host, broker.port, username=BRIDGE_USER, password=secret)
     return replace(
         settings.bridge(), link=lambda client_id: LinkConfig(url, client_id, settings.keep_alive, mqtt5=False)
     )

@@ -60,7 +60,7 @@ def command(
     From the broker: a table on a terminal, elsewhere a line for each change. With --json, a user who was
     forgotten is a line with nothing but userId and version.
 
-    Exit codes: 0 ended by SIGINT or SIGTERM; 1 the broker cannot be reached or refuses us;
+    Exit codes: 0 ended by a signal; 1 the broker cannot be reached or refuses us;
     2 a setting is wrong.
     """
     logs.quiet()

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mqtt_presence.access import BRIDGE_USER
+from mqtt_presence.addresses import is_loopback
 from mqtt_presence.errors import ConfigError
-from mqtt_presence.listening import is_loopback
 from mqtt_presence.passwords import PasswordFile
 from mqtt_presence.topics import Topics, require_name
 

@@ -337,10 +337,10 @@ class Connection:
             self.send(id_packet(PUBREC, packet_id))
 
     def _log_refused(self, topic: str) -> None:
-        """Log once for each connection: a client cannot fill the disk."""
+        """Log the first of a connection, as far as others have left room."""
         if not self._refused:
             self._refused = True
-            _log.warning("%s may not publish to topic=%s; further ones are not logged", self, shown(topic))
+            self._hub.complain("%s may not publish to topic=%s, and perhaps to others", self, shown(topic))
 
     def _note(self, message: Message) -> None:
         """Remember what the bridge will know this connection by."""
@@ -364,8 +364,10 @@ class Connection:
             self._timer.cancel()
         session = self.session
         if session is not None:
-            level = logging.WARNING if cause is Cause.SLOW else logging.DEBUG
-            _log.log(level, "end of %s: %s", self, cause.value)
+            if cause is Cause.SLOW:
+                self._hub.complain("end of %s: %s", self, cause.value)
+            else:
+                _log.debug("end of %s: %s", self, cause.value)
             self._hub.entrance.count(session.user, -1)
             self._say_goodbye(session, cause)
             if cause is not Cause.SHUTDOWN:

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any, Protocol
 
+from mqtt_presence.addresses import plain_address
+
 HANG_UP_S = 1.0
 """How long a closing connection may take to read what is still for it."""
 
@@ -68,4 +70,4 @@ def address_of(peer: Any) -> str:
         peer: what the socket says of its other end; nothing when that is gone.
 
     """
-    return str(peer[0]).removeprefix("::ffff:") if peer else ""
+    return plain_address(str(peer[0])) if peer else ""

@@ -10,19 +10,18 @@ from http import HTTPStatus
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from mqtt_presence.addresses import is_local_name, is_loopback
+from mqtt_presence.complaints import Complaints, shown
 from mqtt_presence.embedded.config import EmbeddedConfig
 from mqtt_presence.embedded.entrance import Entrance
 from mqtt_presence.embedded.pipes import HANG_UP_S, Pipe, address_of
-from mqtt_presence.listening import is_loopback
 from mqtt_presence.mqtt.framing import ProtocolError
 
-# A stranger's junk is no error of ours: with a traceback for each a port scan would fill the disk.
-_log = logging.getLogger(__name__)
-_log.addFilter(lambda record: record.getMessage() != "opening handshake failed")
+_complain = Complaints(logging.getLogger(__name__)).complain
 
 FRAME_SIZE = 1 << 16
 """Bytes in a WebSocket frame: some clients take no more than 1 MiB."""
@@ -52,7 +51,6 @@ async def serve_websockets(
         subprotocols=[Subprotocol("mqtt")],
         process_request=partial(_refuse_foreign_page, config),
         compression=None,  # 50 KiB a connection, for messages of a hundred bytes
-        logger=_log,
         create_connection=partial(_WebSocket, entrance),  # type: ignore[arg-type] # called, that is all
         max_size=config.max_packet_size,
         open_timeout=config.connect_timeout_s,
@@ -67,7 +65,11 @@ def _refuse_foreign_page(
     origin = request.headers.get("Origin")
     if origin is None or not config.open or not is_loopback(config.host):
         return None
-    if is_loopback(urllib.parse.urlsplit(origin).hostname):
+    try:
+        host = urllib.parse.urlsplit(origin).hostname
+    except ValueError:  # a bracket where none may be
+        host = None
+    if host is not None and is_local_name(host):
         return None
     return connection.respond(HTTPStatus.FORBIDDEN, "Only pages of this machine may connect.\n")
 
@@ -120,6 +122,18 @@ class _WebSocket(ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._entrance.arrive(self, address_of(transport.get_extra_info("peername")))
         super().connection_made(transport)
+
+    async def handshake(self, *what: Any, **how: Any) -> None:
+        """Shake hands; a peer that cannot is no error of the broker's, and needs no traceback in the log."""
+        try:
+            await super().handshake(*what, **how)
+        except InvalidHandshake as error:
+            self.transport.abort()
+            if not isinstance(error.__cause__, EOFError):  # it went without a word
+                address = address_of(self.remote_address)
+                _complain("no WebSocket with address=%s: %s", address, shown(str(error)), level=logging.INFO)
+        except (ConnectionClosed, OSError):
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.leave()

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from mqtt_presence.listening import is_loopback
-from mqtt_presence.web.config import WebConfig, is_local_name
+from mqtt_presence.addresses import is_local_name, is_loopback
+from mqtt_presence.web.config import WebConfig
 
 _LONGEST_CREDENTIALS = 1024
 _PROXIED = ("x-forwarded", "x-real-ip", "x-client-ip", "x-original", "cf-connecting", "true-client-ip")
@@ -111,7 +111,7 @@ def _is_at_home(config: WebConfig, requester: Requester) -> bool:
         and config.open is not False
         and not config.strangers
         and not config.proxy
-        and is_loopback(requester.peer.removeprefix("::ffff:"))
+        and is_loopback(requester.peer)
         and is_local_name(name)
         and requester.http_version != "1.0"
         and not proxied

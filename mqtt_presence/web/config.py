@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from mqtt_presence.addresses import is_local_name, is_loopback
 from mqtt_presence.errors import ConfigError
-from mqtt_presence.listening import is_loopback
 
 MQTT_PATH = "mqtt"
 """Where MQTT is on this server; as the page is told, relative to itself: a proxy may put all below a path."""
@@ -76,8 +76,3 @@ class WebConfig:
     def strangers(self) -> list[str]:
         """The origins that are not on this machine: a proxy brings people from elsewhere."""
         return sorted(o for o in self.origins if not is_local_name(urlsplit(o).hostname or ""))
-
-
-def is_local_name(host: str) -> bool:
-    """Say whether browsers take the name, without a port, for this machine whatever DNS says."""
-    return is_loopback(host) or host.endswith(".localhost")

@@ -1,9 +1,8 @@
 """Who is behind a reverse proxy: the one place that believes ``X-Forwarded-For``, if told to; pure."""
 
-import ipaddress
 from collections.abc import Mapping
 
-from mqtt_presence.listening import is_loopback
+from mqtt_presence.addresses import is_loopback, parse_node, plain_address
 from mqtt_presence.web.config import WebConfig
 
 _HEADER = "x-forwarded-for"
@@ -20,12 +19,9 @@ def address_of(config: WebConfig, peer: str, headers: Mapping[str, str]) -> str:
         headers: of the request, by lower-case name.
 
     """
-    peer = peer.removeprefix("::ffff:")
+    peer = plain_address(peer)
     if not config.proxy or not is_loopback(peer):
         return peer
-    last = headers.get(_HEADER, "").rpartition(",")[2].strip()
-    try:
-        address = ipaddress.ip_address(last.strip("[]").removeprefix("::ffff:"))
-    except ValueError:  # there is none: the proxy's fault, or somebody on this machine asks
-        return peer
-    return str(address)
+    address = parse_node(headers.get(_HEADER, "").rpartition(",")[2])
+    # Without an address it is the proxy's fault, or a program on this machine asks.
+    return peer if address is None else str(address)

@@ -6,7 +6,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mqtt_presence.web.config import WebConfig
-from mqtt_presence.web.origins import is_host, socket_origin
+from mqtt_presence.web.origins import socket_origin, sockets_of
 
 _FIXED = {
     "x-content-type-options": "nosniff",
@@ -27,7 +27,7 @@ def policy(config: WebConfig, host: str) -> str:
 
     """
     # Not every browser takes 'self' for the WebSocket of the same host.
-    sockets = f" ws://{host} wss://{host}" if is_host(host) else ""
+    sockets = "".join(f" {socket}" for socket in sockets_of(config, host))
     if config.mqtt_url is not None:
         sockets = f" {socket_origin(config.mqtt_url)}"
     return "; ".join(

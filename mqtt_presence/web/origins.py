@@ -7,9 +7,10 @@ A browser carries any page's requests to this machine. Two headers that pages ca
 import re
 from urllib.parse import urlsplit
 
-from mqtt_presence.web.config import WebConfig, is_local_name
+from mqtt_presence.addresses import is_local_name, parse_address, plain_host, plain_origin
+from mqtt_presence.web.config import WebConfig
 
-_HOST = re.compile(r"(?P<name>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
+_HOST = re.compile(r"(?P<name>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?P<port>:\d{1,5})?")
 
 
 def refuse_host(config: WebConfig, host: str) -> str | None:
@@ -28,10 +29,11 @@ def refuse_host(config: WebConfig, host: str) -> str | None:
         return "the Host header is malformed"
     if not (config.is_local or config.open):
         return None
-    name = found["name"]
-    if is_local_name(name) or host.lower() in _hosts(config):
+    name = plain_host(found["name"])
+    # The port proves nothing: a stranger's name may point here with any. A proxy may leave it out.
+    if is_local_name(name) or name in _names(config):
         return None
-    if not config.is_local and _is_address(name):
+    if not config.is_local and parse_address(name) is not None:
         return None  # an address needs no DNS, so nobody can have bent it
     return f"this server is not known as {host}: if it is meant to be, set web_origin=https://{host}"
 
@@ -45,20 +47,15 @@ def refuse_origin(config: WebConfig, host: str, origin: str | None) -> str | Non
         origin: the ``Origin`` header; None: there is none, so it is no page of another site.
 
     """
-    if origin is None or origin.lower() in config.origins:
+    if origin is None or (named := plain_origin(origin)) in config.origins:
         return None
     # The scheme is not compared: behind a proxy that ends TLS it is another one, and the host is what counts.
-    scheme, _, name = origin.lower().partition("://")
-    if scheme in {"http", "https"} and name == host.lower():
+    same = named is not None and plain_origin(f"{urlsplit(named).scheme}://{host}") == named
+    if same and not _lacks_port(config, host):
         return None
     return (
         f"pages of {origin[:200]} may not connect here: if they are meant to, set web_origin={origin[:200]}"
     )
-
-
-def is_host(host: str) -> bool:
-    """Say whether it has the shape of a ``Host`` header, so that it can be named in a policy."""
-    return _HOST.fullmatch(host.lower()) is not None
 
 
 def socket_origin(mqtt_url: str) -> str:
@@ -67,9 +64,37 @@ def socket_origin(mqtt_url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _hosts(config: WebConfig) -> set[str]:
-    return {urlsplit(origin).netloc for origin in config.origins}
+def is_host(host: str) -> bool:
+    """Say whether it has the shape of a ``Host`` header, so that it can be named in a policy."""
+    return _HOST.fullmatch(host.lower()) is not None
 
 
-def _is_address(name: str) -> bool:
-    return name.startswith("[") or re.fullmatch(r"\d+\.\d+\.\d+\.\d+", name) is not None
+def sockets_of(config: WebConfig, host: str) -> list[str]:
+    """Return the WebSocket origins that a page's policy names for this server.
+
+    Args:
+        config: the server's.
+        host: the ``Host`` header; a proxy may leave the port out, so the origins of its name count, too.
+
+    """
+    found = _HOST.fullmatch(host.lower())
+    if found is None:
+        return []
+    name = plain_host(found["name"])
+    places = {urlsplit(origin).netloc for origin in config.origins if _name(origin) == name}
+    return [f"{scheme}://{place}" for place in (host, *sorted(places - {host})) for scheme in ("ws", "wss")]
+
+
+def _lacks_port(config: WebConfig, host: str) -> bool:
+    """Return whether a proxy may have left the port out, so that the host alone does not tell the origin."""
+    found = _HOST.fullmatch(host.lower())
+    return found is not None and found["port"] is None and plain_host(found["name"]) in _names(config)
+
+
+def _names(config: WebConfig) -> set[str]:
+    return {_name(origin) for origin in config.origins}
+
+
+def _name(origin: str) -> str:
+    """Return the host of an origin as a ``Host`` header has it, without the port."""
+    return plain_host(urlsplit(origin).hostname or "")

@@ -39,6 +39,8 @@ BACKLOG_BYTES: Final = 1 << 20
 """What may wait for a peer that sends pings and does not read the pongs."""
 LINGER_S: Final = 0.5
 """How long a peer may take, at the end, to read what is still for it."""
+_UNSUPPORTED_DATA: Final = 1003
+"""The code of a WebSocket's close (RFC 6455 §7.4.1)."""
 _WIRE = "mqtt_presence.wire"
 
 
@@ -203,6 +205,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """End soon, likewise."""
         super().shutdown()
         self.loop.call_later(LINGER_S, self.transport.abort)
+
+    async def send(self, message: Any) -> None:
+        """Send; uvicorn does not note that a refusal ends the handshake, and would log an error for each."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
+
+    def handle_text(self, event: Any) -> None:
+        """Refuse text [MQTT-6.0.0-1]; uvicorn would log a traceback for text that is no UTF-8."""
+        del event
+        self.conn.fail(_UNSUPPORTED_DATA, "text frames are no MQTT")
+        self.handle_parser_exception()
 
     def handle_cont(self, event: Any) -> None:
         """Refuse a message in fragments without end: empty ones add nothing to its size."""

@@ -3,15 +3,14 @@
 import asyncio
 import concurrent.futures
 import logging
-import math
-import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from mqtt_presence.complaints import Complaints
 from mqtt_presence.errors import PresenceError
 from mqtt_presence.store.queries import Reader
 
-log = logging.getLogger(__name__)
+_complain = Complaints(logging.getLogger(__name__)).complain
 T = TypeVar("T")
 
 WAITING: Final = 16
@@ -40,7 +39,6 @@ class Archive:
         self._url = url
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "web-database")
         self._waiting = 0
-        self._complained = -math.inf
 
     async def ask(self, question: Callable[[Reader], T]) -> T:
         """Ask, with a connection of its own, and return the answer.
@@ -68,8 +66,5 @@ class Archive:
             with Reader(self._url, patience_s=PATIENCE_S) as reader:
                 return question(reader)
         except PresenceError as error:
-            now = time.monotonic()
-            if now - self._complained >= COMPLAIN_S:
-                self._complained = now
-                log.warning("the page cannot be answered: %s", error)
+            _complain("the page cannot be answered: %s", error)
             raise

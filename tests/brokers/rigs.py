@@ -21,6 +21,7 @@ from mqtt_presence.broker_setup.hashes import mosquitto_hash
 from mqtt_presence.broker_setup.install import install
 from mqtt_presence.broker_setup.plan import Plan, Tls
 from tests.support.peer import Peer
+from tests.support.sockets import listening, with_children
 from tests.support.waiting import free_port, listens, until
 
 ROOT = Path(__file__).parents[2]
@@ -182,6 +183,10 @@ class Rig:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log()}") from None
 
+    def listening(self) -> set[tuple[str, int]]:
+        """Return what its processes listen on, as the kernel lists it."""
+        return listening(*(pid for process in self._processes for pid in with_children(process.pid)))
+
     def listens(self, *ports: str) -> bool:
         return all(listens(self.ports[port]) for port in ports or self.ports)
 
@@ -279,6 +284,11 @@ class RabbitMQ(Rig):
 
     def prepare(self) -> None:
         shutil.copy(SHIPPED / "rabbitmq/enabled_plugins", self.directory / "enabled_plugins")
+        environment = replaced(
+            (SHIPPED / "rabbitmq/rabbitmq-env.conf").read_text(),
+            {"NODENAME=rabbit@": f"NODENAME=presence-{os.getpid()}@"},
+        )
+        (self.directory / "rabbitmq-env.conf").write_text(environment)
         text = (SHIPPED / "rabbitmq/rabbitmq.conf").read_text()
         changes = {
             "listeners.tcp.1 = 127.0.0.1:5672": f"listeners.tcp.1 = 127.0.0.1:{free_port()}",
@@ -305,16 +315,13 @@ class RabbitMQ(Rig):
     def _variables(self) -> dict[str, str]:
         return {
             "ERL_EPMD_PORT": str(self._epmd),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": f"presence-{os.getpid()}@localhost",
             "RABBITMQ_MNESIA_BASE": f"{self.directory}/mnesia",
             "RABBITMQ_LOG_BASE": f"{self.directory}/logs",
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_CONFIG_FILE": f"{self.directory}/rabbitmq.conf",
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{self.directory}/enabled_plugins",
-            "RABBITMQ_CONF_ENV_FILE": f"{self.directory}/none",
+            "RABBITMQ_CONF_ENV_FILE": f"{self.directory}/rabbitmq-env.conf",
             "RABBITMQ_DIST_PORT": str(free_port()),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             "HOME": str(self.directory),
         }
 

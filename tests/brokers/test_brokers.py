@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mqtt_presence.store.queries import Reader
-from tests.brokers.rigs import RIGS, Rig
+from tests.brokers.rigs import RIGS, TLS, Rig
 from tests.support.bridges import BridgeProcess
 from tests.support.peer import Peer, RefusedError
 from tests.support.waiting import until
@@ -44,6 +44,17 @@ def _story(rig: Rig, request: pytest.FixtureRequest) -> Iterator[None]:
 def fresh(user: str) -> str:
     """Make a client id that nobody had; RabbitMQ's rights want the user's name in front."""
     return f"{user}-{next(_numbers)}"
+
+
+# Where it listens.
+
+
+def test_listens_for_this_machine_alone(rig: Rig) -> None:
+    """As the files say: what stands before TLS in them, and ports that nobody needs for presence."""
+    for_the_network = {rig.ports[name] for name in TLS}
+    found = rig.listening()
+    assert {port for _, port in found} >= {rig.ports[name] for name in rig.transports}
+    assert {address for address, port in found if port not in for_the_network} <= {"127.0.0.1", "::1"}
 
 
 # Who may do what.

@@ -20,6 +20,7 @@ from mqtt_presence.cli.app import app
 from mqtt_presence.errors import ConfigError
 from tests.support.bridges import BridgeProcess
 from tests.support.peer import Peer, RefusedError
+from tests.support.sockets import listening
 from tests.support.waiting import free_port, listens, until
 
 ROOT = Path(__file__).parents[2]
@@ -59,12 +60,17 @@ class Made:
 
     def start(self, listener: str = "port") -> None:
         """Run both commands as they were printed, and wait until the bridge hears clients."""
-        broker, bridge = self.commands
-        self._run(broker, "broker")
+        _, bridge = self.commands
+        self.start_broker()
         until(lambda: listens(self.ports[listener]), "the broker listens")
         self._run(bridge, "bridge")
         with_bridge = self.peer("operator", "op-early", filters=("bridge/state",))
         with_bridge.wait_for("bridge/state", b'"online"')
+
+    def start_broker(self) -> int:
+        """Run the first command as it was printed; return the id of its process."""
+        self._run(self.commands[0], "broker")
+        return self._processes[-1].pid
 
     def _run(self, command: list[str], name: str) -> None:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MQTT_PRESENCE_")}
@@ -141,6 +147,32 @@ def cannot_forge(made: Made, listener: str, **how) -> None:
 
 
 # The set, without TLS.
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "127.0.0.9"])
+def test_listeners_without_tls_are_at_the_address_alone(tmp_path: Path, address: str) -> None:
+    """The kernel lists no other address for the two ports, and the one that the file names for both."""
+    made = Made(tmp_path / "set", "--listen", address)
+    try:
+        broker = made.start_broker()
+        wanted = {(address, made.ports[name]) for name in ("port", "ws-port")}
+        until(lambda: len(listening(broker)) >= len(wanted), "the broker listens")
+        assert listening(broker) == wanted
+    finally:
+        made.close()
+
+
+def test_listeners_with_tls_are_the_only_ones_for_the_network(tmp_path: Path) -> None:
+    """With TLS, the listeners without it stay where they were."""
+    made = Made(tmp_path / "set", "--tls")
+    try:
+        broker = made.start_broker()
+        until(lambda: {port for _, port in listening(broker)} == set(made.ports.values()), "all ports listen")
+        local = {port for address, port in listening(broker) if address == "127.0.0.1"}
+        assert local == {made.ports["port"], made.ports["ws-port"]}
+        assert {port for address, port in listening(broker) if address != "127.0.0.1"}.isdisjoint(local)
+    finally:
+        made.close()
 
 
 def test_printed_commands_start_broker_and_bridge(made: Made) -> None:
@@ -331,6 +363,7 @@ def test_one_more_user_and_a_renewed_certificate(tmp_path: Path) -> None:
         (["mosquitto", "--host", "x"], "host: needs --tls"),
         (["mosquitto", "--tls", "--host", "a b"], "host='a b' must be the name or address"),
         (["mosquitto", "--listen", "nowhere at all"], "listen='nowhere at all' must be an address"),
+        (["mosquitto", "--listen", "localhost"], "listen='localhost' must be an address"),
         (
             ["mosquitto", "--tls", "--client-certificates", "--user", "x" * 65],
             "is too long for a certificate",

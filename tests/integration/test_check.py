@@ -25,6 +25,7 @@ from mqtt_presence.check.findings import Finding, Verdict, failed
 from mqtt_presence.check.lab import CheckConfig, Lab
 from mqtt_presence.check.peer import Access
 from mqtt_presence.cli.app import app
+from mqtt_presence.listening import network_addresses
 from mqtt_presence.mqtt.framing import Framer, Kind, Packet
 from mqtt_presence.mqtt.packets import (
     MQTT_311,
@@ -122,6 +123,23 @@ def test_shipped_mosquitto_passes(shipped: Shipped) -> None:
     assert took_s < 20
     assert complaints == ""
     assert_nothing_is_left(shipped)
+
+
+def test_port_that_is_not_local_warns(tmp_path: Path) -> None:
+    """The URL says this machine, and the listener is at all addresses; one that is at loopback is not named."""
+    assert network_addresses(), "this test needs a machine with a network"
+    open_port = free_port()
+    with Mosquitto(tmp_path / "broker", f"listener {open_port}\n", {"bridge": "b", "alice": "a"}) as broker:
+        urls = (f"mqtt://bridge:b@127.0.0.1:{broker.port}", f"mqtt://alice:a@localhost:{open_port}")
+        code, found, _ = check(*urls, only=("local-ports",))
+        local_code, local, _ = check(urls[0], urls[0].replace("bridge:b", "alice:a"), only=("local-ports",))
+    assert (code, local_code) == (0, 0)
+    assert found["local-ports"]["verdict"] == "warn"
+    assert found["local-ports"]["evidence"] == (
+        f"without TLS, and open to the network: {open_port} at {', '.join(network_addresses())}"
+    )
+    assert "socket_domain ipv4" in found["local-ports"]["remedy"]
+    assert local["local-ports"]["verdict"] == "pass"
 
 
 def test_interrupted_check_clears_up(shipped: Shipped) -> None:

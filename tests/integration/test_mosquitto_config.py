@@ -17,6 +17,7 @@ from tests.support.mqtt import Client
 from tests.support.peer import Peer
 from tests.support.postgres import query
 from tests.support.recorder import Recorder
+from tests.support.sockets import listening
 from tests.support.waiting import free_port, listens, until
 
 SHIPPED = Path(__file__).parents[2] / "broker_config/mosquitto"
@@ -68,6 +69,11 @@ class Shipped:
         assert self._process is not None
         assert self._process.poll() is None, self.log()
         return listens(self.port) and listens(self.ws_port)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def stop(self) -> None:
         for thing in (*self._clients, *self._recorders):
@@ -141,6 +147,11 @@ def listen(shipped: Shipped) -> Iterator[Callable[..., Listener]]:
     yield start
     for listener in made:
         listener.close()
+
+
+def test_shipped_listeners_are_for_this_machine_alone(shipped: Shipped) -> None:
+    """As the file says of both ports; 2.0.11 with Debian's libwebsockets needs a line for it."""
+    assert listening(shipped.pid) == {("127.0.0.1", shipped.port), ("127.0.0.1", shipped.ws_port)}
 
 
 VERBS = ("login", "activity", "logout", "will", "time")

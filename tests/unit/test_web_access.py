@@ -83,6 +83,16 @@ def test_a_proxy_that_is_known_makes_nobody_local() -> None:
         ("::ffff:203.0.113.7", "203.0.113.7"),
         ("[2001:db8::7]", "2001:db8::7"),
         ("2001:DB8:0::7", "2001:db8::7"),
+        ("203.0.113.7:51234", "203.0.113.7"),
+        ("[2001:db8::7]:51234", "2001:db8::7"),
+        ('"[2001:db8::7]:51234"', "2001:db8::7"),
+        ("::FFFF:203.0.113.7", "203.0.113.7"),
+        ("::ffff:cb00:7107", "203.0.113.7"),
+        ("0:0:0:0:0:ffff:203.0.113.7", "203.0.113.7"),
+        ("[::ffff:203.0.113.7]:51234", "203.0.113.7"),
+        ("203.0.113.7:", "127.0.0.1"),
+        ("[203.0.113.7", "127.0.0.1"),
+        ("203.0.113.7:port", "127.0.0.1"),
         ("203.0.113.7, unknown", "127.0.0.1"),
         ("203.0.113.7,", "127.0.0.1"),
         ("x" * 9000, "127.0.0.1"),
@@ -93,7 +103,7 @@ def test_address_is_what_the_proxy_has_added(said: str | None, found: str) -> No
     """The last one, if the setting says that there is a proxy and the request comes from this machine."""
     headers = {} if said is None else {"x-forwarded-for": said}
     proxied = config(open=False, proxy=True)
-    for peer in ("127.0.0.1", "::ffff:127.0.0.1"):
+    for peer in ("127.0.0.1", "::ffff:127.0.0.1", "::FFFF:7F00:1"):
         assert address_of(proxied, peer, headers) == found
         assert address_of(config(open=False), peer, headers) == "127.0.0.1"
     assert address_of(proxied, "192.168.1.7", headers) == "192.168.1.7"
@@ -255,7 +265,8 @@ def test_a_name_that_is_set_is_ours() -> None:
     asked = config(open=False, origins=frozenset({"https://presence.example", "http://box:8080"}))
     assert refuse_host(asked, "Presence.example") is None
     assert refuse_host(asked, "box:8080") is None
-    assert refuse_host(asked, "box")
+    assert refuse_host(asked, "box") is None, "a proxy may leave the port out"
+    assert refuse_host(asked, "box.example:8080")
 
 
 def test_on_the_network_names_count_where_there_is_no_password() -> None:
@@ -285,6 +296,18 @@ def test_on_the_network_names_count_where_there_is_no_password() -> None:
         ("http://evil@localhost:8080", "localhost:8080", False),
         ("http://[", "localhost:8080", False),
         ("http://listed.example", "localhost:8080", True),
+        ("http://LISTED.example:80", "localhost:8080", True),
+        ("http://listed.example:443", "localhost:8080", False),
+        ("https://listed.example", "localhost:8080", False),
+        ("http://listed.example/", "localhost:8080", False),
+        ("https://presence.example", "presence.example:443", True),
+        ("https://presence.example:443", "presence.example", True),
+        ("https://presence.example:8443", "presence.example", False),
+        ("http://presence.example", "presence.example:443", False),
+        ("http://[::1]:8080", "[0:0::1]:8080", True),
+        ("http://localhost:port", "localhost:port", False),
+        ("https://listed.example", "listed.example", False),
+        ("https://listed.example:8443", "listed.example:8443", True),
     ],
 )
 def test_only_our_own_pages_and_listed_ones_may_speak(origin: str | None, host: str, may: bool) -> None:
