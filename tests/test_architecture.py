@@ -229,7 +229,7 @@ def test_the_user_name_of_the_bridge_is_spelled_in_one_module() -> None:
 
 
 def test_refusals_are_put_into_words_in_one_module() -> None:
-    """Bridge, check and simulate name the same refusal alike; the clients use paho's words."""
+    """Bridge, clients, check and simulate name the same refusal alike."""
     wrong = [name_of(f) for f in FILES if any("user name or password" in text for text in strings(f))]
     assert wrong == ["mqtt/return_codes.py"]
 

@@ -21,11 +21,11 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 
 from mqtt_presence.client.options import Endpoint
 from mqtt_presence.errors import BrokerError
+from mqtt_presence.mqtt.return_codes import BAD_USER_NAME_OR_PASSWORD, connack_words
 from mqtt_presence.paho_setup import prepare, transport
 
 _log = logging.getLogger("mqtt_presence.client")
 _TICK_S = 0.5
-_BAD_NAME = "Bad user name or password"
 
 
 class Will(NamedTuple):
@@ -195,8 +195,8 @@ class Connection:
 
     def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
-            self._refused = str(reason)
-            self._is_name_needed = self._endpoint.url.username is None and reason == _BAD_NAME
+            self._refused = connack_words(reason.value)
+            self._is_name_needed = self._endpoint.url.username is None and reason.value == BAD_USER_NAME_OR_PASSWORD
             return
         self.is_up = True
         guard(self._hooks.up, self)
