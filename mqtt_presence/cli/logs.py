@@ -36,6 +36,7 @@ class _Json(logging.Formatter):
 
 def start(settings: Settings) -> None:
     """Log from now on as the settings say; what libraries say is told from warnings on."""
+    _ignore_failures()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if settings.log_format == "json" else _Readable())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
@@ -44,9 +45,15 @@ def start(settings: Settings) -> None:
 
 def quiet() -> None:
     """Log nothing but errors: the command itself says what there is to say."""
+    _ignore_failures()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Readable())
     logging.basicConfig(handlers=[handler], level=logging.ERROR, force=True)
+
+
+def _ignore_failures() -> None:
+    """Lose log lines that cannot be written: logging would write a traceback for each, to the same place."""
+    logging.raiseExceptions = False
 
 
 def _time(record: logging.LogRecord) -> str:

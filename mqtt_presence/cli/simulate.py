@@ -15,9 +15,8 @@ from mqtt_presence.cli import logs
 from mqtt_presence.cli.endpoints import endpoint_of
 from mqtt_presence.cli.options import TLS, with_settings
 from mqtt_presence.cli.output import complain, say
-from mqtt_presence.cli.verify import duration
 from mqtt_presence.errors import ConfigError
-from mqtt_presence.settings import Settings
+from mqtt_presence.settings import Settings, duration
 from mqtt_presence.simulation import run
 from mqtt_presence.simulation.fleet import USER, Count, Fleet, Names
 from mqtt_presence.simulation.observer import Observer
