@@ -369,6 +369,14 @@ def test_a_password_that_is_no_utf8(tmp_path: Path) -> None:
     assert ended.stderr == b"mqtt-presence: --stdin: the password is not UTF-8\n"
 
 
+def test_an_example_with_a_wrong_url_is_one_line() -> None:
+    example = Path(__file__).parents[2] / "examples/hello_presence.py"
+    ended = subprocess.run(
+        [sys.executable, example, "ws:x"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (1, "", 1)
+
+
 # Output that cannot be written.
 
 
