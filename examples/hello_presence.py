@@ -13,10 +13,9 @@ from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.client import PresenceClient
 from mqtt_presence.errors import PresenceError
 
-url = BrokerUrl.parse(sys.argv[1] if len(sys.argv) > 1 else "mqtt://127.0.0.1:1883")
-user = url.username or "alice"
-
 try:
+    url = BrokerUrl.parse(sys.argv[1] if len(sys.argv) > 1 else "mqtt://127.0.0.1:1883")
+    user = url.username or "alice"
     with PresenceClient(url, user=user, user_agent="hello_presence.py") as me:
         print(f"{user} is online, connection {me.connection_id}", flush=True)
         try:

@@ -27,7 +27,7 @@ def add_user(path: Path, user: str, password: str) -> None:
         password: what the user will log in with.
 
     Raises:
-        ConfigError: the name or the password cannot be used.
+        ConfigError: the name or the password cannot be used, or the file cannot be read or written.
 
     """
     require_name("user", user)
@@ -35,13 +35,17 @@ def add_user(path: Path, user: str, password: str) -> None:
         raise ConfigError(f"user={user!r} must not contain :, begin with # or have blanks at its ends")
     if not password:
         raise ConfigError(f"the password of user={user!r} must not be empty")
-    users = read_users(path) if path.exists() else {}
-    _write(path, users | {user: _HASHER.hash(password)})
+    _write(path, _read_existing(path) | {user: _HASHER.hash(password)})
 
 
 def remove_user(path: Path, user: str) -> bool:
-    """Remove a user from the password file; say whether the user was in it."""
-    users = read_users(path)
+    """Remove a user from the password file; return whether the user was in it.
+
+    Raises:
+        ConfigError: the file cannot be read or written.
+
+    """
+    users = _read_existing(path)
     known = users.pop(user, None) is not None
     if known:
         _write(path, users)
@@ -56,7 +60,7 @@ def read_users(path: Path) -> dict[str, str]:
 
     """
     try:
-        lines = path.read_text("utf-8").split("\n")
+        lines = _read_text(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"password_file={str(path)!r} cannot be read: {error}") from error
     users = {}
@@ -129,7 +133,30 @@ class PasswordFile:
         return self._nobody
 
 
+def _read_text(path: Path) -> str:
+    if path.exists() and not path.is_file():  # reading a device may never end
+        raise OSError(f"{path} is not a regular file")
+    return path.read_text("utf-8")
+
+
+def _read_existing(path: Path) -> dict[str, str]:
+    """Read the file; without one there are no users."""
+    try:
+        return read_users(path)
+    except ConfigError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return {}
+        raise
+
+
 def _write(path: Path, users: dict[str, str]) -> None:
+    try:
+        _replace(path, users)
+    except OSError as error:
+        raise ConfigError(f"password_file={str(path)!r} cannot be written: {error}") from error
+
+
+def _replace(path: Path, users: dict[str, str]) -> None:
     """Replace the file in one step; mkstemp makes it mode 0600."""
     text = "".join(f"{user}:{password_hash}\n" for user, password_hash in users.items())
     path.parent.mkdir(parents=True, exist_ok=True)

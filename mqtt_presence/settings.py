@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
-from platformdirs import user_data_path
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -23,6 +22,7 @@ from pydantic_settings import (
 from mqtt_presence.addresses import plain_origin
 from mqtt_presence.bridge import BridgeConfig
 from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.data_directory import data_directory, default_database
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.limits import Limits
 from mqtt_presence.link import LinkConfig
@@ -32,8 +32,7 @@ from mqtt_presence.topics import Topics
 PREFIX = "MQTT_PRESENCE_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 """Names the TOML file, as `--config` does."""
-DATA_DIRECTORY = user_data_path("mqtt-presence")
-"""Where things are unless a setting says otherwise."""
+_SHOWN_CHARACTERS = 60
 
 _UNITS_S = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
@@ -41,10 +40,14 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,}")
 _ORIGIN = re.compile(r"(?i:https?)://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 _SECRET = frozenset({"broker", "client", "database", "second_client", "web_mqtt_url", "web_token"})
 """Their values are or may hold passwords: no message shows them, nor does `repr`."""
+_PATHS = frozenset(
+    {"ca_file", "cert_file", "client_cert_file", "client_key_file", "key_file", "password_file"}
+)
+"""Linux allows bytes in file names that are not UTF-8."""
 _PLAIN_WORDS = {
-    "greater_than_equal": "must be {ge:g} or more",
-    "greater_than": "must be more than {gt:g}",
-    "less_than_equal": "must be {le:g} at most",
+    "greater_than_equal": "must be {ge:.12g} or more",
+    "greater_than": "must be more than {gt:.12g}",
+    "less_than_equal": "must be {le:.12g} at most",
     "int_parsing": "must be a whole number",
     "bool_parsing": "must be true or false",
     "literal_error": "must be {expected}",
@@ -61,6 +64,18 @@ def seconds(value: object) -> object:
     return float(found[1]) * _UNITS_S[found[2] or ""]
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether a text from the command line or the environment was UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _require_text(text: str, *, may_be_bytes: bool) -> None:
+    if "\0" in text:
+        raise ValueError("must not have a null character")
+    if not (may_be_bytes or is_utf8(text)):
+        raise ValueError("must be UTF-8")
+
+
 def _split(value: object) -> object:
     """A variable has no lists, so it has commas."""
     return [part for part in map(str.strip, value.split(",")) if part] if isinstance(value, str) else value
@@ -71,6 +86,8 @@ def _lower(value: object) -> object:
 
 
 Duration = Annotated[float, BeforeValidator(seconds), Field(ge=0, le=315_360_000, allow_inf_nan=False)]
+_DURATION_OPTION: TypeAdapter[float] = TypeAdapter(Duration)
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
@@ -91,9 +108,10 @@ class Settings(BaseSettings):
         "file than on the command line, where everybody on the machine can read the password.",
     )
     database: str = Field(
-        f"sqlite:///{DATA_DIRECTORY / 'presence.db'}",
+        default_factory=default_database,
         repr=False,
-        description="Where the records are: sqlite:///file or postgresql://user:password@host/name.",
+        description="Where the records are: sqlite:///file or postgresql://user:password@host/name; "
+        "default: presence.db in $XDG_DATA_HOME/mqtt-presence or ~/.local/share/mqtt-presence.",
     )
     prefix: str = Field("", description="What comes before every topic, e.g. acme/.")
     idle_threshold: Duration = Field(
@@ -113,19 +131,18 @@ class Settings(BaseSettings):
     publish_private: bool = Field(
         default=False, description="Put addresses and user agents into the public status."
     )
-    max_connections: int = Field(
-        1000, ge=0, description="Open connections of one user at the most; 0: any number."
+    max_connections: Count = Field(
+        1000, description="Open connections of one user at the most; 0: any number."
     )
-    max_records: int = Field(
-        1000, ge=0, description="New connections of one user in a minute at the most; 0: any number."
+    max_records: Count = Field(
+        1000, description="New connections of one user in a minute at the most; 0: any number."
     )
-    max_rate: int = Field(
+    max_rate: Count = Field(
         100,
-        ge=0,
         description="Messages of one user in a second at the most, on average over a minute; 0: any number.",
     )
-    max_users: int = Field(
-        1_000_000, ge=0, description="Users at the most; newcomers beyond are refused; 0: any number."
+    max_users: Count = Field(
+        1_000_000, description="Users at the most; newcomers beyond are refused; 0: any number."
     )
     source: SourceName = Field(
         "auto",
@@ -163,7 +180,7 @@ class Settings(BaseSettings):
     password_file: Path | None = Field(
         None,
         description="Who may come in with which password (mqtt-presence passwd writes it); "
-        f"default: {DATA_DIRECTORY / 'passwords'}, where open is off.",
+        "default, where open is off: passwords in the directory of the default database.",
     )
     operator: Names = Field(
         (), description="A user who may also read events, with addresses; may be given several times."
@@ -197,6 +214,23 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field("info", description="What to log at least.")
     log_format: LogFormat = Field("text", description="How to log, on standard error.")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: object, info: ValidationInfo) -> object:
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(text, str):
+                _require_text(text, may_be_bytes=info.field_name in _PATHS or text.startswith("sqlite:"))
+        return value
+
+    @field_validator("host", "web_host")
+    @classmethod
+    def _is_host(cls, value: str | None) -> str | None:
+        try:
+            (value or "").encode("idna")
+        except UnicodeError as error:
+            raise ValueError(f"must be a host name or an address: {error.__cause__ or error}") from None
+        return value
+
     @field_validator("broker", "client", "second_client")
     @classmethod
     def _is_broker(cls, value: str, info: ValidationInfo) -> str:
@@ -207,6 +241,8 @@ class Settings(BaseSettings):
     @field_validator("database")
     @classmethod
     def _is_database(cls, value: str) -> str:
+        if not value and not default_database():
+            return value
         try:
             parts = urlsplit(value)
             port = parts.port
@@ -263,8 +299,13 @@ class Settings(BaseSettings):
 
     @property
     def passwords(self) -> Path:
-        """The password file to use."""
-        return self.password_file or DATA_DIRECTORY / "passwords"
+        """The password file to use.
+
+        Raises:
+            ConfigError: the setting is not given, and the user has no home directory.
+
+        """
+        return self.password_file or data_directory() / "passwords"
 
     def bridge(self) -> BridgeConfig:
         """Make the bridge's configuration."""
@@ -336,7 +377,8 @@ def _describe(name: str, field: Any) -> Setting:
         metavar = "NUMBER"
     elif any(get_origin(part) is Annotated for part in kinds) or float in kinds:
         metavar = "DURATION"
-    default = "" if field.default is False or field.default in {None, ""} else _shown(field.default)
+    has_none = field.default_factory is not None or field.default is False or field.default in {None, ""}
+    default = "" if has_none else _shown(field.default)
     return Setting(name, "--" + name.replace("_", "-"), kind, metavar, field.description or "", default)
 
 
@@ -388,6 +430,23 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
         raise ConfigError("; ".join(_plainly(e, given, config) for e in error.errors())) from None
 
 
+def duration(name: str, value: str) -> float:
+    """Read a duration that is an option of one command and no setting, by the rules of the settings; seconds.
+
+    Args:
+        name: of the option.
+        value: as in `seconds`.
+
+    Raises:
+        ConfigError: the value is no duration, or not from 0 to ten years.
+
+    """
+    try:
+        return _DURATION_OPTION.validate_python(value)
+    except ValidationError as error:
+        raise ConfigError(f"{name}={shortened(value)}: {_message(error.errors()[0])}") from None
+
+
 def text(path: Path | None) -> str | None:
     """Write a path as libraries want it."""
     return None if path is None else str(path)
@@ -398,6 +457,8 @@ def _read(config: Path) -> dict[str, Any]:
         return tomllib.loads(config.read_text("utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"--config {config}: there is no such file") from None
+    except RecursionError:
+        raise ConfigError(f"--config {config}: lists are nested too deeply") from None
     except (OSError, ValueError) as error:  # what tomllib says names a line, and no value
         raise ConfigError(f"--config {config}: {error}") from None
 
@@ -421,15 +482,25 @@ def _plainly(error: Any, flags: Mapping[str, Any], config: Path | None) -> str:
     name = str(error["loc"][0]) if error["loc"] else "settings"
     if error["type"] == "extra_forbidden":
         return f"{name}: there is no such setting in {config}{_perhaps(name)}"
+    shown = "" if name in _SECRET else f"={_input(error['input'])}"
+    return f"{name}{shown}: {_message(error)}{_source(name, flags, config)}"
+
+
+def _input(value: Any) -> str:
+    if isinstance(value, str) and value:
+        return shortened(value)
+    try:
+        return shortened(repr(value))
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return "…"
+
+
+def _message(error: Any) -> str:
     words = _PLAIN_WORDS.get(error["type"])
-    if words is None:
-        message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        message = message[0].lower() + message[1:]
-    else:
-        message = words.format(**error.get("ctx", {}))
-    value = error["input"]
-    shown = "" if name in _SECRET else f"={value if isinstance(value, str) and value else repr(value)}"
-    return f"{name}{shown}: {message}{_source(name, flags, config)}"
+    if words is not None:
+        return words.format(**error.get("ctx", {}))
+    message: str = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return message[0].lower() + message[1:]
 
 
 def _source(name: str, flags: Mapping[str, Any], config: Path | None) -> str:
@@ -439,6 +510,11 @@ def _source(name: str, flags: Mapping[str, Any], config: Path | None) -> str:
     if any(variable.upper() == PREFIX + name.upper() for variable in os.environ):
         return f" (from {PREFIX}{name.upper()})"
     return f" (from {config})"
+
+
+def shortened(value: str) -> str:
+    """Cut a value of absurd length, for a message."""
+    return value if len(value) <= _SHOWN_CHARACTERS else f"{value[:_SHOWN_CHARACTERS]}…"
 
 
 def _reported(make: Any, value: str) -> Any:

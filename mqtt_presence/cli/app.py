@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from mqtt_presence import __version__
+from mqtt_presence.cli.output import guarded_output
 
 COMMANDS = {
     "up": "up",
@@ -81,4 +82,5 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that has no é still gets a line
-    app(prog_name="mqtt-presence")
+    with guarded_output():
+        app(prog_name="mqtt-presence")

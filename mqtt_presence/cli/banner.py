@@ -8,8 +8,9 @@ from mqtt_presence.addresses import nearby
 from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.cli.output import cell, console
 from mqtt_presence.cli.page import lacking, url
+from mqtt_presence.data_directory import default_database
 from mqtt_presence.embedded import EmbeddedBroker
-from mqtt_presence.settings import SETTINGS, Settings
+from mqtt_presence.settings import Settings
 from mqtt_presence.topics import LOGIN, WILL, Topics
 from mqtt_presence.web import WebServer
 
@@ -58,7 +59,7 @@ def commands(settings: Settings, broker: EmbeddedBroker) -> list[tuple[str, str]
     alice = BrokerUrl("mqtt", here, broker.port, username="alice")
     shown = str(alice) if broker.config.open else str(alice).replace("@", ":PASSWORD@")
     prefix = ["--prefix", settings.prefix] if settings.prefix else []
-    elsewhere = SETTINGS["database"].default != settings.database
+    elsewhere = default_database() != settings.database
     database = ["--database", _without_password(settings.database)] if elsewhere else []
     return [
         ("Be there as alice, until Ctrl-D or Ctrl-C", f"(echo {{}}; cat) | {be_there}"),

@@ -9,10 +9,10 @@ import typer
 from mqtt_presence.bridge import wall_clock
 from mqtt_presence.cli.options import with_settings
 from mqtt_presence.cli.output import STYLES, Cell, complain, duration, moment, print_table, say, say_json
-from mqtt_presence.errors import ConfigError
 from mqtt_presence.model import Connection, State
 from mqtt_presence.payloads import encode_connection
-from mqtt_presence.settings import Settings, seconds
+from mqtt_presence.settings import Settings
+from mqtt_presence.settings import duration as read_duration
 from mqtt_presence.store.queries import Reader
 
 _COLUMNS = ("CLIENT", "CONNECTION", "LOGIN", "LOGOUT", "DURATION", "REASON", "IDLE")
@@ -46,7 +46,7 @@ def command(  # noqa: PLR0917, typer calls it by keyword
     Exit codes: 0 shown; 1 there is no such user, or the database cannot be read; 2 a setting is wrong.
     """
     now = wall_clock()
-    earliest = None if since is None else now - _millis(since)
+    earliest = None if since is None else now - round(read_duration("since", since) * 1000)
     with Reader(settings.database) as reader:
         if not reader.knows(user):
             complain(f"there is no user {user}")
@@ -62,17 +62,6 @@ def command(  # noqa: PLR0917, typer calls it by keyword
             print_table(columns, (tuple(_row(record, now, private)) for record in found))
         else:
             say(f"There are no connections of {user}" + (" in that time." if since else "."))
-
-
-def _millis(since: str) -> int:
-    try:
-        value = seconds(since)
-        assert isinstance(value, float)
-    except ValueError as error:
-        raise ConfigError(f"--since {since}: {error}") from None
-    if value < 0:
-        raise ConfigError(f"--since {since}: must be 0 or more")
-    return round(value * 1000)
 
 
 def _why(record: Connection) -> str:

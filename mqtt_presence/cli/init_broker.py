@@ -33,7 +33,10 @@ def command(
     *,
     broker: Annotated[str, typer.Argument(help="Which broker: mosquitto.", show_default=False)],
     directory: Annotated[
-        Path, typer.Option("--dir", help="Where to put it; made if it is not there.", show_default=False)
+        Path,
+        typer.Option(
+            "--dir", help="Where to put it; made if it is not there.", show_default=False, readable=False
+        ),
     ],
     user: Annotated[list[str] | None, typer.Option(help="Who gets a password; repeatable.", **_NAME)] = None,
     operator: Annotated[
@@ -89,7 +92,7 @@ def command(
     if not tls and (host or client_certificates):
         raise ConfigError(f"{'host' if host else 'client-certificates'}: needs --tls")
     plan = Plan(
-        directory=directory.expanduser().absolute(),
+        directory=_absolute(directory),
         users=tuple(dict.fromkeys(user or ())),
         operators=tuple(dict.fromkeys(operator or ("operator",))),
         prefix=Topics(settings.prefix).prefix,
@@ -101,6 +104,13 @@ def command(
     )
     install(plan.directory, mosquitto.files(plan), mosquitto.DATA, run_as=plan.run_as, force=force)
     _tell(plan)
+
+
+def _absolute(directory: Path) -> Path:
+    try:
+        return directory.expanduser().absolute()
+    except (RuntimeError, OSError) as error:
+        raise ConfigError(f"dir={directory}: {error}") from None
 
 
 def _require_known(broker: str) -> None:

@@ -50,10 +50,16 @@ def quiet() -> None:
 
 
 def _log_to(stream: TextIO, formatter: logging.Formatter, level: int) -> None:
+    _ignore_failures()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     handler.addFilter(LibraryLimit(_OURS))
     logging.basicConfig(handlers=[handler], level=level, force=True)
+
+
+def _ignore_failures() -> None:
+    """Lose log lines that cannot be written: logging would write a traceback for each, to the same place."""
+    logging.raiseExceptions = False
 
 
 def _time(record: logging.LogRecord) -> str:

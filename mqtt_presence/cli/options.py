@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ import typer
 
 from mqtt_presence.cli.output import complain
 from mqtt_presence.errors import ConfigError, PresenceError
-from mqtt_presence.settings import CONFIG_VARIABLE, SETTINGS, Setting, load
+from mqtt_presence.settings import CONFIG_VARIABLE, SETTINGS, Setting, is_utf8, load, shortened
 
 FAILED = 1
 WRONG_SETTING = 2
@@ -49,6 +49,7 @@ def with_settings(
         def command(config: Path | None, **values: Any) -> None:
             flags = {name: values.pop(name) or None if _is_list(name) else values.pop(name) for name in names}
             with said_plainly():
+                _require_utf8(values)
                 function(load(flags, config), **values)
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
@@ -66,9 +67,17 @@ def said_plainly() -> Iterator[None]:
     except ConfigError as error:
         complain(str(error))
         raise typer.Exit(WRONG_SETTING) from None
-    except PresenceError as error:
+    except (PresenceError, OSError) as error:
         complain(str(error))
         raise typer.Exit(FAILED) from None
+
+
+def _require_utf8(values: Mapping[str, object]) -> None:
+    """Refuse arguments that are no text; a path may consist of any bytes."""
+    for name, value in values.items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not is_utf8(text):
+                raise ConfigError(f"{name}={shortened(text)}: must be UTF-8")
 
 
 def _is_list(name: str) -> bool:
@@ -103,6 +112,7 @@ def _config() -> inspect.Parameter:
         help=f"A TOML file with settings. [env: {CONFIG_VARIABLE}]",
         metavar="FILE",
         show_default=False,
+        readable=False,  # `load` refuses it in our words
     )
     return _keyword("config", Annotated[Path | None, declared])
 

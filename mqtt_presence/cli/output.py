@@ -1,12 +1,16 @@
 """How commands show things. Names come from clients and may be hostile: all is escaped here."""
 
+import errno
+import io
 import operator
+import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain, islice, zip_longest
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -14,6 +18,13 @@ from rich.table import Table
 from rich.text import Text
 
 from mqtt_presence.model import State
+
+CANNOT_WRITE = 74
+"""The exit code when standard output cannot be written: EX_IOERR of sysexits.h, which no command uses."""
+PIPE_CLOSED = 141
+"""The exit code when the reader of standard output has ended: as a shell reports SIGPIPE."""
+
+_STANDARD_ERROR = 2
 
 STYLES = {State.ONLINE: "green", State.IDLE: "yellow", State.OFFLINE: "bright_black"}
 """Online green, idle amber, offline grey."""
@@ -25,6 +36,8 @@ _GAP = 2
 _NARROW = 8
 """A column that does not fit a terminal is made no narrower than this."""
 _BESIDE_ASCII = re.compile("[^ -~]")
+_LONG_NUMBER = re.compile(r"(\d{40})\d+")
+_RISKY = re.compile("[\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
 
 
 def plain(text: str) -> str:
@@ -165,6 +178,89 @@ def table(on: Console, *columns: str) -> Table:
     return made
 
 
+class OutputError(Exception):
+    """Standard output cannot be written."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"standard output cannot be written: {error.strerror or error}")
+        self.is_closed_pipe = error.errno == errno.EPIPE
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output whose errors cannot be taken for those of another file."""
+
+    def write(self, text: str) -> int:
+        with _as_output_error():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with _as_output_error():
+            super().flush()
+
+
+@contextmanager
+def _as_output_error() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(error) from error
+
+
+@contextmanager
+def guarded_output() -> Iterator[None]:
+    """End the process with one line and `CANNOT_WRITE` when standard output fails in this block.
+
+    A closed pipe ends it with `PIPE_CLOSED` and no line: the reader has seen enough.
+    """
+    _open_missing()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        before = sys.stdout
+        sys.stdout = _Output(
+            before.detach(),
+            encoding=before.encoding,
+            errors=before.errors,
+            line_buffering=before.line_buffering,
+        )
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OutputError as error:
+        _discard(sys.stdout)
+        if error.is_closed_pipe:
+            sys.exit(PIPE_CLOSED)
+        complain(str(error))
+        sys.exit(CANNOT_WRITE)
+    finally:
+        _give_up_errors()
+
+
+def _open_missing() -> None:
+    """Open standard streams that are closed: the next file or socket would take their numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+
+
+def _give_up_errors() -> None:
+    """Discard what standard error does not take: it must not change the exit code."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _discard(sys.stderr)
+
+
+def _discard(stream: TextIO) -> None:
+    """Send the rest of a stream nowhere, so that Python's own flush at the end succeeds."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, stream.fileno())
+    os.close(descriptor)
+
+
 def say(text: str) -> None:
     """Print a line."""
     print(plain(text), flush=True)  # noqa: T201, it is what a command is for
@@ -181,8 +277,10 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def complain(text: str) -> None:
-    """Say what went wrong, on standard error."""
-    print(f"mqtt-presence: {plain(text)}", file=sys.stderr, flush=True)  # noqa: T201
+    """Write what went wrong on standard error, if that can be written."""
+    line = plain(_LONG_NUMBER.sub(r"\1…", text))
+    with suppress(OSError):
+        print(f"mqtt-presence: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def moment(millis: int | None) -> str:

@@ -8,9 +8,10 @@ import typer
 from mqtt_presence.access import BRIDGE_USER
 from mqtt_presence.cli.options import with_settings
 from mqtt_presence.cli.output import complain, plain, say
+from mqtt_presence.data_directory import make_data_directory
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.passwords import add_user, remove_user
-from mqtt_presence.settings import DATA_DIRECTORY, Settings
+from mqtt_presence.settings import Settings
 
 
 @with_settings("password_file")
@@ -30,7 +31,7 @@ def command(
     """
     path = settings.passwords
     if delete:
-        if not path.exists() or not remove_user(path, user):
+        if not remove_user(path, user):
             complain(f"{user} is not in {path}")
             raise typer.Exit(1)
         say(f"{user} is removed from {path}.")
@@ -38,14 +39,24 @@ def command(
     if user == BRIDGE_USER:
         raise ConfigError(f"user={user} is the bridge's own name: choose another")
     password = _read_line() if stdin else _ask(user)
-    if path.parent == DATA_DIRECTORY:
-        DATA_DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if settings.password_file is None:
+        _make_data_directory()
     add_user(path, user, password)
     say(f"The password of {user} is set in {path}.")
 
 
+def _make_data_directory() -> None:
+    try:
+        make_data_directory()
+    except OSError as error:
+        raise ConfigError(f"password_file is not given, and its directory cannot be made: {error}") from error
+
+
 def _read_line() -> str:
-    line = sys.stdin.readline()
+    try:
+        line = sys.stdin.readline()
+    except UnicodeDecodeError:
+        raise ConfigError("--stdin: the password is not UTF-8") from None
     if not line:
         raise ConfigError("--stdin: there is no password on standard input")
     return line.rstrip("\r\n")

@@ -13,7 +13,9 @@ from typing import Self
 from mqtt_presence.bridge import Bridge, Due
 from mqtt_presence.cli.interrupts import handled
 from mqtt_presence.clock import Clock
-from mqtt_presence.settings import DATA_DIRECTORY, Settings
+from mqtt_presence.data_directory import default_database, make_data_directory
+from mqtt_presence.errors import StoreError
+from mqtt_presence.settings import Settings
 
 
 class Signals:
@@ -98,6 +100,15 @@ def _collect_seldom() -> None:
 
 
 def make_home(settings: Settings) -> None:
-    """Make the data directory, for us only, if the database is to be there."""
-    if settings.database.startswith(f"sqlite:///{DATA_DIRECTORY}/"):
-        DATA_DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make the data directory if the database belongs there.
+
+    Raises:
+        StoreError: the directory cannot be made.
+
+    """
+    default = default_database()
+    if default and settings.database.startswith(default.removesuffix("presence.db")):
+        try:
+            make_data_directory()
+        except OSError as error:
+            raise StoreError(f"cannot open the database: its directory cannot be made: {error}") from error

@@ -16,9 +16,8 @@ from mqtt_presence.cli.interrupts import handled
 from mqtt_presence.cli.options import TLS, with_settings
 from mqtt_presence.cli.output import complain, live_console, say
 from mqtt_presence.cli.simulated import SimulatedUsers
-from mqtt_presence.cli.verify import duration
 from mqtt_presence.errors import BrokerError, ConfigError
-from mqtt_presence.settings import Settings
+from mqtt_presence.settings import Settings, duration
 from mqtt_presence.simulation import run
 from mqtt_presence.simulation.fleet import USER, Count, Fleet, Names
 from mqtt_presence.simulation.observer import Observer

@@ -18,9 +18,9 @@ from mqtt_presence.cli.options import TLS, with_settings
 from mqtt_presence.cli.output import complain, say, say_json
 from mqtt_presence.client.options import Endpoint
 from mqtt_presence.client.retained_reader import RetainedReader
-from mqtt_presence.errors import BrokerError, ConfigError
+from mqtt_presence.errors import BrokerError
 from mqtt_presence.model import Status, UserId, UserPresence
-from mqtt_presence.settings import Settings, seconds
+from mqtt_presence.settings import Settings, duration
 from mqtt_presence.store import Store
 from mqtt_presence.store.queries import Reader
 from mqtt_presence.times import LATEST, to_iso
@@ -81,22 +81,6 @@ def command(
         )
     if remaining:
         raise typer.Exit(DIFFERENT)
-
-
-def duration(name: str, value: str) -> float:
-    """Read a duration that is an option of one command, and no setting.
-
-    Raises:
-        ConfigError: it is none.
-
-    """
-    try:
-        duration_s = float(str(seconds(value)))
-    except ValueError as error:
-        raise ConfigError(f"{name}={value}: {error}") from None
-    if duration_s < 0:
-        raise ConfigError(f"{name}={value} must be 0 or more seconds")
-    return duration_s
 
 
 def _show(found: Sequence[Difference], as_json: bool) -> None:

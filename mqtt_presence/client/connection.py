@@ -196,7 +196,9 @@ class Connection:
     def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
             self._refused = connack_words(reason.value)
-            self._is_name_needed = self._endpoint.url.username is None and reason.value == BAD_USER_NAME_OR_PASSWORD
+            self._is_name_needed = (
+                self._endpoint.url.username is None and reason.value == BAD_USER_NAME_OR_PASSWORD
+            )
             return
         self.is_up = True
         guard(self._hooks.up, self)

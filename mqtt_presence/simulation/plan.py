@@ -12,6 +12,8 @@ from typing import NamedTuple
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.model import State
 
+_MAX_COUNT = 10_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
@@ -45,8 +47,9 @@ class Scenario:
 
     def __post_init__(self) -> None:
         for name in ("users", "connections"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} must be 1 or more")
+            value = getattr(self, name)
+            if not 1 <= value <= _MAX_COUNT:
+                raise ConfigError(f"{name}={value} must be 1 to {_MAX_COUNT}")
         for name in ("churn", "abrupt", "idle"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be 0 to 1")

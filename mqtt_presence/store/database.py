@@ -66,16 +66,21 @@ def connect(url: str, *, readonly: bool = False, patience_s: float | None = None
 
     Raises:
         ConfigError: it is no such URL, or what it needs is not installed.
+        StoreError: `readonly`, and the directory of the file cannot be entered.
 
     """
+    if not url:
+        raise ConfigError(
+            "database is not set, and without a home directory it has no default: "
+            "give --database, or set HOME or XDG_DATA_HOME"
+        )
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
         path = rest.removeprefix("/")
         if not path or path == ":memory:":
             raise ConfigError("database=sqlite:// needs a file: sqlite:///presence.db")
         if readonly:
-            if not Path(path).exists():
-                raise ConfigError(f"database={url}: there is no such file")
+            _require_file(path, url)
             return peewee.SqliteDatabase(path, timeout=_BUSY_TIMEOUT_S)
         return peewee.SqliteDatabase(
             path, pragmas=_SQLITE_PRAGMAS, timeout=_BUSY_TIMEOUT_S, lock_type="IMMEDIATE"
@@ -90,6 +95,15 @@ def connect(url: str, *, readonly: bool = False, patience_s: float | None = None
             ) from error
         return database
     raise ConfigError(f"database scheme {scheme!r} is neither sqlite nor postgresql")
+
+
+def _require_file(path: str, url: str) -> None:
+    try:
+        Path(path).stat()
+    except FileNotFoundError:
+        raise ConfigError(f"database={url}: there is no such file") from None
+    except OSError as error:
+        raise StoreError(f"cannot open the database: {error}") from error
 
 
 def interrupt_after(database: peewee.Database, patience_s: float) -> None:
@@ -130,8 +144,26 @@ def prepare(database: peewee.Database) -> None:
             # To Corrupt An SQLite Database File", 2.2).
             with suppress(FileExistsError):
                 os.close(os.open(database.database, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        database.connect(reuse_if_open=True)
+        open_connection(database)
         Runner(database, directory=str(MIGRATIONS)).up()
+
+
+def open_connection(database: peewee.Database) -> None:
+    """Connect; an error names the file of SQLite and the reason, which SQLite leaves out."""
+    try:
+        database.connect(reuse_if_open=True)
+    except peewee.OperationalError as error:
+        if isinstance(database, peewee.SqliteDatabase) and "unable to open" in str(error):
+            raise OSError(f"{_reason(database.database)}: {database.database!r}") from error
+        raise
+
+
+def _reason(path: str) -> str:
+    if os.path.isdir(path):  # noqa: PTH112, Path.is_dir raises where the directory may not be entered
+        return "it is a directory"
+    if os.access(path, os.F_OK) and not os.access(path, os.R_OK):
+        return "there is no right to read it"
+    return "its directory cannot be used"
 
 
 def is_postgresql(database: peewee.Database) -> bool:

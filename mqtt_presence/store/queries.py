@@ -9,7 +9,14 @@ from typing import Any, Self
 
 from mqtt_presence.errors import StoreError
 from mqtt_presence.model import Connection, Key, State, UserId, UserPresence
-from mqtt_presence.store.database import MIGRATIONS, connect, interrupt_after, is_postgresql, said_plainly
+from mqtt_presence.store.database import (
+    MIGRATIONS,
+    connect,
+    interrupt_after,
+    is_postgresql,
+    open_connection,
+    said_plainly,
+)
 from mqtt_presence.store.rows import (
     CONNECTION_COLUMNS,
     USER_COLUMNS,
@@ -49,7 +56,7 @@ class Reader:
         """
         try:
             with said_plainly("open the database"):
-                self._database.connect()
+                open_connection(self._database)
                 self._database.execute_sql(
                     "PRAGMA query_only = ON" if self._is_sqlite else "SET default_transaction_read_only = ON"
                 )

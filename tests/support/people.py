@@ -21,6 +21,11 @@ def statuses(now: datetime | None = None) -> list[tuple[str, bytes]]:
     return [(f"status/{user}", _status(user, *how, now)) for user, *how in _PEOPLE]
 
 
+def status(user: str, state: str) -> tuple[str, bytes]:
+    """Return topic and payload of a user who has been in this state for a minute."""
+    return f"status/{user}", _status(user, state, 1, int(state != "offline"), datetime.now(UTC))
+
+
 def _status(user: str, state: str, minutes: int, connections: int, now: datetime) -> bytes:
     since = now - timedelta(minutes=minutes)
     status: dict[str, Any] = {

@@ -5,11 +5,13 @@ import {Api} from "./api.js";
 import {Arrivals} from "./arrivals.js";
 import {Connections} from "./connections.js";
 import {byId, setAttribute, setText} from "./dom.js";
+import {keepFocus} from "./focus.js";
 import {Live} from "./freshness.js";
 import {History} from "./history.js";
 import {Operators} from "./operators.js";
 import {People} from "./people.js";
 import {Route} from "./route.js";
+import {listenForShortcuts} from "./shortcuts.js";
 import {describe, NO_MQTT, whyNot} from "./words.js";
 import {You} from "./you.js";
 
@@ -22,6 +24,7 @@ const enter = byId("enter", HTMLButtonElement);
 const signInError = byId("sign-in-error", HTMLElement);
 const signOut = byId("sign-out", HTMLButtonElement);
 const link = byId("link", HTMLElement);
+const skip = byId("skip", HTMLElement);
 const linkText = byId("link-text", HTMLElement);
 const notice = byId("notice", HTMLElement);
 const announcer = byId("announcer", HTMLElement);
@@ -148,11 +151,11 @@ async function stay(client, watcher, api, config) {
   };
   void new Operators(api, allow, signal).settle();
   door.hidden = true;
-  house.hidden = link.hidden = signOut.hidden = false;
+  house.hidden = skip.hidden = link.hidden = signOut.hidden = false;
   await new Promise((resolve) => signOut.addEventListener("click", resolve, {once: true}));
   leaving.abort();
   clearInterval(ticking);
-  house.hidden = link.hidden = signOut.hidden = true;
+  house.hidden = skip.hidden = link.hidden = signOut.hidden = true;
   for (const text of [notice, announcer]) setText(text, "");
   document.title = TITLE;
   await client.disconnect();
@@ -168,4 +171,6 @@ function titleOf(watcher) {
   return stale ? TITLE : `${users.filter(({online}) => online).length.toLocaleString()} here – ${TITLE}`;
 }
 
+keepFocus();
+listenForShortcuts();
 openDoor(await configuration());

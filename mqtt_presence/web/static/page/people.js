@@ -14,6 +14,7 @@ import {Roll} from "./roll.js";
 
 const STEP = 100;
 const MOST_PILLS = 60;
+const MOST_IN_A_NARROW_TILE = 3;
 const MOST_PILLS_ON_A_PHONE = 20;
 const PHONE = matchMedia("(max-width: 679px)");
 
@@ -117,6 +118,8 @@ export class People {
     const {shown, matching, here, counts} = this.#roll.call(users, this.#wish);
     showAsOf(this.#view, this.#asOfText, this.live.asOf);
     for (const tile of this.#tiles) tile.update(counts, this.#wish.filter);
+    const isLong = this.#tiles.some(({number}) => (number.textContent ?? "").length > MOST_IN_A_NARROW_TILE);
+    setAttribute(byId("tiles", HTMLElement), "data-long", isLong);
     for (const head of this.#heads) head.update(this.#wish.order, this.#wish.reverse);
     this.#showPills(this.#wish.filter === "all" ? here : here.filter(({state}) => state === this.#wish.filter));
     this.#rows.show(shown);
@@ -159,6 +162,7 @@ export class People {
     element.addEventListener("click", () => this.#want({filter: key, limit: STEP}));
     return {
       element,
+      number,
       /**
        * @param {Record<Filter, number>} counts
        * @param {Filter} filter
