@@ -37,7 +37,6 @@ _NARROW = 8
 """A column that does not fit a terminal is made no narrower than this."""
 _BESIDE_ASCII = re.compile("[^ -~]")
 _LONG_NUMBER = re.compile(r"(\d{40})\d+")
-_RISKY = re.compile("[\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
 
 
 def plain(text: str) -> str:
