@@ -235,7 +235,7 @@ class Bridge:
             if self._limiter.counts_users:
                 self._limiter.users_are(tx.count_users())
             self._redeliveries = Redeliveries(tx.redeliveries())
-            unpublished = tx.outbox()
+            unpublished = self._decider.unpublished(tx)
             if tx.lies_ahead(self._now()):  # while nobody looked the clock was set back
                 self._jobs[Due.SET_BACK] = self._cut_what_lies_ahead
             if self._set_forward.restore(tx):

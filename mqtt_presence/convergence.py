@@ -12,11 +12,9 @@ import time
 import msgspec
 
 from mqtt_presence import publications as say
-from mqtt_presence.errors import PayloadError
 from mqtt_presence.link import Incoming, Link, Outgoing
 from mqtt_presence.model import UserId
 from mqtt_presence.outbox import Probe
-from mqtt_presence.payloads import decode_object
 from mqtt_presence.store import Store, Transaction
 from mqtt_presence.topics import Topics
 
@@ -115,7 +113,7 @@ class Convergence:
         asking = self._asking
         if asking is None:
             link.unsubscribe(topic)  # left over from a question that a restart cut short
-        elif topic == asking.topic and message.retain and _version(message.payload) >= asking.version:
+        elif topic == asking.topic and message.retain and say.version_of(message.payload) >= asking.version:
             self._answered(link, asking)
         elif topic == self._topics.bridge_state and message.retain:
             self._lost_some(link, asking)
@@ -178,11 +176,3 @@ class Convergence:
         ]
         link.publish(Outgoing(p.topic, p.payload, p.retain) for p in told)
         self._page_after = users[-1].user_id
-
-
-def _version(payload: bytes) -> int:
-    try:
-        version = decode_object(payload).get("version")
-    except PayloadError:
-        return -1
-    return version if isinstance(version, int) else -1

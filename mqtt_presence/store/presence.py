@@ -227,6 +227,12 @@ class Transaction:
         )
         return [to_presence(row, {}, {}) for row in rows]
 
+    def known_users(self, user_ids: Iterable[UserId]) -> set[UserId]:
+        """Return which of these users there are."""
+        keys = [(user_id,) for user_id in user_ids]
+        rows = self._select_each("u.user_id", "CROSS JOIN user_states u WHERE u.user_id = k.column1", keys)
+        return {UserId(row[0]) for row in rows}
+
     def count_users(self) -> int:
         """Tell how many users there are."""
         return int(self._select("SELECT COUNT(*) FROM user_states", [])[0][0])
