@@ -92,9 +92,9 @@ class Decider:
         self._outbox = Outbox()
         self._doubt: Step | None = None
 
-    def decide(self, link: Link, gather: Gather) -> int:
+    def decide(self, link: Link, gather: Gather, then: Then = lambda _: None) -> int:
         """Commit and complete what a job is about; returns of how many users that was."""
-        step = self.commit(gather, lambda _: None)
+        step = self.commit(gather, then)
         self.complete(link, step)
         return step.users
 
@@ -181,6 +181,20 @@ class Decider:
     def delivered(self, number: int, times: int) -> None:
         """The broker has acknowledged so many messages of an outbox number."""
         self._outbox.delivered(number, times)
+
+    def clear_now(self) -> None:
+        """Let the store forget what the broker has, without a batch.
+
+        Raises:
+            StoreError: it does not yet.
+
+        """
+        if self._outbox.clearable is None:
+            return
+        with self._store.transaction() as tx:
+            clearable = self.clear(tx)
+        if clearable is not None:
+            self._outbox.cleared(clearable)
 
     def clear(self, tx: Transaction) -> int | None:
         """Let the store forget what the broker has; returns up to where, to be noted after the commit."""

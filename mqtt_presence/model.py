@@ -249,7 +249,14 @@ class SetBack(Struct, frozen=True, kw_only=True, gc=False):
     now: int
 
 
-Event: TypeAlias = Login | Activity | End | Gone | Moved | Check | Confirm | SetBack
+class Renew(Struct, frozen=True, kw_only=True, gc=False):
+    """The user's status is to be published once more, with a new version, though nothing has changed."""
+
+    user_id: UserId
+    now: int
+
+
+Event: TypeAlias = Login | Activity | End | Gone | Moved | Check | Confirm | SetBack | Renew
 Message: TypeAlias = Login | Activity | End
 """The events that clients cause."""
 Told: TypeAlias = Gone | Moved

@@ -26,6 +26,7 @@ from mqtt_presence.model import (
     Moved,
     Outcome,
     Reason,
+    Renew,
     RuleSettings,
     SetBack,
     State,
@@ -131,6 +132,7 @@ class _Draft:
         for key, connection in self._connections.items():
             self._count(key, connection, 1)
         self._stale = False
+        self._is_renewed = False
 
     def handle(self, event: Event) -> None:
         match event:
@@ -150,6 +152,8 @@ class _Draft:
                 self._confirm(event)
             case SetBack():
                 self._set_back(event.now)
+            case Renew():
+                self._is_renewed = True
             case _:
                 assert_never(event)
         if self._stale:
@@ -158,7 +162,7 @@ class _Draft:
             self._status = replace(self._status, since=event.now)
 
     def outcome(self) -> Outcome:
-        changed = self._published and self._status != self._user.status
+        changed = self._published and (self._is_renewed or self._status != self._user.status)
         records: list[Connection] = []
         touched: list[Connection] = []
         for key, whole in self._changed.items():

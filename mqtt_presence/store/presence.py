@@ -52,6 +52,7 @@ from mqtt_presence.store.schema import (
 
 # Keys that are asked for at once: what is read by them is still in the processor's cache when it is written.
 PORTION = 64
+_USER_COUNT = "user_count"
 _KEY = (ConnectionRow.user_id, ConnectionRow.client_id, ConnectionRow.connection_id)
 
 
@@ -109,6 +110,8 @@ class Transaction:
         self._is_postgresql = is_postgresql
         self._loaded: dict[tuple[str, str, str], tuple[int, Pulse]] = {}
         """The connections that were read, by their names, with their numbers."""
+        self._users: set[str] = set()
+        """The users whose rows were read."""
 
     # Users and their connections.
 
@@ -138,6 +141,7 @@ class Transaction:
             f"CROSS JOIN user_states u WHERE u.user_id = k.column1{self._locked('u')}",
             user_ids,
         )
+        self._users.update(row[0] for row in users)
         connections: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in events}
         _file(connections, self._connections("c.live AND c.user_id = k.column1", user_ids))
         events = _unless_all_is_known(events, connections)
@@ -177,6 +181,7 @@ class Transaction:
         self._add(new)
         self._executemany(self._update(UserRow, (UserRow.last_seen,), (UserRow.user_id,)), seen)
         self._executemany(self._upsert(UserRow, USER_FIELDS, (UserRow.user_id,)), users)
+        self._count_more_users(sum(row[0] not in self._users for row in users))
 
     # Of what was loaded only what has changed is written, found by its number: a part of what all of it
     # costs, most of all where it is in an index.
@@ -232,6 +237,23 @@ class Transaction:
         keys = [(user_id,) for user_id in user_ids]
         rows = self._select_each("u.user_id", "CROSS JOIN user_states u WHERE u.user_id = k.column1", keys)
         return {UserId(row[0]) for row in rows}
+
+    def last_user(self) -> list[UserId]:
+        """Return the user whose name comes last, if there is any."""
+        rows = self._select("SELECT user_id FROM user_states ORDER BY user_id DESC LIMIT 1", [])
+        return [UserId(row[0]) for row in rows]
+
+    def has_other_users(self) -> bool:
+        """Tell whether rows of users were added or removed by anything but this class."""
+        return int(self.recall(_USER_COUNT) or 0) != self.count_users()
+
+    def accept_users(self) -> None:
+        """Take the rows of users that there are for our own."""
+        self.remember(_USER_COUNT, str(self.count_users()))
+
+    def _count_more_users(self, more: int) -> None:
+        if more:
+            self.remember(_USER_COUNT, str(int(self.recall(_USER_COUNT) or 0) + more))
 
     def count_users(self) -> int:
         """Tell how many users there are."""
@@ -355,6 +377,7 @@ class Transaction:
         if not versions and not records:
             return None
         self._run(UserRow.delete().where(UserRow.user_id == user_id))
+        self._count_more_users(-len(versions))
         # Should the user come back, versions go on growing.
         self.remember(VERSION_FLOOR, str(max(self._version_floor(), *versions, 0)))
         fields = (TombstoneRow.user_id, TombstoneRow.buried_at)
