@@ -147,8 +147,11 @@ class Transaction:
         events = _unless_all_is_known(events, connections)
         _file(connections, self._named_but_not_live(events, connections))
         _file(connections, self._latest_of_gone(events))
-        newest = self._newest(events, connections)
-        loaded = {row[0]: to_presence(row, connections[row[0]], newest.get(row[0], {})) for row in users}
+        newest, times = self._newest(events, connections)
+        loaded = {
+            row[0]: to_presence(row, connections[row[0]], newest.get(row[0], {}), times.get(row[0], {}))
+            for row in users
+        }
         if len(loaded) < len(connections):
             floor = self._version_floor()
             for user_id, of_user in connections.items():
@@ -158,6 +161,7 @@ class Transaction:
                         version=floor,
                         connections=of_user,
                         newest=newest.get(user_id, {}),
+                        newest_time=times.get(user_id, {}),
                     )
         return loaded
 
@@ -501,7 +505,8 @@ class Transaction:
         self,
         events: Mapping[UserId, Sequence[Event]],
         connections: Mapping[UserId, Mapping[Key, Connection]],
-    ) -> dict[UserId, dict[ClientId, int]]:
+    ) -> tuple[dict[UserId, dict[ClientId, int]], dict[UserId, dict[ClientId, int]]]:
+        """Read the order of the clients' newest connections, and the `time` that their logins told."""
         clients = {
             (user_id, event.client_id)
             for user_id, of_user in events.items()
@@ -509,17 +514,22 @@ class Transaction:
             if isinstance(event, Message) and _needs_newest(event, connections[user_id])
         }
         # Both databases answer MAX by one seek in the index.
+        of_client = "FROM connection_records c WHERE c.user_id = k.column1 AND c.client_id = k.column2"
+        greatest = f"(SELECT MAX(c.login_order) {of_client})"
+        time = f"(SELECT MAX(c.client_time) {of_client} AND c.login_order = {greatest})"
         rows = self._select_each(
-            "k.column1, k.column2, (SELECT MAX(c.login_order) FROM connection_records c "
-            "WHERE c.user_id = k.column1 AND c.client_id = k.column2)",
+            f"k.column1, k.column2, {greatest}, {time}",
             "",
             clients,
         )
         newest: dict[UserId, dict[ClientId, int]] = {}
-        for user_id, client_id, order in rows:
+        times: dict[UserId, dict[ClientId, int]] = {}
+        for user_id, client_id, order, time in rows:
             if order is not None:
                 newest.setdefault(user_id, {})[client_id] = order
-        return newest
+            if time is not None:
+                times.setdefault(user_id, {})[client_id] = time
+        return newest, times
 
     def _connections(self, condition: str, keys: Collection[tuple[str, ...]]) -> Iterable[Connection]:
         """Read records c by keys, as what `save` will compare with."""

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mqtt_presence import payloads, rules
 from mqtt_presence.model import (
@@ -288,6 +289,41 @@ def test_an_older_login_is_kept_as_a_record_already_ended() -> None:
     story = play(cases.login(0, "c2", time=At(-100)), cases.login(10, time=At(-200), userAgent="old"))
     record = next(c for c in story.records() if c.connection_id == "c1")
     assert (record.user_agent, record.login_time, record.logout_time) == ("old", at(10), at(10))
+
+
+TOLD = {"userAgent": "A", "meta": {"a": 1}, "idleThreshold": 5, "timeout": 50, "announce": True}
+
+
+@pytest.mark.parametrize("again", [{}, dict.fromkeys(TOLD), {"connectionId": "c1", "unknown": 1}], ids=str)
+@pytest.mark.parametrize("guessed_end", [False, True])
+def test_a_repeated_login_keeps_what_it_does_not_mention(again: dict[str, Any], guessed_end: bool) -> None:
+    """What is absent, or null, is as it was (L2), also when the login reopens the record (L3)."""
+    between = [("check", 90_000)] if guessed_end else []
+    (record,) = play(cases.login(0, **TOLD), *between, cases.login(91_000, **again)).records()
+    assert record.is_open
+    assert (record.user_agent, record.meta) == ("A", '{"a": 1}')
+    assert (record.idle_threshold_ms, record.timeout_ms, record.announce) == (5_000, 50_000, True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "name", "cleared"),
+    [
+        ("userAgent", "", "user_agent", None),
+        ("meta", {}, "meta", None),
+        ("idleThreshold", 0, "idle_threshold_ms", None),
+        ("timeout", 0, "timeout_ms", None),
+        ("announce", False, "announce", False),
+    ],
+)
+def test_a_repeated_login_clears_what_it_says_is_empty(
+    field: str, value: Any, name: str, cleared: Any
+) -> None:
+    """And keeps the rest; a first login that says so has nothing to clear."""
+    (record,) = play(cases.login(0, **TOLD), cases.login(10, **{field: value})).records()
+    (kept,) = play(cases.login(0, **TOLD), cases.login(10)).records()
+    assert record == replace(kept, **{name: cleared, "check_at": record.check_at})
+    (first,) = play(cases.login(0, **{field: value})).records()
+    assert getattr(first, name) == cleared
 
 
 def test_a_repeated_login_refreshes_what_it_tells() -> None:
