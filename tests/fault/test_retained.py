@@ -212,16 +212,19 @@ def test_store_that_was_saved_in_the_middle_of_publishing_again(
         for user in ("zoe", "bob", "alice"):  # alice is the last, and the first of the next time
             mosquitto.say(user, f"{user}-phone", "login")
             watched.wait_for_state(user, "online")
+        mosquitto.say("alice", "alice-phone", "activity")
+        witness = "SELECT 1 FROM bridge WHERE name = 'probe' AND value LIKE '%alice%'"
+        until(lambda: query(sqlite_url, witness), "alice is the witness")
         mosquitto.lose_everything()
         assert_all_are_retained(mosquitto, sqlite_url)
         wait_for_witness(sqlite_url)
         half = mosquitto.recorder("status/+")
         half.wait_for(lambda: half.status("alice"), "alice's status")
         alice = half.on("status/alice")[-1].payload
-        bridge.signal(signal.SIGSTOP)
+        assert bridge.stop() == 0
         mosquitto.lose_everything()
         mosquitto.publisher("", "").publish("status/alice", alice, retain=True)
-        bridge.signal(signal.SIGCONT)
+        bridge.start()
         assert_all_are_retained(mosquitto, sqlite_url)
 
 

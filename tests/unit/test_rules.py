@@ -19,6 +19,7 @@ from mqtt_presence.model import (
     Login,
     Outcome,
     Reason,
+    Renew,
     RuleSettings,
     UserEvent,
     UserId,
@@ -418,3 +419,14 @@ def test_a_login_that_replaces_a_connection_needs_no_room() -> None:
     limited = rules.fold(user, [heard, login], narrow)
     assert limited.ignored == ()
     assert limited.user.connections == rules.fold(user, [heard, login], RuleSettings()).user.connections
+
+
+def test_a_renewed_status_has_a_new_version_and_no_event() -> None:
+    """It is said once more, as it is; of whom nothing was ever said, nothing is said now."""
+    story = play(cases.login(0))
+    (user,) = story.users.values()
+    again = rules.fold(user, [Renew(user_id="alice", now=at(10))], RuleSettings())
+    assert (again.status_changed, again.user.version, again.events) == (True, user.version + 1, ())
+    assert (again.user.status, again.changed, again.touched) == (user.status, (), ())
+    nobody = UserPresence(user_id="bob")
+    assert not rules.fold(nobody, [Renew(user_id="bob", now=at(10))], RuleSettings()).status_changed
