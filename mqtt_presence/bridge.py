@@ -16,7 +16,7 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from mqtt_presence.convergence import Convergence
+from mqtt_presence.convergence import Again, Convergence
 from mqtt_presence.counters import Counters
 from mqtt_presence.deciding import Decider
 from mqtt_presence.errors import PayloadError, StoreError
@@ -32,6 +32,7 @@ from mqtt_presence.model import (
     Event,
     Message,
     Outcome,
+    Renew,
     RuleSettings,
     SetBack,
     Told,
@@ -236,7 +237,7 @@ class Bridge:
             if self._limiter.counts_users:
                 self._limiter.users_are(tx.count_users())
             self._redeliveries = Redeliveries(tx.redeliveries())
-            unpublished = tx.outbox()
+            unpublished = self._decider.unpublished(tx)
             if tx.lies_ahead(self._now()):  # while nobody looked the clock was set back
                 self._jobs[Due.SET_BACK] = self._cut_what_lies_ahead
             if self._set_forward.restore(tx):
@@ -318,10 +319,24 @@ class Bridge:
                 if job():
                     del self._jobs[due]
             self._convergence.republish(self._store, link, self._config.publish_private)
+            self._provide_witness(link)
         except StoreError as error:
             self._put_off(error)
         else:
             self._retry_s = 0.0
+
+    def _provide_witness(self, link: Link) -> None:
+        """Have a status that tells, after the next connect, whether the broker still has all of them."""
+        convergence = self._convergence
+        if convergence.must_renew:
+
+            def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
+                convergence.drop_witness(tx)
+                return {user_id: (Renew(user_id=user_id, now=self._now()),) for user_id in tx.last_user()}
+
+            self._decider.decide(link, gather, lambda _: convergence.renewed())
+        elif convergence.has_no_witness:
+            self._decider.clear_now()
 
     def _put_off(self, error: StoreError) -> None:
         if not error.transient:
@@ -374,18 +389,22 @@ class Bridge:
                 continue
             if isinstance(message.ticket, Asked):
                 self._silence.refused(message.ticket)
+            elif isinstance(message.ticket, Again):
+                self._convergence.taken(message.ticket, 1)
             elif message.ticket is not None:
                 self._decider.delivered(message.ticket, 1)
             if self._topics.parse_status(message.topic) is not None:
                 self._convergence.refused()
         for message in arrivals.unsent:
             self.counters.refuse("bad_name", message.topic)
-        done = [message.ticket for message in arrivals.unsent if message.ticket is not None]
+        done = [t for m in arrivals.unsent for t in (*m.replaced, m.ticket) if t is not None]
         for ticket, times in Counter(arrivals.delivered + done).items():
             if isinstance(ticket, Bury):
                 self._forgetting.taken(ticket)
             elif isinstance(ticket, Asked):
                 self._silence.taken(ticket)
+            elif isinstance(ticket, Again):
+                self._convergence.taken(ticket, times)
             else:
                 self._decider.delivered(ticket, times)
 

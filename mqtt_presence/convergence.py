@@ -1,22 +1,23 @@
 """Making the broker's retained statuses true again after it may have lost some.
 
 A broker that was restarted has lost nothing, the last changes, or everything. So one look tells: if it still
-has the status whose publication it acknowledged last, it has all (`Probe`). If not, all users are published
-again, a page at a time, and a restart in between begins anew. So they are a while after the broker has
-refused some, for want of a right or of room: one of them alone could come behind what is newer.
+has the status whose publication it acknowledged last, the witness, it has all (`Probe`). If not, or without a
+witness, all users are published again, a page at a time, and a restart in between begins anew. So they are a
+while after the broker has refused some, for want of a right or of room: one of them alone could come behind
+what is newer. Afterwards one status is published with a new version, as the next witness: the broker may have
+had the others before.
 """
 
 import logging
 import time
 
 import msgspec
+from msgspec import Struct
 
 from mqtt_presence import publications as say
-from mqtt_presence.errors import PayloadError
 from mqtt_presence.link import Incoming, Link, Outgoing
 from mqtt_presence.model import UserId
 from mqtt_presence.outbox import Probe
-from mqtt_presence.payloads import decode_object
 from mqtt_presence.store import Store, Transaction
 from mqtt_presence.topics import Topics
 
@@ -26,6 +27,15 @@ _PAGE = 200
 _ANSWER_S = 10.0
 _AGAIN_S = 10.0  # the first time; then it is twice as long each time
 _AGAIN_AT_MOST_S = 3600.0
+_PROBE = "probe"
+_MARK = "republishing"
+
+
+class Again(Struct, frozen=True):
+    """Ticket of a status that is published again."""
+
+    run: int
+    """Which time that all are."""
 
 
 class Convergence:
@@ -42,10 +52,15 @@ class Convergence:
         self._asking: Probe | None = None
         self._answer_until = 0.0
         self._page_after: str | None = None
+        self._run = 0
+        self._unacknowledged = 0
+        """Statuses that this run has published."""
+        self._must_renew = False
         self._has_news = False
         self._again_at: float | None = None
         self._again_s = _AGAIN_S
-        self._must_keep = False
+        self._may_be_marked = False
+        """The database says that not all is known to be published."""
         self.is_subscribed = False
         """The broker has granted the subscription to the clients' messages on this connection."""
 
@@ -53,33 +68,73 @@ class Convergence:
         """There are users left to publish again, and the link has room for them."""
         return self._page_after is not None and link.is_connected and link.backlog <= _PAGE
 
+    @property
+    def _is_unsure(self) -> bool:
+        """The broker is not known to have all that it acknowledged."""
+        return self._asking is not None or self._again_at is not None or self._is_republishing
+
+    @property
+    def _is_republishing(self) -> bool:
+        return self._page_after is not None or self._unacknowledged > 0
+
     # What must survive a restart.
 
     def restore(self, tx: Transaction) -> None:
         """Read what was known when the bridge was last running."""
-        probe = tx.recall("probe")
+        probe = tx.recall(_PROBE)
         if probe is not None:
             self._probe = msgspec.json.decode(probe, type=Probe)
-        if self._probe is not None and self._topics.parse_status(self._probe.topic) is None:
-            self._probe = None  # of a name that is not published any more: the broker cannot be asked
-            self._page_after = ""
-        if tx.recall("republishing") is not None:
-            self._page_after = ""
+            user_id = self._topics.parse_status(self._probe.topic)
+            if user_id is None or not tx.known_users([user_id]):
+                self._probe = None  # the user was forgotten meanwhile, or the prefix is another one
+        if tx.has_other_users():
+            tx.remember(_MARK, "1")
+            tx.accept_users()
+        if tx.recall(_MARK) is not None:
+            self._may_be_marked = True
+            self.republish_all()
 
     def remember(self, tx: Transaction, probe: Probe | None) -> None:
-        """Keep, with what has left the outbox, which status the broker took last, and that it refused one."""
-        if self._must_keep:
-            tx.remember("republishing", "1")
+        """Keep, with what has left the outbox, which status the broker took last, and whether it has all."""
+        if self._is_republishing or self._must_renew:
+            probe = None  # acknowledged before all the others were: it proves nothing of them
+        if self._is_unsure:
+            self._mark(tx)
         if probe is not None:  # also if it is that of before, which may not have been committed
             self._probe = probe
-            tx.remember("probe", msgspec.json.encode(probe).decode())
+            tx.remember(_PROBE, msgspec.json.encode(probe).decode())
 
     def forget(self, tx: Transaction, user_id: UserId) -> None:
-        """Ask no more for the status of a user who is forgotten."""
+        """Ask no more for the status of a user who is forgotten; another one must be asked for."""
         # Also if there is none any more: that may not have been committed.
         if self._probe is None or self._probe.topic == self._topics.status(user_id):
-            self._probe = None
-            tx.remember("probe", None)
+            self.drop_witness(tx)
+            self._must_renew = True
+
+    def _mark(self, tx: Transaction) -> None:
+        self._may_be_marked = True
+        tx.remember(_MARK, "1")
+
+    # The witness.
+
+    @property
+    def has_no_witness(self) -> bool:
+        """There is none, and the next status that the broker acknowledges is one."""
+        return self._probe is None and not self._must_renew and not self._is_unsure
+
+    @property
+    def must_renew(self) -> bool:
+        """It is time to publish a status with a new version, so that there is a witness."""
+        return self._must_renew and not self._is_unsure
+
+    def drop_witness(self, tx: Transaction) -> None:
+        """Ask for the one there was no more."""
+        self._probe = None
+        tx.remember(_PROBE, None)
+
+    def renewed(self) -> None:
+        """Take note that a status with a new version is committed and on its way, if there is a user."""
+        self._must_renew = False
 
     # The question: does the broker still have the last one?
 
@@ -94,7 +149,9 @@ class Convergence:
         self._again_s = _AGAIN_S
         link.subscribe(self._topics.inputs)
         self._asking = self._probe
-        if self._asking is not None:
+        if self._asking is None:
+            self.republish_all()
+        else:
             self._answer_until = time.monotonic() + _ANSWER_S
             link.subscribe(self._asking.topic)
             # Our own birth is retained there: when it comes, the answer to the first question would have.
@@ -118,7 +175,7 @@ class Convergence:
         asking = self._asking
         if asking is None:
             link.unsubscribe(topic)  # left over from a question that a restart cut short
-        elif topic == asking.topic and message.retain and _version(message.payload) >= asking.version:
+        elif topic == asking.topic and message.retain and say.version_of(message.payload) >= asking.version:
             self._answered(link, asking)
         elif topic == self._topics.bridge_state and message.retain:
             self._lost_some(link, asking)
@@ -145,47 +202,54 @@ class Convergence:
     def republish_all(self) -> None:
         """Begin to publish all users again."""
         self._page_after = ""
+        self._run += 1
+        self._unacknowledged = 0
+
+    def taken(self, ticket: Again, times: int) -> None:
+        """The broker has acknowledged so many statuses that were published again, or refused them."""
+        if ticket.run == self._run:
+            self._unacknowledged -= times
 
     def refused(self) -> None:
         """Begin it in a while: the broker has not taken a status."""
         if self._again_at is None:
             self._again_at = time.monotonic() + self._again_s
             self._again_s = min(2 * self._again_s, _AGAIN_AT_MOST_S)
-            self._must_keep = True
 
     def republish(self, store: Store, link: Link, private: bool) -> None:
         """Publish the next page of users again, if it is needed and the link has room."""
         if self._asking is not None and link.is_connected and time.monotonic() > self._answer_until:
             self._lost_some(link, self._asking)
-        if self._must_keep:
-            with store.transaction() as tx:
-                tx.remember("republishing", "1")
-            self._must_keep = False
         if self._again_at is not None and time.monotonic() > self._again_at:
             self._again_at = None
             self.republish_all()
+        self._keep_mark(store)
         if self._page_after is None or not self.has_a_page(link):
             return
         with store.transaction() as tx:
-            if self._page_after == "":
-                tx.remember("republishing", "1")
             users = tx.users_after(self._page_after, _PAGE)
-            if not users and self._again_at is None:
-                tx.remember("republishing", None)
         if not users:
+            if self._page_after:
+                log.info("all statuses are published again")
             self._page_after = None
-            log.info("all statuses are published again")
+            self._must_renew = True
             return
+        if self._page_after == "":
+            log.info("publishing the statuses of all users again: the broker may lack some")
         told = [
             say.of_status(u, u.status, self._topics, private=private) for u in users if u.status is not None
         ]
-        link.publish(Outgoing(p.topic, p.payload, p.retain) for p in told)
+        self._unacknowledged += len(told)
+        link.publish(Outgoing(p.topic, p.payload, p.retain, Again(self._run)) for p in told)
         self._page_after = users[-1].user_id
 
-
-def _version(payload: bytes) -> int:
-    try:
-        version = decode_object(payload).get("version")
-    except PayloadError:
-        return -1
-    return version if isinstance(version, int) else -1
+    def _keep_mark(self, store: Store) -> None:
+        """Note in the database that not all is known to be published, or that it is."""
+        is_needed = self._again_at is not None or self._is_republishing
+        if is_needed and not self._may_be_marked:
+            with store.transaction() as tx:
+                self._mark(tx)
+        elif self._may_be_marked and not self._is_unsure and not self._must_renew:
+            with store.transaction() as tx:
+                tx.remember(_MARK, None)
+            self._may_be_marked = False

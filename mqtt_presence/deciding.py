@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from mqtt_presence import publications as say
 from mqtt_presence.counters import Counters
 from mqtt_presence.errors import StoreError
 from mqtt_presence.limits import TOO_MANY_USERS, Limiter
-from mqtt_presence.link import Link, Outgoing
+from mqtt_presence.link import Link, Outgoing, newest_only
 from mqtt_presence.model import Event, Message, Outcome, Pulse, RuleSettings, UserId, UserPresence
-from mqtt_presence.outbox import Outbox, Probe
+from mqtt_presence.outbox import Outbox, Probe, last_status
 from mqtt_presence.pulse import only_heartbeats, settle
 from mqtt_presence.rules import LIMITS, fold
 from mqtt_presence.store import PORTION, Store, Transaction
@@ -25,6 +27,9 @@ Gather: TypeAlias = Callable[[Transaction], Mapping[UserId, Sequence[Event]]]
 """Tells the events; inside the transaction, so that what is due is still due."""
 Then: TypeAlias = Callable[[Sequence[Outcome]], None]
 """Told what the rules made of the events, once it is committed."""
+
+Unpublished: TypeAlias = list[tuple[int, list[say.Publication]]]
+"""What is committed and perhaps not published, by the number in the outbox."""
 
 
 @dataclass(slots=True)
@@ -87,9 +92,9 @@ class Decider:
         self._outbox = Outbox()
         self._doubt: Step | None = None
 
-    def decide(self, link: Link, gather: Gather) -> int:
+    def decide(self, link: Link, gather: Gather, then: Then = lambda _: None) -> int:
         """Commit and complete what a job is about; returns of how many users that was."""
-        step = self.commit(gather, lambda _: None)
+        step = self.commit(gather, then)
         self.complete(link, step)
         return step.users
 
@@ -125,7 +130,7 @@ class Decider:
         if step.clearable is not None:
             self._outbox.cleared(step.clearable)
         if step.number is not None:
-            self._publish(link, step.number, step.told, step.probe)
+            link.publish(self._on_their_way(step.number, step.told, step.probe))
         step.then(step.made.outcomes)
 
     def settle_doubt(self, link: Link) -> None:
@@ -146,14 +151,50 @@ class Decider:
 
     # The outbox.
 
-    def publish_again(self, link: Link, unpublished: Iterable[tuple[int, bytes]]) -> None:
-        """Publish what the store's outbox has from before."""
-        for number, body in unpublished:
-            self._publish(link, number, say.unpack(body), None)
+    def unpublished(self, tx: Transaction) -> Unpublished:
+        """Read the outbox that the bridge's last run has left."""
+        left = [(number, say.unpack(body)) for number, body in tx.outbox()]
+        # A forgotten user's status is cleared: nobody may see it again.
+        forgotten = self._statuses_of_forgotten(tx, left)
+        return [
+            (number, [replace(p, payload=b"") if p.topic in forgotten else p for p in told])
+            for number, told in left
+        ]
+
+    def publish_again(self, link: Link, unpublished: Unpublished) -> None:
+        """Publish it: the events in their order, but of each user's statuses the newest only."""
+        messages: list[Outgoing] = []
+        for number, told in unpublished:
+            messages += self._on_their_way(number, told, last_status(told))
+        link.publish(newest_only(messages))
+
+    def _statuses_of_forgotten(self, tx: Transaction, unpublished: Unpublished) -> set[str]:
+        """Find the status topics of users who are not there any more."""
+        users = {
+            topic: user_id
+            for topic in {p.topic for _, told in unpublished for p in told if p.retain}
+            if (user_id := self._topics.parse_status(topic)) is not None
+        }
+        known = tx.known_users(users.values())
+        return {topic for topic, user_id in users.items() if user_id not in known}
 
     def delivered(self, number: int, times: int) -> None:
         """The broker has acknowledged so many messages of an outbox number."""
         self._outbox.delivered(number, times)
+
+    def clear_now(self) -> None:
+        """Let the store forget what the broker has, without a batch.
+
+        Raises:
+            StoreError: it does not yet.
+
+        """
+        if self._outbox.clearable is None:
+            return
+        with self._store.transaction() as tx:
+            clearable = self.clear(tx)
+        if clearable is not None:
+            self._outbox.cleared(clearable)
 
     def clear(self, tx: Transaction) -> int | None:
         """Let the store forget what the broker has; returns up to where, to be noted after the commit."""
@@ -163,10 +204,13 @@ class Decider:
             self._remember(tx, self._outbox.probe)
         return clearable
 
-    def _publish(self, link: Link, number: int, told: list[say.Publication], probe: Probe | None) -> None:
+    def _on_their_way(
+        self, number: int, told: list[say.Publication], probe: Probe | None
+    ) -> Iterable[Outgoing]:
+        """Wait for the acknowledgements of publications; return the messages to send."""
         self._outbox.add(number, told, probe)
         self._counters.published += len(told)
-        link.publish(Outgoing(p.topic, p.payload, p.retain, number) for p in told)
+        return [Outgoing(p.topic, p.payload, p.retain, number) for p in told]
 
     # How.
 

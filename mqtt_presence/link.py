@@ -92,6 +92,31 @@ class Outgoing(Struct, frozen=True, gc=False):
     """Handed back in `Arrivals.delivered` when the broker has acknowledged it; None: not wanted."""
     of_connection: bool = False
     """It tells of the connection that it goes by: it is not sent again by the next one."""
+    replaced: tuple[Any, ...] = ()
+    """The tickets of older messages that need not be sent because of this one."""
+
+
+def newest_only(messages: Iterable[Outgoing]) -> list[Outgoing]:
+    """Drop each retained message that a later message of its topic replaces; the later one gets its ticket.
+
+    For messages that the broker may have already: subscribers must not receive an old status after a new one.
+    """
+    kept: list[Outgoing] = []
+    older: dict[str, tuple[Any, ...]] = {}
+    last: set[str] = set()
+    for message in reversed(list(messages)):
+        if not message.retain or message.topic not in last:
+            kept.append(message)
+            if message.retain:
+                last.add(message.topic)
+        else:
+            tickets = (*message.replaced, message.ticket)
+            older[message.topic] = (*tickets, *older.get(message.topic, ()))
+    kept.reverse()
+    return [
+        replace(m, replaced=(*older[m.topic], *m.replaced)) if m.retain and m.topic in older else m
+        for m in kept
+    ]
 
 
 @dataclass(slots=True)
@@ -432,7 +457,8 @@ class Link:
         self._watched = None
         self._subscribing.clear()
         # What was not acknowledged comes before what waits.
-        self._waiting.extendleft(m for m in reversed(self._in_flight.values()) if not m.of_connection)
+        unacknowledged = (m for m in self._in_flight.values() if not m.of_connection)
+        self._waiting = deque(newest_only((*unacknowledged, *self._waiting)))
         self._in_flight.clear()
 
     def _tries_at_once(self) -> bool:
@@ -571,11 +597,12 @@ class Link:
         message = self._in_flight.pop(mid, None)
         if message is None:
             return
+        tickets = (*message.replaced, message.ticket)
         if reason >= FAILURE:
-            self._arrivals.refused.append(message)
+            self._arrivals.refused += [replace(message, ticket=t, replaced=()) for t in tickets]
             self._complain(message, reason)
-        elif message.ticket is not None:
-            self._arrivals.delivered.append(message.ticket)
+        else:
+            self._arrivals.delivered += [t for t in tickets if t is not None]
 
     def _complain(self, message: Outgoing, reason: int) -> None:
         if time.monotonic() < self._complain_at:

@@ -51,6 +51,8 @@ class Cause(StrEnum):
     """The client broke the protocol or a limit."""
 
 
+NO_META = "{}"
+"""The `meta` of a login that clears it."""
 GUESSED = frozenset({Reason.TIMEOUT, Reason.UNCONFIRMED})
 """Ends the bridge only concluded from silence: a sign of life takes them back (contract L3, A3)."""
 
@@ -63,7 +65,8 @@ class Pulse(Struct, frozen=True, gc=False):
     connection_id: ConnectionId
     last_seen: int
     login_order: int | None = None
-    """What orders the connections of one client: the login's `time`, else its receipt; None: no login yet."""
+    """What orders the connections of one client: the login's `time`, else its receipt; or a greater number,
+    if the connection is the newest only by its arrival. None: no login yet."""
     opened_at: int | None = None
     """When it opened, or last reopened: what B1 counts from until there is activity."""
     idle_threshold_ms: int | None = None
@@ -107,6 +110,8 @@ class Connection(Pulse, frozen=True, gc=False):
     """Which of the broker's connections it came by, as the broker's word told at the login (`Gone`)."""
     told: bool = False
     """Only the broker's word has ended it: a logout or will that names it has the last one."""
+    client_time: int | None = None
+    """The `time` that its login told; None: none, or none that another login can be compared with (L4)."""
 
 
 Key: TypeAlias = tuple[ClientId, ConnectionId]
@@ -147,7 +152,8 @@ class UserPresence(Struct, frozen=True, kw_only=True):
     """What the rules need to know of one user.
 
     `connections` holds every live connection and those ended ones that the events at hand name; `newest`
-    the greatest `login_order` of each client that logs in, over all its connections, open or ended.
+    the greatest `login_order` of each client that logs in, over all its connections, open or ended, and
+    `newest_time` the `client_time` of that connection, if its login told one.
     """
 
     user_id: UserId
@@ -157,6 +163,7 @@ class UserPresence(Struct, frozen=True, kw_only=True):
     last_seen: int | None = None
     connections: Mapping[Key, Connection] = {}
     newest: Mapping[ClientId, int] = {}
+    newest_time: Mapping[ClientId, int] = {}
 
 
 # What happened: the events that the rules decide on. `now` is the bridge's clock on receipt.
@@ -173,10 +180,11 @@ class Login(Struct, frozen=True, kw_only=True, gc=False):
     """The id to use when the client names none; made up at the edge, the rules being pure."""
     time: int | None = None
     ip_addr: str | None = None
+    # What the login does not mention is None. A duration of 0, an empty text and `NO_META` clear.
     user_agent: str | None = None
     idle_threshold_ms: int | None = None
     timeout_ms: int | None = None
-    announce: bool = False
+    announce: bool | None = None
     meta: str | None = None
     peer: int | None = None
 
@@ -249,7 +257,14 @@ class SetBack(Struct, frozen=True, kw_only=True, gc=False):
     now: int
 
 
-Event: TypeAlias = Login | Activity | End | Gone | Moved | Check | Confirm | SetBack
+class Renew(Struct, frozen=True, kw_only=True, gc=False):
+    """The user's status is to be published once more, with a new version, though nothing has changed."""
+
+    user_id: UserId
+    now: int
+
+
+Event: TypeAlias = Login | Activity | End | Gone | Moved | Check | Confirm | SetBack | Renew
 Message: TypeAlias = Login | Activity | End
 """The events that clients cause."""
 Told: TypeAlias = Gone | Moved

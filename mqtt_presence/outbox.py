@@ -1,10 +1,11 @@
 """What is committed but not yet known to be published: which numbers of the store's outbox may go."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec import Struct
 
-from mqtt_presence.publications import Publication
+from mqtt_presence.publications import Publication, version_of
 
 
 class Probe(Struct, frozen=True):
@@ -12,6 +13,14 @@ class Probe(Struct, frozen=True):
 
     topic: str
     version: int
+
+
+def last_status(publications: Sequence[Publication]) -> Probe | None:
+    """Return the last status among publications; None: there is none."""
+    for publication in reversed(publications):
+        if publication.retain and publication.payload:
+            return Probe(publication.topic, version_of(publication.payload))
+    return None
 
 
 @dataclass(slots=True)

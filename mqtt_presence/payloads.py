@@ -15,6 +15,7 @@ from msgspec import Struct
 from mqtt_presence import topics
 from mqtt_presence.errors import PayloadError
 from mqtt_presence.model import (
+    NO_META,
     Activity,
     ClientId,
     Connection,
@@ -146,7 +147,7 @@ def _parse(
             user_agent=_text(login.user_agent),
             idle_threshold_ms=_duration_ms(login.idle_threshold),
             timeout_ms=_duration_ms(login.timeout),
-            announce=bool(login.announce),
+            announce=login.announce,
             meta=_meta(login.meta),
             peer=peer,
         )
@@ -197,12 +198,12 @@ def _millis(time: float | str | None) -> int | None:
 
 
 def _duration_ms(seconds: float | None) -> int | None:
-    """Read a duration; 0 is taken for "none declared"."""
-    if not seconds:
+    """Read a duration; 0 says that there is none."""
+    if seconds is None:
         return None
     if not 0 <= seconds <= MAX_DURATION_S:
         raise ValueError(f"a duration of {seconds} seconds must be 0 to {MAX_DURATION_S:.0f}")
-    return max(1, round(seconds * 1000))
+    return max(1, round(seconds * 1000)) if seconds else 0
 
 
 def _text(text: str | None) -> str | None:
@@ -211,13 +212,14 @@ def _text(text: str | None) -> str | None:
 
 
 def _meta(raw: msgspec.Raw) -> str | None:
+    """Read an object as its text."""
     text = bytes(raw).strip()
     if text == b"null":
         return None
     if not text.startswith(b"{") or len(text) > MAX_META:
         raise ValueError(f"meta must be an object of at most {MAX_META} bytes")
-    _decode_any(text)  # Raw was only skipped over: keep nothing that is not whole JSON
-    return text.decode()
+    # Raw was only skipped over: keep nothing that is not whole JSON.
+    return text.decode() if _decode_any(text) else NO_META
 
 
 # What the bridge sends.

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Struct
 
+from mqtt_presence.errors import PayloadError
 from mqtt_presence.model import Outcome, Status, UserPresence
-from mqtt_presence.payloads import encode_event, encode_status
+from mqtt_presence.payloads import decode_object, encode_event, encode_status
 from mqtt_presence.topics import Topics
 
 
@@ -45,6 +46,15 @@ def of_outcome(outcome: Outcome, topics: Topics, *, private: bool) -> Iterable[P
         yield of_status(user, user.status, topics, private=private)
     for event in outcome.events:
         yield Publication(topics.event(user.user_id, event.name), encode_event(event, user.version))
+
+
+def version_of(status: bytes) -> int:
+    """Return the version of a status; -1: the payload has none."""
+    try:
+        version = decode_object(status).get("version")
+    except PayloadError:
+        return -1
+    return version if isinstance(version, int) else -1
 
 
 def pack(publications: list[Publication]) -> bytes:

@@ -4,13 +4,14 @@ Pure: no clock, no I/O, no logging. A client's nonsense is not an exception but 
 """
 
 from collections.abc import Iterable
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from msgspec.structs import replace
 
 from mqtt_presence import pulse
 from mqtt_presence.model import (
     GUESSED,
+    NO_META,
     Activity,
     Check,
     ClientId,
@@ -26,6 +27,7 @@ from mqtt_presence.model import (
     Moved,
     Outcome,
     Reason,
+    Renew,
     RuleSettings,
     SetBack,
     State,
@@ -33,6 +35,8 @@ from mqtt_presence.model import (
     UserEvent,
     UserPresence,
 )
+
+T = TypeVar("T", int, str)
 
 TOO_MANY_CONNECTIONS = "too_many_connections"
 TOO_MANY_RECORDS = "too_many_records"
@@ -120,6 +124,7 @@ class _Draft:
         self._created = 0
         self._connections = dict(user.connections)
         self._newest = dict(user.newest)
+        self._newest_time = dict(user.newest_time)
         self._status = user.status or Status()
         self._published = user.status is not None
         self._last_seen = user.last_seen
@@ -131,6 +136,7 @@ class _Draft:
         for key, connection in self._connections.items():
             self._count(key, connection, 1)
         self._stale = False
+        self._is_renewed = False
 
     def handle(self, event: Event) -> None:
         match event:
@@ -150,6 +156,8 @@ class _Draft:
                 self._confirm(event)
             case SetBack():
                 self._set_back(event.now)
+            case Renew():
+                self._is_renewed = True
             case _:
                 assert_never(event)
         if self._stale:
@@ -158,7 +166,7 @@ class _Draft:
             self._status = replace(self._status, since=event.now)
 
     def outcome(self) -> Outcome:
-        changed = self._published and self._status != self._user.status
+        changed = self._published and (self._is_renewed or self._status != self._user.status)
         records: list[Connection] = []
         touched: list[Connection] = []
         for key, whole in self._changed.items():
@@ -171,6 +179,7 @@ class _Draft:
                 last_seen=self._last_seen,
                 connections=self._connections,
                 newest=self._newest,
+                newest_time=self._newest_time,
             ),
             changed=tuple(records),
             touched=tuple(touched),
@@ -345,28 +354,24 @@ class _Draft:
 
     def _first_login(self, known: Connection, login: Login) -> None:
         """Register a login whose record has had none: L1, L4, and the late login of A2 and E1."""
-        newest = self._newest.get(login.client_id, 0)
-        # A `time` cut to now says no more than the receipt does. Nor does one that is older only than a stamp
-        # of a clock that was ahead, and has been set back since.
-        timed = login.time is not None and max(login.time, newest) <= login.now
+        order, time, outdated = self._place(known, login)
+        if order > self._newest.get(login.client_id, 0):
+            self._newest[login.client_id] = order
+            self._newest_time.pop(login.client_id, None)
+            if time is not None:
+                self._newest_time[login.client_id] = time
         # One whose end came first has no length.
         login_time = known.login_time if known.login_time is not None else known.logout_time
         if login_time is None:
             login_time = login.now
-        if timed and login.time is not None:
-            order = login.time
-        elif known.is_open:
-            order = max(login.now, newest)  # by receipt it is the newest, even if our clock was set back
-        else:
-            order = min(login_time, newest or login_time)  # late, or a repeat: nothing says that it is newer
-        outdated = timed and order < newest
-        self._newest[login.client_id] = max(newest, order)
-        known = replace(self._refreshed(known, login), login_order=order, login_time=login_time)
+        known = replace(
+            self._refreshed(known, login), login_order=order, login_time=login_time, client_time=time
+        )
         self._remember_login(known)
         self._published = True
         if not known.is_open:
-            if timed:
-                self._supersede(login, order - 1)
+            if time is not None:
+                self._supersede_older(login, time)
             if self._may_reopen(known):
                 self._reopen(known, login.now)
             else:
@@ -377,21 +382,49 @@ class _Draft:
         elif outdated:
             self._close(known, Reason.SUPERSEDED, login.now)
         else:
-            self._supersede(login, order, by=known)
+            self._supersede_by(known, login)
             if known.opened_at is None:
                 self._open(known)
             else:
                 self._put(known)
 
+    def _place(self, known: Connection, login: Login) -> tuple[int, int | None, bool]:
+        """Find the place of a login among those of its client (L4).
+
+        Returns:
+            The `login_order`; the `client_time`; whether the client's newest connection is newer.
+
+        """
+        newest = self._newest.get(login.client_id, 0)
+        newest_time = self._newest_time.get(login.client_id)
+        # Cut to now: ahead of it, a `time` says no more than the receipt does.
+        time = None if login.time is None else min(login.time, login.now)
+        if not known.is_open and time != login.time:
+            time = None  # of a login behind its own end the receipt says nothing
+        if newest_time is not None and newest_time > login.now:
+            # Our clock was set back: until that time has come, the order of arrival is all there is.
+            if known.is_open:
+                return newest, None, False
+        elif time is not None and newest_time is not None and time < newest_time:
+            return time, time, True
+        elif time is not None and (time > newest or time == newest == newest_time):
+            return time, time, False
+        elif known.is_open or (time is not None and newest_time is not None):
+            return max(login.now if time is None else time, newest + 1), time, False
+        # Late, or a repeat: nothing says that it is newer.
+        heard = known.login_time if known.login_time is not None else known.logout_time
+        order = time if time is not None else heard if heard is not None else login.now
+        return min(order, newest or order), None, False
+
     def _refreshed(self, known: Connection, login: Login) -> Connection:
         fresh = replace(
             known,
-            user_agent=login.user_agent,
+            user_agent=_mentioned(login.user_agent, known.user_agent),
             ip_addr=login.ip_addr if login.ip_addr is not None else known.ip_addr,
-            idle_threshold_ms=login.idle_threshold_ms,
-            timeout_ms=login.timeout_ms,
-            announce=login.announce,
-            meta=login.meta,
+            idle_threshold_ms=_mentioned(login.idle_threshold_ms, known.idle_threshold_ms),
+            timeout_ms=_mentioned(login.timeout_ms, known.timeout_ms),
+            announce=login.announce if login.announce is not None else known.announce,
+            meta=_mentioned("" if login.meta == NO_META else login.meta, known.meta),
             last_seen=max(known.last_seen, login.now),
             peer=login.peer if login.peer is not None else known.peer,
             cause=None if known.is_open else known.cause,
@@ -414,19 +447,21 @@ class _Draft:
         )
         self._status = replace(self._status, last_login=login)
 
-    def _supersede(self, login: Login, up_to: int, by: Connection | None = None) -> None:
-        """End the client's open connections whose login is not newer than `up_to`."""
+    def _supersede_by(self, newest: Connection, login: Login) -> None:
+        """End the client's other connections, and their grace: the client is back (L1)."""
         for connection in self._live_of(login.client_id):
-            if by is not None and connection.connection_id == by.connection_id:
+            if connection.connection_id == newest.connection_id:
                 continue
             if not connection.is_open:
-                if by is not None:
-                    self._put(replace(connection, check_at=None))  # no more grace: the client is back
-            elif (
-                connection.login_order <= up_to
-                if connection.login_order is not None
-                else by is not None and _gives_way(connection, login)
-            ):
+                self._put(replace(connection, check_at=None))
+            elif connection.login_order is not None or _gives_way(connection, login):
+                self._close(connection, Reason.SUPERSEDED, login.now)
+
+    def _supersede_older(self, login: Login, time: int) -> None:
+        """End the client's open connections that a late login would have ended, had it come in time."""
+        for connection in self._open_of(login.client_id):
+            began = connection.login_order if connection.client_time is None else connection.client_time
+            if began is not None and began < time:
                 self._close(connection, Reason.SUPERSEDED, login.now)
 
     def _may_reopen(self, connection: Connection) -> bool:
@@ -534,6 +569,11 @@ class _Draft:
             for name in _STATE_EVENTS[self._status.state, status.state]:
                 self._events.append(UserEvent(name, self._user.user_id, now, status.connections))
         self._status = status
+
+
+def _mentioned(told: T | None, known: T | None) -> T | None:
+    """Return what a login tells, else what is known already (L2); an empty value clears."""
+    return known if told is None else told or None
 
 
 def _gives_way(connection: Connection, login: Login) -> bool:

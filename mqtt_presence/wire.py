@@ -143,7 +143,7 @@ class _LoginOut(Struct, rename="camel", omit_defaults=True):
     user_agent: str | None = None
     idle_threshold: float | None = None
     timeout: float | None = None
-    announce: bool = False
+    announce: bool | UnsetType = UNSET  # written also if false: what is absent leaves what the bridge knows
     meta: msgspec.Raw | UnsetType = UNSET
 
 

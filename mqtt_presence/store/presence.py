@@ -59,6 +59,7 @@ PORTION = 64
 FORGET_PORTION = 1000
 _ATTEMPTS = 10
 _RETRY_S = 0.2
+_USER_COUNT = "user_count"
 _KEY = (ConnectionRow.user_id, ConnectionRow.client_id, ConnectionRow.connection_id)
 
 T = TypeVar("T")
@@ -158,6 +159,8 @@ class Transaction:
         self._is_postgresql = is_postgresql
         self._loaded: dict[tuple[str, str, str], tuple[int, Pulse]] = {}
         """The connections that were read, by their names, with their numbers."""
+        self._users: set[str] = set()
+        """The users whose rows were read."""
 
     # Users and their connections.
 
@@ -187,13 +190,17 @@ class Transaction:
             f"CROSS JOIN user_states u WHERE u.user_id = k.column1{self._locked('u')}",
             user_ids,
         )
+        self._users.update(row[0] for row in users)
         connections: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in events}
         _file(connections, self._connections("c.live AND c.user_id = k.column1", user_ids))
         events = _unless_all_is_known(events, connections)
         _file(connections, self._named_but_not_live(events, connections))
         _file(connections, self._latest_of_gone(events))
-        newest = self._newest(events, connections)
-        loaded = {row[0]: to_presence(row, connections[row[0]], newest.get(row[0], {})) for row in users}
+        newest, times = self._newest(events, connections)
+        loaded = {
+            row[0]: to_presence(row, connections[row[0]], newest.get(row[0], {}), times.get(row[0], {}))
+            for row in users
+        }
         if len(loaded) < len(connections):
             floor = self._version_floor()
             for user_id, of_user in connections.items():
@@ -203,6 +210,7 @@ class Transaction:
                         version=floor,
                         connections=of_user,
                         newest=newest.get(user_id, {}),
+                        newest_time=times.get(user_id, {}),
                     )
         return loaded
 
@@ -226,6 +234,7 @@ class Transaction:
         self._add(new)
         self._executemany(self._update(UserRow, (UserRow.last_seen,), (UserRow.user_id,)), seen)
         self._executemany(self._upsert(UserRow, USER_FIELDS, (UserRow.user_id,)), users)
+        self._count_more_users(sum(row[0] not in self._users for row in users))
 
     # Of what was loaded only what has changed is written, found by its number: a part of what all of it
     # costs, most of all where it is in an index.
@@ -275,6 +284,29 @@ class Transaction:
             [user_id],
         )
         return [to_presence(row, {}, {}) for row in rows]
+
+    def known_users(self, user_ids: Iterable[UserId]) -> set[UserId]:
+        """Return which of these users there are."""
+        keys = [(user_id,) for user_id in user_ids]
+        rows = self._select_each("u.user_id", "CROSS JOIN user_states u WHERE u.user_id = k.column1", keys)
+        return {UserId(row[0]) for row in rows}
+
+    def last_user(self) -> list[UserId]:
+        """Return the user whose name comes last, if there is any."""
+        rows = self._select("SELECT user_id FROM user_states ORDER BY user_id DESC LIMIT 1", [])
+        return [UserId(row[0]) for row in rows]
+
+    def has_other_users(self) -> bool:
+        """Tell whether rows of users were added or removed by anything but this class."""
+        return int(self.recall(_USER_COUNT) or 0) != self.count_users()
+
+    def accept_users(self) -> None:
+        """Take the rows of users that there are for our own."""
+        self.remember(_USER_COUNT, str(self.count_users()))
+
+    def _count_more_users(self, more: int) -> None:
+        if more:
+            self.remember(_USER_COUNT, str(int(self.recall(_USER_COUNT) or 0) + more))
 
     def count_users(self) -> int:
         """Tell how many users there are."""
@@ -439,6 +471,7 @@ class Transaction:
         if not versions and not records:
             return None
         self._run(UserRow.delete().where(UserRow.user_id == user_id))
+        self._count_more_users(-len(versions))
         # Should the user come back, versions go on growing.
         self.remember(VERSION_FLOOR, str(max(self._version_floor(), *versions, 0)))
         fields = (TombstoneRow.user_id, TombstoneRow.buried_at)
@@ -573,7 +606,8 @@ class Transaction:
         self,
         events: Mapping[UserId, Sequence[Event]],
         connections: Mapping[UserId, Mapping[Key, Connection]],
-    ) -> dict[UserId, dict[ClientId, int]]:
+    ) -> tuple[dict[UserId, dict[ClientId, int]], dict[UserId, dict[ClientId, int]]]:
+        """Read the order of the clients' newest connections, and the `time` that their logins told."""
         clients = {
             (user_id, event.client_id)
             for user_id, of_user in events.items()
@@ -581,17 +615,22 @@ class Transaction:
             if isinstance(event, Message) and _needs_newest(event, connections[user_id])
         }
         # Both databases answer MAX by one seek in the index.
+        of_client = "FROM connection_records c WHERE c.user_id = k.column1 AND c.client_id = k.column2"
+        greatest = f"(SELECT MAX(c.login_order) {of_client})"
+        time = f"(SELECT MAX(c.client_time) {of_client} AND c.login_order = {greatest})"
         rows = self._select_each(
-            "k.column1, k.column2, (SELECT MAX(c.login_order) FROM connection_records c "
-            "WHERE c.user_id = k.column1 AND c.client_id = k.column2)",
+            f"k.column1, k.column2, {greatest}, {time}",
             "",
             clients,
         )
         newest: dict[UserId, dict[ClientId, int]] = {}
-        for user_id, client_id, order in rows:
+        times: dict[UserId, dict[ClientId, int]] = {}
+        for user_id, client_id, order, time in rows:
             if order is not None:
                 newest.setdefault(user_id, {})[client_id] = order
-        return newest
+            if time is not None:
+                times.setdefault(user_id, {})[client_id] = time
+        return newest, times
 
     def _connections(self, condition: str, keys: Collection[tuple[str, ...]]) -> Iterable[Connection]:
         """Read records c by keys, as what `save` will compare with."""

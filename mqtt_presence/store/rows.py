@@ -48,6 +48,7 @@ RECORD_FIELDS: tuple[Field, ...] = (
     ConnectionRow.cause,
     ConnectionRow.peer,
     ConnectionRow.told,
+    ConnectionRow.client_time,
     ConnectionRow.live,
 )
 """The rest of a connection."""
@@ -95,6 +96,7 @@ def to_connection(row: Sequence[Any]) -> Connection:
         None if row[21] is None else Cause(row[21]),
         row[22],
         row[23] == 1,
+        row[24],
     )
 
 
@@ -120,6 +122,7 @@ def from_connection(record: Connection) -> tuple[Any, ...]:
         None if record.cause is None else record.cause.value,
         record.peer,
         record.told,
+        record.client_time,
         record.is_live,
     )
 
@@ -165,7 +168,10 @@ def to_status(row: Sequence[Any]) -> Status:
 
 
 def to_presence(
-    row: Sequence[Any], connections: Mapping[Key, Connection], newest: Mapping[ClientId, int]
+    row: Sequence[Any],
+    connections: Mapping[Key, Connection],
+    newest: Mapping[ClientId, int],
+    newest_time: Mapping[ClientId, int] | None = None,
 ) -> UserPresence:
     """Make what the rules need of a row of `USER_COLUMNS` and the user's records."""
     seen = row[11]
@@ -179,6 +185,7 @@ def to_presence(
         version=row[12],
         connections=connections,
         newest=newest,
+        newest_time=newest_time or {},
     )
 
 

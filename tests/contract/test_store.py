@@ -26,10 +26,12 @@ from mqtt_presence.model import (
     Login,
     Outcome,
     Reason,
+    RuleSettings,
     State,
     Status,
     UserPresence,
 )
+from mqtt_presence.rules import fold
 from mqtt_presence.store import Store
 from mqtt_presence.store import schema as models
 from mqtt_presence.store.database import MIGRATIONS, connect
@@ -130,7 +132,7 @@ def test_migrations_make_the_schema_of_the_models(database: str, tmp_path: Path,
 
 def test_the_views_are_those_of_the_models(database: str, store: Store) -> None:
     """The migrations' views are the models'; that of users in the columns' order that the bridge reads."""
-    frozen = (MIGRATIONS / "0006_pulses.py").read_text()
+    frozen = (MIGRATIONS / "0010_client_times.py").read_text()
     assert all(view in frozen for view in models.VIEWS.values())
     save(store, record())
     of_tables = {
@@ -157,6 +159,35 @@ def test_a_database_of_version_1_is_brought_up_to_date(database: str) -> None:
         {"user_id": "alice", "state": "offline", "last_seen": NOW, "version": 7}
     ]
     assert load(store, login())["alice"].version == 7
+    store.close()
+
+
+def test_a_login_of_0_1_0_gives_way_to_one_that_arrives_later(database: str) -> None:
+    """Of the logins of 0.1.0 nobody knows whether they told a `time`: the order of arrival decides (L4)."""
+    old = connect(database)
+    Runner(old, directory=str(MIGRATIONS)).up("0009_redeliveries")
+    yes, no = ("1", "0") if database.startswith("sqlite") else ("true", "false")
+    old.execute_sql(
+        "INSERT INTO connection_records "
+        "(user_id, client_id, connection_id, named, login_time, login_order, opened_at, announce, live) "
+        f"VALUES ('alice', 'phone', 'c1', {yes}, {NOW}, {NOW}, {NOW}, {no}, {yes})"
+    )
+    old.execute_sql(
+        "INSERT INTO pulses (id, last_seen, heartbeats, reports) "
+        f"SELECT id, {NOW}, {no}, {no} FROM connection_records"
+    )
+    old.close()
+    store = Store(database)
+    store.open()
+    later = Login(
+        user_id="alice", client_id="phone", connection_id="c2", now=NOW + 500, time=NOW - 500, fresh_id=None
+    )
+    with store.transaction() as tx:
+        outcome = fold(tx.load({"alice": [later]})["alice"], [later], RuleSettings())
+        tx.save([outcome])
+    (user,) = load(store, login("c2"), login("c3")).values()
+    assert {c.connection_id: c.is_open for c in user.connections.values()} == {"c2": True}
+    assert (user.newest, user.newest_time) == ({"phone": NOW + 1}, {"phone": NOW - 500})
     store.close()
 
 
@@ -233,6 +264,7 @@ FULL = record(
     cause=Cause.KEEP_ALIVE,
     peer=NOW << 20,
     told=True,
+    client_time=NOW + 10,
 )
 
 
@@ -306,6 +338,7 @@ OTHER = {
     "cause": Cause.KICKED,
     "peer": 12,
     "told": False,
+    "client_time": NOW + 6,
 }
 
 
@@ -524,6 +557,14 @@ def test_newest_is_over_open_and_ended_connections(store: Store) -> None:
     assert load(store, login("new"))["alice"].newest == {"phone": NOW + 9}
     assert load(store, login(None))["alice"].newest == {"phone": NOW + 9}
     assert load(store, login("new", "unseen"))["alice"].newest == {}
+
+
+def test_newest_comes_with_the_time_that_its_login_told(store: Store) -> None:
+    """Not with that of an older connection; of two in one place the one that told a time is compared with."""
+    save(store, ended("c1", login_order=NOW + 5, client_time=NOW + 5), record(id="c2", login_order=NOW + 9))
+    assert load(store, login("new"))["alice"].newest_time == {}
+    save(store, ended("c3", login_order=NOW + 9, client_time=NOW + 2))
+    assert load(store, login("new"))["alice"].newest_time == {"phone": NOW + 2}
 
 
 def test_newest_is_not_asked_where_no_rule_needs_it() -> None:

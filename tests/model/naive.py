@@ -27,13 +27,16 @@ class Record:
     opened: int | None = None
     """When it opened or reopened; None: it never was open."""
     login_stamp: int | None = None
-    """The `time` of its login, or the receipt; None: no login yet."""
+    """Its place among the client's: the `time` of its login, or the receipt, or behind the newest; None: no login yet."""
+    told: int | None = None
+    """The `time` of its login, if logins of the client can be compared with it."""
     login_number: int = 0
     """How many logins had come before."""
     user_agent: str | None = None
     threshold: int | None = None
     timeout: int | None = None
     announce: bool = False
+    meta: str | None = None
     idle: bool | None = None
     last_activity: int | None = None
     sent_heartbeat: bool = False
@@ -74,7 +77,8 @@ class User:
         user_agent: str | None,
         threshold: int | None,
         timeout: int | None,
-        announce: bool,
+        announce: bool | None,
+        meta: str | None,
         peer: int | None,
     ) -> None:
         record = None
@@ -91,8 +95,7 @@ class User:
 
         if not first_login and not was_open and not self._may_reopen(record):
             return  # L3: ignored
-        record.user_agent, record.threshold, record.timeout = user_agent, threshold, timeout
-        record.announce = announce
+        self._mention(record, (user_agent, threshold, timeout, announce, meta))
         if peer is not None:
             record.peer = peer
         if record.is_open():
@@ -106,30 +109,20 @@ class User:
         self.known = True
         self.logins += 1
         record.login_number = self.logins
-        newest = max(
-            (s for r in self.records if r.client == client and (s := r.login_stamp) is not None), default=None
-        )
-        # Cut to now it says no more than the receipt. And there is nothing to compare it with when the client's
-        # newest login is of a time that has not come yet: our clock was set back.
-        trusted = time is not None and time <= now and (newest is None or newest <= now)
+        record.login_stamp, record.told, older = self._place(record, now, time)
         if unseen:
             self.records.append(record)
         if not record.is_open():
-            if trusted:
-                record.login_stamp = time
+            if record.told is not None:
                 # Silent: it would have ended these had it come in time.
                 for r in self._open(client):
-                    if r.login_stamp is not None and r.login_stamp < record.login_stamp:
+                    began = r.login_stamp if r.told is None else r.told
+                    if began is not None and began < record.told:
                         self._end(r, "superseded", now)
-            else:
-                # Silent: perhaps a repeat from long ago. It claims no place above the newest.
-                record.login_stamp = min(record.heard_first, record.heard_first if newest is None else newest)
             if self._may_reopen(record):
                 self._reopen(record, now)
             return
-        # By its arrival it is the last, whatever the clock says.
-        record.login_stamp = time if trusted else max(now, newest or 0)
-        if newest is not None and record.login_stamp < newest:  # L4
+        if older:  # L4
             if unseen:
                 record.ended, record.reason = now, "superseded"
             else:
@@ -300,6 +293,43 @@ class User:
         return max(by_stamp, key=lambda r: (r.login_stamp, r.login_number), default=None)
 
     # Steps
+
+    def _mention(self, record: Record, said: tuple[Any, ...]) -> None:
+        """Take what a login says; what it does not mention stays (L2), what is empty clears."""
+        user_agent, threshold, timeout, announce, meta = said
+        if user_agent is not None:
+            record.user_agent = user_agent or None
+        if threshold is not None:
+            record.threshold = threshold or None
+        if timeout is not None:
+            record.timeout = timeout or None
+        if announce is not None:
+            record.announce = announce
+        if meta is not None:
+            record.meta = None if meta == "{}" else meta
+
+    def _place(self, record: Record, now: int, time: int | None) -> tuple[int, int | None, bool]:
+        """Find where a login belongs: its place, its `time` if that counts, and whether it is older (L4)."""
+        others = [r for r in self.records if r.client == record.client and r.login_stamp is not None]
+        # Silent, of two in one place: the one that told a time is compared with.
+        newest = max(others, key=lambda r: (r.login_stamp, r.told is not None), default=None)
+        last, last_told = (0, None) if newest is None else (newest.login_stamp, newest.told)
+        ended = not record.is_open()
+        if time is not None and time > now:
+            # Cut to now it says no more than the receipt, which says nothing of a login behind its own end.
+            time = None if ended else now
+        if last_told is not None and last_told > now and not ended:
+            return last, None, False  # our clock was set back: the order of arrival counts
+        both_told = time is not None and last_told is not None and last_told <= now
+        if both_told and time < last_told:
+            return time, time, True
+        if time is not None and (time > last or time == last == last_told):
+            return time, time, False
+        if ended and not both_told:
+            # Silent: perhaps a repeat from long ago. It claims no place above the newest.
+            place = record.heard_first if time is None else time
+            return (place if newest is None else min(place, last)), None, False
+        return max(now if time is None else time, last + 1), time, False
 
     def _open(self, client: str) -> list[Record]:
         return [r for r in self.records if r.client == client and r.is_open()]

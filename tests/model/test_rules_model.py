@@ -47,7 +47,9 @@ set_back = st.sampled_from([1, 700, 1_800, 5_000])
 peers = st.sampled_from([None, 1, 2])
 """By which of the broker's connections it came; None: the broker did not say."""
 causes = st.sampled_from(Cause)
-durations = st.sampled_from([None, None, 1_000, 2_500])
+durations = st.sampled_from([None, None, 0, 1_000, 2_500])
+"""What a login says of a threshold or timeout; None: nothing; 0: there is none."""
+metas = st.sampled_from([None, "{}", '{"a":1}', '{"b":2}'])
 
 
 def told(event: ConnectionEvent | UserEvent) -> tuple[Any, ...]:
@@ -122,6 +124,8 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
                 r.threshold,
                 r.timeout,
                 r.announce,
+                r.meta,
+                r.told,
                 r.grace_until if r.ended else None,
                 r.peer,
                 r.cause,
@@ -163,6 +167,8 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
             c.idle_threshold_ms,
             c.timeout_ms,
             c.announce,
+            c.meta,
+            c.client_time,
             None if c.is_open else c.check_at,
             c.peer,
             c.cause.value if c.cause else None,
@@ -182,10 +188,11 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
         connection_id=ids,
         after=elapsed,
         before=ago,
-        agent=st.sampled_from([None, "A", "B"]),
+        agent=st.sampled_from([None, "A", "B", ""]),
         threshold=durations,
         timeout=durations,
-        announce=st.booleans(),
+        announce=st.sampled_from([None, True, False]),
+        meta=metas,
         peer=peers,
     )
     def login(
@@ -199,7 +206,8 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
         agent: str | None,
         threshold: int | None,
         timeout: int | None,
-        announce: bool,
+        announce: bool | None,
+        meta: str | None,
         peer: int | None,
     ) -> None:
         self.now += after
@@ -214,6 +222,7 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
             threshold=threshold,
             timeout=timeout,
             announce=announce,
+            meta=meta,
             peer=peer,
         )
         self.step(
@@ -228,6 +237,7 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
                 idle_threshold_ms=threshold,
                 timeout_ms=timeout,
                 announce=announce,
+                meta=meta,
                 peer=peer,
             )
         )
@@ -360,6 +370,18 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
                 if c.login_order is not None:
                     found[c.client_id] = max(found.get(c.client_id, 0), c.login_order)
             assert user.newest == found
+            # Of two in one place, the store finds the one that told a time.
+            assert user.newest_time == {
+                client: max(times)
+                for client, order in found.items()
+                if (
+                    times := [
+                        c.client_time
+                        for c in user.connections.values()
+                        if (c.client_id, c.login_order) == (client, order) and c.client_time is not None
+                    ]
+                )
+            }
 
     @invariant()
     def the_status_kept_is_the_status_computed(self) -> None:
@@ -542,8 +564,9 @@ def any_events(draw: st.DrawFn) -> Event:
                     time=draw(ago),
                     idle_threshold_ms=draw(durations),
                     timeout_ms=draw(durations),
-                    announce=draw(st.booleans()),
-                    user_agent=draw(st.sampled_from([None, "A", "B"])),
+                    announce=draw(st.sampled_from([None, True, False])),
+                    user_agent=draw(st.sampled_from([None, "A", "B", ""])),
+                    meta=draw(metas),
                     peer=draw(peers),
                 )
             return Activity(
@@ -597,7 +620,7 @@ def test_a_batch_comes_to_the_same_as_its_messages_one_by_one(
         ignored += outcome.ignored
         save(saved, outcome)
     assert batch.user.connections == user.connections
-    assert batch.user.newest == user.newest
+    assert (batch.user.newest, batch.user.newest_time) == (user.newest, user.newest_time)
     assert batch.user.status == user.status
     assert batch.user.last_seen == user.last_seen
     assert list(batch.ignored) == ignored
@@ -674,9 +697,10 @@ def test_who_logs_in_by_the_time_it_is_now_is_here(
     rule_settings = replace(rule_settings, max_connections=None)
     user = play(events, rule_settings)
     now = (events[-1].now if events else START) - jump
-    newest = user.newest.get(ClientId(client), 0)
+    newest_time = user.newest_time.get(ClientId(client))
     time = None if before is None else now - before
-    assume(time is None or not time < newest <= now)  # a later one is known: L4
+    # A later one is known: L4.
+    assume(time is None or newest_time is None or not time < newest_time <= now)
     who = {"user_id": ALICE, "client_id": ClientId(client), "connection_id": ConnectionId("new")}
     after = rules.fold(user, [Login(**who, now=now, time=time)], rule_settings).user
     assert after.connections[ClientId(client), ConnectionId("new")].is_open

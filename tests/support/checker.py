@@ -147,7 +147,7 @@ def assert_consistent(
         assert _but_last_seen(retained.get(user_id)) == _but_last_seen(expected), user_id
     assert retained.keys() <= users.keys(), f"ghosts: {retained.keys() - users.keys()}"
     for user_id, told in (versions or {}).items():
-        newest = _assert_versions_only_grow(user_id, told, late=late)
+        newest = assert_versions_only_grow(user_id, told, late=late)
         assert users[user_id].version >= newest, f"{user_id}: version {newest} was told and is not kept"
 
 
@@ -163,8 +163,10 @@ def _assert_status_is_function_of_records(user_id: str, status: Status, records:
         assert status.last_login.order == newest, user_id
 
 
-def _assert_versions_only_grow(user_id: str, told: list[tuple[int, bytes, bool]], *, late: bool) -> int:
-    """What was sent again after a crash repeats what was told; it never tells something else, or goes back.
+def assert_versions_only_grow(
+    user_id: str, told: list[tuple[int, bytes, bool]], *, late: bool = False
+) -> int:
+    """What was sent again after a crash repeats what was told last; it never tells something else, or goes back.
 
     Only a broker does, that was killed and comes back with what it had saved: so what is retained may be older.
     """
@@ -172,11 +174,8 @@ def _assert_versions_only_grow(user_id: str, told: list[tuple[int, bytes, bool]]
     newest = -1
     for version, payload, is_retained in told:
         status = _but_last_seen(decode_object(payload))
-        if version in said:
-            assert said[version] == status, f"{user_id}: two statuses of version {version}"
-            continue
-        assert version > newest or is_retained or late, f"{user_id}: version {version} after {newest}"
-        said[version] = status
+        assert version >= newest or is_retained or late, f"{user_id}: version {version} after {newest}"
+        assert said.setdefault(version, status) == status, f"{user_id}: two statuses of version {version}"
         newest = max(newest, version)
     return newest
 

@@ -1,12 +1,19 @@
 """Which status the broker is asked for after a connect: the last that it acknowledged, and of nobody who is forgotten."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 
-from mqtt_presence.convergence import Convergence
+import pytest
+
+from mqtt_presence.convergence import Again, Convergence
+from mqtt_presence.link import Incoming
+from mqtt_presence.model import Login, RuleSettings
 from mqtt_presence.outbox import Outbox, Probe
 from mqtt_presence.publications import Publication
+from mqtt_presence.rules import fold
 from mqtt_presence.store import Store
 from mqtt_presence.topics import Topics
+from tests.unit.test_link import Ends
 
 ALICE = Probe("status/alice", 7)
 STATUS = [Publication("status/alice", b"{}", retain=True)]
@@ -50,3 +57,126 @@ def test_probe_that_came_while_another_was_kept_is_still_offered() -> None:
     assert clearing is not None
     outbox.cleared(clearing)
     assert (outbox.clearable, outbox.probe) == (2, ALICE)
+
+
+# When the broker may lack something, the database says so: a bridge that is killed begins anew.
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    made = Ends()
+    yield made
+    made.link.close()
+    made.sock.close()
+
+
+@pytest.fixture
+def store(sqlite_url: str) -> Iterator[Store]:
+    """Keep three users."""
+    store = Store(sqlite_url)
+    store.open()
+    logins = {u: [Login(user_id=u, client_id="phone", connection_id="c1", now=1)] for u in ("a", "b", "c")}
+    with store.transaction() as tx:
+        users = tx.load(logins)
+        tx.save([fold(users[u], of_user, RuleSettings()) for u, of_user in logins.items()])
+    yield store
+    store.close()
+
+
+def recall(store: Store, name: str) -> str | None:
+    with store.transaction() as tx:
+        return tx.recall(name)
+
+
+def is_doubted(store: Store) -> bool:
+    return recall(store, "republishing") is not None
+
+
+def restored(store: Store) -> Convergence:
+    convergence = Convergence(Topics())
+    with store.transaction() as tx:
+        convergence.restore(tx)
+    return convergence
+
+
+def test_witness_of_before_the_answer_is_doubted(store: Store, ends: Ends) -> None:
+    """What the broker acknowledges before it has answered tells nothing of what it had before."""
+    with store.transaction() as tx:
+        tx.remember("probe", '{"topic":"status/b","version":1}')
+    convergence = restored(store)
+    convergence.connected(ends.link)
+    assert not is_doubted(store)
+    with store.transaction() as tx:
+        convergence.remember(tx, Probe("status/a", 2))
+    assert is_doubted(store)
+    answer = Incoming("status/b", b'{"version":1}', 1, retain=True, dup=False, mid=1, epoch=1)
+    assert convergence.heard(ends.link, answer)
+    convergence.republish(store, ends.link, private=False)
+    assert not is_doubted(store)
+    assert recall(store, "probe") == '{"topic":"status/a","version":2}'
+
+
+def test_statuses_that_are_published_again_count_when_they_are_acknowledged(store: Store, ends: Ends) -> None:
+    """To have sent them is not enough, and the witness must be newer than all of them."""
+    convergence = restored(store)
+    convergence.connected(ends.link)
+    for _ in range(3):  # one page, the end, nothing more
+        convergence.republish(store, ends.link, private=False)
+        assert is_doubted(store)
+        assert not convergence.must_renew
+    with store.transaction() as tx:
+        convergence.remember(tx, Probe("status/a", 1))  # published before, acknowledged now
+    assert recall(store, "probe") is None
+    convergence.taken(Again(0), 3)  # of an earlier connection's run: it is not this one's
+    assert not convergence.must_renew
+    run = next(m.ticket for m in ends.link._in_flight.values() if isinstance(m.ticket, Again))
+    convergence.taken(run, 2)
+    assert not convergence.must_renew
+    convergence.taken(run, 1)
+    assert convergence.must_renew
+    convergence.republish(store, ends.link, private=False)
+    assert is_doubted(store)
+    convergence.renewed()
+    convergence.republish(store, ends.link, private=False)
+    assert not is_doubted(store)
+    assert convergence.has_no_witness
+    with store.transaction() as tx:
+        convergence.remember(tx, Probe("status/c", 2))
+    assert recall(store, "probe") == '{"topic":"status/c","version":2}'
+    assert not convergence.has_no_witness
+    assert restored(store)._page_after is None
+
+
+@pytest.mark.parametrize("topic", ["status/stranger", "acme/status/a"])
+def test_witness_of_nobody_is_none(store: Store, topic: str) -> None:
+    """Its user was forgotten while the bridge was away, or the prefix was another one."""
+    with store.transaction() as tx:
+        tx.remember("probe", f'{{"topic":"{topic}","version":1}}')
+    assert restored(store).has_no_witness
+
+
+def test_users_of_an_earlier_version_are_published_once(store: Store) -> None:
+    """It has not counted them, so nobody knows who was added since."""
+    with store.transaction() as tx:
+        tx.remember("probe", '{"topic":"status/b","version":1}')
+        tx.remember("user_count", None)
+    assert restored(store)._page_after == ""
+    assert is_doubted(store)
+    with store.transaction() as tx:
+        tx.remember("republishing", None)  # they are published
+    assert restored(store)._page_after is None
+
+
+@pytest.mark.parametrize("change", ["INSERT INTO user_states SELECT 'd', {rest} FROM user_states WHERE user_id = 'a'",
+                                    "DELETE FROM user_states WHERE user_id = 'a'"])  # fmt: skip
+def test_users_who_were_changed_by_sql_are_noticed(store: Store, change: str) -> None:
+    """Whoever was added or removed behind the back of the bridge."""
+    with store.transaction() as tx:
+        assert not tx.has_other_users()
+        columns = [c.name for c in tx._database.get_columns("user_states") if c.name != "user_id"]
+        tx._database.execute_sql(change.format(rest=", ".join(columns)))
+        assert tx.has_other_users()
+        tx.accept_users()
+        assert not tx.has_other_users()
+        tx.forget("b")
+        assert not tx.has_other_users()

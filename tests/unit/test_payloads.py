@@ -160,10 +160,10 @@ def test_time_is_read_as_milliseconds_or_iso(value: Any, millis: int) -> None:
 
 @pytest.mark.parametrize(
     ("value", "millis"),
-    [(60, 60_000), (1.5, 1_500), (0.0004, 1), (0, None), (0.0, None), (3.15e8, 315_000_000_000)],
+    [(60, 60_000), (1.5, 1_500), (0.0004, 1), (0, 0), (0.0, 0), (None, None), (3.15e8, 315_000_000_000)],
 )
-def test_duration_is_read_as_seconds(value: float, millis: int | None) -> None:
-    """Durations are seconds, fractions allowed; 0 is none declared, and no positive one becomes 0."""
+def test_duration_is_read_as_seconds(value: float | None, millis: int | None) -> None:
+    """Durations are seconds, fractions allowed; 0 says that there is none, null says nothing, and no positive one becomes 0."""
     login = read("login", {"idleThreshold": value, "timeout": value})
     assert (login.idle_threshold_ms, login.timeout_ms) == (millis, millis)
 
@@ -178,6 +178,12 @@ def test_report_and_heartbeat_are_told_apart(idle: bool) -> None:
 def test_user_agent_is_text_any_database_keeps() -> None:
     """NUL, which PostgreSQL cannot keep, is replaced; everything else stays."""
     assert read("login", r'{"userAgent": "a\u0000b \ud834\udd1e"}').user_agent == "a\ufffdb 𝄞"
+
+
+@pytest.mark.parametrize("meta", ["{}", "{ }", "{\n}"])
+def test_empty_meta_has_one_spelling(meta: str) -> None:
+    """An empty object clears what is known (L2), however it is written."""
+    assert read("login", '{"meta": ' + meta + " }").meta == "{}"
 
 
 @pytest.mark.parametrize(

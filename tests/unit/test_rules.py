@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mqtt_presence import payloads, rules
 from mqtt_presence.model import (
@@ -18,6 +19,7 @@ from mqtt_presence.model import (
     Login,
     Outcome,
     Reason,
+    Renew,
     RuleSettings,
     UserEvent,
     UserId,
@@ -290,6 +292,41 @@ def test_an_older_login_is_kept_as_a_record_already_ended() -> None:
     assert (record.user_agent, record.login_time, record.logout_time) == ("old", at(10), at(10))
 
 
+TOLD = {"userAgent": "A", "meta": {"a": 1}, "idleThreshold": 5, "timeout": 50, "announce": True}
+
+
+@pytest.mark.parametrize("again", [{}, dict.fromkeys(TOLD), {"connectionId": "c1", "unknown": 1}], ids=str)
+@pytest.mark.parametrize("guessed_end", [False, True])
+def test_a_repeated_login_keeps_what_it_does_not_mention(again: dict[str, Any], guessed_end: bool) -> None:
+    """What is absent, or null, is as it was (L2), also when the login reopens the record (L3)."""
+    between = [("check", 90_000)] if guessed_end else []
+    (record,) = play(cases.login(0, **TOLD), *between, cases.login(91_000, **again)).records()
+    assert record.is_open
+    assert (record.user_agent, record.meta) == ("A", '{"a": 1}')
+    assert (record.idle_threshold_ms, record.timeout_ms, record.announce) == (5_000, 50_000, True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "name", "cleared"),
+    [
+        ("userAgent", "", "user_agent", None),
+        ("meta", {}, "meta", None),
+        ("idleThreshold", 0, "idle_threshold_ms", None),
+        ("timeout", 0, "timeout_ms", None),
+        ("announce", False, "announce", False),
+    ],
+)
+def test_a_repeated_login_clears_what_it_says_is_empty(
+    field: str, value: Any, name: str, cleared: Any
+) -> None:
+    """And keeps the rest; a first login that says so has nothing to clear."""
+    (record,) = play(cases.login(0, **TOLD), cases.login(10, **{field: value})).records()
+    (kept,) = play(cases.login(0, **TOLD), cases.login(10)).records()
+    assert record == replace(kept, **{name: cleared, "check_at": record.check_at})
+    (first,) = play(cases.login(0, **{field: value})).records()
+    assert getattr(first, name) == cleared
+
+
 def test_a_repeated_login_refreshes_what_it_tells() -> None:
     """A login again (L2) brings user agent, meta, thresholds and lastSeen up to date, and nothing else."""
     before = {"userAgent": "A", "meta": {"a": 1}, "idleThreshold": 5, "timeout": 50, "announce": False}
@@ -382,3 +419,14 @@ def test_a_login_that_replaces_a_connection_needs_no_room() -> None:
     limited = rules.fold(user, [heard, login], narrow)
     assert limited.ignored == ()
     assert limited.user.connections == rules.fold(user, [heard, login], RuleSettings()).user.connections
+
+
+def test_a_renewed_status_has_a_new_version_and_no_event() -> None:
+    """It is said once more, as it is; of whom nothing was ever said, nothing is said now."""
+    story = play(cases.login(0))
+    (user,) = story.users.values()
+    again = rules.fold(user, [Renew(user_id="alice", now=at(10))], RuleSettings())
+    assert (again.status_changed, again.user.version, again.events) == (True, user.version + 1, ())
+    assert (again.user.status, again.changed, again.touched) == (user.status, (), ())
+    nobody = UserPresence(user_id="bob")
+    assert not rules.fold(nobody, [Renew(user_id="bob", now=at(10))], RuleSettings()).status_changed
