@@ -71,6 +71,7 @@ tools:
 	command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
 	command -v openssl >/dev/null || missing+=(openssl)
 	command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+	command -v pgbouncer >/dev/null || missing+=(pgbouncer)
 	command -v gcc >/dev/null && test -e /usr/include/stdio.h || missing+=(gcc libc6-dev)
 	command -v node >/dev/null || missing+=(nodejs)
 	command -v npm >/dev/null || missing+=(npm)

@@ -325,6 +325,10 @@ class Bridge:
     def _put_off(self, error: StoreError) -> None:
         if not error.transient:
             raise error
+        if error.conflict:
+            self._retry_s = self._retry_at = 0.0
+            log.info("%s; trying again", error)
+            return
         self._retry_s = min(5.0, max(0.1, self._retry_s * 2))
         self._retry_at = time.monotonic() + self._retry_s
         log.warning("%s; nothing is lost, next try in %.1f s", error, self._retry_s)
@@ -436,12 +440,11 @@ class Bridge:
                 events.setdefault(event.user_id, []).append(event)
         committed = self._redeliveries.line(may_come_again)
 
-        def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
+        def note(tx: Transaction) -> None:
             self._witness.remember_batch(tx, lines, (e for of_user in events.values() for e in of_user))
             if committed is not None:
                 tx.put_redeliveries(committed.number, committed.body)
                 tx.clear_redeliveries(committed.obsolete)
-            return events
 
         def done() -> None:
             self._batch_limit = MAX_BATCH
@@ -464,7 +467,7 @@ class Bridge:
             done()
             return
         try:
-            step = self._decider.commit(gather, decided)
+            step = self._decider.commit(events, note, decided)
         except Exception as error:
             if isinstance(error, StoreError) and error.transient:
                 raise

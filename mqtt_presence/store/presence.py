@@ -8,6 +8,7 @@ from typing import Any
 
 import peewee
 
+from mqtt_presence.errors import StoreError
 from mqtt_presence.model import (
     GUESSED,
     Activity,
@@ -53,6 +54,9 @@ from mqtt_presence.store.schema import (
 # Keys that are asked for at once: what is read by them is still in the processor's cache when it is written.
 PORTION = 64
 _KEY = (ConnectionRow.user_id, ConnectionRow.client_id, ConnectionRow.connection_id)
+# Locks in their order, whatever the collation of the database.
+_USERS = ' ORDER BY u.user_id COLLATE "C" FOR UPDATE OF u'
+_CONNECTIONS = ' ORDER BY r.user_id COLLATE "C", r.client_id COLLATE "C", r.id FOR UPDATE OF r, p'
 
 
 class Store:
@@ -81,6 +85,11 @@ class Store:
         if not self._database.is_closed():
             self._database.close()
 
+    @property
+    def locks_rows(self) -> bool:
+        """Whether other writers may be at work beside a transaction: SQLite has one writer at a time."""
+        return self._is_postgresql
+
     @contextmanager
     def transaction(self) -> Iterator["Transaction"]:
         """Do all or nothing; committed, and on the disk, when it ends.
@@ -93,15 +102,22 @@ class Store:
             with said_plainly("use the database"):
                 self._database.connect(reuse_if_open=True)
                 with self._database.atomic():
-                    yield Transaction(self._database, is_postgresql=self._is_postgresql)
-        except Exception:
-            if self._is_postgresql:
+                    transaction = Transaction(self._database, is_postgresql=self._is_postgresql)
+                    yield transaction
+                    transaction.finish()
+        except Exception as error:
+            is_conflict = isinstance(error, StoreError) and error.conflict
+            if self._is_postgresql and not is_conflict:
                 self.close()  # after a lost connection every later query would fail until this
             raise
 
 
 class Transaction:
-    """What can be done inside `Store.transaction`."""
+    """What can be done inside `Store.transaction`.
+
+    Rows are locked in one order, so that no two writers wait for each other: users by name, then their live
+    connections by user, client and number. Names are in the order of their code points, PostgreSQL's "C".
+    """
 
     def __init__(self, database: peewee.Database, *, is_postgresql: bool) -> None:
         self._database = database
@@ -109,6 +125,15 @@ class Transaction:
         self._is_postgresql = is_postgresql
         self._loaded: dict[tuple[str, str, str], tuple[int, Pulse]] = {}
         """The connections that were read, by their names, with their numbers."""
+        self._placeholders: set[str] = set()
+        """Newcomers' rows that hold nothing yet but the lock: no other transaction ever sees them."""
+
+    def finish(self) -> None:
+        """Remove the rows of those who did not become users."""
+        self._executemany(
+            f"DELETE FROM user_states WHERE user_id = {self._mark}",
+            [(user_id,) for user_id in sorted(self._placeholders)],
+        )
 
     # Users and their connections.
 
@@ -119,8 +144,8 @@ class Transaction:
             # Not of the view: SQLite would take all its columns for wanted, and read the record.
             PULSE_COLUMNS,
             "CROSS JOIN connection_records r CROSS JOIN pulses p WHERE p.id = r.id AND r.live "
-            f"AND r.user_id = k.column1 AND r.client_id = k.column2{self._locked('r, p')}",
-            clients,
+            f"AND r.user_id = k.column1 AND r.client_id = k.column2{self._locked(_CONNECTIONS)}",
+            sorted(clients),
         )
         pulses: dict[UserId, dict[Key, Pulse]] = {user_id: {} for user_id in beats}
         for row in rows:
@@ -131,13 +156,9 @@ class Transaction:
 
     def load(self, events: Mapping[UserId, Sequence[Event]]) -> dict[UserId, UserPresence]:
         """Read what the rules need to decide on these events."""
-        user_ids = [(user_id,) for user_id in events]
+        user_ids = [(user_id,) for user_id in sorted(events)]
         # First, for it locks them: no other bridge changes what is read of them from now on.
-        users = self._select_each(
-            USER_COLUMNS,
-            f"CROSS JOIN user_states u WHERE u.user_id = k.column1{self._locked('u')}",
-            user_ids,
-        )
+        users = self._lock_users(user_ids) if self._is_postgresql else self._users(user_ids)
         connections: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in events}
         _file(connections, self._connections("c.live AND c.user_id = k.column1", user_ids))
         events = _unless_all_is_known(events, connections)
@@ -167,6 +188,7 @@ class Transaction:
             user = outcome.user
             if outcome.status_changed and user.status is not None:
                 users.append(from_user(user, user.status))
+                self._placeholders.discard(user.user_id)
             elif user.status is not None and _is_seen_beside_its_connections(user):
                 seen.append((user.last_seen, user.user_id))
             for record in outcome.changed:
@@ -317,14 +339,14 @@ class Transaction:
             "SELECT c.user_id, c.client_id, c.id FROM connection_records c "
             "WHERE c.live AND c.logout_time IS NULL "
             f"AND (c.user_id, c.client_id, c.id) > ({self._mark}, {self._mark}, {self._mark}) "
-            f"ORDER BY c.user_id, c.client_id, c.id LIMIT {int(limit)}{self._locked('c')}",
+            f"ORDER BY c.user_id, c.client_id, c.id LIMIT {int(limit)}",
             after or ("", "", 0),
         )
         self._executemany(
             f"UPDATE pulses SET last_seen = CASE WHEN last_seen + {self._mark} < {self._mark} "
             f"THEN last_seen + {self._mark} ELSE {self._mark} END "
             f"WHERE id = {self._mark} AND last_seen < {self._mark}",
-            [(by, now, by, now, row[2], now) for row in rows],
+            [(by, now, by, now, row[2], now) for row in sorted(rows)],  # in the order of locks
         )
         return (rows[-1][0], rows[-1][1], rows[-1][2]) if len(rows) == limit else None
 
@@ -336,6 +358,8 @@ class Transaction:
             .order_by(ConnectionRow.logout_time)
             .limit(limit)
         )
+        if self._is_postgresql:  # what another writer has locked is left for the next time
+            oldest = oldest.for_update(skip_locked=True)
         return self._delete(ConnectionRow.id.in_(oldest))
 
     # Forgetting.
@@ -436,6 +460,36 @@ class Transaction:
 
     # How.
 
+    def _users(self, user_ids: Collection[tuple[str, ...]]) -> list[Any]:
+        """Read users' rows; on PostgreSQL, lock them."""
+        return self._select_each(
+            USER_COLUMNS,
+            f"CROSS JOIN user_states u WHERE u.user_id = k.column1{self._locked(_USERS)}",
+            user_ids,
+        )
+
+    def _lock_users(self, user_ids: Collection[tuple[str, ...]]) -> list[Any]:
+        """Lock users and their live connections, newcomers too; return the rows of those who are users."""
+        users: dict[str, Any] = {}
+        # Twice at most, but for a user who is forgotten in between.
+        while missing := [key for key in user_ids if key[0] not in users]:
+            # A newcomer has no row that could be locked, so one is made.
+            made = self._each(
+                "INSERT INTO user_states (user_id, state, online, connections, version) "
+                "SELECT k.column1, '', FALSE, 0, 0 FROM (VALUES {keys}) AS k WHERE k.column1 IS NOT NULL "
+                'ORDER BY k.column1 COLLATE "C" ON CONFLICT (user_id) DO NOTHING RETURNING user_id',
+                missing,
+            )
+            self._placeholders.update(row[0] for row in made)
+            users |= {row[0]: row for row in self._users(missing)}
+        self._select_each(
+            "1",
+            "CROSS JOIN connection_records r CROSS JOIN pulses p WHERE p.id = r.id AND r.live "
+            f"AND r.user_id = k.column1{self._locked(_CONNECTIONS)}",
+            user_ids,
+        )
+        return [row for user_id, row in users.items() if user_id not in self._placeholders]
+
     def _named_but_not_live(
         self,
         events: Mapping[UserId, Sequence[Event]],
@@ -502,10 +556,20 @@ class Transaction:
         return records
 
     def _select_each(self, columns: str, rest: str, keys: Collection[tuple[str, ...]]) -> list[Any]:
-        """Select by keys, whose columns both databases name k.column1, k.column2, …
+        """Select by keys, whose columns both databases name k.column1, k.column2, …"""
+        # CROSS JOIN has SQLite begin with the keys; by `IN (VALUES …)` it would scan the other table.
+        return self._each(f"SELECT {columns} FROM (VALUES {{keys}}) AS k {rest}", keys)
+
+    def _each(self, statement: str, keys: Collection[tuple[str, ...]]) -> list[Any]:
+        """Execute a statement for keys, and return the rows of all of them.
 
         In portions of few sizes, filled up with nulls, which equal nothing: so there are few statements, and
         the database knows each of them; to read one of a thousand parameters takes it as long as the answer.
+
+        Args:
+            statement: with `{keys}` where the list of keys goes.
+            keys: their values.
+
         """
         keys = list(keys)
         rows: list[Any] = []
@@ -513,16 +577,14 @@ class Transaction:
             portion = keys[start : start + PORTION]
             size = 1 << (len(portion) - 1).bit_length()
             marks = f"({','.join([self._mark] * len(portion[0]))})"
-            values = ",".join([marks] * size)
             parameters: list[str | None] = [part for key in portion for part in key]
             parameters += [None] * (len(portion[0]) * (size - len(portion)))
-            # CROSS JOIN has SQLite begin with the keys; by `IN (VALUES …)` it would scan the other table.
-            rows += self._select(f"SELECT {columns} FROM (VALUES {values}) AS k {rest}", parameters)
+            rows += self._select(statement.replace("{keys}", ",".join([marks] * size)), parameters)
         return rows
 
-    def _locked(self, table: str) -> str:
+    def _locked(self, rows: str) -> str:
         """Have no other bridge change what we have read; of SQLite there is one writer as it is."""
-        return f" FOR UPDATE OF {table}" if self._is_postgresql else ""
+        return rows if self._is_postgresql else ""
 
     def _version_floor(self) -> int:
         return int(self.recall(VERSION_FLOOR) or 0)
