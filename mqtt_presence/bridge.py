@@ -6,7 +6,6 @@ only leave a word (`request`, `stop`); nothing here is shared with them.
 
 import logging
 import queue
-import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,7 +18,7 @@ from msgspec.structs import replace
 from mqtt_presence.convergence import Convergence
 from mqtt_presence.counters import Counters
 from mqtt_presence.deciding import Decider
-from mqtt_presence.errors import PayloadError, StoreError
+from mqtt_presence.errors import PayloadError, SeatLostError, StoreError
 from mqtt_presence.forgetting import Bury, Forgetting
 from mqtt_presence.limits import TOO_FAST, Limiter, Limits
 from mqtt_presence.link import Arrivals, Incoming, Link, LinkConfig, Outgoing
@@ -190,10 +189,12 @@ class Bridge:
         Raises:
             StoreError: the database cannot be opened at the start, or then not be used for half a minute.
             BrokerError: the broker refuses us for good.
+            SeatTakenError: another process is the bridge of this database.
+            SeatLostError: another process has become that, after we did nothing for long.
 
         """
-        self._start()
         try:
+            self._start()
             if self._link is not None:
                 while not self._stopping:
                     self._step(self._link)
@@ -205,7 +206,7 @@ class Bridge:
 
     def _start(self) -> None:
         """Go on from what is known; without a link if we are stopped while others lock the database."""
-        self._store.open()
+        self._store.take_seat(lambda: self._stopping)
         give_up_at = time.monotonic() + _START_S
         while not self._stopping:
             try:
@@ -221,11 +222,7 @@ class Bridge:
 
     def _restore(self) -> None:
         with self._store.transaction() as tx:
-            client_id = tx.recall("client_id")
-            if client_id is None:
-                # Whoever knows it can push us off the broker, so nobody can guess it and nobody is told.
-                client_id = f"bridge-{secrets.token_urlsafe(24)}"
-                tx.remember("client_id", client_id)
+            client_id = tx.client_id()
             self._own.restore(tx)
             self._silence.restore(tx, self._now())
             self._convergence.restore(tx)
@@ -243,7 +240,17 @@ class Bridge:
         link = self._link = Link(self._config.link(client_id), self._will)
         self._decider.publish_again(link, unpublished)
 
+    def _keep_seat(self) -> None:
+        """Renew the seat before the broker is asked for anything: a frozen process may have lost it."""
+        if self._store.seat_is_due and time.monotonic() >= self._retry_at:
+            try:
+                with self._store.transaction():
+                    pass
+            except StoreError as error:
+                self._put_off(error)
+
     def _step(self, link: Link) -> None:
+        self._keep_seat()
         room = MAX_BATCH
         if link.backlog <= _MAX_BACKLOG:
             room = max(0, MAX_BATCH - len(self._pending))
@@ -469,7 +476,7 @@ class Bridge:
         try:
             step = self._decider.commit(events, note, decided)
         except Exception as error:
-            if isinstance(error, StoreError) and error.transient:
+            if not _is_of_the_batch(error):
                 raise
             if len(batch) > 1:
                 # One of these messages cannot be taken: find it, so that the others can.
@@ -633,3 +640,10 @@ class Bridge:
 def _is_nameless(event: Message | Told | None) -> bool:
     """Tell whether nothing in it but its packet id tells it from another one."""
     return isinstance(event, Message) and event.connection_id is None
+
+
+def _is_of_the_batch(error: Exception) -> bool:
+    """Tell whether one of the messages is at fault, and would be again."""
+    if isinstance(error, StoreError):
+        return not error.transient
+    return not isinstance(error, SeatLostError)

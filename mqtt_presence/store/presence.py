@@ -1,9 +1,13 @@
 """The bridge's side of the store: load what a batch touches, save what it changed, in one transaction."""
 
+import logging
 import operator
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import compress
+from pathlib import Path
 from typing import Any
 
 import peewee
@@ -50,7 +54,11 @@ from mqtt_presence.store.schema import (
     TombstoneRow,
     UserRow,
 )
+from mqtt_presence.store.seat import FileSeat, Lease, Seat
 
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 0.2
 # Keys that are asked for at once: what is read by them is still in the processor's cache when it is written.
 PORTION = 64
 _KEY = (ConnectionRow.user_id, ConnectionRow.client_id, ConnectionRow.connection_id)
@@ -70,6 +78,10 @@ class Store:
     def __init__(self, url: str) -> None:
         self._database = connect(url)
         self._is_postgresql = is_postgresql(self._database)
+        self._seat: Seat = Lease(self._database)
+        if isinstance(self._database, peewee.SqliteDatabase):
+            file = Path(os.path.realpath(self._database.database))
+            self._seat = FileSeat(file)
 
     def open(self) -> None:
         """Connect, and bring the schema up to date.
@@ -80,8 +92,48 @@ class Store:
         """
         prepare(self._database)
 
+    def take_seat(self, give_up: Callable[[], bool] = lambda: False) -> None:
+        """Open, and become the one bridge of this database, until `close`.
+
+        Waits on PostgreSQL until it is known whether the holder is alive: at most the time of a lease.
+
+        Args:
+            give_up: asked several times a second whether to wait no longer.
+
+        Raises:
+            StoreError: it cannot be opened.
+            SeatTakenError: another process is the bridge.
+
+        """
+        if not self._is_postgresql:  # first: nobody else's schema is changed
+            self._try_to_take_seat()
+        self.open()
+        is_told = False
+        while not give_up() and not self._try_to_take_seat():
+            if not is_told:
+                log.info("another process was the bridge of this database: waiting until its lease is over")
+                is_told = True
+            time.sleep(_LOOK_EVERY_S)
+
+    def _try_to_take_seat(self) -> bool:
+        with said_plainly("open the database"):
+            return self._seat.take()
+
+    @property
+    def seat_is_due(self) -> bool:
+        """Whether the seat is lost unless there is a transaction soon."""
+        return self._seat.is_due
+
     def close(self) -> None:
-        """Disconnect."""
+        """Leave the seat, if we hold it, and disconnect."""
+        if self._is_postgresql and not self._database.is_closed():
+            with suppress(StoreError), said_plainly("leave the seat"):
+                self._seat.release()
+        self._disconnect()
+        if not self._is_postgresql:  # last: SQLite still writes when it is closed
+            self._seat.release()
+
+    def _disconnect(self) -> None:
         if not self._database.is_closed():
             self._database.close()
 
@@ -102,13 +154,14 @@ class Store:
             with said_plainly("use the database"):
                 self._database.connect(reuse_if_open=True)
                 with self._database.atomic():
+                    self._seat.begin()
                     transaction = Transaction(self._database, is_postgresql=self._is_postgresql)
                     yield transaction
                     transaction.finish()
         except Exception as error:
             is_conflict = isinstance(error, StoreError) and error.conflict
             if self._is_postgresql and not is_conflict:
-                self.close()  # after a lost connection every later query would fail until this
+                self._disconnect()  # after a lost connection every later query would fail until this
             raise
 
 
@@ -399,6 +452,10 @@ class Transaction:
         self._run(TombstoneRow.delete().where(TombstoneRow.buried_at < before))
 
     # What the bridge keeps for itself.
+
+    def client_id(self) -> str:
+        """Read the name by which the broker knows the bridge's session."""
+        return str(self._select("SELECT client_id FROM seats WHERE id = 0", [])[0][0])
 
     def recall(self, name: str) -> str | None:
         """Read what was remembered under a name."""
