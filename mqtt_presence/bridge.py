@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from mqtt_presence.convergence import Convergence
 from mqtt_presence.counters import Counters
 from mqtt_presence.deciding import Decider
-from mqtt_presence.errors import PayloadError, SeatLostError, StoreError
+from mqtt_presence.errors import PayloadError, ReplacedError, SeatLostError, StoreError
 from mqtt_presence.forgetting import Bury, Forgetting
 from mqtt_presence.limits import TOO_FAST, Limiter, Limits
 from mqtt_presence.link import Arrivals, Incoming, Link, LinkConfig, Outgoing
@@ -191,6 +191,7 @@ class Bridge:
             BrokerError: the broker refuses us for good.
             SeatTakenError: another process is the bridge of this database.
             SeatLostError: another process has become that, after we did nothing for long.
+            ReplacedError: another file is where the database was.
 
         """
         try:
@@ -646,4 +647,4 @@ def _is_of_the_batch(error: Exception) -> bool:
     """Tell whether one of the messages is at fault, and would be again."""
     if isinstance(error, StoreError):
         return not error.transient
-    return not isinstance(error, SeatLostError)
+    return not isinstance(error, SeatLostError | ReplacedError)

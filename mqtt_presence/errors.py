@@ -56,3 +56,7 @@ class BrokerError(PresenceError):
 
 class WebError(PresenceError):
     """The live page cannot be served, e.g. because its port is in use."""
+
+
+class ReplacedError(PresenceError):
+    """Another file is where the database was: what it holds is not what this process knows."""

@@ -29,6 +29,7 @@ from mqtt_presence.model import (
     UserPresence,
 )
 from mqtt_presence.store.database import connect, is_postgresql, prepare, said_plainly
+from mqtt_presence.store.files import Files
 from mqtt_presence.store.rows import (
     ACTIVITY_FIELDS,
     CONNECTION_COLUMNS,
@@ -78,10 +79,11 @@ class Store:
     def __init__(self, url: str) -> None:
         self._database = connect(url)
         self._is_postgresql = is_postgresql(self._database)
+        self._files: Files | None = None
         self._seat: Seat = Lease(self._database)
         if isinstance(self._database, peewee.SqliteDatabase):
             file = Path(os.path.realpath(self._database.database))
-            self._seat = FileSeat(file)
+            self._files, self._seat = Files(self._database, file), FileSeat(file)
 
     def open(self) -> None:
         """Connect, and bring the schema up to date.
@@ -136,6 +138,8 @@ class Store:
     def _disconnect(self) -> None:
         if not self._database.is_closed():
             self._database.close()
+        if self._files is not None:
+            self._files.closed()
 
     @property
     def locks_rows(self) -> bool:
@@ -152,12 +156,18 @@ class Store:
         """
         try:
             with said_plainly("use the database"):
+                if self._files is not None:
+                    self._files.mend()
                 self._database.connect(reuse_if_open=True)
                 with self._database.atomic():
                     self._seat.begin()
+                    if self._files is not None:
+                        self._files.note()
                     transaction = Transaction(self._database, is_postgresql=self._is_postgresql)
                     yield transaction
                     transaction.finish()
+                if self._files is not None:
+                    self._files.require()
         except Exception as error:
             is_conflict = isinstance(error, StoreError) and error.conflict
             if self._is_postgresql and not is_conflict:
