@@ -191,7 +191,7 @@ class Bridge:
             BrokerError: the broker refuses us for good.
             SeatTakenError: another process is the bridge of this database.
             SeatLostError: another process has become that, after we did nothing for long.
-            ReplacedError: another file is where the database was.
+            ReplacedError: another database is where ours was, or an older state of it.
 
         """
         try:

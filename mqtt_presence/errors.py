@@ -59,4 +59,4 @@ class WebError(PresenceError):
 
 
 class ReplacedError(PresenceError):
-    """Another file is where the database was: what it holds is not what this process knows."""
+    """Another database is where the one of this process was, or an older state of it."""

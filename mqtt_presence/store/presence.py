@@ -166,6 +166,7 @@ class Store:
                     transaction = Transaction(self._database, is_postgresql=self._is_postgresql)
                     yield transaction
                     transaction.finish()
+                self._seat.committed()
                 if self._files is not None:
                     self._files.require()
         except Exception as error:

@@ -16,12 +16,16 @@ from typing import Protocol
 import msgspec
 import peewee
 
-from mqtt_presence.errors import SeatLostError, SeatTakenError, StoreError
+from mqtt_presence.errors import ReplacedError, SeatLostError, SeatTakenError, StoreError
 from mqtt_presence.store.database import LEASE_MS
 from mqtt_presence.store.files import beside, which
 from mqtt_presence.times import to_iso
 
 _RENEW_AFTER_S = 2.0
+_SET_BACK = (
+    "the database has lost what was committed: it was restored from a backup, or a standby without the last "
+    "transactions has become the primary; start the bridge again, then run verify --repair"
+)
 # The server's clock: each machine has its own.
 _NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint"
 
@@ -57,8 +61,12 @@ class Seat(Protocol):
 
         Raises:
             SeatLostError: another process has it.
+            ReplacedError: the database is as it was before.
 
         """
+
+    def committed(self) -> None:
+        """Take note that the transaction is committed."""
 
     def release(self) -> None:
         """Leave the seat to others."""
@@ -82,6 +90,10 @@ class Lease:
         self._epoch: int | None = None
         self._seen: tuple[int, int] | None = None
         self._renewed_s = 0.0
+        self._batch = 0
+        """Of this transaction."""
+        self._committed = 0
+        """Of the last one that is known to be committed: a lesser one means that the database lost it."""
 
     def take(self) -> bool:
         """See `Seat`. A holder that renews its lease is alive; the lease of a dead one runs out."""
@@ -121,13 +133,21 @@ class Lease:
             [self._epoch],
         ).fetchone()
         if renewed is None:
-            holder, since, *_ = self._row()
+            holder, since, epoch, _ = self._row()
+            if epoch < self._epoch:
+                raise ReplacedError(_SET_BACK)
             now = "another process" if holder is None else str(Holder(holder, since))
             raise SeatLostError(
                 "this process has lost its place as the bridge of this database, because it did nothing for "
                 f"{LEASE_MS / 1000:g} s or more; the bridge is now {now}"
             )
-        self._renewed_s = _moment()
+        self._batch, self._renewed_s = renewed[0], _moment()
+        if self._batch <= self._committed:
+            raise ReplacedError(_SET_BACK)
+
+    def committed(self) -> None:
+        """See `Seat`."""
+        self._committed = self._batch
 
     def release(self) -> None:
         """See `Seat`."""
@@ -184,6 +204,9 @@ class FileSeat:
     def is_due(self) -> bool:
         """See `Seat`: the kernel keeps the lock."""
         return False
+
+    def committed(self) -> None:
+        """See `Seat`."""
 
     def begin(self) -> None:
         """See `Seat`."""

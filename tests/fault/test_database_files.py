@@ -1,4 +1,4 @@
-"""The files of a database are deleted, moved or replaced under a running bridge: nothing acknowledged is lost."""
+"""A database is deleted, moved, replaced or set back under a running bridge: nothing more is acknowledged."""
 
 import os
 import shutil
@@ -14,6 +14,7 @@ from tests.support.bridges import BridgeProcess
 from tests.support.brokers import Shipped
 from tests.support.checker import assert_true
 from tests.support.playing import hello
+from tests.support.postgres import Postgres, cursor, query
 from tests.support.recorder import Recorder
 from tests.support.said import Said, life_of
 from tests.support.waiting import until
@@ -132,3 +133,56 @@ def test_a_log_that_is_deleted_takes_nothing_with_it(house: House, suffixes: tup
     house.bridge.kill()
     house.bridge.start()
     house.assert_true()
+
+
+# PostgreSQL.
+
+
+@pytest.mark.parametrize("when", ["before the bridge came", "a moment ago"])
+def test_a_postgresql_that_is_set_back_under_the_bridge(
+    mosquitto: Shipped, postgres: Postgres, tmp_path: Path, when: str
+) -> None:
+    """The bridge ends and says why; what it has not acknowledged comes to the one that is started again."""
+    database = postgres.database()
+    rows = [
+        "seats",
+        "bridge",
+        "user_states",
+        "connection_records",
+        "pulses",
+        "outbox",
+        "redeliveries",
+        "tombstones",
+    ]
+
+    def back_up() -> None:
+        with cursor(database) as cur:
+            cur.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; CREATE SCHEMA backup")
+            for table in rows:
+                cur.execute(f"CREATE TABLE backup.{table} AS SELECT * FROM public.{table}")
+
+    def restore() -> None:
+        with cursor(database) as cur:
+            cur.execute(f"LOCK {', '.join(rows)} IN ACCESS EXCLUSIVE MODE")
+            for table in rows:
+                cur.execute(f"DELETE FROM {table}; INSERT INTO {table} SELECT * FROM backup.{table}")
+
+    with BridgeProcess(tmp_path / "log", broker=mosquitto.url, database=database) as bridge:
+        hello(mosquitto)
+        if when == "before the bridge came":
+            assert bridge.stop() == 0
+            back_up()
+            bridge.start()
+        else:
+            back_up()
+        client = mosquitto.publisher("", "")
+        client.publish_all([("presence/alice/phone/login", b"")])
+        until(lambda: query(database, "SELECT 1 FROM users WHERE user_id = 'alice'"), "alice has logged in")
+        restore()
+        assert bridge.wait() == 1
+        assert "the database has lost what was committed" in bridge.log()
+        assert "Traceback" not in bridge.log()
+        client.publish_all([("presence/bob/phone/login", b"")])
+        bridge.start()
+        until(lambda: query(database, "SELECT 1 FROM users WHERE user_id = 'bob'"), "bob has logged in")
+        assert bridge.stop() == 0
