@@ -22,19 +22,21 @@ class Files:
 
     """
 
-    def __init__(self, database: peewee.SqliteDatabase, file: Path) -> None:
+    def __init__(self, database: peewee.SqliteDatabase, file: str) -> None:
         self._database = database
         self._file = file
-        self._opened: dict[Path, tuple[int, int] | None] = {}
+        self._paths = [file + suffix for suffix in _SUFFIXES]
+        self._opened: list[tuple[int, int] | None] = []
+        self._are_gone = False
 
     def note(self) -> None:
         """Remember which files the connection has opened; to be called in a transaction."""
         if not self._opened:
-            self._opened = {file: which(file) for file in (beside(self._file, s) for s in _SUFFIXES)}
+            self._opened = [which(path) for path in self._paths]
 
     def closed(self) -> None:
         """Take note that the connection is closed."""
-        self._opened = {}
+        self._opened, self._are_gone = [], False
 
     def require(self) -> None:
         """Make sure that what is committed is where others find it.
@@ -43,11 +45,12 @@ class Files:
             StoreError: the files are not at their paths any more.
 
         """
-        if not self._are_there():
+        if self._opened != [which(path) for path in self._paths]:
+            self._are_gone = True
             raise StoreError(f"the files of the database {self._file} are not at their paths any more")
 
     def mend(self) -> None:
-        """Go on only with what is at the paths.
+        """After that, go on only with what is at the paths.
 
         What the connection alone has is saved before, into the file of the database, wherever that is now. If
         only the log is gone, the connection is closed, to begin another log.
@@ -57,38 +60,33 @@ class Files:
             ReplacedError: there is another database.
 
         """
-        if self._are_there():
+        if not self._are_gone:
+            return
+        at_paths = [which(path) for path in self._paths]
+        if at_paths == self._opened:
+            self._are_gone = False
             return
         is_busy, *_ = self._database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        now = which(self._file)
-        if now == self._opened[self._file]:
-            log = beside(self._file, "-wal")
-            is_others = which(log) not in {None, self._opened[log]} and log.stat().st_size > 0
+        if at_paths[0] == self._opened[0]:
+            log = self._paths[1]
+            is_others = at_paths[1] not in {None, self._opened[1]} and Path(log).stat().st_size > 0
             if is_busy or is_others:
                 raise StoreError(f"{log} was deleted or replaced while another process uses the database")
             self._database.close()
             self.closed()
             return
-        if now is None or self._file.stat().st_size == 0:
+        if at_paths[0] is None or Path(self._file).stat().st_size == 0:
             raise StoreError(f"the database {self._file} was deleted or moved away: put it back")
         raise ReplacedError(
             f"another file is now at {self._file}: nothing more is acknowledged; "
             "start the bridge again to use that file"
         )
 
-    def _are_there(self) -> bool:
-        return all(which(file) == opened for file, opened in self._opened.items())
 
-
-def which(file: Path | int) -> tuple[int, int] | None:
+def which(file: str | int) -> tuple[int, int] | None:
     """Return what tells a file from others, by its path or descriptor; None: there is none."""
     try:
         found = os.stat(file)  # noqa: PTH116 - pathlib takes no descriptor
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
-
-
-def beside(file: Path, suffix: str) -> Path:
-    """Name a file beside another one, as SQLite does."""
-    return file.with_name(file.name + suffix)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import compress
-from pathlib import Path
 from typing import Any
 
 import peewee
@@ -82,7 +81,7 @@ class Store:
         self._files: Files | None = None
         self._seat: Seat = Lease(self._database)
         if isinstance(self._database, peewee.SqliteDatabase):
-            file = Path(os.path.realpath(self._database.database))
+            file = os.path.realpath(self._database.database)
             self._files, self._seat = Files(self._database, file), FileSeat(file)
 
     def open(self) -> None:

@@ -10,7 +10,6 @@ import os
 import socket
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -18,10 +17,11 @@ import peewee
 
 from mqtt_presence.errors import ReplacedError, SeatLostError, SeatTakenError, StoreError
 from mqtt_presence.store.database import LEASE_MS
-from mqtt_presence.store.files import beside, which
+from mqtt_presence.store.files import which
 from mqtt_presence.times import to_iso
 
 _RENEW_AFTER_S = 2.0
+_LOOK_AGAIN_S = 1.0  # whether the lock file is still there
 _SET_BACK = (
     "the database has lost what was committed: it was restored from a backup, or a standby without the last "
     "transactions has become the primary; start the bridge again, then run verify --repair"
@@ -174,9 +174,10 @@ class FileSeat:
 
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: str) -> None:
         self._file = file
-        self._lock_file = beside(file, "-lock")
+        self._lock_file = f"{file}-lock"
+        self._looked_s = 0.0
         self._lock: int | None = None
 
     def take(self) -> bool:
@@ -210,8 +211,9 @@ class FileSeat:
 
     def begin(self) -> None:
         """See `Seat`."""
-        if self._lock is None:
+        if self._lock is None or time.monotonic() - self._looked_s < _LOOK_AGAIN_S:
             return
+        self._looked_s = time.monotonic()
         if which(self._lock_file) != which(self._lock):
             self._lock_again()
 

@@ -76,7 +76,7 @@ def test_a_database_that_is_moved_away_and_back(
         house.beside(suffix).rename(tmp_path / f"away{suffix}")
     house.live()
     house.bridge.wait_for_log("was deleted or moved away: put it back; nothing is lost, next try", 2)
-    assert count(f"sqlite:///{tmp_path / 'away'}") == 50, "what was acknowledged is in the file"
+    assert count(f"sqlite:///{tmp_path / 'away'}") >= 50, "what was acknowledged is in the file"
     (tmp_path / "away").rename(house.file)
     house.assert_true()
     assert house.bridge.stop() == 0
