@@ -208,12 +208,22 @@ def said_plainly(what: str) -> Iterator[None]:
     try:
         yield
     except _ERRORS as error:
-        cause = getattr(error, "orig", error)  # peewee's exceptions are of the driver's
-        state = str(getattr(cause, "sqlstate", None) or "")
+        cause, state = _cause(error), sqlstate(error)
         is_input = state.startswith(_INPUT_STATES) if state else isinstance(cause, _INPUT_ERRORS)
         raise StoreError(
             f"cannot {what}: {_line(error)}", transient=not is_input, conflict=state in _CONFLICT_STATES
         ) from error
+
+
+def sqlstate(error: BaseException) -> str:
+    """Return the code by which PostgreSQL names an error; empty for an error from elsewhere."""
+    return str(getattr(_cause(error), "sqlstate", None) or "")
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the driver's error of one of peewee's."""
+    cause: BaseException = getattr(error, "orig", error)
+    return cause
 
 
 def _line(error: BaseException) -> str:

@@ -16,12 +16,13 @@ import msgspec
 import peewee
 
 from mqtt_presence.errors import ReplacedError, SeatLostError, SeatTakenError, StoreError
-from mqtt_presence.store.database import LEASE_MS
+from mqtt_presence.store.database import LEASE_MS, sqlstate
 from mqtt_presence.store.files import which
 from mqtt_presence.times import to_iso
 
 _RENEW_AFTER_S = 2.0
-_LOOK_AGAIN_S = 1.0  # whether the lock file is still there
+_LOOK_AGAIN_S = 1.0  # whether the lock file is still there, and whether a frozen process keeps the row locked
+_LOCK_NOT_AVAILABLE = "55P03"
 _SET_BACK = (
     "the database has lost what was committed: it was restored from a backup, or a standby without the last "
     "transactions has become the primary; start the bridge again, then run verify --repair"
@@ -99,14 +100,13 @@ class Lease:
         """See `Seat`. A holder that renews its lease is alive; the lease of a dead one runs out."""
         if self._epoch is not None:
             return True
-        with self._database.atomic():
-            taken = self._database.execute_sql(
-                f"UPDATE seats SET holder = %s, since = {_NOW}, epoch = epoch + 1, "
-                f"expires_at = {_NOW} + {LEASE_MS} "
-                f"WHERE id = 0 AND (expires_at IS NULL OR expires_at < {_NOW}) RETURNING epoch",
-                [ourselves().holder],
-            ).fetchone()
-            row = self._row()
+        try:
+            taken, row = self._try()
+        except peewee.OperationalError as error:
+            if sqlstate(error) != _LOCK_NOT_AVAILABLE:
+                raise
+            self._end_frozen()
+            return False
         if taken is not None:
             self._epoch, self._renewed_s = taken[0], _moment()
             return True
@@ -117,6 +117,30 @@ class Lease:
             )
         self._seen = seen[0], seen[1]
         return False
+
+    def _try(self) -> tuple[tuple[int] | None, tuple[str, int, int, int]]:
+        with self._database.atomic():
+            self._database.execute_sql(f"SET LOCAL lock_timeout = {_LOOK_AGAIN_S * 1000:.0f}")
+            taken = self._database.execute_sql(
+                f"UPDATE seats SET holder = %s, since = {_NOW}, epoch = epoch + 1, "
+                f"expires_at = {_NOW} + {LEASE_MS} "
+                f"WHERE id = 0 AND (expires_at IS NULL OR expires_at < {_NOW}) RETURNING epoch",
+                [ourselves().holder],
+            ).fetchone()
+            return taken, self._row()
+
+    def _end_frozen(self) -> None:
+        """End transactions that have kept the row locked for longer than a lease.
+
+        The server ends those that are idle; not one whose process froze while it was sending many statements.
+        """
+        with self._database.atomic():
+            self._database.execute_sql(
+                "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
+                "WHERE l.relation = 'seats'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted "
+                "AND l.pid <> pg_backend_pid() "
+                f"AND a.xact_start < clock_timestamp() - INTERVAL '{LEASE_MS} milliseconds'"
+            )
 
     @property
     def is_due(self) -> bool:

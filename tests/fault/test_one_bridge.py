@@ -171,10 +171,11 @@ def test_commands_work_beside_the_bridge(mosquitto: Shipped, database: str, tmp_
         assert bridge.stop() == 0
 
 
+@pytest.mark.parametrize("where", ["between two statements", "while it sends many"])
 def test_who_freezes_inside_a_transaction_keeps_nobody_waiting(
-    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """The server ends such a transaction when the lease is over, and with it the locks."""
+    """Such a transaction is ended when the lease is over, and with it the locks."""
     monkeypatch.setattr(database_module, "LEASE_MS", 700)
     monkeypatch.setattr(seat, "LEASE_MS", 700)
     database = postgres.database()
@@ -183,6 +184,12 @@ def test_who_freezes_inside_a_transaction_keeps_nobody_waiting(
 
     def take_over_meanwhile() -> None:
         with frozen.transaction() as tx:
+            if where == "while it sends many":  # as psycopg's executemany does
+                sending = tx._database.connection().pgconn
+                sending.enter_pipeline_mode()
+                sending.send_query_params(b"UPDATE bridge SET value = value", None)
+                sending.send_flush_request()
+                sending.flush()
             taking_over = threading.Thread(target=other.take_seat)
             taking_over.start()
             taking_over.join(20)
