@@ -73,6 +73,7 @@ tools:
 	command -v faketime >/dev/null || missing+=(faketime)
 	command -v nginx >/dev/null || missing+=(nginx)
 	command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+	command -v pgbouncer >/dev/null || missing+=(pgbouncer)
 	command -v gcc >/dev/null && test -e /usr/include/stdio.h || missing+=(gcc libc6-dev)
 	command -v node >/dev/null || missing+=(nodejs)
 	command -v npm >/dev/null || missing+=(npm)

@@ -6,7 +6,6 @@ only leave a word (`request`, `stop`); nothing here is shared with them.
 
 import logging
 import queue
-import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,7 +18,7 @@ from msgspec.structs import replace
 from mqtt_presence.convergence import Again, Convergence
 from mqtt_presence.counters import Counters
 from mqtt_presence.deciding import Decider
-from mqtt_presence.errors import PayloadError, StoreError
+from mqtt_presence.errors import PayloadError, ReplacedError, SeatLostError, StoreError
 from mqtt_presence.forgetting import Bury, Forgetting
 from mqtt_presence.limits import TOO_FAST, Limiter, Limits
 from mqtt_presence.link import Arrivals, Incoming, Link, LinkConfig, Outgoing
@@ -192,10 +191,13 @@ class Bridge:
         Raises:
             StoreError: the database cannot be opened at the start, or then not be used for half a minute.
             BrokerError: the broker refuses us for good.
+            SeatTakenError: another process is the bridge of this database.
+            SeatLostError: another process has become that, after we did nothing for long.
+            ReplacedError: another database is where ours was, or an older state of it.
 
         """
-        self._start()
         try:
+            self._start()
             if self._link is not None:
                 while not self._stopping:
                     self._step(self._link)
@@ -207,7 +209,7 @@ class Bridge:
 
     def _start(self) -> None:
         """Go on from what is known; without a link if we are stopped while others lock the database."""
-        self._store.open()
+        self._store.take_seat(lambda: self._stopping)
         give_up_at = time.monotonic() + _START_S
         while not self._stopping:
             try:
@@ -223,11 +225,7 @@ class Bridge:
 
     def _restore(self) -> None:
         with self._store.transaction() as tx:
-            client_id = tx.recall("client_id")
-            if client_id is None:
-                # Whoever knows it can push us off the broker, so nobody can guess it and nobody is told.
-                client_id = f"bridge-{secrets.token_urlsafe(24)}"
-                tx.remember("client_id", client_id)
+            client_id = tx.client_id()
             self._own.restore(tx)
             self._silence.restore(tx, self._now())
             self._convergence.restore(tx)
@@ -245,7 +243,17 @@ class Bridge:
         link = self._link = Link(self._config.link(client_id), self._will)
         self._decider.publish_again(link, unpublished)
 
+    def _keep_seat(self) -> None:
+        """Renew the seat before the broker is asked for anything: a frozen process may have lost it."""
+        if self._store.seat_is_due and time.monotonic() >= self._retry_at:
+            try:
+                with self._store.transaction():
+                    pass
+            except StoreError as error:
+                self._put_off(error)
+
     def _step(self, link: Link) -> None:
+        self._keep_seat()
         room = MAX_BATCH
         if link.backlog <= _MAX_BACKLOG:
             room = max(0, MAX_BATCH - len(self._pending))
@@ -341,6 +349,10 @@ class Bridge:
     def _put_off(self, error: StoreError) -> None:
         if not error.transient:
             raise error
+        if error.conflict:
+            self._retry_s = self._retry_at = 0.0
+            log.info("%s; trying again", error)
+            return
         self._retry_s = min(5.0, max(0.1, self._retry_s * 2))
         self._retry_at = time.monotonic() + self._retry_s
         log.warning("%s; nothing is lost, next try in %.1f s", error, self._retry_s)
@@ -459,12 +471,11 @@ class Bridge:
                 events.setdefault(event.user_id, []).append(event)
         committed = self._redeliveries.line(may_come_again)
 
-        def gather(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
+        def note(tx: Transaction) -> None:
             self._witness.remember_batch(tx, lines, (e for of_user in events.values() for e in of_user))
             if committed is not None:
                 tx.put_redeliveries(committed.number, committed.body)
                 tx.clear_redeliveries(committed.obsolete)
-            return events
 
         def done() -> None:
             self._batch_limit = MAX_BATCH
@@ -487,9 +498,9 @@ class Bridge:
             done()
             return
         try:
-            step = self._decider.commit(gather, decided)
+            step = self._decider.commit(events, note, decided)
         except Exception as error:
-            if isinstance(error, StoreError) and error.transient:
+            if not _is_of_the_batch(error):
                 raise
             if len(batch) > 1:
                 # One of these messages cannot be taken: find it, so that the others can.
@@ -660,3 +671,10 @@ class Bridge:
 def _is_nameless(event: Message | Told | None) -> bool:
     """Tell whether nothing in it but its packet id tells it from another one."""
     return isinstance(event, Message) and event.connection_id is None
+
+
+def _is_of_the_batch(error: Exception) -> bool:
+    """Tell whether one of the messages is at fault, and would be again."""
+    if isinstance(error, StoreError):
+        return not error.transient
+    return not isinstance(error, SeatLostError | ReplacedError)

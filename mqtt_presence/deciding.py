@@ -4,7 +4,8 @@ Load what the events touch, have the rules decide, save, keep what is to be publ
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
@@ -25,6 +26,8 @@ from mqtt_presence.topics import Topics, is_name
 
 Gather: TypeAlias = Callable[[Transaction], Mapping[UserId, Sequence[Event]]]
 """Tells the events; inside the transaction, so that what is due is still due."""
+Note: TypeAlias = Callable[[Transaction], None]
+"""Writes, inside the transaction, what belongs to a batch of messages."""
 Then: TypeAlias = Callable[[Sequence[Outcome]], None]
 """Told what the rules made of the events, once it is committed."""
 
@@ -55,6 +58,13 @@ class Step:
     told: list[say.Publication]
     probe: Probe | None
     then: Then
+
+
+@dataclass(slots=True)
+class _Doubt:
+    """What a transaction was about to do when it failed."""
+
+    step: Step | None = None
 
 
 class Decider:
@@ -94,35 +104,56 @@ class Decider:
 
     def decide(self, link: Link, gather: Gather, then: Then = lambda _: None) -> int:
         """Commit and complete what a job is about; returns of how many users that was."""
-        step = self.commit(gather, then)
+        with self._keeping_doubt() as doubt, self._store.transaction() as tx:
+            events = gather(tx)
+            step = doubt.step = self._take(tx, events, len(events), then)
         self.complete(link, step)
         return step.users
 
-    def commit(self, gather: Gather, then: Then) -> Step:
+    def commit(self, events: Mapping[UserId, Sequence[Event]], note: Note, then: Then) -> Step:
         """Load, decide, save, commit.
 
         Args:
-            gather: see there.
+            events: what has come, by user.
+            note: writes what belongs to the batch, in its transaction.
             then: what is to be done at last, when it is committed.
 
         Returns:
             What is to be done now, by `complete`.
 
         Raises:
-            StoreError: nothing is done, as far as we know.
+            StoreError: nothing is known to be done. Heartbeats may be, and may be done twice.
 
         """
-        step: Step | None = None
-        try:
+        rest = events
+        with self._keeping_doubt() as doubt:
+            if self._store.locks_rows and any(map(only_heartbeats, events.values())):
+                # A transaction of their own: they lock connections without their users.
+                with self._store.transaction() as tx:
+                    rest = self._settle_heartbeats(tx, events)
+                    if not rest:
+                        note(tx)
+                        doubt.step = self._take(tx, rest, len(events), then)
+                if doubt.step is not None:
+                    return doubt.step
             with self._store.transaction() as tx:
-                step = self._take(tx, gather(tx), then)
+                if not self._store.locks_rows:
+                    rest = self._settle_heartbeats(tx, events)
+                doubt.step = self._take(tx, rest, len(events), then)
+                note(tx)
+        return doubt.step
+
+    @contextmanager
+    def _keeping_doubt(self) -> Iterator["_Doubt"]:
+        """Remember a step whose commit may be done although its answer was lost."""
+        doubt = _Doubt()
+        try:
+            yield doubt
         except StoreError as error:
-            # A commit may be done although its answer was lost. What has nothing to publish is the same
-            # when it is done twice.
-            if error.transient and step is not None and step.number is not None:
-                self._doubt = step
+            # What has nothing to publish is the same when it is done twice.
+            if error.transient and doubt.step is not None and doubt.step.number is not None:
+                self._doubt = doubt.step
             raise
-        return step
 
     def complete(self, link: Link, step: Step) -> None:
         """Do what a commit allows: account, publish, acknowledge."""
@@ -214,13 +245,14 @@ class Decider:
 
     # How.
 
-    def _take(self, tx: Transaction, events: Mapping[UserId, Sequence[Event]], then: Then) -> Step:
+    def _take(
+        self, tx: Transaction, events: Mapping[UserId, Sequence[Event]], users: int, then: Then
+    ) -> Step:
         made = _Decisions()
         told: list[say.Publication] = []
         probe = number = None
-        rest = self._settle_heartbeats(tx, events)
-        if rest:
-            made = self._fold(tx.load(rest), rest)
+        if events:
+            made = self._fold(tx.load(events), events)
             tx.save(made.outcomes)
             told = [
                 publication
@@ -230,7 +262,7 @@ class Decider:
             probe = self._probe(made.outcomes)
             if told:
                 number = tx.put_outbox(say.pack(told))
-        return Step(len(events), made, self.clear(tx), number, told, probe, then)
+        return Step(users, made, self.clear(tx), number, told, probe, then)
 
     def _settle_heartbeats(
         self, tx: Transaction, events: Mapping[UserId, Sequence[Event]]

@@ -31,12 +31,23 @@ class StoreError(PresenceError):
         message: what happened.
         transient: True when the same work may well succeed later (locked, disk full, connection lost);
             False when this very input is refused by the database.
+        conflict: True when the database has undone the work for the sake of another transaction: the same
+            work may be tried again at once, on the same connection.
 
     """
 
-    def __init__(self, message: str, *, transient: bool = True) -> None:
+    def __init__(self, message: str, *, transient: bool = True, conflict: bool = False) -> None:
         super().__init__(message)
         self.transient = transient
+        self.conflict = conflict
+
+
+class SeatTakenError(PresenceError):
+    """Another process is the bridge of this database; the message names it."""
+
+
+class SeatLostError(PresenceError):
+    """Another process has become the bridge of this database: this one must write nothing more."""
 
 
 class BrokerError(PresenceError):
@@ -45,3 +56,7 @@ class BrokerError(PresenceError):
 
 class WebError(PresenceError):
     """The live page cannot be served, e.g. because its port is in use."""
+
+
+class ReplacedError(PresenceError):
+    """Another database is where the one of this process was, or an older state of it."""

@@ -18,8 +18,8 @@ def command(settings: Settings) -> None:
 
     Until SIGINT, SIGTERM or SIGHUP; it comes back by itself when broker or database were away.
 
-    Exit codes: 0 stopped by a signal; 1 the broker refuses us, the database cannot be used, or the page's
-    port is in use; 2 a setting is wrong.
+    Exit codes: 0 stopped by a signal; 1 the broker refuses us, the database cannot be used, another process
+    is the bridge of it, or the page's port is in use; 2 a setting is wrong.
     """
     logs.start(settings)
     make_home(settings)

@@ -33,8 +33,8 @@ def command(settings: Settings) -> None:
     An MQTT broker for this machine or a home, the bridge on it, and a page in the browser that shows who is
     here, until SIGINT, SIGTERM or SIGHUP (its terminal is closed).
 
-    Exit codes: 0 stopped by a signal; 1 a port is in use, or the database cannot be used;
-    2 a setting is wrong.
+    Exit codes: 0 stopped by a signal; 1 a port is in use, the database cannot be used, or another process is
+    the bridge of it; 2 a setting is wrong.
     """
     logs.start(settings)
     make_home(settings)
@@ -47,12 +47,11 @@ def command(settings: Settings) -> None:
         page = WebServer(web_config(settings, is_open=broker.config.open), broker)
     # What enters the house last leaves it first.
     with Signals() as signals, ExitStack() as house:
-        store.open()  # first: nobody should be let in who cannot be recorded
         house.callback(store.close)
+        store.take_seat()  # first: nobody should be let in who cannot be recorded
         house.enter_context(broker)
         config = _bridge_config(settings, broker, secret)
         end_leftovers(settings.database, store, config, wall_clock())
-        store.close()  # the bridge opens it for itself
         if page is not None:
             house.enter_context(page)  # on the broker's loop
         show_banner(settings, broker, page)

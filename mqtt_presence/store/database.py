@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -37,23 +37,70 @@ _LIVELINESS = {
 _STEPS = 10_000  # of SQLite's machine, between two looks at the clock: some tenths of a millisecond
 _BUSY_TIMEOUT_S = 1.0  # much less than any keep alive: the link must be served in between
 
+_ERRORS: tuple[type[Exception], ...] = (
+    peewee.PeeweeException,
+    sqlite3.Error,
+    OSError,
+    MemoryError,
+    OverflowError,  # from sqlite3, for a number that no column holds
+    UnicodeError,
+)
+# Only these are certain to be the input's fault.
 _INPUT_ERRORS: tuple[type[Exception], ...] = (
-    peewee.DataError,
-    peewee.IntegrityError,
-    peewee.ProgrammingError,
     sqlite3.DataError,
     sqlite3.IntegrityError,
-    sqlite3.ProgrammingError,
-    OverflowError,  # what sqlite3 says of a number that no column holds
+    OverflowError,
+    UnicodeError,
 )
-_ERRORS: tuple[type[Exception], ...] = (peewee.PeeweeException, sqlite3.Error, OSError)
+_INPUT_STATES = ("22", "23")  # SQLSTATE: data exception, integrity constraint violation
+_CONFLICT_STATES = ("40001", "40P01")  # serialization failure, deadlock
+_MIGRATING = 0x6D71_7470  # the number of an advisory lock, which no other program should use
+_POSTGRESQL_ERRORS: tuple[type[Exception], ...] = ()
 try:
     import psycopg
 except ImportError:  # the extra `postgresql` is not installed
     pass
 else:
-    _INPUT_ERRORS += (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
     _ERRORS += (psycopg.Error,)
+    _INPUT_ERRORS += (psycopg.DataError,)  # without a SQLSTATE: psycopg itself refuses the value
+    _POSTGRESQL_ERRORS = (psycopg.Error,)
+
+LEASE_MS = 10_000
+"""For how long a bridge that is no longer heard of keeps its place, and its locks, on PostgreSQL."""
+
+
+class _Postgresql(peewee.PostgresqlDatabase):
+    """PostgreSQL, perhaps behind a pooler: no transaction relies on what its session was set to.
+
+    Args:
+        name: of the database.
+        mode: completes BEGIN.
+        limits: settings of each transaction, milliseconds.
+        parameters: for libpq, psycopg and peewee.
+
+    """
+
+    def __init__(self, name: str, *, mode: str, limits: Mapping[str, int], **parameters: Any) -> None:
+        super().__init__(name, prefer_psycopg3=True, **parameters)
+        self._finds_pooler = "prepare_threshold" not in parameters
+        self._mode = mode
+        self._limits = "".join(f"; SET LOCAL {limit} = {value}" for limit, value in limits.items())
+
+    def _connect(self) -> Any:
+        connection = super()._connect()  # type: ignore[misc]
+        if self._finds_pooler:
+            # A pooler has a number of its own for a connection. The server's may be another one each
+            # time, and a prepared statement belongs to one of them.
+            (process,) = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+            if process != connection.info.backend_pid:
+                connection.prepare_threshold = None
+        return connection
+
+    def begin(self, isolation_level: str | None = None) -> None:
+        # READ COMMITTED: each statement sees what was committed before its locks came.
+        statement = f"BEGIN ISOLATION LEVEL {isolation_level or 'READ COMMITTED'} {self._mode}{self._limits}"
+        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
+            self.connection().execute(statement, prepare=False)  # type: ignore[no-untyped-call]
 
 
 def connect(url: str, *, readonly: bool = False, patience_s: float | None = None) -> peewee.Database:
@@ -86,14 +133,11 @@ def connect(url: str, *, readonly: bool = False, patience_s: float | None = None
             path, pragmas=_SQLITE_PRAGMAS, timeout=_BUSY_TIMEOUT_S, lock_type="IMMEDIATE"
         )
     if scheme in {"postgresql", "postgres"}:
-        limits = _limits(patience_s, given=db_url.parse(url))
-        try:
-            database: peewee.Database = db_url.connect(url, prefer_psycopg3=True, **limits)
-        except (ImportError, peewee.ImproperlyConfigured) as error:
+        if not _POSTGRESQL_ERRORS:
             raise ConfigError(
                 "database=postgresql://… needs psycopg: pip install 'mqtt-presence-bridge[postgresql]'"
-            ) from error
-        return database
+            )
+        return _postgresql(url, readonly=readonly, patience_s=patience_s)
     raise ConfigError(f"database scheme {scheme!r} is neither sqlite nor postgresql")
 
 
@@ -118,15 +162,23 @@ def interrupt_after(database: peewee.Database, patience_s: float) -> None:
     database.connection().set_progress_handler(lambda: time.monotonic() > end, _STEPS)
 
 
-def _limits(patience_s: float | None, given: Container[str]) -> dict[str, Any]:
-    """Say it in libpq's parameters; of our own, those that the URL does not give."""
+def _postgresql(url: str, *, readonly: bool, patience_s: float | None) -> peewee.Database:
+    given = db_url.parse(url)
+    parameters = {**_patience(patience_s), **given}
+    limits = {"idle_in_transaction_session_timeout": LEASE_MS}
+    if patience_s is not None:
+        limits["statement_timeout"] = round(patience_s * 1000)
+    name = parameters.pop("database")
+    return _Postgresql(name, mode="READ ONLY" if readonly else "READ WRITE", limits=limits, **parameters)
+
+
+def _patience(patience_s: float | None) -> dict[str, Any]:
+    """Return libpq's parameters for a server that takes too long."""
     if patience_s is None:
-        return {name: value for name, value in _LIVELINESS.items() if name not in given}
-    millis = round(patience_s * 1000)
+        return _LIVELINESS
     return {
         "connect_timeout": max(2, round(patience_s)),  # libpq takes no less
-        "tcp_user_timeout": millis,
-        "options": f"-c statement_timeout={millis}",
+        "tcp_user_timeout": round(patience_s * 1000),
     }
 
 
@@ -145,7 +197,13 @@ def prepare(database: peewee.Database) -> None:
             with suppress(FileExistsError):
                 os.close(os.open(database.database, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         open_connection(database)
-        Runner(database, directory=str(MIGRATIONS)).up()
+        runner = Runner(database, directory=str(MIGRATIONS))
+        if isinstance(database, peewee.SqliteDatabase):
+            runner.up()
+            return
+        with database.atomic():  # one process at a time
+            database.execute_sql("SELECT pg_advisory_xact_lock(%s)", [_MIGRATING])
+            runner.up()
 
 
 def open_connection(database: peewee.Database) -> None:
@@ -181,10 +239,23 @@ def said_plainly(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except _INPUT_ERRORS as error:
-        raise StoreError(f"cannot {what}: {_line(error)}", transient=False) from error
     except _ERRORS as error:
-        raise StoreError(f"cannot {what}: {_line(error)}") from error
+        cause, state = _cause(error), sqlstate(error)
+        is_input = state.startswith(_INPUT_STATES) if state else isinstance(cause, _INPUT_ERRORS)
+        raise StoreError(
+            f"cannot {what}: {_line(error)}", transient=not is_input, conflict=state in _CONFLICT_STATES
+        ) from error
+
+
+def sqlstate(error: BaseException) -> str:
+    """Return the code by which PostgreSQL names an error; empty for an error from elsewhere."""
+    return str(getattr(_cause(error), "sqlstate", None) or "")
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the driver's error of one of peewee's."""
+    cause: BaseException = getattr(error, "orig", error)
+    return cause
 
 
 def _line(error: BaseException) -> str:

@@ -1,9 +1,11 @@
 """The bridge's side of the store: load what a batch touches, save what it changed, in one transaction."""
 
+import logging
 import operator
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import compress
 from typing import Any, TypeVar
@@ -27,6 +29,7 @@ from mqtt_presence.model import (
     UserPresence,
 )
 from mqtt_presence.store.database import connect, is_postgresql, prepare, said_plainly
+from mqtt_presence.store.files import Files
 from mqtt_presence.store.rows import (
     ACTIVITY_FIELDS,
     CONNECTION_COLUMNS,
@@ -52,7 +55,11 @@ from mqtt_presence.store.schema import (
     TombstoneRow,
     UserRow,
 )
+from mqtt_presence.store.seat import FileSeat, Lease, Seat
 
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 0.2
 # Keys that are asked for at once: what is read by them is still in the processor's cache when it is written.
 PORTION = 64
 # Records that `Store.forget` deletes in one transaction: some tens of milliseconds.
@@ -61,6 +68,9 @@ _ATTEMPTS = 10
 _RETRY_S = 0.2
 _USER_COUNT = "user_count"
 _KEY = (ConnectionRow.user_id, ConnectionRow.client_id, ConnectionRow.connection_id)
+# Locks in their order, whatever the collation of the database.
+_USERS = ' ORDER BY u.user_id COLLATE "C" FOR UPDATE OF u'
+_CONNECTIONS = ' ORDER BY r.user_id COLLATE "C", r.client_id COLLATE "C", r.id FOR UPDATE OF r, p'
 
 T = TypeVar("T")
 
@@ -76,6 +86,11 @@ class Store:
     def __init__(self, url: str) -> None:
         self._database = connect(url)
         self._is_postgresql = is_postgresql(self._database)
+        self._files: Files | None = None
+        self._seat: Seat = Lease(self._database)
+        if isinstance(self._database, peewee.SqliteDatabase):
+            file = os.path.realpath(self._database.database)
+            self._files, self._seat = Files(self._database, file), FileSeat(file)
 
     def open(self) -> None:
         """Connect, and bring the schema up to date.
@@ -86,10 +101,57 @@ class Store:
         """
         prepare(self._database)
 
+    def take_seat(self, give_up: Callable[[], bool] = lambda: False) -> None:
+        """Open, and become the one bridge of this database, until `close`.
+
+        Waits on PostgreSQL until it is known whether the holder is alive: at most the time of a lease.
+
+        Args:
+            give_up: asked several times a second whether to wait no longer.
+
+        Raises:
+            StoreError: it cannot be opened.
+            SeatTakenError: another process is the bridge.
+
+        """
+        if not self._is_postgresql:  # first: nobody else's schema is changed
+            self._try_to_take_seat()
+        self.open()
+        is_told = False
+        while not give_up() and not self._try_to_take_seat():
+            if not is_told:
+                log.info("another process was the bridge of this database: waiting until its lease is over")
+                is_told = True
+            time.sleep(_LOOK_EVERY_S)
+
+    def _try_to_take_seat(self) -> bool:
+        with said_plainly("open the database"):
+            return self._seat.take()
+
+    @property
+    def seat_is_due(self) -> bool:
+        """Whether the seat is lost unless there is a transaction soon."""
+        return self._seat.is_due
+
     def close(self) -> None:
-        """Disconnect."""
+        """Leave the seat, if we hold it, and disconnect."""
+        if self._is_postgresql and not self._database.is_closed():
+            with suppress(StoreError), said_plainly("leave the seat"):
+                self._seat.release()
+        self._disconnect()
+        if not self._is_postgresql:  # last: SQLite still writes when it is closed
+            self._seat.release()
+
+    def _disconnect(self) -> None:
         if not self._database.is_closed():
             self._database.close()
+        if self._files is not None:
+            self._files.closed()
+
+    @property
+    def locks_rows(self) -> bool:
+        """Whether other writers may be at work beside a transaction: SQLite has one writer at a time."""
+        return self._is_postgresql
 
     @contextmanager
     def transaction(self) -> Iterator["Transaction"]:
@@ -101,12 +163,23 @@ class Store:
         """
         try:
             with said_plainly("use the database"):
+                if self._files is not None:
+                    self._files.mend()
                 self._database.connect(reuse_if_open=True)
                 with self._database.atomic():
-                    yield Transaction(self._database, is_postgresql=self._is_postgresql)
-        except Exception:
-            if self._is_postgresql:
-                self.close()  # after a lost connection every later query would fail until this
+                    self._seat.begin()
+                    if self._files is not None:
+                        self._files.note()
+                    transaction = Transaction(self._database, is_postgresql=self._is_postgresql)
+                    yield transaction
+                    transaction.finish()
+                self._seat.committed()
+                if self._files is not None:
+                    self._files.require()
+        except Exception as error:
+            is_conflict = isinstance(error, StoreError) and error.conflict
+            if self._is_postgresql and not is_conflict:
+                self._disconnect()  # after a lost connection every later query would fail until this
             raise
 
     def forget(self, user_id: UserId, pause: Callable[[float], None] = time.sleep) -> int | None:
@@ -151,7 +224,11 @@ class Store:
 
 
 class Transaction:
-    """What can be done inside `Store.transaction`."""
+    """What can be done inside `Store.transaction`.
+
+    Rows are locked in one order, so that no two writers wait for each other: users by name, then their live
+    connections by user, client and number. Names are in the order of their code points, PostgreSQL's "C".
+    """
 
     def __init__(self, database: peewee.Database, *, is_postgresql: bool) -> None:
         self._database = database
@@ -159,8 +236,17 @@ class Transaction:
         self._is_postgresql = is_postgresql
         self._loaded: dict[tuple[str, str, str], tuple[int, Pulse]] = {}
         """The connections that were read, by their names, with their numbers."""
-        self._users: set[str] = set()
+        self._known: set[str] = set()
         """The users whose rows were read."""
+        self._placeholders: set[str] = set()
+        """Newcomers' rows that hold nothing yet but the lock: no other transaction ever sees them."""
+
+    def finish(self) -> None:
+        """Remove the rows of those who did not become users."""
+        self._executemany(
+            f"DELETE FROM user_states WHERE user_id = {self._mark}",
+            [(user_id,) for user_id in sorted(self._placeholders)],
+        )
 
     # Users and their connections.
 
@@ -171,8 +257,8 @@ class Transaction:
             # Not of the view: SQLite would take all its columns for wanted, and read the record.
             PULSE_COLUMNS,
             "CROSS JOIN connection_records r CROSS JOIN pulses p WHERE p.id = r.id AND r.live "
-            f"AND r.user_id = k.column1 AND r.client_id = k.column2{self._locked('r, p')}",
-            clients,
+            f"AND r.user_id = k.column1 AND r.client_id = k.column2{self._locked(_CONNECTIONS)}",
+            sorted(clients),
         )
         pulses: dict[UserId, dict[Key, Pulse]] = {user_id: {} for user_id in beats}
         for row in rows:
@@ -183,14 +269,10 @@ class Transaction:
 
     def load(self, events: Mapping[UserId, Sequence[Event]]) -> dict[UserId, UserPresence]:
         """Read what the rules need to decide on these events."""
-        user_ids = [(user_id,) for user_id in events]
+        user_ids = [(user_id,) for user_id in sorted(events)]
         # First, for it locks them: no other bridge changes what is read of them from now on.
-        users = self._select_each(
-            USER_COLUMNS,
-            f"CROSS JOIN user_states u WHERE u.user_id = k.column1{self._locked('u')}",
-            user_ids,
-        )
-        self._users.update(row[0] for row in users)
+        users = self._lock_users(user_ids) if self._is_postgresql else self._users(user_ids)
+        self._known.update(row[0] for row in users)
         connections: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in events}
         _file(connections, self._connections("c.live AND c.user_id = k.column1", user_ids))
         events = _unless_all_is_known(events, connections)
@@ -224,6 +306,7 @@ class Transaction:
             user = outcome.user
             if outcome.status_changed and user.status is not None:
                 users.append(from_user(user, user.status))
+                self._placeholders.discard(user.user_id)
             elif user.status is not None and _is_seen_beside_its_connections(user):
                 seen.append((user.last_seen, user.user_id))
             for record in outcome.changed:
@@ -234,7 +317,7 @@ class Transaction:
         self._add(new)
         self._executemany(self._update(UserRow, (UserRow.last_seen,), (UserRow.user_id,)), seen)
         self._executemany(self._upsert(UserRow, USER_FIELDS, (UserRow.user_id,)), users)
-        self._count_more_users(sum(row[0] not in self._users for row in users))
+        self._count_more_users(sum(row[0] not in self._known for row in users))
 
     # Of what was loaded only what has changed is written, found by its number: a part of what all of it
     # costs, most of all where it is in an index.
@@ -410,14 +493,14 @@ class Transaction:
             "SELECT c.user_id, c.client_id, c.id FROM connection_records c "
             "WHERE c.live AND c.logout_time IS NULL "
             f"AND (c.user_id, c.client_id, c.id) > ({self._mark}, {self._mark}, {self._mark}) "
-            f"ORDER BY c.user_id, c.client_id, c.id LIMIT {int(limit)}{self._locked('c')}",
+            f"ORDER BY c.user_id, c.client_id, c.id LIMIT {int(limit)}",
             after or ("", "", 0),
         )
         self._executemany(
             f"UPDATE pulses SET last_seen = CASE WHEN last_seen + {self._mark} < {self._mark} "
             f"THEN last_seen + {self._mark} ELSE {self._mark} END "
             f"WHERE id = {self._mark} AND last_seen < {self._mark}",
-            [(by, now, by, now, row[2], now) for row in rows],
+            [(by, now, by, now, row[2], now) for row in sorted(rows)],  # in the order of locks
         )
         return (rows[-1][0], rows[-1][1], rows[-1][2]) if len(rows) == limit else None
 
@@ -429,6 +512,8 @@ class Transaction:
             .order_by(ConnectionRow.logout_time)
             .limit(limit)
         )
+        if self._is_postgresql:  # what another writer has locked is left for the next time
+            oldest = oldest.for_update(skip_locked=True)
         return self._delete(ConnectionRow.id.in_(oldest))
 
     # Forgetting.
@@ -510,6 +595,10 @@ class Transaction:
 
     # What the bridge keeps for itself.
 
+    def client_id(self) -> str:
+        """Read the name by which the broker knows the bridge's session."""
+        return str(self._select("SELECT client_id FROM seats WHERE id = 0", [])[0][0])
+
     def recall(self, name: str) -> str | None:
         """Read what was remembered under a name."""
         for row in self._run(BridgeRow.select().where(BridgeRow.name == name)):
@@ -569,6 +658,36 @@ class Transaction:
             self._database.execute_sql(f"DELETE FROM redeliveries WHERE number <= {self._mark}", [up_to])
 
     # How.
+
+    def _users(self, user_ids: Collection[tuple[str, ...]]) -> list[Any]:
+        """Read users' rows; on PostgreSQL, lock them."""
+        return self._select_each(
+            USER_COLUMNS,
+            f"CROSS JOIN user_states u WHERE u.user_id = k.column1{self._locked(_USERS)}",
+            user_ids,
+        )
+
+    def _lock_users(self, user_ids: Collection[tuple[str, ...]]) -> list[Any]:
+        """Lock users and their live connections, newcomers too; return the rows of those who are users."""
+        users: dict[str, Any] = {}
+        # Twice at most, but for a user who is forgotten in between.
+        while missing := [key for key in user_ids if key[0] not in users]:
+            # A newcomer has no row that could be locked, so one is made.
+            made = self._each(
+                "INSERT INTO user_states (user_id, state, online, connections, version) "
+                "SELECT k.column1, '', FALSE, 0, 0 FROM (VALUES {keys}) AS k WHERE k.column1 IS NOT NULL "
+                'ORDER BY k.column1 COLLATE "C" ON CONFLICT (user_id) DO NOTHING RETURNING user_id',
+                missing,
+            )
+            self._placeholders.update(row[0] for row in made)
+            users |= {row[0]: row for row in self._users(missing)}
+        self._select_each(
+            "1",
+            "CROSS JOIN connection_records r CROSS JOIN pulses p WHERE p.id = r.id AND r.live "
+            f"AND r.user_id = k.column1{self._locked(_CONNECTIONS)}",
+            user_ids,
+        )
+        return [row for user_id, row in users.items() if user_id not in self._placeholders]
 
     def _named_but_not_live(
         self,
@@ -642,10 +761,20 @@ class Transaction:
         return records
 
     def _select_each(self, columns: str, rest: str, keys: Collection[tuple[str, ...]]) -> list[Any]:
-        """Select by keys, whose columns both databases name k.column1, k.column2, …
+        """Select by keys, whose columns both databases name k.column1, k.column2, …"""
+        # CROSS JOIN has SQLite begin with the keys; by `IN (VALUES …)` it would scan the other table.
+        return self._each(f"SELECT {columns} FROM (VALUES {{keys}}) AS k {rest}", keys)
+
+    def _each(self, statement: str, keys: Collection[tuple[str, ...]]) -> list[Any]:
+        """Execute a statement for keys, and return the rows of all of them.
 
         In portions of few sizes, filled up with nulls, which equal nothing: so there are few statements, and
         the database knows each of them; to read one of a thousand parameters takes it as long as the answer.
+
+        Args:
+            statement: with `{keys}` where the list of keys goes.
+            keys: their values.
+
         """
         keys = list(keys)
         rows: list[Any] = []
@@ -653,16 +782,14 @@ class Transaction:
             portion = keys[start : start + PORTION]
             size = 1 << (len(portion) - 1).bit_length()
             marks = f"({','.join([self._mark] * len(portion[0]))})"
-            values = ",".join([marks] * size)
             parameters: list[str | None] = [part for key in portion for part in key]
             parameters += [None] * (len(portion[0]) * (size - len(portion)))
-            # CROSS JOIN has SQLite begin with the keys; by `IN (VALUES …)` it would scan the other table.
-            rows += self._select(f"SELECT {columns} FROM (VALUES {values}) AS k {rest}", parameters)
+            rows += self._select(statement.replace("{keys}", ",".join([marks] * size)), parameters)
         return rows
 
-    def _locked(self, table: str) -> str:
+    def _locked(self, rows: str) -> str:
         """Have no other bridge change what we have read; of SQLite there is one writer as it is."""
-        return f" FOR UPDATE OF {table}" if self._is_postgresql else ""
+        return rows if self._is_postgresql else ""
 
     def _version_floor(self) -> int:
         return int(self.recall(VERSION_FLOOR) or 0)

@@ -57,11 +57,10 @@ class Reader:
         try:
             with said_plainly("open the database"):
                 open_connection(self._database)
-                self._database.execute_sql(
-                    "PRAGMA query_only = ON" if self._is_sqlite else "SET default_transaction_read_only = ON"
-                )
-                if self._is_sqlite and self._patience_s is not None:
-                    interrupt_after(self._database, self._patience_s)
+                if self._is_sqlite:
+                    self._database.execute_sql("PRAGMA query_only = ON")
+                    if self._patience_s is not None:
+                        interrupt_after(self._database, self._patience_s)
             self._require_our_schema()
         except StoreError as error:
             self._database.close()
@@ -403,12 +402,22 @@ class Reader:
         return [(row[-1], to_connection(row)) for row in rows]
 
     def _select(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
-        with said_plainly("read the database"):
+        with self._reading():
             rows: list[Any] = self._database.execute_sql(sql, parameters).fetchall()
             return rows
 
-    def _require_our_schema(self) -> None:
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Read in a transaction that says it only reads: a pooler may give the session to a writer next."""
         with said_plainly("read the database"):
+            if self._is_sqlite or self._database.in_transaction():
+                yield
+            else:
+                with self._database.atomic():
+                    yield
+
+    def _require_our_schema(self) -> None:
+        with self._reading():
             if not self._database.table_exists("schema_migration"):
                 raise StoreError("the database is none of mqtt-presence, or the bridge has never run on it")
         applied = {row[0] for row in self._select("SELECT m.name FROM schema_migration m", [])}

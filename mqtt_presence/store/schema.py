@@ -126,13 +126,32 @@ class PulseRow(Model):
 
 
 class BridgeRow(Model):
-    """What the bridge keeps for itself, by name: its client id, the version of its own state, and such."""
+    """What the bridge keeps for itself, by name: the version of its own state, the probe, and such."""
 
     name = TextField(primary_key=True)
     value = TextField()
 
     class Meta:
         table_name = "bridge"
+
+
+class SeatRow(Model):
+    """The bridge's place at the broker; one process at a time holds it (`seat.py`)."""
+
+    id = IntegerField(primary_key=True)
+    client_id = TextField()
+    holder = TextField(null=True)
+    """The process, for people; null: it has left. On SQLite the lock file names it."""
+    since = BigIntegerField(null=True)
+    epoch = BigIntegerField()
+    """Grows each time that a process takes the seat."""
+    batch = BigIntegerField()
+    """Grows with each transaction of the holder."""
+    expires_at = BigIntegerField(null=True)
+    """By the clock of the server."""
+
+    class Meta:
+        table_name = "seats"
 
 
 class OutboxRow(Model):
@@ -166,7 +185,7 @@ class TombstoneRow(Model):
         table_name = "tombstones"
 
 
-TABLES = (UserRow, ConnectionRow, PulseRow, BridgeRow, OutboxRow, RedeliveryRow, TombstoneRow)
+TABLES = (UserRow, ConnectionRow, PulseRow, BridgeRow, SeatRow, OutboxRow, RedeliveryRow, TombstoneRow)
 
 CONNECTIONS_VIEW = """\
 CREATE VIEW connections AS

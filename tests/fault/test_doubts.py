@@ -161,7 +161,7 @@ def test_asking_the_clients_outlives_a_crash(mosquitto: Mosquitto, sqlite_url: s
         recorder.wait_for_state("alice", "online")
         until(lambda: not remembered(sqlite_url, "announced_at"), "it has no question open")
         assert bridge.stop() == 0
-        lose_session(mosquitto, remembered(sqlite_url, "client_id"))
+        lose_session(mosquitto, query(sqlite_url, "SELECT client_id FROM seats")[0]["client_id"])
         mosquitto.say("alice", "phone", "will", b'{"connectionId":"a1"}')  # nobody has a session for it
         asked = mosquitto.recorder("bridge/announce")
         with closing(

@@ -72,7 +72,7 @@ def test_running_bridge_tells_no_secret(commands: Commands, tmp_path: Path, how:
         broker_url = f"mqtt://bridge:{SECRET}@127.0.0.1:{broker.port}"
         running = start_run(commands, how, broker_url, url)
         running.says("connected to")
-        (row,) = query(url, "SELECT value FROM bridge WHERE name = 'client_id'")
+        (row,) = query(url, "SELECT client_id FROM seats")
         command_line = Path(f"/proc/{running.process.pid}/cmdline").read_bytes().decode()
         broker.stop()  # so that it says what it says of errors, too
         running.says("lost")
@@ -80,14 +80,14 @@ def test_running_bridge_tells_no_secret(commands: Commands, tmp_path: Path, how:
         running.end()
         for told in (command_line, running.out, running.err):
             assert SECRET not in told
-            assert row["value"] not in told
-        assert len(row["value"]) >= 32
+            assert row["client_id"] not in told
+        assert len(row["client_id"]) >= 32
     mode = stat.S_IMODE(Path(f"/proc/{os.getpid()}/environ").stat().st_mode)
     assert mode == 0o400, "who has no right to this process does not read its environment"
 
 
 def test_files_are_for_their_owner_only(commands: Commands, tmp_path: Path, mosquitto: Mosquitto) -> None:
-    """Whatever the umask says: directory, database, its log and its index."""
+    """Whatever the umask says: directory, database, its log, its index and its lock."""
     before = os.umask(0)
     try:
         running = commands.start("run", "--broker", mosquitto.url)
@@ -95,7 +95,7 @@ def test_files_are_for_their_owner_only(commands: Commands, tmp_path: Path, mosq
         os.umask(before)
     running.says("connected to")
     home = commands.directory / "data" / "mqtt-presence"
-    until(lambda: len(list(home.iterdir())) == 3, "database, -wal and -shm are there")
+    until(lambda: len(list(home.iterdir())) == 4, "database, -wal, -shm and -lock are there")
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     assert {stat.S_IMODE(f.stat().st_mode) for f in home.iterdir()} == {0o600}
     running.end()

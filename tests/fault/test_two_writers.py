@@ -1,0 +1,308 @@
+"""Two who write to one PostgreSQL: they take turns, nothing is lost or double, and neither waits for ever."""
+
+import random
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg
+import pytest
+
+from mqtt_presence.counters import Counters
+from mqtt_presence.deciding import Decider
+from mqtt_presence.errors import StoreError
+from mqtt_presence.limits import Limiter, Limits
+from mqtt_presence.model import Activity, ClientId, End, Event, Login, Reason, RuleSettings, UserId
+from mqtt_presence.rules import fold
+from mqtt_presence.store import Store, Transaction
+from mqtt_presence.store.database import said_plainly
+from mqtt_presence.topics import Topics
+from tests.support.postgres import Postgres, cursor, query
+from tests.support.waiting import until
+
+AT = 1_800_000_000_000
+
+
+def decider(store: Store) -> Decider:
+    limiter = Limiter(Limits())
+    return Decider(
+        store, Topics(), RuleSettings(), limiter, Counters(), private=False, remember=lambda _tx, _probe: None
+    )
+
+
+def commit(store: Store, events: Mapping[UserId, Sequence[Event]]) -> None:
+    decider(store).commit(events, lambda _tx: None, lambda _: None)
+
+
+def decide(tx: Transaction, event: Event) -> None:
+    users = tx.load({event.user_id: [event]})
+    tx.save([fold(users[event.user_id], [event], RuleSettings())])
+
+
+def login(user: str, client: str, now: int = AT) -> Login:
+    return Login(user_id=UserId(user), client_id=ClientId(client), connection_id=f"{user}-{client}", now=now)
+
+
+def is_waiting(database: str) -> bool:
+    return bool(query(database, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+
+
+def assert_consistent(database: str) -> None:
+    """Each user has the connections of the records, and each open record has its user."""
+    wrong = query(
+        database,
+        "SELECT r.user_id, r.n, u.connections FROM (SELECT user_id, COUNT(*) AS n FROM connections "
+        "WHERE logout_time IS NULL GROUP BY user_id) r FULL JOIN users u ON u.user_id = r.user_id "
+        "WHERE COALESCE(r.n, 0) <> COALESCE(u.connections, -1)",
+    )
+    assert wrong == []
+
+
+@pytest.mark.parametrize("first", ["login", "unseen will", "forgotten again"])
+def test_two_who_decide_on_one_newcomer_decide_one_after_the_other(postgres: Postgres, first: str) -> None:
+    """There is no row yet that could be locked: the second sees what the first has made of it, if anything."""
+    database = postgres.database()
+    here, there = Store(database), Store(database)
+    here.open()
+    alice = UserId("alice")
+    end = End(user_id=alice, client_id=ClientId("tv"), connection_id="c", now=AT, reason=Reason.LOST)
+    other = threading.Thread(target=commit, args=(there, {alice: [login("alice", "web", AT + 1)]}))
+    with here.transaction() as tx:
+        decide(tx, end if first == "unseen will" else login("alice", "phone"))
+        if first == "forgotten again":
+            tx.forget(alice)
+        other.start()
+        until(lambda: is_waiting(database), "the second waits for the first")
+    other.join(20)
+    connections = 2 if first == "login" else 1
+    users = query(database, "SELECT user_id, connections, version FROM users")
+    assert [(u["user_id"], u["connections"]) for u in users] == [("alice", connections)]
+    assert users[0]["version"] >= connections
+    assert_consistent(database)
+    here.close()
+    there.close()
+
+
+def test_who_does_not_become_a_user_leaves_no_row(postgres: Postgres) -> None:
+    """A row that was made only to be locked is gone with the transaction."""
+    database = postgres.database()
+    store = Store(database)
+    store.open()
+    ghost = UserId("ghost")
+    commit(
+        store,
+        {
+            ghost: [
+                End(user_id=ghost, client_id=ClientId("tv"), connection_id="c", now=AT, reason=Reason.LOST)
+            ]
+        },
+    )
+    assert query(database, "SELECT * FROM user_states") == []
+    assert len(query(database, "SELECT * FROM connections")) == 1
+    store.close()
+
+
+class Crowd:
+    """Users with several clients, of whom anything may come, in any order."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._now = AT
+
+    def batch(self) -> dict[UserId, list[Event]]:
+        """Make a batch of messages about many users: heartbeats of some, more of others."""
+        events: dict[UserId, list[Event]] = {}
+        for number in self._random.sample(range(40), 25):
+            user, client = UserId(f"user-{number}"), ClientId(self._random.choice(("phone", "tv", "web")))
+            events[user] = [self._one(user, client)]
+        return events
+
+    def _one(self, user: UserId, client: ClientId) -> Event:
+        self._now += 1
+        name: Any = {"user_id": user, "client_id": client, "now": self._now}
+        match self._random.randrange(10):
+            case 0 | 1:
+                return Login(**name, connection_id=f"id-{self._random.getrandbits(60)}", fresh_id="fresh")
+            case 2:
+                return End(**name, connection_id=None, reason=Reason.LOST)
+            case 3:
+                return Activity(**name, connection_id=None, idle=True, fresh_id=str(self._now))
+            case _:
+                return Activity(**name, connection_id=None, fresh_id=f"beat-{self._random.getrandbits(60)}")
+
+
+def test_writers_with_mixed_batches_never_lock_each_other_out(postgres: Postgres) -> None:
+    """Two with batches about the same users, and one that moves and deletes connections: no deadlock at all."""
+    database = postgres.database()
+    opened = Store(database)
+    opened.open()
+    failed: list[BaseException] = []
+    done = threading.Event()
+
+    def decide_on_batches(seed: int) -> None:
+        store, crowd = Store(database), Crowd(seed)
+        try:
+            for _ in range(80):
+                commit(store, crowd.batch())
+        except StoreError as error:
+            failed.append(error)
+        finally:
+            store.close()
+
+    def tidy() -> None:
+        store = Store(database)
+        try:
+            while not done.is_set():
+                with store.transaction() as tx:
+                    tx.move_last_seen(None, 1, AT + 10_000, 1000)
+                with store.transaction() as tx:
+                    tx.delete_ended(AT + 10_000, 5)
+        except StoreError as error:
+            failed.append(error)
+        finally:
+            store.close()
+
+    writers = [threading.Thread(target=decide_on_batches, args=(seed,)) for seed in (1, 2)]
+    tidying = threading.Thread(target=tidy)
+    for thread in (*writers, tidying):
+        thread.start()
+    for thread in writers:
+        thread.join(120)
+    done.set()
+    tidying.join(20)
+    assert not failed, failed
+    assert_consistent(database)
+    opened.close()
+
+
+def test_a_deadlock_is_tried_again_on_the_same_connection(postgres: Postgres) -> None:
+    """Who locks in another order makes the database choose: the one that gives way keeps its connection."""
+    database = postgres.database()
+    store = Store(database)
+    store.open()
+    commit(store, {UserId(name): [login(name, "phone")] for name in ("alice", "bob")})
+    lock = "SELECT 1 FROM user_states WHERE user_id = '{}' FOR UPDATE"
+    held = threading.Event()
+
+    def lock_the_other_way() -> None:
+        with psycopg.connect(database) as other:
+            other.execute(
+                "SET deadlock_timeout = '60s'"
+            )  # so the store's transaction is the one that is undone
+            other.execute(lock.format("bob"))
+            held.set()
+            other.execute(lock.format("alice"))
+
+    thread = threading.Thread(target=lock_the_other_way)
+    sessions = []
+
+    def lock_alice_then_bob() -> None:
+        with store.transaction() as tx:
+            tx._database.execute_sql("SET LOCAL deadlock_timeout = '10ms'")
+            sessions.append(tx._select("SELECT pg_backend_pid()", []))
+            tx.load({UserId("alice"): [login("alice", "tv")]})
+            thread.start()
+            assert held.wait(20)
+            until(lambda: is_waiting(database), "the other waits for us")
+            tx.load({UserId("bob"): [login("bob", "tv")]})
+
+    with pytest.raises(StoreError) as caught:
+        lock_alice_then_bob()
+    thread.join(20)
+    assert caught.value.conflict
+    assert caught.value.transient
+    with store.transaction() as tx:
+        assert tx._select("SELECT pg_backend_pid()", []) == sessions[0]
+    store.close()
+
+
+# What is certain to be the message's fault.
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_input"),
+    [
+        ("SELECT 1 / 0", True),
+        ("SELECT 'x'::int", True),
+        ("INSERT INTO bridge (name) VALUES ('x')", True),
+        ("SELECT * FROM no_such_table", False),
+        ("SELECT no_such_column FROM bridge", False),
+        ("SELECT 1 FROM", False),
+        ("EXECUTE no_such_statement", False),
+        ("PREPARE twice AS SELECT 1; PREPARE twice AS SELECT 1", False),
+        ("SET LOCAL transaction_read_only = ON; DELETE FROM bridge", False),
+        ("SET LOCAL statement_timeout = 1; SELECT pg_sleep(5)", False),
+        ("SELECT pg_terminate_backend(pg_backend_pid())", False),
+        ("SET LOCAL ROLE pg_monitor; DELETE FROM bridge", False),
+    ],
+)
+def test_only_the_inputs_own_faults_are_refused(postgres: Postgres, statement: str, is_input: bool) -> None:
+    """Data and integrity errors come again with the same input; all others may pass."""
+    store = Store(postgres.database())
+    store.open()
+    with pytest.raises(StoreError) as caught, store.transaction() as tx:
+        tx._database.execute_sql(statement)
+    assert caught.value.transient is not is_input
+    store.close()
+
+
+@pytest.mark.parametrize("value", ["a\0b", "\ud800"])
+def test_what_python_refuses_is_the_inputs_fault(postgres: Postgres, value: str) -> None:
+    store = Store(postgres.database())
+    store.open()
+    with pytest.raises(StoreError) as caught, store.transaction() as tx:
+        tx.remember("name", value)
+    assert not caught.value.transient
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "parameters", "is_input"),
+    [
+        ("INSERT INTO bridge (name) VALUES (?)", ["x"], True),
+        ("SELECT ?", [2**80], True),
+        ("SELECT ?", ["\ud800"], True),
+        ("SELECT ?", [], False),
+        ("SELECT * FROM no_such_table", [], False),
+    ],
+)
+def test_only_the_inputs_own_faults_are_refused_by_sqlite(
+    sqlite_url: str, statement: str, parameters: list[Any], is_input: bool
+) -> None:
+    store = Store(sqlite_url)
+    store.open()
+    with pytest.raises(StoreError) as caught, store.transaction() as tx:
+        tx._database.execute_sql(statement, parameters)
+    assert caught.value.transient is not is_input
+    store.close()
+
+
+def test_a_want_of_memory_is_nobodys_fault() -> None:
+    with pytest.raises(StoreError) as caught, said_plainly("use the database"):
+        raise MemoryError
+    assert caught.value.transient
+
+
+def test_two_processes_migrate_one_after_the_other(postgres: Postgres) -> None:
+    """Two that start at once on an empty database: both find it ready."""
+    database = postgres.database()
+    failed: list[BaseException] = []
+
+    def start() -> None:
+        store = Store(database)
+        try:
+            store.open()
+        except StoreError as error:
+            failed.append(error)
+        finally:
+            store.close()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failed, failed
+    with cursor(database) as cur:
+        cur.execute("SELECT COUNT(*), COUNT(DISTINCT name) FROM schema_migration")
+        assert cur.fetchone()[0] > 0
