@@ -5,8 +5,7 @@ import threading
 from contextlib import suppress
 from typing import Self
 
-from mqtt_presence.simulation import packets
-from tests.support.mqtt import _packet
+from mqtt_presence.mqtt.framing import Framer, Kind, fixed_header
 
 
 class AckKeeper:
@@ -62,10 +61,11 @@ class AckKeeper:
             broker.sendall(data)
 
     def _down(self, broker: socket.socket, client: socket.socket) -> None:
-        reader = packets.Reader()
+        framer = Framer()
         while data := broker.recv(65_536):
-            for packet in reader.feed(data):
-                if packet.kind == packets.PUBACK and self.is_keeping:
+            for packet in framer.feed(data):
+                if packet.kind == Kind.PUBACK and self.is_keeping:
                     self.kept += 1
                 else:
-                    client.sendall(_packet(packet.kind | packet.flags, packet.body))
+                    header = fixed_header(packet.kind << 4 | packet.flags, len(packet.body))
+                    client.sendall(header + packet.body)
