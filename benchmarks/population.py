@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from mqtt_presence.model import Connection, LastLogin, Reason, State, Status, UserPresence
+from mqtt_presence.rules.model import Connection, LastLogin, Reason, State, Status, UserPresence
 from mqtt_presence.store.rows import (
     ACTIVITY_FIELDS,
     RECORD_FIELDS,
@@ -51,7 +51,7 @@ def populate(path: Path, records: int, at: int) -> int:
 def _insert(database: sqlite3.Connection, table: str, columns: list[str], rows: object) -> None:
     marks = ",".join("?" * len(columns))
     with database:
-        database.executemany(f"INSERT INTO {table} ({','.join(columns)}) VALUES ({marks})", rows)  # noqa: S608
+        database.executemany(f"INSERT INTO {table} ({','.join(columns)}) VALUES ({marks})", rows)
 
 
 def _user(number: int, at: int) -> tuple[object, ...]:

@@ -9,9 +9,9 @@ Press Enter for a sign of activity, Ctrl-D to leave politely; kill -9 it to see 
 
 import sys
 
-from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.client import PresenceClient
 from mqtt_presence.errors import PresenceError
+from mqtt_presence.mqtt.url import BrokerUrl
 
 try:
     url = BrokerUrl.parse(sys.argv[1] if len(sys.argv) > 1 else "mqtt://127.0.0.1:1883")

@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from mqtt_presence.model import Connection, Outcome, Pulse
+from mqtt_presence.rules.model import ActivityState, Connection, Outcome
 
 HOUR = 3_600_000
 
@@ -41,11 +41,11 @@ Time = At | Received
 
 Message = tuple[str, str, str, Mapping[str, Any], int]
 """(user, client, verb, payload, at_ms)"""
-Check = tuple[str, int]
+CheckDeadlines = tuple[str, int]
 """("check", at_ms): the bridge looks for what is due"""
-Confirm = tuple[str, int, int]
+EndUnconfirmed = tuple[str, int, int]
 """("confirm", at_ms, announced_at_ms): the wait after an announcement is over"""
-Step = Message | Check | Confirm
+Step = Message | CheckDeadlines | EndUnconfirmed
 
 MADE_UP = "*"
 """Stands for a connection id that the bridge made up."""
@@ -112,9 +112,9 @@ def save(saved: dict[tuple[str, ...], Connection], outcome: Outcome) -> None:
         saved[key] = replace(saved[key], **{name: getattr(record, name) for name in ACTIVITY_FIELDS})
 
 
-def alone(connection: Pulse) -> Pulse:
+def alone(connection: ActivityState) -> ActivityState:
     """Leave of a connection what a sign of life knows of it."""
-    return Pulse(*(getattr(connection, name) for name in Pulse.__struct_fields__))
+    return ActivityState(*(getattr(connection, name) for name in ActivityState.__struct_fields__))
 
 
 def _step(
@@ -180,11 +180,11 @@ def will(at: int, connection_id: str | None = "c1", client: str = "phone", user:
     return _step("will", at, client, connection_id, user=user, fields={})
 
 
-def check(at: int) -> Check:
+def check(at: int) -> CheckDeadlines:
     return ("check", at)
 
 
-def confirm(at: int, announced_at: int) -> Confirm:
+def confirm(at: int, announced_at: int) -> EndUnconfirmed:
     return ("confirm", at, announced_at)
 
 

@@ -25,30 +25,32 @@ from msgspec.structs import replace
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
-from mqtt_presence import payloads, rules, topics, wire
-from mqtt_presence.broker_url import DEFAULT_PATH, DEFAULT_PORTS
-from mqtt_presence.check.delivery import _status as status_of_the_check
 from mqtt_presence.errors import PayloadError
-from mqtt_presence.model import (
+from mqtt_presence.mqtt.url import DEFAULT_PATH, DEFAULT_PORTS
+from mqtt_presence.protocol import client_messages, incoming, outgoing, sizes, topics
+from mqtt_presence.protocol.publications import Publication, of_outcome
+from mqtt_presence.protocol.times import LATEST
+from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.rules import status
+from mqtt_presence.rules.fold import fold
+from mqtt_presence.rules.model import (
     Activity,
     Cause,
-    Check,
-    Confirm,
+    CheckDeadlines,
+    ClockSteppedBack,
     End,
+    EndUnconfirmed,
     Event,
-    Gone,
     Login,
+    NetworkClosed,
     Reason,
     RuleSettings,
-    SetBack,
     State,
     UserPresence,
 )
-from mqtt_presence.publications import Publication, of_outcome
 from mqtt_presence.settings import SETTINGS
 from mqtt_presence.store import Store
-from mqtt_presence.times import LATEST
-from mqtt_presence.topics import Topics
+from mqtt_presence.tools.check.delivery_probes import _status as status_of_the_check
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import Mosquitto
 from tests.support.playing import settle
@@ -308,8 +310,8 @@ def test_channels_are_the_topics_of_the_code() -> None:
 
 def test_events_are_those_of_the_code() -> None:
     """The values of the parameter `event` are the names that the rules use."""
-    of_users = {name for names in rules._STATE_EVENTS.values() for name in names}
-    of_connections = set(re.findall(r'"(connection[A-Z]\w+)"', inspect.getsource(rules)))
+    of_users = {name for names in status.STATE_EVENTS.values() for name in names}
+    of_connections = set(re.findall(r'"(connection[A-Z]\w+)"', inspect.getsource(inspect.getmodule(fold))))
     assert set(messages_of("event")) == of_users | of_connections
 
 
@@ -400,7 +402,7 @@ def test_words_are_those_of_the_code() -> None:
     assert SCHEMAS["status"]["properties"]["state"]["enum"] == [*State]
     assert logout["reason"]["enum"] == [*Reason]
     assert logout["cause"]["enum"] == [*Cause]
-    assert SCHEMAS["bridgeState"]["properties"]["state"]["enum"] == [*wire.BridgeStateName]
+    assert SCHEMAS["bridgeState"]["properties"]["state"]["enum"] == [*client_messages.BridgeStateName]
 
 
 def test_limits_are_those_of_the_code() -> None:
@@ -408,15 +410,15 @@ def test_limits_are_those_of_the_code() -> None:
     for channel in INPUTS:
         for message in messages_of(channel):
             limit = MESSAGES[message].get("x-max-bytes")
-            assert limit == (payloads.MAX_PAYLOAD if content_type(message) == JSON else None)
-    assert SCHEMAS["login"]["properties"]["meta"]["x-max-bytes"] == payloads.MAX_META
-    assert SCHEMAS["timeRequest"]["properties"]["t0"]["x-max-bytes"] == payloads.MAX_T0
-    assert SCHEMAS["connectionId"]["maxLength"] == payloads.MAX_CONNECTION_ID
+            assert limit == (sizes.MAX_PAYLOAD if content_type(message) == JSON else None)
+    assert SCHEMAS["login"]["properties"]["meta"]["x-max-bytes"] == sizes.MAX_META
+    assert SCHEMAS["timeRequest"]["properties"]["t0"]["x-max-bytes"] == sizes.MAX_T0
+    assert SCHEMAS["connectionId"]["maxLength"] == sizes.MAX_CONNECTION_ID
     assert SCHEMAS["name"]["maxLength"] == topics.MAX_NAME
-    assert SCHEMAS["duration"]["maximum"] == payloads.MAX_DURATION_S
+    assert SCHEMAS["duration"]["maximum"] == sizes.MAX_DURATION_S
     assert SCHEMAS["clientTime"]["oneOf"][0]["exclusiveMaximum"] == LATEST + 1
     assert SCHEMAS["millis"]["maximum"] == LATEST
-    assert f"(`x-max-bytes: {payloads.MAX_PAYLOAD}`)" in DOCUMENT["info"]["description"]
+    assert f"(`x-max-bytes: {sizes.MAX_PAYLOAD}`)" in DOCUMENT["info"]["description"]
 
 
 def test_servers_are_the_schemes_of_a_broker_url() -> None:
@@ -442,7 +444,7 @@ def test_servers_are_the_schemes_of_a_broker_url() -> None:
 
 def is_accepted(verb: str, payload: bytes) -> bool:
     try:
-        payloads.parse(topics.Input("alice", "phone", verb), payload, NOW)
+        incoming.parse(topics.Input("alice", "phone", verb), payload, NOW)
     except PayloadError:
         return False
     return True
@@ -512,7 +514,7 @@ def test_json_that_is_no_object_is_refused_by_both(channel: str, payload: bytes)
 @pytest.mark.parametrize("channel", INPUTS)
 def test_most_that_a_payload_may_have_is_the_same_for_both(channel: str) -> None:
     """8 KiB are accepted, a byte more is not."""
-    most = written({"x": "a" * (payloads.MAX_PAYLOAD - len(written({"x": ""})))})
+    most = written({"x": "a" * (sizes.MAX_PAYLOAD - len(written({"x": ""})))})
     assert agree(channel, most)
     assert not agree(channel, most + b" ")
 
@@ -632,28 +634,28 @@ def test_document_cannot_say_where_time_ends(time: str) -> None:
     st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=64),
     st.none() | st.integers(0, LATEST),
     st.none() | texts,
-    st.none() | st.floats(0, payloads.MAX_DURATION_S),
+    st.none() | st.floats(0, sizes.MAX_DURATION_S),
     st.none() | st.booleans(),
 )
 def test_our_own_clients_send_what_the_document_says(
     connection_id: str, time: int | None, agent: str | None, seconds: float | None, yes: bool | None
 ) -> None:
     """What `PresenceClient` writes is valid, and has no field but the listed ones."""
-    login = wire.encode_login(
+    login = client_messages.encode_login(
         connection_id,
         time=time,
         user_agent=agent,
         idle_threshold=seconds,
         timeout=seconds,
         announce=bool(yes),
-        meta=wire.encode_meta({"agent": agent}),
+        meta=client_messages.encode_meta({"agent": agent}),
     )
-    activity = wire.encode_activity(connection_id, idle=yes, last_activity=time)
+    activity = client_messages.encode_activity(connection_id, idle=yes, last_activity=time)
     assert payload_error("login", login, strict=True) is None
     assert payload_error("activity", activity, strict=True) is None
     for end in ("logout", "will"):
-        assert payload_error(end, wire.encode_end(connection_id), strict=True) is None
-    assert payload_error("timeRequest", wire.encode_time_request(time or 0), strict=True) is None
+        assert payload_error(end, client_messages.encode_end(connection_id), strict=True) is None
+    assert payload_error("timeRequest", client_messages.encode_time_request(time or 0), strict=True) is None
 
 
 # What the bridge sends.
@@ -717,15 +719,15 @@ what_is_told = (
     | activities
     | st.builds(End, **named, reason=st.sampled_from([Reason.LOGOUT, Reason.LOST]))
     | st.builds(
-        Gone,
+        NetworkClosed,
         **client,
         peer=st.sampled_from([1, 2]),
         cause=st.sampled_from(Cause),
         reason=st.sampled_from([Reason.LOGOUT, Reason.LOST, None]),
     )
-    | st.builds(Check, **who)
-    | st.builds(SetBack, **who)
-    | st.builds(Confirm, **who, announced_at=st.sampled_from([START + 1_000, START + 9_000]))
+    | st.builds(CheckDeadlines, **who)
+    | st.builds(ClockSteppedBack, **who)
+    | st.builds(EndUnconfirmed, **who, announced_at=st.sampled_from([START + 1_000, START + 9_000]))
 )
 elapsed = st.sampled_from([0, 1, 500, 1_001, 3_001])
 
@@ -745,7 +747,7 @@ def published(
     """Play a history through the rules, and yield what the bridge would publish."""
     user = UserPresence(user_id="alice")
     for events in [history] if batch else [[event] for event in history]:
-        outcome = rules.fold(user, events, rule_settings)
+        outcome = fold(user, events, rule_settings)
         user = outcome.user
         yield from of_outcome(outcome, Topics(), private=private)
 
@@ -784,21 +786,21 @@ def test_time_replies_are_what_the_document_says(t0: Any, received: int, sent: i
     """Whatever was asked with, the reply is valid and hands it back."""
     for payload in (b"", written({"t0": t0})):
         try:
-            request = payloads.parse(topics.Input("alice", "phone", topics.TIME), payload, received)
+            request = incoming.parse(topics.Input("alice", "phone", topics.TIME), payload, received)
         except PayloadError:
             continue  # longer than 64 bytes
-        assert isinstance(request, payloads.TimeRequest)
+        assert isinstance(request, incoming.TimeRequest)
         tally = Tally()
-        tally.take(Topics().reply("alice", "phone"), payloads.encode_time_reply(request, sent), retain=False)
+        tally.take(Topics().reply("alice", "phone"), outgoing.encode_time_reply(request, sent), retain=False)
         tally.assert_whole("timeReply", SCHEMAS["timeReply"])
 
 
 def test_our_own_clients_read_the_examples() -> None:
     """`StatusWatcher` and `PresenceClient` read what the document shows as the bridge's messages."""
     for name, read in (
-        ("status", lambda payload: wire.decode_status("alice", payload)),
-        ("bridgeState", wire.decode_bridge_state),
-        ("timeReply", wire.decode_time_reply),
+        ("status", lambda payload: client_messages.decode_status("alice", payload)),
+        ("bridgeState", client_messages.decode_bridge_state),
+        ("timeReply", client_messages.decode_time_reply),
     ):
         for example in MESSAGES[name]["examples"]:
             assert read(written(example["payload"]))

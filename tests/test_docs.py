@@ -11,11 +11,12 @@ from typing import Self
 import msgspec
 import pytest
 
-from mqtt_presence import payloads, rules, wire
 from mqtt_presence.cli.app import COMMANDS
-from mqtt_presence.model import Reason, State
+from mqtt_presence.protocol import client_messages, incoming, outgoing, sizes
+from mqtt_presence.protocol.topics import TIME, VERBS, Topics
+from mqtt_presence.rules import status
+from mqtt_presence.rules.model import Reason, State
 from mqtt_presence.settings import SETTINGS
-from mqtt_presence.topics import TIME, VERBS, Topics
 from tests.support.waiting import free_port, until
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +35,7 @@ def wire_fields() -> list[str]:
     """Every JSON field that the payload structs know."""
     structs = [
         value
-        for value in vars(payloads).values()
+        for value in (vars(incoming) | vars(outgoing)).values()
         if isinstance(value, type)
         and issubclass(value, msgspec.Struct)
         and value.__name__.endswith(("In", "Out"))
@@ -103,13 +104,13 @@ def test_fields_of_the_api_are_documented() -> None:
     text = (ROOT / "docs/web.md").read_text("utf-8")
     listed = re.search(r"A connection has (.*?) \(\[protocol\]", text, re.DOTALL)
     assert listed is not None
-    sent = {field.encode_name for field in msgspec.structs.fields(payloads._ConnectionOut)}
+    sent = {field.encode_name for field in msgspec.structs.fields(outgoing._ConnectionOut)}
     assert set(re.findall(r"`(\w+)`", listed[1])) == sent
 
 
 def test_events_reasons_and_states_are_documented() -> None:
     """So are the values that are words."""
-    events = {name for names in rules._STATE_EVENTS.values() for name in names}
+    events = {name for names in status._STATE_EVENTS.values() for name in names}
     events |= {"connectionLogin", "connectionLogout", "connectionIdle", "connectionActive"}
     for word in (*events, *Reason, *State):
         assert f"`{word}`" in PROTOCOL, word
@@ -117,13 +118,13 @@ def test_events_reasons_and_states_are_documented() -> None:
 
 def test_limits_are_documented() -> None:
     """The limits in the protocol are those of the code."""
-    assert payloads.MAX_PAYLOAD == 8 * 1024
+    assert sizes.MAX_PAYLOAD == 8 * 1024
     assert "at most 8 KiB" in PROTOCOL
-    assert payloads.MAX_META == 2 * 1024
+    assert sizes.MAX_META == 2 * 1024
     assert "at most 2 KiB as JSON" in PROTOCOL
-    assert f"at most {payloads.MAX_T0} bytes" in PROTOCOL
-    assert f"1\N{EN DASH}{payloads.MAX_CONNECTION_ID} characters" in PROTOCOL
-    assert f"({payloads.MAX_DURATION_S:.0f})" in PROTOCOL
+    assert f"at most {sizes.MAX_T0} bytes" in PROTOCOL
+    assert f"1\N{EN DASH}{sizes.MAX_CONNECTION_ID} characters" in PROTOCOL
+    assert f"({sizes.MAX_DURATION_S:.0f})" in PROTOCOL
 
 
 def test_json_examples_are_what_clients_read() -> None:
@@ -132,9 +133,9 @@ def test_json_examples_are_what_clients_read() -> None:
     assert len(shown) == 3
     for text in shown:
         if "userId" in text:
-            assert wire.decode_status("alice", text.encode()).user_id == "alice"
+            assert client_messages.decode_status("alice", text.encode()).user_id == "alice"
         else:
-            assert wire.decode_bridge_state(text.encode()).state == "online"
+            assert client_messages.decode_bridge_state(text.encode()).state == "online"
 
 
 # Links.

@@ -4,14 +4,14 @@ import shlex
 import shutil
 import sys
 
-from mqtt_presence.addresses import nearby
-from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.cli.output import cell, console
-from mqtt_presence.cli.page import lacking, url
-from mqtt_presence.data_directory import default_database
+from mqtt_presence.cli.page_config import lacking, url
 from mqtt_presence.embedded import EmbeddedBroker
+from mqtt_presence.mqtt.addresses import nearby
+from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.protocol.topics import LOGIN, WILL, Topics
 from mqtt_presence.settings import Settings
-from mqtt_presence.topics import LOGIN, WILL, Topics
+from mqtt_presence.settings.data_directory import default_database
 from mqtt_presence.web import WebServer
 
 
@@ -25,7 +25,7 @@ def show_banner(settings: Settings, broker: EmbeddedBroker, page: WebServer | No
 
     """
     out = console()
-    host = settings.host.strip("[]") or "0.0.0.0"  # noqa: S104, it is what an empty host means
+    host = settings.host.strip("[]") or "0.0.0.0"
     rows = [("MQTT", str(BrokerUrl("mqtt", host, broker.port)))]
     if broker.ws_port is not None:
         rows.append(("WebSocket", str(BrokerUrl("ws", host, broker.ws_port, "/mqtt"))))

@@ -13,19 +13,19 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.status import Status
 
-from mqtt_presence.broker_url import BrokerUrl
-from mqtt_presence.check import runner
-from mqtt_presence.check.findings import KINDS, Finding, Verdict, any_failed
-from mqtt_presence.check.lab import CheckConfig, InterruptedCheckError, Lab
-from mqtt_presence.check.peer import Access
 from mqtt_presence.cli import logs
-from mqtt_presence.cli.interrupts import handled
-from mqtt_presence.cli.options import FAILED, TLS, WRONG_SETTING, with_settings
 from mqtt_presence.cli.output import Cell, cell, complain, console, live_console, print_table, say_json
-from mqtt_presence.client.options import make_endpoint
+from mqtt_presence.cli.setting_options import FAILED, TLS, WRONG_SETTING, with_settings
+from mqtt_presence.cli.signals import handled
+from mqtt_presence.client.connect_arguments import make_endpoint
 from mqtt_presence.errors import BrokerError, ConfigError
+from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.protocol.topics import Topics, require_name
 from mqtt_presence.settings import Settings, text
-from mqtt_presence.topics import Topics, require_name
+from mqtt_presence.tools.check import runner
+from mqtt_presence.tools.check.findings import KINDS, Finding, Verdict, any_failed
+from mqtt_presence.tools.check.probe_client import Access
+from mqtt_presence.tools.check.prober import CheckConfig, InterruptedCheckError, Prober
 
 INTERRUPTED = 130
 _INDENT = (0, 0, 0, 2)
@@ -101,7 +101,7 @@ def command(
     probes = runner.choose(only or [])
     if kind is not None and kind not in KINDS:
         raise ConfigError(f"kind={kind} must be one of {', '.join(KINDS)}")
-    lab = Lab(_config(settings, websocket, queue))
+    lab = Prober(_config(settings, websocket, queue))
     with _interrupting(lab), _doing() as doing:
         code = _check(lab, probes, kind, _Lines() if as_json else _Table(), doing)
     for leftover in lab.leftovers:
@@ -163,7 +163,7 @@ class _Table:
 
 
 def _check(
-    lab: Lab,
+    lab: Prober,
     probes: tuple[runner.Probe, ...],
     kind: str | None,
     shown: _Lines | _Table,
@@ -280,7 +280,7 @@ class _Accesses:
 
 
 @contextmanager
-def _interrupting(lab: Lab) -> Iterator[None]:
+def _interrupting(lab: Prober) -> Iterator[None]:
     """Have signals end the check; clearing up goes on, and takes a bounded time."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:

@@ -5,17 +5,17 @@ from typing import Annotated
 
 import typer
 
-from mqtt_presence.bridge import wall_clock
 from mqtt_presence.cli import logs
-from mqtt_presence.cli.options import TLS, with_settings
 from mqtt_presence.cli.output import complain, plain, say
-from mqtt_presence.cli.tombstone import BridgeIsThereError, clear_status
+from mqtt_presence.cli.setting_options import TLS, with_settings
 from mqtt_presence.errors import BrokerError, ConfigError
-from mqtt_presence.model import UserId
+from mqtt_presence.protocol.times import wall_clock
+from mqtt_presence.protocol.topics import is_name, require_stored_name
+from mqtt_presence.rules.model import UserId
 from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
-from mqtt_presence.store.queries import Reader
-from mqtt_presence.topics import is_name, require_stored_name
+from mqtt_presence.store.reader import Reader
+from mqtt_presence.tools.status_remover import BridgeIsThereError, clear_status
 
 STATUS_REMAINS = 3
 _NAMED = 10

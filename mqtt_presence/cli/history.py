@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from mqtt_presence.bridge import wall_clock
-from mqtt_presence.cli.options import with_settings
 from mqtt_presence.cli.output import STYLES, Cell, complain, duration, moment, print_table, say, say_json
-from mqtt_presence.model import Connection, State
-from mqtt_presence.payloads import encode_connection
+from mqtt_presence.cli.setting_options import with_settings
+from mqtt_presence.protocol.outgoing import encode_connection
+from mqtt_presence.protocol.times import wall_clock
+from mqtt_presence.rules.model import Connection, State
 from mqtt_presence.settings import Settings
 from mqtt_presence.settings import duration as read_duration
-from mqtt_presence.store.queries import Reader
+from mqtt_presence.store.reader import Reader
 
 _COLUMNS = ("CLIENT", "CONNECTION", "LOGIN", "LOGOUT", "DURATION", "REASON", "IDLE")
 _PRIVATE = ("ADDRESS", "USER AGENT")
@@ -21,7 +21,7 @@ _IDLE = {None: "-", False: "no", True: "yes"}
 
 
 @with_settings("database")
-def command(  # noqa: PLR0917, typer calls it by keyword
+def command(
     settings: Settings,
     user: Annotated[str, typer.Argument(help="Whose connections.", show_default=False)],
     limit: Annotated[int, typer.Option("--limit", help="How many at most.", min=1, max=1_000_000)] = 50,

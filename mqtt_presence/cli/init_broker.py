@@ -9,16 +9,16 @@ from typing import Annotated
 
 import typer
 
-from mqtt_presence.addresses import is_loopback
-from mqtt_presence.broker_setup import mosquitto
-from mqtt_presence.broker_setup.install import install
-from mqtt_presence.broker_setup.plan import Plan, Tls
 from mqtt_presence.cli.banner import program
-from mqtt_presence.cli.options import with_settings
 from mqtt_presence.cli.output import complain, say
+from mqtt_presence.cli.setting_options import with_settings
 from mqtt_presence.errors import ConfigError
+from mqtt_presence.mqtt.addresses import is_loopback
+from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.settings import Settings
-from mqtt_presence.topics import Topics
+from mqtt_presence.tools.init_broker import mosquitto_files
+from mqtt_presence.tools.init_broker.file_installer import install
+from mqtt_presence.tools.init_broker.file_plan import Plan, Tls
 
 KNOWN = ("mosquitto",)
 BY_HAND = ("ejabberd", "rabbitmq", "nats", "aedes", "emqx", "hivemq")
@@ -102,7 +102,9 @@ def command(
         tls=Tls(tls_port, wss_port if ws else None, tuple(host or ()), client_certificates) if tls else None,
         run_as=_account(run_as),
     )
-    install(plan.directory, mosquitto.files(plan), mosquitto.DATA, run_as=plan.run_as, force=force)
+    install(
+        plan.directory, mosquitto_files.files(plan), mosquitto_files.DATA, run_as=plan.run_as, force=force
+    )
     _tell(plan)
 
 
@@ -136,20 +138,20 @@ def _tell(plan: Plan) -> None:
     there = plan.directory
     say(f"Written to {there}:")
     rows = [
-        (mosquitto.BRIDGE, "the bridge's settings, with its password"),
-        (mosquitto.PASSWORDS, f"the passwords of {', '.join(plan.people)}"),
-        (mosquitto.CONFIG, "the broker's settings; acl has the rights, passwd the hashes"),
+        (mosquitto_files.BRIDGE, "the bridge's settings, with its password"),
+        (mosquitto_files.PASSWORDS, f"the passwords of {', '.join(plan.people)}"),
+        (mosquitto_files.CONFIG, "the broker's settings; acl has the rights, passwd the hashes"),
     ]
     if plan.tls is not None:
-        rows.append((mosquitto.CA, "what clients must trust; keep tls/ca.key away from the broker"))
+        rows.append((mosquitto_files.CA, "what clients must trust; keep tls/ca.key away from the broker"))
         if plan.tls.client_certificates:
             rows.append(("tls/clients/", "a certificate and a key for each user"))
     for name, what in rows:
         say(f"  {name:15} {what}")
     say("")
     say("Start the broker, and beside it the bridge:")
-    say(f"  {shlex.join([_mosquitto(), '-c', str(there / mosquitto.CONFIG)])}")
-    say(f"  {shlex.join([*program(), 'run', '--config', str(there / mosquitto.BRIDGE)])}")
+    say(f"  {shlex.join([_mosquitto(), '-c', str(there / mosquitto_files.CONFIG)])}")
+    say(f"  {shlex.join([*program(), 'run', '--config', str(there / mosquitto_files.BRIDGE)])}")
     if not is_loopback(plan.address):
         complain(
             f"listen={plan.address or 'all addresses'}: passwords cross the network in the clear there: use "

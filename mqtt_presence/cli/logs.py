@@ -6,10 +6,10 @@ import sys
 import time
 from typing import Final, TextIO
 
+from mqtt_presence.access.rate_limited_log import LibraryLimit
 from mqtt_presence.cli.output import plain
-from mqtt_presence.complaints import LibraryLimit
+from mqtt_presence.protocol.times import to_iso
 from mqtt_presence.settings import Settings
-from mqtt_presence.times import to_iso
 
 _OURS: Final = "mqtt_presence"
 

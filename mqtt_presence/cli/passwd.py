@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from mqtt_presence.access import BRIDGE_USER
-from mqtt_presence.cli.options import with_settings
+from mqtt_presence.access.passwords import add_user, remove_user
+from mqtt_presence.access.rights import BRIDGE_USER
 from mqtt_presence.cli.output import complain, plain, say
-from mqtt_presence.data_directory import make_data_directory
+from mqtt_presence.cli.setting_options import with_settings
 from mqtt_presence.errors import ConfigError
-from mqtt_presence.passwords import add_user, remove_user
 from mqtt_presence.settings import Settings
+from mqtt_presence.settings.data_directory import make_data_directory
 
 
 @with_settings("password_file")

@@ -2,12 +2,12 @@
 
 from contextlib import ExitStack
 
-from mqtt_presence.bridge import Bridge
-from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.bridge.loop import Bridge
 from mqtt_presence.cli import logs
-from mqtt_presence.cli.options import LOG, RULES, TLS, WEB, with_settings
 from mqtt_presence.cli.serving import Signals, make_home
+from mqtt_presence.cli.setting_options import LOG, RULES, TLS, WEB, with_settings
 from mqtt_presence.errors import ConfigError
+from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
 
@@ -31,11 +31,11 @@ def command(settings: Settings) -> None:
 
 def _serve_page(settings: Settings, house: ExitStack) -> None:
     # Imported here: a bridge without a page starts sooner without a web server.
-    from mqtt_presence.cli import page  # noqa: PLC0415
-    from mqtt_presence.web import WebServer  # noqa: PLC0415
+    from mqtt_presence.cli import page_config
+    from mqtt_presence.web import WebServer
 
-    config = page.web_config(settings, mqtt_url=_mqtt_url(settings))
-    page.announce(house.enter_context(WebServer(config)))
+    config = page_config.web_config(settings, mqtt_url=_mqtt_url(settings))
+    page_config.announce(house.enter_context(WebServer(config)))
 
 
 def _mqtt_url(settings: Settings) -> str:

@@ -10,12 +10,12 @@ from contextlib import ExitStack, suppress
 from types import FrameType, TracebackType
 from typing import Self
 
-from mqtt_presence.bridge import Bridge, Due
-from mqtt_presence.cli.interrupts import handled
-from mqtt_presence.clock import Clock
-from mqtt_presence.data_directory import default_database, make_data_directory
+from mqtt_presence.bridge.loop import Bridge, Due
+from mqtt_presence.bridge.schedule import Clock
+from mqtt_presence.cli.signals import handled
 from mqtt_presence.errors import StoreError
 from mqtt_presence.settings import Settings
+from mqtt_presence.settings.data_directory import default_database, make_data_directory
 
 
 class Signals:

@@ -11,19 +11,19 @@ import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from mqtt_presence.cli import logs
-from mqtt_presence.cli.endpoints import endpoint_of
-from mqtt_presence.cli.interrupts import handled
-from mqtt_presence.cli.options import TLS, with_settings
+from mqtt_presence.cli.broker_endpoint import endpoint_of
 from mqtt_presence.cli.output import complain, live_console, say
-from mqtt_presence.cli.simulated import SimulatedUsers
+from mqtt_presence.cli.setting_options import TLS, with_settings
+from mqtt_presence.cli.signals import handled
 from mqtt_presence.errors import BrokerError, ConfigError
+from mqtt_presence.protocol.topics import Topics, require_name
 from mqtt_presence.settings import Settings, duration
-from mqtt_presence.simulation import run
-from mqtt_presence.simulation.fleet import USER, Count, Fleet, Names
-from mqtt_presence.simulation.observer import Observer
-from mqtt_presence.simulation.plan import Plan, Scenario
-from mqtt_presence.simulation.sockets import Loop, allow_files, find
-from mqtt_presence.topics import Topics, require_name
+from mqtt_presence.tools.simulate import simulation_run
+from mqtt_presence.tools.simulate.scenario import Plan, Scenario
+from mqtt_presence.tools.simulate.simulated_devices import USER, Count, Names, SimulatedDevices
+from mqtt_presence.tools.simulate.simulated_users import SimulatedUsers
+from mqtt_presence.tools.simulate.socket_loop import Loop, allow_files, find
+from mqtt_presence.tools.simulate.status_observer import Observer
 
 WRONG = 1
 _SHOWN = 10
@@ -134,19 +134,19 @@ def _name(given: str | None) -> str:
     return given
 
 
-def _tell(when: str, wrong: list[run.Wrong], users: int) -> None:
+def _tell(when: str, wrong: list[simulation_run.Wrong], users: int) -> None:
     if not wrong:
         say(f"{when}: all {users} statuses are right")
         return
     complain(f"{when}: {len(wrong)} of {users} statuses are wrong")
-    for line in run.first(wrong, _SHOWN):
+    for line in simulation_run.first(wrong, _SHOWN):
         complain(line)
 
 
 @contextmanager
 def _simulation(
     settings: Settings, scenario: Scenario, names: Names, settle_s: float, simulated: SimulatedUsers | None
-) -> Iterator[run.Simulation]:
+) -> Iterator[simulation_run.Simulation]:
     """Make a simulation; when it has ended, however that was, delete the simulated users.
 
     Args:
@@ -162,14 +162,14 @@ def _simulation(
     target = find(endpoint.url, endpoint.tls)
     topics = Topics(settings.prefix)
     loop = Loop()
-    fleet = Fleet(loop, target, topics, names)
+    fleet = SimulatedDevices(loop, target, topics, names)
     user_ids = _user_ids(names)
     observer = Observer(
         loop, target, endpoint.url, topics=topics, user_ids=user_ids, on_announce=fleet.answer_announce
     )
     try:
         with _shown(scenario.duration_s, settle_s) as bar:
-            simulation = run.Simulation(
+            simulation = simulation_run.Simulation(
                 Plan(scenario), fleet, observer, loop, settle_s=settle_s, tell=bar.show
             )
             with _stopping(simulation):
@@ -187,7 +187,7 @@ def _simulation(
 
 
 @contextmanager
-def _stopping(simulation: run.Simulation) -> Iterator[None]:
+def _stopping(simulation: simulation_run.Simulation) -> Iterator[None]:
     """End the plan on the first signal, all on the second: tidily, for the sake of the cursor."""
     came = False
 
@@ -212,10 +212,12 @@ class _Bar:
         self._was_away = False
         self._had_no_bridge = False
 
-    def show(self, progress: run.Progress) -> None:
+    def show(self, progress: simulation_run.Progress) -> None:
         count = progress.count
         if progress.away_s is not None and not self._was_away:
-            complain(f"the broker is away {run.since(progress.away_s)}, waiting {self._settle_s:g} s for it")
+            complain(
+                f"the broker is away {simulation_run.since(progress.away_s)}, waiting {self._settle_s:g} s for it"
+            )
         elif progress.away_s is None and self._was_away:
             complain("the broker is back")
         self._was_away = progress.away_s is not None

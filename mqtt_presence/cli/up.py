@@ -5,21 +5,23 @@ import secrets
 from contextlib import ExitStack
 from dataclasses import replace
 
-from mqtt_presence.access import BRIDGE_USER
-from mqtt_presence.addresses import is_loopback, nearby
-from mqtt_presence.bridge import Bridge, BridgeConfig, wall_clock
-from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.access.rights import BRIDGE_USER
+from mqtt_presence.bridge.config import BridgeConfig
+from mqtt_presence.bridge.link.config import LinkConfig
+from mqtt_presence.bridge.loop import Bridge
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.banner import show_banner
-from mqtt_presence.cli.leftovers import end_leftovers
-from mqtt_presence.cli.options import LOG, RULES, WEB, with_settings
-from mqtt_presence.cli.page import web_config
+from mqtt_presence.cli.page_config import web_config
 from mqtt_presence.cli.serving import Signals, make_home
+from mqtt_presence.cli.setting_options import LOG, RULES, WEB, with_settings
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from mqtt_presence.errors import ConfigError
-from mqtt_presence.link import LinkConfig
+from mqtt_presence.mqtt.addresses import is_loopback, nearby
+from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.protocol.times import wall_clock
 from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
+from mqtt_presence.tools.leftovers import end_leftovers
 from mqtt_presence.web import WebServer
 
 _ACCESS = ("host", "port", "ws", "ws_port", "open", "insecure", "password_file", "operator")

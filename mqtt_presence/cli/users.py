@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from mqtt_presence.cli.options import with_settings
 from mqtt_presence.cli.output import STYLES, Cell, moment, print_table, say, say_json
-from mqtt_presence.model import State, UserPresence
-from mqtt_presence.payloads import encode_status
+from mqtt_presence.cli.setting_options import with_settings
+from mqtt_presence.protocol.outgoing import encode_status
+from mqtt_presence.rules.model import State, UserPresence
 from mqtt_presence.settings import Settings
-from mqtt_presence.store.queries import Reader
+from mqtt_presence.store.reader import Reader
 
 _COLUMNS = ("USER", "STATE", "SINCE", "LAST LOGIN", "LAST ACTIVITY", "CONNECTIONS")
 _PRIVATE = ("ADDRESS", "USER AGENT")

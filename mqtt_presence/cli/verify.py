@@ -10,22 +10,21 @@ import msgspec
 import typer
 from msgspec.structs import replace
 
-from mqtt_presence import publications as told
-from mqtt_presence.bridge import wall_clock
 from mqtt_presence.cli import logs
-from mqtt_presence.cli.endpoints import endpoint_of
-from mqtt_presence.cli.options import TLS, with_settings
+from mqtt_presence.cli.broker_endpoint import endpoint_of
 from mqtt_presence.cli.output import complain, say, say_json
-from mqtt_presence.client.options import Endpoint
+from mqtt_presence.cli.setting_options import TLS, with_settings
+from mqtt_presence.client.connect_arguments import Endpoint
 from mqtt_presence.client.retained_reader import RetainedReader
 from mqtt_presence.errors import BrokerError
-from mqtt_presence.model import Status, UserId, UserPresence
+from mqtt_presence.protocol import publications as told
+from mqtt_presence.protocol.times import LATEST, to_iso, wall_clock
+from mqtt_presence.protocol.topics import Topics, is_name
+from mqtt_presence.rules.model import Status, UserId, UserPresence
 from mqtt_presence.settings import Settings, duration
 from mqtt_presence.store import Store
-from mqtt_presence.store.queries import Reader
-from mqtt_presence.times import LATEST, to_iso
-from mqtt_presence.topics import Topics, is_name
-from mqtt_presence.verification import CHUNK, Difference, Shown, Verifier, outcome_of, shown
+from mqtt_presence.store.reader import Reader
+from mqtt_presence.tools.verify.comparison import CHUNK, Difference, Shown, Verifier, outcome_of, shown
 
 DIFFERENT = 1
 _ANSWER_S = 10.0

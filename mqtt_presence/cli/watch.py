@@ -13,11 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mqtt_presence.bridge import wall_clock
-from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.cli import logs
-from mqtt_presence.cli.interrupts import Interrupts, until_interrupted
-from mqtt_presence.cli.options import TLS, with_settings
 from mqtt_presence.cli.output import (
     STYLES,
     cell,
@@ -30,12 +26,16 @@ from mqtt_presence.cli.output import (
     say_json,
     table,
 )
-from mqtt_presence.cli.statuses import encode, millis
+from mqtt_presence.cli.setting_options import TLS, with_settings
+from mqtt_presence.cli.signals import Interrupts, until_interrupted
+from mqtt_presence.cli.status_json import encode, millis
 from mqtt_presence.client import Change, StatusWatcher
 from mqtt_presence.errors import BrokerError
-from mqtt_presence.model import State
+from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.protocol.client_messages import UserStatus
+from mqtt_presence.protocol.times import wall_clock
+from mqtt_presence.rules.model import State
 from mqtt_presence.settings import Settings, text
-from mqtt_presence.wire import UserStatus
 
 _COLUMNS = ("USER", "STATE", "SINCE", "FOR", "LAST ACTIVITY", "CONNECTIONS")
 _PRIVATE = ("ADDRESS", "USER AGENT")

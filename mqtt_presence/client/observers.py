@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
-from mqtt_presence.client.roster import Change
+from mqtt_presence.client.status_table import Change
 from mqtt_presence.errors import PresenceError
-from mqtt_presence.wire import UserStatus
+from mqtt_presence.protocol.client_messages import UserStatus
 
 _log = logging.getLogger("mqtt_presence.client")
 
@@ -69,7 +69,7 @@ class Observer:
                 self._matching.discard(change.user_id)
                 if old is not None and self._removed is not None:
                     self._removed(old)
-        except Exception:  # noqa: BLE001, user code
+        except Exception:
             _log.exception("a callback of observe() failed for user %r", change.user_id)
 
     def _matches(self, status: UserStatus) -> bool:
@@ -77,7 +77,7 @@ class Observer:
             return True
         try:
             return bool(self._where(status))
-        except Exception:  # noqa: BLE001, user code
+        except Exception:
             _log.exception("the predicate of observe() failed for user %r", status.user_id)
             return False
 

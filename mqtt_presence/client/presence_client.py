@@ -5,19 +5,20 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from mqtt_presence import topics, wire
-from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.client import clocks
-from mqtt_presence.client.bridge_watch import BridgeWatch
-from mqtt_presence.client.connection import Connection, Hooks, Receipt, Will
+from mqtt_presence.client.bridge_presence import BridgePresence
+from mqtt_presence.client.connect_arguments import make_endpoint
 from mqtt_presence.client.idle_monitor import IdleMonitor
-from mqtt_presence.client.options import make_endpoint
+from mqtt_presence.client.network_connection import Connection, Hooks, Receipt, Will
+from mqtt_presence.client.reconnector import Session
 from mqtt_presence.client.server_clock import ServerClock
-from mqtt_presence.client.session import Session
 from mqtt_presence.errors import BrokerError, ConfigError, PayloadError
-from mqtt_presence.model import ConnectionId
-from mqtt_presence.payloads import MAX_DURATION_S, fresh_connection_id
-from mqtt_presence.topics import Topics, require_name
+from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.protocol import client_messages, topics
+from mqtt_presence.protocol.incoming import fresh_connection_id
+from mqtt_presence.protocol.sizes import MAX_DURATION_S
+from mqtt_presence.protocol.topics import Topics, require_name
+from mqtt_presence.rules.model import ConnectionId
 
 _log = logging.getLogger("mqtt_presence.client")
 
@@ -102,13 +103,13 @@ class PresenceClient:
         self._user_agent = user_agent
         self._idle_threshold = _duration("idle_threshold", idle_threshold)
         self._timeout = _duration("timeout", timeout)
-        self._meta = None if meta is None else wire.encode_meta(meta)
+        self._meta = None if meta is None else client_messages.encode_meta(meta)
         self._announce = announce
         self._login_payload(fresh_connection_id(), None)  # raises now rather than on connecting
         self._next_id = fresh_connection_id()
         self._live: _Live | None = None
         self._login: Receipt | None = None
-        self._bridge = BridgeWatch()
+        self._bridge = BridgePresence()
         self._clock = ServerClock(self._ask_time)
         self._monitor = IdleMonitor(self._send_report, self._clock)
         self._session = Session(
@@ -165,7 +166,7 @@ class PresenceClient:
         sent = False
         if live is not None:
             topic = self._topics.input(self.user, self.client_id, topics.LOGOUT)
-            receipt = live.connection.publish(topic, wire.encode_end(live.connection_id), 1)
+            receipt = live.connection.publish(topic, client_messages.encode_end(live.connection_id), 1)
             sent = receipt.wait(timeout)
         self._session.stop(clean=sent)
         return sent
@@ -227,7 +228,7 @@ class PresenceClient:
         live = self._live
         if live is None or not live.connection.is_up:
             return False
-        payload = wire.encode_activity(live.connection_id, idle=idle, last_activity=last_activity)
+        payload = client_messages.encode_activity(live.connection_id, idle=idle, last_activity=last_activity)
         live.connection.publish(self._topics.input(self.user, self.client_id, topics.ACTIVITY), payload, qos)
         return True
 
@@ -241,7 +242,7 @@ class PresenceClient:
     def _will(self) -> Will:
         self._next_id = fresh_connection_id()
         topic = self._topics.input(self.user, self.client_id, topics.WILL)
-        return Will(topic, wire.encode_end(self._next_id))
+        return Will(topic, client_messages.encode_end(self._next_id))
 
     def _up(self, connection: Connection) -> None:
         filters = [(self._topics.bridge_state, 1), (self._reply_topic, 0)]
@@ -265,7 +266,7 @@ class PresenceClient:
         self._login = live.connection.publish(topic, payload, 1)
 
     def _login_payload(self, connection_id: str, time: int | None) -> bytes:
-        return wire.encode_login(
+        return client_messages.encode_login(
             connection_id,
             time=time,
             user_agent=self._user_agent,

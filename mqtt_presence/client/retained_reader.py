@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple, Self
 
-from mqtt_presence.client.connection import Connection, Hooks
-from mqtt_presence.client.options import Endpoint
+from mqtt_presence.client.connect_arguments import Endpoint
+from mqtt_presence.client.network_connection import Connection, Hooks
 from mqtt_presence.errors import BrokerError
 
 

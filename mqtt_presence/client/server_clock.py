@@ -3,9 +3,9 @@
 import threading
 from collections.abc import Callable
 
-from mqtt_presence import wire
 from mqtt_presence.client import clocks
 from mqtt_presence.client.time_sync import TimeSync
+from mqtt_presence.protocol import client_messages
 
 Clock = Callable[[], float]
 
@@ -86,7 +86,7 @@ class ServerClock:
 
         """
         steady = self._steady()
-        reply = wire.decode_time_reply(payload)
+        reply = client_messages.decode_time_reply(payload)
         with self._changed:
             if self._sync.answer(reply.t0, reply.t1, reply.t2, steady):
                 self._changed.notify_all()
@@ -106,4 +106,4 @@ class ServerClock:
     def _poll(self) -> None:
         t0 = self._sync.poll(self._steady(), self._wall())
         if t0 is not None:
-            self._ask(wire.encode_time_request(t0))
+            self._ask(client_messages.encode_time_request(t0))

@@ -6,17 +6,17 @@ from types import TracebackType
 from typing import Self
 from weakref import ReferenceType, ref
 
-from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.client import clocks
-from mqtt_presence.client.bridge_watch import BridgeWatch
-from mqtt_presence.client.connection import Connection, Hooks
+from mqtt_presence.client.bridge_presence import BridgePresence
+from mqtt_presence.client.connect_arguments import make_endpoint
+from mqtt_presence.client.network_connection import Connection, Hooks
 from mqtt_presence.client.observers import Callback, ChangeCallback, Changes, Observer, Predicate
-from mqtt_presence.client.options import make_endpoint
-from mqtt_presence.client.roster import Change, Roster
-from mqtt_presence.client.session import Session
+from mqtt_presence.client.reconnector import Session
+from mqtt_presence.client.status_table import Change, StatusTable
 from mqtt_presence.errors import BrokerError, PayloadError
-from mqtt_presence.topics import Topics
-from mqtt_presence.wire import UserStatus
+from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.protocol.client_messages import UserStatus
+from mqtt_presence.protocol.topics import Topics
 
 _QUIET_S = 5.0
 """The retained messages have all come when no more have for so long, and the bridge is there."""
@@ -80,8 +80,8 @@ class StatusWatcher(Mapping[str, UserStatus]):
             reconnect_max=reconnect_max,
         )
         self._topics = Topics(prefix)
-        self._roster = Roster()
-        self._bridge = BridgeWatch()
+        self._roster = StatusTable()
+        self._bridge = BridgePresence()
         self._lock = threading.RLock()
         """Guards the roster; held only for moments."""
         self._news = threading.Condition(self._lock)

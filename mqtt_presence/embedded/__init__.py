@@ -7,9 +7,9 @@ so one reader for each connection handles packets as they came, each one synchro
 ``tests/embedded/test_counterexamples.py`` shows each scenario failing on plain amqtt.
 """
 
+from mqtt_presence.access.passwords import add_user, remove_user
 from mqtt_presence.embedded.broker import EmbeddedBroker
 from mqtt_presence.embedded.config import EmbeddedConfig
-from mqtt_presence.embedded.pipes import Pipe
-from mqtt_presence.passwords import add_user, remove_user
+from mqtt_presence.embedded.transports import Pipe
 
 __all__ = ["EmbeddedBroker", "EmbeddedConfig", "Pipe", "add_user", "remove_user"]

@@ -10,18 +10,18 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from mqtt_presence.complaints import shown
+from mqtt_presence.access.passwords import PasswordFile
+from mqtt_presence.access.rate_limited_log import shown
+from mqtt_presence.embedded.client_connection import Connection
 from mqtt_presence.embedded.config import EmbeddedConfig, check
-from mqtt_presence.embedded.connect import Refused
-from mqtt_presence.embedded.connection import Connection
-from mqtt_presence.embedded.hub import Hub
+from mqtt_presence.embedded.connect_request import Refused
 from mqtt_presence.embedded.listeners import PresenceBroker
-from mqtt_presence.embedded.pipes import HANG_UP_S, Pipe
+from mqtt_presence.embedded.router import Router
+from mqtt_presence.embedded.transports import HANG_UP_S, Pipe
 from mqtt_presence.errors import BrokerError
-from mqtt_presence.listening import cannot_listen, listen
+from mqtt_presence.mqtt.listening import cannot_listen, listen
 from mqtt_presence.mqtt.return_codes import Refusal
-from mqtt_presence.passwords import PasswordFile
-from mqtt_presence.topics import is_name
+from mqtt_presence.protocol.topics import is_name
 
 T = TypeVar("T")
 
@@ -158,9 +158,9 @@ class EmbeddedBroker:
 
     async def _serve(self, passwords: PasswordFile | None, ready: concurrent.futures.Future[None]) -> None:
         try:
-            broker = PresenceBroker(Hub(self.config, passwords), self._sockets)
+            broker = PresenceBroker(Router(self.config, passwords), self._sockets)
             await broker.start()
-        except Exception as error:  # noqa: BLE001 - whatever amqtt raises goes to the caller of start()
+        except Exception as error:
             ready.set_exception(error)
             return
         self._broker, self._loop, self._stopping = broker, asyncio.get_running_loop(), asyncio.Event()

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mqtt_presence.access import BRIDGE_USER
-from mqtt_presence.addresses import is_loopback
+from mqtt_presence.access.passwords import PasswordFile
+from mqtt_presence.access.rights import BRIDGE_USER
 from mqtt_presence.errors import ConfigError
-from mqtt_presence.passwords import PasswordFile
-from mqtt_presence.topics import Topics, require_name
+from mqtt_presence.mqtt.addresses import is_loopback
+from mqtt_presence.protocol.topics import Topics, require_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from typing import Any, Final
 from amqtt.broker import Broker
 from amqtt.contexts import ListenerType
 
-from mqtt_presence.embedded.connection import Connection
-from mqtt_presence.embedded.hub import Hub
-from mqtt_presence.embedded.pipes import Pipe, TcpPipe
+from mqtt_presence.embedded.client_connection import Connection
+from mqtt_presence.embedded.router import Router
 from mqtt_presence.embedded.sessions import Cause
+from mqtt_presence.embedded.transports import Pipe, TcpPipe
 from mqtt_presence.embedded.websocket import serve_websockets
 
 AMQTT_VERSION: Final = "0.12.1"
@@ -36,7 +36,7 @@ class PresenceBroker(Broker):  # type: ignore[misc] # amqtt ships no type inform
 
     """
 
-    def __init__(self, hub: Hub, sockets: Sequence[socket.socket]) -> None:
+    def __init__(self, hub: Router, sockets: Sequence[socket.socket]) -> None:
         self.hub = hub
         self._bound = dict(zip(("default", "ws"), sockets, strict=False))
         kinds = {"default": "tcp", "ws": "ws"}
@@ -70,7 +70,7 @@ class PresenceBroker(Broker):  # type: ignore[misc] # amqtt ships no type inform
             if connection.session is None or not connection.session.bridge:
                 connection.end(Cause.SHUTDOWN)
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while self.hub.bridge_is_behind() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        while self.hub.bridge_is_behind() and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.01)  # an event would cost a look at every acknowledgement
         if self.hub.bridge_is_behind():
             _log.error("the bridge has not acknowledged the last messages within %s s", timeout_s)

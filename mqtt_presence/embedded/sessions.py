@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
-from mqtt_presence.access import Grant
-from mqtt_presence.embedded.messages import Delivery, Message
+from mqtt_presence.access.rights import Grant
+from mqtt_presence.embedded.deliveries import Delivery, Message
 from mqtt_presence.mqtt.packets import publish_packet
 
 WINDOW = 1000

@@ -14,14 +14,14 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from mqtt_presence.addresses import is_local_name, is_loopback
-from mqtt_presence.complaints import Complaints, shown
+from mqtt_presence.access.rate_limited_log import RateLimitedLog, shown
+from mqtt_presence.embedded.admission import Entrance
 from mqtt_presence.embedded.config import EmbeddedConfig
-from mqtt_presence.embedded.entrance import Entrance
-from mqtt_presence.embedded.pipes import HANG_UP_S, Pipe, address_of
+from mqtt_presence.embedded.transports import HANG_UP_S, Pipe, address_of
+from mqtt_presence.mqtt.addresses import is_local_name, is_loopback
 from mqtt_presence.mqtt.framing import ProtocolError
 
-_complain = Complaints(logging.getLogger(__name__)).complain
+_complain = RateLimitedLog(logging.getLogger(__name__)).complain
 
 FRAME_SIZE = 1 << 16
 """Bytes in a WebSocket frame: some clients take no more than 1 MiB."""

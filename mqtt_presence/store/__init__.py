@@ -1,5 +1,5 @@
 """Where presence is kept; the only package that imports peewee."""
 
-from mqtt_presence.store.presence import PORTION, Store, Transaction
+from mqtt_presence.store.transaction import PORTION, Store, Transaction
 
 __all__ = ["PORTION", "Store", "Transaction"]

@@ -5,13 +5,13 @@ from typing import Any
 
 from peewee import Field
 
-from mqtt_presence.model import (
+from mqtt_presence.rules.model import (
+    ActivityState,
     Cause,
     ClientId,
     Connection,
     Key,
     LastLogin,
-    Pulse,
     Reason,
     State,
     Status,
@@ -56,7 +56,7 @@ USER_FIELDS = tuple(UserRow._meta.sorted_fields)
 
 # What makes a value, and the number by which the row is found again: of both tables, and of the view of them.
 _TABLE = {field.column_name: "r" for field in RECORD_FIELDS} | {f.column_name: "p" for f in ACTIVITY_FIELDS}
-PULSE_COLUMNS = ", ".join((*(f"{_TABLE[name]}.{name}" for name in Pulse.__struct_fields__), "r.id"))
+PULSE_COLUMNS = ", ".join((*(f"{_TABLE[name]}.{name}" for name in ActivityState.__struct_fields__), "r.id"))
 CONNECTION_COLUMNS = ", ".join(f"c.{name}" for name in (*Connection.__struct_fields__, "id"))
 USER_COLUMNS = ", ".join(f"u.{f.column_name}" for f in USER_FIELDS)
 
@@ -127,9 +127,9 @@ def from_connection(record: Connection) -> tuple[Any, ...]:
     )
 
 
-def to_pulse(row: Sequence[Any]) -> Pulse:
+def to_pulse(row: Sequence[Any]) -> ActivityState:
     """Make what a sign of life must know of a row of `PULSE_COLUMNS`."""
-    return Pulse(
+    return ActivityState(
         row[0],
         row[1],
         row[2],
@@ -147,12 +147,12 @@ def to_pulse(row: Sequence[Any]) -> Pulse:
     )
 
 
-def names_of(pulse: Pulse) -> tuple[str, str, str]:
+def names_of(pulse: ActivityState) -> tuple[str, str, str]:
     """Tell what names a connection among those of all users."""
     return pulse.user_id, pulse.client_id, pulse.connection_id
 
 
-def from_activity(pulse: Pulse) -> tuple[Any, ...]:
+def from_activity(pulse: ActivityState) -> tuple[Any, ...]:
     """Make the values of `ACTIVITY_FIELDS`."""
     return (pulse.last_seen, pulse.heartbeats, pulse.reports, pulse.idle, pulse.last_activity)
 

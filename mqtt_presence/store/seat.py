@@ -16,9 +16,9 @@ import msgspec
 import peewee
 
 from mqtt_presence.errors import ReplacedError, SeatLostError, SeatTakenError, StoreError
+from mqtt_presence.protocol.times import to_iso
 from mqtt_presence.store.database import LEASE_MS, sqlstate
-from mqtt_presence.store.files import which
-from mqtt_presence.times import to_iso
+from mqtt_presence.store.database_files import which
 
 _RENEW_AFTER_S = 2.0
 _LOOK_AGAIN_S = 1.0  # whether the lock file is still there, and whether a frozen process keeps the row locked

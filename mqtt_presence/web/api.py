@@ -11,13 +11,12 @@ from starlette.routing import Route
 
 from mqtt_presence import __version__
 from mqtt_presence.errors import PresenceError
-from mqtt_presence.model import Connection, UserPresence
-from mqtt_presence.payloads import encode_connection, encode_status
-from mqtt_presence.store.queries import Reader
-from mqtt_presence.web.access import Login, Requester, Verdict, after_login, judge, takes_passwords
-from mqtt_presence.web.answers import answer, refusal
+from mqtt_presence.protocol.outgoing import encode_connection, encode_status
+from mqtt_presence.rules.model import Connection, UserPresence
+from mqtt_presence.store.reader import Reader
 from mqtt_presence.web.config import HISTORY_HOURS, MQTT_PATH, WebConfig
-from mqtt_presence.web.forwarded import address_of
+from mqtt_presence.web.database_reader import BusyError, DatabaseReader
+from mqtt_presence.web.forwarded_address import address_of
 from mqtt_presence.web.headers import read
 from mqtt_presence.web.parameters import (
     ParameterError,
@@ -27,7 +26,8 @@ from mqtt_presence.web.parameters import (
     pair_cursor,
     require_user,
 )
-from mqtt_presence.web.reading import Archive, BusyError
+from mqtt_presence.web.responses import answer, refusal
+from mqtt_presence.web.visibility import Login, Requester, Verdict, after_login, judge, takes_passwords
 
 Authenticate = Callable[[str, str, str], Awaitable[bool]]
 Resource = Callable[[Request], Awaitable[Response]]
@@ -55,7 +55,7 @@ class Api:
         self._authenticate = authenticate
         self._has_mqtt_js = has_mqtt_js
         self._logins = 0
-        self.archive = Archive(config.database)
+        self.archive = DatabaseReader(config.database)
 
     def routes(self) -> list[Route]:
         """Return the resources."""

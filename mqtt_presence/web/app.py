@@ -12,12 +12,12 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
-from mqtt_presence.web.answers import refusal
 from mqtt_presence.web.api import Api, Authenticate
 from mqtt_presence.web.config import MQTT_PATH, WebConfig
-from mqtt_presence.web.entrance import Entrance
 from mqtt_presence.web.headers import Headers
-from mqtt_presence.web.mqtt import MqttEndpoint, Serve
+from mqtt_presence.web.origin_check import Entrance
+from mqtt_presence.web.responses import refusal
+from mqtt_presence.web.websocket_mqtt import MqttEndpoint, Serve
 
 STATIC: Final = Path(__file__).with_name("static")
 MQTT_JS: Final = STATIC / "vendor" / "mqtt.esm.js"

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from mqtt_presence.addresses import is_local_name, is_loopback
 from mqtt_presence.errors import ConfigError
+from mqtt_presence.mqtt.addresses import is_local_name, is_loopback
 
 MQTT_PATH = "mqtt"
 """Where MQTT is on this server; as the page is told, relative to itself: a proxy may put all below a path."""

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mqtt_presence.web.allowed_origins import socket_origin, sockets_of
 from mqtt_presence.web.config import WebConfig
-from mqtt_presence.web.origins import socket_origin, sockets_of
 
 _FIXED = {
     "x-content-type-options": "nosniff",

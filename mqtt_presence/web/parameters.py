@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from mqtt_presence.times import from_iso
-from mqtt_presence.topics import MAX_NAME, NAME_RULE, is_stored_name
+from mqtt_presence.protocol.times import from_iso
+from mqtt_presence.protocol.topics import MAX_NAME, NAME_RULE, is_stored_name
 
 LIMIT = 100
 """How many there are on a page unless it is said."""

@@ -13,10 +13,10 @@ import uvicorn
 from starlette.applications import Starlette
 
 from mqtt_presence.errors import WebError
-from mqtt_presence.listening import cannot_listen, listen
+from mqtt_presence.mqtt.listening import cannot_listen, listen
 from mqtt_presence.web.app import make_app
 from mqtt_presence.web.config import WebConfig
-from mqtt_presence.web.protocols import HEAD_BYTES, HttpProtocol, WebSocketProtocol
+from mqtt_presence.web.uvicorn_limits import HEAD_BYTES, HttpProtocol, WebSocketProtocol
 
 if TYPE_CHECKING:  # beside another broker there is no need of it
     from mqtt_presence.embedded import EmbeddedBroker
@@ -138,7 +138,7 @@ def _in_thread(work: Coroutine[Any, Any, None]) -> concurrent.futures.Future[Non
     def run() -> None:
         try:
             asyncio.run(work)
-        except BaseException as error:  # noqa: BLE001 - for whoever waits
+        except BaseException as error:
             done.set_exception(error)
         else:
             done.set_result(None)

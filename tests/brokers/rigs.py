@@ -15,11 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from mqtt_presence.broker_setup import mosquitto
-from mqtt_presence.broker_setup.certificates import Authority, Pem
-from mqtt_presence.broker_setup.hashes import mosquitto_hash
-from mqtt_presence.broker_setup.install import install
-from mqtt_presence.broker_setup.plan import Plan, Tls
+from mqtt_presence.tools.init_broker import mosquitto_files
+from mqtt_presence.tools.init_broker.certificates import Authority, Pem
+from mqtt_presence.tools.init_broker.file_installer import install
+from mqtt_presence.tools.init_broker.file_plan import Plan, Tls
+from mqtt_presence.tools.init_broker.mosquitto_hashes import mosquitto_hash
 from tests.support.peer import Peer
 from tests.support.sockets import listening, with_children
 from tests.support.waiting import free_port, listens, until
@@ -224,10 +224,12 @@ class Mosquitto(Rig):
             tls=Tls(ports["mqtts"], ports["wss"]),
             run_as="root" if os.geteuid() == 0 else None,  # pytest's directories are closed to others
         )
-        install(plan.directory, mosquitto.files(plan), mosquitto.DATA, run_as=plan.run_as, force=False)
+        install(
+            plan.directory, mosquitto_files.files(plan), mosquitto_files.DATA, run_as=plan.run_as, force=False
+        )
         hashed = "".join(f"{user}:{mosquitto_hash(password(user))}\n" for user in USERS)
         (plan.directory / "passwd").write_text(hashed)
-        shutil.copy(plan.directory / mosquitto.CA, self.directory / "ca.crt")
+        shutil.copy(plan.directory / mosquitto_files.CA, self.directory / "ca.crt")
 
     def start(self) -> None:
         binary = shutil.which("mosquitto") or "/usr/sbin/mosquitto"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mqtt_presence.store.queries import Reader
+from mqtt_presence.store.reader import Reader
 from tests.brokers.rigs import RIGS, TLS, Rig
 from tests.support.bridges import BridgeProcess
 from tests.support.peer import Peer, RefusedError

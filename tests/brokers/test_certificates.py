@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mqtt_presence.broker_setup.certificates import Authority
+from mqtt_presence.tools.init_broker.certificates import Authority
 from tests.brokers.rigs import AedesCertificates
 from tests.support.peer import RefusedError
 

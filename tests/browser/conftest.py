@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwright
 
-from mqtt_presence.passwords import add_user
+from mqtt_presence.access.passwords import add_user
 from tests.support.brokers import BRIDGE_PASSWORD, Mosquitto
-from tests.support.browser import Complaints, Somebody, launch, windows
+from tests.support.browser import RateLimitedLog, Somebody, launch, windows
 from tests.support.mqtt import Client
 from tests.support.people import statuses
 from tests.support.waiting import free_port
@@ -106,9 +106,9 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def complaints() -> Iterator[Complaints]:
+def complaints() -> Iterator[RateLimitedLog]:
     """Hear what pages complain of; what a test does not expect fails it."""
-    heard = Complaints()
+    heard = RateLimitedLog()
     yield heard
     heard.assert_none()
 
@@ -116,7 +116,7 @@ def complaints() -> Iterator[Complaints]:
 @pytest.fixture(scope="package")
 def watcher(served: Served, browser: Browser) -> Iterator[Somebody]:
     """Put somebody in front of the page who is there all the time and sees who comes and goes."""
-    heard = Complaints()
+    heard = RateLimitedLog()
     with windows(browser, heard) as opened:
         bob = Somebody(opened().new_page(), served.url, "bob")
         bob.come()
@@ -126,7 +126,7 @@ def watcher(served: Served, browser: Browser) -> Iterator[Somebody]:
 
 
 @pytest.fixture
-def window(browser: Browser, complaints: Complaints) -> Iterator[Callable[..., BrowserContext]]:
+def window(browser: Browser, complaints: RateLimitedLog) -> Iterator[Callable[..., BrowserContext]]:
     """Return a function that opens a window."""
     with windows(browser, complaints) as opened:
         yield opened

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Served, one_broker
-from tests.support.browser import Complaints, Somebody
+from tests.support.browser import RateLimitedLog, Somebody
 from tests.support.mqtt import Client
 
 
@@ -67,7 +67,7 @@ def test_the_token_moves_the_focus_to_the_view(
 
 @one_broker
 def test_who_is_no_operator_any_more_keeps_a_focus(
-    served: Served, somebody: Callable[..., Somebody], complaints: Complaints
+    served: Served, somebody: Callable[..., Somebody], complaints: RateLimitedLog
 ) -> None:
     """The views' links and the view with the focused box are hidden; the people are what is left."""
     complaints.allow("403")

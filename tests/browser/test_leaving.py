@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Playwright, expect
 
 from tests.browser.conftest import Served
-from tests.support.browser import Complaints, Somebody, launch, windows
+from tests.support.browser import RateLimitedLog, Somebody, launch, windows
 from tests.support.recorder import Recorder
 
 _REMEMBER_RETURN = (
@@ -24,7 +24,7 @@ def caching_browser(playwright: Playwright) -> Iterator[Browser]:
 def test_a_page_in_the_back_forward_cache_is_offline_and_comes_back(
     served: Served,
     caching_browser: Browser,
-    complaints: Complaints,
+    complaints: RateLimitedLog,
     watcher: Somebody,
 ) -> None:
     """Who goes on to another page is gone, though this one is kept; with the way back they are there again."""

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Served, serve
-from tests.support.browser import Complaints, Somebody
+from tests.support.browser import RateLimitedLog, Somebody
 from tests.support.mqtt import Client
 from tests.support.people import status
 
@@ -141,7 +141,7 @@ def in_one_row(page: Page) -> bool:
 
 
 def test_no_broker_fits_into_the_header(
-    serve_one: Callable[..., Served], somebody: Callable[..., Somebody], complaints: Complaints
+    serve_one: Callable[..., Served], somebody: Callable[..., Somebody], complaints: RateLimitedLog
 ) -> None:
     """The header keeps its one row, with the operator's button, too; so with each other word for the connection."""
     complaints.allow("WebSocket|Failed to load|ERR_")
@@ -167,7 +167,7 @@ def test_no_broker_fits_into_the_header(
 
 
 def test_long_errors_wrap(
-    serve_one: Callable[..., Served], somebody: Callable[..., Somebody], complaints: Complaints
+    serve_one: Callable[..., Served], somebody: Callable[..., Somebody], complaints: RateLimitedLog
 ) -> None:
     """The message of a server, in each view that asks it."""
     complaints.allow("503")

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Request, Route, expect
 
 from tests.browser.conftest import Served, one_broker, run_beside, serve
-from tests.support.browser import Complaints, Somebody
+from tests.support.browser import RateLimitedLog, Somebody
 from tests.support.mqtt import Client
 from tests.support.web import basic
 
@@ -186,7 +186,7 @@ def test_the_token_makes_an_operator(
 
 @one_broker
 def test_whether_one_is_an_operator_is_asked_until_it_is_answered(
-    served: Served, somebody: Callable[..., Somebody], complaints: Complaints
+    served: Served, somebody: Callable[..., Somebody], complaints: RateLimitedLog
 ) -> None:
     """A server that does not answer just then is asked again; one that has changed its mind is believed."""
     complaints.allow("ERR_FAILED|403")
@@ -216,7 +216,7 @@ def test_whether_one_is_an_operator_is_asked_until_it_is_answered(
 
 @one_broker
 def test_who_was_forgotten_meanwhile_has_an_empty_line(
-    served: Served, somebody: Callable[..., Somebody], complaints: Complaints
+    served: Served, somebody: Callable[..., Somebody], complaints: RateLimitedLog
 ) -> None:
     """That the server does not know one of the users is no reason not to show the others."""
     complaints.allow("404")
@@ -245,7 +245,7 @@ def test_who_was_forgotten_meanwhile_has_an_empty_line(
 
 @one_broker
 def test_a_server_that_does_not_answer_is_said(
-    served: Served, somebody: Callable[..., Somebody], complaints: Complaints
+    served: Served, somebody: Callable[..., Somebody], complaints: RateLimitedLog
 ) -> None:
     """People are live all the same; connections and history are as of the last answer, until there is another."""
     complaints.allow("ERR_FAILED")
@@ -272,7 +272,7 @@ def test_a_server_that_does_not_answer_is_said(
 
 
 def test_the_bridge_gone_and_the_broker_gone_are_said(
-    somebody: Callable[..., Somebody], complaints: Complaints, tmp_path: Path
+    somebody: Callable[..., Somebody], complaints: RateLimitedLog, tmp_path: Path
 ) -> None:
     """While one of them is away the page says so and shows the states as old; when it is back, as they are."""
     complaints.allow(r"WebSocket connection to .* failed|ERR_CONNECTION_REFUSED")

@@ -1,6 +1,6 @@
 """The store's promises, the same over SQLite and PostgreSQL."""
 
-# ruff: noqa: A002 - `id` is what the field is called everywhere here
+
 
 import stat
 import subprocess
@@ -16,14 +16,15 @@ import pytest
 from playhouse.migrations import Runner
 
 from mqtt_presence.errors import ConfigError, StoreError
-from mqtt_presence.model import (
+from mqtt_presence.rules.fold import fold
+from mqtt_presence.rules.model import (
     Activity,
     Cause,
     Connection,
     End,
-    Gone,
     LastLogin,
     Login,
+    NetworkClosed,
     Outcome,
     Reason,
     RuleSettings,
@@ -31,12 +32,11 @@ from mqtt_presence.model import (
     Status,
     UserPresence,
 )
-from mqtt_presence.rules import fold
 from mqtt_presence.store import Store
 from mqtt_presence.store import schema as models
 from mqtt_presence.store.database import MIGRATIONS, connect
-from mqtt_presence.store.presence import PORTION, _needs_newest
-from mqtt_presence.store.queries import Reader
+from mqtt_presence.store.reader import Reader
+from mqtt_presence.store.transaction import PORTION, _needs_newest
 from tests.cases import alone
 from tests.support.postgres import Postgres, cursor, query
 
@@ -509,7 +509,9 @@ def test_load_brings_the_latest_of_a_client_that_is_gone(store: Store) -> None:
     """What the broker saw of an end may come behind the end itself: it is for the client's latest record."""
     save(store, ended("older", login_order=NOW - 1), ended("latest"), ended("alien"))
     save(store, record(client="tablet", id="t"), ended(id="x", user="bob"))
-    gone = Gone(user_id="alice", client_id="phone", now=NOW, peer=1, cause=Cause.CLOSED, reason=Reason.LOST)
+    gone = NetworkClosed(
+        user_id="alice", client_id="phone", now=NOW, peer=1, cause=Cause.CLOSED, reason=Reason.LOST
+    )
     found = load(store, gone)["alice"].connections
     assert {key[1] for key in found} == {"latest", "alien", "t"}  # of two logins of one moment, both
 
@@ -578,7 +580,7 @@ def test_newest_is_not_asked_where_no_rule_needs_it() -> None:
 
 def test_transaction_is_all_or_nothing(store: Store) -> None:
     """What fails half way leaves nothing behind, and the store is as good as before."""
-    with pytest.raises(RuntimeError), store.transaction() as tx:  # noqa: PT012
+    with pytest.raises(RuntimeError), store.transaction() as tx:
         tx.remember("name", "value")
         raise RuntimeError
     with store.transaction() as tx:

@@ -9,13 +9,13 @@ from typing import Any, Self
 
 import pytest
 
-from mqtt_presence.model import Activity, End, Login, Reason, State
+from mqtt_presence.rules.model import Activity, End, Login, Reason, State
 from mqtt_presence.store import Store
-from mqtt_presence.store import presence as writing
-from mqtt_presence.store import queries as reading
+from mqtt_presence.store import reader as reading
+from mqtt_presence.store import transaction as writing
 from mqtt_presence.store.database import is_postgresql
-from mqtt_presence.store.presence import Transaction
-from mqtt_presence.store.queries import Reader
+from mqtt_presence.store.reader import Reader
+from mqtt_presence.store.transaction import Transaction
 from tests.support.crowded import NOW, Crowd
 from tests.support.postgres import Postgres, query
 

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from mqtt_presence import __version__
-from mqtt_presence.model import State, Status, UserId
-from mqtt_presence.payloads import encode_status
-from mqtt_presence.store.queries import Reader
+from mqtt_presence.protocol.outgoing import encode_status
+from mqtt_presence.rules.model import State, Status, UserId
+from mqtt_presence.store.reader import Reader
 from tests.support.brokers import Mosquitto
 from tests.support.waiting import free_port, listens, until
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from mqtt_presence.access import grant, is_filter, matches, overlaps
-from mqtt_presence.topics import Topics
+from mqtt_presence.access.rights import grant
+from mqtt_presence.mqtt.topic_filters import is_filter, matches, overlaps
+from mqtt_presence.protocol.topics import Topics
 from tests.embedded.brokers import SECRET, ours
 from tests.embedded.wire import connect_packet
 

@@ -6,9 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig, connection, hub, retained, sessions
-from mqtt_presence.embedded.tree import Tree
+from mqtt_presence.embedded import (
+    EmbeddedBroker,
+    EmbeddedConfig,
+    client_connection,
+    retained_search,
+    router,
+    sessions,
+)
 from mqtt_presence.mqtt import packets
+from mqtt_presence.mqtt.topic_tree import Tree
 from tests.embedded.brokers import SECRET, ours
 from tests.embedded.wire import Wire
 from tests.support.waiting import until
@@ -68,8 +75,8 @@ def test_subscribes_of_a_client_that_reads_nothing_keep_nobody_waiting(filters):
         assert alice.message().payload == b"new"
         session = session_of(house, "greedy")
         until(lambda: set(session.subscriptions) == set(filters), "its packets are handled")
-        assert session.catch_up.queued <= retained.PORTION
-        assert len(session.queue) <= retained.PORTION + 1
+        assert session.catch_up.queued <= retained_search.PORTION
+        assert len(session.queue) <= retained_search.PORTION + 1
         assert resident_bytes() - before < 100 << 20
         stop(house)
 
@@ -92,7 +99,7 @@ def test_a_repeated_subscribe_begins_the_delivery_anew():
                 topics.add(found.topic)
                 count += 1
         count += len(alice.messages())
-        assert count <= 2 * 5000 + 20 * retained.PORTION
+        assert count <= 2 * 5000 + 20 * retained_search.PORTION
 
 
 def test_an_unsubscribe_ends_the_delivery():
@@ -102,7 +109,7 @@ def test_an_unsubscribe_ends_the_delivery():
         alice = house.client("alice", "phone")
         alice.send(subscribe_packet("status/+") + unsubscribe_packet("status/+"))
         alice.until(11)
-        assert len(alice.messages()) <= 2 * retained.PORTION
+        assert len(alice.messages()) <= 2 * retained_search.PORTION
         assert session_of(house, "phone").catch_up.current is None
 
 
@@ -139,7 +146,7 @@ class Script:
         if not self._chunks:
             return b""
         if len(self._chunks) == 1:
-            while not self._answers:  # noqa: ASYNC110 - until the CONNACK
+            while not self._answers:
                 await asyncio.sleep(0)
             self._counter = asyncio.create_task(self._count())
         return self._chunks.pop(0)
@@ -172,7 +179,7 @@ class Script:
 ], ids=["subscribe", "filters", "refused", "unfilters", "unsubscribe", "ping", "forbidden", "publish"])  # fmt: skip
 def test_a_burst_of_one_client_is_handled_in_turns(monkeypatch, data):
     """However much is in one read or in one packet: when its time is over, the others come first."""
-    monkeypatch.setattr(connection, "TURN_S", 0.0)
+    monkeypatch.setattr(client_connection, "TURN_S", 0.0)
     peer = Script(data)
     with EmbeddedBroker(EmbeddedConfig(port=0)) as broker:
         broker.submit(broker.serve(peer)).result(20)
@@ -181,8 +188,8 @@ def test_a_burst_of_one_client_is_handled_in_turns(monkeypatch, data):
 
 def test_what_waits_for_all_clients_together_is_bounded(monkeypatch):
     """Clients that read nothing share the room: no number of them takes it all, one more still gets some."""
-    monkeypatch.setattr(hub, "QUEUES_LIMIT", 800)
-    monkeypatch.setattr(connection, "OUTBOX_LIMIT", 1)
+    monkeypatch.setattr(router, "QUEUES_LIMIT", 800)
+    monkeypatch.setattr(client_connection, "OUTBOX_LIMIT", 1)
     with ours() as house:
         bridge = house.client("bridge", "b", password=SECRET)
         slow = [house.client("mallory", f"slow{n}") for n in range(24)]
@@ -209,7 +216,7 @@ def test_what_waits_for_all_clients_together_is_bounded(monkeypatch):
 
 def test_subscriptions_of_all_clients_together_are_bounded(monkeypatch):
     """No number of clients takes all, and they are given back."""
-    monkeypatch.setattr(hub, "SUBSCRIPTIONS_LIMIT", 320)
+    monkeypatch.setattr(router, "SUBSCRIPTIONS_LIMIT", 320)
     with ours() as house:
         greedy = [house.client("mallory", f"g{n}") for n in range(8)]
         for wire in greedy:
@@ -247,7 +254,7 @@ def test_messages_that_the_bridge_never_gets_leave_nothing_behind(monkeypatch, q
 
 def test_messages_of_quality_two_without_an_end_close_the_connection(monkeypatch):
     """A client that never sends PUBREL cannot fill the memory with packet ids."""
-    monkeypatch.setattr(connection, "RECEIVED_LIMIT", 5)
+    monkeypatch.setattr(client_connection, "RECEIVED_LIMIT", 5)
     with ours() as house:
         alice = house.client("alice", "phone")
         for n in range(5):

@@ -5,7 +5,7 @@ import concurrent.futures
 
 import pytest
 
-from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig, connection
+from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig, client_connection
 from mqtt_presence.errors import BrokerError
 from tests.support.waiting import until
 from tests.support.web import mqtt_connect
@@ -33,7 +33,7 @@ class Greedy:
         return PINGS if self.given <= self.chunks else b""
 
     async def send(self, data: bytes) -> None:
-        while not self.takes and not self.aborted:  # noqa: ASYNC110 - told from another thread
+        while not self.takes and not self.aborted:
             await asyncio.sleep(0.001)
         self.taken += len(data)
 
@@ -46,7 +46,7 @@ class Greedy:
 
 def test_a_peer_that_takes_no_answers_is_not_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for it stays bounded, nothing of it is lost, and it is heard again once it reads."""
-    monkeypatch.setattr(connection, "OUTBOX_LIMIT", 10_000)
+    monkeypatch.setattr(client_connection, "OUTBOX_LIMIT", 10_000)
     peer = Greedy(chunks=500)
     with EmbeddedBroker(EmbeddedConfig(port=0, bridge_password="secret")) as broker:
         served = broker.submit(broker.serve(peer))

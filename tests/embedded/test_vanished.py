@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from websockets.sync.client import connect as websocket_connect
 
-from mqtt_presence import listening
+from mqtt_presence.mqtt import listening
 from tests.embedded.brokers import ours
 from tests.embedded.wire import connect_packet
 from tests.support.waiting import until

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from mqtt_presence import PresenceClient, StatusWatcher
-from mqtt_presence.broker_url import BrokerUrl
-from mqtt_presence.check.lab import CheckConfig, Lab
-from mqtt_presence.check.peer import Access
 from mqtt_presence.mqtt.framing import Packet
 from mqtt_presence.mqtt.packets import MQTT_311, Connect, connect_packet, read_connack
-from mqtt_presence.simulation.sockets import Connection, Loop, find
-from mqtt_presence.tls_files import TlsFiles
+from mqtt_presence.mqtt.tls_files import TlsFiles
+from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.tools.check.probe_client import Access
+from mqtt_presence.tools.check.prober import CheckConfig, Prober
+from mqtt_presence.tools.simulate.socket_loop import Connection, Loop, find
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import Mosquitto
 from tests.support.certificates import Authority
@@ -85,7 +85,7 @@ def test_client_comes_back_with_renewed_certificates(secure: Secure, kind: Any) 
 def test_check_goes_on_with_renewed_certificates(secure: Secure) -> None:
     """Its connections are many, and come one after another."""
     access = Access(BrokerUrl.parse(secure.url("alice")), TlsFiles(**secure.authority.client_files))
-    with Lab(CheckConfig(bridge=access, client=access)) as opened:
+    with Prober(CheckConfig(bridge=access, client=access)) as opened:
         secure.renew()
         assert opened.client().is_accepted
 

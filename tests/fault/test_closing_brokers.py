@@ -8,12 +8,11 @@ from typing import Self
 
 import pytest
 
-from mqtt_presence import bridge as bridge_module
-from mqtt_presence import convergence as convergence_module
-from mqtt_presence import link as link_module
-from mqtt_presence import silence as silence_module
-from mqtt_presence.bridge import Due, wall_clock
-from mqtt_presence.model import UserId
+from mqtt_presence.bridge import loop as bridge_module
+from mqtt_presence.bridge.link import link as link_module
+from mqtt_presence.bridge.loop import Due
+from mqtt_presence.bridge.recovery import announcements as silence_module
+from mqtt_presence.bridge.recovery import retained_statuses as convergence_module
 from mqtt_presence.mqtt.framing import Framer, Kind, Packet
 from mqtt_presence.mqtt.packets import (
     PINGRESP,
@@ -26,6 +25,8 @@ from mqtt_presence.mqtt.packets import (
     read_subscribe,
     suback_packet,
 )
+from mqtt_presence.protocol.times import wall_clock
+from mqtt_presence.rules.model import UserId
 from mqtt_presence.store import Store
 from tests.support.bridges import BridgeThread
 from tests.support.waiting import until

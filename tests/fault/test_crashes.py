@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mqtt_presence import publications
+from mqtt_presence.protocol import publications
+from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.store import Store
-from mqtt_presence.topics import Topics
 from tests.conftest import Postgres
 from tests.support.bridges import BridgeProcess
 from tests.support.brokers import Shipped
@@ -51,7 +51,7 @@ def test_bridge_killed_in_the_middle_of_2000_logins(
         try:
             for number in range(2000):  # one by one: acknowledged means acknowledged
                 client.publish_all(said.all([login_of(number, 300)]))
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             failed.append(error)
 
     thread = threading.Thread(target=storm)

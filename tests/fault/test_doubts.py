@@ -13,8 +13,8 @@ import pytest
 
 from mqtt_presence.cli import forget
 from mqtt_presence.errors import StoreError
-from mqtt_presence.model import Activity, ClientId, End, Event, Login, Reason, RuleSettings, UserId
-from mqtt_presence.rules import fold
+from mqtt_presence.rules.fold import fold
+from mqtt_presence.rules.model import Activity, ClientId, End, Event, Login, Reason, RuleSettings, UserId
 from mqtt_presence.store import Store, Transaction
 from tests.support.bridges import BridgeProcess, BridgeThread
 from tests.support.brokers import BRIDGE_PASSWORD, BRIDGE_USER, Mosquitto

@@ -86,7 +86,7 @@ def test_fifty_kills_at_random_instants(crowded: Shipped, sqlite_url: str, tmp_p
             while not done.is_set():
                 client.publish_all(said.all(load.step() for _ in range(chance.randrange(1, 30))))
                 done.wait(chance.random() * 0.04)  # no more than a bridge that is often away can do
-        except BaseException as error:  # noqa: BLE001 - for the test to see
+        except BaseException as error:
             failed.append(error)
 
     with BridgeProcess(
@@ -182,7 +182,7 @@ def test_broker_that_takes_statuses_slowly(
     mosquitto: Shipped, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waits to be published is bounded: the bridge decides no faster than the broker takes it, and on."""
-    from mqtt_presence import bridge as bridge_module
+    from mqtt_presence.bridge import loop as bridge_module
 
     statuses, said = mosquitto.recorder(), Said()
     monkeypatch.setattr(bridge_module, "_MAX_BACKLOG", 50)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from mqtt_presence import bridge as bridge_module
-from mqtt_presence import deciding
+from mqtt_presence.bridge import committer
+from mqtt_presence.bridge import loop as bridge_module
+from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.errors import StoreError
-from mqtt_presence.link import Link
-from mqtt_presence.rules import fold
+from mqtt_presence.rules.fold import fold
 from mqtt_presence.store import Store
 from tests.fault.test_crashes import count
 from tests.support.bridges import BridgeProcess, BridgeThread
@@ -211,7 +211,7 @@ def test_poison_message_does_not_stop_the_others(
             raise RuntimeError("a bug of ours")
         return fold(user, events, settings, new_records)
 
-    monkeypatch.setattr(deciding, "fold", poisoned)
+    monkeypatch.setattr(committer, "fold", poisoned)
     with Shipped(tmp_path / "m") if kind == "mosquitto" else Embedded() as broker:
         recorder, said = broker.recorder(), Said()
         with BridgeThread(broker=broker.url, database=sqlite_url) as bridge:

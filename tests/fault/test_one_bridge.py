@@ -13,7 +13,7 @@ import pytest
 from mqtt_presence.errors import SeatLostError, SeatTakenError, StoreError
 from mqtt_presence.store import Store, seat
 from mqtt_presence.store import database as database_module
-from mqtt_presence.store.queries import Reader
+from mqtt_presence.store.reader import Reader
 from tests.support.bridges import BridgeProcess
 from tests.support.brokers import Mosquitto, Shipped
 from tests.support.checker import assert_true

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from mqtt_presence.store.database import connect
-from mqtt_presence.store.queries import Reader
+from mqtt_presence.store.reader import Reader
 from tests.support.bridges import BridgeProcess, BridgeThread
 from tests.support.brokers import Shipped
 from tests.support.checker import assert_true
@@ -72,7 +72,7 @@ def test_readers_through_the_pooler_leave_the_bridge_able_to_write(
                 for patience_s in (None, 5.0):
                     with Reader(pooler.url(database), patience_s=patience_s) as reader:
                         reader.users()
-        except Exception as error:  # noqa: BLE001 - for the test to see
+        except Exception as error:
             failed.append(error)
 
     with BridgeProcess(tmp_path / "log", broker=mosquitto.url, database=pooler.url(database)) as bridge:

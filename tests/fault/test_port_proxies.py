@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mqtt_presence import link as link_module
-from mqtt_presence.link import Link
+from mqtt_presence.bridge.link import config
+from mqtt_presence.bridge.link import link as link_module
+from mqtt_presence.bridge.link.link import Link
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import BRIDGE_PASSWORD, Embedded, Shipped
 from tests.support.checker import read
@@ -51,7 +52,7 @@ def test_connections_closed_at_the_start_do_not_cost_mqtt_5(
         BridgeThread(broker=url_of(proxy), database=sqlite_url) as house,
     ):
         assert link_of(house).is_mqtt5
-        assert link_of(house).receive_window == link_module.RECEIVE_MAXIMUM
+        assert link_of(house).receive_window == config.RECEIVE_MAXIMUM
         assert_alice_has_an_address(broker, sqlite_url)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mqtt_presence import link
+from mqtt_presence.bridge.link import link
 from tests.support.ack_keeper import AckKeeper
 from tests.support.bridges import BridgeProcess, BridgeThread
 from tests.support.brokers import Mosquitto

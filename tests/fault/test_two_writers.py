@@ -8,24 +8,25 @@ from typing import Any
 import psycopg
 import pytest
 
-from mqtt_presence.counters import Counters
-from mqtt_presence.deciding import Decider
+from mqtt_presence.bridge.committer import Committer
+from mqtt_presence.bridge.config import Limits
+from mqtt_presence.bridge.counters import Counters
+from mqtt_presence.bridge.limits import Limiter
 from mqtt_presence.errors import StoreError
-from mqtt_presence.limits import Limiter, Limits
-from mqtt_presence.model import Activity, ClientId, End, Event, Login, Reason, RuleSettings, UserId
-from mqtt_presence.rules import fold
+from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.rules.fold import fold
+from mqtt_presence.rules.model import Activity, ClientId, End, Event, Login, Reason, RuleSettings, UserId
 from mqtt_presence.store import Store, Transaction
 from mqtt_presence.store.database import said_plainly
-from mqtt_presence.topics import Topics
 from tests.support.postgres import Postgres, cursor, query
 from tests.support.waiting import until
 
 AT = 1_800_000_000_000
 
 
-def decider(store: Store) -> Decider:
+def decider(store: Store) -> Committer:
     limiter = Limiter(Limits())
-    return Decider(
+    return Committer(
         store, Topics(), RuleSettings(), limiter, Counters(), private=False, remember=lambda _tx, _probe: None
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mqtt_presence.model import UserId
+from mqtt_presence.rules.model import UserId
 from mqtt_presence.store import Store
 from tests.support.ack_keeper import AckKeeper
 from tests.support.bridges import BridgeProcess

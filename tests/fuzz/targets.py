@@ -17,25 +17,25 @@ from amqtt.adapters import BufferReader
 from amqtt.errors import MQTTError
 from amqtt.mqtt.packet import MQTTFixedHeader
 
-from mqtt_presence import payloads, topics, wire
-from mqtt_presence.access import is_filter, matches
-from mqtt_presence.broker_url import BrokerUrl
+from mqtt_presence.adapters.brokers.json_events import EmqxEvents, NanomqEvents
+from mqtt_presence.adapters.brokers.mosquitto import ERRORS, NOTICES, VERSION, MosquittoLog
+from mqtt_presence.adapters.port import Connected, Ended
 from mqtt_presence.embedded import EmbeddedConfig
-from mqtt_presence.embedded.connection import Connection
-from mqtt_presence.embedded.hub import Hub
+from mqtt_presence.embedded.client_connection import Connection
+from mqtt_presence.embedded.router import Router
 from mqtt_presence.errors import ConfigError, PayloadError
-from mqtt_presence.model import Activity, End, Login
 from mqtt_presence.mqtt.framing import Framer, ProtocolError
+from mqtt_presence.mqtt.topic_filters import is_filter, matches
+from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.protocol import client_messages, incoming, outgoing, topics
+from mqtt_presence.protocol.times import LATEST, from_iso, to_iso
+from mqtt_presence.protocol.topics import Topics, is_name
+from mqtt_presence.rules.model import Activity, End, Login
 from mqtt_presence.settings import seconds
-from mqtt_presence.sources import Connected, Ended
-from mqtt_presence.sources.json_events import EmqxEvents, NanomqEvents
-from mqtt_presence.sources.mosquitto import ERRORS, NOTICES, VERSION, MosquittoLog
-from mqtt_presence.times import LATEST, from_iso, to_iso
-from mqtt_presence.topics import Topics, is_name
-from mqtt_presence.web.access import Requester, Verdict, judge
+from mqtt_presence.web.allowed_origins import is_host, refuse_host, refuse_origin
 from mqtt_presence.web.config import WebConfig
-from mqtt_presence.web.origins import is_host, refuse_host, refuse_origin
 from mqtt_presence.web.parameters import ParameterError, Parameters, client_cursor, pair_cursor
+from mqtt_presence.web.visibility import Requester, Verdict, judge
 
 NOW = 1_800_000_000_000
 VERBS = ("login", "activity", "logout", "will", "time")
@@ -104,16 +104,16 @@ def payload(data: bytes) -> None:
     verb, body = VERBS[data[0] % len(VERBS) if data else 0], data[1:]
     name = topics.Input(topics.UserId("alice"), topics.ClientId("phone"), verb)
     try:
-        event = payloads.parse(name, body, NOW)
+        event = incoming.parse(name, body, NOW)
     except PayloadError as error:
         assert error.reason in {"bad_payload", "too_large"}
         assert body, "an empty payload is always one"
         return
     told = _object(body)
     assert (event.user_id, event.client_id) == ("alice", "phone")
-    if isinstance(event, payloads.TimeRequest):
+    if isinstance(event, incoming.TimeRequest):
         assert len(event.t0) <= 64
-        answer = json.loads(payloads.encode_time_reply(event, NOW))
+        answer = json.loads(outgoing.encode_time_reply(event, NOW))
         assert _same(answer["t0"], told.get("t0"))
         return
     assert event.connection_id == _text(told, "connectionId", 64)
@@ -195,15 +195,15 @@ def _same(one: object, other: object) -> bool:
 def subscriber(data: bytes) -> None:
     """What a subscriber reads is what it says it is, or refused: nobody vouches for who wrote it."""
     for read in (
-        lambda: wire.decode_status("alice", data),
-        lambda: wire.decode_bridge_state(data),
-        lambda: wire.decode_time_reply(data),
+        lambda: client_messages.decode_status("alice", data),
+        lambda: client_messages.decode_bridge_state(data),
+        lambda: client_messages.decode_time_reply(data),
     ):
         try:
             said = read()
         except PayloadError:
             continue
-        if isinstance(said, wire.UserStatus):
+        if isinstance(said, client_messages.UserStatus):
             assert said.user_id == "alice"
             assert said.version >= 0
             assert said.connections >= 0
@@ -345,7 +345,7 @@ class _Pipe:
 
 async def _serve(pipe: _Pipe) -> list[str]:
     """Serve one client, beside a bridge that is away; return what has come for the bridge."""
-    hub = Hub(EmbeddedConfig(bridge_password="x"), None)
+    hub = Router(EmbeddedConfig(bridge_password="x"), None)
     bridge, _ = hub.open("bridge", "b", hub.grant("bridge", "b"), clean=False)
     for wanted in ("presence/#", "status/#"):
         hub.subscribe(bridge, wanted, 1)

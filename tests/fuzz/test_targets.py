@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mqtt_presence import payloads, topics, wire
 from mqtt_presence.errors import PayloadError
-from mqtt_presence.model import Activity, End, Login
+from mqtt_presence.protocol import client_messages, incoming, topics
+from mqtt_presence.rules.model import Activity, End, Login
 from tests.fuzz.targets import NOW, SEEDS, TARGETS
 
 fuzzing = settings(
@@ -70,7 +70,7 @@ durations = st.none() | st.integers(1, 315_360_000_000).map(lambda ms: ms / 1000
 
 
 def read(verb: str, body: bytes) -> object:
-    return payloads.parse(topics.Input(topics.UserId("alice"), topics.ClientId("phone"), verb), body, NOW)
+    return incoming.parse(topics.Input(topics.UserId("alice"), topics.ClientId("phone"), verb), body, NOW)
 
 
 logins = st.fixed_dictionaries(
@@ -89,8 +89,8 @@ logins = st.fixed_dictionaries(
 @given(logins, st.none() | st.dictionaries(texts, json_values, max_size=3))
 def test_login_round_trip_is_exact(login, meta) -> None:
     """What our client writes is what the bridge reads: every field, to the millisecond."""
-    packed = None if meta is None else wire.encode_meta(meta)
-    event = read("login", wire.encode_login(**login, meta=packed))
+    packed = None if meta is None else client_messages.encode_meta(meta)
+    event = read("login", client_messages.encode_login(**login, meta=packed))
     assert isinstance(event, Login)
     for name in ("connection_id", "time", "user_agent", "announce"):
         assert getattr(event, name) == login[name]
@@ -105,11 +105,13 @@ def test_login_round_trip_is_exact(login, meta) -> None:
 @given(texts, st.none() | st.booleans(), times)
 def test_activity_and_end_round_trips_are_exact(connection_id, idle, last_activity) -> None:
     """The same for the small ones."""
-    event = read("activity", wire.encode_activity(connection_id, idle=idle, last_activity=last_activity))
+    event = read(
+        "activity", client_messages.encode_activity(connection_id, idle=idle, last_activity=last_activity)
+    )
     assert isinstance(event, Activity)
     assert (event.connection_id, event.idle, event.last_activity) == (connection_id, idle, last_activity)
     for verb in ("logout", "will"):
-        end = read(verb, wire.encode_end(connection_id))
+        end = read(verb, client_messages.encode_end(connection_id))
         assert isinstance(end, End)
         assert end.connection_id == connection_id
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mqtt_presence import redelivery
+from mqtt_presence.bridge import redeliveries
 from mqtt_presence.errors import BrokerError
 from tests.cases import CASES
 from tests.conftest import BROKERS, make_broker
@@ -206,7 +206,7 @@ def test_what_is_refused_makes_what_may_come_again_older(
     broker: AnyBroker, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Packet ids go round by it, too; and no line of those that are too old is left in the database."""
-    monkeypatch.setattr(redelivery, "_KEPT", 5)
+    monkeypatch.setattr(redeliveries, "_KEPT", 5)
     with BridgeThread(broker=broker.url, database=sqlite_url) as bridge:
         counters = bridge.bridge.counters
 

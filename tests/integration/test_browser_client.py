@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from mqtt_presence.access.passwords import add_user
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
-from mqtt_presence.passwords import add_user
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import BRIDGE_PASSWORD, Embedded, Mosquitto
 from tests.support.mqtt import Client

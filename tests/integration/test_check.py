@@ -16,17 +16,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from mqtt_presence import access as rights
-from mqtt_presence.broker_url import BrokerUrl
-from mqtt_presence.check import facts, lab, runner
-from mqtt_presence.check.delivery import WINDOW
-from mqtt_presence.check.facts import Hints
-from mqtt_presence.check.findings import Finding, Verdict, failed
-from mqtt_presence.check.lab import CheckConfig, Lab
-from mqtt_presence.check.peer import Access
+from mqtt_presence.access import rights
 from mqtt_presence.cli.app import app
-from mqtt_presence.listening import network_addresses
 from mqtt_presence.mqtt.framing import Framer, Kind, Packet
+from mqtt_presence.mqtt.listening import network_addresses
 from mqtt_presence.mqtt.packets import (
     MQTT_311,
     PINGRESP,
@@ -38,6 +31,13 @@ from mqtt_presence.mqtt.packets import (
     read_subscribe,
     suback_packet,
 )
+from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.tools.check import broker_facts, prober, runner
+from mqtt_presence.tools.check.broker_facts import Hints
+from mqtt_presence.tools.check.delivery_probes import WINDOW
+from mqtt_presence.tools.check.findings import Finding, Verdict, failed
+from mqtt_presence.tools.check.probe_client import Access
+from mqtt_presence.tools.check.prober import CheckConfig, Prober
 from tests.embedded.wire import Wire
 from tests.integration.test_bridge_tls import _certify, _openssl
 from tests.integration.test_mosquitto_config import PASSWORD, Shipped
@@ -218,13 +218,13 @@ def test_broker_that_goes_away_is_no_finding(
     """What could not be tried is neither passed nor failed, nor worth a warning only: a script gets exit code 2."""
     broker = mosquitto(None)
 
-    def look(opened: Lab) -> Hints:
+    def look(opened: Prober) -> Hints:
         broker.kill()
         return Hints(
             {}, {}, refuses_mqtt5_in_mqtt5=False, grants=-1, refuses_slash=False, refuses_blank=False
         )
 
-    monkeypatch.setattr(facts, "look", look)
+    monkeypatch.setattr(broker_facts, "look", look)
     code, found, complaints = check(broker.url, f"mqtt://alice@127.0.0.1:{broker.port}", only=(name,))
     assert (code, set(found)) == (2, {"broker"}), found
     assert re.match(
@@ -445,13 +445,13 @@ def access(url: str) -> Access:
 def test_lost_connection_of_the_observer_is_no_finding_about_the_broker(shipped: Shipped) -> None:
     """What did not arrive because nobody listened is not held against the broker; the next check is told again."""
 
-    def cut(opened: Lab) -> Finding:
+    def cut(opened: Prober) -> Finding:
         opened.observer.cut()
         return failed("own-topics", "none of them arrives", "")
 
     config = CheckConfig(bridge=access(shipped.url("bridge")), client=access(shipped.url("alice")))
-    with Lab(config) as opened:
-        probes = [runner.Probe("names", cut), *runner.choose(["own-topics"])]
+    with Prober(config) as opened:
+        probes = [runner.LastStatus("names", cut), *runner.choose(["own-topics"])]
         found = {f.name: f for f in runner.run(opened, probes)}
     assert found["names"].verdict is Verdict.WARN
     assert "ended the bridge's connection" in found["names"].evidence
@@ -555,7 +555,7 @@ def test_connection_that_a_proxy_closes_is_no_finding_about_mqtt_5(shipped: Ship
         urls[way] = urls[way].replace(f":{shipped.port}", f":{proxy.port}")
         assert str(proxy.port) in urls[way]
         config = CheckConfig(bridge=access(urls["broker"]), client=access(urls["client"]))
-        with Lab(config) as opened:
+        with Prober(config) as opened:
             assert opened.mqtt5
             assert opened._client_mqtt5
             assert proxy.accepted >= 3
@@ -563,7 +563,7 @@ def test_connection_that_a_proxy_closes_is_no_finding_about_mqtt_5(shipped: Ship
 
 def test_something_that_does_not_answer_is_said_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be another service, or a broker that is stuck."""
-    monkeypatch.setattr(lab, "OPEN_S", 1.0)
+    monkeypatch.setattr(prober, "OPEN_S", 1.0)
     with deaf(answers=False) as broker:
         code, found, complaints = check(
             f"mqtt://bridge@127.0.0.1:{broker.port}", f"mqtt://alice@127.0.0.1:{broker.port}"

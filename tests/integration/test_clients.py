@@ -23,9 +23,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from mqtt_presence.client import PresenceClient, StatusWatcher
 from mqtt_presence.errors import BrokerError, PresenceError
-from mqtt_presence.model import State, Status
-from mqtt_presence.payloads import encode_bridge_state, encode_status, encode_time_reply, parse
-from mqtt_presence.topics import Topics
+from mqtt_presence.protocol.incoming import parse
+from mqtt_presence.protocol.outgoing import encode_bridge_state, encode_status, encode_time_reply
+from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.rules.model import State, Status
 from tests.support.waiting import DEADLINE_S, free_port, listens, until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -15,8 +15,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from mqtt_presence.broker_setup.certificates import Authority
 from mqtt_presence.embedded import add_user
+from mqtt_presence.tools.init_broker.certificates import Authority
 from tests.support.waiting import free_port, listens, until
 from tests.support.web import Page, mqtt_connect
 

@@ -5,12 +5,13 @@ import threading
 
 import pytest
 
-from mqtt_presence.broker_url import BrokerUrl
-from mqtt_presence.check.peer import Access, Manner, Peer, UnreachableError
-from mqtt_presence.client.connection import Connection, Hooks
-from mqtt_presence.client.options import Endpoint
+from mqtt_presence.bridge.link.config import LinkConfig
+from mqtt_presence.bridge.link.link import Link
+from mqtt_presence.client.connect_arguments import Endpoint
+from mqtt_presence.client.network_connection import Connection, Hooks
 from mqtt_presence.errors import BrokerError
-from mqtt_presence.link import Link, LinkConfig
+from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.tools.check.probe_client import Access, ConnectOptions, Peer, UnreachableError
 
 
 def bridge(url: BrokerUrl) -> None:
@@ -21,7 +22,7 @@ def bridge(url: BrokerUrl) -> None:
 
 def check(url: BrokerUrl) -> None:
     with pytest.raises(UnreachableError):
-        Peer(Access(url), "check", Manner(), lambda *_: True).open()
+        Peer(Access(url), "check", ConnectOptions(), lambda *_: True).open()
 
 
 def client(url: BrokerUrl) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mqtt_presence.client.options import Endpoint, make_endpoint
+from mqtt_presence.client.connect_arguments import Endpoint, make_endpoint
 from mqtt_presence.client.retained_reader import RetainedReader
 from mqtt_presence.errors import BrokerError
 from tests.support.brokers import BRIDGE_PASSWORD, BRIDGE_USER, PASSWORD, Embedded, Shipped

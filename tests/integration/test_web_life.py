@@ -18,13 +18,13 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from mqtt_presence.cli import banner
-from mqtt_presence.cli import page as cli_page
+from mqtt_presence.cli import page_config as cli_page
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from mqtt_presence.errors import WebError
 from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
-from mqtt_presence.store.queries import Reader
-from mqtt_presence.web import WebConfig, WebServer, protocols, reading, server
+from mqtt_presence.store.reader import Reader
+from mqtt_presence.web import WebConfig, WebServer, database_reader, server, uvicorn_limits
 from tests.support.mqtt import Client
 from tests.support.waiting import free_port, listens, until
 from tests.support.web import Page, frame, get, mqtt_connect, raw_websocket, websocket
@@ -211,7 +211,7 @@ def test_a_killed_browser_is_offline_at_once(house: House) -> None:
 
 def test_connections_beyond_the_limit_are_cut(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those for requests; a WebSocket that is in stays in, and when one goes another may come."""
-    monkeypatch.setattr(protocols, "CONNECTIONS", 3)
+    monkeypatch.setattr(uvicorn_limits, "CONNECTIONS", 3)
     with contextlib.ExitStack() as sockets:
         inside = [sockets.enter_context(websocket(house.port)) for _ in range(3)]
         for _ in range(5):
@@ -233,7 +233,7 @@ def test_connections_for_requests_have_a_limit_of_their_own(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """WebSockets have room however many browsers ask; the one that has waited longest makes room."""
-    monkeypatch.setattr(protocols, "REQUESTS", 2)
+    monkeypatch.setattr(uvicorn_limits, "REQUESTS", 2)
     with contextlib.ExitStack() as sockets:
 
         def ask_on(sock: socket.socket) -> socket.socket:
@@ -260,7 +260,7 @@ def test_silent_connections_shut_nobody_out(house: House) -> None:
     with contextlib.ExitStack() as sockets:
         silent = [
             sockets.enter_context(socket.create_connection(("127.0.0.1", house.port)))
-            for _ in range(protocols.REQUESTS + 20)
+            for _ in range(uvicorn_limits.REQUESTS + 20)
         ]
         for path in ("/", "/static/page/main.js", "/api/config"):
             assert get(house.port, path).status == 200
@@ -268,14 +268,14 @@ def test_silent_connections_shut_nobody_out(house: House) -> None:
         page.send(mqtt_connect("phone"))
         assert page.recv() == b"\x20\x02\0\0"
         assert all(is_cut(sock) for sock in silent[:20])
-        assert len(house.connections()) <= protocols.REQUESTS + 1
+        assert len(house.connections()) <= uvicorn_limits.REQUESTS + 1
 
 
 def test_a_request_in_progress_is_not_cut_for_a_silent_connection(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who waits for an answer gets it, however many come meanwhile that ask nothing."""
-    monkeypatch.setattr(protocols, "REQUESTS", 3)
+    monkeypatch.setattr(uvicorn_limits, "REQUESTS", 3)
     begun, go_on = threading.Event(), threading.Event()
 
     def users_page(*_: object, **__: object) -> list[object]:
@@ -307,14 +307,14 @@ class Place:
 
 def test_who_has_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """The longest without a request; of those that are busy the longest; of a crowd one of its own."""
-    monkeypatch.setattr(protocols, "REQUESTS", 8)
+    monkeypatch.setattr(uvicorn_limits, "REQUESTS", 8)
     at_home, away = "127.0.0.1", "203.0.113.7"
     busy = [Place("b1", at_home, 1, is_busy=True), Place("b2", away, 2, is_busy=True)]
     idle = [Place("i1", away, 4), Place("i2", at_home, 3)]
     crowd = [Place(f"c{n}", "198.51.100.1", 10 + n, is_busy=n != 1) for n in range(3)]
 
     def goes(*places: Place) -> str | None:
-        found = protocols.superfluous(places)
+        found = uvicorn_limits.superfluous(places)
         return None if found is None else found.name
 
     assert goes() is None
@@ -327,7 +327,7 @@ def test_who_has_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_requests_that_never_end_are_cut(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing said, half a head, a head that grows, an answer that is not read: none may stay."""
-    monkeypatch.setattr(protocols, "REQUEST_S", 0.3)
+    monkeypatch.setattr(uvicorn_limits, "REQUEST_S", 0.3)
     said = (
         b"",
         b"GET / HTTP/1.1\r\n",
@@ -338,7 +338,7 @@ def test_requests_that_never_end_are_cut(house: House, monkeypatch: pytest.Monke
             raw.sendall(text)
             assert is_cut(raw)
     with socket.create_connection(("127.0.0.1", house.port)) as raw:
-        raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * (protocols.HEAD_BYTES + 1))
+        raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * (uvicorn_limits.HEAD_BYTES + 1))
         assert is_cut(raw)
     with socket.create_connection(("127.0.0.1", house.port)) as raw:
         with contextlib.suppress(OSError):
@@ -376,7 +376,7 @@ def test_websockets_that_answer_no_ping_are_cut(sqlite_url: str, monkeypatch: py
 
 def test_websockets_that_ping_and_do_not_read_are_cut(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pongs that wait for them stay bounded."""
-    monkeypatch.setattr(protocols, "BACKLOG_BYTES", 10_000)
+    monkeypatch.setattr(uvicorn_limits, "BACKLOG_BYTES", 10_000)
     pings = frame(b"x" * 125, opcode=9) * 500
     with raw_websocket(house.port) as greedy:
         greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -390,10 +390,10 @@ def test_websockets_that_ping_and_do_not_read_are_cut(house: House, monkeypatch:
 
 def test_questions_beyond_the_limit_are_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """503 and when to come again, instead of a queue without end."""
-    monkeypatch.setattr(reading, "WAITING", 0)
+    monkeypatch.setattr(database_reader, "WAITING", 0)
     answer = get(house.port, "/api/users")
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-    monkeypatch.setattr(reading, "WAITING", 1)
+    monkeypatch.setattr(database_reader, "WAITING", 1)
     assert get(house.port, "/api/users").status == 200
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from mqtt_presence.model import Connection, LastLogin, Outcome, Reason, State, Status, UserPresence
-from mqtt_presence.passwords import add_user
+from mqtt_presence.access.passwords import add_user
+from mqtt_presence.protocol.times import to_iso
+from mqtt_presence.rules.model import Connection, LastLogin, Outcome, Reason, State, Status, UserPresence
 from mqtt_presence.store import Store
-from mqtt_presence.times import to_iso
 from tests.support.brokers import Mosquitto
 from tests.support.postgres import query
 from tests.support.waiting import free_port, now_ms, until

@@ -5,7 +5,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqtt_presence.model import (
+from mqtt_presence.rules.activity import only_heartbeats, settle
+from mqtt_presence.rules.fold import fold
+from mqtt_presence.rules.model import (
     Activity,
     ClientId,
     Connection,
@@ -18,8 +20,7 @@ from mqtt_presence.model import (
     UserId,
     UserPresence,
 )
-from mqtt_presence.pulse import only_heartbeats, settle
-from mqtt_presence.rules import combine, fold
+from mqtt_presence.rules.status import combine
 from tests.cases import alone
 
 NOW = 1_000_000

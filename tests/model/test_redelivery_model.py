@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mqtt_presence import redelivery
-from mqtt_presence.link import Incoming
+from mqtt_presence.bridge import redeliveries
+from mqtt_presence.mqtt.messages import Incoming
 from tests.support.kept import Kept
 
 WINDOW = 8
@@ -19,7 +19,7 @@ WINDOW = 8
 @pytest.fixture(autouse=True, scope="module")
 def small_window() -> Iterable[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(redelivery, "_KEPT", WINDOW)
+        patch.setattr(redeliveries, "_KEPT", WINDOW)
         yield
 
 

@@ -7,30 +7,32 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
 
-from mqtt_presence import pulse, rules
-from mqtt_presence.model import (
+from mqtt_presence.rules import activity as activity_rules
+from mqtt_presence.rules import fold
+from mqtt_presence.rules.model import (
     Activity,
     Cause,
-    Check,
+    CheckDeadlines,
     ClientId,
-    Confirm,
+    ClockSteppedBack,
     Connection,
     ConnectionEvent,
     ConnectionId,
     End,
+    EndUnconfirmed,
     Event,
-    Gone,
     Login,
-    Moved,
+    NetworkClosed,
+    NetworkReplaced,
     Outcome,
     Reason,
     RuleSettings,
-    SetBack,
     Status,
     UserEvent,
     UserId,
     UserPresence,
 )
+from mqtt_presence.rules.status import combine
 from tests.cases import alone, save
 from tests.model import naive
 
@@ -79,7 +81,7 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
     def step(self, event: Event) -> None:
         user, before = self.naive[event.user_id], self.real[event.user_id]
         user.restate(self.now)
-        outcome = rules.fold(before, [event], self.settings)
+        outcome = fold.fold(before, [event], self.settings)
         self.real[event.user_id] = outcome.user
         events, user.events = user.events, []
         assert sorted(map(str, map(told, outcome.events))) == sorted(map(str, events))
@@ -100,7 +102,7 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
             for key, c in before.connections.items()
             if c.client_id == event.client_id and c.is_live
         }
-        settled = pulse.settle([event], of_client, self.settings)
+        settled = activity_rules.settle([event], of_client, self.settings)
         more = outcome.changed or outcome.events or outcome.status_changed or outcome.ignored
         assert (settled is None) == bool(more)
         if settled is not None:
@@ -314,7 +316,7 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
         self.now += after
         self.naive[user].gone(self.now, client, peer, cause.value, reason and reason.value)
         self.step(
-            Gone(
+            NetworkClosed(
                 user_id=UserId(user),
                 client_id=ClientId(client),
                 now=self.now,
@@ -330,7 +332,11 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
     def moved(self, *, user: str, client: str, after: int, peer: int, heir: int) -> None:
         self.now += after
         self.naive[user].moved(client, peer, heir)
-        self.step(Moved(user_id=UserId(user), client_id=ClientId(client), now=self.now, peer=peer, heir=heir))
+        self.step(
+            NetworkReplaced(
+                user_id=UserId(user), client_id=ClientId(client), now=self.now, peer=peer, heir=heir
+            )
+        )
 
     @rule(by=set_back)
     def the_clock_is_set_back(self, by: int) -> None:
@@ -340,19 +346,19 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
     @rule(user=users)
     def the_bridge_cuts_what_lies_ahead(self, user: str) -> None:
         self.naive[user].set_back(self.now)
-        self.step(SetBack(user_id=UserId(user), now=self.now))
+        self.step(ClockSteppedBack(user_id=UserId(user), now=self.now))
 
     @rule(user=users, after=elapsed)
     def check(self, user: str, after: int) -> None:
         self.now += after
         self.naive[user].check(self.now)
-        self.step(Check(user_id=UserId(user), now=self.now))
+        self.step(CheckDeadlines(user_id=UserId(user), now=self.now))
 
     @rule(user=users, after=elapsed, waited=st.sampled_from([0, 500, 1_000]))
     def confirm(self, user: str, after: int, waited: int) -> None:
         self.now += after
         self.naive[user].confirm(self.now, self.now - waited)
-        self.step(Confirm(user_id=UserId(user), now=self.now, announced_at=self.now - waited))
+        self.step(EndUnconfirmed(user_id=UserId(user), now=self.now, announced_at=self.now - waited))
 
     @invariant()
     def a_client_has_one_open_connection_once_its_logins_are_in(self) -> None:
@@ -388,9 +394,7 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
         for user in getattr(self, "real", {}).values():
             status = user.status
             if status is not None:
-                afresh = rules.combine(
-                    (c for c in user.connections.values() if c.is_live), Status(), self.now
-                )
+                afresh = combine((c for c in user.connections.values() if c.is_live), Status(), self.now)
                 assert (status.state, status.connections, status.idle) == (
                     afresh.state,
                     afresh.connections,
@@ -469,7 +473,7 @@ DEFAULTS = RuleSettings()
 def play(messages: list[Any], rule_settings: RuleSettings = DEFAULTS) -> UserPresence:
     user = UserPresence(user_id=ALICE)
     for message in messages:
-        user = rules.fold(user, [message], rule_settings).user
+        user = fold.fold(user, [message], rule_settings).user
     return user
 
 
@@ -526,13 +530,13 @@ def any_events(draw: st.DrawFn) -> Event:
         | st.sampled_from(["end", "gone", "moved", "check", "confirm", "set back"])
     ):
         case "set back":
-            return SetBack(user_id=ALICE, now=after)
+            return ClockSteppedBack(user_id=ALICE, now=after)
         case "check":
-            return Check(user_id=ALICE, now=after)
+            return CheckDeadlines(user_id=ALICE, now=after)
         case "confirm":
-            return Confirm(user_id=ALICE, now=after, announced_at=draw(st.sampled_from([0, 500])))
+            return EndUnconfirmed(user_id=ALICE, now=after, announced_at=draw(st.sampled_from([0, 500])))
         case "moved":
-            return Moved(
+            return NetworkReplaced(
                 user_id=ALICE,
                 client_id=ClientId(draw(clients)),
                 now=after,
@@ -540,7 +544,7 @@ def any_events(draw: st.DrawFn) -> Event:
                 heir=draw(st.sampled_from([1, 2])),
             )
         case "gone":
-            return Gone(
+            return NetworkClosed(
                 user_id=ALICE,
                 client_id=ClientId(draw(clients)),
                 now=after,
@@ -589,7 +593,7 @@ def any_histories(draw: st.DrawFn) -> list[Event]:
             name = "time" if isinstance(event, Login) else "last_activity"
             before = getattr(event, name)
             changes[name] = None if before is None else now - before
-        if isinstance(event, Confirm):
+        if isinstance(event, EndUnconfirmed):
             changes["announced_at"] = now - event.announced_at
         fields = {name: getattr(event, name) for name in event.__struct_fields__}
         events.append(type(event)(**fields | changes))
@@ -611,10 +615,10 @@ def test_a_batch_comes_to_the_same_as_its_messages_one_by_one(
     events: list[Event], rule_settings: RuleSettings
 ) -> None:
     """How messages are batched changes nothing but how many versions are published."""
-    batch = rules.fold(UserPresence(user_id=ALICE), events, rule_settings)
+    batch = fold.fold(UserPresence(user_id=ALICE), events, rule_settings)
     user, one_by_one, ignored, saved = UserPresence(user_id=ALICE), [], [], {}
     for event in events:
-        outcome = rules.fold(user, [event], rule_settings)
+        outcome = fold.fold(user, [event], rule_settings)
         user = outcome.user
         one_by_one += outcome.events
         ignored += outcome.ignored
@@ -644,13 +648,13 @@ def test_a_check_is_only_needed_when_it_is_due(
     now = (events[-1].now if events else START) + later
     due = [c.check_at for c in user.connections.values() if c.check_at is not None]
     if not due or now < min(due):
-        outcome = rules.fold(user, [Check(user_id=ALICE, now=now)], rule_settings)
+        outcome = fold.fold(user, [CheckDeadlines(user_id=ALICE, now=now)], rule_settings)
         assert outcome.changed == outcome.touched == ()
         # And had every record been looked at, nothing would have come of it either.
         for c in user.connections.values():
             if c.is_open:
-                assert not pulse.is_expired(c, rule_settings, now)
-                assert not pulse.is_idle(c, rule_settings, now)
+                assert not activity_rules.is_expired(c, rule_settings, now)
+                assert not activity_rules.is_idle(c, rule_settings, now)
 
 
 @quick
@@ -663,12 +667,12 @@ def test_after_the_clock_was_set_back_silence_counts_from_now(
     """
     user = play(events, rule_settings)
     now = (events[-1].now if events else START) - jump
-    outcome = rules.fold(user, [SetBack(user_id=ALICE, now=now)], rule_settings)
+    outcome = fold.fold(user, [ClockSteppedBack(user_id=ALICE, now=now)], rule_settings)
     assert (outcome.events, outcome.status_changed, outcome.touched) == ((), False, ())
     for c in outcome.user.connections.values():
         if c.is_open:
             assert c.last_seen <= now
-            assert pulse.active_at(c) <= now
+            assert activity_rules.active_at(c) <= now
             timeout = c.timeout_ms if c.timeout_ms is not None else rule_settings.expire_after_ms
             assert timeout is None or (c.check_at is not None and c.check_at <= now + timeout + 1)
             assert c.idle_threshold_ms is None or c.idle or (c.check_at or 0) <= now + c.idle_threshold_ms + 1
@@ -685,7 +689,7 @@ def test_after_the_clock_was_set_back_silence_counts_from_now(
         ahead = max(c.last_seen, c.last_activity or 0, c.opened_at or 0) > now
         graced = not c.is_open and (c.check_at or 0) > now + rule_settings.grace_ms
         assert (key in changed) == (ahead if c.is_open else graced)
-    assert rules.fold(outcome.user, [SetBack(user_id=ALICE, now=now)], rule_settings).changed == ()
+    assert fold.fold(outcome.user, [ClockSteppedBack(user_id=ALICE, now=now)], rule_settings).changed == ()
 
 
 @quick
@@ -702,7 +706,7 @@ def test_who_logs_in_by_the_time_it_is_now_is_here(
     # A later one is known: L4.
     assume(time is None or newest_time is None or not time < newest_time <= now)
     who = {"user_id": ALICE, "client_id": ClientId(client), "connection_id": ConnectionId("new")}
-    after = rules.fold(user, [Login(**who, now=now, time=time)], rule_settings).user
+    after = fold.fold(user, [Login(**who, now=now, time=time)], rule_settings).user
     assert after.connections[ClientId(client), ConnectionId("new")].is_open
     open_ones = [c for c in after.connections.values() if c.is_open and c.client_id == client]
     assert all(c.login_order is None or c.connection_id == "new" for c in open_ones)
@@ -713,11 +717,11 @@ def test_who_logs_in_by_the_time_it_is_now_is_here(
 def test_what_is_given_is_never_changed(events: list[Event], rule_settings: RuleSettings) -> None:
     """The rules leave the state they were given alone: the same call again says the same."""
     user = play(events, rule_settings)
-    check = Check(user_id=ALICE, now=START + 10**9)
+    check = CheckDeadlines(user_id=ALICE, now=START + 10**9)
     before = (dict(user.connections), dict(user.newest), user.status)
-    first = rules.fold(user, [check], rule_settings)
+    first = fold.fold(user, [check], rule_settings)
     assert (dict(user.connections), dict(user.newest), user.status) == before
-    assert rules.fold(user, [check], rule_settings) == first
+    assert fold.fold(user, [check], rule_settings) == first
 
 
 @quick
@@ -730,10 +734,10 @@ def test_an_end_that_the_broker_tells_touches_nothing_of_another_connection(
     """
     user = play(events, rule_settings)
     now = (events[-1].now if events else START) + 1
-    gone = Gone(
+    gone = NetworkClosed(
         user_id=ALICE, client_id=ClientId(client), now=now, peer=peer, cause=cause, reason=Reason.LOST
     )
-    outcome = rules.fold(user, [gone], rule_settings)
+    outcome = fold.fold(user, [gone], rule_settings)
     for key, before in user.connections.items():
         after = outcome.user.connections[key]
         if (before.client_id, before.peer) != (client, peer):
@@ -742,7 +746,7 @@ def test_an_end_that_the_broker_tells_touches_nothing_of_another_connection(
             assert not after.is_open
             assert after.cause is not None
     # Once more, as the broker may deliver it, it changes nothing.
-    again = rules.fold(outcome.user, [gone], rule_settings)
+    again = fold.fold(outcome.user, [gone], rule_settings)
     assert (again.changed, again.events) == ((), ())
 
 
@@ -757,17 +761,17 @@ def test_what_a_limit_refuses_has_no_effect(
     """There are never more live connections or records than allowed, and a refused message changes nothing."""
     user, left = UserPresence(user_id=ALICE), new_records
     for event in events:
-        outcome = rules.fold(user, [event], rule_settings, left)
+        outcome = fold.fold(user, [event], rule_settings, left)
         left -= outcome.created
         assert outcome.created == len(outcome.user.connections) - len(user.connections)
-        if rules.LIMITS.intersection(outcome.ignored):
+        if fold.LIMITS.intersection(outcome.ignored):
             assert outcome.user == user
             assert outcome.changed == outcome.touched == outcome.events == ()
         user = outcome.user
         if rule_settings.max_connections is not None:
             assert sum(c.is_live for c in user.connections.values()) <= rule_settings.max_connections
     assert left >= 0
-    at_once = rules.fold(UserPresence(user_id=ALICE), events, rule_settings, new_records)
+    at_once = fold.fold(UserPresence(user_id=ALICE), events, rule_settings, new_records)
     assert at_once.user.connections == user.connections
     assert at_once.created == new_records - left
 
@@ -783,7 +787,7 @@ def test_an_end_is_always_heard(
     assume(open_ones)
     key = data.draw(st.sampled_from(open_ones))
     end = End(user_id=ALICE, client_id=key[0], now=START + 10**6, reason=Reason.LOST, connection_id=key[1])
-    outcome = rules.fold(user, [end], rule_settings, 0)
+    outcome = fold.fold(user, [end], rule_settings, 0)
     assert not outcome.user.connections[key].is_open
     assert outcome.ignored == ()
 
@@ -805,14 +809,14 @@ def test_after_a_flood_the_next_sign_of_life_is_enough(
                 reason=Reason.LOGOUT,
                 connection_id=c.connection_id,
             )
-            user = rules.fold(user, [end], rule_settings).user
-    user = rules.fold(user, [Check(user_id=ALICE, now=late + 10_000)], rule_settings).user
+            user = fold.fold(user, [end], rule_settings).user
+    user = fold.fold(user, [CheckDeadlines(user_id=ALICE, now=late + 10_000)], rule_settings).user
     who = {"user_id": ALICE, "client_id": ClientId("watch"), "connection_id": ConnectionId("new")}
     login = Login(**who, now=late + 10_001)
-    refused = rules.fold(user, [login], rule_settings, 0)
-    assert refused.ignored == (rules.TOO_MANY_RECORDS,)
+    refused = fold.fold(user, [login], rule_settings, 0)
+    assert refused.ignored == (fold.TOO_MANY_RECORDS,)
     assert refused.user == user
     heartbeat = Activity(**who, now=late + 30_000)
-    assert rules.fold(user, [heartbeat], rule_settings, 0).ignored == (rules.TOO_MANY_RECORDS,)
-    opened = rules.fold(user, [heartbeat], rule_settings, 1).user
+    assert fold.fold(user, [heartbeat], rule_settings, 0).ignored == (fold.TOO_MANY_RECORDS,)
+    opened = fold.fold(user, [heartbeat], rule_settings, 1).user
     assert opened.connections[ClientId("watch"), ConnectionId("new")].is_open

@@ -11,11 +11,11 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mqtt_presence import rules
-from mqtt_presence.link import Incoming
-from mqtt_presence.model import Connection, End, Login, Reason, RuleSettings, Told, UserPresence
-from mqtt_presence.sources.mosquitto import ERRORS, NOTICES, VERSION
-from mqtt_presence.witness import Witness
+from mqtt_presence.adapters.brokers.mosquitto import ERRORS, NOTICES, VERSION
+from mqtt_presence.bridge.broker_connections import BrokerConnections
+from mqtt_presence.mqtt.messages import Incoming
+from mqtt_presence.rules import fold
+from mqtt_presence.rules.model import BrokerReport, Connection, End, Login, Reason, RuleSettings, UserPresence
 from tests.support.kept import Kept
 
 CLIENT = "x"
@@ -120,7 +120,7 @@ class Bridge:
         self.acknowledged = 0
         self.taken = 0
         self.delivered = 0
-        self.pending: list[tuple[Incoming, Login | End | Told | None]] = []
+        self.pending: list[tuple[Incoming, Login | End | BrokerReport | None]] = []
         self.database: dict[str, str] = {}
         self.kept = Kept()
         self.start()
@@ -145,7 +145,7 @@ class Bridge:
 
     def start(self) -> None:
         self.kept.restart()
-        self.witness = Witness()
+        self.witness = BrokerConnections()
         self.witness.restore(self)  # type: ignore[arg-type]
         version = b"mosquitto version 2.1.2" if self.broker.is_2_1 else b"mosquitto version 2.0.21"
         self.witness.hear(Incoming(VERSION, version, 1, True, False, 1, 1), 0)
@@ -162,7 +162,7 @@ class Bridge:
             now = 10 * self.taken
             is_repeated = self.taken < self.delivered
             message = Incoming(topic, payload, 1, False, is_repeated, 1 + self.taken, 1)
-            event: Login | End | Told | None = None
+            event: Login | End | BrokerReport | None = None
             if topic.endswith("/will"):
                 event = End(
                     user_id=topic.split("/")[1],
@@ -196,7 +196,7 @@ class Bridge:
         self.witness.remember_batch(self, lines, events)  # type: ignore[arg-type]
         self.kept.commit([(message, message in lines) for message, _ in batch])
         for event in events:
-            outcome = rules.fold(self.users[event.user_id], [event], SETTINGS)
+            outcome = fold.fold(self.users[event.user_id], [event], SETTINGS)
             self.users[event.user_id] = outcome.user
         self.witness.committed()
 

@@ -101,7 +101,7 @@ def test_messages_of_one_user_are_limited(
     """Who sends without pause is not looked at beyond the limit, but for the end; the log has a line or two."""
     recorder = broker.recorder()
     with (
-        caplog.at_level(logging.WARNING, "mqtt_presence.counters"),
+        caplog.at_level(logging.WARNING, "mqtt_presence.bridge.counters"),
         strict_bridge(broker, sqlite_url, max_rate=1) as bridge,
     ):
         broker.say("alice", "phone", "login", login("a1"))

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from mqtt_presence.complaints import QUIET_S
+from mqtt_presence.access.rate_limited_log import QUIET_S
 from tests.support.web import Page, frame, mqtt_connect
 
 TIMES = 200

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from mqtt_presence.bridge import Bridge
+from mqtt_presence.bridge.loop import Bridge
 from mqtt_presence.cli import logs
 from mqtt_presence.embedded import EmbeddedConfig
 from mqtt_presence.errors import PresenceError
 from mqtt_presence.settings import load
 from mqtt_presence.store import Store
 from tests.e2e.test_cli import Commands, Running
-from tests.e2e.test_cli import commands as commands  # noqa: PLC0414 - a fixture
+from tests.e2e.test_cli import commands as commands
 from tests.support.brokers import Mosquitto
 from tests.support.postgres import query
 from tests.support.waiting import free_port, until

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from mqtt_presence.bridge import Bridge
-from mqtt_presence.clock import Clock
+from mqtt_presence.bridge.loop import Bridge
+from mqtt_presence.bridge.schedule import Clock
 from mqtt_presence.settings import load
 from mqtt_presence.store import Store
 from tests.support.waiting import until
@@ -35,7 +35,7 @@ class BridgeThread:
     def _run(self) -> None:
         try:
             self.bridge.run()
-        except BaseException as error:  # noqa: BLE001 - for the test to see
+        except BaseException as error:
             self.error = error
 
     def __enter__(self) -> Self:

@@ -35,7 +35,7 @@ def launch(playwright: Playwright, **how: Any) -> Browser:
     return playwright.chromium.launch(executable_path=path, args=list(FLAGS), **how)
 
 
-class Complaints:
+class RateLimitedLog:
     """What pages say on the console, and what is thrown in them."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class Somebody:
 
 
 @contextmanager
-def windows(browser: Browser, complaints: Complaints) -> Iterator[Any]:
+def windows(browser: Browser, complaints: RateLimitedLog) -> Iterator[Any]:
     """Yield a function that opens a window: a browser of its own, with nothing in common with another."""
     contexts: list[BrowserContext] = []
 

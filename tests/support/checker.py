@@ -3,9 +3,10 @@
 from collections import Counter
 from typing import Any
 
-from mqtt_presence.model import Connection, Status
-from mqtt_presence.payloads import decode_object, encode_status
-from mqtt_presence.rules import combine
+from mqtt_presence.protocol.incoming import decode_object
+from mqtt_presence.protocol.outgoing import encode_status
+from mqtt_presence.rules.model import Connection, Status
+from mqtt_presence.rules.status import combine
 from mqtt_presence.store import Store
 from mqtt_presence.store.rows import CONNECTION_COLUMNS, USER_COLUMNS, to_connection, to_presence
 from tests.support.brokers import _Broker

@@ -5,12 +5,12 @@ from itertools import chain
 from time import monotonic
 from typing import Self
 
-from mqtt_presence.broker_url import BrokerUrl
-from mqtt_presence.simulation.fleet import Device, Fleet, Names
-from mqtt_presence.simulation.observer import Observer
-from mqtt_presence.simulation.plan import Do, Plan, Scenario
-from mqtt_presence.simulation.sockets import Loop, find
-from mqtt_presence.topics import Topics
+from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.tools.simulate.scenario import Do, Plan, Scenario
+from mqtt_presence.tools.simulate.simulated_devices import Device, Names, SimulatedDevices
+from mqtt_presence.tools.simulate.socket_loop import Loop, find
+from mqtt_presence.tools.simulate.status_observer import Observer
 from tests.support.brokers import BRIDGE_PASSWORD, PASSWORD, Shipped
 from tests.support.said import Client, Said
 from tests.support.waiting import until
@@ -93,7 +93,7 @@ class Crowd:
                 self._serve()
                 if not self._fleet.left:
                     self._settled.set()
-        except BaseException as error:  # noqa: BLE001 - for the test to see
+        except BaseException as error:
             self.error = error
 
     def _serve(self) -> None:
@@ -103,7 +103,7 @@ class Crowd:
         self._loop.run_once(0.005)
 
 
-class _Fleet(Fleet):
+class _Fleet(SimulatedDevices):
     """Tells what was acknowledged."""
 
     def tell(self, said: Said, *, unsaid: bool) -> None:
@@ -115,7 +115,9 @@ class _Fleet(Fleet):
 class _Device(Device):
     __slots__ = ("_client", "_said", "_unsaid", "_waiting")
 
-    def __init__(self, fleet: Fleet, user_id: str, client_id: str, said: Said, *, unsaid: bool) -> None:
+    def __init__(
+        self, fleet: SimulatedDevices, user_id: str, client_id: str, said: Said, *, unsaid: bool
+    ) -> None:
         super().__init__(fleet, user_id, client_id)
         self._unsaid = unsaid
         self._client = Client(user_id, client_id)

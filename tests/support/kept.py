@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mqtt_presence.link import Incoming
-from mqtt_presence.redelivery import Redeliveries
+from mqtt_presence.bridge.redeliveries import Redeliveries
+from mqtt_presence.mqtt.messages import Incoming
 
 
 class Kept:

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from mqtt_presence.times import to_iso
+from mqtt_presence.protocol.times import to_iso
 from tests.cases import MADE_UP, At, Case, Received, body
 from tests.support.bridges import BridgeProcess
 from tests.support.brokers import _Broker

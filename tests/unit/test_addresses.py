@@ -2,10 +2,11 @@
 
 import pytest
 
-from mqtt_presence.addresses import is_local_name, is_loopback, nearby, plain_address, plain_origin
-from mqtt_presence.broker_url import BrokerUrl
-from mqtt_presence.embedded.pipes import address_of
-from mqtt_presence.gate import Guesses, network_of
+from mqtt_presence.access.password_attempts import PasswordAttempts
+from mqtt_presence.embedded.transports import address_of
+from mqtt_presence.mqtt.addresses import is_local_name, is_loopback, nearby, plain_address, plain_origin
+from mqtt_presence.mqtt.listening import network_of
+from mqtt_presence.mqtt.url import BrokerUrl
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_address_has_one_spelling(spelled: str, plain: str) -> None:
 def test_wrong_passwords_count_together(spelled: str) -> None:
     """No spelling of an address gives more guesses."""
     assert network_of(spelled) == network_of("192.0.2.7") == "192.0.2.7"
-    guesses = Guesses()
+    guesses = PasswordAttempts()
     while guesses.may_try("alice", "192.0.2.7", 0.0):
         guesses.begin("alice", "192.0.2.7", 0.0)
     assert not guesses.may_try("alice", spelled, 0.0)

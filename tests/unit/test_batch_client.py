@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from mqtt_presence.batch_client import BatchClient
+from mqtt_presence.bridge.link.batch_client import BatchClient
 from mqtt_presence.mqtt.fields import counted, packet, short, with_length
 from mqtt_presence.mqtt.framing import frames
 

@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 
-from mqtt_presence import bridge as bridge_module
-from mqtt_presence import set_forward as set_forward_module
-from mqtt_presence.bridge import MAX_BATCH, Bridge, BridgeConfig, Due
+from mqtt_presence.bridge import loop as bridge_module
+from mqtt_presence.bridge.config import BridgeConfig, Limits
+from mqtt_presence.bridge.limits import Limiter
+from mqtt_presence.bridge.link.arrivals import Arrivals
+from mqtt_presence.bridge.loop import MAX_BATCH, Bridge, Due
+from mqtt_presence.bridge.recovery import clock_steps as set_forward_module
+from mqtt_presence.bridge.recovery.announcements import Asked
+from mqtt_presence.bridge.recovery.forgotten_users import ClearTicket
 from mqtt_presence.errors import StoreError
-from mqtt_presence.forgetting import Bury
-from mqtt_presence.limits import Limiter, Limits
-from mqtt_presence.link import Arrivals, Incoming, Outgoing
-from mqtt_presence.model import UserId
-from mqtt_presence.silence import Asked
+from mqtt_presence.mqtt.messages import Incoming, Outgoing
+from mqtt_presence.rules.model import UserId
 from mqtt_presence.store import Store, Transaction
 from tests.support.checker import read
 
@@ -299,10 +301,10 @@ def test_who_is_forgotten_twice_is_cleared_twice(house: House) -> None:
         with house.store.transaction() as tx:
             tx.forget(UserId("alice"))
         house.check()
-        house.link.taken, acknowledged = [], [t for t in house.link.taken if isinstance(t, Bury)]
+        house.link.taken, acknowledged = [], [t for t in house.link.taken if isinstance(t, ClearTicket)]
         house.check()
     assert len(acknowledged) == 1
-    first = Bury(UserId("alice"), acknowledged[0].number - 1)
+    first = ClearTicket(UserId("alice"), acknowledged[0].number - 1)
 
     house.link.taken = [first]
     house.check()
@@ -490,7 +492,7 @@ def test_many_steps_forward_are_moved_in_two_rounds(house: House, monkeypatch: p
     monkeypatch.setattr(set_forward_module, "_PAGE", 2)
     have_five_come(house)
     before = [r.last_seen for r in read(house.database)[0]]
-    moves, now = set_forward_module.SetForward(), house.wall() + 500_000
+    moves, now = set_forward_module.ClockSteps(), house.wall() + 500_000
     moves.add(1_000)
     assert not moves.step(house.store, now)
     for _ in range(100):

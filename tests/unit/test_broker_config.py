@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from mqtt_presence.cli.init_broker import BY_HAND, KNOWN
-from mqtt_presence.topics import VERBS
+from mqtt_presence.protocol.topics import VERBS
 
 SHIPPED = Path(__file__).parents[2] / "broker_config"
 DIRECTORIES = sorted(path.name for path in SHIPPED.iterdir() if path.is_dir() and path.name != "systemd")

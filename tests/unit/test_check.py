@@ -6,9 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from mqtt_presence.broker_url import BrokerUrl
-from mqtt_presence.check import attacks, connecting, delivery, known_brokers, remedies, runner, wills
-from mqtt_presence.check.facts import (
+from mqtt_presence.cli.check import _Table
+from mqtt_presence.errors import ConfigError
+from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.tools.check import (
+    attack_probes,
+    connection_probes,
+    delivery_probes,
+    known_brokers,
+    remedies,
+    runner,
+    will_probes,
+)
+from mqtt_presence.tools.check.broker_facts import (
     DROPPED_TOPIC,
     EMQX_TOPIC,
     UPTIME_TOPIC,
@@ -17,9 +27,7 @@ from mqtt_presence.check.facts import (
     judge_drops,
     recognise,
 )
-from mqtt_presence.check.findings import KINDS, Verdict, any_failed, failed, note, passed, warned
-from mqtt_presence.cli.check import _Table
-from mqtt_presence.errors import ConfigError
+from mqtt_presence.tools.check.findings import KINDS, Verdict, any_failed, failed, note, passed, warned
 
 ROOT = Path(__file__).parents[2]
 PASS, NOTE, WARN, FAIL = Verdict.PASS, Verdict.NOTE, Verdict.WARN, Verdict.FAIL
@@ -57,7 +65,7 @@ def test_a_report_in_a_file_has_no_line_that_is_filled_up(capsys: pytest.Capture
 
 
 def queue(**seen: object) -> tuple[Verdict, str]:
-    finding = delivery.judge_queue(
+    finding = delivery_probes.judge_queue(
         5000, **{"early": 5000, "came": 5000, "lost": 0, "present": True, "in_order": True} | seen
     )
     return finding.verdict, finding.evidence
@@ -109,7 +117,7 @@ def test_queue_out_of_order_or_without_session_present_warns() -> None:
 )
 def test_order_is_that_of_first_arrivals(came: tuple[bytes, ...], right: bool) -> None:
     """What comes twice, or not at all, is not out of order."""
-    assert delivery._in_order(came, (b"1", b"2", b"3")) is right
+    assert delivery_probes._in_order(came, (b"1", b"2", b"3")) is right
 
 
 # Other deliveries.
@@ -117,15 +125,15 @@ def test_order_is_that_of_first_arrivals(came: tuple[bytes, ...], right: bool) -
 
 def test_window_is_judged_by_its_size() -> None:
     """20 are mosquitto's default for MQTT 3.1.1."""
-    assert delivery.judge_window(20, mqtt5=False).verdict is WARN
-    assert "2000 a second" in delivery.judge_window(20, mqtt5=False).consequence
-    assert delivery.judge_window(100, mqtt5=True).verdict is PASS
-    assert "at least 500" in delivery.judge_window(500, mqtt5=True).evidence
+    assert delivery_probes.judge_window(20, mqtt5=False).verdict is WARN
+    assert "2000 a second" in delivery_probes.judge_window(20, mqtt5=False).consequence
+    assert delivery_probes.judge_window(100, mqtt5=True).verdict is PASS
+    assert "at least 500" in delivery_probes.judge_window(500, mqtt5=True).evidence
 
 
 def own_topics(acknowledged: bool = True, **qos: list[int]) -> tuple[Verdict, str]:
     came = {verb: [1] for verb in ("activity", "login", "logout", "time", "will")} | qos
-    finding = delivery.judge_own_topics(came, acknowledged=acknowledged)
+    finding = delivery_probes.judge_own_topics(came, acknowledged=acknowledged)
     return finding.verdict, finding.evidence
 
 
@@ -153,14 +161,17 @@ def test_retained_must_be_replayed_for_all_users(
 ) -> None:
     """`status/+` must bring the users; `status/#` is only another way to say so."""
     got = {"status/x": exact, "status/+": plus, "status/#": deep}
-    assert delivery.judge_retained(got, exact="status/x", deep="status/#", remains=remains).verdict is verdict
+    assert (
+        delivery_probes.judge_retained(got, exact="status/x", deep="status/#", remains=remains).verdict
+        is verdict
+    )
 
 
 def test_redelivery_may_not_take_long() -> None:
     """NATS sends again after its `ack_wait`, by default 30 s, and not when the bridge is back."""
-    assert delivery.judge_redelivery(0.1).verdict is PASS
-    assert delivery.judge_redelivery(29.6).verdict is WARN
-    assert delivery.judge_redelivery(None).verdict is FAIL
+    assert delivery_probes.judge_redelivery(0.1).verdict is PASS
+    assert delivery_probes.judge_redelivery(29.6).verdict is WARN
+    assert delivery_probes.judge_redelivery(None).verdict is FAIL
 
 
 # Wills.
@@ -169,7 +180,7 @@ def test_redelivery_may_not_take_long() -> None:
 @pytest.mark.parametrize(("after_s", "verdict"), [(None, FAIL), (0.01, PASS), (2.5, WARN)])
 def test_will_after_a_cut_must_be_prompt(after_s: float | None, verdict: Verdict) -> None:
     """The broker sees that the socket has ended."""
-    assert wills.judge_will_cut(after_s).verdict is verdict
+    assert will_probes.judge_will_cut(after_s).verdict is verdict
 
 
 @pytest.mark.parametrize(
@@ -180,12 +191,12 @@ def test_will_after_a_silence_may_take_a_while(
     after_s: float | None, keep_alive_s: int, verdict: Verdict
 ) -> None:
     """1.5 times the keep alive, and the broker may look every five seconds only."""
-    assert wills.judge_silence(after_s, keep_alive_s).verdict is verdict
+    assert will_probes.judge_silence(after_s, keep_alive_s).verdict is verdict
 
 
 def takeover(*orders: str) -> tuple[Verdict, str]:
-    seen = {pair: Counter([order] * 5) for pair, order in zip(wills.PAIRS, orders, strict=True)}
-    finding = wills.judge_takeover(seen)
+    seen = {pair: Counter([order] * 5) for pair, order in zip(will_probes.PAIRS, orders, strict=True)}
+    finding = will_probes.judge_takeover(seen)
     return finding.verdict, finding.evidence
 
 
@@ -201,8 +212,10 @@ def test_takeover_is_told_for_each_pair() -> None:
 
 def test_takeover_tells_how_often_when_it_varies() -> None:
     """Ejabberd sends the old will after the new login in a third of takeovers."""
-    seen = {pair: Counter({"WN": 5}) for pair in wills.PAIRS} | {wills.PAIRS[0]: Counter({"WN": 3, "NW": 2})}
-    finding = wills.judge_takeover(seen)
+    seen = {pair: Counter({"WN": 5}) for pair in will_probes.PAIRS} | {
+        will_probes.PAIRS[0]: Counter({"WN": 3, "NW": 2})
+    }
+    finding = will_probes.judge_takeover(seen)
     assert finding.verdict is WARN
     assert "clean to clean: login, then will 2 of 5, will, then login 3 of 5" in finding.evidence
 
@@ -219,7 +232,7 @@ _CERTIFICATE = {
 
 def test_certificate_that_ends_soon_warns() -> None:
     """Thirty days are time enough to get another."""
-    judge = connecting.judge_certificate
+    judge = connection_probes.judge_certificate
     later = judge("TLSv1.3", "AES", _CERTIFICATE, _END - 40 * _DAY)
     assert later.verdict is PASS
     assert "broker.example, 10.0.0.1" in later.evidence
@@ -237,14 +250,14 @@ def test_certificate_that_ends_soon_warns() -> None:
 )  # fmt: skip
 def test_loopback_is_this_machine(url: str, here: bool) -> None:
     """Only what cannot leave the machine needs no encryption."""
-    assert connecting.is_this_machine(BrokerUrl.parse(url)) is here
+    assert connection_probes.is_this_machine(BrokerUrl.parse(url)) is here
 
 
 def test_open_embedded_broker_is_only_a_warning() -> None:
     """It is open on loopback, or when it was told twice; any other broker that is open fails."""
-    assert attacks.judge_passwords([], is_embedded=False).verdict is PASS
-    assert attacks.judge_passwords(["a wrong password"], is_embedded=False).verdict is FAIL
-    assert attacks.judge_passwords(["a wrong password"], is_embedded=True).verdict is WARN
+    assert attack_probes.judge_passwords([], is_embedded=False).verdict is PASS
+    assert attack_probes.judge_passwords(["a wrong password"], is_embedded=False).verdict is FAIL
+    assert attack_probes.judge_passwords(["a wrong password"], is_embedded=True).verdict is WARN
 
 
 # Recognising.

@@ -13,7 +13,8 @@ from mqtt_presence.cli import logs
 from mqtt_presence.cli.app import app
 from mqtt_presence.cli.output import duration, plain, say_json
 from mqtt_presence.errors import StoreError
-from mqtt_presence.model import (
+from mqtt_presence.rules.fold import fold
+from mqtt_presence.rules.model import (
     Activity,
     ClientId,
     ConnectionId,
@@ -24,10 +25,9 @@ from mqtt_presence.model import (
     State,
     UserId,
 )
-from mqtt_presence.rules import fold
 from mqtt_presence.settings import PREFIX, load
 from mqtt_presence.store import Store
-from mqtt_presence.store.queries import Reader
+from mqtt_presence.store.reader import Reader
 
 T0 = 1_795_000_000_000
 HOUR = 3_600_000

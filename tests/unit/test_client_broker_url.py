@@ -2,8 +2,8 @@
 
 import pytest
 
-from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import ConfigError
+from mqtt_presence.mqtt.url import BrokerUrl
 
 
 @pytest.mark.parametrize(

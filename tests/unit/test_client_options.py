@@ -2,12 +2,13 @@
 
 import pytest
 
-from mqtt_presence import topics, wire
 from mqtt_presence.client import PresenceClient, StatusWatcher
 from mqtt_presence.errors import ConfigError
-from mqtt_presence.model import Activity, End, Login
-from mqtt_presence.payloads import encode_time_reply, parse
-from mqtt_presence.topics import Topics
+from mqtt_presence.protocol import client_messages, topics
+from mqtt_presence.protocol.incoming import parse
+from mqtt_presence.protocol.outgoing import encode_time_reply
+from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.rules.model import Activity, End, Login
 
 URL = "mqtt://alice:secret@127.0.0.1"
 
@@ -86,10 +87,10 @@ def read(verb, payload):
 
 def test_bridge_reads_what_clients_write():
     """Both sides of the wire agree on every field."""
-    meta = wire.encode_meta({"room": 7})
+    meta = client_messages.encode_meta({"room": 7})
     login = read(
         topics.LOGIN,
-        wire.encode_login(
+        client_messages.encode_login(
             "c1", time=5, user_agent="ua", idle_threshold=1.5, timeout=90, announce=True, meta=meta
         ),
     )
@@ -101,7 +102,7 @@ def test_bridge_reads_what_clients_write():
         True,
         '{"room":7}',
     )
-    bare = read(topics.LOGIN, wire.encode_login("c1"))
+    bare = read(topics.LOGIN, client_messages.encode_login("c1"))
     assert (bare.time, bare.user_agent, bare.idle_threshold_ms, bare.announce, bare.meta) == (
         None,
         None,
@@ -109,16 +110,16 @@ def test_bridge_reads_what_clients_write():
         False,
         None,
     )
-    report = read(topics.ACTIVITY, wire.encode_activity("c1", idle=False, last_activity=7))
+    report = read(topics.ACTIVITY, client_messages.encode_activity("c1", idle=False, last_activity=7))
     assert isinstance(report, Activity)
     assert (report.connection_id, report.idle, report.last_activity) == ("c1", False, 7)
-    heartbeat = read(topics.ACTIVITY, wire.encode_activity("c1"))
+    heartbeat = read(topics.ACTIVITY, client_messages.encode_activity("c1"))
     assert (heartbeat.idle, heartbeat.last_activity) == (None, None)
     for verb in (topics.LOGOUT, topics.WILL):
-        end = read(verb, wire.encode_end("c1"))
+        end = read(verb, client_messages.encode_end("c1"))
         assert isinstance(end, End)
         assert end.connection_id == "c1"
-    reply = wire.decode_time_reply(
-        encode_time_reply(read(topics.TIME, wire.encode_time_request(123_456_789)), 10**13)
+    reply = client_messages.decode_time_reply(
+        encode_time_reply(read(topics.TIME, client_messages.encode_time_request(123_456_789)), 10**13)
     )
     assert (reply.t0, reply.t1, reply.t2) == (123_456_789, 9_999_999_999_999, 10**13)

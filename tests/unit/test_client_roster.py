@@ -9,12 +9,12 @@ import pytest
 
 from mqtt_presence.client import observers
 from mqtt_presence.client.backoff import STEADY_AFTER_S, Backoff
-from mqtt_presence.client.bridge_watch import BridgeWatch
+from mqtt_presence.client.bridge_presence import BridgePresence
 from mqtt_presence.client.observers import Changes, Observer
-from mqtt_presence.client.roster import Change, Roster
+from mqtt_presence.client.status_table import Change, StatusTable
 from mqtt_presence.errors import PayloadError, PresenceError
-from mqtt_presence.model import LastLogin, State, Status
-from mqtt_presence.payloads import encode_bridge_state, encode_status
+from mqtt_presence.protocol.outgoing import encode_bridge_state, encode_status
+from mqtt_presence.rules.model import LastLogin, State, Status
 
 MS = 1_800_000_000_123
 
@@ -35,7 +35,9 @@ def test_status_is_what_the_bridge_wrote():
         last_activity=MS - 5,
         last_login=LastLogin(order=1, date=MS - 9, ip_addr="10.0.0.1", user_agent="x"),
     )
-    change = Roster().apply("alice", encode_status("alice", status, version=7, last_seen=MS, private=True))
+    change = StatusTable().apply(
+        "alice", encode_status("alice", status, version=7, last_seen=MS, private=True)
+    )
     new = change.new
     assert change.old is None
     assert (new.user_id, new.state, new.online, new.idle, new.connections, new.version) == (
@@ -50,7 +52,7 @@ def test_status_is_what_the_bridge_wrote():
     assert round(new.last_activity.timestamp() * 1000) == MS - 5
     assert new.last_login.date.utcoffset().total_seconds() == 0
     assert (new.last_login.ip_addr, new.last_login.user_agent) == ("10.0.0.1", "x")
-    offline = Roster().apply("alice", payload(state=State.OFFLINE)).new
+    offline = StatusTable().apply("alice", payload(state=State.OFFLINE)).new
     assert (offline.state, offline.online, offline.idle, offline.last_login) == (
         State.OFFLINE,
         False,
@@ -61,7 +63,7 @@ def test_status_is_what_the_bridge_wrote():
 
 def test_only_a_newer_version_counts():
     """Older is dropped and counted; equal is the same publication again and changes nothing."""
-    roster = Roster()
+    roster = StatusTable()
     first = roster.apply("alice", payload(version=5)).new
     assert roster.apply("alice", payload(version=4, state=State.OFFLINE)) is None
     assert roster.apply("alice", payload(version=5, state=State.OFFLINE)) is None
@@ -73,7 +75,7 @@ def test_only_a_newer_version_counts():
 
 def test_tombstone_removes_and_what_is_older_does_not_bring_back():
     """An empty payload forgets the user; only a newer version brings the user back."""
-    roster = Roster()
+    roster = StatusTable()
     assert roster.apply("alice", b"") is None
     roster.apply("alice", payload(version=5))
     change = roster.apply("alice", b"")
@@ -108,7 +110,7 @@ def test_tombstone_removes_and_what_is_older_does_not_bring_back():
 )
 def test_junk_is_counted_and_changes_nothing(junk):
     """Whatever comes on a status topic, what was known stays."""
-    roster = Roster()
+    roster = StatusTable()
     before = roster.apply("alice", payload(version=1)).new
     assert roster.apply("alice", junk) is None
     assert roster.users == {"alice": before}
@@ -118,12 +120,12 @@ def test_junk_is_counted_and_changes_nothing(junk):
 def test_unknown_fields_are_ignored():
     """A newer bridge may say more."""
     text = json.dumps({"userId": "alice", "state": "online", "online": True, "version": 1, "mood": "fine"})
-    assert Roster().apply("alice", text.encode()) is not None
+    assert StatusTable().apply("alice", text.encode()) is not None
 
 
 def test_prune_removes_whom_the_broker_no_longer_names():
     """After a reconnect: the unnamed go, the named stay, even where their version has not changed."""
-    roster = Roster()
+    roster = StatusTable()
     for user in ("alice", "bob", "carol"):
         roster.apply(user, payload(user))
     assert roster.is_confirmed
@@ -148,7 +150,7 @@ class Heard:
             options.get("where"),
             lambda _: None,
         )
-        self.roster = Roster()
+        self.roster = StatusTable()
 
     def take(self, data):
         change = self.roster.apply("alice", data)
@@ -189,8 +191,8 @@ def test_observer_survives_what_it_calls():
         raise RuntimeError("user code")
 
     observer = Observer(bad, bad, bad, None, lambda _: None)
-    one = Roster().apply("alice", payload(version=1)).new
-    two = Roster().apply("alice", payload(version=2)).new
+    one = StatusTable().apply("alice", payload(version=1)).new
+    two = StatusTable().apply("alice", payload(version=2)).new
     observer.tell(Change(None, one))
     observer.tell(Change(one, two))
     observer.tell(Change(two, None))
@@ -202,7 +204,7 @@ def test_changes_end_after_their_timeout_and_on_close():
     """The iterator ends when nothing comes in time, and for good when it is closed."""
     changes = Changes(0.01)
     assert list(changes) == []
-    change = Change(None, Roster().apply("alice", payload()).new)
+    change = Change(None, StatusTable().apply("alice", payload()).new)
     changes.put(change)
     changes.put(None)
     assert list(changes) == [change]
@@ -214,7 +216,7 @@ def test_changes_that_nobody_fetches_fail_loudly(monkeypatch):
     changes = Changes(None)
     assert observers.MAX_PENDING == 100_000
     monkeypatch.setattr(observers, "MAX_PENDING", 1)
-    change = Change(None, Roster().apply("alice", payload()).new)
+    change = Change(None, StatusTable().apply("alice", payload()).new)
     for _ in range(4):
         changes.put(change)
     assert next(changes) == change
@@ -251,7 +253,7 @@ def test_changes_can_be_ended_by_whoever_was_interrupted_in_them():
 
 def test_bridge_state_is_followed():
     """Offline until it says otherwise; True tells that it has just come; a lost connection knows nothing."""
-    bridge = BridgeWatch()
+    bridge = BridgePresence()
     assert not bridge.online
     assert bridge.take(encode_bridge_state("online", 3, MS))
     assert bridge.online
@@ -265,7 +267,7 @@ def test_bridge_state_is_followed():
 
 def test_late_will_of_an_old_bridge_is_dropped():
     """Its version is older than that of the bridge which is there; one with a new database is believed."""
-    bridge = BridgeWatch()
+    bridge = BridgePresence()
     bridge.take(encode_bridge_state("online", 9, MS))
     bridge.take(encode_bridge_state("offline", 8, MS - 1000))
     assert bridge.online

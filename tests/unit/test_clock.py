@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from apscheduler.schedulers import base
 
-from mqtt_presence import clock as clock_module
-from mqtt_presence.bridge import Due
-from mqtt_presence.clock import Clock
+from mqtt_presence.bridge import schedule as clock_module
+from mqtt_presence.bridge.loop import Due
+from mqtt_presence.bridge.schedule import Clock
 
 
 class Wall:
@@ -20,13 +20,13 @@ class Wall:
         self.ahead = 0.0
         wall = self
 
-        class Moved(datetime):
+        class NetworkReplaced(datetime):
             @classmethod
             def now(cls, tz: Any = None) -> Any:
                 return datetime.now(tz) + timedelta(seconds=wall.ahead)
 
-        monkeypatch.setattr(base, "datetime", Moved)
-        monkeypatch.setattr(clock_module, "datetime", Moved)
+        monkeypatch.setattr(base, "datetime", NetworkReplaced)
+        monkeypatch.setattr(clock_module, "datetime", NetworkReplaced)
         monkeypatch.setattr(clock_module, "_behind", lambda: time.monotonic() - time.time() - wall.ahead)
 
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from mqtt_presence.complaints import Complaints, LibraryLimit, shown
+from mqtt_presence.access.rate_limited_log import LibraryLimit, RateLimitedLog, shown
 
 
 def test_a_flood_makes_one_line_in_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
     """For each kind, with the number of those left out; the first is told at once, whatever the clock says."""
     now = 0.001
-    complaints = Complaints(logging.getLogger("test"), lambda: now)
+    complaints = RateLimitedLog(logging.getLogger("test"), lambda: now)
     for n in range(1000):
         complaints.complain("wrong password of %s", n)
         complaints.complain("no room")

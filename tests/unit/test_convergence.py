@@ -5,24 +5,24 @@ from contextlib import suppress
 
 import pytest
 
-from mqtt_presence.convergence import Again, Convergence
-from mqtt_presence.link import Incoming
-from mqtt_presence.model import Login, RuleSettings
-from mqtt_presence.outbox import Outbox, Probe
-from mqtt_presence.publications import Publication
-from mqtt_presence.rules import fold
+from mqtt_presence.bridge.outbox import LastStatus, Outbox
+from mqtt_presence.bridge.recovery.retained_statuses import Again, RetainedStatuses
+from mqtt_presence.mqtt.messages import Incoming
+from mqtt_presence.protocol.publications import Publication
+from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.rules.fold import fold
+from mqtt_presence.rules.model import Login, RuleSettings
 from mqtt_presence.store import Store
-from mqtt_presence.topics import Topics
 from tests.unit.test_link import Ends
 
-ALICE = Probe("status/alice", 7)
+ALICE = LastStatus("status/alice", 7)
 STATUS = [Publication("status/alice", b"{}", retain=True)]
 EVENT = [Publication("events/alice/connectionIdle", b"{}")]
 
 
 def test_probe_whose_commit_failed_is_kept_by_the_next(sqlite_url: str) -> None:
     """What a transaction that was rolled back has written is not written: it must not pass for that."""
-    store, convergence = Store(sqlite_url), Convergence(Topics())
+    store, convergence = Store(sqlite_url), RetainedStatuses(Topics())
     store.open()
     with suppress(ZeroDivisionError), store.transaction() as tx:
         convergence.remember(tx, ALICE)
@@ -92,8 +92,8 @@ def is_doubted(store: Store) -> bool:
     return recall(store, "republishing") is not None
 
 
-def restored(store: Store) -> Convergence:
-    convergence = Convergence(Topics())
+def restored(store: Store) -> RetainedStatuses:
+    convergence = RetainedStatuses(Topics())
     with store.transaction() as tx:
         convergence.restore(tx)
     return convergence
@@ -107,7 +107,7 @@ def test_witness_of_before_the_answer_is_doubted(store: Store, ends: Ends) -> No
     convergence.connected(ends.link)
     assert not is_doubted(store)
     with store.transaction() as tx:
-        convergence.remember(tx, Probe("status/a", 2))
+        convergence.remember(tx, LastStatus("status/a", 2))
     assert is_doubted(store)
     answer = Incoming("status/b", b'{"version":1}', 1, retain=True, dup=False, mid=1, epoch=1)
     assert convergence.heard(ends.link, answer)
@@ -125,7 +125,7 @@ def test_statuses_that_are_published_again_count_when_they_are_acknowledged(stor
         assert is_doubted(store)
         assert not convergence.must_renew
     with store.transaction() as tx:
-        convergence.remember(tx, Probe("status/a", 1))  # published before, acknowledged now
+        convergence.remember(tx, LastStatus("status/a", 1))  # published before, acknowledged now
     assert recall(store, "probe") is None
     convergence.taken(Again(0), 3)  # of an earlier connection's run: it is not this one's
     assert not convergence.must_renew
@@ -141,7 +141,7 @@ def test_statuses_that_are_published_again_count_when_they_are_acknowledged(stor
     assert not is_doubted(store)
     assert convergence.has_no_witness
     with store.transaction() as tx:
-        convergence.remember(tx, Probe("status/c", 2))
+        convergence.remember(tx, LastStatus("status/c", 2))
     assert recall(store, "probe") == '{"topic":"status/c","version":2}'
     assert not convergence.has_no_witness
     assert restored(store)._page_after is None

@@ -3,13 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqtt_presence.gate import WRONG_FOR_ONE, WRONG_IN_ALL, Doorstep, Guesses
+from mqtt_presence.access.password_attempts import WRONG_FOR_ONE, WRONG_IN_ALL, PasswordAttempts
+from mqtt_presence.embedded.pending_connections import PendingConnections
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from("abc"), st.booleans()), max_size=80))
 def test_doorstep_holds_no_more_than_it_may(visits: list[tuple[int, str, bool]]) -> None:
     """Never more than allowed, in all and for each address; the oldest of the crowd has to go."""
-    doorstep: Doorstep[int] = Doorstep(6, 3)
+    doorstep: PendingConnections[int] = PendingConnections(6, 3)
     waiting: list[tuple[int, str]] = []
     for visitor, address, comes in visits:
         known = dict(waiting).get(visitor)
@@ -28,7 +29,7 @@ def test_doorstep_holds_no_more_than_it_may(visits: list[tuple[int, str, bool]])
     assert (len(doorstep), doorstep._at) == (0, {})
 
 
-def wrong(guesses: Guesses, user: str, address: str) -> None:
+def wrong(guesses: PasswordAttempts, user: str, address: str) -> None:
     """Guess, and be wrong."""
     guesses.begin(user, address, 100.0)
     guesses.wrong(address, 100.0)
@@ -36,7 +37,7 @@ def wrong(guesses: Guesses, user: str, address: str) -> None:
 
 def test_what_is_being_looked_at_counts() -> None:
     """Who asks for all at once gets no more tries than who asks one by one; who is right has used none."""
-    guesses = Guesses()
+    guesses = PasswordAttempts()
     for _ in range(WRONG_FOR_ONE[0]):
         guesses.begin("alice", "192.0.2.7", 100.0)
     assert not guesses.may_try("alice", "192.0.2.7", 100.0)
@@ -47,7 +48,7 @@ def test_what_is_being_looked_at_counts() -> None:
 
 def test_guesses_for_one_user_are_limited_by_network() -> None:
     """Ten at once; then others from there, and the same user from elsewhere, are not affected."""
-    guesses = Guesses()
+    guesses = PasswordAttempts()
     for _ in range(WRONG_FOR_ONE[0]):
         assert guesses.may_try("alice", "192.0.2.7", 100.0)
         wrong(guesses, "alice", "192.0.2.7")
@@ -59,7 +60,7 @@ def test_guesses_for_one_user_are_limited_by_network() -> None:
 
 def test_guesses_for_many_users_are_limited_too() -> None:
     """One password tried on everybody is a guess as well."""
-    guesses = Guesses()
+    guesses = PasswordAttempts()
     for n in range(WRONG_IN_ALL[0]):
         wrong(guesses, f"user{n}", "192.0.2.7")
     assert not guesses.may_try("someone", "192.0.2.7", 100.0)
@@ -68,7 +69,7 @@ def test_guesses_for_many_users_are_limited_too() -> None:
 
 def test_guesses_of_ipv6_are_counted_by_network() -> None:
     """Who has one address has all of its /64."""
-    guesses = Guesses()
+    guesses = PasswordAttempts()
     for n in range(WRONG_FOR_ONE[0]):
         wrong(guesses, "alice", f"2001:db8::{n:x}")
     assert not guesses.may_try("alice", "2001:db8::ffff:1", 100.0)

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqtt_presence.counters import Counters
-from mqtt_presence.limits import Buckets, Limiter, Limits
+from mqtt_presence.access.buckets import Buckets
+from mqtt_presence.bridge.config import Limits
+from mqtt_presence.bridge.counters import Counters
+from mqtt_presence.bridge.limits import Limiter
 
 
 @given(

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 import pytest
 from paho.mqtt.client import _ConnectionState
 
-from mqtt_presence import batch_client
-from mqtt_presence import link as link_module
-from mqtt_presence.broker_url import BrokerUrl
-from mqtt_presence.link import Arrivals, Link, LinkConfig, Outgoing
+from mqtt_presence.bridge.link import batch_client
+from mqtt_presence.bridge.link import link as link_module
+from mqtt_presence.bridge.link.arrivals import Arrivals
+from mqtt_presence.bridge.link.config import LinkConfig
+from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.mqtt.framing import Framer, Kind
+from mqtt_presence.mqtt.messages import Outgoing
+from mqtt_presence.mqtt.url import BrokerUrl
 from tests.unit.test_batch_client import publish
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from mqtt_presence import losses
-from mqtt_presence.link import Incoming
-from mqtt_presence.losses import DROPPED, UPTIME, LossWatch
+from mqtt_presence.bridge.recovery import broker_losses
+from mqtt_presence.bridge.recovery.broker_losses import DROPPED, UPTIME, BrokerLosses
+from mqtt_presence.mqtt.messages import Incoming
 
 NOW = 1_800_000_000_000
 
@@ -27,8 +27,8 @@ class House:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 0.0
-        monkeypatch.setattr(losses.time, "monotonic", lambda: self.now_s)
-        self.watch = LossWatch(lambda: NOW + int(self.now_s * 1000))
+        monkeypatch.setattr(broker_losses.time, "monotonic", lambda: self.now_s)
+        self.watch = BrokerLosses(lambda: NOW + int(self.now_s * 1000))
         self.connect(session_present=False)
 
     def connect(self, *, session_present: bool = True) -> None:
@@ -50,13 +50,13 @@ def house(monkeypatch: pytest.MonkeyPatch) -> House:
 def test_it_asks_for_two_topics_at_qos_0_and_can_do_without() -> None:
     """What it was while nobody listened would only fill the broker's queue; 3.1.1 brokers have none of it."""
     link: Any = _Link()
-    LossWatch(lambda: NOW).connected(link, session_present=True)
+    BrokerLosses(lambda: NOW).connected(link, session_present=True)
     assert link.asked == [(DROPPED, 0, False), (UPTIME, 0, False)]
     other: Any = _Link()
-    LossWatch(lambda: NOW, follows=False).connected(other, session_present=True)
+    BrokerLosses(lambda: NOW, follows=False).connected(other, session_present=True)
     assert other.asked == []
     old: Any = _Link(is_mqtt5=False)
-    LossWatch(lambda: NOW).connected(old, session_present=True)
+    BrokerLosses(lambda: NOW).connected(old, session_present=True)
     assert old.asked == []
 
 
@@ -161,12 +161,12 @@ def test_a_wish_to_ask_outlives_the_bridge(house: House) -> None:
     assert house.hear(DROPPED, b"5")
     assert house.watch.memory.is_news
     assert not house.watch.must_announce()  # it has just asked, on connecting
-    later = LossWatch(lambda: NOW)
+    later = BrokerLosses(lambda: NOW)
     later.restore(_Kept(house.watch.memory.dump()))
     house.now_s += 1000
     assert later.must_announce()
     assert later.memory.is_news
-    last = LossWatch(lambda: NOW)
+    last = BrokerLosses(lambda: NOW)
     last.restore(_Kept(later.memory.dump()))
     assert not last.must_announce()
 

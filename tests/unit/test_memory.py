@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from mqtt_presence.convergence import Convergence
+from mqtt_presence.bridge.outbox import LastStatus
+from mqtt_presence.bridge.recovery.broker_losses import BrokerLosses
+from mqtt_presence.bridge.recovery.kept_values import KeptValue, keep
+from mqtt_presence.bridge.recovery.retained_statuses import RetainedStatuses
 from mqtt_presence.errors import StoreError
-from mqtt_presence.losses import LossWatch
-from mqtt_presence.memory import Memory, keep
-from mqtt_presence.outbox import Probe
+from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.store import Store, Transaction
-from mqtt_presence.topics import Topics
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def failing(store: Store) -> Iterator[Transaction]:
 def test_memory_is_written_when_it_has_changed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several go in one transaction; what is known already costs none; None is nothing."""
     known: dict[str, str | None] = {"a": "1", "b": None}
-    a, b = Memory("a", lambda: known["a"]), Memory("b", lambda: known["b"])
+    a, b = KeptValue("a", lambda: known["a"]), KeptValue("b", lambda: known["b"])
     keep(store, a, b)
     assert (recall(store, "a"), recall(store, "b")) == ("1", None)
     known |= {"a": None, "b": "2"}
@@ -53,7 +53,7 @@ def test_memory_is_written_when_it_has_changed(store: Store, monkeypatch: pytest
 
 def test_memory_that_was_not_committed_is_still_news(store: Store) -> None:
     """It is written at the next opportunity."""
-    memory = Memory("a", lambda: "1")
+    memory = KeptValue("a", lambda: "1")
     broken: Any = type("Broken", (), {"transaction": lambda _: failing(store)})()
     with pytest.raises(StoreError):
         keep(broken, memory)
@@ -72,7 +72,7 @@ def test_losses_of_an_earlier_version_are_read(
     """A database keeps its sense when the bridge is updated."""
     with store.transaction() as tx:
         tx.remember("losses", kept)
-    watch = LossWatch(lambda: 0)
+    watch = BrokerLosses(lambda: 0)
     with store.transaction() as tx:
         watch.restore(tx)
     assert (watch._dropped, watch._started_at) == (dropped, started_at)
@@ -83,9 +83,9 @@ def test_losses_of_an_earlier_version_are_read(
 def test_probe_of_a_forgotten_user_goes_though_the_first_commit_failed(store: Store) -> None:
     """Else the next start would miss that user's status and have everybody log in again."""
     topics = Topics()
-    convergence = Convergence(topics)
+    convergence = RetainedStatuses(topics)
     with store.transaction() as tx:
-        convergence.remember(tx, Probe(topics.status("alice"), 3))
+        convergence.remember(tx, LastStatus(topics.status("alice"), 3))
     with pytest.raises(StoreError), failing(store) as tx:
         convergence.forget(tx, "alice")
     assert recall(store, "probe") is not None

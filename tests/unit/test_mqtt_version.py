@@ -2,7 +2,7 @@
 
 import pytest
 
-from mqtt_presence.mqtt_version import MqttVersion
+from mqtt_presence.bridge.link.mqtt_version import MqttVersion
 
 ACCEPTED, UNSUPPORTED, REFUSED, CLOSED, UNREACHABLE = (
     "accepted",

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from mqtt_presence import redelivery
-from mqtt_presence.link import Incoming
+from mqtt_presence.bridge import redeliveries
+from mqtt_presence.mqtt.messages import Incoming
 from tests.support.kept import Kept
 
 
@@ -82,7 +82,7 @@ def test_redelivery_is_forgotten_before_packet_ids_come_round(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What as many messages have followed as a broker leaves unacknowledged is acknowledged, and forgotten."""
-    monkeypatch.setattr(redelivery, "_KEPT", 10)
+    monkeypatch.setattr(redeliveries, "_KEPT", 10)
     kept.commit([(message(1), True), (message(2), True)])
     kept.commit([(message(mid), mid == 5) for mid in range(3, 12)])
     assert knows(kept, range(12)) == [1, 2, 5]

@@ -6,15 +6,17 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from mqtt_presence import payloads, rules
-from mqtt_presence.model import (
+from mqtt_presence.protocol import incoming, outgoing
+from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.rules import fold
+from mqtt_presence.rules.model import (
     Activity,
-    Check,
-    Confirm,
+    CheckDeadlines,
     Connection,
     ConnectionEvent,
     ConnectionId,
     End,
+    EndUnconfirmed,
     Event,
     Login,
     Outcome,
@@ -25,7 +27,6 @@ from mqtt_presence.model import (
     UserId,
     UserPresence,
 )
-from mqtt_presence.topics import Topics
 from tests import cases
 from tests.cases import CASES, HOUR, MADE_UP, At, Case, Received, Record
 
@@ -69,19 +70,22 @@ class Play:
 
     def _events(self, step: cases.Step) -> list[tuple[str, Event]]:
         if step[0] == "check":
-            return [(user, Check(user_id=UserId(user), now=BASE + step[1])) for user in self.users]
+            return [(user, CheckDeadlines(user_id=UserId(user), now=BASE + step[1])) for user in self.users]
         if step[0] == "confirm":
             now, since = BASE + step[1], BASE + step[2]
-            return [(user, Confirm(user_id=UserId(user), now=now, announced_at=since)) for user in self.users]
+            return [
+                (user, EndUnconfirmed(user_id=UserId(user), now=now, announced_at=since))
+                for user in self.users
+            ]
         user, client, verb, payload, at = step
         name = TOPICS.parse_input(TOPICS.input(user, client, verb))
-        event = payloads.parse(name, cases.body(payload, BASE), BASE + at, "192.0.2.7")
+        event = incoming.parse(name, cases.body(payload, BASE), BASE + at, "192.0.2.7")
         assert isinstance(event, Login | Activity | End)
         return [(user, event)]
 
     def _fold(self, user_id: str, events: list[Event]) -> None:
         user = self.users.get(user_id) or UserPresence(user_id=UserId(user_id))
-        outcome = rules.fold(user, events, self.settings)
+        outcome = fold.fold(user, events, self.settings)
         self.users[user_id] = outcome.user
         self.events += outcome.events
         self.ignored += outcome.ignored
@@ -95,14 +99,14 @@ class Play:
         if user is None or user.status is None:
             return None
         return json.loads(
-            payloads.encode_status(
+            outgoing.encode_status(
                 user_id, user.status, version=user.version, last_seen=user.last_seen, private=True
             )
         )
 
 
 def wire_time(time: At | Received | None) -> str | None:
-    return None if time is None else payloads.to_iso(BASE + time.ms)
+    return None if time is None else outgoing.to_iso(BASE + time.ms)
 
 
 def connection_name(connection: Connection) -> str:
@@ -398,15 +402,15 @@ def test_an_event_that_names_nothing_and_has_no_fresh_id_is_a_programming_error(
     empty = UserPresence(user_id=UserId("alice"))
     login = Login(user_id=UserId("alice"), client_id="phone", now=BASE)
     with pytest.raises(ValueError, match="fresh_id"):
-        rules.fold(empty, [login], RuleSettings())
+        fold.fold(empty, [login], RuleSettings())
     named = Login(user_id=UserId("alice"), client_id="phone", now=BASE, fresh_id=ConnectionId("x"))
-    assert rules.fold(empty, [named], RuleSettings()).status_changed
+    assert fold.fold(empty, [named], RuleSettings()).status_changed
 
 
 def test_folding_nothing_changes_nothing() -> None:
     """No events, no change, nothing to save or to publish."""
     user = play(cases.login(0)).users["alice"]
-    outcome = rules.fold(user, [], RuleSettings())
+    outcome = fold.fold(user, [], RuleSettings())
     assert (outcome.user, outcome.changed, outcome.events, outcome.status_changed) == (user, (), (), False)
 
 
@@ -416,17 +420,17 @@ def test_a_login_that_replaces_a_connection_needs_no_room() -> None:
     user = UserPresence(user_id="alice")
     heard = Activity(user_id="alice", client_id="phone", now=BASE, connection_id="c1")
     login = Login(user_id="alice", client_id="phone", now=BASE + 1, connection_id="c2")
-    limited = rules.fold(user, [heard, login], narrow)
+    limited = fold.fold(user, [heard, login], narrow)
     assert limited.ignored == ()
-    assert limited.user.connections == rules.fold(user, [heard, login], RuleSettings()).user.connections
+    assert limited.user.connections == fold.fold(user, [heard, login], RuleSettings()).user.connections
 
 
 def test_a_renewed_status_has_a_new_version_and_no_event() -> None:
     """It is said once more, as it is; of whom nothing was ever said, nothing is said now."""
     story = play(cases.login(0))
     (user,) = story.users.values()
-    again = rules.fold(user, [Renew(user_id="alice", now=at(10))], RuleSettings())
+    again = fold.fold(user, [Renew(user_id="alice", now=at(10))], RuleSettings())
     assert (again.status_changed, again.user.version, again.events) == (True, user.version + 1, ())
     assert (again.user.status, again.changed, again.touched) == (user.status, (), ())
     nobody = UserPresence(user_id="bob")
-    assert not rules.fold(nobody, [Renew(user_id="bob", now=at(10))], RuleSettings()).status_changed
+    assert not fold.fold(nobody, [Renew(user_id="bob", now=at(10))], RuleSettings()).status_changed

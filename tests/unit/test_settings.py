@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from mqtt_presence.bridge.config import Limits
 from mqtt_presence.cli.up import _broker_config
 from mqtt_presence.errors import ConfigError
-from mqtt_presence.limits import Limits
 from mqtt_presence.settings import PREFIX, SETTINGS, Settings, load
 
 

@@ -13,14 +13,14 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from mqtt_presence.broker_url import BrokerUrl
 from mqtt_presence.errors import BrokerError, ConfigError
-from mqtt_presence.model import State
-from mqtt_presence.simulation import sockets
-from mqtt_presence.simulation.fleet import Count, Names
-from mqtt_presence.simulation.plan import Do, Expected, Plan, Scenario, Step
-from mqtt_presence.simulation.run import Progress, Simulation
-from mqtt_presence.simulation.websocket import WebSocket
+from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.mqtt.websocket_client import WebSocket
+from mqtt_presence.rules.model import State
+from mqtt_presence.tools.simulate import socket_loop
+from mqtt_presence.tools.simulate.scenario import Do, Expected, Plan, Scenario, Step
+from mqtt_presence.tools.simulate.simulated_devices import Count, Names
+from mqtt_presence.tools.simulate.simulation_run import Progress, Simulation
 
 SHARE = st.floats(0, 1)
 SCENARIOS = st.builds(
@@ -225,12 +225,12 @@ def test_broker_that_is_away_for_too_long_ends_the_plan() -> None:
 def test_connections_beyond_what_the_system_allows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says how many there may be and what to do."""
     limits = [(256, 1000)]
-    monkeypatch.setattr(sockets.resource, "getrlimit", lambda _: limits[-1])
-    monkeypatch.setattr(sockets.resource, "setrlimit", lambda _, new: limits.append(new))
-    sockets.allow_files(500)
+    monkeypatch.setattr(socket_loop.resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(socket_loop.resource, "setrlimit", lambda _, new: limits.append(new))
+    socket_loop.allow_files(500)
     assert limits[-1] == (564, 1000)
     with pytest.raises(ConfigError, match="ulimit"):
-        sockets.allow_files(1000)
+        socket_loop.allow_files(1000)
 
 
 def agreed(websocket: WebSocket) -> bytes:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mqtt_presence.model import Cause
-from mqtt_presence.sources import Connected, Ended, plain_address
-from mqtt_presence.sources.json_events import EmqxEvents, NanomqEvents
-from mqtt_presence.sources.mosquitto import ERRORS, NOTICES, VERSION, MosquittoLog
-from mqtt_presence.topics import is_name
+from mqtt_presence.adapters.brokers.json_events import EmqxEvents, NanomqEvents
+from mqtt_presence.adapters.brokers.mosquitto import ERRORS, NOTICES, VERSION, MosquittoLog
+from mqtt_presence.adapters.port import Connected, Ended, plain_address
+from mqtt_presence.protocol.topics import is_name
+from mqtt_presence.rules.model import Cause
 
 Said = Connected | Ended | None
 
@@ -209,7 +209,7 @@ def read(version: str | None, topic: str, line: bytes) -> Said:
 @given(names, names, addresses, st.integers(1, 65_535), times, st.sampled_from(["2.0.11", "2.1.2", None]))
 @example("al9 (p2, c1, k60, u'bob').", "mallory", "192.0.2.1", 7, "17: ", "2.0.11")
 @example("victim", "x') (p2, c1, k60, u'bob", "192.0.2.1", 7, "17: ", "2.0.11")
-def test_connect_line_is_read_as_it_was_meant_or_not_at_all(  # noqa: PLR0917
+def test_connect_line_is_read_as_it_was_meant_or_not_at_all(
     client: str, user: str, address: str, port: int, time: str, version: str | None
 ) -> None:
     """For all client ids and user names: exactly these, or nothing."""

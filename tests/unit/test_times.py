@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mqtt_presence.times import LATEST, from_iso, in_range, to_iso
+from mqtt_presence.protocol.times import LATEST, from_iso, in_range, to_iso
 
 NOON = 1_795_608_000_000  # 2026-11-25T12:00:00Z
 

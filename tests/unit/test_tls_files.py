@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mqtt_presence.errors import ConfigError
-from mqtt_presence.tls_files import TlsFiles
+from mqtt_presence.mqtt.tls_files import TlsFiles
 from tests.support.certificates import Authority
 
 

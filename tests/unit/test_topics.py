@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqtt_presence.errors import ConfigError, PayloadError
-from mqtt_presence.topics import MAX_NAME, VERBS, Input, Topics, is_name, is_safe, require_name
+from mqtt_presence.protocol.topics import MAX_NAME, VERBS, Input, Topics, is_name, is_safe, require_name
 
 GOOD_NAMES = [
     "a",

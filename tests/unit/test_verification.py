@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from mqtt_presence.model import Connection, LastLogin, State, Status, UserId, UserPresence
-from mqtt_presence.payloads import encode_status
-from mqtt_presence.verification import (
+from mqtt_presence.protocol.outgoing import encode_status
+from mqtt_presence.rules.model import Connection, LastLogin, State, Status, UserId, UserPresence
+from mqtt_presence.tools.verify.comparison import (
     UNREADABLE,
     Difference,
     Kind,

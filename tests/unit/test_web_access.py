@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from mqtt_presence.cli.page import web_config
+from mqtt_presence.cli.page_config import web_config
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.settings import Settings
-from mqtt_presence.web.access import Login, Requester, Verdict, after_login, judge, takes_passwords
+from mqtt_presence.web.allowed_origins import refuse_host, refuse_origin, socket_origin
 from mqtt_presence.web.config import WebConfig
-from mqtt_presence.web.forwarded import address_of
+from mqtt_presence.web.forwarded_address import address_of
 from mqtt_presence.web.headers import policy
-from mqtt_presence.web.origins import refuse_host, refuse_origin, socket_origin
+from mqtt_presence.web.visibility import Login, Requester, Verdict, after_login, judge, takes_passwords
 
 TOKEN = "0123456789abcdef"
 OPERATOR, UNKNOWN, FORBIDDEN = Verdict.OPERATOR, Verdict.UNKNOWN, Verdict.FORBIDDEN

@@ -7,14 +7,15 @@ from typing import Any, get_args
 
 import pytest
 
-from mqtt_presence import link
-from mqtt_presence import witness as module
-from mqtt_presence.link import Incoming
-from mqtt_presence.memory import keep
-from mqtt_presence.model import Cause, Gone, Login, Moved, Reason, Told
+from mqtt_presence.adapters.brokers.mosquitto import ERRORS, NOTICES, VERSION
+from mqtt_presence.adapters.registry import SOURCES
+from mqtt_presence.bridge import broker_connections as module
+from mqtt_presence.bridge.broker_connections import BrokerConnections
+from mqtt_presence.bridge.link import config
+from mqtt_presence.bridge.recovery.kept_values import keep
+from mqtt_presence.mqtt.messages import Incoming
+from mqtt_presence.rules.model import BrokerReport, Cause, Login, NetworkClosed, NetworkReplaced, Reason
 from mqtt_presence.settings import SourceName
-from mqtt_presence.sources.mosquitto import ERRORS, NOTICES, VERSION
-from mqtt_presence.witness import SOURCES, Witness
 from tests.support.kept import Kept
 
 NOW = 1_800_000_000_000
@@ -63,7 +64,7 @@ class Story:
     """A witness of mosquitto's log, and short words for its lines."""
 
     def __init__(self, version: str = "2.0.11", *records: Any) -> None:
-        self.witness = Witness()
+        self.witness = BrokerConnections()
         self.tx: Any = FakeTransaction(*records)
         self.version = version
         self.mids: dict[str, int] = {}
@@ -72,7 +73,7 @@ class Story:
         self.kept = Kept()
         self.restart()
 
-    def hear(self, topic: str, line: str, *, dup: bool = False) -> Told | None:
+    def hear(self, topic: str, line: str, *, dup: bool = False) -> BrokerReport | None:
         if not dup or line not in self.mids:
             self.last_mid += 1
             self.mids[line] = self.last_mid
@@ -106,22 +107,22 @@ class Story:
         """Begin anew with what is committed; what is not will come again."""
         self.pending.clear()
         self.kept.restart()
-        self.witness = Witness()
+        self.witness = BrokerConnections()
         self.witness.restore(self.tx)
         self.hear(VERSION, f"mosquitto version {self.version}")
 
     def connect(
         self, client: str, user: str, *, at: int = 100, port: int = 7, dup: bool = False
-    ) -> Told | None:
+    ) -> BrokerReport | None:
         line = f"{at}: New client connected from 192.0.2.1:{port} as {client} (p2, c1, k60, u'{user}')."
         return self.hear(NOTICES, line, dup=dup)
 
     def end(
         self, client: str, words: str = "disconnected.", *, at: int = 200, dup: bool = False
-    ) -> Told | None:
+    ) -> BrokerReport | None:
         return self.hear(ERRORS if OLD in words else NOTICES, f"{at}: Client {client} {words}", dup=dup)
 
-    def taken(self, client: str) -> Told | None:
+    def taken(self, client: str) -> BrokerReport | None:
         return self.end(client, f"already connected, {OLD}.")
 
     def address(self, user: str, client: str) -> str | None:
@@ -134,8 +135,8 @@ class Story:
         return peer.number
 
 
-def said(gone: Told | None) -> tuple[Any, ...] | None:
-    assert gone is None or isinstance(gone, Gone)
+def said(gone: BrokerReport | None) -> tuple[Any, ...] | None:
+    assert gone is None or isinstance(gone, NetworkClosed)
     return gone and (gone.user_id, gone.client_id, gone.peer, gone.cause, gone.reason)
 
 
@@ -183,7 +184,7 @@ def test_takeover_by_the_same_user_only_notes_the_cause() -> None:
     assert said(story.taken("phone")) == ("alice", "phone", first, Cause.TAKEOVER, None)
     moved = story.connect("phone", "alice", port=8)
     second = story.number("alice", "phone")
-    assert moved == Moved(user_id="alice", client_id="phone", now=NOW, peer=first, heir=second)
+    assert moved == NetworkReplaced(user_id="alice", client_id="phone", now=NOW, peer=first, heir=second)
     assert second != first
     assert story.address("alice", "phone") == "192.0.2.1"
 
@@ -323,7 +324,7 @@ def test_line_is_known_for_as_long_as_the_broker_may_not_have_the_acknowledgemen
         story.end("phone", CLOSED, dup=dup)  # of the one before, late
 
     come_and_be_taken_over(dup=False)
-    for n in range(link.RECEIVE_MAXIMUM - 3):
+    for n in range(config.RECEIVE_MAXIMUM - 3):
         story.connect(f"m{n}", "mallory")
     story.commit()
     story.reconnect()
@@ -553,7 +554,7 @@ def listening(setting: str, before: str | None = None, **how: Any) -> Iterator[F
     tx: Any = FakeTransaction()
     if before is not None:
         tx.names["source"] = before
-    witness = Witness(setting)
+    witness = BrokerConnections(setting)
     witness.restore(tx)
     link: Any = FakeLink(**how)
     witness.connected(link, session_present=True)
@@ -590,7 +591,7 @@ def test_dialect_is_kept() -> None:
     store: Any = SimpleNamespace(transaction=lambda: nullcontext(story.tx))
     keep(store, story.witness.memory)
     assert not story.witness.memory.is_news
-    again = Witness()
+    again = BrokerConnections()
     again.restore(story.tx)
     assert not again.memory.is_news
     assert again._source is not None
@@ -599,22 +600,24 @@ def test_dialect_is_kept() -> None:
 
 def test_emqx_names_the_connection() -> None:
     """An end that comes late, behind the next connect, is not that one's."""
-    witness = Witness("emqx")
+    witness = BrokerConnections("emqx")
     fields = '"username":"alice","clientid":"phone","ipaddress":"192.0.2.1","connected_at":{}'
 
-    def hear(what: str, at: int, more: str = "") -> Told | None:
+    def hear(what: str, at: int, more: str = "") -> BrokerReport | None:
         body = "{" + fields.format(at) + more + "}"
         topic = f"$SYS/brokers/n1/clients/phone/{what}"
         return witness.hear(Incoming(topic, body.encode(), 0, False, False, 0, 1), NOW)
 
     assert hear("connected", 5) is None
-    assert hear("connected", 9) == Moved(user_id="alice", client_id="phone", now=NOW, peer=5, heir=9)
+    assert hear("connected", 9) == NetworkReplaced(
+        user_id="alice", client_id="phone", now=NOW, peer=5, heir=9
+    )
     late = hear("disconnected", 5, ',"reason":"tcp_closed"')
     assert said(late) == ("alice", "phone", 5, Cause.CLOSED, Reason.LOST)
     peer = witness.peer("alice", "phone")
     assert peer is not None
     assert peer.number == 9
-    witness = Witness("emqx")  # and nothing need be known of it
+    witness = BrokerConnections("emqx")  # and nothing need be known of it
     assert said(hear("disconnected", 9, ',"reason":"normal"')) == (
         "alice", "phone", 9, Cause.DISCONNECT, Reason.LOGOUT,
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Limits on strangers: rights, passwords, attempts, rates, and the log that they could fill. Imports `protocol`, `mqtt`."""

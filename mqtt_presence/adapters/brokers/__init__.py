@@ -1,0 +1,1 @@
+"""Brokers that report connections: one module for each. Imports `adapters.port`."""

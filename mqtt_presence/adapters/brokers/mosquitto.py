@@ -1,0 +1,149 @@
+"""mosquitto's log as messages (`log_dest topic`): who connects from where, and how connections end.
+
+Client ids and user names are logged as they are, and clients choose them. So a line is read from its fixed
+parts at both ends, and when what is between can be split in more than one way, it is not believed. There are
+two dialects, of 2.0 and 2.1, and a client id of the first may look like what the second adds;
+`$SYS/broker/version` tells which it is.
+"""
+
+import re
+import zlib
+from collections.abc import Sequence
+
+from mqtt_presence.adapters.port import Connected, Ended, plain_address
+from mqtt_presence.protocol.topics import is_name
+from mqtt_presence.rules.model import Cause, ClientId, UserId
+
+NOTICES = "$SYS/broker/log/N"
+ERRORS = "$SYS/broker/log/E"
+VERSION = "$SYS/broker/version"
+
+# mosquitto cuts its lines at 999 bytes (logging.c): one that may be cut may end where a client chose.
+_CUT = 990
+
+# The time is seconds since 1970 (`log_timestamp`), nothing, or whatever `log_timestamp_format` makes of
+# digits: never letters, for all other lines begin with some, and may have a client's words behind them.
+_TIME = r"(?:(\d{1,12}): |[\d:TZ+./ -]{1,40}: )?"
+# The digits of another format are none: they may be greater than any number that a database holds.
+_SECONDS = range(2**31)
+_CONNECTED = re.compile(_TIME + r"New client connected from (\S+):(\d{1,5}) as (.+)", re.DOTALL)
+_DETAILS = re.compile(r" \(p\d{1,3}, c[01], k\d{1,5}, u'")
+_END_OF_DETAILS = "')."
+_ENDED = re.compile(_TIME + r"Client (.+)", re.DOTALL)
+
+_ENDS_2_0 = (
+    (" disconnected.", Cause.DISCONNECT),
+    (" closed its connection.", Cause.CLOSED),
+    (" has exceeded timeout, disconnecting.", Cause.KEEP_ALIVE),
+    (" been disconnected by administrative action.", Cause.KICKED),
+)
+"""What only a client that was let in can cause. The others ("due to protocol error", "not authorised") are
+logged for the id that somebody without a password claims, too, and are not believed."""
+_TAKEN_OVER_2_0 = " already connected, closing old connection."
+
+_END_2_1 = re.compile(r"(.*) \[(\S+):(\d{1,5})\] disconnected(?:: ([A-Za-z ]{1,60}))?\.", re.DOTALL)
+_CAUSES_2_1 = {
+    None: Cause.DISCONNECT,
+    "connection closed by client": Cause.CLOSED,
+    "exceeded timeout": Cause.KEEP_ALIVE,
+    "session taken over": Cause.TAKEOVER,
+    "administrative action": Cause.KICKED,
+}
+_NOT_LET_IN = "not authorised"
+
+
+class MosquittoLog:
+    """Reads the lines of one broker."""
+
+    keeps = True
+    filters: Sequence[str] = (VERSION, NOTICES, ERRORS)  # that order: the first tells how to read the others
+
+    def __init__(self) -> None:
+        self.dialect: str | None = None
+
+    @property
+    def names_ends(self) -> bool:
+        """See `Source`."""
+        return self.dialect == "2.1"
+
+    def read(self, topic: str, payload: bytes) -> Connected | Ended | None:
+        """See `Source`."""
+        if topic == VERSION:
+            found = re.fullmatch(rb"mosquitto version (\d{1,4})\.(\d{1,4})\b.*", payload)
+            self.dialect = (
+                None if found is None else "2.1" if (int(found[1]), int(found[2])) >= (2, 1) else "2.0"
+            )
+            return None
+        if len(payload) >= _CUT or topic not in {NOTICES, ERRORS}:
+            return None
+        try:
+            line = payload.decode()
+        except UnicodeDecodeError:
+            return None
+        if topic == ERRORS:
+            return self._taken_over(line)
+        return _connected(line) or self._ended(line)
+
+    def _taken_over(self, line: str) -> Ended | None:
+        found = _ENDED.fullmatch(line)
+        if found is None or not found[2].endswith(_TAKEN_OVER_2_0) or self.dialect == "2.1":
+            return None
+        return _end_2_0(found[1], found[2].removesuffix(_TAKEN_OVER_2_0), Cause.TAKEOVER)
+
+    def _ended(self, line: str) -> Ended | None:
+        found = _ENDED.fullmatch(line)
+        if found is None:
+            return None
+        second, rest = found[1], found[2]
+        with_endpoint = _END_2_1.fullmatch(rest) if "] disconnected" in rest else None
+        if self.dialect == "2.1":
+            return None if with_endpoint is None else _end_2_1(*with_endpoint.groups())
+        if with_endpoint is not None and self.dialect is None:
+            return None  # 2.1, or a client id of 2.0 that looks like it
+        for words, cause in _ENDS_2_0:
+            if rest.endswith(words):
+                return _end_2_0(second, rest.removesuffix(words), cause)
+        return None
+
+
+def _connected(line: str) -> Connected | None:
+    found = _CONNECTED.fullmatch(line)
+    if found is None or not line.endswith(_END_OF_DETAILS):
+        return None
+    second, host, port, rest = found.groups()
+    details = list(_DETAILS.finditer(rest))
+    if len(details) != 1:
+        return None  # the id or the name imitates what is between them: nobody can tell where one ends
+    client_id = rest[: details[0].start()]
+    user_id = rest[details[0].end() : -len(_END_OF_DETAILS)]
+    address = plain_address(host)
+    if address is None or not is_name(client_id) or not is_name(user_id):
+        return None
+    peer = (_seconds(second) or 0) << 32 | (_endpoint(host, port) or 1)
+    return Connected(ClientId(client_id), UserId(user_id), address, peer)
+
+
+def _end_2_0(second: str | None, client_id: str, cause: Cause) -> Ended | None:
+    # A connection that has not said its client id yet is logged by its address: not a client of that name.
+    if not is_name(client_id) or plain_address(client_id) is not None:
+        return None
+    return Ended(client_id=ClientId(client_id), cause=cause, second=_seconds(second))
+
+
+def _end_2_1(client_id: str, host: str, port: str, words: str | None) -> Ended | None:
+    if words == _NOT_LET_IN or not is_name(client_id):
+        return None
+    return Ended(
+        client_id=ClientId(client_id),
+        cause=_CAUSES_2_1.get(words, Cause.ERROR),
+        endpoint=_endpoint(host, port) or 1,
+    )
+
+
+def _seconds(digits: str | None) -> int | None:
+    second = -1 if digits is None else int(digits)
+    return second if second in _SECONDS else None
+
+
+def _endpoint(host: str, port: str) -> int:
+    return zlib.crc32(f"{host}:{port}".encode())

@@ -1,0 +1,65 @@
+"""Limits against floods: how much one user may send in a while, and how many users there may be.
+
+Pure: told the time, it never looks. What depends on a user's open connections is decided by `rules`.
+"""
+
+from mqtt_presence.access.buckets import Buckets
+from mqtt_presence.bridge.config import Limits
+
+TOO_FAST = "too_fast"
+TOO_MANY_USERS = "too_many_users"
+_WINDOW_S = 60
+
+
+class Limiter:
+    """Keeps account of what users do.
+
+    Args:
+        limits: what is too much.
+
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._amnesty_s = limits.amnesty_s
+        self._users = limits.users
+        self._rate = Buckets(limits.rate * _WINDOW_S, limits.rate) if limits.rate else None
+        self._records = Buckets(limits.records, limits.records / _WINDOW_S) if limits.records else None
+        self._strict_from = 0.0
+        self._known_users = 0
+
+    @property
+    def counts_users(self) -> bool:
+        """There is a limit to their number, so it must be told by `users_are`."""
+        return self._users is not None
+
+    def connected(self, moment: float) -> None:
+        """Take note that what has waited with the broker comes now."""
+        self._strict_from = moment + self._amnesty_s
+
+    def admits(self, user_id: str, moment: float) -> bool:
+        """Tell whether this message of a user may be looked at."""
+        return self._rate is None or moment < self._strict_from or self._rate.take(user_id, moment)
+
+    def records_left(self, user_id: str, moment: float) -> int | None:
+        """Tell how many new records a user may still have now; None: any number."""
+        if self._records is None or moment < self._strict_from:
+            return None
+        return self._records.left(user_id, moment)
+
+    def records_made(self, user_id: str, count: int, moment: float) -> None:
+        """Take note of new records, once they are committed."""
+        if self._records is not None and moment >= self._strict_from:
+            self._records.spend(user_id, count, moment)
+
+    def users_are(self, count: int) -> None:
+        """Take note of how many users there are."""
+        self._known_users = count
+
+    def users_made(self, count: int) -> None:
+        """Take note of new users, once they are committed."""
+        self._known_users += count
+
+    @property
+    def users_left(self) -> int | None:
+        """How many new users there may still be; None: any number."""
+        return None if self._users is None else max(0, self._users - self._known_users)

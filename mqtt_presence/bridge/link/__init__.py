@@ -1,0 +1,1 @@
+"""The bridge's connection to the broker; the only room of the bridge that imports paho."""

@@ -1,0 +1,31 @@
+"""bridge.link.config."""
+
+from dataclasses import dataclass, field
+
+from mqtt_presence.mqtt.url import BrokerUrl
+
+RECEIVE_MAXIMUM = 20_000  # else mosquitto has 20 on the way, queues 1,000 more and drops what comes then
+
+
+@dataclass(frozen=True, slots=True)
+class LinkConfig:
+    """Where and as whom to connect.
+
+    Args:
+        url: the broker.
+        client_id: must be the same for ever: the broker keeps the session by it.
+        keep_alive_s: seconds, at most 65535.
+        ca_file: certificates to trust instead of the system's, PEM.
+        cert_file: our own certificate, PEM.
+        key_file: its key, PEM.
+        mqtt5: try it; False: the broker is known to speak 3.1.1 alone.
+
+    """
+
+    url: BrokerUrl
+    client_id: str = field(repr=False)  # whoever knows it can push us off the broker
+    keep_alive_s: int = 30
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    mqtt5: bool = True

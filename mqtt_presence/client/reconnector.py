@@ -1,0 +1,157 @@
+"""Keeps a connection to the broker: one thread that opens a new one whenever it is lost."""
+
+import logging
+import threading
+import time
+from dataclasses import replace
+
+from mqtt_presence.client.backoff import Backoff
+from mqtt_presence.client.connect_arguments import Endpoint
+from mqtt_presence.client.network_connection import Connection, Hooks, NameNeededError, guard
+from mqtt_presence.errors import BrokerError, PresenceError
+
+_log = logging.getLogger("mqtt_presence.client")
+_STEP_TIMEOUT_S = 10.0
+_JOIN_S = 2.0
+
+
+class Session:
+    """A connection to the broker, kept up from `start` to `stop`.
+
+    Args:
+        endpoint: where to, and as whom.
+        hooks: whom to tell.
+
+    """
+
+    def __init__(self, endpoint: Endpoint, hooks: Hooks) -> None:
+        self._endpoint = endpoint
+        self._hooks = hooks
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._tried = threading.Event()
+        self._failure: BrokerError | None = None
+        self._connection: Connection | None = None
+
+    @property
+    def connection(self) -> Connection | None:
+        """The connection, while the broker has accepted it."""
+        connection = self._connection
+        return connection if connection is not None and connection.is_up else None
+
+    def start(self, timeout: float, wait: bool) -> None:
+        """Begin to connect.
+
+        Args:
+            timeout: seconds to wait for the first connection.
+            wait: False: do not wait; go on trying until it works.
+
+        Raises:
+            BrokerError: the first connection failed; nothing goes on.
+            PresenceError: it has been started.
+
+        """
+        with self._lock:
+            if self._thread is not None:
+                raise PresenceError("already connected: disconnect first")
+            self._stopping = threading.Event()
+            self._tried = threading.Event()
+            self._failure = None
+            thread = threading.Thread(
+                target=self._run,
+                args=(wait, self._stopping, self._tried),
+                name=f"mqtt-presence-{self._endpoint.client_id}",
+                daemon=True,
+            )
+            self._thread = thread
+            thread.start()
+        if not wait:
+            return
+        if not self._tried.wait(timeout):
+            self._failure = BrokerError(f"{self._endpoint.url} did not answer in {timeout:g} s")
+        if self._failure is not None:
+            failure = self._failure
+            self.stop(clean=True)
+            raise failure
+
+    def stop(self, *, clean: bool) -> None:
+        """End the connection and the thread; without effect when there is none.
+
+        Args:
+            clean: with a DISCONNECT; False: as if the network had failed, so that the will is published.
+
+        """
+        with self._lock:
+            thread = self._thread
+            if thread is None:
+                return
+            self._stopping.set()
+            connection = self._connection
+            if connection is not None:
+                if clean and connection.is_up:
+                    connection.disconnect()
+                else:
+                    connection.abort()
+            if thread is not threading.current_thread():
+                up = connection is not None and connection.is_up
+                thread.join(
+                    _JOIN_S if up else _JOIN_S / 10
+                )  # connecting cannot be interrupted, only disowned
+                if thread.is_alive() and connection is not None:
+                    connection.abort()
+            self._thread = None
+
+    def _run(self, fail_fast: bool, stopping: threading.Event, tried: threading.Event) -> None:
+        backoff = Backoff(self._endpoint.reconnect_min, self._endpoint.reconnect_max)
+        while not stopping.is_set():
+            began = time.monotonic()
+            failure, was_up = self._connect_once(stopping, tried)
+            if fail_fast and not tried.is_set():
+                self._failure = failure
+                tried.set()
+                return
+            if stopping.is_set():
+                return
+            lived = time.monotonic() - began if was_up else 0.0
+            delay = backoff.next(lived)
+            _log.log(
+                logging.WARNING if was_up else logging.INFO,
+                "%s: %s; trying again in %.1f s",
+                self._endpoint.url,
+                failure,
+                delay,
+            )
+            stopping.wait(delay)
+
+    def _connect_once(self, stopping: threading.Event, tried: threading.Event) -> tuple[BrokerError, bool]:
+        """Serve one connection to its end; return why it ended, and whether it ever was up."""
+        was_up = False
+
+        def up(connection: Connection) -> None:
+            nonlocal was_up
+            was_up = True
+            guard(self._hooks.up, connection)
+            tried.set()
+
+        failure = BrokerError("the connection is lost")
+        connection: Connection | None = None
+        try:
+            connection = Connection(self._endpoint, replace(self._hooks, up=up), _STEP_TIMEOUT_S)
+            self._connection = connection
+            if not stopping.is_set():  # else `stop` may have come too early to see this connection
+                connection.serve()
+        except NameNeededError:
+            self._endpoint = self._endpoint.with_name()
+            return self._connect_once(stopping, tried)
+        except BrokerError as error:
+            failure = error
+        except Exception as error:
+            _log.exception("the connection failed unexpectedly")
+            failure = BrokerError(f"the connection failed: {error}")
+        finally:
+            if self._connection is connection:
+                self._connection = None
+            if was_up:
+                guard(self._hooks.down)
+        return failure, was_up

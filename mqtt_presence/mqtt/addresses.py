@@ -1,0 +1,105 @@
+"""IP addresses and host names, each in one spelling, so that two spellings of one address are equal. Pure."""
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_PORTS = {"http": 80, "https": 443}
+_BESIDE_PORT = re.compile(r"(?P<bare>[^:\[\]]+):\d{1,5}|\[(?P<bracketed>[^\[\]]+)\](?::\d{1,5})?")
+
+
+def parse_address(text: str) -> IpAddress | None:
+    """Read an IP address, one of IPv6 with or without brackets.
+
+    Returns:
+        The address, None if the text is none. An IPv6 address that stands for an IPv4 address is read as the
+        latter (RFC 4291 §2.5.5.2): a socket for both reports IPv4 clients in that way.
+
+    """
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def parse_node(text: str) -> IpAddress | None:
+    """Read an address as proxies report it: perhaps in quotes, in brackets, or with a port (RFC 7239 §6).
+
+    Returns:
+        The address, None if there is none in the text.
+
+    """
+    text = text.strip().strip('"')
+    found = _BESIDE_PORT.fullmatch(text)
+    return parse_address(text if found is None else found["bare"] or found["bracketed"])
+
+
+def plain_address(text: str) -> str:
+    """Return an address in its one spelling, and any other text unchanged."""
+    address = parse_address(text)
+    return text if address is None else str(address)
+
+
+def is_loopback(host: str | None) -> bool:
+    """Return whether a host, a name or an address, can be reached from this machine alone."""
+    if host is None:
+        return False
+    if host.lower().removesuffix(".") == "localhost":
+        return True
+    address = parse_address(host)
+    return address is not None and address.is_loopback
+
+
+def is_local_name(host: str) -> bool:
+    """Return whether browsers take a name, without a port, for this machine whatever DNS says."""
+    return is_loopback(host) or host.lower().removesuffix(".").endswith(".localhost")
+
+
+def plain_host(host: str) -> str:
+    """Return a host of a URL, a name or an address, in its one spelling, as URLs have it."""
+    address = parse_address(host)
+    if address is None:
+        return host.lower()
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def plain_origin(origin: str) -> str | None:
+    """Return an origin in its one spelling: lower case, without a port that its scheme implies (RFC 6454).
+
+    Returns:
+        ``http[s]://host[:port]``; None if the text is no such origin.
+
+    """
+    try:
+        parts = urlsplit(origin)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # a bracket where none may be, or a port that is no number
+        return None
+    if parts.scheme not in _PORTS or not host or parts.path or parts.query or parts.fragment or "@" in origin:
+        return None
+    shown_port = "" if port in (None, _PORTS[parts.scheme]) else f":{port}"
+    return f"{parts.scheme}://{plain_host(host)}{shown_port}"
+
+
+def nearby(host: str) -> str:
+    """Return where programs on this machine find a socket that listens on a host.
+
+    Args:
+        host: the host to listen on; empty: all of IPv4.
+
+    Returns:
+        The host itself, an IPv6 address without brackets; for "all addresses", the loopback address.
+
+    """
+    address = parse_address(host or "0.0.0.0")
+    if address is None:
+        return host
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "::1"
+    return str(address)

@@ -1,0 +1,1 @@
+"""The presence protocol on the wire: topics and payloads in both directions. Imports `rules`, `errors`."""

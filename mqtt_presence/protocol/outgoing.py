@@ -1,0 +1,198 @@
+"""The payloads of the contract (sections 2 and 4): the one place that knows a JSON field name.
+
+What clients send is decoded into the events of the rules, or refused whole; what the bridge sends is encoded
+from the rules' results. `null` counts as absent.
+"""
+
+import msgspec
+from msgspec import Struct
+
+from mqtt_presence.protocol.incoming import TimeRequest
+from mqtt_presence.protocol.times import to_iso
+from mqtt_presence.rules.model import (
+    Connection,
+    ConnectionEvent,
+    Status,
+    UserEvent,
+)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _LastLoginOut(Struct, rename="camel", omit_defaults=True):
+    date: str
+    ip_addr: str | None = None
+    user_agent: str | None = None
+
+
+class _StatusOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    user_id: str
+    state: str
+    online: bool
+    idle: bool | None = None
+    since: str | None = None
+    last_login: _LastLoginOut | None = None
+    last_activity: str | None = None
+    last_seen: str | None = None
+    connections: int
+    version: int
+
+
+class _EventOut(Struct, rename="camel", omit_defaults=True):
+    user_id: str
+    connection_id: str | None = None
+    client_id: str | None = None
+    ip_addr: str | None = None
+    user_agent: str | None = None
+    login_time: str | None = None
+    logout_time: str | None = None
+    last_activity: str | None = None
+    reason: str | None = None
+    cause: str | None = None
+    version: int | None = None
+    time: str | None = None
+    connections: int | None = None
+
+
+class _ConnectionOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    user_id: str
+    client_id: str
+    connection_id: str
+    login_time: str | None = None
+    logout_time: str | None = None
+    reason: str | None = None
+    cause: str | None = None
+    idle: bool | None = None
+    last_activity: str | None = None
+    last_seen: str | None = None
+    ip_addr: str | None = None
+    user_agent: str | None = None
+    meta: msgspec.Raw | None = None
+
+
+class _BridgeStateOut(Struct, rename="camel"):
+    state: str
+    version: int
+    started_at: str
+
+
+def _iso(millis: int | None) -> str | None:
+    return None if millis is None else to_iso(millis)
+
+
+def encode_status(
+    user_id: str, status: Status, *, version: int, last_seen: int | None, private: bool = False
+) -> bytes:
+    """Write the payload of ``status/<user>``.
+
+    Args:
+        user_id: whose.
+        status: the state.
+        version: of this publication.
+        last_seen: epoch milliseconds.
+        private: say also addresses and user agents (setting `publish_private`).
+
+    """
+    last = status.last_login
+    login = None
+    if last is not None:
+        login = _LastLoginOut(
+            to_iso(last.date), last.ip_addr if private else None, last.user_agent if private else None
+        )
+    return _encode(
+        _StatusOut(
+            user_id=user_id,
+            state=status.state.value,
+            online=status.online,
+            idle=status.idle,
+            since=_iso(status.since),
+            last_login=login,
+            last_activity=_iso(status.last_activity),
+            last_seen=_iso(last_seen),
+            connections=status.connections,
+            version=version,
+        )
+    )
+
+
+def encode_connection(record: Connection, *, private: bool) -> bytes:
+    """Write a record as programs read it: the columns of contract section 5 in the spelling of section 4.
+
+    Args:
+        record: of the database.
+        private: say also address, user agent and meta.
+
+    """
+    return _encode(
+        _ConnectionOut(
+            user_id=record.user_id,
+            client_id=record.client_id,
+            connection_id=record.connection_id,
+            login_time=_iso(record.login_time),
+            logout_time=_iso(record.logout_time),
+            reason=record.reason,
+            cause=record.cause,
+            idle=record.idle,
+            last_activity=_iso(record.last_activity),
+            last_seen=_iso(record.last_seen),
+            ip_addr=record.ip_addr if private else None,
+            user_agent=record.user_agent if private else None,
+            meta=msgspec.Raw(record.meta.encode()) if private and record.meta is not None else None,
+        )
+    )
+
+
+def encode_event(event: ConnectionEvent | UserEvent, version: int) -> bytes:
+    """Write the payload of ``events/<user>/<event>``.
+
+    Args:
+        event: what happened.
+        version: of the user's status that goes with it.
+
+    """
+    if isinstance(event, UserEvent):
+        return _encode(
+            _EventOut(
+                user_id=event.user_id,
+                version=version,
+                time=to_iso(event.time),
+                connections=event.connections,
+            )
+        )
+    record = event.connection
+    out = _EventOut(user_id=record.user_id, connection_id=record.connection_id, client_id=record.client_id)
+    if event.name == "connectionLogin":
+        out.ip_addr = record.ip_addr
+        out.user_agent = record.user_agent
+        out.login_time = _iso(record.login_time)
+    elif event.name == "connectionLogout":
+        out.logout_time = _iso(record.logout_time)
+        out.last_activity = _iso(record.last_activity) if record.idle else None
+        out.reason = record.reason
+        out.cause = record.cause
+    else:
+        out.last_activity = _iso(record.last_activity)
+    return _encode(out)
+
+
+def encode_bridge_state(state: str, version: int, started_at: int) -> bytes:
+    """Write the payload of ``bridge/state``.
+
+    Args:
+        state: ``online`` or ``offline``.
+        version: grows with every publication, so that the one that is later can be told.
+        started_at: when this bridge was started, epoch milliseconds.
+
+    """
+    return _encode(_BridgeStateOut(state, version, to_iso(started_at)))
+
+
+def encode_time_reply(request: TimeRequest, sent_at: int) -> bytes:
+    """Write the answer to a time request.
+
+    Args:
+        request: what was asked.
+        sent_at: t2, epoch milliseconds.
+
+    """
+    return _encode({"t0": msgspec.Raw(request.t0), "t1": request.t1, "t2": sent_at})

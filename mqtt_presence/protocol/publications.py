@@ -1,0 +1,68 @@
+"""What an outcome of the rules has the bridge say: status and events, as messages."""
+
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import Struct
+
+from mqtt_presence.errors import PayloadError
+from mqtt_presence.protocol.incoming import decode_object
+from mqtt_presence.protocol.outgoing import encode_event, encode_status
+from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.rules.model import Outcome, Status, UserPresence
+
+
+class Publication(Struct, frozen=True, array_like=True, gc=False):
+    """A message to publish at QoS 1."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Publication]).decode
+
+
+def of_status(user: UserPresence, status: Status, topics: Topics, *, private: bool) -> Publication:
+    """Say a user's state (contract section 4).
+
+    Args:
+        user: whose.
+        status: the state.
+        topics: where.
+        private: addresses and user agents too (setting `publish_private`).
+
+    """
+    payload = encode_status(
+        user.user_id, status, version=user.version, last_seen=user.last_seen, private=private
+    )
+    return Publication(topics.status(user.user_id), payload, retain=True)
+
+
+def of_outcome(outcome: Outcome, topics: Topics, *, private: bool) -> Iterable[Publication]:
+    """Say all that an outcome gives to say, the status before the events."""
+    user = outcome.user
+    if outcome.status_changed and user.status is not None:
+        yield of_status(user, user.status, topics, private=private)
+    for event in outcome.events:
+        yield Publication(topics.event(user.user_id, event.name), encode_event(event, user.version))
+
+
+def version_of(status: bytes) -> int:
+    """Return the version of a status; -1: the payload has none."""
+    try:
+        version = decode_object(status).get("version")
+    except PayloadError:
+        return -1
+    return version if isinstance(version, int) else -1
+
+
+def pack(publications: list[Publication]) -> bytes:
+    """Write publications for the outbox."""
+    return _encode(publications)
+
+
+def unpack(body: bytes) -> list[Publication]:
+    """Read them again."""
+    return _decode(body)

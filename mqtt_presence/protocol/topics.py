@@ -1,0 +1,156 @@
+"""The topic names of the contract (section 1): the one place that builds and parses them."""
+
+import re
+from typing import NamedTuple
+
+from mqtt_presence.errors import ConfigError, PayloadError
+from mqtt_presence.rules.model import ClientId, UserId
+
+LOGIN = "login"
+ACTIVITY = "activity"
+LOGOUT = "logout"
+WILL = "will"
+TIME = "time"
+VERBS = frozenset({LOGIN, ACTIVITY, LOGOUT, WILL, TIME})
+ENDS = frozenset({LOGOUT, WILL})
+
+MAX_NAME = 128
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"  # with the lone surrogates, which are no UTF-8
+_NONCHARACTERS = r"\ufdd0-\ufdef" + "".join(
+    chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF)
+)
+_REFUSED = _CONTROLS + _NONCHARACTERS
+_NAME = re.compile(f"[^/+#{_REFUSED}]{{1,{MAX_NAME}}}")
+_STORED_NAME = re.compile(f"[^/+#{_CONTROLS}]{{1,{MAX_NAME}}}")
+_PREFIX = re.compile(f"(?:[^/+#${_REFUSED}][^/+#{_REFUSED}]*/)*")
+_UNSAFE = re.compile(f"[{_REFUSED}]")
+NAME_RULE = f"1 to {MAX_NAME} characters without / + #, control characters and noncharacters"
+
+
+class Input(NamedTuple):
+    """What the topic of a client's message says."""
+
+    user_id: UserId
+    client_id: ClientId
+    verb: str
+
+
+def is_safe(text: str) -> bool:
+    """Return whether each receiver takes the text as an MQTT string.
+
+    A receiver must close the connection on U+0000 and surrogates. On control characters and noncharacters it
+    may do so, and libmosquitto does (MQTT 3.1.1 §1.5.3).
+    """
+    return _UNSAFE.search(text) is None
+
+
+def is_name(text: str) -> bool:
+    """Return whether a user or a client can have this name: 1 to 128 safe characters without ``/ + #``."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_stored_name(text: str) -> bool:
+    """Return whether the database can have a user of this name: version 0.1.0 took noncharacters in names."""
+    return _STORED_NAME.fullmatch(text) is not None
+
+
+def require_name(what: str, text: str) -> str:
+    """Return the name.
+
+    Args:
+        what: what to call it in the message, e.g. ``user``.
+        text: the name.
+
+    Raises:
+        ConfigError: it cannot be a level of a topic.
+
+    """
+    if not is_name(text):
+        raise ConfigError(f"{what}={text!r} must be {NAME_RULE}")
+    return text
+
+
+def require_stored_name(what: str, text: str) -> str:
+    """Return the name of a user whom the database may have (`is_stored_name`).
+
+    Args:
+        what: the name of the argument, for the message.
+        text: the name.
+
+    Raises:
+        ConfigError: the database can have no such user.
+
+    """
+    return text if is_stored_name(text) else require_name(what, text)
+
+
+class Topics:
+    """The topics under one prefix.
+
+    Args:
+        prefix: what comes before every topic, ``""`` or levels that end in a slash, e.g. ``acme/``.
+
+    Raises:
+        ConfigError: the prefix has wildcards, empty levels, unsafe characters, or begins with ``$``.
+
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        if prefix and not prefix.endswith("/"):
+            prefix += "/"
+        if _PREFIX.fullmatch(prefix) is None:
+            raise ConfigError(
+                f"prefix={prefix!r} must be topic levels without wildcards, empty levels, control characters"
+                " and noncharacters, not begin with $"
+            )
+        self.prefix = prefix
+        self.presence = prefix + "presence/"
+        self._status = prefix + "status/"
+        self._skip = len(self.presence)
+        self.inputs = prefix + "presence/+/+/+"
+        self.statuses = prefix + "status/+"
+        self.events = prefix + "events/+/+"
+        self.bridge_state = prefix + "bridge/state"
+        self.bridge_announce = prefix + "bridge/announce"
+
+    def input(self, user_id: str, client_id: str, verb: str) -> str:
+        """Name the topic a client publishes on."""
+        return f"{self.presence}{user_id}/{client_id}/{verb}"
+
+    def status(self, user_id: str) -> str:
+        """Name the topic of a user's retained state."""
+        return self._status + user_id
+
+    def event(self, user_id: str, name: str) -> str:
+        """Name the topic of an event of a user."""
+        return f"{self.prefix}events/{user_id}/{name}"
+
+    def reply(self, user_id: str, client_id: str, verb: str = TIME) -> str:
+        """Name the topic on which a client is answered."""
+        return f"{self.prefix}reply/{user_id}/{client_id}/{verb}"
+
+    def is_input(self, topic: str) -> bool:
+        """Tell whether it can only be a client's message, well named or not."""
+        return topic.startswith(self.presence)
+
+    def parse_input(self, topic: str) -> Input:
+        """Take apart the topic of a client's message.
+
+        Raises:
+            PayloadError: ``bad_topic``, any other shape than contract section 1 says.
+
+        """
+        if topic.startswith(self.presence):
+            levels = topic[self._skip :].split("/")
+            if len(levels) == 3:
+                user_id, client_id, verb = levels
+                if verb in VERBS and _NAME.fullmatch(user_id) and _NAME.fullmatch(client_id):
+                    return Input(UserId(user_id), ClientId(client_id), verb)
+        raise PayloadError("bad_topic", ascii(topic[:300]))
+
+    def parse_status(self, topic: str) -> UserId | None:
+        """Return whose status the topic carries; None when it is another topic."""
+        user_id = topic.removeprefix(self._status)
+        if user_id == topic or _NAME.fullmatch(user_id) is None:
+            return None
+        return UserId(user_id)

@@ -1,0 +1,399 @@
+"""Comparing what is kept with what is retained: users rows with their records, the broker with the rows.
+
+No I/O: database and broker are ports (`Database`, `Broker`). The bridge may work on while it is looked at. It
+commits before it publishes; so a topic is read before its row, and may then be behind the row, never ahead.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from itertools import islice
+from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mqtt_presence.errors import PayloadError
+from mqtt_presence.protocol.client_messages import decode_status
+from mqtt_presence.protocol.topics import is_name
+from mqtt_presence.rules.model import Connection, LastLogin, Outcome, State, Status, UserId, UserPresence
+from mqtt_presence.rules.status import combine
+
+CHUNK = 500
+_ROUND_S = 0.25
+_ATTEMPTS = 20
+_MAX_VERSION = 2**52  # no bridge gets there, and from 2**53 on no JSON parser is sure: there is room to go on
+
+T = TypeVar("T")
+
+
+class Kind(StrEnum):
+    """In what way something is wrong."""
+
+    ROW = "row"
+    """The users row is not what the live records make it."""
+    MISSING = "missing"
+    """The broker has no status of the user."""
+    STALE = "stale"
+    """Its version is older than the row's."""
+    AHEAD = "ahead"
+    """Its version is newer than the row's: the database was restored from a backup, perhaps."""
+    WRONG = "wrong"
+    """It is of the row's version and says something else."""
+    UNREADABLE = "unreadable"
+    """It is no status."""
+    LEFT_OVER = "leftOver"
+    """The database does not know the user."""
+
+
+class Shown(Struct, frozen=True, gc=False):
+    """What a status tells, but for `lastSeen` and what only operators may know."""
+
+    version: int
+    state: State | None = None
+    """None: it is unreadable."""
+    online: bool | None = None
+    idle: bool | None = None
+    connections: int = 0
+    since: int | None = None
+    last_login: int | None = None
+    last_activity: int | None = None
+
+
+UNREADABLE = Shown(-1)
+
+
+class Difference(Struct, frozen=True):
+    """Something that is wrong with one user."""
+
+    user_id: UserId
+    kind: Kind
+    expected: Mapping[str, Any] = {}
+    found: Mapping[str, Any] = {}
+
+
+class Database(Protocol):
+    """What is kept."""
+
+    def page(self, after: str) -> Sequence[UserPresence]:
+        """Read users with their live records, by name, from the first after this one."""
+
+    def read(self, user_ids: Iterable[UserId]) -> dict[UserId, UserPresence]:
+        """Read some; `status` is None where there is no row."""
+
+    def odd(self, among: Sequence[UserId] | None = None) -> set[UserId]:
+        """Return the users whose row contradicts itself, and those with live records but no row.
+
+        Args:
+            among: only of these users; None: of all.
+
+        """
+
+    def correct(
+        self, user_ids: Sequence[UserId], correct: Callable[[UserPresence], UserPresence]
+    ) -> dict[UserId, UserPresence]:
+        """Correct rows in one transaction; return them, with `status` None for who is unknown.
+
+        Of the unknown nothing is kept but that versions go on growing from the one that `correct` tells.
+        """
+
+
+class Broker(Protocol):
+    """What is retained."""
+
+    def look_all(self) -> dict[UserId, Shown]:
+        """Read all statuses; some may be missing, as a broker drops what is too much at once."""
+
+    def look(self, user_ids: Sequence[UserId]) -> dict[UserId, Shown]:
+        """Read some."""
+
+    def publish(self, users: Sequence[UserPresence]) -> None:
+        """Publish statuses, an empty one where there is none, and wait until the broker has them."""
+
+
+# Comparing.
+
+
+def shown(user_id: str, payload: bytes) -> Shown:
+    """Read a retained status."""
+    try:
+        status = decode_status(user_id, payload)
+    except PayloadError:
+        return UNREADABLE
+    return Shown(
+        status.version,
+        status.state,
+        status.online,
+        status.idle,
+        status.connections,
+        _millis(status.since),
+        None if status.last_login is None else _millis(status.last_login.date),
+        _millis(status.last_activity),
+    )
+
+
+def expected(user: UserPresence) -> Shown:
+    """Say what the status of a user must tell."""
+    status = user.status or Status()
+    return Shown(
+        user.version,
+        status.state,
+        status.online,
+        status.idle,
+        status.connections,
+        status.since,
+        None if status.last_login is None else status.last_login.date,
+        status.last_activity,
+    )
+
+
+def row_difference(user: UserPresence, *, odd: bool) -> Difference | None:
+    """Compare a users row with the function of the user's live records.
+
+    Args:
+        user: the row, and the live records.
+        odd: the row is known to contradict itself.
+
+    """
+    right = _right(user, 0)
+    if right == user.status and not odd:
+        return None
+    if right is None:
+        return None  # neither row nor live records
+    now = {} if user.status is None else _row_facts(user)
+    then = _row_facts(replace(user, status=right))
+    if now == then:
+        return Difference(user.user_id, Kind.ROW, found={"columns": "online or idle contradict state"})
+    return _difference(user.user_id, Kind.ROW, then, now)
+
+
+def status_difference(user: UserPresence, seen: Shown | None, at_least: int) -> Difference | None:
+    """Compare a retained status with a users row that was read after it.
+
+    Args:
+        user: the row; `status` is None when there is none.
+        seen: None: nothing is retained.
+        at_least: a version that the broker had time enough to get.
+
+    """
+    if not is_name(user.user_id):
+        return None  # neither published nor looked at
+    if user.status is None:
+        found = {} if seen is None else _facts(seen)
+        return None if seen is None else Difference(user.user_id, Kind.LEFT_OVER, found=found)
+    right = expected(user)
+    if seen is None:
+        return Difference(user.user_id, Kind.MISSING, expected=_in_short(right))
+    if seen == right:
+        return None
+    if seen.state is None:
+        return Difference(user.user_id, Kind.UNREADABLE, expected=_in_short(right))
+    if seen.version < right.version:
+        if seen.version >= at_least:
+            return None  # the user changes while we look
+        kind = Kind.STALE
+    else:
+        kind = Kind.AHEAD if seen.version > right.version else Kind.WRONG
+    return _difference(user.user_id, kind, _facts(right), _facts(seen))
+
+
+def corrected(user: UserPresence, seen: Shown | None, now: int, *, odd: bool) -> UserPresence:
+    """Make a user's row right, with a version that subscribers take.
+
+    Args:
+        user: the row, and the live records.
+        seen: the status that is retained.
+        now: epoch milliseconds.
+        odd: the row is known to contradict itself.
+
+    """
+    right = _right(user, now)
+    told = -1 if seen is None or seen.version >= _MAX_VERSION else seen.version
+    if right is None:
+        return replace(user, version=max(user.version, told))
+    version = user.version + (odd or right != user.status)
+    made = replace(user, status=right, version=version)
+    if told >= version and seen != expected(made):
+        # Whoever has heard of that version would drop ours.
+        made = replace(made, version=told + 1)
+    return made
+
+
+def outcome_of(user: UserPresence) -> Outcome:
+    """Put a corrected user in the form that the store saves."""
+    return Outcome(user=user, changed=(), touched=(), events=(), status_changed=True, ignored=())
+
+
+def _right(user: UserPresence, now: int) -> Status | None:
+    live = list(user.connections.values())
+    if user.status is not None:
+        return combine(live, user.status, now)
+    if not live:
+        return None
+    return replace(combine(live, Status(), now), last_login=_last_login(live))
+
+
+def _last_login(live: Sequence[Connection]) -> LastLogin | None:
+    logins = [
+        LastLogin(order=c.login_order, date=c.login_time, ip_addr=c.ip_addr, user_agent=c.user_agent)
+        for c in live
+        if c.login_order is not None and c.login_time is not None
+    ]
+    return max(logins, key=lambda login: login.order, default=None)
+
+
+def _difference(
+    user_id: UserId, kind: Kind, right: Mapping[str, Any], found: Mapping[str, Any]
+) -> Difference:
+    """Keep of both sides what differs."""
+    names = [name for name in dict.fromkeys((*right, *found)) if right.get(name) != found.get(name)]
+    return Difference(
+        user_id, kind, {n: right[n] for n in names if n in right}, {n: found[n] for n in names if n in found}
+    )
+
+
+def _facts(seen: Shown) -> dict[str, Any]:
+    if seen.state is None:
+        return {}
+    return {n: value for n in seen.__struct_fields__ if (value := getattr(seen, n)) is not None}
+
+
+def _row_facts(user: UserPresence) -> dict[str, Any]:
+    """Leave out what does not follow from the live records: `since` and version are made by the repair."""
+    return {n: value for n, value in _facts(expected(user)).items() if n not in {"since", "version"}}
+
+
+def _in_short(seen: Shown) -> dict[str, Any]:
+    # All users may be missing at once.
+    return {"version": seen.version, "state": seen.state}
+
+
+def _millis(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1000)
+
+
+# Looking.
+
+
+class Verifier:
+    """Finds what differs and stays different, and repairs it.
+
+    Args:
+        database: what is kept.
+        broker: what is retained.
+        settle_s: how long the bridge has to publish what is on its way, seconds.
+        monotonic: tells the time in seconds.
+        pause: waits for so many seconds.
+        now: the wall clock, epoch milliseconds.
+
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        broker: Broker,
+        *,
+        settle_s: float,
+        monotonic: Callable[[], float],
+        pause: Callable[[float], None],
+        now: Callable[[], int],
+    ) -> None:
+        self._database = database
+        self._broker = broker
+        self._settle_s = settle_s
+        self._monotonic = monotonic
+        self._pause = pause
+        self._now = now
+        self.users = 0
+        """How many users were compared."""
+        self.unpublished = 0
+        """The number of users among them whose status is not published, because clients refuse the name."""
+
+    def differences(self) -> list[Difference]:
+        """Compare all users."""
+        return self._settled(self._suspects())
+
+    def repair(self, differences: Sequence[Difference]) -> list[Difference]:
+        """Put right what differs, look again, and tell what still does."""
+        for chunk in _chunks(dict.fromkeys(d.user_id for d in differences)):
+            self._repair(chunk)
+        users = self._database.read([d.user_id for d in differences])
+        return self._settled({user_id: user.version for user_id, user in users.items()})
+
+    def _suspects(self) -> dict[UserId, int]:
+        """Look at everything once: users of whom something does not fit, with the version they had."""
+        seen = self._broker.look_all()
+        odd = self._database.odd()
+        suspects: dict[UserId, int] = {}
+        after = ""
+        while page := self._database.page(after):
+            after = page[-1].user_id
+            self.users += len(page)
+            for user in page:
+                self.unpublished += not is_name(user.user_id)
+                is_odd = user.user_id in odd
+                odd.discard(user.user_id)
+                if _differences(user, seen.pop(user.user_id, None), user.version, odd=is_odd):
+                    suspects[user.user_id] = user.version
+        return suspects | dict.fromkeys([*seen, *odd], 0)
+
+    def _settled(self, suspects: dict[UserId, int]) -> list[Difference]:
+        """Look at the suspects again and again; what is wrong all the time is what differs."""
+        deadline = self._monotonic() + self._settle_s
+        while suspects:
+            self._pause(_ROUND_S)
+            is_last = self._monotonic() >= deadline
+            found = list(self._look(suspects))
+            wrong = {difference.user_id for difference in found}
+            suspects = {user_id: version for user_id, version in suspects.items() if user_id in wrong}
+            if is_last:
+                return sorted(found, key=lambda d: d.user_id)
+        return []
+
+    def _look(self, suspects: Mapping[UserId, int]) -> Iterator[Difference]:
+        for chunk in _chunks(suspects):
+            odd = self._database.odd(chunk)
+            seen = self._broker.look(chunk)
+            users = self._database.read(chunk)  # after the topics, or they may be ahead
+            for user_id in chunk:
+                yield from _differences(
+                    users[user_id], seen.get(user_id), suspects[user_id], odd=user_id in odd
+                )
+
+    def _repair(self, chunk: Sequence[UserId]) -> None:
+        odd = self._database.odd(chunk)
+        seen = self._broker.look(chunk)
+        for _ in range(_ATTEMPTS):
+            right = partial(_corrected, seen=seen, odd=odd, now=self._now())
+            users = self._database.correct(chunk, right)
+            self._broker.publish([users[user_id] for user_id in chunk])
+            # The bridge may have published a newer one before ours: then ours is the older, and retained.
+            later = self._database.read(chunk)
+            chunk = [user_id for user_id in chunk if _has_changed(users[user_id], later[user_id])]
+            if not chunk:
+                return
+            odd, seen = set(), {}
+
+
+def _corrected(
+    user: UserPresence, *, seen: Mapping[UserId, Shown], odd: set[UserId], now: int
+) -> UserPresence:
+    return corrected(user, seen.get(user.user_id), now, odd=user.user_id in odd)
+
+
+def _has_changed(then: UserPresence, now: UserPresence) -> bool:
+    if then.status is None or now.status is None:
+        return then.status is not now.status
+    return then.version != now.version
+
+
+def _differences(user: UserPresence, seen: Shown | None, at_least: int, *, odd: bool) -> list[Difference]:
+    found = (row_difference(user, odd=odd), status_difference(user, seen, at_least))
+    return [difference for difference in found if difference is not None]
+
+
+def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(items)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk
