@@ -51,7 +51,7 @@ def populate(path: Path, records: int, at: int) -> int:
 def _insert(database: sqlite3.Connection, table: str, columns: list[str], rows: object) -> None:
     marks = ",".join("?" * len(columns))
     with database:
-        database.executemany(f"INSERT INTO {table} ({','.join(columns)}) VALUES ({marks})", rows)
+        database.executemany(f"INSERT INTO {table} ({','.join(columns)}) VALUES ({marks})", rows)  # noqa: S608
 
 
 def _user(number: int, at: int) -> tuple[object, ...]:

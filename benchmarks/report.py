@@ -66,10 +66,10 @@ def _shown(value: float) -> str:
 
 def plot(results: Results, path: Path) -> None:
     """Draw steady and herd as bars."""
-    import matplotlib as mpl
+    import matplotlib as mpl  # noqa: PLC0415  only `make bench` has it
 
     mpl.use("svg")
-    from matplotlib import pyplot as plt
+    from matplotlib import pyplot as plt  # noqa: PLC0415
 
     panels = {
         f"{scenario}: {name}": {subject: figures[name] for subject, figures in results[scenario].items()}

@@ -1,4 +1,4 @@
-"""Who imports whom: the shape of the house, held by a test (docs/design.md)."""
+"""Who imports whom: the map of the rooms, held by tests (CONTRIBUTING.md shows it as a picture)."""
 
 import ast
 import re
@@ -13,113 +13,48 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mqtt_presence"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
+FLOORS = (
+    {"__main__"},
+    {"cli"},
+    {"tools", "web"},
+    {"bridge", "settings"},
+    {"embedded", "client"},
+    {"integrations", "store", "adapters", "access"},
+    {"protocol"},
+    {"mqtt", "rules"},
+    {"errors"},
+)
+"""The rooms, from the top down. A room imports lower floors only, and itself."""
+
+NOT_ALLOWED = {
+    "settings": {"bridge", "embedded", "client", "store", "adapters", "integrations"},
+    "client": {"bridge", "store", "settings", "embedded", "access", "adapters", "integrations"},
+    "bridge": {"client", "embedded", "settings", "web", "tools"},
+    "embedded": {"client", "store", "adapters", "integrations"},
+    "mqtt": {"rules"},
+}
+"""Rooms on a lower floor that a room does without all the same."""
+
+MAX_ENTRIES = 18
+
 ONE_IMPORTER = {
-    "paho": ("link.py", "batch_client.py", "paho_setup.py", "client/", "check/peer.py"),
+    "paho": ("bridge/link/", "mqtt/paho_client.py", "client/", "tools/check/probe_client.py"),
     "peewee": ("store/",),
     "playhouse": ("store/",),
     "psycopg": ("store/",),
     "sqlite3": ("store/",),
-    "apscheduler": ("clock.py",),
+    "apscheduler": ("bridge/schedule.py",),
     "amqtt": ("embedded/listeners.py",),
-    "websockets": ("embedded/websocket.py", "simulation/websocket.py"),
+    "websockets": ("embedded/websocket.py", "mqtt/websocket_client.py"),
     "typer": ("cli/", "__main__.py"),
     "rich": ("cli/",),
     "starlette": ("web/",),
     "uvicorn": ("web/",),
-    "pydantic": ("settings.py",),
-    "pydantic_settings": ("settings.py",),
-    "cryptography": ("broker_setup/certificates.py",),
+    "pydantic": ("settings/",),
+    "pydantic_settings": ("settings/",),
+    "cryptography": ("tools/init_broker/certificates.py",),
 }
 """A library, and the only places that know it."""
-
-VALUES = {"model", "errors"}
-MAY_IMPORT = {
-    "model.py": set(),
-    "errors.py": set(),
-    "times.py": {"errors"},
-    "rules.py": {"model", "pulse"},
-    "pulse.py": {"model"},
-    "topics.py": VALUES,
-    "payloads.py": VALUES | {"topics", "times"},
-    "publications.py": VALUES | {"topics", "payloads"},
-    "outbox.py": VALUES | {"publications"},
-    "forgetting.py": {"link", "model", "store", "topics"},
-    "set_forward.py": {"model", "store"},
-    "broker_url.py": {"errors"},
-    "counters.py": set(),
-    "limits.py": set(),
-    "addresses.py": set(),
-    "gate.py": {"addresses", "limits"},
-    "complaints.py": set(),
-    "sources/__init__.py": VALUES,
-    "sources/mosquitto.py": VALUES | {"sources", "topics"},
-    "sources/json_events.py": VALUES | {"sources", "topics"},
-    "witness.py": VALUES | {"link", "memory", "sources", "store"},
-    "memory.py": {"store"},
-    "mqtt_version.py": set(),
-    "tls_files.py": {"errors"},
-    "link.py": {
-        "batch_client",
-        "broker_url",
-        "errors",
-        "mqtt",
-        "mqtt_version",
-        "paho_setup",
-        "tls_files",
-        "topics",
-    },
-    "paho_setup.py": {"broker_url"},
-    "batch_client.py": {"mqtt"},
-    "access.py": {"topics"},
-    "listening.py": {"addresses"},
-    "mqtt/__init__.py": set(),
-    "mqtt/fields.py": {"mqtt"},
-    "mqtt/framing.py": set(),
-    "mqtt/packets.py": {"mqtt"},
-    "mqtt/return_codes.py": set(),
-    "embedded/config.py": {"access", "addresses", "errors", "passwords", "topics"},
-    "embedded/pipes.py": {"addresses"},
-    "embedded/tree.py": set(),
-    "embedded/messages.py": {"embedded", "complaints", "mqtt"},
-    "embedded/connect.py": {"embedded", "complaints", "mqtt", "topics"},
-    "embedded/sessions.py": {"embedded", "access", "mqtt"},
-    "embedded/entrance.py": {"embedded", "complaints", "errors", "gate", "mqtt", "passwords"},
-    "embedded/hub.py": {"embedded", "access", "complaints", "limits", "passwords", "payloads", "topics"},
-    "embedded/connection.py": {
-        "embedded",
-        "access",
-        "complaints",
-        "errors",
-        "mqtt",
-        "payloads",
-        "topics",
-        "wire",
-    },
-    "embedded/websocket.py": {"embedded", "addresses", "complaints", "mqtt"},
-    "embedded/listeners.py": {"embedded"},
-    "embedded/broker.py": {"embedded", "complaints", "errors", "listening", "mqtt", "passwords", "topics"},
-    "embedded/__init__.py": {"embedded", "passwords"},
-    "web/access.py": {"web", "addresses"},
-    "web/config.py": {"addresses", "errors"},
-    "web/origins.py": {"addresses", "web"},
-    "web/forwarded.py": {"web", "addresses"},
-    "web/parameters.py": {"times", "topics"},
-    "web/mqtt.py": {"web", "embedded"},
-    "clock.py": {"bridge"},
-    "broker_setup/plan.py": {"access", "errors", "topics"},
-    "broker_setup/template.py": set(),
-    "broker_setup/hashes.py": set(),
-    "broker_setup/certificates.py": set(),
-    "broker_setup/mosquitto.py": {"access", "addresses", "broker_setup", "broker_url", "errors"},
-    "broker_setup/install.py": {"broker_setup", "errors"},
-}
-"""A module, and all of ours that it may import."""
-
-EMBEDDED = (
-    "config", "pipes", "tree", "messages", "connect", "sessions", "retained", "entrance", "hub",
-    "connection", "websocket", "listeners", "broker", "__init__",
-)  # fmt: skip
-"""The embedded broker's modules: each may import those before it."""
 
 
 def name_of(path: Path) -> str:
@@ -166,66 +101,117 @@ def test_library_is_known_in_one_place(library: str) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("module", MAY_IMPORT)
-def test_imports_point_inwards(module: str) -> None:
-    """The inner modules know only what is further in; the rules nothing but values."""
-    path = PACKAGE / module
-    if not path.exists():
-        assert module == "batch_client.py"
-        return
-    assert ours(path) <= MAY_IMPORT[module]
+def floor_of(room: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
 
 
-def test_embedded_broker_has_an_inside() -> None:
-    """Packets know nothing of sessions, sessions nothing of connections: no module imports a later one."""
-    assert {path.stem for path in (PACKAGE / "embedded").glob("*.py")} == set(EMBEDDED)
-    for at, module in enumerate(EMBEDDED):
-        found = imports(PACKAGE / "embedded" / f"{module}.py")
-        inner = {name.split(".")[2] for name in found if name.startswith("mqtt_presence.embedded.")}
-        assert inner <= set(EMBEDDED[:at]), module
+ROOMS = sorted({room for rooms in FLOORS for room in rooms})
 
 
-def test_bridge_side_and_clients_do_not_know_each_other() -> None:
-    """A client needs no bridge and no database, the bridge no client; commands and simulate are clients."""
-    inner = {"bridge", "store", "link", "convergence", "outbox", "clock", "settings", "embedded", "rules"}
+def rooms_of_files() -> dict[Path, str]:
+    return {path: path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_point_downwards(room: str) -> None:
+    """A room knows the floors below it, and not those beside or above."""
+    for path, its in rooms_of_files().items():
+        if its != room:
+            continue
+        for other in ours(path) - {room}:
+            assert floor_of(other) > floor_of(room), f"{name_of(path)} imports {other}"
+            assert other not in NOT_ALLOWED.get(room, set()), f"{name_of(path)} imports {other}"
+
+
+def test_every_file_has_a_room() -> None:
+    """A new room is put on a floor here, and on the map in CONTRIBUTING.md."""
+    assert set(rooms_of_files().values()) - {"__init__"} == set(ROOMS)
+    entries = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= MAX_ENTRIES
+
+
+@pytest.mark.parametrize(
+    "room",
+    sorted(path.parent for path in PACKAGE.rglob("__init__.py")),
+    ids=lambda room: room.relative_to(PACKAGE.parent).as_posix(),
+)
+def test_each_folder_says_what_it_holds(room: Path) -> None:
+    """The first sentence of a folder is its contents; below the top, it also names what it may import."""
+    text = ast.get_docstring(ast.parse((room / "__init__.py").read_text()))
+    assert text
+    assert "." in text
+
+
+def test_no_module_has_the_name_of_another() -> None:
+    """A file is found by its name alone, but for the names that each folder has."""
+    seen: dict[str, str] = {}
     for path in FILES:
-        if name_of(path).startswith("client/"):
-            assert not ours(path) & inner, name_of(path)
-        elif not name_of(path).startswith(("cli/", "simulation/", "__main__")) and path.name != "__init__.py":
-            assert "client" not in ours(path), name_of(path)
+        if path.stem in {"__init__", "__main__", "config", "port"} or "migrations" in path.parts:
+            continue
+        assert path.stem not in seen, f"{name_of(path)} and {seen[path.stem]}"
+        seen[path.stem] = name_of(path)
+
+
+def test_no_circle_between_modules() -> None:
+    """Each module can be understood after those that it imports."""
+    modules = {"mqtt_presence." + name_of(path)[:-3].replace("/", "."): path for path in FILES}
+    graph = {name: {i for i in imports(path) if i in modules} - {name} for name, path in modules.items()}
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, f"a circle: {' -> '.join((*way, name))}"
+        if name not in done:
+            for other in graph[name]:
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in modules:
+        visit(name, ())
+
+
+def test_users_imports_neither_bridge_nor_paho() -> None:
+    """A command that reads the database starts without the machinery that writes it."""
+    code = "import sys, mqtt_presence.cli.users; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not {m for m in loaded if m.startswith(("paho", "mqtt_presence.bridge", "mqtt_presence.client"))}
 
 
 def test_rules_have_no_clock_no_io_no_log() -> None:
-    """The rules are pure: what they import cannot tell the time, make an id or say anything."""
-    for module in ("rules.py", "model.py"):
-        assert {i.split(".")[0] for i in imports(PACKAGE / module)} <= {
+    """The rules are pure: their imports give no time, no random number and no file."""
+    for path in (PACKAGE / "rules").glob("*.py"):
+        assert {i.split(".")[0] for i in imports(path)} <= {
             "collections", "typing", "enum", "msgspec", "mqtt_presence",
         }  # fmt: skip
 
 
 def test_topics_are_spelled_in_one_module() -> None:
-    """Nobody but `topics`, and the embedded broker's rights, knows what a topic looks like."""
+    """Only `topics`, and the embedded broker's rights, know what a topic looks like."""
     topic = re.compile(r"(?:^|/)(?:presence|status|events|reply|bridge)/")
     wrong = {name_of(f): [s for s in strings(f) if topic.search(s) and " " not in s] for f in FILES}
-    allowed = {"topics.py", "access.py"}
+    allowed = {"protocol/topics.py", "access/rights.py"}
     assert {f: s for f, s in wrong.items() if s and f not in allowed} == {}
 
 
-def test_json_fields_are_spelled_in_one_module() -> None:
-    """Nobody but `payloads`, and `wire` for the clients, knows the name of a JSON field."""
+def test_json_fields_are_spelled_in_one_room() -> None:
+    """Only the modules that read and write payloads know the name of a JSON field."""
     fields = {
         "connectionId", "clientId", "userId", "userAgent", "ipAddr", "idleThreshold", "lastActivity", "lastLogin",
         "lastSeen", "loginTime", "logoutTime", "startedAt",
     }  # fmt: skip
     for path in FILES:
-        if name_of(path) not in {"payloads.py", "wire.py"}:
+        if name_of(path) not in {
+            "protocol/incoming.py",
+            "protocol/outgoing.py",
+            "protocol/client_messages.py",
+        }:
             assert not {s for s in strings(path) if s in fields}, name_of(path)
 
 
 def test_the_user_name_of_the_bridge_is_spelled_in_one_module() -> None:
     """Every module that sets up, runs or guards a broker takes the name from `access`."""
     spelled = re.compile(r'user\w*(?:: str)? = "bridge"', re.IGNORECASE)
-    assert [name_of(f) for f in FILES if spelled.search(f.read_text())] == ["access.py"]
+    assert [name_of(f) for f in FILES if spelled.search(f.read_text())] == ["access/rights.py"]
 
 
 def test_refusals_are_put_into_words_in_one_module() -> None:

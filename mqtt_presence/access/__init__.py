@@ -1,1 +1,4 @@
-"""Limits on strangers: rights, passwords, attempts, rates, and the log that they could fill. Imports `protocol`, `mqtt`."""
+"""Limits on strangers: rights, passwords, attempts, rates, and the log that they could fill.
+
+Imports `protocol` and `mqtt`.
+"""

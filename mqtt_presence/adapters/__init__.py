@@ -1,1 +1,4 @@
-"""Other people's topics, read: brokers' reports and device fleets. Imports `protocol`, `mqtt`, `rules`."""
+"""Other people's topics, read as events: brokers' reports and device fleets.
+
+Imports `protocol`, `mqtt` and `rules`.
+"""

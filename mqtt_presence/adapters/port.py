@@ -5,12 +5,30 @@ cannot be read without doubt is None: a client id can imitate a line, but must n
 """
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
-from mqtt_presence.rules.model import Cause, ClientId, UserId
+from mqtt_presence.mqtt.messages import Incoming
+from mqtt_presence.rules.model import Cause, ClientId, Event, UserId
+
+
+class Adapter(Protocol):
+    """Reads topics beside the clients' own: a fleet of devices, or a broker's reports."""
+
+    @property
+    def filters(self) -> Sequence[str]:
+        """The topic filters of the messages that `read` understands."""
+
+    def read(self, message: Incoming, now: int) -> Iterable[Event]:
+        """Return the events of a message; none, if it means nothing for presence.
+
+        Args:
+            message: its topic passes one of `filters`.
+            now: the time of receipt, epoch milliseconds.
+
+        """
 
 
 class Connected(Struct, frozen=True, gc=False):

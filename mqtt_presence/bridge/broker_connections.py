@@ -10,15 +10,17 @@ committed, and so does one that has lost its connection with the broker, for tha
 import logging
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from mqtt_presence.adapters.port import Connected, Ended
 from mqtt_presence.adapters.registry import AUTO, SOURCES
+from mqtt_presence.bridge.batch import Batch
 from mqtt_presence.bridge.link.link import Link
-from mqtt_presence.bridge.recovery.kept_values import KeptValue
+from mqtt_presence.bridge.part import OnCheck
+from mqtt_presence.bridge.recovery.kept_values import KeptValue, save_changed
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.rules.model import (
     Activity,
@@ -29,10 +31,11 @@ from mqtt_presence.rules.model import (
     Login,
     NetworkClosed,
     NetworkReplaced,
+    Outcome,
     Reason,
     UserId,
 )
-from mqtt_presence.store import Transaction
+from mqtt_presence.store import Store, Transaction
 
 log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 200_000
@@ -86,18 +89,21 @@ class _Heard(Struct, gc=False):
     """What it has made of `BrokerConnections._late`."""
 
 
-class BrokerConnections:
+class BrokerConnections(OnCheck):
     """Keeps what the broker tells of its connections, in a bounded memory.
 
     An entry goes when its connection ends. So to push others out, somebody has to have `MAX_CONNECTIONS` of
     them open at once; and who is pushed out is as without a source.
 
     Args:
+        store: keeps the dialect of the reports.
         setting: one of `SOURCES`; ``auto`` is mosquitto's log, where it can be had.
 
     """
 
-    def __init__(self, setting: str = AUTO) -> None:
+    def __init__(self, store: Store, setting: str = AUTO) -> None:
+        super().__init__()
+        self._store = store
         self._setting = setting
         self._source = SOURCES[setting]()
         self._era = 0
@@ -148,6 +154,31 @@ class BrokerConnections:
         """Tell whether it says something of a connection, and is not committed yet."""
         return message.mid in self._heard and self._known_again(message) is not None
 
+    def save_batch(self, tx: Transaction, batch: Batch) -> None:
+        """See `BatchRecorder`."""
+        events = [event for of_user in batch.events.values() for event in of_user]
+        self.remember_batch(tx, filter(self.has_read, batch.messages), events)
+
+    def batch_committed(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        """See `BatchRecorder`."""
+        del batch, outcomes
+        self.committed()
+
+    def batch_given_up(self, message: Incoming) -> None:
+        """See `BatchRecorder`."""
+        self.give_up(message)
+
+    def check(self, link: Link) -> bool:
+        """Save the dialect of the reports, if it has changed."""
+        del link
+        save_changed(self._store, self.memory)
+        return True
+
+    def handle(self, link: Link, message: Incoming) -> bool:
+        """Ignore what the broker reports beside connections, from subscriptions of before."""
+        del link
+        return self.is_about(message)
+
     def remember_batch(self, tx: Transaction, messages: Iterable[Incoming], events: Iterable[Event]) -> None:
         """Keep what the lines of a batch have changed here; `committed` says that it is done.
 
@@ -196,8 +227,9 @@ class BrokerConnections:
 
     # Listening.
 
-    def connected(self, link: Link, *, session_present: bool) -> None:
+    def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
         """Listen to the broker on a new connection, if we may."""
+        del contested
         for topic_filter in self._unwanted if session_present else ():
             link.unsubscribe(topic_filter)
         if self._source is None:
@@ -218,6 +250,16 @@ class BrokerConnections:
     def is_about(message: Incoming) -> bool:
         """Tell whether the broker itself has said it (MQTT 3.1.1 §4.7.2)."""
         return message.topic.startswith("$SYS/")
+
+    @property
+    def filters(self) -> Sequence[str]:
+        """See `Adapter`."""
+        return () if self._source is None else self._source.filters
+
+    def read(self, message: Incoming, now: int) -> Iterable[BrokerReport]:
+        """See `Adapter`."""
+        report = self.hear(message, now)
+        return () if report is None else (report,)
 
     def hear(self, message: Incoming, now: int) -> BrokerReport | None:
         """Take what the broker says.
@@ -268,6 +310,11 @@ class BrokerConnections:
         """Return by which connection this user's client is here, if the broker has said so."""
         peer = self._here.get(ClientId(client_id))
         return peer if peer is not None and peer.user_id == user_id and peer.era == self._era else None
+
+    def network_of(self, user_id: UserId, client_id: ClientId) -> tuple[str | None, int | None]:
+        """Return a client's address and the number of its network connection; None where unknown."""
+        peer = self.peer(user_id, client_id)
+        return (None, None) if peer is None else (peer.address, peer.number)
 
     # What it means.
 

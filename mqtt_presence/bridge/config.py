@@ -1,14 +1,12 @@
-"""bridge.config."""
+"""The configuration of the bridge: values only."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mqtt_presence.adapters.registry import AUTO
-from mqtt_presence.bridge.link.config import LinkConfig
+from mqtt_presence.bridge.link.config import RECEIVE_MAXIMUM, LinkConfig
 from mqtt_presence.protocol.topics import Topics
-from mqtt_presence.rules.model import (
-    RuleSettings,
-)
+from mqtt_presence.rules.model import RuleSettings
 
 AMNESTY_S = 600.0
 """How long after a connection with the broker was made rates do not count: what comes then has waited there,
@@ -34,18 +32,43 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuning:
+    """Figures inside the bridge, in seconds where named `_s`; nobody but a test needs others."""
+
+    start_s: float = 30.0
+    """How long to wait at the start while another process locks the database."""
+    finish_s: float = 5.0
+    """The longest time for the last publications at a clean stop."""
+    settled_s: float = 2.0
+    """After a connect: by then the broker has begun to send the messages that waited."""
+    announce_again_s: float = 10.0
+    """How long to wait after the broker has refused an announcement."""
+    republish_again_s: float = 10.0
+    """How long to wait after the broker has refused a status; then twice as long each time."""
+    max_batch: int = 4000
+    """Messages of one batch, and messages that wait in the bridge."""
+    max_backlog: int = 20_000
+    """Publications that await the broker's acknowledgement before the bridge stops committing."""
+    shifted_page: int = 1000
+    """Connections of one step after the clock was set forward."""
+    kept_packet_ids: int = RECEIVE_MAXIMUM
+    """Messages whose packet ids are kept: as many as a broker may leave unacknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
 class BridgeConfig:
-    """What the bridge must know.
+    """The configuration of the bridge.
 
     Args:
-        link: makes the connection's configuration of the client id that the database keeps.
-        topics: under which prefix.
-        rules: thresholds.
-        limits: what is too much from one user.
-        confirm_within_ms: how long clients may take to answer `bridge/announce` (B3).
-        retention_ms: how long ended connections are kept; None: for ever.
-        publish_private: put addresses and user agents into the status.
-        source: what tells of connections, see `witness.SOURCES`.
+        link: makes the configuration of the link from the client id that the database holds.
+        topics: the topics under the prefix in use.
+        rules: thresholds of the presence rules.
+        limits: limits on users.
+        confirm_within_ms: how long clients may take to answer `bridge/announce` (rule B3), milliseconds.
+        retention_ms: how long ended connections are kept, milliseconds; None: for ever.
+        publish_private: publish addresses and user agents with the status.
+        tuning: figures that only tests change.
+        source: how the broker reports connections, one of `adapters.registry.SOURCES`.
 
     """
 
@@ -57,3 +80,4 @@ class BridgeConfig:
     retention_ms: int | None = None
     publish_private: bool = False
     source: str = AUTO
+    tuning: Tuning = field(default_factory=Tuning)

@@ -1,4 +1,4 @@
-"""Counting what happens, and telling log and operators of refusals at a bounded rate."""
+"""Counters of the bridge's work, and the refusals that the log and operators see, at a bounded rate."""
 
 import logging
 import time
@@ -7,10 +7,16 @@ from collections import Counter
 import msgspec
 from msgspec import Struct
 
+from mqtt_presence.bridge.clock import Clock
+from mqtt_presence.bridge.link.link import Link
+from mqtt_presence.bridge.part import OnCheck
+from mqtt_presence.store import Store, Transaction
+
 log = logging.getLogger(__name__)
 
 _QUIET_S = 10.0
 _KEEP_EVERY_S = 10.0
+_NAME = "refused"
 
 
 class Refusals(Struct, rename="camel"):
@@ -24,7 +30,7 @@ class Refusals(Struct, rename="camel"):
 
 
 class Counters:
-    """What the bridge did since its start."""
+    """Counts the bridge's work since its start."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -32,11 +38,9 @@ class Counters:
         self.published = 0
         self.refused: Counter[str] = Counter()
         self.ignored: Counter[str] = Counter()
-        self._told: dict[str, tuple[float, int]] = {}
-        self._last: dict[str, str] = {}
-        self._kept: dict[str, Refusals] = {}
-        self._before: dict[str, int] = {}
-        self._kept_at = -_KEEP_EVERY_S
+        self._logged: dict[str, tuple[float, int]] = {}
+        self.last: dict[str, str] = {}
+        """The detail of the latest refusal for each reason, until `RefusalTotals` has saved it."""
 
     def refuse(self, reason: str, detail: str, count: int = 1) -> None:
         """Count refused messages; log the first of their kind, and then once in ten seconds at the most.
@@ -48,39 +52,58 @@ class Counters:
 
         """
         self.refused[reason] += count
-        self._last[reason] = detail
-        told_at, told = self._told.get(reason, (-_QUIET_S, 0))
+        self.last[reason] = detail
+        told_at, told = self._logged.get(reason, (-_QUIET_S, 0))
         if time.monotonic() - told_at >= _QUIET_S:
             total = self.refused[reason]
-            self._told[reason] = (time.monotonic(), total)
+            self._logged[reason] = (time.monotonic(), total)
             log.warning(
                 "refused reason=%s new=%d total=%d last=%s", reason, total - told, total, ascii(detail[:300])
             )
 
-    # What is kept in the database, over restarts.
 
-    def restore(self, text: str | None) -> None:
-        """Read what was kept."""
-        self._kept = {} if text is None else msgspec.json.decode(text, type=dict[str, Refusals])
-        self._before = {reason: kept.total for reason, kept in self._kept.items()}
+class RefusalTotals(OnCheck):
+    """Keeps the totals of refusals in the database, for operators and over restarts.
 
-    def news(self, moment: float, now: int, *, at_once: bool = False) -> str | None:
-        """Write what is to be kept; None: nothing new, or it is too soon. Say `kept` once it is.
+    Args:
+        counters: count the refusals.
+        store: keeps the totals.
+        clock: the bridge's.
 
-        Args:
-            moment: now, seconds of the monotonic clock.
-            now: now, epoch milliseconds.
-            at_once: do not wait: it is the end.
+    """
 
-        """
-        if not self._last or (moment - self._kept_at < _KEEP_EVERY_S and not at_once):
-            return None
-        self._kept_at = moment
-        for reason, detail in self._last.items():
-            total = self._before.get(reason, 0) + self.refused[reason]
-            self._kept[reason] = Refusals(total, ascii(detail[:300]), now)
-        return msgspec.json.encode(self._kept).decode()
+    def __init__(self, counters: Counters, store: Store, clock: Clock) -> None:
+        super().__init__()
+        self._counters = counters
+        self._store = store
+        self._clock = clock
+        self._totals: dict[str, Refusals] = {}
+        self._before: dict[str, int] = {}
+        self._saved_at = -_KEEP_EVERY_S
 
-    def kept(self) -> None:
-        """Take note that the news is committed."""
-        self._last.clear()
+    def restore(self, tx: Transaction) -> None:
+        """See `Part`."""
+        text = tx.recall(_NAME)
+        self._totals = {} if text is None else msgspec.json.decode(text, type=dict[str, Refusals])
+        self._before = {reason: refusals.total for reason, refusals in self._totals.items()}
+
+    def check(self, link: Link) -> bool:
+        """Save new totals, at most every ten seconds, because each save costs a commit."""
+        del link
+        if self._counters.last and self._clock.monotonic() - self._saved_at >= _KEEP_EVERY_S:
+            self._saved_at = self._clock.monotonic()
+            with self._store.transaction() as tx:
+                self._save(tx)
+            self._counters.last.clear()
+        return True
+
+    def finish(self, tx: Transaction) -> None:
+        """See `Part`."""
+        if self._counters.last:
+            self._save(tx)
+
+    def _save(self, tx: Transaction) -> None:
+        for reason, detail in self._counters.last.items():
+            total = self._before.get(reason, 0) + self._counters.refused[reason]
+            self._totals[reason] = Refusals(total, ascii(detail[:300]), self._clock.now())
+        tx.remember(_NAME, msgspec.json.encode(self._totals).decode())

@@ -4,22 +4,28 @@ Pure: told the time, it never looks. What depends on a user's open connections i
 """
 
 from mqtt_presence.access.buckets import Buckets
+from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.config import Limits
+from mqtt_presence.bridge.link.link import Link
+from mqtt_presence.bridge.part import Part
+from mqtt_presence.store import Transaction
 
 TOO_FAST = "too_fast"
 TOO_MANY_USERS = "too_many_users"
 _WINDOW_S = 60
 
 
-class Limiter:
+class Limiter(Part):
     """Keeps account of what users do.
 
     Args:
         limits: what is too much.
+        clock: the bridge's.
 
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        self._clock = clock
         self._amnesty_s = limits.amnesty_s
         self._users = limits.users
         self._rate = Buckets(limits.rate * _WINDOW_S, limits.rate) if limits.rate else None
@@ -27,14 +33,15 @@ class Limiter:
         self._strict_from = 0.0
         self._known_users = 0
 
-    @property
-    def counts_users(self) -> bool:
-        """There is a limit to their number, so it must be told by `users_are`."""
-        return self._users is not None
+    def restore(self, tx: Transaction) -> None:
+        """Count the users, if their number is limited."""
+        if self._users is not None:
+            self._known_users = tx.count_users()
 
-    def connected(self, moment: float) -> None:
-        """Take note that what has waited with the broker comes now."""
-        self._strict_from = moment + self._amnesty_s
+    def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
+        """Begin the amnesty: the messages that waited at the broker come now."""
+        del link, session_present, contested
+        self._strict_from = self._clock.monotonic() + self._amnesty_s
 
     def admits(self, user_id: str, moment: float) -> bool:
         """Tell whether this message of a user may be looked at."""
@@ -50,10 +57,6 @@ class Limiter:
         """Take note of new records, once they are committed."""
         if self._records is not None and moment >= self._strict_from:
             self._records.spend(user_id, count, moment)
-
-    def users_are(self, count: int) -> None:
-        """Take note of how many users there are."""
-        self._known_users = count
 
     def users_made(self, count: int) -> None:
         """Take note of new users, once they are committed."""

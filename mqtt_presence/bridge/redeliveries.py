@@ -14,12 +14,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec import Struct
 
-from mqtt_presence.bridge.link.config import RECEIVE_MAXIMUM
+from mqtt_presence.bridge.link.link import Link
+from mqtt_presence.bridge.part import Part
 from mqtt_presence.mqtt.messages import Incoming
-
-_KEPT = RECEIVE_MAXIMUM
-"""Messages: as many as a broker may leave unacknowledged, and much less than there are packet ids, so that an
-id that is used anew finds nothing of its past."""
+from mqtt_presence.store import Transaction
 
 
 class _Body(Struct, array_like=True):
@@ -50,25 +48,40 @@ class Line(Struct, frozen=True):
         return _encode(self.content)
 
 
-class Redeliveries:
+class Redeliveries(Part):
     """The committed messages that may come again, by packet id.
 
     Args:
-        lines: number and body of those that were kept, in order.
+        kept: how many messages to keep: as many as a broker may leave unacknowledged, and far fewer than
+            there are packet ids, so that an id that is used anew finds nothing of its past.
 
     """
 
-    def __init__(self, lines: Iterable[tuple[int, bytes]] = ()) -> None:
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
         self._known: dict[int, tuple[int, int]] = {}  # packet id: checksum, number of its line
         self._lines: deque[tuple[int, _Body]] = deque()
         self._number = 0
         self._count = 0
         self.forgotten = 0
         """Lines up to this number are of a session that is over."""
+
+    def restore(self, tx: Transaction) -> None:
+        """Read the lines of the last run."""
+        self.learn(tx.redeliveries())
+
+    def learn(self, lines: Iterable[tuple[int, bytes]]) -> None:
+        """Read lines: number and body of each, in order."""
         for number, body in lines:
             self._learn(number, _decode(body))
 
-    def hear(self, message: Incoming) -> None:
+    def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
+        """Forget everything if the broker's session is over."""
+        del link, contested
+        if not session_present:
+            self.forget()
+
+    def forget_packet_id(self, message: Incoming) -> None:
         """Forget what had the packet id of a message that comes for the first time, committed or not yet."""
         if message.qos and not message.dup:
             self._known.pop(message.mid, None)
@@ -122,7 +135,7 @@ class Redeliveries:
     def _obsolete(self, count: int) -> int:
         """Tell up to where all lines may go, kept or not: what is before the oldest that is still needed."""
         for number, body in self._lines:
-            if body.count > count - _KEPT:
+            if body.count > count - self._kept:
                 return number - 1
         return self._number
 
@@ -133,7 +146,7 @@ class Redeliveries:
             self._known[mid] = (checksum, number)
         self._lines.append((number, body))
         self._number, self._count = number, body.count
-        while self._lines[0][1].count <= body.count - _KEPT:
+        while self._lines[0][1].count <= body.count - self._kept:
             self._unlearn(*self._lines.popleft())
 
     def _unlearn(self, number: int, body: _Body) -> None:

@@ -12,7 +12,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from mqtt_presence.bridge.loop import Due
+from mqtt_presence.bridge.part import Due
 
 CHECK_EVERY_S = 1.0
 RETAIN_EVERY_S = 86_400.0
@@ -42,7 +42,7 @@ class _Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
         return now + self._interval
 
 
-class Clock:
+class Schedule:
     """Asks for what is due, again and again.
 
     Args:

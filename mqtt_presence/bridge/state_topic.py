@@ -1,49 +1,59 @@
-"""What the bridge says of itself on `bridge/state`; each of its words is newer than those before."""
+"""The state topic: publishes the bridge's own state on `bridge/state`, each time with a greater version."""
 
-from collections.abc import Callable
-
+from mqtt_presence.bridge.clock import Clock
+from mqtt_presence.bridge.link.link import Link
+from mqtt_presence.bridge.part import Part
+from mqtt_presence.mqtt.messages import Outgoing
 from mqtt_presence.protocol.outgoing import encode_bridge_state
+from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.store import Transaction
 
 _NAME = "state_version"
 
 
-class StateTopic:
-    """Counts the versions of `bridge/state`.
+class StateTopic(Part):
+    """Counts the versions of `bridge/state` and writes its three messages.
 
-    By the clock, so that they are greater, too, than those of another bridge that was here meanwhile.
+    Versions follow the clock, so they also exceed those of another bridge that ran meanwhile.
 
     Args:
-        now: the bridge's clock, epoch milliseconds.
+        topics: the topics under the prefix in use.
+        clock: the bridge's.
 
     """
 
-    def __init__(self, now: Callable[[], int]) -> None:
-        self._now = now
+    def __init__(self, topics: Topics, clock: Clock) -> None:
+        self._topics = topics
+        self._clock = clock
         self._started_at = 0
         self._version = 0
 
     def restore(self, tx: Transaction) -> None:
-        """Begin, behind what was said when the bridge was last running."""
-        self._started_at = self._now()
+        """Continue after the version that the last run published."""
+        self._started_at = self._clock.now()
         self._version = max(int(tx.recall(_NAME) or 0), self._started_at)
 
-    def remember(self, tx: Transaction) -> None:
-        """Keep which version was said last."""
+    def save(self, tx: Transaction) -> None:
+        """Store the version that was published last."""
         tx.remember(_NAME, str(self._version))
 
-    def will(self) -> bytes:
-        """Write the will of the next connection: its birth comes before it, with the lesser version."""
-        self._version = max(self._version + 2, self._now())
-        return self._say("offline", self._version)
+    finish = save
 
-    def birth(self) -> bytes:
-        """Write the birth of the connection whose will was made last."""
-        return self._say("online", self._version - 1)
+    def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
+        """Publish the online message ahead of the backlog: `RetainedStatuses` waits for its retained copy."""
+        del session_present, contested
+        payload = self._encode("online", self._version - 1)
+        link.publish_ahead(Outgoing(self._topics.bridge_state, payload, retain=True, of_connection=True))
 
-    def farewell(self) -> bytes:
-        """Write what is said instead of the will: the same, should that go out behind it."""
-        return self._say("offline", self._version)
+    def will(self) -> tuple[str, bytes]:
+        """Return topic and payload of the next will; the online message has the version before it."""
+        self._version = max(self._version + 2, self._clock.now())
+        return self._topics.bridge_state, self._encode("offline", self._version)
 
-    def _say(self, state: str, version: int) -> bytes:
+    def leaving(self, link: Link) -> None:
+        """Publish the offline message; it equals the will, which may be published after it."""
+        payload = self._encode("offline", self._version)
+        link.publish([Outgoing(self._topics.bridge_state, payload, retain=True)])
+
+    def _encode(self, state: str, version: int) -> bytes:
         return encode_bridge_state(state, version, self._started_at)

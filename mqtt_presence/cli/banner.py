@@ -25,7 +25,7 @@ def show_banner(settings: Settings, broker: EmbeddedBroker, page: WebServer | No
 
     """
     out = console()
-    host = settings.host.strip("[]") or "0.0.0.0"
+    host = settings.host.strip("[]") or "0.0.0.0"  # noqa: S104, it is what an empty host means
     rows = [("MQTT", str(BrokerUrl("mqtt", host, broker.port)))]
     if broker.ws_port is not None:
         rows.append(("WebSocket", str(BrokerUrl("ws", host, broker.ws_port, "/mqtt"))))

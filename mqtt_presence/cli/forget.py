@@ -1,21 +1,23 @@
 """``mqtt-presence forget``: delete all that is known of a user, in the database and on the broker."""
 
+import secrets
 import time
 from typing import Annotated
 
 import typer
 
 from mqtt_presence.cli import logs
+from mqtt_presence.cli.broker_endpoint import endpoint_of
 from mqtt_presence.cli.output import complain, plain, say
 from mqtt_presence.cli.setting_options import TLS, with_settings
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.protocol.times import wall_clock
-from mqtt_presence.protocol.topics import is_name, require_stored_name
+from mqtt_presence.protocol.topics import Topics, is_name, require_stored_name
 from mqtt_presence.rules.model import UserId
 from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
 from mqtt_presence.store.reader import Reader
-from mqtt_presence.tools.status_remover import BridgeIsThereError, clear_status
+from mqtt_presence.tools.status_removal import BridgeIsThereError, clear_status
 
 STATUS_REMAINS = 3
 _NAMED = 10
@@ -91,7 +93,9 @@ def _clear(store: Store, settings: Settings, user_ids: list[UserId]) -> None:
     while left:
         try:
             if is_name(left[0]):  # else no bridge publishes a status
-                clear_status(settings, left[0])
+                clear_status(
+                    endpoint_of(settings, f"forget-{secrets.token_hex(8)}"), Topics(settings.prefix), left[0]
+                )
         except BridgeIsThereError as error:
             later = f"{error} and has not come to it yet: it will"
         except BrokerError as error:

@@ -149,7 +149,7 @@ class _RowPrinter:
                 parts.append(" " * blank + self._styled(cell))
                 blank = 0
             blank += max(0, width - _width(cell)) + _GAP
-        print("".join(parts))
+        print("".join(parts))  # noqa: T201
 
     def _styled(self, cell: Cell) -> str:
         if not cell.style:
@@ -242,7 +242,7 @@ def _open_missing() -> None:
     os.close(descriptor)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _give_up_errors() -> None:
@@ -262,12 +262,12 @@ def _discard(stream: TextIO) -> None:
 
 def say(text: str) -> None:
     """Print a line."""
-    print(plain(text), flush=True)
+    print(plain(text), flush=True)  # noqa: T201, it is what a command is for
 
 
 def say_json(payload: bytes) -> None:
     """Print a JSON object as a line, in ASCII: exact in any encoding, and harmless to a terminal."""
-    print(_BESIDE_ASCII.sub(_escaped, payload.decode()), flush=True)
+    print(_BESIDE_ASCII.sub(_escaped, payload.decode()), flush=True)  # noqa: T201
 
 
 def _escaped(found: re.Match[str]) -> str:
@@ -279,7 +279,7 @@ def complain(text: str) -> None:
     """Write what went wrong on standard error, if that can be written."""
     line = plain(_LONG_NUMBER.sub(r"\1…", text))
     with suppress(OSError):
-        print(f"mqtt-presence: {line}", file=sys.stderr, flush=True)
+        print(f"mqtt-presence: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def moment(millis: int | None) -> str:

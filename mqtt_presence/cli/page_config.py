@@ -6,7 +6,7 @@ from mqtt_presence.cli.output import plain
 from mqtt_presence.mqtt.addresses import nearby
 from mqtt_presence.settings import Settings
 from mqtt_presence.web import WebConfig, WebServer
-from mqtt_presence.web.app import MQTT_JS
+from mqtt_presence.web.application import MQTT_JS
 
 log = logging.getLogger(__name__)
 

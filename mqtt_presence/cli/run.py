@@ -2,8 +2,9 @@
 
 from contextlib import ExitStack
 
-from mqtt_presence.bridge.loop import Bridge
+from mqtt_presence.bridge.assembly import bridge
 from mqtt_presence.cli import logs
+from mqtt_presence.cli.bridge_config import bridge_config
 from mqtt_presence.cli.serving import Signals, make_home
 from mqtt_presence.cli.setting_options import LOG, RULES, TLS, WEB, with_settings
 from mqtt_presence.errors import ConfigError
@@ -26,13 +27,13 @@ def command(settings: Settings) -> None:
     with Signals() as signals, ExitStack() as house:
         if settings.web:
             _serve_page(settings, house)
-        signals.serve(Bridge(settings.bridge(), Store(settings.database)))
+        signals.serve(bridge(bridge_config(settings), Store(settings.database)))
 
 
 def _serve_page(settings: Settings, house: ExitStack) -> None:
     # Imported here: a bridge without a page starts sooner without a web server.
-    from mqtt_presence.cli import page_config
-    from mqtt_presence.web import WebServer
+    from mqtt_presence.cli import page_config  # noqa: PLC0415
+    from mqtt_presence.web import WebServer  # noqa: PLC0415
 
     config = page_config.web_config(settings, mqtt_url=_mqtt_url(settings))
     page_config.announce(house.enter_context(WebServer(config)))

@@ -10,8 +10,9 @@ from contextlib import ExitStack, suppress
 from types import FrameType, TracebackType
 from typing import Self
 
-from mqtt_presence.bridge.loop import Bridge, Due
-from mqtt_presence.bridge.schedule import Clock
+from mqtt_presence.bridge.loop import Bridge
+from mqtt_presence.bridge.part import Due
+from mqtt_presence.bridge.schedule import Schedule
 from mqtt_presence.cli.signals import handled
 from mqtt_presence.errors import StoreError
 from mqtt_presence.settings import Settings
@@ -70,7 +71,7 @@ class Signals:
         self._bridge = bridge
         _collect_seldom()
         threading.Thread(target=end, name="clean-end", daemon=True).start()
-        with Clock(request):
+        with Schedule(request):
             bridge.run()
 
     def _hear(self, _number: int, _frame: FrameType | None) -> None:

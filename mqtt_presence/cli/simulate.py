@@ -215,9 +215,8 @@ class _Bar:
     def show(self, progress: simulation_run.Progress) -> None:
         count = progress.count
         if progress.away_s is not None and not self._was_away:
-            complain(
-                f"the broker is away {simulation_run.since(progress.away_s)}, waiting {self._settle_s:g} s for it"
-            )
+            since = simulation_run.since(progress.away_s)
+            complain(f"the broker is away {since}, waiting {self._settle_s:g} s for it")
         elif progress.away_s is None and self._was_away:
             complain("the broker is back")
         self._was_away = progress.away_s is not None

@@ -6,11 +6,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from mqtt_presence.access.rights import BRIDGE_USER
+from mqtt_presence.bridge.assembly import bridge
 from mqtt_presence.bridge.config import BridgeConfig
 from mqtt_presence.bridge.link.config import LinkConfig
-from mqtt_presence.bridge.loop import Bridge
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.banner import show_banner
+from mqtt_presence.cli.bridge_config import bridge_config
 from mqtt_presence.cli.page_config import web_config
 from mqtt_presence.cli.serving import Signals, make_home
 from mqtt_presence.cli.setting_options import LOG, RULES, WEB, with_settings
@@ -58,7 +59,7 @@ def command(settings: Settings) -> None:
             house.enter_context(page)  # on the broker's loop
         show_banner(settings, broker, page)
         # Draining, the wills go out while the bridge still works: what it makes of them is kept and told.
-        signals.serve(Bridge(config, store, peer_address=broker.peer_address), broker.drain)
+        signals.serve(bridge(config, store, address_of=broker.peer_address), broker.drain)
 
 
 def _allow_many_files() -> None:
@@ -93,5 +94,6 @@ def _bridge_config(settings: Settings, broker: EmbeddedBroker, secret: str) -> B
     host = nearby(settings.host)
     url = BrokerUrl("mqtt", host, broker.port, username=BRIDGE_USER, password=secret)
     return replace(
-        settings.bridge(), link=lambda client_id: LinkConfig(url, client_id, settings.keep_alive, mqtt5=False)
+        bridge_config(settings),
+        link=lambda client_id: LinkConfig(url, client_id, settings.keep_alive, mqtt5=False),
     )

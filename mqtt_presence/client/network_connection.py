@@ -223,7 +223,7 @@ def guard(call: Callable[..., None], *args: Any) -> None:
     """Call a hook and log what it raises."""
     try:
         call(*args)
-    except Exception:
+    except Exception:  # noqa: BLE001, user code
         _log.exception("a callback failed")
 
 

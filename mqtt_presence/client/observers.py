@@ -69,7 +69,7 @@ class Observer:
                 self._matching.discard(change.user_id)
                 if old is not None and self._removed is not None:
                     self._removed(old)
-        except Exception:
+        except Exception:  # noqa: BLE001, user code
             _log.exception("a callback of observe() failed for user %r", change.user_id)
 
     def _matches(self, status: UserStatus) -> bool:
@@ -77,7 +77,7 @@ class Observer:
             return True
         try:
             return bool(self._where(status))
-        except Exception:
+        except Exception:  # noqa: BLE001, user code
             _log.exception("the predicate of observe() failed for user %r", status.user_id)
             return False
 

@@ -146,7 +146,7 @@ class Session:
             return self._connect_once(stopping, tried)
         except BrokerError as error:
             failure = error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - for the test to see
             _log.exception("the connection failed unexpectedly")
             failure = BrokerError(f"the connection failed: {error}")
         finally:

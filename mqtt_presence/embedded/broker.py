@@ -160,7 +160,7 @@ class EmbeddedBroker:
         try:
             broker = PresenceBroker(Router(self.config, passwords), self._sockets)
             await broker.start()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - for the test to see
             ready.set_exception(error)
             return
         self._broker, self._loop, self._stopping = broker, asyncio.get_running_loop(), asyncio.Event()

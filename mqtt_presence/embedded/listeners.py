@@ -70,7 +70,7 @@ class PresenceBroker(Broker):  # type: ignore[misc] # amqtt ships no type inform
             if connection.session is None or not connection.session.bridge:
                 connection.end(Cause.SHUTDOWN)
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while self.hub.bridge_is_behind() and asyncio.get_running_loop().time() < deadline:
+        while self.hub.bridge_is_behind() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # an event would cost a look at every acknowledgement
         if self.hub.bridge_is_behind():
             _log.error("the bridge has not acknowledged the last messages within %s s", timeout_s)

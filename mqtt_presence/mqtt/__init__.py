@@ -1,1 +1,4 @@
-"""MQTT itself, in both versions: packets as bytes, codes in words. Of ours it may import `errors` alone."""
+"""MQTT itself: URLs, packets, topic filters, sockets and library set-up; nothing of presence.
+
+Imports `errors`.
+"""

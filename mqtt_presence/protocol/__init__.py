@@ -1,1 +1,4 @@
-"""The presence protocol on the wire: topics and payloads in both directions. Imports `rules`, `errors`."""
+"""The presence protocol on the wire: topics and payloads, in both directions.
+
+Imports `rules` and `errors`.
+"""

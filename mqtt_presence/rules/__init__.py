@@ -1,1 +1,4 @@
-"""Presence rules: values, the fold over one user's events, and a user's status. Pure; imports nothing else of ours but `errors`."""
+"""Presence rules: values, the fold over one user's events, and a user's status; pure.
+
+Imports nothing else of the package.
+"""

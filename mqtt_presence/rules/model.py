@@ -107,7 +107,7 @@ class Connection(ActivityState, frozen=True, gc=False):
     reason: Reason | None = None
     cause: Cause | None = None
     peer: int | None = None
-    """Which of the broker's connections it came by, as the broker's word told at the login (`NetworkClosed`)."""
+    """Which of the broker's connections it came by, as the broker reported at the login."""
     told: bool = False
     """Only the broker's word has ended it: a logout or will that names it has the last one."""
     client_time: int | None = None

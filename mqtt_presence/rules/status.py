@@ -31,6 +31,16 @@ def combine(live: Iterable[Connection], previous: Status, now: int) -> Status:
 
 
 def status_of(count: int, latest: int | None, previous: Status, now: int, *, all_idle: bool) -> Status:
+    """Compute a status from totals over the live connections; `combine` explains the rest.
+
+    Args:
+        count: the number of live connections.
+        latest: the latest activity among idle ones, epoch milliseconds; None: unknown.
+        previous: the status until now.
+        now: when the change is made, epoch milliseconds.
+        all_idle: whether no live connection is active.
+
+    """
     state = State.OFFLINE if count == 0 else State.IDLE if all_idle else State.ONLINE
     if state is not State.IDLE:
         latest = None

@@ -19,13 +19,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from mqtt_presence.bridge.config import BridgeConfig, Limits
-from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.addresses import plain_origin
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import Topics
-from mqtt_presence.rules.model import RuleSettings
 from mqtt_presence.settings.data_directory import data_directory, default_database
 
 PREFIX = "MQTT_PRESENCE_"
@@ -306,39 +303,6 @@ class Settings(BaseSettings):
         """
         return self.password_file or data_directory() / "passwords"
 
-    def bridge(self) -> BridgeConfig:
-        """Make the bridge's configuration."""
-        return BridgeConfig(
-            link=self.link,
-            topics=Topics(self.prefix),
-            rules=RuleSettings(
-                idle_threshold_ms=_millis(self.idle_threshold),
-                expire_after_ms=_millis(self.expire_after) if self.expire_after else None,
-                grace_ms=_millis(self.grace),
-                max_connections=self.max_connections or None,
-            ),
-            limits=Limits(
-                records=self.max_records or None,
-                rate=self.max_rate or None,
-                users=self.max_users or None,
-            ),
-            confirm_within_ms=_millis(self.confirm_within),
-            retention_ms=_millis(self.retention) if self.retention else None,
-            publish_private=self.publish_private,
-            source=self.source,
-        )
-
-    def link(self, client_id: str) -> LinkConfig:
-        """Make the configuration of the bridge's connection."""
-        return LinkConfig(
-            url=BrokerUrl.parse(self.broker),
-            client_id=client_id,
-            keep_alive_s=self.keep_alive,
-            ca_file=text(self.ca_file),
-            cert_file=text(self.cert_file),
-            key_file=text(self.key_file),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -521,7 +485,3 @@ def _reported(make: Any, value: str) -> Any:
         return make(value)
     except ConfigError as error:
         raise ValueError(str(error)) from None  # pydantic collects these
-
-
-def _millis(duration_s: float) -> int:
-    return round(duration_s * 1000)

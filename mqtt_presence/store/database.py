@@ -217,7 +217,7 @@ def open_connection(database: peewee.Database) -> None:
 
 
 def _reason(path: str) -> str:
-    if os.path.isdir(path):
+    if os.path.isdir(path):  # noqa: PTH112, Path.is_dir raises where the directory may not be entered
         return "it is a directory"
     if os.access(path, os.F_OK) and not os.access(path, os.R_OK):
         return "there is no right to read it"

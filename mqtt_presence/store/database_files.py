@@ -86,7 +86,7 @@ class Files:
 def which(file: str | int) -> tuple[int, int] | None:
     """Return what tells a file from others, by its path or descriptor; None: there is none."""
     try:
-        found = os.stat(file)
+        found = os.stat(file)  # noqa: PTH116 - pathlib takes no descriptor
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino

@@ -1,1 +1,4 @@
-"""Tools for operators: check, simulate, verify, init-broker, forget. The product runs without them."""
+"""Tools for operators: check, simulate, verify, init-broker, forget; the product runs without them.
+
+Imports all rooms but `cli` and `settings`.
+"""

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 
 from mqtt_presence.errors import WebError
 from mqtt_presence.mqtt.listening import cannot_listen, listen
-from mqtt_presence.web.app import make_app
+from mqtt_presence.web.application import make_app
 from mqtt_presence.web.config import WebConfig
 from mqtt_presence.web.uvicorn_limits import HEAD_BYTES, HttpProtocol, WebSocketProtocol
 
@@ -138,7 +138,7 @@ def _in_thread(work: Coroutine[Any, Any, None]) -> concurrent.futures.Future[Non
     def run() -> None:
         try:
             asyncio.run(work)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - for the test to see
             done.set_exception(error)
         else:
             done.set_result(None)

@@ -1,7 +1,5 @@
 """The store's promises, the same over SQLite and PostgreSQL."""
 
-
-
 import stat
 import subprocess
 import sys
@@ -580,7 +578,7 @@ def test_newest_is_not_asked_where_no_rule_needs_it() -> None:
 
 def test_transaction_is_all_or_nothing(store: Store) -> None:
     """What fails half way leaves nothing behind, and the store is as good as before."""
-    with pytest.raises(RuntimeError), store.transaction() as tx:
+    with pytest.raises(RuntimeError), store.transaction() as tx:  # noqa: PT012
         tx.remember("name", "value")
         raise RuntimeError
     with store.transaction() as tx:

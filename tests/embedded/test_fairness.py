@@ -146,7 +146,7 @@ class Script:
         if not self._chunks:
             return b""
         if len(self._chunks) == 1:
-            while not self._answers:
+            while not self._answers:  # noqa: ASYNC110 - until the CONNACK
                 await asyncio.sleep(0)
             self._counter = asyncio.create_task(self._count())
         return self._chunks.pop(0)

@@ -1,11 +1,13 @@
 """A clock that is set back or forward by an hour: who is here is shown, who is silent ends in time."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mqtt_presence.bridge.part import Due
 from mqtt_presence.client import PresenceClient
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import PASSWORD, Mosquitto, Shipped
@@ -32,18 +34,12 @@ class House:
         self.broker = mosquitto
         self.database = database
         self.recorder = mosquitto.recorder()
-        self.bridge = BridgeThread(broker=mosquitto.url, database=database, **settings)
-        self.bridge.bridge._now = self.now
-        self.checks = 0
-        self._check = self.bridge.bridge._check
-        self.bridge.bridge._check = self._counted  # type: ignore[method-assign]
+        self.bridge = BridgeThread({"clock": self}, broker=mosquitto.url, database=database, **settings)
 
     def now(self) -> int:
         return now_ms() + self.set_by
 
-    def _counted(self) -> bool:
-        self.checks += 1
-        return self._check()
+    monotonic = staticmethod(time.monotonic)
 
     def say(self, user: str, verb: str, **fields: object) -> None:
         body = json.dumps({"connectionId": f"{user}-c1"} | fields).encode()
@@ -68,8 +64,8 @@ class House:
 
     def have_all_asked(self) -> None:
         before = self.announcements()
-        self.bridge.bridge._silence.must_ask = True
-        self.bridge.bridge._wake()
+        self.bridge.parts.announcements.request("a test")
+        self.bridge.bridge.request(Due.CHECK)
         self.recorder.wait_for(lambda: self.announcements() > before, "the announcement")
 
     def wait_until_nobody_is_awaited(self) -> None:
@@ -151,14 +147,13 @@ def test_who_has_not_answered_when_the_clock_is_set_forward_has_its_time(
     house = House(mosquitto, sqlite_url, confirm_within=3)
     with house.bridge:
         hello(mosquitto)
-        until(lambda: house.bridge.bridge._silence.heard_until, "what has waited with the broker is read")
+        until(lambda: house.bridge.parts.progress.until, "what has waited with the broker is read")
         for user in ("faithful", "silent"):
             house.say(user, "login", announce=True)
         house.settle()
         house.have_all_asked()
         house.set_by = HOUR
-        checks = house.checks
-        until(lambda: house.checks > checks + 5, "there were checks since")
+        until(lambda: house.bridge.parts.progress.until > now_ms() + HOUR // 2, "the new time is known")
         house.say("faithful", "login", announce=True)
         house.recorder.wait_for_state("silent", "offline")
         house.wait_until_nobody_is_awaited()
@@ -227,8 +222,8 @@ def test_nobody_looks_silent_because_the_clock_was_set_forward(mosquitto: Mosqui
         began = house.now()
         house.set_by = HOUR
         until(lambda: min(r.last_seen for r in read(sqlite_url)[0]) >= began, "all are moved")
-        checks = house.checks
-        until(lambda: house.checks > checks + 2, "there were checks since")
+        moved = house.now()
+        until(lambda: house.bridge.parts.progress.until > moved + 200, "there were checks since")
         house.say("bob", "login")
         house.settle()
         assert not any(house.reasons().values()), "all are here still"

@@ -8,11 +8,8 @@ from typing import Self
 
 import pytest
 
-from mqtt_presence.bridge import loop as bridge_module
 from mqtt_presence.bridge.link import link as link_module
-from mqtt_presence.bridge.loop import Due
-from mqtt_presence.bridge.recovery import announcements as silence_module
-from mqtt_presence.bridge.recovery import retained_statuses as convergence_module
+from mqtt_presence.bridge.part import Due
 from mqtt_presence.mqtt.framing import Framer, Kind, Packet
 from mqtt_presence.mqtt.packets import (
     PINGRESP,
@@ -28,7 +25,7 @@ from mqtt_presence.mqtt.packets import (
 from mqtt_presence.protocol.times import wall_clock
 from mqtt_presence.rules.model import UserId
 from mqtt_presence.store import Store
-from tests.support.bridges import BridgeThread
+from tests.support.bridges import BridgeThread, tuned
 from tests.support.waiting import until
 
 
@@ -178,9 +175,7 @@ def test_a_proxy_whose_broker_is_away_does_not_cost_mqtt_5(sqlite_url: str) -> N
             broker.cut()
             until(lambda: broker.connects == 2, "the bridge is back")
             assert broker.versions[5:] == [5, 5, 5]
-            link = bridge.bridge._link
-            assert link is not None
-            assert link.is_mqtt5
+            assert bridge.links[-1].is_mqtt5
 
 
 def test_birth_is_not_sent_again_over_the_next_connection(sqlite_url: str) -> None:
@@ -212,14 +207,13 @@ def test_birth_is_not_sent_again_over_the_next_connection(sqlite_url: str) -> No
 
 @pytest.mark.parametrize("acknowledges", [True, False])
 def test_bridge_leaves_its_farewell_to_the_will_where_the_broker_does_not_come_to_it(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, acknowledges: bool
+    sqlite_url: str, acknowledges: bool
 ) -> None:
     """Behind a backlog it may never be heard: after a DISCONNECT the broker would say "online" for ever."""
-    monkeypatch.setattr(bridge_module, "_FINISH_S", 0.2)
     with ClosingBroker(answers=True) as broker:
         broker.acknowledges = acknowledges
         url = f"mqtt://bridge@127.0.0.1:{broker.port}"
-        with BridgeThread(broker=url, database=sqlite_url):
+        with BridgeThread(configure=tuned(finish_s=0.2), broker=url, database=sqlite_url):
             until(lambda: "bridge/announce" in dict(broker.published[0]), "what is to be acknowledged")
             connection = broker._connection
             assert connection is not None
@@ -227,9 +221,8 @@ def test_bridge_leaves_its_farewell_to_the_will_where_the_broker_does_not_come_t
         assert broker.goodbyes == acknowledges
 
 
-def test_refused_statuses_are_published_again(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_statuses_are_published_again(sqlite_url: str) -> None:
     """A quota that was full, a right that was missing for a while: the retained value converges all the same."""
-    monkeypatch.setattr(convergence_module, "_AGAIN_S", 0.1)
     with ClosingBroker(answers=True) as broker:
 
         def statuses() -> list[int]:
@@ -237,7 +230,7 @@ def test_refused_statuses_are_published_again(sqlite_url: str, monkeypatch: pyte
             return [json.loads(payload)["version"] for payload in told]
 
         url = f"mqtt://bridge@127.0.0.1:{broker.port}"
-        with BridgeThread(broker=url, database=sqlite_url):
+        with BridgeThread(configure=tuned(republish_again_s=0.1), broker=url, database=sqlite_url):
             broker.refuses = 0x97
             broker.deliver("presence/alice/phone/login")
             until(lambda: len(statuses()) > 2, "it is tried again")
@@ -276,8 +269,9 @@ def test_who_is_forgotten_is_buried_while_others_come_and_go(sqlite_url: str) ->
                 tx.forget(UserId("alice"))
             until(lambda: ("status/alice", b"") in broker.published[0], "it is cleared", 5)
             for _ in range(3):
+                looked_at = house.parts.progress.until
                 house.bridge.request(Due.CHECK)
-                until(house.bridge._requests.empty, "it is looked at again")
+                until(lambda before=looked_at: house.parts.progress.until > before, "it is looked at again")
             assert broker.published[0].count(("status/alice", b"")) == 1
             broker.neglects = None
             broker.cut()
@@ -345,11 +339,10 @@ def _outbox(url: str) -> list[tuple[int, bytes]]:
 
 @pytest.mark.parametrize("refuses", [None, 0x97], ids=["not acknowledged", "refused"])
 def test_nobody_is_silent_while_the_broker_has_not_taken_the_question(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, refuses: int | None
+    sqlite_url: str, refuses: int | None
 ) -> None:
     """Clients that were not asked cannot answer (contract B3): their time begins when the broker has the announcement."""
-    monkeypatch.setattr(silence_module, "_SETTLED_S", 0.0)
-    monkeypatch.setattr(silence_module, "_ASK_AGAIN_S", 0.3)
+    quick = tuned(settled_s=0.0, announce_again_s=0.3)
     with ClosingBroker(answers=True) as broker:
 
         def statuses() -> list[bool]:
@@ -361,16 +354,16 @@ def test_nobody_is_silent_while_the_broker_has_not_taken_the_question(
             ]
 
         url = f"mqtt://bridge@127.0.0.1:{broker.port}"
-        with BridgeThread(broker=url, database=sqlite_url, confirm_within="0.2s"):
+        with BridgeThread(configure=quick, broker=url, database=sqlite_url, confirm_within="0.2s"):
             broker.deliver("presence/alice/phone/login", b'{"connectionId":"c1","announce":true}')
             until(lambda: statuses() == [True], "the status")
         broker.acknowledges, broker.refuses = refuses is not None, refuses or 0
-        with BridgeThread(broker=url, database=sqlite_url, confirm_within="0.2s") as house:
+        with BridgeThread(configure=quick, broker=url, database=sqlite_url, confirm_within="0.2s") as house:
             until(lambda: "bridge/announce" in dict(broker.published[1]), "the question")
             asked_at = wall_clock()
-            until(lambda: house.bridge._silence.heard_until > asked_at + 1_000, "silence")
+            until(lambda: house.parts.progress.until > asked_at + 1_000, "silence")
             house.bridge.request(Due.CHECK)
-            until(lambda: house.bridge._silence.heard_until > asked_at + 1_500, "and a look at it")
+            until(lambda: house.parts.progress.until > asked_at + 1_500, "and a look at it")
             assert False not in statuses()
             broker.acknowledges, broker.refuses = True, 0
             if refuses is None:

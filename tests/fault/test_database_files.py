@@ -62,7 +62,7 @@ def house(mosquitto: Shipped, tmp_path: Path) -> Iterator[House]:
 def opened(pid: int, file: Path) -> Path:
     """Find a deleted file among those that a process has open."""
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        if os.readlink(descriptor) == f"{file} (deleted)":
+        if os.readlink(descriptor) == f"{file} (deleted)":  # noqa: PTH115 - there is no such path
             return descriptor
     raise AssertionError(f"{file} is not open")
 

@@ -6,11 +6,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 
 import pytest
 
+from mqtt_presence.bridge.link.link import Link
 from tests.fault.test_crashes import count
-from tests.support.bridges import BridgeProcess, BridgeThread
+from tests.support.bridges import BridgeProcess, BridgeThread, tuned
 from tests.support.brokers import Shipped
 from tests.support.checker import assert_true, read
 from tests.support.crowd import CROWD, Crowd
@@ -86,7 +88,7 @@ def test_fifty_kills_at_random_instants(crowded: Shipped, sqlite_url: str, tmp_p
             while not done.is_set():
                 client.publish_all(said.all(load.step() for _ in range(chance.randrange(1, 30))))
                 done.wait(chance.random() * 0.04)  # no more than a bridge that is often away can do
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - for the test to see
             failed.append(error)
 
     with BridgeProcess(
@@ -166,8 +168,8 @@ def test_clock_set_by_an_hour(mosquitto: Shipped, sqlite_url: str, jump_ms: int)
     """
     offset = [0]
     watched, said = mosquitto.recorder(), Said()
-    with BridgeThread(broker=mosquitto.url, database=sqlite_url, expire_after=600) as bridge:
-        bridge.bridge._now = lambda: now_ms() + offset[0]
+    clock = SimpleNamespace(now=lambda: now_ms() + offset[0], monotonic=monotonic)
+    with BridgeThread({"clock": clock}, broker=mosquitto.url, database=sqlite_url, expire_after=600):
         client = mosquitto.publisher("", "")
         client.publish_all(said.all(login_of(n, 100) for n in range(200)))
         until(lambda: count(sqlite_url) == 200, "the logins before")
@@ -178,27 +180,22 @@ def test_clock_set_by_an_hour(mosquitto: Shipped, sqlite_url: str, jump_ms: int)
         assert_true(mosquitto, sqlite_url, said, watched)
 
 
-def test_broker_that_takes_statuses_slowly(
-    mosquitto: Shipped, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_broker_that_takes_statuses_slowly(mosquitto: Shipped, sqlite_url: str) -> None:
     """What waits to be published is bounded: the bridge decides no faster than the broker takes it, and on."""
-    from mqtt_presence.bridge import loop as bridge_module
-
     statuses, said = mosquitto.recorder(), Said()
-    monkeypatch.setattr(bridge_module, "_MAX_BACKLOG", 50)
-    monkeypatch.setattr(bridge_module, "MAX_BATCH", 20)
-    with BridgeThread(broker=mosquitto.url, database=sqlite_url) as bridge:
-        bridge.bridge._batch_limit = 20
-        link = bridge.bridge._link
-        assert link is not None
-        backlogs: list[int] = []
-        publish = link.publish
+    backlogs: list[int] = []
 
-        def watched(messages):
-            publish(messages)
-            backlogs.append(link.backlog)
+    class WatchedLink(Link):
+        def publish(self, messages):
+            super().publish(messages)
+            backlogs.append(self.backlog)
 
-        monkeypatch.setattr(link, "publish", watched)
+    with BridgeThread(
+        {"make_link": WatchedLink},
+        tuned(max_backlog=50, max_batch=20),
+        broker=mosquitto.url,
+        database=sqlite_url,
+    ):
         mosquitto.publisher("", "").publish_all(said.all(login_of(n, 1_000) for n in range(3_000)))
         assert_true(mosquitto, sqlite_url, said, statuses)
     # Over the limit by no more than what one batch and one page of users say.

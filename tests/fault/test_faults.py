@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 
 from mqtt_presence.bridge import committer
-from mqtt_presence.bridge import loop as bridge_module
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.errors import StoreError
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.store import Store
 from tests.fault.test_crashes import count
-from tests.support.bridges import BridgeProcess, BridgeThread
+from tests.support.bridges import BridgeProcess, BridgeThread, tuned
 from tests.support.brokers import Embedded, Shipped
 from tests.support.checker import assert_true, read
 from tests.support.playing import hello
@@ -71,17 +70,14 @@ def test_database_locked_at_the_start(mosquitto: Shipped, sqlite_url: str, tmp_p
             assert bridge.stop() == 0
 
 
-def test_database_locked_for_too_long_at_the_start(
-    sqlite_url: str, mosquitto: Shipped, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_database_locked_for_too_long_at_the_start(sqlite_url: str, mosquitto: Shipped) -> None:
     """In the end the one who started the bridge is told."""
-    monkeypatch.setattr(bridge_module, "_START_S", 0.0)
     Store(sqlite_url).open()
     with cursor(sqlite_url) as cur:
         cur.execute("BEGIN EXCLUSIVE")
         with (
             pytest.raises(StoreError, match="locked"),
-            BridgeThread(broker=mosquitto.url, database=sqlite_url),
+            BridgeThread(configure=tuned(start_s=0.0), broker=mosquitto.url, database=sqlite_url),
         ):
             pass
         cur.execute("ROLLBACK")
@@ -317,7 +313,7 @@ def test_no_acknowledgement_gets_to_the_broker(
         patch.setattr(Link, "ack", lambda _link, came: list(came))
         mosquitto.publisher("", "").publish_all(said.all((topic, b"") for topic in topics))
         until(
-            lambda: deaf.bridge.counters.received >= len(topics) and not deaf.bridge._pending,
+            lambda: deaf.bridge.counters.received >= len(topics) and not deaf.parts.intake.pending,
             "all is decided",
         )
     with BridgeThread(broker=mosquitto.url, database=sqlite_url) as bridge:

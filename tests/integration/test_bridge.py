@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from mqtt_presence.bridge import redeliveries
 from mqtt_presence.errors import BrokerError
 from tests.cases import CASES
 from tests.conftest import BROKERS, make_broker
-from tests.support.bridges import BridgeProcess, BridgeThread
+from tests.support.bridges import BridgeProcess, BridgeThread, tuned
 from tests.support.brokers import Embedded, Mosquitto
 from tests.support.checker import assert_consistent, read
 from tests.support.playing import Stage, settle
@@ -30,7 +29,7 @@ AnyBroker = Mosquitto | Embedded
 def bridge_on(broker: AnyBroker, database: str, **settings: Any) -> Iterator[BridgeThread]:
     peer = broker.broker.peer_address if isinstance(broker, Embedded) else None
     flags = {"broker": broker.url, "database": database, "prefix": broker.prefix, **settings}
-    with BridgeThread(peer_address=peer, **flags) as bridge:
+    with BridgeThread({"address_of": peer}, **flags) as bridge:
         yield bridge
 
 
@@ -202,12 +201,9 @@ def test_junk_is_counted_and_changes_nothing(broker: AnyBroker, sqlite_url: str)
         recorder.wait_for_state("alice", "offline")
 
 
-def test_what_is_refused_makes_what_may_come_again_older(
-    broker: AnyBroker, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_refused_makes_what_may_come_again_older(broker: AnyBroker, sqlite_url: str) -> None:
     """Packet ids go round by it, too; and no line of those that are too old is left in the database."""
-    monkeypatch.setattr(redeliveries, "_KEPT", 5)
-    with BridgeThread(broker=broker.url, database=sqlite_url) as bridge:
+    with BridgeThread(configure=tuned(kept_packet_ids=5), broker=broker.url, database=sqlite_url) as bridge:
         counters = bridge.bridge.counters
 
         def say(verb: str, payload: bytes = b"") -> None:
@@ -302,7 +298,8 @@ def test_bridges_client_id_is_in_no_message(mosquitto: Mosquitto, sqlite_url: st
         with bridge_on(mosquitto, sqlite_url) as bridge:
             mosquitto.say("alice", "phone", "login")
             settle(mosquitto, recorder)
-            ids.add(bridge.bridge._link._config.client_id)
+            with bridge.store.transaction() as tx:
+                ids.add(tx.recall("client_id"))
     (client_id,) = ids
     assert len(client_id) > 20
     assert not any(client_id.encode() in m.payload or client_id in m.topic for m in recorder.heard)

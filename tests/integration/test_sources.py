@@ -232,9 +232,7 @@ def stop_reading(broker: Mosquitto, client: mqtt.Client) -> None:
 
 def acknowledge_nothing(running: BridgeThread) -> None:
     """Let the broker get no acknowledgement of what is committed from now on."""
-    link = running.bridge._link
-    assert link is not None
-    link.ack = lambda _messages: None  # type: ignore[method-assign]
+    running.links[-1].ack = lambda _messages: None  # type: ignore[method-assign]
 
 
 def test_takeover_that_was_heard_twice_ends_the_record(
@@ -252,17 +250,18 @@ def test_takeover_that_was_heard_twice_ends_the_record(
             raise StoreError("it is locked")
 
         with monkeypatch.context() as patch:
-            patch.setattr(running.bridge._store, "transaction", fail)
+            patch.setattr(running.store, "transaction", fail)
             theirs = broker.client("mallory", "a1")
             theirs.publish("presence/mallory/a1/login")
             until(
-                lambda: [type(event) for _, event in [*running.bridge._pending]][-1:] == [Login],
+                lambda: (
+                    [type(event) for entry in [*running.parts.intake.pending] for event in entry.events][-1:]
+                    == [Login]
+                ),
                 "lines and login are heard",
             )
             granted = heard_log(broker)
-            link = running.bridge._link
-            assert link is not None
-            link._client.socket().shutdown(socket.SHUT_RDWR)
+            running.links[-1]._client.socket().shutdown(socket.SHUT_RDWR)
             until(lambda: heard_log(broker) > granted, "the bridge is back")
         assert scene.ended("alice") == ("lost", "takeover")
         scene.operator.wait_for_state("alice", "offline")

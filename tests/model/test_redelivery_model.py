@@ -1,26 +1,16 @@
 """What the broker delivers again counts once (mqtt_presence/redelivery.py), wherever acknowledgements and kills fall."""
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mqtt_presence.bridge import redeliveries
 from mqtt_presence.mqtt.messages import Incoming
 from tests.support.kept import Kept
 
 WINDOW = 8
 """What the broker leaves unacknowledged, and so what is known again."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_window() -> Iterable[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(redeliveries, "_KEPT", WINDOW)
-        yield
 
 
 @dataclass
@@ -35,7 +25,7 @@ class Story:
     """A broker with a window, and a bridge that is killed."""
 
     def __init__(self) -> None:
-        self.kept = Kept()
+        self.kept = Kept(WINDOW)
         self.effects: Counter[int] = Counter()
         self.unacknowledged: list[Sent] = []
         self.count = 0
@@ -64,7 +54,7 @@ class Story:
             message = Incoming("presence/a/c/activity", b"", 1, False, sent.is_dup, 1 + sent.number, 1)
             sent.is_dup = True
             if arrives:
-                self.kept.known.hear(message)
+                self.kept.known.forget_packet_id(message)
                 self.pending.append((message, sent))
         if not arrives:
             self.restart(kill=False)

@@ -145,7 +145,7 @@ class Bridge:
 
     def start(self) -> None:
         self.kept.restart()
-        self.witness = BrokerConnections()
+        self.witness = BrokerConnections(None)  # type: ignore[arg-type]
         self.witness.restore(self)  # type: ignore[arg-type]
         version = b"mosquitto version 2.1.2" if self.broker.is_2_1 else b"mosquitto version 2.0.21"
         self.witness.hear(Incoming(VERSION, version, 1, True, False, 1, 1), 0)
@@ -153,7 +153,7 @@ class Bridge:
 
     def reconnect(self) -> None:
         """What was taken and not committed is gone, what was not acknowledged comes again."""
-        self.witness.connected(FakeLink(), session_present=True)  # type: ignore[arg-type]
+        self.witness.connected(FakeLink(), session_present=True, contested=False)  # type: ignore[arg-type]
         self.pending = []
         self.taken = self.acknowledged
 
@@ -182,7 +182,7 @@ class Bridge:
                     ip_addr=peer and peer.address,
                 )
             else:
-                self.kept.known.hear(message)
+                self.kept.known.forget_packet_id(message)
                 event = None if self.kept.known.is_repeated(message) else self.witness.hear(message, now)
             self.pending.append((message, event))
             self.taken += 1

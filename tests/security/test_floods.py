@@ -6,11 +6,13 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mqtt_presence.bridge.config import BridgeConfig
 from tests.support.bridges import BridgeProcess, BridgeThread
 from tests.support.brokers import Embedded, Mosquitto
 from tests.support.checker import assert_consistent, read
@@ -24,9 +26,11 @@ AnyBroker = Mosquitto | Embedded
 @contextmanager
 def strict_bridge(broker: AnyBroker, database: str, **settings: Any) -> Iterator[BridgeThread]:
     """A bridge that takes nothing for what has waited with the broker."""
-    made = BridgeThread(broker=broker.url, database=database, **settings)
-    made.bridge._limiter._amnesty_s = 0.0
-    with made:
+
+    def strict(config: BridgeConfig) -> BridgeConfig:
+        return replace(config, limits=replace(config.limits, amnesty_s=0.0))
+
+    with BridgeThread(configure=strict, broker=broker.url, database=database, **settings) as made:
         yield made
 
 
@@ -86,7 +90,7 @@ def test_new_records_of_one_user_are_limited(broker: AnyBroker, sqlite_url: str)
         assert recorder.status("alice")["state"] == "offline", "an end is taken whatever was refused"
         # Room for another comes back in two seconds: whoever was refused is let in by its next sign of life.
         until(
-            lambda: bridge.bridge._limiter.records_left("alice", time.monotonic()),
+            lambda: bridge.parts.limiter.records_left("alice", time.monotonic()),
             "there is room",
             every_s=0.2,
         )

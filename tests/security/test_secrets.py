@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from mqtt_presence.bridge.loop import Bridge
+from mqtt_presence.bridge.assembly import bridge
 from mqtt_presence.cli import logs
+from mqtt_presence.cli.bridge_config import bridge_config, link_config
 from mqtt_presence.embedded import EmbeddedConfig
 from mqtt_presence.errors import PresenceError
 from mqtt_presence.settings import load
 from mqtt_presence.store import Store
 from tests.e2e.test_cli import Commands, Running
-from tests.e2e.test_cli import commands as commands
+from tests.e2e.test_cli import commands as commands  # noqa: PLC0414 - a fixture
 from tests.support.brokers import Mosquitto
 from tests.support.postgres import query
 from tests.support.waiting import free_port, until
@@ -31,10 +32,10 @@ def test_repr_shows_no_password() -> None:
     )
     shown: list[Any] = [
         settings,
-        settings.link(f"bridge-{SECRET}"),
-        settings.bridge(),
+        link_config(settings, f"bridge-{SECRET}"),
+        bridge_config(settings),
         EmbeddedConfig(bridge_password=SECRET),
-        Bridge(settings.bridge(), Store("sqlite:///none.db")),
+        bridge(bridge_config(settings), Store("sqlite:///none.db")),
     ]
     for thing in shown:
         assert SECRET not in f"{thing!r} {thing!s}", type(thing)

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 from tests.e2e.test_cli import Commands
-from tests.e2e.test_cli import commands as commands
+from tests.e2e.test_cli import commands as commands  # noqa: PLC0414 - a fixture
 from tests.support.brokers import Mosquitto
 
 ROOT = Path(__file__).parents[2]

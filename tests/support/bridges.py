@@ -5,12 +5,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from mqtt_presence.bridge.loop import Bridge
-from mqtt_presence.bridge.schedule import Clock
+from mqtt_presence.bridge.assembly import Assembly
+from mqtt_presence.bridge.config import BridgeConfig, Tuning
+from mqtt_presence.bridge.link.link import Link
+from mqtt_presence.bridge.schedule import Schedule
+from mqtt_presence.cli.bridge_config import bridge_config
 from mqtt_presence.settings import load
 from mqtt_presence.store import Store
 from tests.support.waiting import until
@@ -21,21 +25,36 @@ class BridgeThread:
 
     Args:
         settings: as flags.
-        peer_address: see `Bridge`.
+        given: arguments of `Assembly`.
+        configure: changes the configuration that the settings make.
 
     """
 
-    def __init__(self, peer_address: Any = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        given: Mapping[str, Any] | None = None,
+        configure: Callable[[BridgeConfig], BridgeConfig] = lambda config: config,
+        **settings: Any,
+    ) -> None:
         config = load(settings)
-        self.bridge = Bridge(config.bridge(), Store(config.database), peer_address=peer_address)
-        self._clock = Clock(self.bridge.request, check_every_s=0.05)
+        self.store = Store(config.database)
+        self.links: list[Link] = []
+        self.parts = Assembly(
+            configure(bridge_config(config)), self.store, **{"make_link": self._make_link, **(given or {})}
+        )
+        self.bridge = self.parts.bridge
+        self._schedule = Schedule(self.bridge.request, check_every_s=0.05)
         self._thread = threading.Thread(target=self._run, name="bridge", daemon=True)
         self.error: BaseException | None = None
+
+    def _make_link(self, *args: Any) -> Link:
+        self.links.append(Link(*args))
+        return self.links[-1]
 
     def _run(self) -> None:
         try:
             self.bridge.run()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - for the test to see
             self.error = error
 
     def __enter__(self) -> Self:
@@ -43,21 +62,26 @@ class BridgeThread:
         until(lambda: self.error or self.is_ready, "the bridge is subscribed")
         if self.error is not None:
             raise self.error
-        self._clock.start()
+        self._schedule.start()
         return self
 
     @property
     def is_ready(self) -> bool:
-        return self.bridge._convergence.is_subscribed
+        return self.parts.progress.is_subscribed
 
     def __exit__(self, *_: object) -> None:
         if self.is_ready or self._thread.is_alive():
-            self._clock.stop()
+            self._schedule.stop()
         self.bridge.stop()
         self._thread.join(20)
         assert not self._thread.is_alive(), "the bridge does not stop"
         if self.error is not None:
             raise self.error
+
+
+def tuned(**figures: Any) -> Callable[[BridgeConfig], BridgeConfig]:
+    """Return the argument `configure` that changes figures of `Tuning`."""
+    return lambda config: replace(config, tuning=Tuning(**figures))
 
 
 class BridgeProcess:

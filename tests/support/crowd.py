@@ -93,7 +93,7 @@ class Crowd:
                 self._serve()
                 if not self._fleet.left:
                     self._settled.set()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - for the test to see
             self.error = error
 
     def _serve(self) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mqtt_presence.bridge.link.config import RECEIVE_MAXIMUM
 from mqtt_presence.bridge.redeliveries import Redeliveries
 from mqtt_presence.mqtt.messages import Incoming
 
@@ -9,8 +10,9 @@ from mqtt_presence.mqtt.messages import Incoming
 class Kept:
     """Redeliveries, and the lines that are kept of them."""
 
-    def __init__(self) -> None:
-        self.known = Redeliveries()
+    def __init__(self, window: int = RECEIVE_MAXIMUM) -> None:
+        self._window = window
+        self.known = Redeliveries(window)
         self.lines: dict[int, bytes] = {}
 
     def commit(self, batch: Sequence[tuple[Incoming, bool]]) -> None:
@@ -28,4 +30,5 @@ class Kept:
 
     def restart(self) -> None:
         """Know what was kept, and nothing else."""
-        self.known = Redeliveries(sorted(self.lines.items()))
+        self.known = Redeliveries(self._window)
+        self.known.learn(sorted(self.lines.items()))

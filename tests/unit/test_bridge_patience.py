@@ -1,8 +1,6 @@
 """What the bridge does while more waits than it can decide on, on a link that a test holds in its hand."""
 
-import json
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -10,109 +8,26 @@ from typing import Any
 
 import pytest
 
-from mqtt_presence.bridge import loop as bridge_module
-from mqtt_presence.bridge.config import BridgeConfig, Limits
-from mqtt_presence.bridge.limits import Limiter
+from mqtt_presence.bridge.batch import MAX_CHANGES
+from mqtt_presence.bridge.committer import CHUNK
+from mqtt_presence.bridge.config import Limits, Tuning
 from mqtt_presence.bridge.link.arrivals import Arrivals
-from mqtt_presence.bridge.loop import MAX_BATCH, Bridge, Due
-from mqtt_presence.bridge.recovery import clock_steps as set_forward_module
-from mqtt_presence.bridge.recovery.announcements import Asked
+from mqtt_presence.bridge.part import Due
 from mqtt_presence.bridge.recovery.forgotten_users import ClearTicket
 from mqtt_presence.errors import StoreError
-from mqtt_presence.mqtt.messages import Incoming, Outgoing
+from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.rules.model import UserId
 from mqtt_presence.store import Store, Transaction
 from tests.support.checker import read
+from tests.support.held_bridge import CONFIRM_MS, HeldBridge
 
-NOW = 1_800_000_000_000
-CONFIRM_MS = 30_000
-
-
-class HeldLink:
-    """Brings what it is given, and takes note of what it is asked for."""
-
-    is_connected = True
-    is_mqtt5 = True
-    receive_window = 20_000
-    backlog = 0
-
-    def __init__(self) -> None:
-        self.coming: deque[Arrivals] = deque()
-        self.asked_for: list[int] = []
-        self.published: list[str] = []
-        self.acknowledged: list[int] = []
-        self.taken: list[Any] = []
-
-    def poll(self, _timeout_s: float, at_most: int) -> Arrivals:
-        self.asked_for.append(at_most)
-        arrivals = self.coming.popleft() if self.coming and at_most > 0 else Arrivals()
-        arrivals.delivered, self.taken = self.taken, []
-        return arrivals
-
-    def publish(self, messages: Iterable[Outgoing]) -> None:
-        for message in messages:
-            self.published.append(message.topic)
-            if message.ticket is not None:
-                self.taken.append(message.ticket)
-
-    def publish_ahead(self, message: Outgoing) -> None:
-        self.publish([message])
-
-    def ack(self, messages: Iterable[Incoming]) -> None:
-        self.acknowledged += [message.mid for message in messages if message.qos]
-
-    def nothing(self, *_: Any, **__: Any) -> None:
-        pass
-
-    subscribe = unsubscribe = flush = send_now = wake = nothing
-
-
-class House:
-    """A bridge, its database and its clocks."""
-
-    def __init__(self, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.database = database
-        self.now_s = 100.0
-        self.set_by_ms = 0
-        monkeypatch.setattr(bridge_module.time, "monotonic", lambda: self.now_s)
-        self.store = Store(database)
-        self.link: Any = HeldLink()
-        config = BridgeConfig(link=lambda _client_id: None, confirm_within_ms=CONFIRM_MS)  # type: ignore[arg-type,return-value]
-        monkeypatch.setattr(bridge_module, "Link", lambda *_: self.link)
-        self.bridge = Bridge(config, self.store, now=self.wall)
-        self.bridge._start()
-        self._mid = 0
-
-    def wall(self) -> int:
-        return NOW + int(self.now_s * 1000) + self.set_by_ms
-
-    def step(self, arrivals: Arrivals | None = None, *, seconds: float = 0.0) -> None:
-        self.now_s += seconds
-        if arrivals is not None:
-            self.link.coming.append(arrivals)
-        self.bridge._step(self.link)
-
-    def check(self) -> None:
-        self.bridge.request(Due.CHECK)
-        self.step()
-
-    def announced(self) -> None:
-        self.bridge._silence.asked(self.wall())
-        self.bridge._silence.taken(Asked(self.wall()))
-
-    def messages(self, *said: tuple[str, dict[str, Any]]) -> Arrivals:
-        arrivals = Arrivals()
-        for topic, payload in said:
-            self._mid += 1
-            arrivals.messages.append(
-                Incoming(topic, json.dumps(payload).encode(), 1, False, False, self._mid % 65_536, 1)
-            )
-        return arrivals
+MAX_BATCH = Tuning().max_batch
+MAX_BACKLOG = Tuning().max_backlog
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    made = House(f"sqlite:///{tmp_path / 'presence.db'}", monkeypatch)
+def house(tmp_path: Path) -> Iterator[HeldBridge]:
+    made = HeldBridge(f"sqlite:///{tmp_path / 'presence.db'}")
     yield made
     made.store.close()
 
@@ -129,7 +44,7 @@ def logins(first: int, count: int) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def test_no_more_is_read_than_there_is_room_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_is_read_than_there_is_room_for(house: HeldBridge, monkeypatch: pytest.MonkeyPatch) -> None:
     """One read brings thousands; while the database is away none is asked for, rather than a negative number."""
     monkeypatch.setattr(Store, "transaction", no_database)
     house.step(house.messages(*logins(0, 5_000)))
@@ -138,48 +53,50 @@ def test_no_more_is_read_than_there_is_room_for(house: House, monkeypatch: pytes
     monkeypatch.undo()
 
 
-def test_who_has_answered_is_not_taken_for_silent_while_the_answers_wait(house: House) -> None:
+def test_who_has_answered_is_not_taken_for_silent_while_the_answers_wait(house: HeldBridge) -> None:
     """B3 counts until the bridge has caught up: what it has not read or decided on may be an answer."""
-    connected = Arrivals(connected=True, session_present=True)
-    house.step(connected)
+    house.connect()
     announcing = {"connectionId": "c1", "announce": True}
     house.step(house.messages(("presence/alice/phone/login", announcing)), seconds=3)
-    house.announced()
+    house.announce()
     for _ in range(4):  # as much comes each time as can come at once
         house.step(house.messages(*logins(0, MAX_BATCH)), seconds=CONFIRM_MS / 1000)
         house.check()
     assert _reasons(house) == {"c1": None}
-    while house.bridge._pending:
+    while house.parts.intake.pending:
         house.step()
     house.step(house.messages(("presence/alice/phone/activity", {"connectionId": "c1"})))
     house.step(seconds=CONFIRM_MS / 1000)
     house.check()
-    while house.bridge._jobs:  # a page of users in each step
+    for _ in range(2 * MAX_BATCH // CHUNK):  # a page of users in each step
         house.step()
     assert _reasons(house) == {"c1": None}
-    assert house.bridge._silence._asked_at is None
+    with house.store.transaction() as tx:
+        assert tx.recall("announced_at") is None
 
 
-def test_batch_has_many_heartbeats_but_fewer_messages_that_say_more(house: House) -> None:
+def test_batch_has_many_heartbeats_but_fewer_messages_that_say_more(house: HeldBridge) -> None:
     """Heartbeats are committed by the thousand; what must be published is not kept waiting for as many."""
     said = logins(0, 4)
     beats = [(topic.replace("login", "activity"), payload) for topic, payload in said]
     house.step(house.messages(*said))
     house.step(house.messages(*beats * (MAX_BATCH // 4)))
     assert len(house.link.acknowledged) == 4 + MAX_BATCH
-    house.step(house.messages(*beats, *logins(0, bridge_module._MAX_NEWS), *beats, *logins(9, 1), *beats))
-    assert len(house.link.acknowledged) == 4 + MAX_BATCH + 4 + bridge_module._MAX_NEWS + 4
+    house.step(house.messages(*beats, *logins(0, MAX_CHANGES), *beats, *logins(9, 1), *beats))
+    assert len(house.link.acknowledged) == 4 + MAX_BATCH + 4 + MAX_CHANGES + 4
     house.step()
-    assert len(house.link.acknowledged) == 4 + MAX_BATCH + 4 + bridge_module._MAX_NEWS + 4 + 1 + 4
+    assert len(house.link.acknowledged) == 4 + MAX_BATCH + 4 + MAX_CHANGES + 4 + 1 + 4
 
 
-def test_who_has_answered_is_not_taken_for_silent_while_more_bytes_come_than_are_read(house: House) -> None:
+def test_who_has_answered_is_not_taken_for_silent_while_more_bytes_come_than_are_read(
+    house: HeldBridge,
+) -> None:
     """Few messages that are large: they are not all there is."""
-    house.step(Arrivals(connected=True, session_present=True))
+    house.connect()
     announcing = {"connectionId": "c1", "announce": True}
     house.step(house.messages(("presence/alice/phone/login", announcing)), seconds=3)
     house.step(seconds=1)
-    house.announced()
+    house.announce()
     for n in range(3):
         few = house.messages(*logins(n, 1))
         few.cut_short = True
@@ -189,7 +106,7 @@ def test_who_has_answered_is_not_taken_for_silent_while_more_bytes_come_than_are
 
 
 def test_what_is_refused_waits_for_its_acknowledgement_without_its_bytes(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    house: HeldBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Thousands may wait while the database is away; and what needs no acknowledgement does not wait at all."""
 
@@ -209,48 +126,48 @@ def test_what_is_refused_waits_for_its_acknowledgement_without_its_bytes(
     monkeypatch.setattr(Store, "transaction", away)
     house.step(arrivals)
     assert house.bridge.counters.refused == {"too_large": 3, "bad_topic": 1}
-    waiting = [message for message, _ in house.bridge._pending]
+    waiting = [entry.message for entry in house.parts.intake.pending]
     assert [message.mid for message in waiting] == [1, 7, 8, 9]
     assert [len(message.topic) + len(message.payload) for message in waiting[1:]] == [0, 0, 0]
     monkeypatch.undo()
-    house.now_s = 200.0
+    house.clock.now_s = 200.0
     house.step()
     assert house.link.acknowledged == [1, 7, 8, 9]
     assert _reasons(house) == {"c1": None}
 
 
-def test_who_does_not_answer_ends_once_the_bridge_has_caught_up(house: House) -> None:
+def test_who_does_not_answer_ends_once_the_bridge_has_caught_up(house: HeldBridge) -> None:
     """And nobody has to be quiet for that."""
-    house.step(Arrivals(connected=True, session_present=True))
+    house.connect()
     house.step(
         house.messages(("presence/alice/phone/login", {"connectionId": "c1", "announce": True})), seconds=3
     )
     house.step(seconds=1)
-    house.announced()
+    house.announce()
     for n in range(4):
         house.step(house.messages(*logins(n, 1)), seconds=CONFIRM_MS / 1000)
         house.check()
     assert _reasons(house) == {"c1": "unconfirmed"}
 
 
-def test_nobody_is_silent_right_after_a_reconnect(house: House) -> None:
+def test_nobody_is_silent_right_after_a_reconnect(house: HeldBridge) -> None:
     """What they have answered waits with the broker, which has only begun to send it."""
-    house.step(Arrivals(connected=True, session_present=True))
+    house.connect()
     house.step(
         house.messages(("presence/alice/phone/login", {"connectionId": "c1", "announce": True})), seconds=3
     )
     house.step(seconds=1)
-    house.announced()
+    house.announce()
     house.step(Arrivals(connected=True, session_present=True), seconds=CONFIRM_MS / 1000 + 10)
     house.check()
     assert _reasons(house) == {"c1": None}
 
 
 def test_what_needs_no_acknowledgement_does_not_pile_up_while_the_broker_takes_nothing(
-    house: House,
+    house: HeldBridge,
 ) -> None:
     """No window bounds QoS 0: beyond what may wait it is refused, and counted; what is acknowledged waits."""
-    house.link.backlog = bridge_module._MAX_BACKLOG + 1
+    house.link.backlog = MAX_BACKLOG + 1
     beat = Incoming("presence/alice/phone/activity", b"", 0, False, False, 0, 1)
     time_asked = Incoming("presence/alice/phone/time", b"", 0, False, False, 0, 1)
     for _ in range(10):
@@ -258,20 +175,20 @@ def test_what_needs_no_acknowledgement_does_not_pile_up_while_the_broker_takes_n
     house.step(house.messages(*logins(0, 50)))
     assert house.link.asked_for == [MAX_BATCH] * 11, "acknowledgements come among them"
     # The last thousand before it is full was taken whole, and the answers to the time wait for nothing.
-    assert len(house.bridge._pending) == 4_000 + 50
+    assert len(house.parts.intake.pending) == 4_000 + 50
     assert house.bridge.counters.refused == {"overloaded": 10_000 - 4_000 - 400}
 
     house.link.backlog = 0
     for _ in range(6):
         house.step()
     house.step(Arrivals([beat]))
-    assert not house.bridge._pending, "and it goes on"
+    assert not house.parts.intake.pending, "and it goes on"
     assert house.bridge.counters.refused["overloaded"] == 5_600
     assert len(house.link.acknowledged) == 50
 
 
 def test_new_message_under_an_old_packet_id_is_not_taken_for_the_old_one(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    house: HeldBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A broker gives out the lowest free id: a second nameless login has that of the first, and breaks off uncommitted."""
     login, will = "presence/alice/phone/login", "presence/alice/phone/will"
@@ -279,23 +196,23 @@ def test_new_message_under_an_old_packet_id_is_not_taken_for_the_old_one(
     def comes(topic: str, mid: int, *, dup: bool = False) -> Arrivals:
         return Arrivals(messages=[Incoming(topic, b"", 1, False, dup, mid, 1)])
 
-    house.step(Arrivals(connected=True, session_present=True))
+    house.connect()
     house.step(comes(login, 1))
     house.step(comes(will, 2))
     assert list(_reasons(house).values()) == ["lost"]
-    with monkeypatch.context() as patch:
-        patch.setattr(house.bridge, "_work", lambda _link: None)  # it has no time
-        house.step(comes(login, 1))
-    house.step(Arrivals(connected=True, session_present=True))
+    house.link.backlog = MAX_BACKLOG + 1  # the bridge commits nothing now
+    house.step(comes(login, 1))
+    house.link.backlog = 0
+    house.connect()
     house.step(comes(login, 1, dup=True))
     assert sorted(_reasons(house).values(), key=str) == [None, "lost"]
     house.step(comes(login, 1, dup=True))
     assert len(_reasons(house)) == 2, "and this one is the same again"
 
 
-def test_who_is_forgotten_twice_is_cleared_twice(house: House) -> None:
+def test_who_is_forgotten_twice_is_cleared_twice(house: HeldBridge) -> None:
     """Back in between: the first empty status has another one behind it, so its acknowledgement buries nobody."""
-    house.step(Arrivals(connected=True, session_present=True))
+    house.connect()
     for _ in range(2):
         house.step(house.messages(said("login")))
         with house.store.transaction() as tx:
@@ -318,9 +235,9 @@ def test_who_is_forgotten_twice_is_cleared_twice(house: House) -> None:
     assert len(empty) == 4, "two that she is here, two that she never was"
 
 
-def test_acknowledged_empty_status_counts_for_nothing_once_the_user_is_back(house: House) -> None:
+def test_acknowledged_empty_status_counts_for_nothing_once_the_user_is_back(house: HeldBridge) -> None:
     """It may be noted only after she was forgotten again."""
-    house.step(Arrivals(connected=True, session_present=True))
+    house.connect()
     house.step(house.messages(said("login")))
     with house.store.transaction() as tx:
         tx.forget(UserId("alice"))
@@ -338,10 +255,10 @@ def test_acknowledged_empty_status_counts_for_nothing_once_the_user_is_back(hous
         assert tx.tombstones() == []
 
 
-def test_who_is_forgotten_where_there_is_no_room_is_back_once_forgotten(house: House) -> None:
+def test_who_is_forgotten_where_there_is_no_room_is_back_once_forgotten(house: HeldBridge) -> None:
     """Her own place is free when she is buried; that she goes on sending meanwhile, in vain, changes nothing."""
-    house.bridge._limiter = house.bridge._decider._limiter = Limiter(Limits(users=1))
-    house.step(Arrivals(connected=True, session_present=True))
+    house.start(limits=Limits(users=1))
+    house.connect()
     house.step(house.messages(said("login")))
     with house.store.transaction() as tx:
         tx.forget(UserId("alice"))
@@ -356,15 +273,12 @@ def test_who_is_forgotten_where_there_is_no_room_is_back_once_forgotten(house: H
 # A clock that is set.
 
 
-def announce(house: House) -> None:
+def announce(house: HeldBridge) -> None:
     """Have clients asked that all answer announcements: one of them and a bridge that has caught up."""
-    house.step(Arrivals(connected=True, session_present=True))
-    house.bridge._convergence.subscribed("presence/+/+/+")
+    house.connect()
     house.step(house.messages(said("login")), seconds=3)
     house.step(seconds=1)
-    house.bridge._silence.must_ask = True
-    house.step()
-    assert house.link.published.count("bridge/announce") == 1
+    house.announce()
 
 
 def said(verb: str, connection_id: str = "c1") -> tuple[str, dict[str, Any]]:
@@ -372,13 +286,13 @@ def said(verb: str, connection_id: str = "c1") -> tuple[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("hours", [1, 24 * 365])
-def test_a_clock_that_is_set_forward_gives_nobody_less_time_to_answer(house: House, hours: int) -> None:
+def test_a_clock_that_is_set_forward_gives_nobody_less_time_to_answer(house: HeldBridge, hours: int) -> None:
     """B3 waits by a clock that nobody sets; who answers at the end of that time is here, who does not is gone."""
     announce(house)
     house.step(house.messages(said("login", "silent")))
-    house.bridge._silence.must_ask = True
+    house.parts.announcements.request("a test")
     house.step(seconds=1)
-    house.set_by_ms = hours * 3_600_000
+    house.clock.set_by_ms = hours * 3_600_000
     house.check()
     house.step(seconds=CONFIRM_MS / 1000 - 1)
     house.check()
@@ -390,11 +304,11 @@ def test_a_clock_that_is_set_forward_gives_nobody_less_time_to_answer(house: Hou
 
 
 @pytest.mark.parametrize("seconds", [0, 1, CONFIRM_MS // 1000 - 1])
-def test_who_answers_after_the_clock_was_set_back_is_here(house: House, seconds: int) -> None:
+def test_who_answers_after_the_clock_was_set_back_is_here(house: HeldBridge, seconds: int) -> None:
     """All are asked again, and have as long again; who has answered the first time only is silent now."""
     announce(house)
     house.step(house.messages(said("login", "silent")), seconds=seconds)
-    house.set_by_ms = -3_600_000
+    house.clock.set_by_ms = -3_600_000
     house.step(house.messages(said("login"), said("activity", "silent")))
     for _ in range(3):
         house.step()
@@ -406,15 +320,15 @@ def test_who_answers_after_the_clock_was_set_back_is_here(house: House, seconds:
     house.check()
     assert _reasons(house) == {"c1": None, "silent": "unconfirmed"}
     for seen in (r.last_seen for r in read(house.database)[0]):
-        assert seen <= house.wall()
+        assert seen <= house.clock.now()
 
 
-def test_nobody_is_asked_again_before_all_that_lay_ahead_is_cut(house: House) -> None:
+def test_nobody_is_asked_again_before_all_that_lay_ahead_is_cut(house: HeldBridge) -> None:
     """Of more users than one step takes: else who says nothing would look as if it had answered."""
     announcing = [(topic, fields | {"announce": True}) for topic, fields in logins(0, 450)]
     house.step(house.messages(*announcing))
     announce(house)
-    house.set_by_ms = -3_600_000
+    house.clock.set_by_ms = -3_600_000
     for _ in range(6):
         house.step(seconds=0.01)
     assert house.link.published.count("bridge/announce") == 2
@@ -425,34 +339,33 @@ def test_nobody_is_asked_again_before_all_that_lay_ahead_is_cut(house: House) ->
 
 
 def test_what_was_read_before_the_clock_was_set_back_does_not_lie_ahead(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    house: HeldBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waits while the database is away is stamped by a clock that was ahead; its records are not."""
     monkeypatch.setattr(Store, "transaction", no_database)
     house.step(house.messages(*logins(0, 5), said("login"), said("activity")))
-    house.set_by_ms = -3_600_000
+    house.clock.set_by_ms = -3_600_000
     house.step()
     monkeypatch.undo()
-    monkeypatch.setattr(bridge_module.time, "monotonic", lambda: house.now_s)
     for _ in range(3):
         house.step(seconds=6)
     records, _ = read(house.database)
     assert len(records) == 6
     for r in records:
-        assert max(r.last_seen, r.login_time, r.opened_at, r.last_activity or 0) <= house.wall()
+        assert max(r.last_seen, r.login_time, r.opened_at, r.last_activity or 0) <= house.clock.now()
 
 
 def timed(verb: str, number: int) -> tuple[str, dict[str, Any]]:
     return f"presence/alice/phone-{number}/{verb}", {"connectionId": str(number), "timeout": 60}
 
 
-def have_five_come(house: House) -> None:
-    house.step(Arrivals(connected=True, session_present=True))
+def have_five_come(house: HeldBridge) -> None:
+    house.connect()
     house.step(house.messages(*(timed("login", n) for n in range(5))), seconds=3)
     house.step(seconds=5)
 
 
-def assert_all_are_here(house: House) -> None:
+def assert_all_are_here(house: HeldBridge) -> None:
     for _ in range(8):
         house.step(seconds=1)
         house.check()
@@ -461,21 +374,21 @@ def assert_all_are_here(house: House) -> None:
 
 @pytest.mark.parametrize("page", [1, 2, 1_000])
 def test_silence_does_not_count_what_the_clock_was_set_forward_by(
-    house: House, monkeypatch: pytest.MonkeyPatch, page: int
+    house: HeldBridge, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     """B2: who was heard ten seconds before has fifty left, whatever the clock says; also if it is set twice."""
-    monkeypatch.setattr(set_forward_module, "_PAGE", page)
+    house.start(tuning=Tuning(shifted_page=page))
     have_five_come(house)
     house.step(seconds=5)
-    house.set_by_ms += 3_600_000
+    house.clock.set_by_ms += 3_600_000
     house.check()
-    house.set_by_ms += 1_800_000
+    house.clock.set_by_ms += 1_800_000
     house.step(house.messages(timed("activity", 4)), seconds=1)
     for _ in range(16):
         house.step()
     assert set(_reasons(house).values()) == {None}
     for seen in (r.last_seen for r in read(house.database)[0]):
-        assert house.wall() - 12_000 < seen <= house.wall()
+        assert house.clock.now() - 12_000 < seen <= house.clock.now()
     house.step(seconds=40)
     house.check()
     assert set(_reasons(house).values()) == {None}
@@ -487,18 +400,19 @@ def test_silence_does_not_count_what_the_clock_was_set_forward_by(
     assert set(_reasons(house).values()) == {"timeout"}
 
 
-def test_many_steps_forward_are_moved_in_two_rounds(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_steps_forward_are_moved_in_two_rounds(house: HeldBridge) -> None:
     """One under way and one after it: the work does not grow with the number of steps."""
-    monkeypatch.setattr(set_forward_module, "_PAGE", 2)
+    house.start(tuning=Tuning(shifted_page=2))
     have_five_come(house)
     before = [r.last_seen for r in read(house.database)[0]]
-    moves, now = set_forward_module.ClockSteps(), house.wall() + 500_000
-    moves.add(1_000)
-    assert not moves.step(house.store, now)
+    house.clock.now_s += 500
+    moves = house.parts.clock_steps
+    moves.clock_stepped(1_000, house.clock.now())
+    assert not moves.step(house.link)
     for _ in range(100):
-        moves.add(2_000)
+        moves.clock_stepped(2_000, house.clock.now())
     pages = 2
-    while not moves.step(house.store, now):
+    while not moves.step(house.link):
         pages += 1
     assert pages == 2 * 3
     assert [r.last_seen for r in read(house.database)[0]] == [seen + 201_000 for seen in before]
@@ -506,10 +420,10 @@ def test_many_steps_forward_are_moved_in_two_rounds(house: House, monkeypatch: p
 
 @pytest.mark.parametrize("page", [1, 2, 3])
 def test_move_whose_commit_fails_is_done_again(
-    house: House, monkeypatch: pytest.MonkeyPatch, page: int
+    house: HeldBridge, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     """Nothing of it is noted that is not in the database."""
-    monkeypatch.setattr(set_forward_module, "_PAGE", page)
+    house.start(tuning=Tuning(shifted_page=page))
     have_five_come(house)
     transaction, commits = Store.transaction, count()
 
@@ -521,75 +435,74 @@ def test_move_whose_commit_fails_is_done_again(
                 raise StoreError("cannot use the database: it is full")
 
     monkeypatch.setattr(Store, "transaction", fails_sometimes)
-    house.set_by_ms += 3_600_000
+    house.clock.set_by_ms += 3_600_000
     for _ in range(20):
         house.step(seconds=0.7)
     monkeypatch.setattr(Store, "transaction", transaction)
     assert_all_are_here(house)
 
 
-def test_move_is_gone_on_with_by_the_next_bridge(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_move_is_gone_on_with_by_the_next_bridge(house: HeldBridge, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the first page are moved, the others not yet: nobody is looked at before they are."""
-    monkeypatch.setattr(set_forward_module, "_PAGE", 2)
+    house.start(tuning=Tuning(shifted_page=2))
     have_five_come(house)
-    house.set_by_ms += 3_600_000
+    house.clock.set_by_ms += 3_600_000
     house.step()
-    house.bridge = Bridge(house.bridge._config, house.store, now=house.wall)
-    house.bridge._start()
-    house.step(Arrivals(connected=True, session_present=True))
+    house.start()
+    house.connect()
     assert_all_are_here(house)
 
 
 def test_clock_that_is_set_back_a_little_takes_back_no_move(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    house: HeldBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it is when time servers correct each other, while the database is away."""
     have_five_come(house)
     with monkeypatch.context() as patch:
         patch.setattr(Store, "transaction", no_database)
-        house.set_by_ms += 3_600_000
+        house.clock.set_by_ms += 3_600_000
         house.step(seconds=1)
-        house.set_by_ms -= 200
+        house.clock.set_by_ms -= 200
         house.step(seconds=1)
     assert_all_are_here(house)
 
 
-def test_clock_that_is_set_forward_by_less_than_a_second_moves_nobody(house: House) -> None:
+def test_clock_that_is_set_forward_by_less_than_a_second_moves_nobody(house: HeldBridge) -> None:
     """It is not worth a write for everybody."""
     have_five_come(house)
     seen = {r.last_seen for r in read(house.database)[0]}
     for _ in range(5):
-        house.set_by_ms += 900
+        house.clock.set_by_ms += 900
         house.step()
     assert {r.last_seen for r in read(house.database)[0]} == seen
-    house.set_by_ms += 1_100
+    house.clock.set_by_ms += 1_100
     house.step()
     assert {r.last_seen for r in read(house.database)[0]} == {at + 1_100 for at in seen}
 
 
 def test_clock_that_is_set_forward_just_before_clients_are_asked(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    house: HeldBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is stamped by the new time is not taken for what has yet to be moved: who answers is here."""
-    house.step(Arrivals(connected=True, session_present=True))
-    house.bridge._convergence.subscribed("presence/+/+/+")
+    house.connect()
     house.step(house.messages(said("login"), said("login", "silent")), seconds=3)
-    house.bridge._silence.must_ask = True
-    say = house.bridge._say_announce
+    house.parts.announcements.request("a test")
 
-    def say_later(link: Any) -> None:
-        house.set_by_ms += 3_600_000
-        say(link)
+    class SetsTheClock(list[Incoming]):
+        """Sets the clock after the loop has looked at it, and before the announcement is sent."""
 
-    monkeypatch.setattr(house.bridge, "_say_announce", say_later)
-    house.step(seconds=1)
+        def __iter__(self) -> Iterator[Incoming]:
+            house.clock.set_by_ms += 3_600_000
+            return super().__iter__()
+
+    house.step(Arrivals(SetsTheClock()), seconds=1)
     house.step(house.messages(said("login")), seconds=2)
     house.step(seconds=CONFIRM_MS / 1000 + 1)
     house.check()
     assert _reasons(house) == {"c1": None, "silent": "unconfirmed"}
 
 
-def test_nobody_is_asked_before_all_are_moved(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_is_asked_before_all_are_moved(house: HeldBridge, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is moved twice, for a commit was in doubt, was seen just now: after a question it would look answered."""
     announce(house)
     house.step(house.messages(said("login", "silent")))
@@ -614,8 +527,8 @@ def test_nobody_is_asked_before_all_are_moved(house: House, monkeypatch: pytest.
             raise StoreError("cannot use the database: the connection is lost")
 
     monkeypatch.setattr(Store, "transaction", whose_answer_is_lost)
-    house.set_by_ms += 3_600_000
-    house.bridge._silence.must_ask = True
+    house.clock.set_by_ms += 3_600_000
+    house.parts.announcements.request("a test")
     for _ in range(8):
         house.step(seconds=0.2)
     assert moves == 2
@@ -628,33 +541,32 @@ def test_nobody_is_asked_before_all_are_moved(house: House, monkeypatch: pytest.
 
 @pytest.mark.parametrize("set_by", [0, 2_000, 3_600_000])
 def test_what_waits_while_the_clock_is_set_forward_is_as_new_as_it_was(
-    house: House, monkeypatch: pytest.MonkeyPatch, set_by: int
+    house: HeldBridge, monkeypatch: pytest.MonkeyPatch, set_by: int
 ) -> None:
     """It was heard half an hour ago, by the new time as by the old."""
-    house.step(Arrivals(connected=True, session_present=True))
+    house.connect()
     with monkeypatch.context() as patch:
         patch.setattr(Store, "transaction", no_database)
         house.step(house.messages(timed("login", 1)), seconds=3)
-        heard = house.wall()
+        heard = house.clock.now()
         for _ in range(30):
             house.step(seconds=60)
-        house.set_by_ms += set_by
+        house.clock.set_by_ms += set_by
         house.step(seconds=1)
     house.step(seconds=6)
     (record,) = read(house.database)[0]
     assert record.login_time == heard + set_by
 
 
-def test_what_waits_is_no_answer_to_a_later_question(house: House) -> None:
+def test_what_waits_is_no_answer_to_a_later_question(house: HeldBridge) -> None:
     """Also if the clock is set forward before it is decided on."""
-    house.step(Arrivals(connected=True, session_present=True))
-    house.bridge._convergence.subscribed("presence/+/+/+")
+    house.connect()
     house.step(house.messages(said("login"), said("login", "silent")), seconds=3)
     house.link.backlog = 20_001
     house.step(house.messages(said("activity", "silent")), seconds=1)
-    house.bridge._silence.must_ask = True
+    house.parts.announcements.request("a test")
     house.step(seconds=1)
-    house.set_by_ms += 3_600_000
+    house.clock.set_by_ms += 3_600_000
     house.step(house.messages(said("login")), seconds=1)
     house.link.backlog = 0
     for _ in range(3):
@@ -663,17 +575,17 @@ def test_what_waits_is_no_answer_to_a_later_question(house: House) -> None:
     assert _reasons(house) == {"c1": None, "silent": "unconfirmed"}
 
 
-def test_a_clock_that_is_set_back_a_little_at_a_time_asks_nobody_again(house: House) -> None:
+def test_a_clock_that_is_set_back_a_little_at_a_time_asks_nobody_again(house: HeldBridge) -> None:
     """Less than a tenth of a second is as good as nothing."""
     announce(house)
     for _ in range(20):
-        house.set_by_ms -= 50
+        house.clock.set_by_ms -= 50
         house.step(seconds=0.01)
     for _ in range(3):
         house.step()
     assert house.link.published.count("bridge/announce") == 1
 
 
-def _reasons(house: House) -> dict[str, str | None]:
+def _reasons(house: HeldBridge) -> dict[str, str | None]:
     records, _ = read(house.database)
     return {r.connection_id: r.reason for r in records if r.user_id == "alice"}

@@ -9,8 +9,8 @@ import pytest
 from apscheduler.schedulers import base
 
 from mqtt_presence.bridge import schedule as clock_module
-from mqtt_presence.bridge.loop import Due
-from mqtt_presence.bridge.schedule import Clock
+from mqtt_presence.bridge.part import Due
+from mqtt_presence.bridge.schedule import Schedule
 
 
 class Wall:
@@ -42,7 +42,7 @@ def test_checks_go_on_when_the_clock_is_set(monkeypatch: pytest.MonkeyPatch, jum
     """After a step of any size checks come as before, and none for each that was missed."""
     wall = Wall(monkeypatch)
     asked: queue.SimpleQueue[Due] = queue.SimpleQueue()
-    with Clock(asked.put, check_every_s=0.05):
+    with Schedule(asked.put, check_every_s=0.05):
         for _ in range(3):
             asked.get(timeout=5)
         wall.ahead = jump_s
@@ -55,6 +55,6 @@ def test_checks_go_on_when_the_clock_is_set(monkeypatch: pytest.MonkeyPatch, jum
 def test_it_ends_at_once() -> None:
     """Nobody waits for the next check that would have been."""
     began = time.monotonic()
-    with Clock(lambda _due: None, check_every_s=60.0):
+    with Schedule(lambda _due: None, check_every_s=60.0):
         pass
     assert time.monotonic() - began < 5

@@ -5,14 +5,15 @@ from contextlib import suppress
 
 import pytest
 
+from mqtt_presence.bridge.assembly import Assembly
 from mqtt_presence.bridge.outbox import LastStatus, Outbox
-from mqtt_presence.bridge.recovery.retained_statuses import Again, RetainedStatuses
-from mqtt_presence.mqtt.messages import Incoming
+from mqtt_presence.bridge.recovery.retained_statuses import Republished, RetainedStatuses
+from mqtt_presence.mqtt.messages import Incoming, Outgoing
 from mqtt_presence.protocol.publications import Publication
-from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import Login, RuleSettings
 from mqtt_presence.store import Store
+from tests.support.held_bridge import parts_on
 from tests.unit.test_link import Ends
 
 ALICE = LastStatus("status/alice", 7)
@@ -22,13 +23,14 @@ EVENT = [Publication("events/alice/connectionIdle", b"{}")]
 
 def test_probe_whose_commit_failed_is_kept_by_the_next(sqlite_url: str) -> None:
     """What a transaction that was rolled back has written is not written: it must not pass for that."""
-    store, convergence = Store(sqlite_url), RetainedStatuses(Topics())
+    store = Store(sqlite_url)
+    convergence = parts_on(store).retained
     store.open()
     with suppress(ZeroDivisionError), store.transaction() as tx:
-        convergence.remember(tx, ALICE)
+        convergence.save_witness(tx, ALICE)
         raise ZeroDivisionError
     with store.transaction() as tx:
-        convergence.remember(tx, ALICE)
+        convergence.save_witness(tx, ALICE)
     with store.transaction() as tx:
         assert tx.recall("probe") == '{"topic":"status/alice","version":7}'
     store.close()
@@ -93,10 +95,19 @@ def is_doubted(store: Store) -> bool:
 
 
 def restored(store: Store) -> RetainedStatuses:
-    convergence = RetainedStatuses(Topics())
+    return restored_parts(store).retained
+
+
+def restored_parts(store: Store) -> Assembly:
+    parts = parts_on(store)
     with store.transaction() as tx:
-        convergence.restore(tx)
-    return convergence
+        parts.retained.restore(tx)
+    return parts
+
+
+def renewals(ends: Ends) -> list[Outgoing]:
+    """Return the statuses with a new version that are on their way."""
+    return [m for m in ends.link._in_flight.values() if isinstance(m.ticket, int)]
 
 
 def test_witness_of_before_the_answer_is_doubted(store: Store, ends: Ends) -> None:
@@ -104,46 +115,45 @@ def test_witness_of_before_the_answer_is_doubted(store: Store, ends: Ends) -> No
     with store.transaction() as tx:
         tx.remember("probe", '{"topic":"status/b","version":1}')
     convergence = restored(store)
-    convergence.connected(ends.link)
+    convergence.connected(ends.link, session_present=True, contested=False)
     assert not is_doubted(store)
     with store.transaction() as tx:
-        convergence.remember(tx, LastStatus("status/a", 2))
+        convergence.save_witness(tx, LastStatus("status/a", 2))
     assert is_doubted(store)
     answer = Incoming("status/b", b'{"version":1}', 1, retain=True, dup=False, mid=1, epoch=1)
-    assert convergence.heard(ends.link, answer)
-    convergence.republish(store, ends.link, private=False)
+    assert convergence.handle(ends.link, answer)
+    convergence.step(ends.link)
     assert not is_doubted(store)
     assert recall(store, "probe") == '{"topic":"status/a","version":2}'
 
 
 def test_statuses_that_are_published_again_count_when_they_are_acknowledged(store: Store, ends: Ends) -> None:
     """To have sent them is not enough, and the witness must be newer than all of them."""
-    convergence = restored(store)
-    convergence.connected(ends.link)
+    parts = restored_parts(store)
+    retained = parts.retained
+    retained.connected(ends.link, session_present=True, contested=False)
     for _ in range(3):  # one page, the end, nothing more
-        convergence.republish(store, ends.link, private=False)
+        retained.step(ends.link)
         assert is_doubted(store)
-        assert not convergence.must_renew
+        assert renewals(ends) == []
     with store.transaction() as tx:
-        convergence.remember(tx, LastStatus("status/a", 1))  # published before, acknowledged now
+        retained.save_witness(tx, LastStatus("status/a", 1))  # published before, acknowledged now
     assert recall(store, "probe") is None
-    convergence.taken(Again(0), 3)  # of an earlier connection's run: it is not this one's
-    assert not convergence.must_renew
-    run = next(m.ticket for m in ends.link._in_flight.values() if isinstance(m.ticket, Again))
-    convergence.taken(run, 2)
-    assert not convergence.must_renew
-    convergence.taken(run, 1)
-    assert convergence.must_renew
-    convergence.republish(store, ends.link, private=False)
+    run = next(m.ticket for m in ends.link._in_flight.values() if isinstance(m.ticket, Republished))
+    for ticket, count in ((Republished(0), 3), (run, 2)):  # the first is of an earlier connection
+        retained.acknowledged(ticket, count)
+        retained.step(ends.link)
+        assert renewals(ends) == []
+    retained.acknowledged(run, 1)
+    retained.step(ends.link)
+    (renewal,) = renewals(ends)
     assert is_doubted(store)
-    convergence.renewed()
-    convergence.republish(store, ends.link, private=False)
+    retained.step(ends.link)
     assert not is_doubted(store)
-    assert convergence.has_no_witness
-    with store.transaction() as tx:
-        convergence.remember(tx, LastStatus("status/c", 2))
+    assert recall(store, "probe") is None
+    parts.committer.acknowledged(renewal.ticket, 1)
+    retained.step(ends.link)
     assert recall(store, "probe") == '{"topic":"status/c","version":2}'
-    assert not convergence.has_no_witness
     assert restored(store)._page_after is None
 
 
@@ -152,7 +162,7 @@ def test_witness_of_nobody_is_none(store: Store, topic: str) -> None:
     """Its user was forgotten while the bridge was away, or the prefix was another one."""
     with store.transaction() as tx:
         tx.remember("probe", f'{{"topic":"{topic}","version":1}}')
-    assert restored(store).has_no_witness
+    assert restored(store)._witness is None
 
 
 def test_users_of_an_earlier_version_are_published_once(store: Store) -> None:

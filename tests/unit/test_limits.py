@@ -1,6 +1,9 @@
 """Limits against floods: token buckets, and who may come in."""
 
+import json
 import logging
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,8 +11,11 @@ from hypothesis import strategies as st
 
 from mqtt_presence.access.buckets import Buckets
 from mqtt_presence.bridge.config import Limits
-from mqtt_presence.bridge.counters import Counters
+from mqtt_presence.bridge.counters import Counters, RefusalTotals
 from mqtt_presence.bridge.limits import Limiter
+from mqtt_presence.bridge.part import Due
+from mqtt_presence.store import Store
+from tests.support.held_bridge import HeldClock
 
 
 @given(
@@ -29,6 +35,13 @@ def test_bucket_is_a_token_bucket(depth: int, per_s: float, pauses: list[float])
         if tokens < 0.5:
             assert not is_taken
         tokens -= is_taken
+
+
+NO_LINK: Any = None
+
+
+def users(count: int) -> Any:
+    return SimpleNamespace(count_users=lambda: count)
 
 
 def test_bucket_lets_exactly_its_depth_through_at_once() -> None:
@@ -69,7 +82,7 @@ def test_buckets_forget_who_is_quiet() -> None:
 
 def test_limiter_without_limits_refuses_nothing() -> None:
     """None is none."""
-    limiter = Limiter(Limits())
+    limiter = Limiter(Limits(), HeldClock())
     assert all(limiter.admits("alice", 1.0) for _ in range(100_000))
     assert limiter.records_left("alice", 1.0) is None
     assert limiter.users_left is None
@@ -77,8 +90,10 @@ def test_limiter_without_limits_refuses_nothing() -> None:
 
 def test_limiter_takes_what_has_waited_with_the_broker() -> None:
     """After a connection was made, the messages of hours come in seconds; that is no flood."""
-    limiter = Limiter(Limits(records=2, rate=1, amnesty_s=600))
-    limiter.connected(1000.0)
+    clock = HeldClock()
+    clock.now_s = 1000.0
+    limiter = Limiter(Limits(records=2, rate=1, amnesty_s=600), clock)
+    limiter.connected(NO_LINK, session_present=True, contested=False)
     assert all(limiter.admits("alice", 1000.0) for _ in range(10_000))
     limiter.records_made("alice", 10_000, 1000.0)
     assert limiter.records_left("alice", 1599.0) is None
@@ -90,14 +105,14 @@ def test_limiter_takes_what_has_waited_with_the_broker() -> None:
 
 def test_limiter_counts_users() -> None:
     """Newcomers use up the room, whoever is forgotten gives it back."""
-    limiter = Limiter(Limits(users=3))
-    limiter.users_are(1)
+    limiter = Limiter(Limits(users=3), HeldClock())
+    limiter.restore(users(1))
     assert limiter.users_left == 2
     limiter.users_made(2)
     assert limiter.users_left == 0
-    limiter.users_are(5)
+    limiter.restore(users(5))
     assert limiter.users_left == 0
-    limiter.users_are(2)
+    limiter.restore(users(2))
     assert limiter.users_left == 1
 
 
@@ -117,29 +132,43 @@ def test_refusals_are_logged_at_a_bounded_rate(caplog: pytest.LogCaptureFixture)
     ]
 
 
-def test_refusals_are_kept_over_restarts() -> None:
-    """The total goes on from where the last bridge stopped; nothing is written when nothing is new."""
-    first = Counters()
-    assert first.news(100.0, 1_800_000_000_000) is None
-    first.refuse("too_fast", "presence/alice/\x9bphone/activity", 5)
-    text = first.news(100.0, 1_800_000_000_000)
-    assert text is not None
-    first.refuse("too_fast", "presence/alice/phone/time")
-    assert first.news(105.0, 1_800_000_005_000) is None, "not more often than every ten seconds"
-    assert first.news(111.0, 1_800_000_011_000) is not None
-    first.kept()
-    assert first.news(200.0, 1_800_000_100_000) is None
-    first.refuse("retained", "presence/bob/phone/login")
-    text = first.news(200.5, 1_800_000_100_500, at_once=True)
+def test_refusals_are_kept_over_restarts(sqlite_url: str) -> None:
+    """The total goes on from the last bridge's; nothing is written when nothing is new, nor more than each ten seconds."""
+    store, clock = Store(sqlite_url), HeldClock()
+    store.open()
 
-    second = Counters()
-    second.restore(text)
-    second.refuse("too_fast", "again")
-    kept = second.news(1.0, 1_800_000_200_000)
-    assert kept is not None
-    third = Counters()
-    third.restore(kept)
-    assert {reason: (k.total, k.last) for reason, k in third._kept.items()} == {
-        "too_fast": (7, "'again'"),
-        "retained": (1, "'presence/bob/phone/login'"),
-    }
+    def totals() -> dict[str, Any]:
+        with store.transaction() as tx:
+            text = tx.recall("refused")
+        return {reason: (kept["total"], kept["last"]) for reason, kept in json.loads(text or "{}").items()}
+
+    def check(part: RefusalTotals) -> None:
+        part.requested(Due.CHECK)
+        assert part.step(NO_LINK)
+
+    counters = Counters()
+    first = RefusalTotals(counters, store, clock)
+    check(first)
+    assert totals() == {}
+    counters.refuse("too_fast", "presence/alice/\x9bphone/activity", 5)
+    check(first)
+    assert totals() == {"too_fast": (5, "'presence/alice/\\x9bphone/activity'")}
+    counters.refuse("too_fast", "presence/alice/phone/time")
+    clock.now_s += 5
+    check(first)
+    assert totals()["too_fast"][0] == 5
+    clock.now_s += 6
+    check(first)
+    assert totals()["too_fast"][0] == 6
+    counters.refuse("retained", "presence/bob/phone/login")
+    with store.transaction() as tx:
+        first.finish(tx)
+
+    counters = Counters()
+    second = RefusalTotals(counters, store, clock)
+    with store.transaction() as tx:
+        second.restore(tx)
+    counters.refuse("too_fast", "again")
+    check(second)
+    assert totals() == {"too_fast": (7, "'again'"), "retained": (1, "'presence/bob/phone/login'")}
+    store.close()

@@ -4,11 +4,9 @@ from typing import Any
 
 import pytest
 
-from mqtt_presence.bridge.recovery import broker_losses
-from mqtt_presence.bridge.recovery.broker_losses import DROPPED, UPTIME, BrokerLosses
+from mqtt_presence.bridge.recovery.broker_losses import DROPPED, UPTIME
 from mqtt_presence.mqtt.messages import Incoming
-
-NOW = 1_800_000_000_000
+from tests.support.held_bridge import HeldClock, losses
 
 
 class _Link:
@@ -25,38 +23,37 @@ class _Link:
 class House:
     """A watch, a wall clock and a monotonic one that are set by hand."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now_s = 0.0
-        monkeypatch.setattr(broker_losses.time, "monotonic", lambda: self.now_s)
-        self.watch = BrokerLosses(lambda: NOW + int(self.now_s * 1000))
+    def __init__(self) -> None:
+        self.clock = HeldClock()
+        self.watch = losses(clock=self.clock)
         self.connect(session_present=False)
 
     def connect(self, *, session_present: bool = True) -> None:
-        self.now_s += 0.1
-        self.watch.connected(_Link(), session_present=session_present)  # type: ignore[arg-type]
+        self.clock.now_s += 0.1
+        self.watch.connected(_Link(), session_present=session_present, contested=False)  # type: ignore[arg-type]
 
     def hear(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
-        return self.watch.heard(Incoming(topic, payload, 0, retain, False, 0, 1))
+        return self.watch.handle(_Link(), Incoming(topic, payload, 0, retain, False, 0, 1))  # type: ignore[arg-type]
 
     def uptime(self, seconds: int, *, retain: bool = False) -> None:
         assert self.hear(UPTIME, b"%d seconds" % seconds, retain=retain)
 
 
 @pytest.fixture
-def house(monkeypatch: pytest.MonkeyPatch) -> House:
-    return House(monkeypatch)
+def house() -> House:
+    return House()
 
 
 def test_it_asks_for_two_topics_at_qos_0_and_can_do_without() -> None:
     """What it was while nobody listened would only fill the broker's queue; 3.1.1 brokers have none of it."""
     link: Any = _Link()
-    BrokerLosses(lambda: NOW).connected(link, session_present=True)
+    losses().connected(link, session_present=True, contested=False)
     assert link.asked == [(DROPPED, 0, False), (UPTIME, 0, False)]
     other: Any = _Link()
-    BrokerLosses(lambda: NOW, follows=False).connected(other, session_present=True)
+    losses(follows=False).connected(other, session_present=True, contested=False)
     assert other.asked == []
     old: Any = _Link(is_mqtt5=False)
-    BrokerLosses(lambda: NOW).connected(old, session_present=True)
+    losses().connected(old, session_present=True, contested=False)
     assert old.asked == []
 
 
@@ -68,7 +65,7 @@ def test_junk_says_nothing(house: House, payload: bytes) -> None:
     assert house.hear(UPTIME, payload)
     assert house.hear(DROPPED, payload)
     assert not house.watch.memory.is_news
-    assert not house.watch.must_announce()
+    assert not house.watch._must_announce()
     assert not house.hear("$SYS/broker/version", b"7")
 
 
@@ -76,21 +73,21 @@ def test_a_broker_that_goes_on_is_not_suspected(house: House) -> None:
     """However late its word comes, and however old the one is that is retained."""
     for seconds in (100, 110, 120):
         house.uptime(seconds)
-        house.now_s += 10
+        house.clock.now_s += 10
     house.connect()
-    house.now_s += 60
+    house.clock.now_s += 60
     house.uptime(120, retain=True)
     house.uptime(191)
-    assert not house.watch.must_announce()
+    assert not house.watch._must_announce()
 
 
 def test_what_is_read_late_is_no_restart(house: House) -> None:
     """A bridge that could not read for a while reads what was said before: a broker's restart ends the connection."""
     house.uptime(100)
-    house.now_s += 40
+    house.clock.now_s += 40
     for seconds in (110, 120, 130, 140):
         house.uptime(seconds)
-    assert not house.watch.must_announce()
+    assert not house.watch._must_announce()
 
 
 @pytest.mark.parametrize("retain", [True, False])
@@ -99,22 +96,22 @@ def test_a_broker_that_counts_from_the_beginning_was_restarted(house: House, ret
     house.uptime(100)
     house.connect()
     house.uptime(3, retain=retain)
-    assert house.watch.must_announce()
-    assert not house.watch.must_announce()
-    house.now_s += 10
+    assert house.watch._must_announce()
+    assert not house.watch._must_announce()
+    house.clock.now_s += 10
     house.uptime(13)
-    assert not house.watch.must_announce()
+    assert not house.watch._must_announce()
 
 
 def test_a_restart_during_a_long_absence_is_noticed(house: House) -> None:
     """Its uptime is greater than when we were last here, but not by as much as the time that has passed."""
     house.uptime(100)
-    house.now_s += 3600
+    house.clock.now_s += 3600
     house.connect()
     house.uptime(200, retain=True)
-    assert not house.watch.must_announce()
+    assert not house.watch._must_announce()
     house.uptime(210)
-    assert house.watch.must_announce()
+    assert house.watch._must_announce()
 
 
 def test_who_was_asked_on_this_connection_is_not_asked_again_for_what_was_before_it(house: House) -> None:
@@ -123,52 +120,52 @@ def test_who_was_asked_on_this_connection_is_not_asked_again_for_what_was_before
     house.connect(session_present=False)
     house.uptime(1)
     house.watch.suspect()
-    assert not house.watch.must_announce()
+    assert not house.watch._must_announce()
 
 
 def test_drops_are_told_by_the_difference_and_asked_for_once_a_minute(house: House) -> None:
     """An old count tells nothing; after that each new loss does, but not each at once."""
     house.hear(DROPPED, b"1000", retain=True)
-    house.now_s += 100
-    assert not house.watch.must_announce()
+    house.clock.now_s += 100
+    assert not house.watch._must_announce()
     house.hear(DROPPED, b"1001")
-    assert house.watch.must_announce()
+    assert house.watch._must_announce()
     house.hear(DROPPED, b"1002")
-    assert not house.watch.must_announce()
-    house.now_s += 60
-    assert house.watch.must_announce()
+    assert not house.watch._must_announce()
+    house.clock.now_s += 60
+    assert house.watch._must_announce()
     house.hear(DROPPED, b"0")
-    house.now_s += 60
-    assert not house.watch.must_announce()
+    house.clock.now_s += 60
+    assert not house.watch._must_announce()
 
 
 def test_a_first_count_that_comes_live_is_of_now(house: House) -> None:
     """A broker that has dropped nothing for a minute retains no count: the next one says that it has just changed."""
-    house.now_s += 100
+    house.clock.now_s += 100
     house.hear(DROPPED, b"7")
-    assert house.watch.must_announce()
+    assert house.watch._must_announce()
 
 
 def test_a_first_count_of_a_broker_that_begins_is_no_loss(house: House) -> None:
     """It tells 0 when it starts."""
-    house.now_s += 100
+    house.clock.now_s += 100
     house.hear(DROPPED, b"0")
-    assert not house.watch.must_announce()
+    assert not house.watch._must_announce()
 
 
 def test_a_wish_to_ask_outlives_the_bridge(house: House) -> None:
     """What was dropped is known and kept at once, but asked for later: the next bridge asks, once."""
     assert house.hear(DROPPED, b"5")
     assert house.watch.memory.is_news
-    assert not house.watch.must_announce()  # it has just asked, on connecting
-    later = BrokerLosses(lambda: NOW)
+    assert not house.watch._must_announce()  # it has just asked, on connecting
+    later = losses(clock=house.clock)
     later.restore(_Kept(house.watch.memory.dump()))
-    house.now_s += 1000
-    assert later.must_announce()
+    house.clock.now_s += 1000
+    assert later._must_announce()
     assert later.memory.is_news
-    last = BrokerLosses(lambda: NOW)
+    last = losses(clock=house.clock)
     last.restore(_Kept(later.memory.dump()))
-    assert not last.must_announce()
+    assert not last._must_announce()
 
 
 class _Kept:

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from mqtt_presence.bridge.outbox import LastStatus
-from mqtt_presence.bridge.recovery.broker_losses import BrokerLosses
-from mqtt_presence.bridge.recovery.kept_values import KeptValue, keep
-from mqtt_presence.bridge.recovery.retained_statuses import RetainedStatuses
+from mqtt_presence.bridge.recovery.kept_values import KeptValue, save_changed
 from mqtt_presence.errors import StoreError
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.store import Store, Transaction
+from tests.support.held_bridge import losses, parts_on
 
 
 @pytest.fixture
@@ -41,14 +40,14 @@ def test_memory_is_written_when_it_has_changed(store: Store, monkeypatch: pytest
     """Several go in one transaction; what is known already costs none; None is nothing."""
     known: dict[str, str | None] = {"a": "1", "b": None}
     a, b = KeptValue("a", lambda: known["a"]), KeptValue("b", lambda: known["b"])
-    keep(store, a, b)
+    save_changed(store, a, b)
     assert (recall(store, "a"), recall(store, "b")) == ("1", None)
     known |= {"a": None, "b": "2"}
     assert a.is_news
-    keep(store, a, b)
+    save_changed(store, a, b)
     assert (recall(store, "a"), recall(store, "b")) == (None, "2")
     monkeypatch.setattr(store, "transaction", None)
-    keep(store, a, b)
+    save_changed(store, a, b)
 
 
 def test_memory_that_was_not_committed_is_still_news(store: Store) -> None:
@@ -56,9 +55,9 @@ def test_memory_that_was_not_committed_is_still_news(store: Store) -> None:
     memory = KeptValue("a", lambda: "1")
     broken: Any = type("Broken", (), {"transaction": lambda _: failing(store)})()
     with pytest.raises(StoreError):
-        keep(broken, memory)
+        save_changed(broken, memory)
     assert recall(store, "a") is None
-    keep(store, memory)
+    save_changed(store, memory)
     assert recall(store, "a") == "1"
 
 
@@ -72,20 +71,20 @@ def test_losses_of_an_earlier_version_are_read(
     """A database keeps its sense when the bridge is updated."""
     with store.transaction() as tx:
         tx.remember("losses", kept)
-    watch = BrokerLosses(lambda: 0)
+    watch = losses(store)
     with store.transaction() as tx:
         watch.restore(tx)
     assert (watch._dropped, watch._started_at) == (dropped, started_at)
-    keep(store, watch.memory)
+    save_changed(store, watch.memory)
     assert recall(store, "losses") == (None if kept == "- -" else kept)
 
 
 def test_probe_of_a_forgotten_user_goes_though_the_first_commit_failed(store: Store) -> None:
     """Else the next start would miss that user's status and have everybody log in again."""
     topics = Topics()
-    convergence = RetainedStatuses(topics)
+    convergence = parts_on(store).retained
     with store.transaction() as tx:
-        convergence.remember(tx, LastStatus(topics.status("alice"), 3))
+        convergence.save_witness(tx, LastStatus(topics.status("alice"), 3))
     with pytest.raises(StoreError), failing(store) as tx:
         convergence.forget(tx, "alice")
     assert recall(store, "probe") is not None

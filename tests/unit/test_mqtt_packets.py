@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import paho.mqtt.client as paho
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import VariableByteIntegers
@@ -84,6 +84,7 @@ def connects(draw: st.DrawFn) -> Connect:
     )
 
 
+@settings(deadline=None)
 @given(connect=connects())
 def test_connect_round_trip(connect: Connect) -> None:
     packet = one(connect_packet(connect))
@@ -91,6 +92,7 @@ def test_connect_round_trip(connect: Connect) -> None:
     assert read_connect(packet.body) == connect
 
 
+@settings(deadline=None)
 @given(present=st.booleans(), code=CODES, properties=PROPERTIES)
 def test_connack_round_trip(present: bool, code: int, properties: bytes | None) -> None:
     packet = one(connack_packet(code, session_present=present, properties=properties))
@@ -118,6 +120,7 @@ def written(message: Publish) -> bytes:
     )
 
 
+@settings(deadline=None)
 @given(message=PUBLISHES)
 def test_publish_round_trip(message: Publish) -> None:
     """Both readers, the one that checks and the one that is fast, find the same."""
@@ -132,6 +135,7 @@ def test_publish_round_trip(message: Publish) -> None:
     ("first", "kind"),
     [(PUBACK, Kind.PUBACK), (PUBREC, Kind.PUBREC), (PUBREL, Kind.PUBREL), (PUBCOMP, Kind.PUBCOMP)],
 )
+@settings(deadline=None)
 @given(packet_id=IDS, reason_code=CODES, properties=MQTT5_PROPERTIES)
 def test_acknowledgement_round_trip(
     first: int, kind: Kind, packet_id: int, reason_code: int, properties: bytes
@@ -148,6 +152,7 @@ def test_acknowledgement_may_end_after_its_reason_code() -> None:
     assert read_id(b"\0\7\x87") == (7, 0x87, b"")
 
 
+@settings(deadline=None)
 @given(packet_ids=st.lists(IDS))
 def test_many_pubacks_are_those_of_each(packet_ids: list[int]) -> None:
     assert puback_packets(packet_ids) == b"".join(id_packet(PUBACK, n) for n in packet_ids)
@@ -156,6 +161,7 @@ def test_many_pubacks_are_those_of_each(packet_ids: list[int]) -> None:
 FILTERS = st.lists(TEXTS, max_size=5)
 
 
+@settings(deadline=None)
 @given(filters=st.lists(st.tuples(TEXTS, CODES), max_size=5), packet_id=IDS, properties=PROPERTIES)
 def test_subscribe_round_trip(
     filters: list[tuple[str, int]], packet_id: int, properties: bytes | None
@@ -165,6 +171,7 @@ def test_subscribe_round_trip(
     assert read_subscribe(packet.body, mqtt5=properties is not None) == (packet_id, filters, properties)
 
 
+@settings(deadline=None)
 @given(filters=FILTERS, packet_id=IDS, properties=PROPERTIES)
 def test_unsubscribe_round_trip(filters: list[str], packet_id: int, properties: bytes | None) -> None:
     packet = one(unsubscribe_packet(filters, packet_id, properties=properties))
@@ -172,6 +179,7 @@ def test_unsubscribe_round_trip(filters: list[str], packet_id: int, properties: 
     assert read_unsubscribe(packet.body, mqtt5=properties is not None) == (packet_id, filters, properties)
 
 
+@settings(deadline=None)
 @given(codes=st.binary(max_size=5), packet_id=IDS, properties=PROPERTIES)
 def test_suback_and_unsuback_round_trip(codes: bytes, packet_id: int, properties: bytes | None) -> None:
     packet, mqtt5 = one(suback_packet(packet_id, codes, properties=properties)), properties is not None
@@ -186,6 +194,7 @@ def test_suback_and_unsuback_round_trip(codes: bytes, packet_id: int, properties
 
 
 @pytest.mark.parametrize("kind", [Kind.DISCONNECT, Kind.AUTH])
+@settings(deadline=None)
 @given(reason_code=CODES, properties=MQTT5_PROPERTIES)
 def test_disconnect_and_auth_round_trip(kind: Kind, reason_code: int, properties: bytes) -> None:
     packet = one(reason_packet(kind, reason_code, properties))
@@ -205,6 +214,7 @@ def test_packets_without_a_body(data: bytes, kind: Kind) -> None:
 # Lengths and framing.
 
 
+@settings(deadline=None)
 @given(length=st.integers(0, 268_435_455))
 def test_remaining_length_round_trip(length: int) -> None:
     """A remaining length is read as it was written, and written as paho writes it (MQTT 3.1.1 §2.2.3)."""
@@ -217,6 +227,7 @@ def test_remaining_length_round_trip(length: int) -> None:
         assert list(frames(header[:cut])) == []
 
 
+@settings(deadline=None)
 @given(messages=st.lists(PUBLISHES, max_size=6), data=st.data())
 def test_stream_may_be_cut_anywhere(messages: list[Publish], data: st.DataObject) -> None:
     stream = b"".join(map(written, messages)) + PINGREQ
@@ -300,6 +311,7 @@ def test_unknown_protocol_is_not_read_beyond_its_level() -> None:
     assert read_connect(counted("MQTT") + b"\5", levels=(MQTT_311,)) == Connect(5)
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=60), flags=st.integers(0, 15), mqtt5=st.booleans())
 def test_readers_raise_nothing_else(data: bytes, flags: int, mqtt5: bool) -> None:
     """Whatever the bytes, a reader returns fields or raises ProtocolError."""

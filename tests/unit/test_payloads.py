@@ -400,7 +400,7 @@ def test_deep_nesting_is_read_or_refused(verb: str, field: str, depth: int) -> N
     try:
         read(verb, payload)
     except PayloadError as error:
-        assert error.reason in {"bad_payload", "too_large"}
+        assert error.reason in {"bad_payload", "too_large"}  # noqa: PT017 - it may also be accepted
     else:
         assert depth < 1_024 or field == "unknown"
 
@@ -443,7 +443,7 @@ def test_parse_raises_nothing_but_payload_error(verb: str, payload: bytes) -> No
     try:
         event = read(verb, payload)
     except PayloadError as error:
-        assert error.reason in {"bad_payload", "too_large"}
+        assert error.reason in {"bad_payload", "too_large"}  # noqa: PT017 - it may also be accepted
         return
     match event:
         case Login():

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 import pytest
 
-from mqtt_presence.bridge import redeliveries
 from mqtt_presence.mqtt.messages import Incoming
 from tests.support.kept import Kept
 
@@ -63,7 +62,7 @@ def test_redelivery_packet_id_used_anew_forgets_the_old_message(kept: Kept) -> N
 def test_redelivery_packet_id_used_anew_is_forgotten_before_the_new_message_is_committed(kept: Kept) -> None:
     """The broker gives out an id again only when the old message is over; then the new one may say the same."""
     kept.commit([(message(1), True), (message(2), True)])
-    kept.known.hear(message(1))
+    kept.known.forget_packet_id(message(1))
     assert not kept.known.is_repeated(message(1, dup=True))
     assert kept.known.is_repeated(message(2, dup=True))
     kept.commit([(message(1), True)])
@@ -73,16 +72,14 @@ def test_redelivery_packet_id_used_anew_is_forgotten_before_the_new_message_is_c
 def test_redelivery_itself_or_a_message_without_an_id_forgets_nothing(kept: Kept) -> None:
     """It may come a third time; and at QoS 0 there is no packet id."""
     kept.commit([(message(7), True)])
-    kept.known.hear(message(7, dup=True))
-    kept.known.hear(message(7, qos=0))
+    kept.known.forget_packet_id(message(7, dup=True))
+    kept.known.forget_packet_id(message(7, qos=0))
     assert knows(kept, [7]) == [7]
 
 
-def test_redelivery_is_forgotten_before_packet_ids_come_round(
-    kept: Kept, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_redelivery_is_forgotten_before_packet_ids_come_round() -> None:
     """What as many messages have followed as a broker leaves unacknowledged is acknowledged, and forgotten."""
-    monkeypatch.setattr(redeliveries, "_KEPT", 10)
+    kept = Kept(10)
     kept.commit([(message(1), True), (message(2), True)])
     kept.commit([(message(mid), mid == 5) for mid in range(3, 12)])
     assert knows(kept, range(12)) == [1, 2, 5]

@@ -12,7 +12,7 @@ from mqtt_presence.adapters.registry import SOURCES
 from mqtt_presence.bridge import broker_connections as module
 from mqtt_presence.bridge.broker_connections import BrokerConnections
 from mqtt_presence.bridge.link import config
-from mqtt_presence.bridge.recovery.kept_values import keep
+from mqtt_presence.bridge.recovery.kept_values import save_changed
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.rules.model import BrokerReport, Cause, Login, NetworkClosed, NetworkReplaced, Reason
 from mqtt_presence.settings import SourceName
@@ -20,6 +20,10 @@ from tests.support.kept import Kept
 
 NOW = 1_800_000_000_000
 OLD = "closing old connection"
+
+
+NO_STORE: Any = None
+"""Its transaction is given to each call."""
 
 
 class FakeLink:
@@ -64,7 +68,7 @@ class Story:
     """A witness of mosquitto's log, and short words for its lines."""
 
     def __init__(self, version: str = "2.0.11", *records: Any) -> None:
-        self.witness = BrokerConnections()
+        self.witness = BrokerConnections(NO_STORE)
         self.tx: Any = FakeTransaction(*records)
         self.version = version
         self.mids: dict[str, int] = {}
@@ -79,7 +83,7 @@ class Story:
             self.mids[line] = self.last_mid
         message = Incoming(topic, line.encode(), 1, False, dup, self.mids[line], 1)
         assert self.witness.is_about(message)
-        self.kept.known.hear(message)
+        self.kept.known.forget_packet_id(message)
         is_known = self.kept.known.is_repeated(message)
         self.pending.append((message, None if is_known else self.witness.hear(message, NOW)))
         return self.pending[-1][1]
@@ -101,13 +105,13 @@ class Story:
     def reconnect(self) -> None:
         """What is not committed will come again."""
         self.pending.clear()
-        self.witness.connected(FakeLink(), session_present=True)  # type: ignore[arg-type]
+        self.witness.connected(FakeLink(), session_present=True, contested=False)  # type: ignore[arg-type]
 
     def restart(self) -> None:
         """Begin anew with what is committed; what is not will come again."""
         self.pending.clear()
         self.kept.restart()
-        self.witness = BrokerConnections()
+        self.witness = BrokerConnections(NO_STORE)
         self.witness.restore(self.tx)
         self.hear(VERSION, f"mosquitto version {self.version}")
 
@@ -358,7 +362,7 @@ def test_what_was_heard_of_a_session_that_is_lost_is_kept() -> None:
     story = Story()
     taken_back(story)
     story.kept.forget()
-    story.witness.connected(FakeLink(), session_present=False)
+    story.witness.connected(FakeLink(), session_present=False, contested=False)
     story.pending.clear()
     story.mids.clear()
     story.connect("tablet", "bob")
@@ -511,7 +515,7 @@ def test_who_was_here_before_a_restart_is_known() -> None:
     story = Story(
         "2.0.11", ("alice", "phone", 100 << 32 | 5, "192.0.2.9"), ("bob", "phone", 101 << 32 | 6, None)
     )
-    story.witness.connected(FakeLink(), session_present=True)
+    story.witness.connected(FakeLink(), session_present=True, contested=False)
     assert story.address("bob", "phone") is None
     assert story.number("bob", "phone") == 101 << 32 | 6
     assert story.end("phone") is not None
@@ -525,7 +529,7 @@ def test_after_a_gap_nobody_has_an_address_until_the_next_connect() -> None:
     story.commit()
     story.reconnect()
     assert story.address("alice", "phone") == "192.0.2.1"
-    story.witness.connected(FakeLink(), session_present=False)
+    story.witness.connected(FakeLink(), session_present=False, contested=False)
     assert story.address("alice", "phone") is None
     assert story.end("phone") is not None
     story.connect("tablet", "alice", port=9)
@@ -554,10 +558,10 @@ def listening(setting: str, before: str | None = None, **how: Any) -> Iterator[F
     tx: Any = FakeTransaction()
     if before is not None:
         tx.names["source"] = before
-    witness = BrokerConnections(setting)
+    witness = BrokerConnections(NO_STORE, setting)
     witness.restore(tx)
     link: Any = FakeLink(**how)
-    witness.connected(link, session_present=True)
+    witness.connected(link, session_present=True, contested=False)
     yield link
 
 
@@ -589,9 +593,9 @@ def test_dialect_is_kept() -> None:
     story = Story("2.1.2")
     assert story.witness.memory.is_news
     store: Any = SimpleNamespace(transaction=lambda: nullcontext(story.tx))
-    keep(store, story.witness.memory)
+    save_changed(store, story.witness.memory)
     assert not story.witness.memory.is_news
-    again = BrokerConnections()
+    again = BrokerConnections(NO_STORE)
     again.restore(story.tx)
     assert not again.memory.is_news
     assert again._source is not None
@@ -600,7 +604,7 @@ def test_dialect_is_kept() -> None:
 
 def test_emqx_names_the_connection() -> None:
     """An end that comes late, behind the next connect, is not that one's."""
-    witness = BrokerConnections("emqx")
+    witness = BrokerConnections(NO_STORE, "emqx")
     fields = '"username":"alice","clientid":"phone","ipaddress":"192.0.2.1","connected_at":{}'
 
     def hear(what: str, at: int, more: str = "") -> BrokerReport | None:
@@ -617,7 +621,7 @@ def test_emqx_names_the_connection() -> None:
     peer = witness.peer("alice", "phone")
     assert peer is not None
     assert peer.number == 9
-    witness = BrokerConnections("emqx")  # and nothing need be known of it
+    witness = BrokerConnections(NO_STORE, "emqx")  # and nothing need be known of it
     assert said(hear("disconnected", 9, ',"reason":"normal"')) == (
         "alice", "phone", 9, Cause.DISCONNECT, Reason.LOGOUT,
     )  # fmt: skip

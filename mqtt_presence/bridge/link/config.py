@@ -1,10 +1,12 @@
-"""bridge.link.config."""
+"""The configuration of the link: values only."""
 
 from dataclasses import dataclass, field
 
 from mqtt_presence.mqtt.url import BrokerUrl
 
-RECEIVE_MAXIMUM = 20_000  # else mosquitto has 20 on the way, queues 1,000 more and drops what comes then
+RECEIVE_MAXIMUM = 20_000
+"""Messages that the broker may send before an acknowledgement; by default mosquitto sends 20, queues 1,000
+more and drops what comes then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,11 @@ def newest_only(messages: Iterable[Outgoing]) -> list[Outgoing]:
     ]
 
 
+def _tickets(message: Outgoing) -> list[Any]:
+    """Return the tickets of a message and of those that it replaces."""
+    return [ticket for ticket in (*message.replaced, message.ticket) if ticket is not None]
+
+
 class Link:
     """A persistent session with the broker, kept up.
 
@@ -198,11 +203,15 @@ class Link:
     def publish(self, messages: Iterable[Outgoing]) -> None:
         """Send messages at QoS 1, in this order, over this connection or the next.
 
-        Those with an unsafe topic are in `Arrivals.unsent` of the next poll: brokers and clients may close a
-        connection that brings them.
+        A message with an unsafe topic is not sent, because brokers and clients may close the connection that
+        brings it: the next poll has it in `Arrivals.unsent`, and its tickets in `Arrivals.delivered`.
         """
         for message in messages:
-            (self._waiting if is_safe(message.topic) else self._arrivals.unsent).append(message)
+            if is_safe(message.topic):
+                self._waiting.append(message)
+            else:
+                self._arrivals.unsent.append(message)
+                self._arrivals.delivered += _tickets(message)
         self._feed()
 
     def publish_ahead(self, message: Outgoing) -> None:
@@ -303,7 +312,7 @@ class Link:
         return {"clean_start": False, "properties": properties}
 
     def _back_off(self) -> None:
-        delay = min(30.0, 0.25 * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1.5)
+        delay = min(30.0, 0.25 * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1.5)  # noqa: S311
         self._failures += 1
         self._next_attempt = time.monotonic() + delay
 
@@ -519,12 +528,13 @@ class Link:
         message = self._in_flight.pop(mid, None)
         if message is None:
             return
-        tickets = (*message.replaced, message.ticket)
         if reason >= FAILURE:
-            self._arrivals.refused += [replace(message, ticket=t, replaced=()) for t in tickets]
+            self._arrivals.refused += [
+                replace(message, ticket=t, replaced=()) for t in (*message.replaced, message.ticket)
+            ]
             self._complain(message, reason)
         else:
-            self._arrivals.delivered += [t for t in tickets if t is not None]
+            self._arrivals.delivered += _tickets(message)
 
     def _complain(self, message: Outgoing, reason: int) -> None:
         if time.monotonic() < self._complain_at:

@@ -1,1 +1,4 @@
-"""Parts of the bridge that make everything true again after a loss. Imports `store`, `protocol`, `rules` and the bridge's own values."""
+"""Parts of the bridge that make everything true again after a loss.
+
+Imports the bridge's committer, clock and values, `store`, `protocol` and `rules`.
+"""

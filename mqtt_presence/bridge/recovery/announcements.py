@@ -1,143 +1,183 @@
-"""Who may be said to be silent: up to when all was heard, and whether clients are to be asked (contract B3).
+"""Announcements: asks all clients to log in again; connections of silent clients end (rule B3)."""
 
-Not by the clock alone. What they have said may still wait for us, or with the broker; and the clock may be
-set.
-"""
-
-import time
+import logging
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from mqtt_presence.bridge.recovery.kept_values import KeptValue
-from mqtt_presence.store import Transaction
+from mqtt_presence.bridge.clock import Clock
+from mqtt_presence.bridge.committer import CHUNK, Committer
+from mqtt_presence.bridge.link.link import Link
+from mqtt_presence.bridge.part import OnCheck
+from mqtt_presence.bridge.recovery.clock_steps import ClockSteps
+from mqtt_presence.bridge.recovery.kept_values import KeptValue, save_changed
+from mqtt_presence.bridge.recovery.progress import Progress
+from mqtt_presence.bridge.redeliveries import Redeliveries
+from mqtt_presence.mqtt.messages import Outgoing
+from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.rules.model import EndUnconfirmed, Event, UserId
+from mqtt_presence.store import Store, Transaction
 
-_ASKED = "announced_at"
-_SETTLED_S = 2.0  # after connecting the broker has begun to send what has waited
-_ASK_AGAIN_S = 10.0  # after the broker has refused the question
-# By less the clock may be set without further ado.
-_SET_BACK_S = 0.1
-_SET_FORWARD_S = 1.0
+log = logging.getLogger(__name__)
+
+_SENT = "announced_at"
 
 
-class Asked(Struct, frozen=True):
-    """Ticket of `bridge/announce`: whoever is connected has it once the broker has."""
+class Announced(Struct, frozen=True):
+    """Ticket of `bridge/announce`: once the broker has it, every connected client has it."""
 
     at: int
-    """When, epoch milliseconds."""
+    """The time of the announcement, epoch milliseconds."""
 
 
-class Announcements:
-    """Knows what the bridge has heard, and what it waits for.
+class Announcements(OnCheck):
+    """Announces on request, as soon as the answers would be heard, and judges silence afterwards.
 
     Args:
-        answer_within_ms: how long clients may take to answer `bridge/announce`.
+        store: keeps the request and the time of the announcement over a restart.
+        committer: ends the connections of silent clients.
+        topics: the topics under the prefix in use.
+        redeliveries: forgotten with the session whose loss is announced.
+        clock: the bridge's.
+        clock_steps: no announcement is sent while stored times are being shifted.
+        progress: silence counts up to the time that it knows.
+        answer_within_ms: how long clients may take to answer, milliseconds.
+        again_s: how long to wait after the broker has refused the announcement, seconds.
 
     """
 
-    def __init__(self, answer_within_ms: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        committer: Committer,
+        topics: Topics,
+        redeliveries: Redeliveries,
+        clock: Clock,
+        clock_steps: ClockSteps,
+        progress: Progress,
+        answer_within_ms: int,
+        again_s: float,
+    ) -> None:
+        super().__init__()
+        self._store = store
+        self._committer = committer
+        self._topics = topics
+        self._redeliveries = redeliveries
+        self._clock = clock
+        self._clock_steps = clock_steps
+        self._progress = progress
         self._answer_within_ms = answer_within_ms
-        self.must_ask = False
-        """The clients are to be asked as soon as their answers would be heard."""
-        self.memory = KeptValue("must_announce", lambda: "1" if self.must_ask else None)
-        self.heard_until = 0
-        """Up to when all is decided on, epoch milliseconds: B1 and B2 hold for then."""
-        self._settled_from_s = 0.0
-        self._asked_at: int | None = None
-        self._question: int | None = None
-        """The same, as the ticket has it: by the clock as it was then."""
-        self._asks_from_s = 0.0
-        # These by the clock that nobody sets: nobody is silent because ours was set.
-        self._asked_s: float | None = None
-        self._heard_until_s = 0.0
-        self._clock_is_behind_s = 0.0
+        self._again_s = again_s
+        self.is_requested = False
+        self._kept = KeptValue("must_announce", lambda: "1" if self.is_requested else None)
+        self._not_before_s = 0.0
+        self._sent_at: int | None = None
+        self._ticket: int | None = None
+        """`_sent_at` as the ticket has it: before any step of the clock."""
+        self._judged_up_to = ""
+        self._delivered_s: float | None = None
+        """When the broker acknowledged it, by the monotonic clock."""
 
-    def restore(self, tx: Transaction, now: int) -> None:
-        """Go on; whether a question that was open was heard nobody knows, so it is asked again."""
-        self._clock_is_behind_s = time.monotonic() - now / 1000
-        self.must_ask = self.memory.restore(tx) is not None or tx.recall(_ASKED) is not None
+    def request(self, reason: str) -> None:
+        """Have all clients asked to log in again; the reason goes into the log."""
+        if not self.is_requested:
+            log.info("%s: asking all clients to log in again", reason)
+        self.is_requested = True
 
-    @property
-    def now(self) -> int:
-        """The time by the clock as it was when it was last looked at, epoch milliseconds."""
-        return round((time.monotonic() - self._clock_is_behind_s) * 1000)
+    def restore(self, tx: Transaction) -> None:
+        """Repeat an announcement that was open: how far its answers were heard is unknown."""
+        self.is_requested = self._kept.restore(tx) is not None or tx.recall(_SENT) is not None
 
-    def was_set(self, now: int) -> int:
-        """Compare the clock with the one that nobody sets; afterwards, nothing counts as heard.
+    def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
+        """Announce if the broker has lost the session, and with it the messages that waited."""
+        del link, contested
+        if not session_present:
+            self.request("the broker had no session for the bridge")
 
-        Args:
-            now: what it tells, epoch milliseconds.
+    def acknowledged(self, ticket: object, count: int) -> None:
+        """See `Part`."""
+        del count
+        if isinstance(ticket, Announced) and ticket.at == self._ticket:
+            self._delivered_s = self._clock.monotonic()
 
-        Returns:
-            By how much it was set since the last time, milliseconds. Less than 0: back; what was stamped
-            before may lie ahead of it. More: forward; it looks longer ago than it is.
+    def refused(self, message: Outgoing) -> None:
+        """See `Part`."""
+        if isinstance(message.ticket, Announced) and message.ticket.at == self._ticket:
+            self._sent_at = self._ticket = None
+            self.is_requested = True
+            self._not_before_s = self._clock.monotonic() + self._again_s
 
-        """
-        before, self._clock_is_behind_s = self._clock_is_behind_s, time.monotonic() - now / 1000
-        forward_s = before - self._clock_is_behind_s
-        if -_SET_BACK_S <= forward_s <= _SET_FORWARD_S:
-            return 0
-        forward = round(forward_s * 1000)
-        self.heard_until = 0
-        if self._asked_at is not None and forward > 0:
-            self._asked_at += forward  # as all stamps are
-        elif self._asked_at is not None:
-            # Who has answered, and when, can no longer be told by the stamps.
-            self._asked_at = self._question = None
-            self.must_ask = True
-        return forward
+    def clock_stepped(self, by_ms: int, now: int) -> None:
+        """Shift the time of the announcement with all stored times; after a step back, announce again."""
+        del now
+        if self._sent_at is None:
+            return
+        if by_ms > 0:
+            self._sent_at += by_ms
+        else:  # the stored times no longer tell who has answered
+            self._sent_at = self._ticket = None
+            self.is_requested = True
 
-    def connected(self) -> None:
-        """Take note that the broker begins to send what has waited."""
-        self._settled_from_s = time.monotonic() + _SETTLED_S
-
-    def heard_all(self, now: int) -> None:
-        """Take note that all was decided on that there was at a time."""
-        if time.monotonic() >= self._settled_from_s:
-            self.heard_until = now
-            self._heard_until_s = now / 1000 + self._clock_is_behind_s
-
-    # The question.
+    def step(self, link: Link) -> bool:
+        """See `Part`."""
+        if self.is_requested:
+            save_changed(self._store, self._kept)
+            if self._can_send:
+                self._send(link)
+        return super().step(link)
 
     @property
-    def is_time_to_ask(self) -> bool:
-        """They are to be asked, and the broker has not just refused it."""
-        return self.must_ask and time.monotonic() >= self._asks_from_s
+    def _can_send(self) -> bool:
+        """Whether the answers would be heard, and the broker has not just refused the announcement."""
+        return (
+            self._progress.is_subscribed
+            and not self._clock_steps.is_shifting
+            and self._clock.monotonic() >= self._not_before_s
+        )
 
-    def remember_asked(self, tx: Transaction, now: int) -> None:
-        """Keep that they are being asked; only then are they."""
-        tx.remember(_ASKED, str(now))
-        tx.remember(self.memory.name, None)
+    def _send(self, link: Link) -> None:
+        now = self._clock_steps.now  # the time before a step of the clock that is not noticed yet
+        with self._store.transaction() as tx:
+            tx.remember(_SENT, str(now))
+            tx.remember(self._kept.name, None)
+            tx.clear_redeliveries(self._redeliveries.forgotten)
+        self.is_requested, self._kept.kept = False, None
+        self._sent_at = self._ticket = now
+        self._delivered_s = None
+        link.publish([Outgoing(self._topics.bridge_announce, b"{}", ticket=Announced(now))])
 
-    def asked(self, now: int) -> None:
-        """That is committed."""
-        self.must_ask, self.memory.kept = False, None
-        self._asked_at = self._question = now
-        self._asked_s = None
+    def check(self, link: Link) -> bool:
+        """End, a chunk at a time, the connections of clients that have had their time (rule B3)."""
+        save_changed(self._store, self._kept)
+        since = self._deadline_passed_for
+        if since is None or not link.is_connected:
+            self._judged_up_to = ""
+            return True
+        now = self._clock.now()
+        page: dict[UserId, bool] = {}
 
-    def taken(self, question: Asked) -> None:
-        """The broker has it: from now on answers are waited for."""
-        if question.at == self._question:
-            self._asked_s = time.monotonic()
+        def collect(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
+            page.update(tx.unconfirmed_users(since, self._judged_up_to, CHUNK))
+            return {
+                user_id: (EndUnconfirmed(user_id=user_id, now=now, announced_at=since),)
+                for user_id, is_unconfirmed in page.items()
+                if is_unconfirmed
+            }
 
-    def refused(self, question: Asked) -> None:
-        """The broker has not passed it on: ask again in a while."""
-        if question.at == self._question:
-            self._asked_at = self._question = None
-            self.must_ask = True
-            self._asks_from_s = time.monotonic() + _ASK_AGAIN_S
+        self._committer.run(link, collect)
+        is_last = len(page) < CHUNK
+        self._judged_up_to = "" if is_last else next(reversed(page))
+        if not is_last:
+            return False
+        with self._store.transaction() as tx:
+            tx.remember(_SENT, None)
+        self._sent_at = self._ticket = None
+        return True
 
     @property
-    def over_since(self) -> int | None:
-        """When they were asked, if they have had their time; else None."""
-        if self._asked_s is None:
+    def _deadline_passed_for(self) -> int | None:
+        """The time of the announcement whose answers are all heard; else None."""
+        if self._delivered_s is None:
             return None
-        waited_ms = (self._heard_until_s - self._asked_s) * 1000
-        return self._asked_at if waited_ms > self._answer_within_ms else None
-
-    def remember_over(self, tx: Transaction) -> None:
-        """Keep that nobody is waited for."""
-        tx.remember(_ASKED, None)
-
-    def over(self) -> None:
-        """That is committed."""
-        self._asked_at = self._question = None
+        waited_ms = (self._progress.until_s - self._delivered_s) * 1000
+        return self._sent_at if waited_ms > self._answer_within_ms else None

@@ -8,13 +8,16 @@ all clients are asked to log in again (contract B3).
 
 import logging
 import re
-import time
-from collections.abc import Callable
 
+from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.link.link import Link
-from mqtt_presence.bridge.recovery.kept_values import KeptValue
+from mqtt_presence.bridge.part import OnCheck
+from mqtt_presence.bridge.recovery.announcements import Announcements
+from mqtt_presence.bridge.recovery.kept_values import KeptValue, save_changed
+from mqtt_presence.bridge.recovery.progress import Progress
+from mqtt_presence.bridge.recovery.retained_statuses import RetainedStatuses
 from mqtt_presence.mqtt.messages import Incoming
-from mqtt_presence.store import Transaction
+from mqtt_presence.store import Store, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -26,19 +29,38 @@ _DRIFT_MS = 3_000
 """Two looks at when it was started differ by no more: it counts whole seconds, and messages take a while."""
 _ASK_EVERY_S = 60.0
 _TO_ASK = "ask"
+_BEHIND_MS = 2_000
 
 
-class BrokerLosses:
+class BrokerLosses(OnCheck):
     """Follows what the broker says of itself, also over the bridge's own absence.
 
     Args:
-        now: the bridge's clock, epoch milliseconds.
+        store: keeps what the broker said of itself.
+        clock: the bridge's.
+        retained: notices that the broker has lost retained statuses.
+        announcements: ask the clients to log in again.
+        progress: while the bridge is behind, the broker may still be dropping messages.
         follows: the broker may be mosquitto; others may let anybody write to `$SYS`.
 
     """
 
-    def __init__(self, now: Callable[[], int], *, follows: bool = True) -> None:
-        self._now = now
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        retained: RetainedStatuses,
+        announcements: Announcements,
+        progress: Progress,
+        *,
+        follows: bool = True,
+    ) -> None:
+        super().__init__()
+        self._store = store
+        self._clock = clock
+        self._retained = retained
+        self._announcements = announcements
+        self._progress = progress
         self._follows = follows
         self._dropped: int | None = None
         self._started_at: int | None = None
@@ -65,25 +87,21 @@ class BrokerLosses:
             known.append(_TO_ASK)
         return " ".join(known) if known != ["-", "-"] else None
 
-    def connected(self, link: Link, *, session_present: bool) -> None:
-        """Follow it on a new connection, if we may; the brokers that have it speak MQTT 5.
-
-        Args:
-            link: new.
-            session_present: False: the clients are asked anyway.
-
-        """
-        self._connected_at = time.monotonic()
+    def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
+        """Follow it on a new connection, if we may; the brokers that have it speak MQTT 5."""
+        del contested
+        self._connected_at = self._clock.monotonic()
         self._is_new_connection = True
-        if not session_present:
+        if not session_present:  # the clients are asked anyway
             self._asked_at = self._connected_at
         if self._follows and link.is_mqtt5:
             for topic in (DROPPED, UPTIME):
                 # QoS 0: what it was while we were away is of no use, and would fill the queue.
                 link.subscribe(topic, 0, required=False)
 
-    def heard(self, message: Incoming) -> bool:
+    def handle(self, link: Link, message: Incoming) -> bool:
         """Take a message if it is about that; tell whether it was."""
+        del link
         if message.topic == DROPPED:
             if _DROPPED.fullmatch(message.payload) is not None:
                 self._count(int(message.payload), is_old=message.retain)
@@ -116,7 +134,7 @@ class BrokerLosses:
             is_old: it was told before we asked; by how much, nobody knows.
 
         """
-        started_at = self._now() - uptime_s * 1000
+        started_at = self._clock.now() - uptime_s * 1000
         was_restarted = uptime_s < self._uptime_s
         if self._is_new_connection and self._started_at is not None and not is_old:
             # Only of the first: no broker is restarted under a connection, but what it says may be read late.
@@ -135,12 +153,23 @@ class BrokerLosses:
         # Who was asked on this connection was asked after the loss.
         self._has_lost = self._has_lost or self._asked_at < self._connected_at
 
-    def must_announce(self) -> bool:
+    def check(self, link: Link) -> bool:
+        """Have the clients asked if the broker has lost something that they sent."""
+        del link
+        if self._retained.has_news_of_a_loss():
+            self.suspect()
+        # While the bridge is behind, the broker may still be dropping: it could drop the answers, too.
+        is_behind = self._clock.now() - self._progress.until > _BEHIND_MS
+        if not is_behind and self._must_announce():
+            self._announcements.request("the broker has lost messages")
+        save_changed(self._store, self.memory)
+        return True
+
+    def _must_announce(self) -> bool:
         """Tell whether it is time to ask the clients; of many messages that are dropped, not for each."""
-        is_time = time.monotonic() - self._asked_at >= _ASK_EVERY_S
+        is_time = self._clock.monotonic() - self._asked_at >= _ASK_EVERY_S
         if not self._has_lost and not (self._has_dropped and is_time):
             return False
         self._has_lost = self._has_dropped = False
-        self._asked_at = time.monotonic()
-        log.info("asking all clients to log in again")
+        self._asked_at = self._clock.monotonic()
         return True

@@ -1,16 +1,36 @@
-"""A clock that is set forward: open connections are moved by it, so that silence does not count it.
+"""Clock steps: notices that the wall clock was set, and makes the stored times fit the new time.
 
-What is still to be moved, and how far that has come, is kept in the database with each page: a restart
-goes on. Whoever is moved twice, after a commit in doubt, was at most seen just now.
+===========  ==========================  ===================================================
+the step     before                      after
+===========  ==========================  ===================================================
+forward      last_seen 12:00, now 12:01  last_seen 13:00, now 13:01: the step is no silence
+back         last_seen 12:00, now 11:00  last_seen 11:00, now 11:00: no time lies in the future
+===========  ==========================  ===================================================
+
+Both are done a page of connections at a time. The database keeps how far a shift forward has come, so a
+restart goes on. A connection that is shifted twice, after an uncertain commit, was at most seen just now.
 """
+
+import logging
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, json
 
-from mqtt_presence.rules.model import ClientId, UserId
+from mqtt_presence.bridge.clock import Clock
+from mqtt_presence.bridge.committer import Committer
+from mqtt_presence.bridge.link.link import Link
+from mqtt_presence.bridge.part import Part
+from mqtt_presence.rules.model import ClientId, ClockSteppedBack, Event, UserId
 from mqtt_presence.store import Store, Transaction
 
+log = logging.getLogger(__name__)
+
 _NAME = "set_forward"
-_PAGE = 1000  # connections
+_CHUNK = 200
+"""Users of one step back."""
+# Smaller steps are ignored.
+_BACK_S = 0.1
+_FORWARD_S = 1.0
 
 
 class _Left(Struct):
@@ -20,41 +40,107 @@ class _Left(Struct):
     """Where the first round is; None: at its beginning."""
 
 
-class ClockSteps:
-    """Moves when open connections were last seen, by what the clock was set by."""
+class ClockSteps(Part):
+    """Detects steps of the wall clock against the monotonic clock, and shifts stored times.
 
-    def __init__(self) -> None:
-        self._new: list[int] = []
+    Args:
+        store: has the connections.
+        committer: cuts times that lie in the future.
+        clock: the bridge's.
+        page: connections of one step forward.
 
-    def restore(self, tx: Transaction) -> bool:
-        """Tell whether something was left to move when the bridge was last running."""
-        return tx.recall(_NAME) is not None
+    """
 
-    def add(self, by: int) -> None:
-        """Take note that the clock was set forward, milliseconds."""
-        self._new.append(by)
+    def __init__(self, store: Store, committer: Committer, clock: Clock, page: int) -> None:
+        self._store = store
+        self._committer = committer
+        self._clock = clock
+        self._page = page
+        self._behind_s = 0.0
+        """How far the wall clock is behind the monotonic clock; only differences mean something."""
+        self._forward: list[int] = []
+        """Steps that the database does not have yet, milliseconds."""
+        self._is_moving_forward = False
+        self._is_cutting_back = False
+        self._cut_up_to = ""
 
-    def step(self, store: Store, now: int) -> bool:
-        """Move a page of connections; tell whether that was the last.
+    @property
+    def is_shifting(self) -> bool:
+        """Whether some stored times still belong to the old time."""
+        return self._is_moving_forward or self._is_cutting_back
+
+    @property
+    def is_moving_forward(self) -> bool:
+        """Whether some connections look silent only because the clock was set forward."""
+        return self._is_moving_forward
+
+    @property
+    def now(self) -> int:
+        """The wall clock's time as it was set at the last `detect`, epoch milliseconds."""
+        return round((self._clock.monotonic() - self._behind_s) * 1000)
+
+    def restore(self, tx: Transaction) -> None:
+        """Go on with a shift; notice a clock that was set back while the bridge was away."""
+        now = self._clock.now()
+        self._behind_s = self._clock.monotonic() - now / 1000
+        self._is_cutting_back = tx.lies_ahead(now)
+        self._is_moving_forward = tx.recall(_NAME) is not None
+
+    def detect(self, now: int, now_s: float) -> int:
+        """Return by how much the wall clock was set since the last call, milliseconds; 0: not worth acting.
 
         Args:
-            store: has them.
-            now: nobody was seen later than this, epoch milliseconds.
-
-        Raises:
-            StoreError: to be done again.
+            now: the wall clock's time, epoch milliseconds.
+            now_s: the monotonic clock's time, seconds.
 
         """
-        with store.transaction() as tx:
+        before, self._behind_s = self._behind_s, now_s - now / 1000
+        step_s = before - self._behind_s
+        return 0 if -_BACK_S <= step_s <= _FORWARD_S else round(step_s * 1000)
+
+    def clock_stepped(self, by_ms: int, now: int) -> None:
+        """Begin to shift the stored times."""
+        del now
+        if by_ms < 0:
+            self._cut_up_to = ""
+            self._is_cutting_back = True
+        else:
+            log.warning("the clock was set forward by %.1f s", by_ms / 1000)
+            self._forward.append(by_ms)
+            self._is_moving_forward = True
+
+    def step(self, link: Link) -> bool:
+        """Shift a page of connections."""
+        if self._is_cutting_back:
+            self._is_cutting_back = not self._cut_back(link)
+        if self._is_moving_forward:
+            self._is_moving_forward = not self._move_forward()
+        return not self.is_shifting
+
+    def _cut_back(self, link: Link) -> bool:
+        now = self._clock.now() - 1  # strictly before an answer to the next announcement
+        page: dict[UserId, bool] = {}
+
+        def collect(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
+            page.update(tx.live_users(self._cut_up_to, now, _CHUNK))
+            return {u: (ClockSteppedBack(user_id=u, now=now),) for u, is_ahead in page.items() if is_ahead}
+
+        self._committer.run(link, collect)
+        self._cut_up_to = next(reversed(page), "")
+        return not page
+
+    def _move_forward(self) -> bool:
+        now = self._clock.now() - 1  # strictly before an answer to the next announcement
+        with self._store.transaction() as tx:
             kept = tx.recall(_NAME)
             left = _Left([]) if kept is None else json.decode(kept, type=_Left)
             begun = 0 if left.after is None else 1
-            waiting = sum(left.by[begun:]) + sum(self._new)
+            waiting = sum(left.by[begun:]) + sum(self._forward)
             left.by[begun:] = [waiting] if waiting else []
             if left.by:
-                left.after = tx.move_last_seen(left.after, left.by[0], now, _PAGE)
+                left.after = tx.move_last_seen(left.after, left.by[0], now, self._page)
                 if left.after is None:
                     del left.by[0]
                 tx.remember(_NAME, json.encode(left).decode() if left.by else None)
-        self._new.clear()
+        self._forward.clear()
         return not left.by

@@ -5,14 +5,17 @@ retained status, and buries it once the broker has acknowledged that. A broker t
 status again, so what is buried is cleared again on each connect, until no broker can bring it back.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 
 from msgspec import Struct
 
+from mqtt_presence.bridge.batch import Batch
+from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.link.link import Link
-from mqtt_presence.mqtt.messages import Outgoing
+from mqtt_presence.bridge.part import OnCheck
+from mqtt_presence.mqtt.messages import Incoming, Outgoing
 from mqtt_presence.protocol.topics import Topics
-from mqtt_presence.rules.model import UserId
+from mqtt_presence.rules.model import Outcome, UserId
 from mqtt_presence.store import Store, Transaction
 
 # By then any broker has on its disk what it acknowledged: mosquitto unconfigured takes half an hour.
@@ -27,64 +30,76 @@ class ClearTicket(Struct, frozen=True):
     """Which one of this bridge's: the user may have been back in between."""
 
 
-class ForgottenUsers:
+class ForgottenUsers(OnCheck):
     """Knows which empty statuses are on their way.
 
     Args:
+        store: has the tombstones.
         topics: where the statuses are.
+        clock: the bridge's.
+        forget: called with those who are newly buried, in the transaction that notes it.
 
     """
 
-    def __init__(self, topics: Topics) -> None:
+    def __init__(
+        self,
+        store: Store,
+        topics: Topics,
+        clock: Clock,
+        forget: Callable[[Transaction, Collection[UserId]], None],
+    ) -> None:
+        super().__init__()
+        self._store = store
         self._topics = topics
+        self._clock = clock
+        self._forget = forget
         self._number = 0
         self._burying: dict[UserId, int] = {}
         """Whose empty status is on its way to the broker, or acknowledged and not noted yet."""
         self._taken: list[UserId] = []
         self._must_exhume = False
 
-    def connected(self) -> None:
+    def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
         """Take note that the broker may have lost what it acknowledged."""
+        del link, session_present, contested
         self._must_exhume = True
 
-    def taken(self, ticket: ClearTicket) -> None:
+    def acknowledged(self, ticket: object, count: int) -> None:
         """The broker has an empty status."""
-        if self._burying.get(ticket.user_id) == ticket.number:
+        del count
+        if isinstance(ticket, ClearTicket) and self._burying.get(ticket.user_id) == ticket.number:
             self._taken.append(ticket.user_id)
 
-    def refused(self, ticket: ClearTicket) -> None:
+    def refused(self, message: Outgoing) -> None:
         """The broker does not take it: it is tried again."""
-        if self._burying.get(ticket.user_id) == ticket.number:
+        ticket = message.ticket
+        if isinstance(ticket, ClearTicket) and self._burying.get(ticket.user_id) == ticket.number:
             del self._burying[ticket.user_id]
 
-    def are_back(self, user_ids: Iterable[UserId]) -> None:
+    def save_batch(self, tx: Transaction, batch: Batch) -> None:
+        """See `BatchRecorder`."""
+
+    def batch_given_up(self, message: Incoming) -> None:
+        """See `BatchRecorder`."""
+
+    def batch_committed(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Users have a status again: it comes behind the empty one, which so says nothing any more."""
+        del batch
         if not self._burying:
             return
-        for user_id in user_ids:
-            self._burying.pop(user_id, None)
+        for outcome in outcomes:
+            if outcome.status_changed:
+                self._burying.pop(outcome.user.user_id, None)
         self._taken = [user_id for user_id in self._taken if user_id in self._burying]
 
-    def clear(
-        self, store: Store, link: Link, now: int, forget: Callable[[Transaction, Collection[UserId]], None]
-    ) -> None:
-        """Note who is buried, and have cleared what is not.
-
-        Args:
-            store: has the tombstones.
-            link: to the broker.
-            now: epoch milliseconds.
-            forget: called with those who are newly buried, in the transaction that notes it.
-
-        Raises:
-            StoreError: nothing is noted yet.
-
-        """
-        with store.transaction() as tx:
+    def check(self, link: Link) -> bool:
+        """Note who is buried, and have cleared what is not."""
+        now = self._clock.now()
+        with self._store.transaction() as tx:
             for user_id in self._taken:
                 tx.bury(user_id, now)
             if self._taken:
-                forget(tx, self._taken)
+                self._forget(tx, self._taken)
             if self._must_exhume:
                 tx.exhume()
             tx.forget_buried(now - _BURIED_MS)
@@ -94,6 +109,7 @@ class ForgottenUsers:
             del self._burying[user_id]
         self._taken.clear()
         link.publish([self._empty(user_id) for user_id in forgotten if user_id not in self._burying])
+        return True
 
     def _empty(self, user_id: UserId) -> Outgoing:
         self._number += 1

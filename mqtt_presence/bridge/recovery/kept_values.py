@@ -34,7 +34,7 @@ class KeptValue:
         return self.dump() != self.kept
 
 
-def keep(store: Store, *memories: KeptValue) -> None:
+def save_changed(store: Store, *memories: KeptValue) -> None:
     """Write what has changed, if anything has, in one transaction.
 
     Raises:

@@ -1,256 +1,282 @@
-"""Making the broker's retained statuses true again after it may have lost some.
+"""Retained statuses: makes the broker's copies true again after it may have lost some.
 
-A broker that was restarted has lost nothing, the last changes, or everything. So one look tells: if it still
-has the status whose publication it acknowledged last, the witness, it has all (`LastStatus`). If not, or without a
-witness, all users are published again, a page at a time, and a restart in between begins anew. So they are a
-while after the broker has refused some, for want of a right or of room: one of them alone could come behind
-what is newer. Afterwards one status is published with a new version, as the next witness: the broker may have
-had the others before.
+A broker that was restarted has lost nothing, the last changes, or everything. One probe is enough: if the
+broker still has the status that it acknowledged last, the *witness*, it has all of them. Without it, or
+without a witness, the bridge publishes all users again, a page at a time; a restart meanwhile begins anew.
+The same full republish follows, after a delay, when the broker refuses a status: sending one status again
+could overtake a newer one. Afterwards one status is published with a new version, as the next witness,
+because the broker may have had the others before.
 """
 
 import logging
-import time
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 
+from mqtt_presence.bridge.clock import Clock
+from mqtt_presence.bridge.committer import Committer
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.outbox import LastStatus
+from mqtt_presence.bridge.part import Part
 from mqtt_presence.mqtt.messages import Incoming, Outgoing
-from mqtt_presence.protocol import publications as say
+from mqtt_presence.protocol.publications import of_status, version_of
 from mqtt_presence.protocol.topics import Topics
-from mqtt_presence.rules.model import UserId
+from mqtt_presence.rules.model import Event, Renew, UserId
 from mqtt_presence.store import Store, Transaction
 
 log = logging.getLogger(__name__)
 
 _PAGE = 200
 _ANSWER_S = 10.0
-_AGAIN_S = 10.0  # the first time; then it is twice as long each time
 _AGAIN_AT_MOST_S = 3600.0
-_PROBE = "probe"
+_WITNESS = "probe"
 _MARK = "republishing"
 
 
-class Again(Struct, frozen=True):
+class Republished(Struct, frozen=True):
     """Ticket of a status that is published again."""
 
     run: int
-    """Which time that all are."""
+    """The number of the full republish."""
 
 
-class RetainedStatuses:
-    """What is known about the retained statuses that the broker has.
+class RetainedStatuses(Part):
+    """Compares the broker's retained statuses with the database, and republishes them.
 
     Args:
-        topics: where they are.
+        store: has the users.
+        committer: gives a status a new version.
+        topics: the topics under the prefix in use.
+        clock: the bridge's.
+        private: publish addresses and user agents too (setting `publish_private`).
+        again_s: how long to wait after the broker has refused a status, seconds; doubled each time.
 
     """
 
-    def __init__(self, topics: Topics) -> None:
+    def __init__(
+        self,
+        store: Store,
+        committer: Committer,
+        topics: Topics,
+        clock: Clock,
+        *,
+        private: bool,
+        again_s: float,
+    ) -> None:
+        self._store = store
+        self._committer = committer
         self._topics = topics
-        self._probe: LastStatus | None = None
-        self._asking: LastStatus | None = None
+        self._clock = clock
+        self._private = private
+        self._first_again_s = self._again_s = again_s
+        self._witness: LastStatus | None = None
+        self._asked_for: LastStatus | None = None
         self._answer_until = 0.0
         self._page_after: str | None = None
         self._run = 0
         self._unacknowledged = 0
-        """Statuses that this run has published."""
+        """Statuses of this full republish that the broker has not acknowledged."""
         self._must_renew = False
-        self._has_news = False
+        self._has_news_of_a_loss = False
         self._again_at: float | None = None
-        self._again_s = _AGAIN_S
         self._may_be_marked = False
-        """The database says that not all is known to be published."""
-        self.is_subscribed = False
-        """The broker has granted the subscription to the clients' messages on this connection."""
+        """The database may say that a full republish is not complete."""
 
-    def has_a_page(self, link: Link) -> bool:
-        """There are users left to publish again, and the link has room for them."""
+    def _has_a_page(self, link: Link) -> bool:
+        """Return whether users are left to publish again, and the link has room for a page."""
         return self._page_after is not None and link.is_connected and link.backlog <= _PAGE
 
     @property
     def _is_unsure(self) -> bool:
-        """The broker is not known to have all that it acknowledged."""
-        return self._asking is not None or self._again_at is not None or self._is_republishing
+        """Whether the broker may lack a status that it acknowledged."""
+        return self._asked_for is not None or self._again_at is not None or self._is_republishing
 
     @property
     def _is_republishing(self) -> bool:
         return self._page_after is not None or self._unacknowledged > 0
 
-    # What must survive a restart.
+    # The database.
 
     def restore(self, tx: Transaction) -> None:
-        """Read what was known when the bridge was last running."""
-        probe = tx.recall(_PROBE)
-        if probe is not None:
-            self._probe = msgspec.json.decode(probe, type=LastStatus)
-            user_id = self._topics.parse_status(self._probe.topic)
+        """See `Part`."""
+        witness = tx.recall(_WITNESS)
+        if witness is not None:
+            self._witness = msgspec.json.decode(witness, type=LastStatus)
+            user_id = self._topics.parse_status(self._witness.topic)
             if user_id is None or not tx.known_users([user_id]):
-                self._probe = None  # the user was forgotten meanwhile, or the prefix is another one
+                self._witness = None  # the user was forgotten meanwhile, or the prefix has changed
         if tx.has_other_users():
             tx.remember(_MARK, "1")
             tx.accept_users()
         if tx.recall(_MARK) is not None:
             self._may_be_marked = True
-            self.republish_all()
+            self._republish_all()
 
-    def remember(self, tx: Transaction, probe: LastStatus | None) -> None:
-        """Keep, with what has left the outbox, which status the broker took last, and whether it has all."""
+    def save_witness(self, tx: Transaction, witness: LastStatus | None) -> None:
+        """Store the last status that left the outbox, unless it proves nothing of the others.
+
+        Args:
+            tx: removes publications from the outbox.
+            witness: the last status among them; None: there is none.
+
+        """
         if self._is_republishing or self._must_renew:
-            probe = None  # acknowledged before all the others were: it proves nothing of them
+            witness = None  # it was acknowledged before all the others were
         if self._is_unsure:
             self._mark(tx)
-        if probe is not None:  # also if it is that of before, which may not have been committed
-            self._probe = probe
-            tx.remember(_PROBE, msgspec.json.encode(probe).decode())
+        if witness is not None:  # the same again, too: its commit may have failed
+            self._witness = witness
+            tx.remember(_WITNESS, msgspec.json.encode(witness).decode())
 
     def forget(self, tx: Transaction, user_id: UserId) -> None:
-        """Ask no more for the status of a user who is forgotten; another one must be asked for."""
-        # Also if there is none any more: that may not have been committed.
-        if self._probe is None or self._probe.topic == self._topics.status(user_id):
-            self.drop_witness(tx)
+        """Replace the witness if it is the status of a forgotten user."""
+        # Without a witness, too: the commit that removed it may have failed.
+        if self._witness is None or self._witness.topic == self._topics.status(user_id):
+            self._drop_witness(tx)
             self._must_renew = True
 
     def _mark(self, tx: Transaction) -> None:
         self._may_be_marked = True
         tx.remember(_MARK, "1")
 
-    # The witness.
+    def _drop_witness(self, tx: Transaction) -> None:
+        self._witness = None
+        tx.remember(_WITNESS, None)
 
-    @property
-    def has_no_witness(self) -> bool:
-        """There is none, and the next status that the broker acknowledges is one."""
-        return self._probe is None and not self._must_renew and not self._is_unsure
-
-    @property
-    def must_renew(self) -> bool:
-        """It is time to publish a status with a new version, so that there is a witness."""
-        return self._must_renew and not self._is_unsure
-
-    def drop_witness(self, tx: Transaction) -> None:
-        """Ask for the one there was no more."""
-        self._probe = None
-        tx.remember(_PROBE, None)
-
-    def renewed(self) -> None:
-        """Take note that a status with a new version is committed and on its way, if there is a user."""
-        self._must_renew = False
-
-    # The question: does the broker still have the last one?
+    # The probe: does the broker still have the witness?
 
     def disconnected(self) -> None:
-        """Take note that nothing can be asked or answered."""
-        self.is_subscribed = False
-        self._asking = None
+        """See `Part`."""
+        self._asked_for = None
 
-    def connected(self, link: Link) -> None:
-        """Subscribe, and ask."""
-        self.disconnected()
-        self._again_s = _AGAIN_S
-        link.subscribe(self._topics.inputs)
-        self._asking = self._probe
-        if self._asking is None:
-            self.republish_all()
-        else:
-            self._answer_until = time.monotonic() + _ANSWER_S
-            link.subscribe(self._asking.topic)
-            # Our own birth is retained there: when it comes, the answer to the first question would have.
+    def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
+        """Ask for the witness; republish without one, or if another bridge may have published."""
+        del session_present
+        self._again_s = self._first_again_s
+        self._asked_for = self._witness
+        if contested or self._asked_for is None:
+            self._republish_all()
+        if self._asked_for is not None:
+            self._answer_until = self._clock.monotonic() + _ANSWER_S
+            link.subscribe(self._asked_for.topic)
+            # The bridge's own state is retained there: it arrives after the answer to the first subscription.
             link.subscribe(self._topics.bridge_state)
 
-    def is_behind(self) -> None:
-        """Wait for the answer from now on: it comes behind what has waited with the broker."""
-        if self._asking is not None:
-            self._answer_until = time.monotonic() + _ANSWER_S
+    def fell_behind(self) -> None:
+        """Wait longer for the answer: it arrives behind the messages that waited at the broker."""
+        if self._asked_for is not None:
+            self._answer_until = self._clock.monotonic() + _ANSWER_S
 
-    def subscribed(self, topic_filter: str) -> None:
-        """Take note of what the broker granted."""
-        if topic_filter == self._topics.inputs:
-            self.is_subscribed = True
-
-    def heard(self, link: Link, message: Incoming) -> bool:
-        """Take a message that is none of the clients'; tell whether it was one."""
+    def handle(self, link: Link, message: Incoming) -> bool:
+        """Read the answer: the witness, or the bridge's own state without it."""
         topic = message.topic
         if topic != self._topics.bridge_state and self._topics.parse_status(topic) is None:
             return False
-        asking = self._asking
-        if asking is None:
-            link.unsubscribe(topic)  # left over from a question that a restart cut short
-        elif topic == asking.topic and message.retain and say.version_of(message.payload) >= asking.version:
-            self._answered(link, asking)
+        asked_for = self._asked_for
+        if asked_for is None:
+            link.unsubscribe(topic)  # from a probe that a restart cut short
+        elif topic == asked_for.topic and message.retain and version_of(message.payload) >= asked_for.version:
+            self._end_probe(link, asked_for)
         elif topic == self._topics.bridge_state and message.retain:
-            self._lost_some(link, asking)
+            self._found_a_loss(link, asked_for)
         return True
 
-    def _answered(self, link: Link, asking: LastStatus) -> None:
-        link.unsubscribe(asking.topic)
+    def _end_probe(self, link: Link, asked_for: LastStatus) -> None:
+        link.unsubscribe(asked_for.topic)
         link.unsubscribe(self._topics.bridge_state)
-        self._asking = None
+        self._asked_for = None
 
-    def _lost_some(self, link: Link, asking: LastStatus) -> None:
-        self._answered(link, asking)
+    def _found_a_loss(self, link: Link, asked_for: LastStatus) -> None:
+        self._end_probe(link, asked_for)
         log.warning("the broker has lost retained statuses, and perhaps more: publishing all of them again")
-        self._has_news = True
-        self.republish_all()
+        self._has_news_of_a_loss = True
+        self._republish_all()
 
     def has_news_of_a_loss(self) -> bool:
-        """Tell, once, that the broker has lost something."""
-        has_news, self._has_news = self._has_news, False
+        """Return, once for each loss, whether the broker has lost retained statuses."""
+        has_news, self._has_news_of_a_loss = self._has_news_of_a_loss, False
         return has_news
 
-    # The remedy.
+    # The republish.
 
-    def republish_all(self) -> None:
-        """Begin to publish all users again."""
+    def _republish_all(self) -> None:
         self._page_after = ""
         self._run += 1
         self._unacknowledged = 0
 
-    def taken(self, ticket: Again, times: int) -> None:
-        """The broker has acknowledged so many statuses that were published again, or refused them."""
-        if ticket.run == self._run:
-            self._unacknowledged -= times
+    def acknowledged(self, ticket: object, count: int) -> None:
+        """See `Part`."""
+        if isinstance(ticket, Republished) and ticket.run == self._run:
+            self._unacknowledged -= count
 
-    def refused(self) -> None:
-        """Begin it in a while: the broker has not taken a status."""
-        if self._again_at is None:
-            self._again_at = time.monotonic() + self._again_s
+    def refused(self, message: Outgoing) -> None:
+        """Republish after a delay if the broker has refused a status."""
+        self.acknowledged(message.ticket, 1)
+        is_status = bool(message.payload) and self._topics.parse_status(message.topic) is not None
+        if is_status and self._again_at is None:
+            self._again_at = self._clock.monotonic() + self._again_s
             self._again_s = min(2 * self._again_s, _AGAIN_AT_MOST_S)
 
-    def republish(self, store: Store, link: Link, private: bool) -> None:
-        """Publish the next page of users again, if it is needed and the link has room."""
-        if self._asking is not None and link.is_connected and time.monotonic() > self._answer_until:
-            self._lost_some(link, self._asking)
-        if self._again_at is not None and time.monotonic() > self._again_at:
+    def step(self, link: Link) -> bool:
+        """Publish the next page of users, or provide a witness, where needed."""
+        now_s = self._clock.monotonic()
+        if self._asked_for is not None and link.is_connected and now_s > self._answer_until:
+            self._found_a_loss(link, self._asked_for)
+        if self._again_at is not None and now_s > self._again_at:
             self._again_at = None
-            self.republish_all()
-        self._keep_mark(store)
-        if self._page_after is None or not self.has_a_page(link):
-            return
-        with store.transaction() as tx:
-            users = tx.users_after(self._page_after, _PAGE)
+            self._republish_all()
+        self._save_mark()
+        if self._page_after is not None and self._has_a_page(link):
+            self._publish_page(link, self._page_after)
+        self._provide_witness(link)
+        return not self._has_a_page(link)
+
+    def _publish_page(self, link: Link, after: str) -> None:
+        with self._store.transaction() as tx:
+            users = tx.users_after(after, _PAGE)
         if not users:
-            if self._page_after:
+            if after:
                 log.info("all statuses are published again")
             self._page_after = None
             self._must_renew = True
             return
-        if self._page_after == "":
+        if after == "":
             log.info("publishing the statuses of all users again: the broker may lack some")
-        told = [
-            say.of_status(u, u.status, self._topics, private=private) for u in users if u.status is not None
+        statuses = [
+            of_status(user, user.status, self._topics, private=self._private)
+            for user in users
+            if user.status is not None
         ]
-        self._unacknowledged += len(told)
-        link.publish(Outgoing(p.topic, p.payload, p.retain, Again(self._run)) for p in told)
+        self._unacknowledged += len(statuses)
+        link.publish(Outgoing(p.topic, p.payload, p.retain, Republished(self._run)) for p in statuses)
         self._page_after = users[-1].user_id
 
-    def _keep_mark(self, store: Store) -> None:
-        """Note in the database that not all is known to be published, or that it is."""
+    def _save_mark(self) -> None:
+        """Store whether a full republish is incomplete."""
         is_needed = self._again_at is not None or self._is_republishing
         if is_needed and not self._may_be_marked:
-            with store.transaction() as tx:
+            with self._store.transaction() as tx:
                 self._mark(tx)
         elif self._may_be_marked and not self._is_unsure and not self._must_renew:
-            with store.transaction() as tx:
+            with self._store.transaction() as tx:
                 tx.remember(_MARK, None)
             self._may_be_marked = False
+
+    def _provide_witness(self, link: Link) -> None:
+        """Publish one status with a new version, or store the next acknowledged one at once."""
+        if self._is_unsure:
+            return
+        if self._must_renew:
+
+            def collect(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
+                self._drop_witness(tx)
+                now = self._clock.now()
+                return {user_id: (Renew(user_id=user_id, now=now),) for user_id in tx.last_user()}
+
+            self._committer.run(link, collect, lambda _: self._renewed())
+        elif self._witness is None:
+            self._committer.clear_now()
+
+    def _renewed(self) -> None:
+        self._must_renew = False

@@ -79,7 +79,7 @@ class CheckConfig:
     client: Access
     second: Access | None = None
     websocket: Access | None = None
-    topics: Topics = Topics()
+    topics: Topics = Topics()  # noqa: RUF009, it does not change
     queue: int = 5000
     may_overflow: bool = False
 

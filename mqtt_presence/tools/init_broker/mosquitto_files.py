@@ -143,7 +143,7 @@ def _bridge(plan: Plan, password: str) -> str:
 
 def _certificates(plan: Plan, tls: Tls) -> list[File]:
     try:
-        from mqtt_presence.tools.init_broker.certificates import Authority
+        from mqtt_presence.tools.init_broker.certificates import Authority  # noqa: PLC0415, an extra
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"tls: {error.name} is not installed, which makes the certificates: "

@@ -97,7 +97,7 @@ class Plan:
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
-        self._random = random.Random(scenario.seed)
+        self._random = random.Random(scenario.seed)  # noqa: S311, no secret
         self.clients = scenario.users * scenario.connections
         self._heard_of = [False] * self.clients
         self._here = [False] * self.clients

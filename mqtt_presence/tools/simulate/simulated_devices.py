@@ -375,7 +375,7 @@ class SimulatedDevices:
 
     def retry(self, device: Device) -> None:
         """Let it connect again, a little later."""
-        self._retries.append((self.now + _RETRY_S + random.random() / 10, device))
+        self._retries.append((self.now + _RETRY_S + random.random() / 10, device))  # noqa: S311
 
     def arrived(self) -> None:
         """The broker has accepted one."""

@@ -1,0 +1,192 @@
+"""Assembly: builds a bridge of its parts, and fixes the order in which the loop calls them."""
+
+from collections.abc import Callable, Collection, Sequence
+
+from mqtt_presence.adapters.port import Adapter
+from mqtt_presence.adapters.registry import AUTO, MOSQUITTO
+from mqtt_presence.bridge.batch import BatchCommit
+from mqtt_presence.bridge.broker_connections import BrokerConnections
+from mqtt_presence.bridge.clock import Clock, SystemClock
+from mqtt_presence.bridge.committer import Committer
+from mqtt_presence.bridge.config import BridgeConfig
+from mqtt_presence.bridge.counters import Counters, RefusalTotals
+from mqtt_presence.bridge.deadline_checks import DeadlineChecks
+from mqtt_presence.bridge.intake import Intake
+from mqtt_presence.bridge.limits import Limiter
+from mqtt_presence.bridge.link.config import LinkConfig
+from mqtt_presence.bridge.link.link import Link
+from mqtt_presence.bridge.loop import Bridge
+from mqtt_presence.bridge.outbox import LastStatus
+from mqtt_presence.bridge.presence_messages import PresenceMessages
+from mqtt_presence.bridge.recovery.announcements import Announcements
+from mqtt_presence.bridge.recovery.broker_losses import BrokerLosses
+from mqtt_presence.bridge.recovery.clock_steps import ClockSteps
+from mqtt_presence.bridge.recovery.forgotten_users import ForgottenUsers
+from mqtt_presence.bridge.recovery.progress import Progress
+from mqtt_presence.bridge.recovery.retained_statuses import RetainedStatuses
+from mqtt_presence.bridge.redeliveries import Redeliveries
+from mqtt_presence.bridge.retention import Retention
+from mqtt_presence.bridge.state_topic import StateTopic
+from mqtt_presence.integrations.port import Output
+from mqtt_presence.integrations.presence import PresenceOutput
+from mqtt_presence.rules.model import ClientId, UserId
+from mqtt_presence.store import Store, Transaction
+
+AddressOf = Callable[[str, str], str | None]
+"""Returns the address of a client, from its user id and client id; None: unknown."""
+MakeLink = Callable[[LinkConfig, Callable[[], tuple[str, bytes]]], Link]
+
+
+def bridge(
+    config: BridgeConfig,
+    store: Store,
+    *,
+    clock: Clock | None = None,
+    address_of: AddressOf | None = None,
+    adapters: Sequence[Adapter] = (),
+    outputs: Sequence[Output] = (),
+    make_link: MakeLink = Link,
+) -> Bridge:
+    """Build a bridge.
+
+    Args:
+        config: the configuration.
+        store: the database; the bridge opens and closes it.
+        clock: the authoritative clock; None: the machine's.
+        address_of: where a broker in this process knows a client's address.
+        adapters: read topics beside the clients' own.
+        outputs: publish outcomes in formats beside the presence protocol.
+        make_link: makes the link to the broker.
+
+    """
+    return Assembly(
+        config,
+        store,
+        clock=clock,
+        address_of=address_of,
+        adapters=adapters,
+        outputs=outputs,
+        make_link=make_link,
+    ).bridge
+
+
+class Assembly:
+    """The parts of one bridge, each under its name; see `bridge` for the arguments."""
+
+    def __init__(
+        self,
+        config: BridgeConfig,
+        store: Store,
+        *,
+        clock: Clock | None = None,
+        address_of: AddressOf | None = None,
+        adapters: Sequence[Adapter] = (),
+        outputs: Sequence[Output] = (),
+        make_link: MakeLink = Link,
+    ) -> None:
+        clock = clock or SystemClock()
+        topics, tuning = config.topics, config.tuning
+        self.counters = Counters()
+        self.limiter = Limiter(config.limits, clock)
+        self.redeliveries = Redeliveries(tuning.kept_packet_ids)
+        self.connections = BrokerConnections(store, config.source)
+        self.state_topic = StateTopic(topics, clock)
+        self.committer = Committer(
+            store,
+            topics,
+            config.rules,
+            self.limiter,
+            self.counters,
+            clock,
+            (PresenceOutput(topics, private=config.publish_private), *outputs),
+            self._on_clear,
+        )
+        self.retained = RetainedStatuses(
+            store,
+            self.committer,
+            topics,
+            clock,
+            private=config.publish_private,
+            again_s=tuning.republish_again_s,
+        )
+        self.progress = Progress(clock, topics.inputs, tuning.settled_s)
+        self.clock_steps = ClockSteps(store, self.committer, clock, tuning.shifted_page)
+        self.announcements = Announcements(
+            store,
+            self.committer,
+            topics,
+            self.redeliveries,
+            clock,
+            self.clock_steps,
+            self.progress,
+            config.confirm_within_ms,
+            tuning.announce_again_s,
+        )
+        self.losses = BrokerLosses(
+            store,
+            clock,
+            self.retained,
+            self.announcements,
+            self.progress,
+            follows=config.source in {AUTO, MOSQUITTO},
+        )
+        self.forgotten = ForgottenUsers(store, topics, clock, self._forget)
+        presence = PresenceMessages(topics, self.limiter, self.counters, clock, self._network_of(address_of))
+        self.intake = Intake(
+            presence, self.connections, adapters, self.redeliveries, self.counters, clock, tuning
+        )
+        batches = BatchCommit(
+            self.intake,
+            self.committer,
+            self.redeliveries,
+            (self.connections, self.forgotten),
+            self.connections,
+            self.counters,
+            tuning.max_batch,
+        )
+        self.bridge = Bridge(
+            store,
+            lambda tx: make_link(config.link(tx.client_id()), self.state_topic.will),
+            clock,
+            intake=self.intake,
+            clock_steps=self.clock_steps,
+            counters=self.counters,
+            tuning=tuning,
+            parts=(
+                self.committer,  # first: it resolves an uncertain commit before anything else is decided
+                self.intake,
+                self.redeliveries,
+                self.announcements,  # before the batch: a request is stored before messages are acknowledged
+                batches,
+                # On connecting: the online message goes first, then the questions that its copy answers.
+                self.state_topic,
+                self.progress,
+                self.retained,
+                self.clock_steps,
+                DeadlineChecks(self.committer, self.progress, self.clock_steps),
+                self.forgotten,
+                # Last on connecting: some brokers close the connection on subscriptions they do not grant.
+                self.losses,
+                self.connections,
+                self.limiter,
+                RefusalTotals(self.counters, store, clock),
+                Retention(store, clock, config.retention_ms),
+            ),
+        )
+
+    def _on_clear(self, tx: Transaction, last_status: LastStatus | None) -> None:
+        """Store, with the outbox, the newest publications that the broker is known to have."""
+        self.state_topic.save(tx)
+        self.retained.save_witness(tx, last_status)
+
+    def _forget(self, tx: Transaction, user_ids: Collection[UserId]) -> None:
+        for user_id in user_ids:
+            self.retained.forget(tx, user_id)
+        self.limiter.restore(tx)
+
+    def _network_of(
+        self, address_of: AddressOf | None
+    ) -> Callable[[UserId, ClientId], tuple[str | None, int | None]]:
+        if address_of is not None:
+            return lambda user_id, client_id: (address_of(user_id, client_id), None)
+        return self.connections.network_of

@@ -1,0 +1,137 @@
+"""Intake: turns the messages that arrived into events, and keeps them in order until a batch commits them."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mqtt_presence.adapters.port import Adapter
+from mqtt_presence.bridge.clock import Clock
+from mqtt_presence.bridge.config import Tuning
+from mqtt_presence.bridge.counters import Counters
+from mqtt_presence.bridge.link.arrivals import Arrivals
+from mqtt_presence.bridge.link.link import Link
+from mqtt_presence.bridge.part import Part, Parts
+from mqtt_presence.bridge.presence_messages import PresenceMessages
+from mqtt_presence.bridge.redeliveries import Redeliveries
+from mqtt_presence.mqtt.messages import Incoming
+from mqtt_presence.mqtt.topic_tree import Tree
+from mqtt_presence.rules.model import Event
+
+OVERLOADED = "overloaded"
+
+
+class Pending(Struct, gc=False):
+    """A message that is not committed yet, and the events that it stands for."""
+
+    message: Incoming
+    events: tuple[Event, ...]
+
+
+class Intake(Part):
+    """Reads each arriving message once, by the adapter or part that its topic belongs to.
+
+    Args:
+        presence: reads the clients' own messages.
+        reports: the adapter of the broker's own reports; it subscribes by itself.
+        adapters: read other topics; each is subscribed to at every connect.
+        redeliveries: recognise a committed message that the broker sends again.
+        counters: count refusals.
+        clock: stamps the messages.
+        tuning: how many messages and publications may wait.
+
+    """
+
+    def __init__(
+        self,
+        presence: PresenceMessages,
+        reports: Adapter,
+        adapters: Sequence[Adapter],
+        redeliveries: Redeliveries,
+        counters: Counters,
+        clock: Clock,
+        tuning: Tuning,
+    ) -> None:
+        self._presence = presence
+        self._subscriptions = [topic_filter for adapter in adapters for topic_filter in adapter.filters]
+        self._adapters: Tree[Adapter] = Tree()
+        for adapter in (reports, *adapters):
+            for topic_filter in adapter.filters:
+                self._adapters.put(topic_filter.split("/"), adapter)
+        self._redeliveries = redeliveries
+        self._counters = counters
+        self._clock = clock
+        self._max_pending = tuning.max_batch
+        self._max_backlog = tuning.max_backlog
+        self.pending: deque[Pending] = deque()
+
+    def is_blocked(self, link: Link) -> bool:
+        """Return whether too many publications await the broker's acknowledgement to commit more.
+
+        Reading goes on, because those acknowledgements arrive between clients' messages. The receive window
+        bounds messages of QoS 1; messages of QoS 0 beyond one batch are refused.
+        """
+        return link.backlog > self._max_backlog
+
+    def room(self, link: Link) -> int:
+        """Return how many messages may be read now."""
+        return self._max_pending if self.is_blocked(link) else max(0, self._max_pending - len(self.pending))
+
+    def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
+        """Subscribe; drop unacknowledged messages if the broker has the session: it sends them again."""
+        del contested
+        for topic_filter in self._subscriptions:
+            link.subscribe(topic_filter)
+        if session_present:
+            self.pending = deque(entry for entry in self.pending if not entry.message.qos)
+
+    def clock_stepped(self, by_ms: int, now: int) -> None:
+        """Restamp the waiting events, so that none lies in the future and none is older than before."""
+        by_ms = max(0, by_ms)
+        self.pending = deque(
+            Pending(entry.message, tuple(replace(e, now=min(e.now + by_ms, now)) for e in entry.events))
+            for entry in self.pending
+        )
+
+    def take(self, link: Link, arrivals: Arrivals, parts: Parts) -> None:
+        """Read messages.
+
+        Args:
+            link: answers time requests; acknowledges messages that need no commit.
+            arrivals: the messages.
+            parts: process messages that no adapter reads.
+
+        """
+        now, moment = self._clock.now(), self._clock.monotonic()
+        is_blocked = self.is_blocked(link)
+        for unsent in arrivals.unsent:
+            self._counters.refuse("bad_name", unsent.topic)
+        for message in arrivals.messages:
+            self._counters.received += 1
+            self._redeliveries.forget_packet_id(message)
+            if not self._presence.is_input(message.topic):
+                adapter = next(self._adapters.filters_for(message.topic.split("/")), None)
+                if adapter is not None:
+                    is_known = self._redeliveries.is_repeated(message)
+                    self.pending.append(
+                        Pending(message, () if is_known else tuple(adapter.read(message, now)))
+                    )
+                    continue
+                if any(part.handle(link, message) for part in parts):
+                    link.ack((message,))
+                    continue
+            if is_blocked and not message.qos and len(self.pending) >= self._max_pending:
+                self._counters.refuse(OVERLOADED, message.topic)
+            else:
+                event = self._presence.read(message, now, moment, link.send_now)
+                if event is not None:
+                    self.pending.append(Pending(message, (event,)))
+                elif message.qos:  # only its acknowledgement waits, without its bytes
+                    self.pending.append(Pending(replace(message, topic="", payload=b""), ()))
+
+    def remove(self, batch: Iterable[Incoming]) -> None:
+        """Remove committed messages, unless a reconnect has removed them already."""
+        for message in batch:
+            if self.pending and self.pending[0].message is message:
+                self.pending.popleft()

@@ -1,0 +1,60 @@
+"""The bridge's configuration, made from the settings."""
+
+from functools import partial
+
+from mqtt_presence.bridge.config import BridgeConfig, Limits
+from mqtt_presence.bridge.link.config import LinkConfig
+from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.rules.model import RuleSettings
+from mqtt_presence.settings import Settings, text
+
+
+def bridge_config(settings: Settings) -> BridgeConfig:
+    """Return the configuration of the bridge.
+
+    Raises:
+        ConfigError: a setting is wrong.
+
+    """
+    return BridgeConfig(
+        link=partial(link_config, settings),
+        topics=Topics(settings.prefix),
+        rules=RuleSettings(
+            idle_threshold_ms=_millis(settings.idle_threshold),
+            expire_after_ms=_millis(settings.expire_after) if settings.expire_after else None,
+            grace_ms=_millis(settings.grace),
+            max_connections=settings.max_connections or None,
+        ),
+        limits=Limits(
+            records=settings.max_records or None,
+            rate=settings.max_rate or None,
+            users=settings.max_users or None,
+        ),
+        confirm_within_ms=_millis(settings.confirm_within),
+        retention_ms=_millis(settings.retention) if settings.retention else None,
+        publish_private=settings.publish_private,
+        source=settings.source,
+    )
+
+
+def link_config(settings: Settings, client_id: str) -> LinkConfig:
+    """Return the configuration of the bridge's link to the broker.
+
+    Args:
+        settings: say where the broker is.
+        client_id: the bridge's, from the database.
+
+    """
+    return LinkConfig(
+        url=BrokerUrl.parse(settings.broker),
+        client_id=client_id,
+        keep_alive_s=settings.keep_alive,
+        ca_file=text(settings.ca_file),
+        cert_file=text(settings.cert_file),
+        key_file=text(settings.key_file),
+    )
+
+
+def _millis(duration_s: float) -> int:
+    return round(duration_s * 1000)

@@ -1,0 +1,4 @@
+"""Outputs: committed outcomes in the formats of other programs.
+
+Imports `protocol` and `rules`.
+"""

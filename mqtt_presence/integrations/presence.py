@@ -1,0 +1,25 @@
+"""The output of the presence protocol: the retained status of a user, and its events."""
+
+from collections.abc import Iterable
+
+from mqtt_presence.protocol.publications import Publication, of_outcome
+from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.rules.model import Outcome
+
+
+class PresenceOutput:
+    """Writes ``status/<user>`` and ``events/<user>/<event>``.
+
+    Args:
+        topics: the topics under the prefix in use.
+        private: publish addresses and user agents too (setting `publish_private`).
+
+    """
+
+    def __init__(self, topics: Topics, *, private: bool) -> None:
+        self._topics = topics
+        self._private = private
+
+    def publications(self, outcome: Outcome) -> Iterable[Publication]:
+        """Return the status, if it changed, before the events."""
+        return of_outcome(outcome, self._topics, private=self._private)
