@@ -18,7 +18,7 @@ from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.mqtt.websocket_client import WebSocket
 from mqtt_presence.rules.model import State
 from mqtt_presence.tools.simulate import socket_loop
-from mqtt_presence.tools.simulate.scenario import Do, Expected, Plan, Scenario, Step
+from mqtt_presence.tools.simulate.scenario import Action, Expected, Plan, Scenario, Step
 from mqtt_presence.tools.simulate.simulated_devices import Count, Names
 from mqtt_presence.tools.simulate.simulation_run import Progress, Simulation
 
@@ -58,14 +58,14 @@ def test_clients_do_what_they_can(scenario: Scenario) -> None:
     for step in all_steps(Plan(scenario)):
         assert step.at_s >= at
         at = step.at_s
-        assert (step.client in here) == (step.do is not Do.LOGIN)
+        assert (step.client in here) == (step.do is not Action.LOGIN)
         match step.do:
-            case Do.LOGIN:
+            case Action.LOGIN:
                 here.add(step.client)
                 reported.discard(step.client)
-            case Do.LOGOUT | Do.CUT:
+            case Action.LOGOUT | Action.CUT:
                 here.discard(step.client)
-            case Do.HEARTBEAT:
+            case Action.HEARTBEAT:
                 assert step.client in reported, "or the bridge's idle check decides"
             case _:
                 reported.add(step.client)
@@ -80,10 +80,10 @@ def test_expectation_follows_every_step(scenario: Scenario, count: int) -> None:
     for step in itertools.islice(itertools.chain(plan.arrivals(), plan.steps()), count):
         user = step.client // scenario.connections
         heard.add(user)
-        if step.do in (Do.LOGOUT, Do.CUT):
+        if step.do in (Action.LOGOUT, Action.CUT):
             del idle[step.client]
         else:
-            idle[step.client] = step.do is Do.IDLE
+            idle[step.client] = step.do is Action.IDLE
     for user, told in enumerate(plan.expected()):
         live = [i for client, i in idle.items() if client // scenario.connections == user]
         state = State.OFFLINE if not live else State.IDLE if all(live) else State.ONLINE
@@ -95,7 +95,7 @@ def test_farewell_leaves_nobody(scenario: Scenario) -> None:
     """In the end all are offline."""
     plan = Plan(scenario)
     all_steps(plan)
-    assert {step.do for step in plan.farewell()} <= {Do.LOGOUT}
+    assert {step.do for step in plan.logouts()} <= {Action.LOGOUT}
     assert set(plan.expected()) == {Expected(State.OFFLINE, 0)}
 
 
@@ -104,7 +104,7 @@ def test_storm_cuts_all_and_brings_them_back() -> None:
     plan = Plan(Scenario(users=5, connections=2, rate=0, storm_every_s=2, duration_s=3))
     list(plan.arrivals())
     steps = list(plan.steps())
-    assert Counter(step.do for step in steps) == {Do.CUT: 10, Do.LOGIN: 10}
+    assert Counter(step.do for step in steps) == {Action.CUT: 10, Action.LOGIN: 10}
     assert {step.at_s for step in steps} == {2}
 
 

@@ -50,7 +50,7 @@ class Target:
     tls: TlsFiles | None
 
 
-def find(url: BrokerUrl, tls: TlsFiles | None) -> Target:
+def find_target(url: BrokerUrl, tls: TlsFiles | None) -> Target:
     """Find an address of the broker that answers.
 
     Raises:
@@ -71,7 +71,7 @@ class _Phase(Enum):
     CLOSED = auto()
 
 
-class Connection:
+class SocketConnection:
     """A connection that is opened at once and serves itself when the loop says so.
 
     Args:
@@ -255,7 +255,7 @@ class Loop:
     def run_once(self, timeout_s: float) -> None:
         """Serve what is ready; wait for it no longer than this."""
         for key, mask in self.selector.select(timeout_s):
-            connection: Connection = key.data
+            connection: SocketConnection = key.data
             connection.serve(mask)
 
     def close(self) -> None:
