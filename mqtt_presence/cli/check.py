@@ -23,9 +23,12 @@ from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import Topics, require_name
 from mqtt_presence.settings import Settings, text
 from mqtt_presence.tools.check import runner
-from mqtt_presence.tools.check.findings import KINDS, Finding, Verdict, any_failed
+from mqtt_presence.tools.check.config import CheckConfig
+from mqtt_presence.tools.check.findings import Finding, Verdict, any_failed
+from mqtt_presence.tools.check.known_brokers import kinds
+from mqtt_presence.tools.check.poll_loop import InterruptedCheckError
 from mqtt_presence.tools.check.probe_client import Credentials
-from mqtt_presence.tools.check.prober import CheckConfig, InterruptedCheckError, Prober
+from mqtt_presence.tools.check.prober import Prober
 
 INTERRUPTED = 130
 _INDENT = (0, 0, 0, 2)
@@ -79,7 +82,7 @@ def command(
         typer.Option(
             "--kind",
             help="Which broker it is, to be told what to do there; default: it is recognised, if it can be.",
-            metavar="|".join(KINDS),
+            metavar="|".join(kinds()),
             show_default=False,
         ),
     ] = None,
@@ -99,8 +102,8 @@ def command(
     """
     logs.quiet()
     probes = runner.choose(only or [])
-    if kind is not None and kind not in KINDS:
-        raise ConfigError(f"kind={kind} must be one of {', '.join(KINDS)}")
+    if kind is not None and kind not in kinds():
+        raise ConfigError(f"kind={kind} must be one of {', '.join(kinds())}")
     lab = Prober(_config(settings, websocket, queue))
     with _interrupting(lab), _doing() as doing:
         code = _check(lab, probes, kind, _Lines() if as_json else _Table(), doing)

@@ -17,7 +17,7 @@ from mqtt_presence.cli.app import app
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.tools.init_broker.certificates import Authority
 from mqtt_presence.tools.init_broker.file_plan import Plan, Tls
-from mqtt_presence.tools.init_broker.shipped_files import replace_lines
+from mqtt_presence.tools.shipped_files import replace_lines
 from tests.support.bridges import BridgeProcess
 from tests.support.peer import Peer, RefusedError
 from tests.support.sockets import listening

@@ -32,12 +32,13 @@ from mqtt_presence.mqtt.packets import (
     suback_packet,
 )
 from mqtt_presence.mqtt.url import BrokerUrl
-from mqtt_presence.tools.check import broker_facts, prober, runner
-from mqtt_presence.tools.check.broker_facts import Hints
-from mqtt_presence.tools.check.delivery_probes import WINDOW
+from mqtt_presence.tools.check import probe_connections, recognition, runner
+from mqtt_presence.tools.check.config import CheckConfig
 from mqtt_presence.tools.check.findings import Finding, Verdict, failed
 from mqtt_presence.tools.check.probe_client import Credentials
-from mqtt_presence.tools.check.prober import CheckConfig, Prober
+from mqtt_presence.tools.check.prober import Prober
+from mqtt_presence.tools.check.queue_probes import WINDOW
+from mqtt_presence.tools.check.recognition import Hints
 from tests.embedded.wire import Wire
 from tests.integration.test_bridge_tls import _certify, _openssl
 from tests.integration.test_mosquitto_config import PASSWORD, Shipped
@@ -220,11 +221,9 @@ def test_broker_that_goes_away_is_no_finding(
 
     def look(opened: Prober) -> Hints:
         broker.kill()
-        return Hints(
-            {}, {}, refuses_mqtt5_in_mqtt5=False, grants=-1, refuses_slash=False, refuses_blank=False
-        )
+        return Hints({}, {})
 
-    monkeypatch.setattr(broker_facts, "look", look)
+    monkeypatch.setattr(recognition, "collect_hints", look)
     code, found, complaints = check(broker.url, f"mqtt://alice@127.0.0.1:{broker.port}", only=(name,))
     assert (code, set(found)) == (2, {"broker"}), found
     assert re.match(
@@ -244,7 +243,7 @@ def test_refused_will_is_a_failure_and_no_wrong_password(monkeypatch: pytest.Mon
     assert code == 1, complaints
     assert named(found, "fail") == {"will-cut", "will-silence"}
     assert found["will-cut"]["evidence"] == (
-        "a client with a will on its own topic is refused at CONNECT (reason 0x87), without one it gets in"
+        "a client with a will on its own topic is refused at CONNECT (reason 0x87), without one it is accepted"
     )
     assert found["will-disconnect"]["verdict"] == "warn"
     assert "refuses us" in found["will-disconnect"]["evidence"]
@@ -556,14 +555,14 @@ def test_connection_that_a_proxy_closes_is_no_finding_about_mqtt_5(shipped: Ship
         assert str(proxy.port) in urls[way]
         config = CheckConfig(bridge=access(urls["broker"]), client=access(urls["client"]))
         with Prober(config) as opened:
-            assert opened.mqtt5
-            assert opened._client_mqtt5
+            assert opened.connections.mqtt5
+            assert opened.connections.client_mqtt5
             assert proxy.accepted >= 3
 
 
 def test_something_that_does_not_answer_is_said_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be another service, or a broker that is stuck."""
-    monkeypatch.setattr(prober, "OPEN_S", 1.0)
+    monkeypatch.setattr(probe_connections, "OPEN_S", 1.0)
     with deaf(answers=False) as broker:
         code, found, complaints = check(
             f"mqtt://bridge@127.0.0.1:{broker.port}", f"mqtt://alice@127.0.0.1:{broker.port}"

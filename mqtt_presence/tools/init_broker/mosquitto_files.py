@@ -10,7 +10,7 @@ from mqtt_presence.mqtt.addresses import nearby
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.tools.init_broker.file_plan import File, Plan, Tls
 from mqtt_presence.tools.init_broker.mosquitto_hashes import mosquitto_hash, new_password
-from mqtt_presence.tools.init_broker.shipped_files import blocks, join, replace_lines, shipped
+from mqtt_presence.tools.shipped_files import blocks, join, replace_lines, shipped
 
 CONFIG = "mosquitto.conf"
 BRIDGE = "bridge.toml"
