@@ -113,9 +113,9 @@ def command(
         say(_numbers(simulation.progress.count))
         _tell("at the end", wrong, users)
         if keep:
-            simulation.leave_quietly()
+            simulation.disconnect_without_logout()
         else:
-            offline = simulation.take_leave()
+            offline = simulation.log_out()
             _tell("after all have logged out", offline, users)
             wrong += offline
     if wrong:
@@ -170,7 +170,7 @@ def _simulation(
     try:
         with _shown(scenario.duration_s, settle_s) as bar:
             simulation = simulation_run.Simulation(
-                Plan(scenario), fleet, observer, loop, settle_s=settle_s, tell=bar.show
+                Plan(scenario), fleet, observer, loop, settle_s=settle_s, report=bar.show
             )
             with _stopping(simulation):
                 try:
@@ -178,7 +178,7 @@ def _simulation(
                 except (KeyboardInterrupt, BrokerError):
                     # Cut connections would have wills, and so bring back the users whose records are deleted.
                     with suppress(BrokerError):
-                        simulation.leave_quietly()
+                        simulation.disconnect_without_logout()
                     raise
     finally:
         loop.close()
@@ -230,13 +230,13 @@ class _Bar:
             self._task,
             description=progress.doing,
             completed=progress.elapsed_s,
-            numbers=f"{count.here} here, {count.messages} messages, {count.lost} lost",  # 80 columns for all
+            numbers=f"{count.connected} here, {count.messages} messages, {count.lost} lost",  # 80 columns for all
         )
 
 
 def _numbers(count: Count) -> str:
     return (
-        f"{count.here} here, {count.messages} messages, {count.logins} logins, {count.logouts} logouts, "
+        f"{count.connected} here, {count.messages} messages, {count.logins} logins, {count.logouts} logouts, "
         f"{count.cuts} cuts, {count.lost} lost"
     )
 

@@ -58,8 +58,8 @@ def test_clients_do_what_they_can(scenario: Scenario) -> None:
     for step in all_steps(Plan(scenario)):
         assert step.at_s >= at
         at = step.at_s
-        assert (step.client in here) == (step.do is not Action.LOGIN)
-        match step.do:
+        assert (step.client in here) == (step.action is not Action.LOGIN)
+        match step.action:
             case Action.LOGIN:
                 here.add(step.client)
                 reported.discard(step.client)
@@ -80,10 +80,10 @@ def test_expectation_follows_every_step(scenario: Scenario, count: int) -> None:
     for step in itertools.islice(itertools.chain(plan.arrivals(), plan.steps()), count):
         user = step.client // scenario.connections
         heard.add(user)
-        if step.do in (Action.LOGOUT, Action.CUT):
+        if step.action in (Action.LOGOUT, Action.CUT):
             del idle[step.client]
         else:
-            idle[step.client] = step.do is Action.IDLE
+            idle[step.client] = step.action is Action.IDLE
     for user, told in enumerate(plan.expected()):
         live = [i for client, i in idle.items() if client // scenario.connections == user]
         state = State.OFFLINE if not live else State.IDLE if all(live) else State.ONLINE
@@ -95,7 +95,7 @@ def test_farewell_leaves_nobody(scenario: Scenario) -> None:
     """In the end all are offline."""
     plan = Plan(scenario)
     all_steps(plan)
-    assert {step.do for step in plan.logouts()} <= {Action.LOGOUT}
+    assert {step.action for step in plan.logouts()} <= {Action.LOGOUT}
     assert set(plan.expected()) == {Expected(State.OFFLINE, 0)}
 
 
@@ -104,7 +104,7 @@ def test_storm_cuts_all_and_brings_them_back() -> None:
     plan = Plan(Scenario(users=5, connections=2, rate=0, storm_every_s=2, duration_s=3))
     list(plan.arrivals())
     steps = list(plan.steps())
-    assert Counter(step.do for step in steps) == {Action.CUT: 10, Action.LOGIN: 10}
+    assert Counter(step.action for step in steps) == {Action.CUT: 10, Action.LOGIN: 10}
     assert {step.at_s for step in steps} == {2}
 
 
@@ -130,7 +130,7 @@ def test_users_have_names_and_passwords_of_their_own() -> None:
 
 
 class Stuck:
-    """Fleet, observer and loop of a simulation that comes to no end, by a clock of its own."""
+    """The devices, reader and loop of a simulation that makes no progress, with a clock of its own."""
 
     def __init__(self, left: Iterable[int], away_at: float = math.inf) -> None:
         self.now = 0.0
@@ -139,14 +139,14 @@ class Stuck:
         self.names = Names("sim", 1, 1)
         self.count = Count()
         self.is_up, self.is_busy, self.seen = True, False, {}
-        self.told: list[Progress] = []
+        self.reported: list[Progress] = []
 
     @property
     def left(self) -> int:
         return next(self._left)
 
     bridge_away_since = None
-    outside = 0
+    unaccepted = 0
 
     @property
     def away_since(self) -> float | None:
@@ -155,17 +155,17 @@ class Stuck:
     def run_once(self, timeout_s: float) -> None:
         self.now += max(timeout_s, 0.01)
 
-    def ask(self, *_: object) -> None:
+    def add(self, *_: object) -> None:
         pass
 
-    tend = look_all = ask
+    maintain = read_all = add
 
     def run(self, **scenario: float) -> None:
-        """Run a simulation that may take 3 s to come to rest."""
+        """Run a simulation with 3 s to settle."""
         plan = Plan(Scenario(users=1, connections=1, **scenario))  # type: ignore[arg-type]
         stuck: Any = self
         Simulation(
-            plan, stuck, stuck, stuck, settle_s=3, tell=self.told.append, monotonic=lambda: self.now
+            plan, stuck, stuck, stuck, settle_s=3, report=self.reported.append, monotonic=lambda: self.now
         ).run()
 
 
@@ -174,12 +174,12 @@ class Paused(Stuck):
 
     def __init__(self) -> None:
         super().__init__(itertools.repeat(0))
-        self.asked_at: list[float] = []
+        self.added_at: list[float] = []
         self.resumed_at = math.inf
 
-    def ask(self, *_: object) -> None:
-        self.asked_at.append(self.now)
-        if len(self.asked_at) == 1_000:
+    def add(self, *_: object) -> None:
+        self.added_at.append(self.now)
+        if len(self.added_at) == 1_000:
             self.now += 3_600.0
             self.resumed_at = self.now
 
@@ -189,18 +189,18 @@ def test_steps_missed_while_the_process_was_stopped_do_not_come_at_once() -> Non
     paused = Paused()
     plan, stuck = Plan(Scenario(users=1, connections=1, rate=100, duration_s=100)), cast(Any, paused)
     simulation = Simulation(
-        plan, stuck, stuck, stuck, settle_s=3, tell=lambda _: None, monotonic=lambda: paused.now
+        plan, stuck, stuck, stuck, settle_s=3, report=lambda _: None, monotonic=lambda: paused.now
     )
-    simulation._carry_out(plan.steps())
-    after = [at - paused.resumed_at for at in paused.asked_at if at >= paused.resumed_at]
-    assert len(after) > 5_000, "the plan is carried out to its end"
+    simulation._perform(plan.steps())
+    after = [at - paused.resumed_at for at in paused.added_at if at >= paused.resumed_at]
+    assert len(after) > 5_000, "the plan is performed to its end"
     assert sum(at < 1.0 for at in after) < 1_000
 
 
 def test_broker_that_comes_and_goes_makes_no_progress() -> None:
     """The same done again and again is nothing done: it ends when the least that was left is 3 s old."""
     stuck = Stuck(itertools.chain(range(200, 9, -1), itertools.cycle((12, 500, 10))))
-    with pytest.raises(BrokerError, match="not acknowledged all that was sent within 3 s"):
+    with pytest.raises(BrokerError, match="not acknowledged all publications within 3 s"):
         stuck.run()
     assert stuck.now == pytest.approx(3 + 190 * 0.02, abs=0.2)
 
@@ -208,8 +208,8 @@ def test_broker_that_comes_and_goes_makes_no_progress() -> None:
 def test_broker_without_room_is_told_by_numbers() -> None:
     """Who is not let in is no message that was not acknowledged: it says how many, and what to look at."""
     stuck = Stuck(itertools.repeat(7))
-    stuck.outside, stuck.count.here = 7, 5
-    with pytest.raises(BrokerError, match=r"5 connections are up, 7 are not let in; .*ulimit -n"):
+    stuck.unaccepted, stuck.count.connected = 7, 5
+    with pytest.raises(BrokerError, match=r"5 connections are open, 7 are not accepted; .*ulimit -n"):
         stuck.run()
 
 
@@ -219,7 +219,7 @@ def test_broker_that_is_away_for_too_long_ends_the_plan() -> None:
     with pytest.raises(BrokerError, match=r"away since \d\d:\d\d:\d\d, for 3 s"):
         stuck.run()
     assert stuck.now == pytest.approx(8, abs=0.2)
-    assert min(p.away_s for p in stuck.told if p.away_s is not None) < 0.2
+    assert min(p.away_s for p in stuck.reported if p.away_s is not None) < 0.2
 
 
 def test_connections_beyond_what_the_system_allows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
