@@ -139,7 +139,7 @@ def _tell(plan: Plan) -> None:
     say(f"Written to {there}:")
     rows = [
         (mosquitto_files.BRIDGE, "the bridge's settings, with its password"),
-        (mosquitto_files.PASSWORDS, f"the passwords of {', '.join(plan.people)}"),
+        (mosquitto_files.PASSWORDS, f"the passwords of {', '.join(plan.users_and_operators)}"),
         (mosquitto_files.CONFIG, "the broker's settings; acl has the rights, passwd the hashes"),
     ]
     if plan.tls is not None:

@@ -439,7 +439,7 @@ def test_template_and_code_cannot_part() -> None:
 def test_plan_shows_no_secret_and_holds_its_limits(tmp_path: Path) -> None:
     """A name is there once, operators first; a directory that configuration files cannot name is refused."""
     plan = Plan(tmp_path, users=("a", "b"), operators=("b",))
-    assert plan.people == ("b", "a")
+    assert plan.users_and_operators == ("b", "a")
     with pytest.raises(ConfigError, match="dir="):
         Plan(Path("/x\ny"))
     assert Tls(hosts=("::1", "192.0.2.1", "a-b.example")).hosts
