@@ -196,7 +196,7 @@ def test_bridge_that_is_away_keeps_its_queue(mosquitto: Callable[..., Mosquitto]
     assert code == 0
     for name in ("queue", "window"):
         assert found[name]["verdict"] == "note"
-        assert "lives here and is away" in found[name]["evidence"]
+        assert "uses this broker and is away" in found[name]["evidence"]
         assert "--queue 5000 tries it all the same" in found[name]["remedy"]
     _, found, _ = check(broker.url, alice, "--queue", "50", only=("queue", "window"))
     assert named(found, "pass") == {"queue", "window"}
@@ -209,7 +209,7 @@ def test_queue_is_not_filled_where_a_bridge_could_not_be_seen(mosquitto: Callabl
     code, found, _ = check(broker.url, alice, only=("queue",))
     assert code == 0
     assert found["queue"]["verdict"] == "note"
-    assert "a bridge may live here" in found["queue"]["evidence"]
+    assert "a bridge may use this broker" in found["queue"]["evidence"]
 
 
 @pytest.mark.parametrize("name", ["mqtt-3.1.1", "passwords", "other-user", "other-will", "bridge-will"])

@@ -91,7 +91,7 @@ def test_queue_without_a_session_fails() -> None:
     assert queue(arrived=0, present=False, lost=5000) == (
         FAIL, "0 of 5000 messages came after an absence (no session was kept); 5000 had been acknowledged",
     )  # fmt: skip
-    assert "the session was there" in queue(arrived=0, lost=5000)[1]
+    assert "the session was present" in queue(arrived=0, lost=5000)[1]
 
 
 def test_queue_out_of_order_or_without_session_present_warns() -> None:

@@ -59,9 +59,9 @@ def addresses(prober: Prober) -> Finding:
 
 
 def persistence(_prober: Prober) -> Finding:
-    """Does what the broker keeps survive its restart?"""
+    """Does the broker's store survive a restart?"""
     return note(
         "persistence",
         "a check from outside cannot find out",
-        "a broker that keeps nothing on disk loses what waits for the bridge, and all statuses, when it ends",
+        "a broker without a store on disk loses the messages for the bridge, and all statuses, when it ends",
     )

@@ -7,10 +7,11 @@ from mqtt_presence.tools.check.prober import Prober
 
 REASONS = {
     OtherBridge.AT_WORK: "a bridge is at work here; if messages are dropped, it asks all clients to log in",
-    OtherBridge.AWAY: "a bridge lives here and is away; these messages could push real ones out of its queue",
+    OtherBridge.AWAY: "a bridge uses this broker and is away; "
+    "these messages could push real ones out of its queue",
     OtherBridge.NONE: None,
-    OtherBridge.UNKNOWN: "a bridge may live here whose queue would be filled, too: the users given may not "
-    "read bridge/",
+    OtherBridge.UNKNOWN: "a bridge may use this broker, whose queue would be filled too: "
+    "the users given may not read bridge/",
 }
 """Reasons against filling the broker's queues."""
 

@@ -122,7 +122,7 @@ class Prober:
         """Connect the observer again.
 
         Raises:
-            BrokerError: the broker has gone away.
+            BrokerError: the broker is no longer reachable.
 
         """
         self.observer = self.connections.bridge()

@@ -39,7 +39,7 @@ def queue(prober: Prober) -> Finding:
     try:
         bridge = prober.connections.bridge(client_id, clean=False)
     except BrokerError as error:
-        return failed(name, f"the bridge cannot come back: {error}", "nothing reaches it")
+        return failed(name, f"the bridge cannot reconnect: {error}", "the bridge receives no messages")
     present = bridge.connack.session_present
     prober.loop.until_quiet(lambda: len(bridge.inbox.messages), wanted, _BULK_QUIET_S, _BULK_S)
     prober.loop.rest(prober.quiet_s)
@@ -72,7 +72,7 @@ def judge_queue(sent: int, *, early: int, arrived: int, lost: int, present: bool
     """
     name = "queue"
     if arrived == 0:
-        session = "the session was there" if present else "no session was kept"
+        session = "the session was present" if present else "no session was kept"
         return failed(
             name,
             f"0 of {sent} messages came after an absence ({session}); {early} had been acknowledged",

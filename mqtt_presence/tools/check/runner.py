@@ -126,7 +126,7 @@ def run(
         on_begin: called with the name of each probe before it runs.
 
     Raises:
-        BrokerError: the broker has gone away.
+        BrokerError: the broker is no longer reachable.
 
     """
     on_begin(BROKER)

@@ -51,8 +51,8 @@ def _refuse_to_overwrite(directory: Path, files: list[File]) -> None:
     existing = [file.name for file in files if os.path.lexists(directory / file.name)]
     if existing:
         raise ConfigError(
-            f"dir={directory} has {', '.join(existing)} already: with --force they are replaced, and "
-            "the passwords and certificates that are in use now are good for nothing"
+            f"dir={directory} already has {', '.join(existing)}: --force replaces them, and "
+            "the passwords and certificates in use become invalid"
         )
 
 

@@ -253,7 +253,7 @@ def since(duration_s: float) -> str:
 
 
 def _broker_absence(duration_s: float) -> str:
-    return f"the broker has been away {since(duration_s)}, for {duration_s:.0f} s: nothing can be compared"
+    return f"the broker has been away {since(duration_s)}, for {duration_s:.0f} s: no comparison is possible"
 
 
 def _describe(expected: Expected | None) -> str:
