@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from paho.mqtt.client import Client
 
+from mqtt_presence.mqtt.paho_sockets import without_wrapper
 from mqtt_presence.mqtt.url import BrokerUrl
 
 
@@ -41,8 +42,7 @@ def prepare(client: Client, url: BrokerUrl, *, timeout_s: float, tls: ssl.SSLCon
 
 def _without_delay(_client: Client, _data: object, sock: Any) -> None:
     # Else every answer waits for the acknowledgement of the one before: 5 to 40 ms.
-    raw = getattr(sock, "_socket", sock)  # paho's WebSocket wrapper keeps it there
-    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    without_wrapper(sock).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _nothing(*_: Any) -> None:

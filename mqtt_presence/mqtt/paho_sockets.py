@@ -14,3 +14,8 @@ def has_buffered(sock: Any) -> bool:
 def duplicate(sock: Any) -> socket.socket:
     """Return a socket object for the TCP connection below TLS and WebSocket; closing it leaves that open."""
     return socket.socket(fileno=os.dup(sock.fileno()))
+
+
+def without_wrapper(sock: Any) -> Any:
+    """Return the TCP or TLS socket below paho's WebSocket wrapper."""
+    return getattr(sock, "_socket", sock)

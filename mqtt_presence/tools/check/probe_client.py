@@ -21,7 +21,7 @@ from paho.mqtt.properties import Properties
 from mqtt_presence.bridge.link.config import RECEIVE_MAXIMUM
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.mqtt.paho_client import prepare, transport
-from mqtt_presence.mqtt.paho_sockets import duplicate, has_buffered
+from mqtt_presence.mqtt.paho_sockets import duplicate, has_buffered, without_wrapper
 from mqtt_presence.mqtt.return_codes import FAILURE, connack_words
 from mqtt_presence.mqtt.tls_files import TlsFiles
 from mqtt_presence.mqtt.url import BrokerUrl
@@ -360,7 +360,7 @@ class ProbeClient:
     def tls_facts(self) -> tuple[str, str, dict[str, Any]] | None:
         """Return TLS version, cipher and the broker's certificate; None without TLS."""
         sock: Any = self._client.socket()
-        raw = getattr(sock, "_socket", sock)  # paho's WebSocket wrapper keeps it there
+        raw = without_wrapper(sock)
         if not isinstance(raw, ssl.SSLSocket):
             return None
         cipher = raw.cipher()
