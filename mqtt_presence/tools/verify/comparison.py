@@ -158,11 +158,11 @@ def row_difference(user: UserPresence, *, odd: bool) -> Difference | None:
         odd: whether the row contradicts itself.
 
     """
-    right = _right(user, 0)
+    right = _derived_status(user, 0)
     if right is None or (right == user.status and not odd):
         return None  # without a row and live records, or correct
-    now = {} if user.status is None else _row_facts(user)
-    then = _row_facts(replace(user, status=right))
+    now = {} if user.status is None else _row_values(user)
+    then = _row_values(replace(user, status=right))
     if now == then:
         return Difference(user.user_id, Kind.ROW, found={"columns": "online or idle contradict state"})
     return _difference(user.user_id, Kind.ROW, then, now)
@@ -180,22 +180,22 @@ def status_difference(user: UserPresence, seen: Shown | None, at_least: int) -> 
     if not is_name(user.user_id):
         return None  # such a name has no topic
     if user.status is None:
-        found = {} if seen is None else _facts(seen)
+        found = {} if seen is None else _values(seen)
         return None if seen is None else Difference(user.user_id, Kind.LEFT_OVER, found=found)
     right = expected(user)
     if seen is None:
-        return Difference(user.user_id, Kind.MISSING, expected=_in_short(right))
+        return Difference(user.user_id, Kind.MISSING, expected=_summary_values(right))
     if seen == right:
         return None
     if seen.state is None:
-        return Difference(user.user_id, Kind.UNREADABLE, expected=_in_short(right))
+        return Difference(user.user_id, Kind.UNREADABLE, expected=_summary_values(right))
     if seen.version < right.version:
         if seen.version >= at_least:
             return None  # the row has changed during the comparison
         kind = Kind.STALE
     else:
         kind = Kind.AHEAD if seen.version > right.version else Kind.WRONG
-    return _difference(user.user_id, kind, _facts(right), _facts(seen))
+    return _difference(user.user_id, kind, _values(right), _values(seen))
 
 
 def corrected(user: UserPresence, seen: Shown | None, now: int, *, odd: bool) -> UserPresence:
@@ -208,7 +208,7 @@ def corrected(user: UserPresence, seen: Shown | None, now: int, *, odd: bool) ->
         odd: whether the row contradicts itself.
 
     """
-    right = _right(user, now)
+    right = _derived_status(user, now)
     retained_version = -1 if seen is None or seen.version >= _MAX_VERSION else seen.version
     if right is None:
         return replace(user, version=max(user.version, retained_version))
@@ -225,7 +225,7 @@ def outcome_of(user: UserPresence) -> Outcome:
     return Outcome(user=user, changed=(), touched=(), events=(), status_changed=True, ignored=())
 
 
-def _right(user: UserPresence, now: int) -> Status | None:
+def _derived_status(user: UserPresence, now: int) -> Status | None:
     live = list(user.connections.values())
     if user.status is not None:
         return combine(live, user.status, now)
@@ -253,18 +253,18 @@ def _difference(
     )
 
 
-def _facts(seen: Shown) -> dict[str, Any]:
+def _values(seen: Shown) -> dict[str, Any]:
     if seen.state is None:
         return {}
     return {n: value for n in seen.__struct_fields__ if (value := getattr(seen, n)) is not None}
 
 
-def _row_facts(user: UserPresence) -> dict[str, Any]:
+def _row_values(user: UserPresence) -> dict[str, Any]:
     """Return the values that follow from the live records, so without `since` and version."""
-    return {n: value for n, value in _facts(expected(user)).items() if n not in {"since", "version"}}
+    return {n: value for n, value in _values(expected(user)).items() if n not in {"since", "version"}}
 
 
-def _in_short(seen: Shown) -> dict[str, Any]:
+def _summary_values(seen: Shown) -> dict[str, Any]:
     # All users may be missing at once.
     return {"version": seen.version, "state": seen.state}
 
