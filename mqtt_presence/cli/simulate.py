@@ -230,7 +230,8 @@ class _Bar:
             self._task,
             description=progress.doing,
             completed=progress.elapsed_s,
-            numbers=f"{count.connected} here, {count.messages} messages, {count.lost} lost",  # 80 columns for all
+            # A terminal of 80 columns has room for all.
+            numbers=f"{count.connected} here, {count.messages} messages, {count.lost} lost",
         )
 
 
