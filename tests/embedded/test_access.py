@@ -2,7 +2,7 @@
 
 import pytest
 
-from mqtt_presence.access.rights import grant
+from mqtt_presence.access.rights import rights_of
 from mqtt_presence.mqtt.topic_filters import is_filter, matches, overlaps
 from mqtt_presence.protocol.topics import Topics
 from tests.embedded.brokers import SECRET, ours
@@ -19,7 +19,7 @@ def house():
 @pytest.mark.parametrize("prefix", ["", "acme/", "a/b/"])
 def test_a_client_writes_its_own_topics(prefix, verb):
     """A client may publish each verb under its own user and client id."""
-    assert grant(Topics(prefix), "alice", "phone").may_publish(
+    assert rights_of(Topics(prefix), "alice", "phone").may_publish(
         f"{prefix}presence/alice/phone/{verb}".split("/")
     )
 
@@ -31,12 +31,12 @@ def test_a_client_writes_its_own_topics(prefix, verb):
 ])  # fmt: skip
 def test_a_client_writes_nothing_else(topic):
     """No other topic can be published to, the client's own spelling of it included."""
-    assert not grant(Topics(), "alice", "phone").may_publish(topic.split("/"))
+    assert not rights_of(Topics(), "alice", "phone").may_publish(topic.split("/"))
 
 
 def test_the_bridge_alone_writes_its_topics_and_not_the_clients():
     """The bridge publishes status, events, bridge and reply; not presence."""
-    bridge = grant(Topics(), "bridge", "b", bridge=True)
+    bridge = rights_of(Topics(), "bridge", "b", bridge=True)
     for topic in ("status/alice", "events/alice/userOnline", "bridge/state", "reply/alice/phone/time"):
         assert bridge.may_publish(topic.split("/"))
     assert not bridge.may_publish(["presence", "bridge", "b", "login"])
@@ -63,9 +63,9 @@ def test_the_bridge_alone_writes_its_topics_and_not_the_clients():
 def test_who_may_subscribe_to_what(topic_filter, user, operator, bridge):
     """A filter is granted when it can match something the client may read."""
     levels = topic_filter.split("/")
-    assert grant(Topics(), "alice", "phone").may_subscribe(levels) is user
-    assert grant(Topics(), "carol", "pc", operator=True).may_subscribe(levels) is operator
-    assert grant(Topics(), "bridge", "b", bridge=True).may_subscribe(levels) is bridge
+    assert rights_of(Topics(), "alice", "phone").may_subscribe(levels) is user
+    assert rights_of(Topics(), "carol", "pc", operator=True).may_subscribe(levels) is operator
+    assert rights_of(Topics(), "bridge", "b", bridge=True).may_subscribe(levels) is bridge
 
 
 @pytest.mark.parametrize(("pattern", "topic", "yes"), [

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from mqtt_presence.access import password_attempts
-from mqtt_presence.embedded import add_user, admission, router, sessions
+from mqtt_presence.embedded import add_user, admission, router, session_queue, sessions
 from mqtt_presence.protocol.topics import NAME_RULE
 from tests.embedded.brokers import ours
 from tests.support.waiting import until
@@ -27,7 +27,7 @@ def is_closed(sock: socket.socket) -> bool:
 @pytest.mark.parametrize("transport", ["tcp", "ws"])
 def test_who_says_nothing_makes_room(monkeypatch, transport):
     """Silent connections of one address: the oldest are closed, and whoever says who it is gets in."""
-    monkeypatch.setattr(admission, "WAITING_LIMIT_EACH", 5)
+    monkeypatch.setattr(admission, "PENDING_LIMIT_PER_ADDRESS", 5)
     with ours(ws_port=0) as house:
         port = house.port if transport == "tcp" else house.broker.ws_port
         silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(12)]
@@ -71,8 +71,8 @@ def test_one_user_has_only_so_many_clients():
 
 def test_only_so_many_sessions_are_kept(monkeypatch, caplog):
     """Of clients that are away the one that left first is forgotten: of the user, then of all."""
-    monkeypatch.setattr(router, "KEPT_LIMIT_EACH", 3)
-    monkeypatch.setattr(router, "KEPT_LIMIT", 4)
+    monkeypatch.setattr(router, "ABSENT_SESSIONS_LIMIT_PER_USER", 3)
+    monkeypatch.setattr(router, "ABSENT_SESSIONS_LIMIT", 4)
 
     def kept() -> set[str]:
         return {s.client_id for s in house.broker._broker.router.sessions.values()}
@@ -93,7 +93,7 @@ def test_only_so_many_sessions_are_kept(monkeypatch, caplog):
 
 def test_one_session_has_only_so_many_subscriptions(monkeypatch):
     """Beyond it 0x80; one that it has can be made again."""
-    monkeypatch.setattr(router, "SUBSCRIPTIONS_LIMIT_EACH", 3)
+    monkeypatch.setattr(router, "SUBSCRIPTIONS_LIMIT_PER_SESSION", 3)
     with ours() as house:
         alice = house.client("alice", "phone")
         assert alice.subscribe(*(f"status/u{n}" for n in range(5))) == [1, 1, 1, 0x80, 0x80]
@@ -112,7 +112,7 @@ def test_each_filter_of_a_long_subscribe_is_answered(count):
 
 def test_wrong_passwords_are_limited(monkeypatch, tmp_path, caplog):
     """After some from one address no more are looked at, right or wrong; who was let in before comes and goes."""
-    monkeypatch.setattr(password_attempts, "WRONG_FOR_ONE", (3, 0.001))
+    monkeypatch.setattr(password_attempts, "FAILURES_PER_USER", (3, 0.001))
     path = tmp_path / "passwords"
     for user in ("alice", "bob", "carol"):
         add_user(path, user, f"pw-{user}")
@@ -132,7 +132,7 @@ def test_wrong_passwords_are_limited(monkeypatch, tmp_path, caplog):
 
 def test_a_flood_of_refusals_does_not_fill_the_log(monkeypatch, tmp_path, caplog):
     """One line for each kind, with no more of a name than is needed; and it is said if no password was looked at."""
-    monkeypatch.setattr(password_attempts, "WRONG_FOR_ONE", (3, 0.001))
+    monkeypatch.setattr(password_attempts, "FAILURES_PER_USER", (3, 0.001))
     path = tmp_path / "passwords"
     add_user(path, "alice", "pw-alice")
     with ours(open=False, password_file=path) as house, caplog.at_level(logging.INFO):
@@ -153,9 +153,9 @@ def test_a_flood_of_refusals_does_not_fill_the_log(monkeypatch, tmp_path, caplog
     assert whys == [
         f"a client id of {NAME_RULE} is needed",
         f"a user name of {NAME_RULE} is needed",
-        "not looked at, too many wrong passwords from there",
+        "password not checked, too many wrong passwords from this network",
         "protocol 'QQQQ'",
-        "protocol level 3, only MQTT 3.1.1 (4) is spoken here",
+        "protocol level 3, the broker supports MQTT 3.1.1 (4) only",
         "too many wrong passwords from address=127.0.0.1, the last for user='alice'",
         "wrong password",
     ]
@@ -174,8 +174,8 @@ def test_a_user_cannot_fill_the_log_by_subscribing(caplog):
 
 def test_a_flood_of_one_user_does_not_push_out_the_others(monkeypatch):
     """When the bridge is behind, one user cannot fill its queue: the logins of others still get in."""
-    monkeypatch.setattr(sessions, "BRIDGE_QUEUE_LIMIT", 400)
-    monkeypatch.setattr(sessions, "WINDOW", 10)
+    monkeypatch.setattr(session_queue, "BRIDGE_QUEUE_LIMIT", 400)
+    monkeypatch.setattr(sessions, "BRIDGE_WINDOW", 10)
     monkeypatch.setattr(router, "FAIR_SHARE", (50, 0.1))
     with ours() as house:
         bridge = house.bridge()  # which acknowledges nothing
@@ -191,7 +191,7 @@ def test_a_flood_of_one_user_does_not_push_out_the_others(monkeypatch):
             d.message.payload
             for s in house.broker._broker.router.sessions.values()
             if s.bridge
-            for d in s.queue
+            for d in s.queue.deliveries
         ]
         assert b"me too" in waiting
         assert len(waiting) <= 260
@@ -201,7 +201,7 @@ def test_a_flood_of_one_user_does_not_push_out_the_others(monkeypatch):
             d.message.payload
             for s in house.broker._broker.router.sessions.values()
             if s.bridge
-            for d in s.queue
+            for d in s.queue.deliveries
         ]
         assert b"the end is heard" in waiting
         bridge.sock.close()

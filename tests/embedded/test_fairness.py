@@ -10,8 +10,11 @@ from mqtt_presence.embedded import (
     EmbeddedBroker,
     EmbeddedConfig,
     client_connection,
+    fair_turns,
     retained_search,
     router,
+    send_buffer,
+    session_queue,
     sessions,
 )
 from mqtt_presence.mqtt import packets
@@ -75,7 +78,7 @@ def test_subscribes_of_a_client_that_reads_nothing_keep_nobody_waiting(filters):
         assert alice.message().payload == b"new"
         session = session_of(house, "greedy")
         until(lambda: set(session.subscriptions) == set(filters), "its packets are handled")
-        assert session.catch_up.queued <= retained_search.PORTION
+        assert session.queue.retained_count <= retained_search.PORTION
         assert len(session.queue) <= retained_search.PORTION + 1
         assert resident_bytes() - before < 100 << 20
         stop(house)
@@ -110,7 +113,7 @@ def test_an_unsubscribe_ends_the_delivery():
         alice.send(subscribe_packet("status/+") + unsubscribe_packet("status/+"))
         alice.until(11)
         assert len(alice.messages()) <= 2 * retained_search.PORTION
-        assert session_of(house, "phone").catch_up.current is None
+        assert session_of(house, "phone").replay.current is None
 
 
 def test_a_persistent_session_gets_the_rest_when_it_is_back():
@@ -179,7 +182,7 @@ class Script:
 ], ids=["subscribe", "filters", "refused", "unfilters", "unsubscribe", "ping", "forbidden", "publish"])  # fmt: skip
 def test_a_burst_of_one_client_is_handled_in_turns(monkeypatch, data):
     """However much is in one read or in one packet: when its time is over, the others come first."""
-    monkeypatch.setattr(client_connection, "TURN_S", 0.0)
+    monkeypatch.setattr(fair_turns, "TURN_S", 0.0)
     peer = Script(data)
     with EmbeddedBroker(EmbeddedConfig(port=0)) as broker:
         broker.submit(broker.serve(peer)).result(20)
@@ -189,7 +192,7 @@ def test_a_burst_of_one_client_is_handled_in_turns(monkeypatch, data):
 def test_what_waits_for_all_clients_together_is_bounded(monkeypatch):
     """Clients that read nothing share the room: no number of them takes it all, one more still gets some."""
     monkeypatch.setattr(router, "QUEUES_LIMIT", 800)
-    monkeypatch.setattr(client_connection, "OUTBOX_LIMIT", 1)
+    monkeypatch.setattr(send_buffer, "BUFFER_LIMIT", 1)
     with ours() as house:
         bridge = house.client("bridge", "b", password=SECRET)
         slow = [house.client("mallory", f"slow{n}") for n in range(24)]
@@ -198,7 +201,7 @@ def test_what_waits_for_all_clients_together_is_bounded(monkeypatch):
         for _ in range(400):  # 80 MB for each: no socket takes that
             bridge.publish("status/x", bytes(200_000), qos=0)
         bridge.ping()
-        waiting = [session_of(house, f"slow{n}").queued for n in range(24)]
+        waiting = [session_of(house, f"slow{n}").queue.count for n in range(24)]
         assert max(waiting) >= 15, "they are slow"
         assert sum(waiting) <= 800 * 24 // (24 + 16) + 24
         late = house.client("mallory", "late")
@@ -206,8 +209,8 @@ def test_what_waits_for_all_clients_together_is_bounded(monkeypatch):
         for _ in range(400):
             bridge.publish("status/x", bytes(200_000), qos=0)
         bridge.ping()
-        assert session_of(house, "late").queued >= 5
-        pool = house.broker._broker.router._waiting
+        assert session_of(house, "late").queue.count >= 5
+        pool = house.broker._broker.router._queues
         assert pool.used <= 800
         for wire in (*slow, late):
             wire.kill()
@@ -241,15 +244,15 @@ def test_a_long_filter_is_refused():
 @pytest.mark.parametrize("qos", [1, 2])
 def test_messages_that_the_bridge_never_gets_leave_nothing_behind(monkeypatch, qos):
     """What is dropped is not acknowledged, and not remembered either."""
-    monkeypatch.setattr(sessions, "BRIDGE_QUEUE_LIMIT", 5)
-    monkeypatch.setattr(sessions, "WINDOW", 5)
+    monkeypatch.setattr(session_queue, "BRIDGE_QUEUE_LIMIT", 5)
+    monkeypatch.setattr(sessions, "BRIDGE_WINDOW", 5)
     with ours() as house:
         house.bridge()  # which acknowledges nothing
         alice = house.client("alice", "phone")
         for n in range(500):
             alice.publish("presence/alice/phone/activity", str(n), qos=qos)
         alice.ping()
-        assert len(session_of(house, "phone").connection._held) <= 10
+        assert len(session_of(house, "phone").connection._unacknowledged) <= 10
 
 
 def test_messages_of_quality_two_without_an_end_close_the_connection(monkeypatch):

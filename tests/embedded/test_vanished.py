@@ -77,7 +77,7 @@ def test_accepted_connections_are_watched_by_the_kernel():
         for port in (house.port, house.broker.ws_port):
             with closing(socket.create_connection(("127.0.0.1", port))) as sock:
                 admission = house.broker._broker.router.admission
-                (visitor,) = until(lambda e=admission: list(e.pending._address), "it is accepted")
+                (visitor,) = until(lambda e=admission: list(e.pending._addresses), "it is accepted")
                 transport = getattr(visitor, "transport", None) or visitor._writer
                 accepted = transport.get_extra_info("socket")
                 assert accepted.getpeername() == sock.getsockname()

@@ -346,7 +346,7 @@ class _Pipe:
 async def _serve(pipe: _Pipe) -> list[str]:
     """Serve one client, beside a bridge that is away; return what has come for the bridge."""
     router = Router(EmbeddedConfig(bridge_password="x"), None)
-    bridge, _ = router.open("bridge", "b", router.grant("bridge", "b"), clean=False)
+    bridge, _ = router.open("bridge", "b", router.rights_of("bridge", "b"), clean=False)
     for wanted in ("presence/#", "status/#"):
         router.subscribe(bridge, wanted, 1)
     await ClientConnection(router, pipe).run()
@@ -354,7 +354,7 @@ async def _serve(pipe: _Pipe) -> list[str]:
     for session in router.sessions.values():
         if session.expiry is not None:
             session.expiry.cancel()
-    return [delivery.message.topic for delivery in bridge.queue]
+    return [delivery.message.topic for delivery in bridge.queue.deliveries]
 
 
 async def _check_packets(data: bytes) -> None:

@@ -39,7 +39,7 @@ def test_wrong_passwords_at_the_page_count_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After some wrong ones the right one is not looked at either, there and at the broker; others get in."""
-    monkeypatch.setattr(password_attempts, "WRONG_FOR_ONE", (3, 0.001))
+    monkeypatch.setattr(password_attempts, "FAILURES_PER_USER", (3, 0.001))
     with house(tmp_path) as (broker, page):
 
         def asks(user: str, password: str) -> int:
@@ -60,7 +60,7 @@ def test_wrong_passwords_at_the_page_do_not_fill_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One line for each kind, names cut; that a password was wrong is said only if it was looked at."""
-    monkeypatch.setattr(password_attempts, "WRONG_FOR_ONE", (2, 0.001))
+    monkeypatch.setattr(password_attempts, "FAILURES_PER_USER", (2, 0.001))
     with house(tmp_path) as (_, page), caplog.at_level(logging.INFO):
         for _ in range(6):
             for user in ("alice", "n" * 700):
@@ -68,8 +68,8 @@ def test_wrong_passwords_at_the_page_do_not_fill_the_log(
     said = [r.getMessage() for r in caplog.records if r.getMessage().startswith("refused")]
     assert said == [
         "refused at the page address=127.0.0.1 user='alice': wrong password",
-        f"refused at the page address=127.0.0.1 user='{'n' * 300}'…: nobody of that name can be let in",
-        "refused at the page address=127.0.0.1 user='alice': not looked at, too many wrong passwords from there",
+        f"refused at the page address=127.0.0.1 user='{'n' * 300}'…: no user can log in with this name",
+        "refused at the page address=127.0.0.1 user='alice': password not checked, too many wrong passwords from this network",
     ]
 
 
@@ -77,7 +77,7 @@ def test_a_stranger_behind_the_proxy_shuts_out_nobody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With `web_proxy` each is counted by the own address, at the page and over its WebSocket."""
-    monkeypatch.setattr(password_attempts, "WRONG_IN_ALL", (3, 0.001))
+    monkeypatch.setattr(password_attempts, "FAILURES_PER_NETWORK", (3, 0.001))
     with house(tmp_path, proxy=True) as (broker, page):
 
         def asks(password: str, forwarded: str) -> int:

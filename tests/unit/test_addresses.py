@@ -43,10 +43,10 @@ def test_wrong_passwords_count_together(spelled: str) -> None:
     """No spelling of an address gives more guesses."""
     assert network_of(spelled) == network_of("192.0.2.7") == "192.0.2.7"
     guesses = PasswordAttempts()
-    while guesses.may_try("alice", "192.0.2.7", 0.0):
+    while guesses.is_allowed("alice", "192.0.2.7", 0.0):
         guesses.begin("alice", "192.0.2.7", 0.0)
-    assert not guesses.may_try("alice", spelled, 0.0)
-    assert guesses.may_try("alice", "192.0.2.8", 0.0)
+    assert not guesses.is_allowed("alice", spelled, 0.0)
+    assert guesses.is_allowed("alice", "192.0.2.8", 0.0)
     assert network_of("2001:DB8::7") == network_of("[2001:db8:0:0:1::]") == "2001:db8::/64"
 
 
