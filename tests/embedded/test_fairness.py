@@ -294,4 +294,4 @@ def test_a_search_survives_changes_of_the_tree():
     ):
         put(topic, None)
     assert not tree.children
-    assert not tree.order
+    assert not tree.ordered
