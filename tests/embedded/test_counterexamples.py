@@ -3,7 +3,7 @@
 import pytest
 
 from mqtt_presence.embedded import add_user
-from tests.embedded.brokers import SECRET, USERS, plain
+from tests.embedded.brokers import SECRET, USERS, amqtt_server
 from tests.embedded.scenarios import FILE_AUTH, SCENARIOS
 
 
@@ -22,8 +22,8 @@ def test_plain_amqtt_does_not_do_it(scenario, password_file):
     plugins = scenario.plugins
     if plugins == FILE_AUTH:
         plugins = {"amqtt.plugins.authentication.FileAuthPlugin": {"password_file": str(password_file)}}
-    with plain(plugins) as house:
-        seen = scenario.run(house)
+    with amqtt_server(plugins) as server:
+        seen = scenario.run(server)
     assert seen != scenario.needed, f"amqtt does it now: {scenario} may need no repair any more"
     if scenario.shipped is not None:
         assert seen == scenario.shipped

@@ -308,8 +308,8 @@ _WILL = b"\0\x19presence/alice/phone/will\0\x01w"
 def broker_connection(data: bytes) -> None:
     """Whatever a client sends, nothing is raised, nothing but its own topics gets through, answers are packets."""
     logged_in = bool(data) and data[0] % 2 == 1
-    pipe = _Pipe([*((_CONNECT,) if logged_in else ()), data[1:]])
-    routed = _LOOP.run_until_complete(_serve(pipe))
+    transport = _MemoryTransport([*((_CONNECT,) if logged_in else ()), data[1:]])
+    routed = _LOOP.run_until_complete(_serve(transport))
     names = [n for n in routed if n.startswith("presence/")]
     assert routed == names
     for name in names:
@@ -317,13 +317,13 @@ def broker_connection(data: bytes) -> None:
         assert (prefix, verb in VERBS) == ("presence", True)
         if logged_in:
             assert name.startswith("presence/alice/phone/")
-    _LOOP.run_until_complete(_check_packets(b"".join(pipe.sent)))
+    _LOOP.run_until_complete(_check_packets(b"".join(transport.sent)))
 
 
 _LOOP = asyncio.new_event_loop()
 
 
-class _Pipe:
+class _MemoryTransport:
     address = "127.0.0.1"
 
     def __init__(self, chunks: list[bytes]) -> None:
@@ -343,13 +343,13 @@ class _Pipe:
         self._chunks.clear()
 
 
-async def _serve(pipe: _Pipe) -> list[str]:
+async def _serve(transport: _MemoryTransport) -> list[str]:
     """Serve one client, beside a bridge that is away; return what has come for the bridge."""
     router = Router(EmbeddedConfig(bridge_password="x"), None)
     bridge, _ = router.open("bridge", "b", router.rights_of("bridge", "b"), clean=False)
     for wanted in ("presence/#", "status/#"):
         router.subscribe(bridge, wanted, 1)
-    await ClientConnection(router, pipe).run()
+    await ClientConnection(router, transport).run()
     router.admission.close()
     for session in router.sessions.values():
         if session.expiry is not None:

@@ -13,7 +13,7 @@ from tests.support.web import mqtt_connect
 PINGS = b"\xc0\0" * 1024
 
 
-class Greedy:
+class NonReadingTransport:
     """A peer that asks without end, and takes no answer until it is told to."""
 
     address = "192.0.2.1"
@@ -47,30 +47,30 @@ class Greedy:
 def test_a_peer_that_takes_no_answers_is_not_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for it stays bounded, nothing of it is lost, and it is heard again once it reads."""
     monkeypatch.setattr(send_buffer, "BUFFER_LIMIT", 10_000)
-    peer = Greedy(chunks=500)
+    transport = NonReadingTransport(chunks=500)
     with EmbeddedBroker(EmbeddedConfig(port=0, bridge_password="secret")) as broker:
-        served = broker.submit(broker.serve(peer))
+        served = broker.submit(broker.serve(transport))
         until(lambda: broker.client_address("alice", "greedy") == "192.0.2.1")
         (served_by,) = broker._broker.router.connections
         until(lambda: served_by._buffer.size > 2 * 10_000)
         with pytest.raises(concurrent.futures.TimeoutError):
             served.result(0.2)
-        assert peer.given < 20
+        assert transport.given < 20
         assert served_by._buffer.size < 2 * 10_000 + 2 * len(PINGS)
-        peer.takes = True
+        transport.takes = True
         served.result(20)
-    assert peer.taken == 4 + peer.chunks * len(PINGS)
-    assert peer.aborted
+    assert transport.taken == 4 + transport.chunks * len(PINGS)
+    assert transport.aborted
 
 
 def test_a_broker_that_does_not_run_serves_nobody() -> None:
     """Neither before it is started nor after it was stopped."""
     broker = EmbeddedBroker(EmbeddedConfig(port=0))
-    peer = Greedy(1)
+    transport = NonReadingTransport(1)
     with pytest.raises(BrokerError, match="is not running"):
-        broker.submit(broker.serve(peer))
+        broker.submit(broker.serve(transport))
     with broker:
         pass
     with pytest.raises(BrokerError, match="is not running"):
-        broker.submit(broker.serve(peer))
-    assert peer.given == -1
+        broker.submit(broker.serve(transport))
+    assert transport.given == -1

@@ -9,8 +9,8 @@ import pytest
 from websockets.sync.client import connect as websocket_connect
 
 from mqtt_presence.mqtt import listening
-from tests.embedded.brokers import ours
-from tests.embedded.wire import connect_packet
+from tests.embedded.brokers import embedded_server
+from tests.embedded.raw_client import connect_packet
 from tests.support.waiting import until
 
 SO_ATTACH_FILTER = 26
@@ -34,10 +34,10 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_impatient")
 def test_a_client_that_has_vanished_is_ended():
     """Its will is published although it has asked for no keep alive; who is there, and silent, stays."""
-    with ours() as house:
-        bridge = house.bridge()
-        silent = house.client("bob", "silent", keep_alive=0)
-        phone = house.client("alice", "phone", keep_alive=0, will=WILL)
+    with embedded_server() as server:
+        bridge = server.bridge()
+        silent = server.client("bob", "silent", keep_alive=0)
+        phone = server.client("alice", "phone", keep_alive=0, will=WILL)
         vanish(phone.sock)
         assert bridge.message(20).payload == b"gone"
         assert silent.ping() == []
@@ -46,11 +46,14 @@ def test_a_client_that_has_vanished_is_ended():
 @pytest.mark.usefixtures("_impatient")
 def test_a_client_on_a_websocket_that_has_vanished_is_ended():
     """The same over a WebSocket."""
-    with ours(ws_port=0) as house:
-        bridge = house.bridge()
-        with closing(socket.create_connection(("127.0.0.1", house.broker.ws_port))) as sock:
+    with embedded_server(ws_port=0) as server:
+        bridge = server.bridge()
+        with closing(socket.create_connection(("127.0.0.1", server.broker.ws_port))) as sock:
             page = websocket_connect(
-                f"ws://127.0.0.1:{house.broker.ws_port}/", sock=sock, subprotocols=["mqtt"], close_timeout=0.1
+                f"ws://127.0.0.1:{server.broker.ws_port}/",
+                sock=sock,
+                subprotocols=["mqtt"],
+                close_timeout=0.1,
             )
             page.send(connect_packet("alice", "phone", keep_alive=0, will=WILL))
             assert page.recv() == b"\x20\x02\x00\x00"
@@ -62,9 +65,9 @@ def test_a_client_on_a_websocket_that_has_vanished_is_ended():
 @pytest.mark.usefixtures("_impatient")
 def test_a_client_that_takes_nothing_is_ended():
     """What waits for it is not kept for ever, and it does not count as connected."""
-    with ours() as house:
-        bridge = house.bridge()
-        phone = house.client("alice", "phone", keep_alive=0, will=WILL)
+    with embedded_server() as server:
+        bridge = server.bridge()
+        phone = server.client("alice", "phone", keep_alive=0, will=WILL)
         phone.subscribe("status/+", qos=0)
         for _ in range(100):
             bridge.publish("status/x", bytes(200_000), qos=0)
@@ -73,10 +76,10 @@ def test_a_client_that_takes_nothing_is_ended():
 
 def test_accepted_connections_are_watched_by_the_kernel():
     """The times are those of the documentation: asked after a minute, given up after two."""
-    with ours(ws_port=0) as house:
-        for port in (house.port, house.broker.ws_port):
+    with embedded_server(ws_port=0) as server:
+        for port in (server.port, server.broker.ws_port):
             with closing(socket.create_connection(("127.0.0.1", port))) as sock:
-                admission = house.broker._broker.router.admission
+                admission = server.router.admission
                 (visitor,) = until(lambda e=admission: list(e.pending._addresses), "it is accepted")
                 transport = getattr(visitor, "transport", None) or visitor._writer
                 accepted = transport.get_extra_info("socket")

@@ -11,14 +11,14 @@ from mqtt_presence.access.rate_limited_log import LibraryLimit, RateLimitedLog, 
 def test_a_flood_makes_one_line_in_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
     """For each kind, with the number of those left out; the first is told at once, whatever the clock says."""
     now = 0.001
-    complaints = RateLimitedLog(logging.getLogger("test"), lambda: now)
+    limited_log = RateLimitedLog(logging.getLogger("test"), lambda: now)
     for n in range(1000):
-        complaints.log("wrong password of %s", n)
-        complaints.log("no room")
+        limited_log.log("wrong password of %s", n)
+        limited_log.log("no room")
     now += 10.5
-    complaints.log("wrong password of %s", "alice", level=logging.ERROR)
+    limited_log.log("wrong password of %s", "alice", level=logging.ERROR)
     now += 10.5
-    complaints.log("wrong password of %s", "bob")
+    limited_log.log("wrong password of %s", "bob")
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
         ("WARNING", "wrong password of 0"),
         ("WARNING", "no room"),
@@ -35,7 +35,7 @@ def test_what_somebody_gives_is_escaped_and_cut() -> None:
     assert quoted("é" * 128) == "'" + r"\xe9" * 128 + "'"
 
 
-class Kept(logging.Handler):
+class RecordingHandler(logging.Handler):
     """Keeps what a handler of the command would write."""
 
     def __init__(self) -> None:
@@ -49,14 +49,14 @@ class Kept(logging.Handler):
 
 
 @pytest.fixture
-def kept() -> Iterator[Kept]:
-    handler = Kept()
+def handler() -> Iterator[RecordingHandler]:
+    handler = RecordingHandler()
     logging.getLogger().addHandler(handler)
     yield handler
     logging.getLogger().removeHandler(handler)
 
 
-def test_libraries_are_limited_whatever_their_loggers_are(kept: Kept) -> None:
+def test_libraries_are_limited_whatever_their_loggers_are(handler: RecordingHandler) -> None:
     """One line in ten seconds for a place in the code and a class of error; errors keep their traceback."""
 
     def fail(error: Exception) -> None:
@@ -66,10 +66,10 @@ def test_libraries_are_limited_whatever_their_loggers_are(kept: Kept) -> None:
         fail(OSError(n))
         fail(ValueError(n))
         logging.getLogger("another").warning("%d%s\n", n, "%s is no format")
-    kept.now += 10.5
+    handler.now += 10.5
     fail(OSError("again"))
     logging.getLogger("asyncio").error("a task was lost")
-    assert kept.lines == [
+    assert handler.lines == [
         ("ERROR", "it failed for 0", True),
         ("ERROR", "it failed for 0", True),
         ("WARNING", "0%s is no format\n", False),
@@ -78,9 +78,9 @@ def test_libraries_are_limited_whatever_their_loggers_are(kept: Kept) -> None:
     ]
 
 
-def test_our_own_lines_are_not_left_out(kept: Kept) -> None:
+def test_our_own_lines_are_not_left_out(handler: RecordingHandler) -> None:
     """They are limited where they are written, if strangers can cause them."""
     for n in range(3):
         logging.getLogger("ours.deep").warning("%d", n)
         logging.getLogger("oursish").warning("%d", n)
-    assert [text for _, text, _ in kept.lines] == ["0", "0", "1", "2"]
+    assert [text for _, text, _ in handler.lines] == ["0", "0", "1", "2"]

@@ -5,13 +5,13 @@ import pytest
 from mqtt_presence.access.rights import rights_of
 from mqtt_presence.mqtt.topic_filters import is_filter, matches, overlaps
 from mqtt_presence.protocol.topics import Topics
-from tests.embedded.brokers import SECRET, ours
-from tests.embedded.wire import connect_packet
+from tests.embedded.brokers import SECRET, embedded_server
+from tests.embedded.raw_client import connect_packet
 
 
 @pytest.fixture(scope="module")
-def house():
-    with ours(operators=frozenset({"carol"})) as running:
+def server():
+    with embedded_server(operators=frozenset({"carol"})) as running:
         yield running
 
 
@@ -94,30 +94,30 @@ def test_what_is_a_filter():
 
 
 @pytest.mark.parametrize("user", ["", "a/b", "a+b", "a#b", "a\tb", "x" * 129, None])
-def test_a_bad_user_name_is_refused_at_connect(house, user):
+def test_a_bad_user_name_is_refused_at_connect(server, user):
     """CONNACK 4: the name cannot stand in a topic, or there is none."""
-    wire = house.wire()
-    assert wire.connect(user, "phone") == 4
-    assert wire.closed(1)
+    raw_client = server.raw_client()
+    assert raw_client.connect(user, "phone") == 4
+    assert raw_client.closed(1)
 
 
 @pytest.mark.parametrize("client_id", ["a/b", "a+b", "#", "a\rb", "x" * 129])
-def test_a_bad_client_id_is_refused_at_connect(house, client_id):
+def test_a_bad_client_id_is_refused_at_connect(server, client_id):
     """CONNACK 2: the client id cannot stand in a topic."""
-    assert house.wire().connect("alice", client_id) == 2
+    assert server.raw_client().connect("alice", client_id) == 2
 
 
-def test_an_empty_client_id_gets_one_of_its_own(house):
+def test_an_empty_client_id_gets_one_of_its_own(server):
     """With a clean session a client id is made up; without one nothing could be kept: CONNACK 2."""
-    assert house.wire().connect("alice", "") == 0
-    assert house.wire().connect("alice", "") == 0
-    assert house.wire().connect("alice", "", clean=False) == 2
+    assert server.raw_client().connect("alice", "") == 0
+    assert server.raw_client().connect("alice", "") == 0
+    assert server.raw_client().connect("alice", "", clean=False) == 2
 
 
-def test_a_denied_publish_goes_nowhere_and_the_client_stays(house):
+def test_a_denied_publish_goes_nowhere_and_the_client_stays(server):
     """It is acknowledged (MQTT 3.1.1 §3.3.5), never delivered; what comes next is delivered."""
-    bridge = house.bridge("presence/#", "status/#", "events/#", client_id="denied", clean=True)
-    mallory = house.client("mallory", "m1")
+    bridge = server.bridge("presence/#", "status/#", "events/#", client_id="denied", clean=True)
+    mallory = server.client("mallory", "m1")
     for topic in (
         "presence/alice/phone/login",
         "status/alice",
@@ -131,10 +131,10 @@ def test_a_denied_publish_goes_nowhere_and_the_client_stays(house):
     assert bridge.message().payload == b"mine"
 
 
-def test_subscriptions_deliver_only_what_the_rule_allows(house):
+def test_subscriptions_deliver_only_what_the_rule_allows(server):
     """`#` is granted to a user and brings only what the user may read; an operator also gets events."""
-    bridge = house.client("bridge", "writer", password=SECRET)
-    alice, carol = house.client("alice", "phone"), house.client("carol", "pc")
+    bridge = server.client("bridge", "writer", password=SECRET)
+    alice, carol = server.client("alice", "phone"), server.client("carol", "pc")
     assert alice.subscribe("#") == [1]
     assert alice.subscribe("presence/#", "events/#", "reply/bob/tv/+") == [0x80] * 3
     assert carol.subscribe("events/#") == [1]
@@ -152,35 +152,35 @@ def test_subscriptions_deliver_only_what_the_rule_allows(house):
     assert [m.topic for m in carol.ping() if m.kind == 3] == topics[1:2]
 
 
-def test_retained_messages_come_once_at_the_lower_qos_and_only_if_readable(house):
+def test_retained_messages_come_once_at_the_lower_qos_and_only_if_readable(server):
     """A new subscription brings retained messages with the flag; a forbidden one not; an empty one forgets."""
-    bridge = house.client("bridge", "keeper", password=SECRET)
+    bridge = server.client("bridge", "keeper", password=SECRET)
     bridge.publish("status/retained", "here", retain=True)
     bridge.publish("reply/bob/tv/time", "secret", retain=True)
     bridge.publish("status/forgotten", "x", retain=True)
     bridge.publish("status/forgotten", "", retain=True)
     bridge.ping()
-    alice = house.client("alice", "reader")
+    alice = server.client("alice", "reader")
     alice.subscribe("status/#", qos=0)
     assert [(m.topic, m.qos, m.retain) for m in alice.messages()] == [("status/retained", 0, True)]
     alice.subscribe("#", qos=1)
     assert [(m.topic, m.qos) for m in alice.messages()] == [("status/retained", 1)]
 
 
-def test_a_client_cannot_leave_a_retained_message_on_an_input_topic(house):
+def test_a_client_cannot_leave_a_retained_message_on_an_input_topic(server):
     """It is delivered as it is, and not kept for the next bridge (contract section 1)."""
-    bridge = house.bridge(client_id="first", clean=True)
-    house.client("alice", "phone").publish("presence/alice/phone/login", "x", retain=True)
+    bridge = server.bridge(client_id="first", clean=True)
+    server.client("alice", "phone").publish("presence/alice/phone/login", "x", retain=True)
     assert bridge.message().payload == b"x"
     bridge.disconnect()
-    assert house.bridge(client_id="second", clean=True).messages() == []
+    assert server.bridge(client_id="second", clean=True).messages() == []
 
 
 def test_the_prefix_stands_before_every_topic():
     """With a prefix the rule holds under it, and only there."""
-    with ours(prefix="acme/") as house:
-        bridge = house.bridge("acme/presence/+/+/+")
-        alice = house.client()
+    with embedded_server(prefix="acme/") as server:
+        bridge = server.bridge("acme/presence/+/+/+")
+        alice = server.client()
         alice.publish("presence/alice/phone/login", "no")
         alice.publish("acme/presence/alice/phone/login", "yes")
         assert bridge.message().payload == b"yes"
@@ -194,10 +194,10 @@ def test_the_prefix_stands_before_every_topic():
     connect_packet("alice", "p") + b"\x36\x05\x00\x01a\x00\x01", connect_packet("alice", "p") + b"\x30\x03\x00\x01\xff",
     connect_packet("alice", "p") * 2, connect_packet("alice", "p") + b"\x80\x00",
 ])  # fmt: skip
-def test_malformed_packets_close_the_connection_and_nothing_else(house, packet):
+def test_malformed_packets_close_the_connection_and_nothing_else(server, packet):
     """Junk costs its sender the connection; the others do not notice."""
-    other = house.client("bob", "steady")
-    wire = house.wire()
-    wire.send(packet)
-    assert wire.closed(2)
+    other = server.client("bob", "steady")
+    raw_client = server.raw_client()
+    raw_client.send(packet)
+    assert raw_client.closed(2)
     other.ping()

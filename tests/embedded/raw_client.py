@@ -62,14 +62,14 @@ def connect_packet(user, client_id, *, password=None, clean=True, keep_alive=60,
     )
 
 
-class Wire:
+class RawClient:
     """One connection; every read has a deadline."""
 
     def __init__(self, port: int) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.framer = Framer()
-        self.came: deque[Packet] = deque()
+        self.arrived: deque[Packet] = deque()
         self.seen: list[Packet] = []
         self.next_id = 0
 
@@ -121,7 +121,7 @@ class Wire:
     def read(self, wait_s: float = DEADLINE_S) -> Packet:
         """Return the next packet; EOFError when the connection is closed, TimeoutError when none comes."""
         deadline = time.monotonic() + wait_s
-        while not self.came:
+        while not self.arrived:
             left = deadline - time.monotonic()
             if left <= 0 or not self.ready(left):
                 raise TimeoutError(f"nothing within {wait_s} s; so far: {self.seen}")
@@ -131,8 +131,8 @@ class Wire:
                 raise EOFError(str(error)) from error
             if not chunk:
                 raise EOFError("closed by the broker")
-            self.came.extend(Packet(*packet) for packet in self.framer.feed(chunk))
-        found = self.came.popleft()
+            self.arrived.extend(Packet(*packet) for packet in self.framer.feed(chunk))
+        found = self.arrived.popleft()
         self.seen.append(found)
         return found
 
