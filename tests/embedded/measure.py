@@ -21,7 +21,7 @@ from tests.embedded.raw_client import RawClient, connect_packet
 
 
 def serve(pipe) -> None:
-    """Run a broker until told to stop."""
+    """Run a broker until the parent sends a message."""
     with EmbeddedBroker(EmbeddedConfig(port=0, ws_port=0, bridge_password=SECRET)) as broker:
         pipe.send((broker.port, broker.ws_port))
         pipe.recv()
@@ -55,7 +55,7 @@ def connections(port: int, pid: int, count: int) -> None:
     silent = RawClient(port)
     silent.connect("alice", "silent", keep_alive=1)
     cpu, began = cpu_s(pid), time.perf_counter()
-    assert silent.closed(), "who says nothing for 1.5 times its keep alive is disconnected"
+    assert silent.closed(), "a client without a packet for 1.5 times its keep alive is disconnected"
     idle_s = time.perf_counter() - began
     print(f"  idle CPU: {(cpu_s(pid) - cpu) / idle_s * 100:.1f} % in {idle_s:.1f} s")
     bridge = RawClient(port)

@@ -1,4 +1,4 @@
-"""A bare MQTT 3.1.1 client over a socket: it acknowledges only what a test tells it to, and keeps what it got."""
+"""A bare MQTT 3.1.1 client over a socket, which acknowledges on demand only and keeps all packets."""
 
 import select
 import socket
@@ -63,7 +63,7 @@ def connect_packet(user, client_id, *, password=None, clean=True, keep_alive=60,
 
 
 class RawClient:
-    """One connection; every read has a deadline."""
+    """One network connection; each read has a deadline."""
 
     def __init__(self, port: int) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
@@ -77,7 +77,7 @@ class RawClient:
         self.sock.sendall(data)
 
     def connect(self, user, client_id, **how) -> int:
-        """Send CONNECT, return the CONNACK's code; `session_present` is kept."""
+        """Send a CONNECT; return the code of the CONNACK, and set `session_present`."""
         self.send(connect_packet(user, client_id, **how))
         ack = self.read()
         assert ack.kind == 2, ack
@@ -108,12 +108,12 @@ class RawClient:
         self.sock.close()
 
     def kill(self) -> None:
-        """Be gone without a word."""
+        """Close the connection by a TCP reset, without a DISCONNECT."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
     def ready(self, wait_s: float) -> bool:
-        """Say whether something arrives in time (poll: select takes no descriptor above 1023)."""
+        """Return whether data arrives in time (poll, since select takes no descriptor above 1023)."""
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
         return bool(poll.poll(wait_s * 1000))
@@ -144,14 +144,14 @@ class RawClient:
         return found
 
     def message(self, wait_s: float = DEADLINE_S, *, ack: bool = True) -> Packet:
-        """Return the next PUBLISH, acknowledged unless told otherwise."""
+        """Return the next PUBLISH, acknowledged by default."""
         found = self.until(3, wait_s)
         if ack:
             self.ack(found)
         return found
 
     def messages(self, wait_s: float = QUIET_S, *, ack: bool = True) -> list[Packet]:
-        """Return every PUBLISH until nothing comes for a while, or the connection is closed."""
+        """Return each PUBLISH until a pause, or until the connection is closed."""
         found = []
         try:
             while True:
@@ -160,14 +160,14 @@ class RawClient:
             return found
 
     def ping(self) -> list[Packet]:
-        """Send a PING, return what came before its answer: all that the broker had sent by then."""
+        """Send a PING; return the packets before its answer, which are all that the broker had sent."""
         self.send(packets.PINGREQ)
         start = len(self.seen)
         self.until(13)
         return self.seen[start:-1]
 
     def closed(self, wait_s: float = DEADLINE_S) -> bool:
-        """Say whether the broker closes the connection within this time."""
+        """Return whether the broker closes the connection within this time."""
         deadline = time.monotonic() + wait_s
         try:
             while True:

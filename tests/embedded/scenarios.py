@@ -1,7 +1,7 @@
-"""One scenario for each repair: what is seen on a broker, ours or amqtt as shipped.
+"""Scenarios: the observed behaviour of a broker, the embedded one or plain amqtt.
 
-Each returns what was observed; `SCENARIOS` says what presence needs to see, and what amqtt 0.12.1 shows instead. When a
-new amqtt shows the right thing, its counterexample fails and says so: then the repair may go.
+Each scenario returns its observation. `SCENARIOS` has the result that presence needs, and the result of amqtt 0.12.1.
+When a new amqtt passes a scenario, its counterexample fails and names the repair that may go.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ def verbs_and_payloads(messages):
 
 
 def keep_alive(server):
-    """A client that falls silent."""
+    """A client that sends no further packet."""
     bridge = server.bridge()
     server.client(keep_alive=1, will=(WILL, "w"))
     began = time.monotonic()
@@ -56,7 +56,7 @@ def takeover_persistent(server):
 
 
 def wrong_password(server):
-    """A CONNECT with someone's client id and a wrong password: does the victim stay?"""
+    """A CONNECT with another client's id and a wrong password."""
     victim = server.client("alice", "phone", clean=False, password="pw-alice")
     victim.subscribe("status/+")
     thief = server.raw_client()
@@ -93,7 +93,7 @@ def lower_qos(server):
 
 
 def redelivery(server):
-    """Messages not acknowledged before the connection broke."""
+    """Messages that were not acknowledged before the connection was lost."""
     bridge = server.bridge()
     alice = server.client()
     for number in range(3):
@@ -107,7 +107,7 @@ def redelivery(server):
 
 
 def offline_queue(server):
-    """Messages for a persistent session whose client is away."""
+    """Messages for the persistent session of an absent client."""
     alice = server.client("alice", "phone", clean=False)
     alice.subscribe("status/+")
     alice.disconnect()
@@ -116,7 +116,7 @@ def offline_queue(server):
 
 
 def silent_newcomer(server):
-    """A connection that never says CONNECT (the connect timeout is 0.5 s in this house)."""
+    """A connection without a CONNECT (the connect timeout is 0.5 s in this scenario)."""
     return server.raw_client().closed(1.5)
 
 
@@ -130,7 +130,7 @@ def huge_packet(server):
 
 
 def dollar_topic(server):
-    """A publish to `$...`, then an ordinary one."""
+    """A message to `$...`, then an ordinary one."""
     bridge = server.bridge()
     alice = server.client()
     alice.publish("$SYS/x", "evil", qos=0)
@@ -156,7 +156,7 @@ def version_five(server):
 
 
 def early_acknowledgement(server):
-    """Has the publisher its PUBACK while the bridge has not acknowledged?"""
+    """The publisher's PUBACK while the bridge has not acknowledged."""
     bridge = server.bridge()
     alice = server.client()
     alice.publish(LOGIN, "")
@@ -167,7 +167,7 @@ def early_acknowledgement(server):
 
 
 def lost_without_will(server):
-    """A client that logged in, registered no will, and is gone."""
+    """A client with a login and without a will that is lost."""
     bridge = server.bridge()
     alice = server.client()
     alice.publish(LOGIN, '{"connectionId":"c1"}')
@@ -176,7 +176,7 @@ def lost_without_will(server):
 
 
 def gone_without_logout(server):
-    """A client that logged in and sends DISCONNECT without a logout."""
+    """A client with a login that sends a DISCONNECT without a logout."""
     bridge = server.bridge()
     alice = server.client(will=(WILL, "w"))
     alice.publish(LOGIN, '{"connectionId":"c1"}')
@@ -185,7 +185,7 @@ def gone_without_logout(server):
 
 
 def stolen_client_id(server):
-    """Another user connects with a live client's id."""
+    """Another user's CONNECT with the id of a connected client."""
     alice = server.client()
     code = server.raw_client().connect("mallory", "phone")
     alice.ping()

@@ -1,4 +1,4 @@
-"""No acknowledgement before the bridge's: held, never forgotten, never in the way."""
+"""Acknowledgements of clients' messages, which are held back until the bridge has acknowledged."""
 
 import pytest
 
@@ -18,8 +18,8 @@ def acks(packets: list[Packet]) -> list[int]:
     return [p.packet_id for p in packets if p.kind == 4]
 
 
-def test_many_messages_wait_at_once_and_pings_are_answered(server):
-    """200 publishes are in flight while the bridge commits; the acknowledgements come as it acknowledges."""
+def test_pings_are_answered_while_messages_wait_for_the_bridge(server):
+    """Acknowledgements of 200 messages in flight follow the bridge's acknowledgements."""
     bridge, alice = server.bridge(), server.client()
     ids = [alice.publish(LOGIN, str(n)) for n in range(200)]
     messages = [bridge.message(ack=False) for _ in ids]
@@ -30,8 +30,8 @@ def test_many_messages_wait_at_once_and_pings_are_answered(server):
     assert [alice.until(4).packet_id for _ in ids] == ids
 
 
-def test_an_acknowledgement_waits_for_a_bridge_that_is_away(server):
-    """Its persistent session gets the message when it is back, and only then the publisher its PUBACK."""
+def test_an_acknowledgement_waits_for_an_absent_bridge(server):
+    """The bridge's persistent session gets the message first, then the publisher its PUBACK."""
     bridge, alice = server.bridge(), server.client()
     first = alice.publish(LOGIN, "seen")
     bridge.message(ack=False)
@@ -49,8 +49,8 @@ def test_an_acknowledgement_waits_for_a_bridge_that_is_away(server):
     assert [alice.until(4).packet_id, alice.until(4).packet_id] == [first, second]
 
 
-def test_what_was_said_before_the_first_bridge_is_kept_for_it(server):
-    """After a restart clients may be back before the bridge: nothing is lost, nothing acknowledged early."""
+def test_messages_before_the_first_bridge_are_kept_for_it(server):
+    """After a restart clients may return before the bridge: their messages are kept and not acknowledged early."""
     alice = server.client(will=("presence/alice/phone/will", "w"))
     packet_id = alice.publish(LOGIN, "early")
     assert acks(alice.ping()) == []
@@ -59,7 +59,7 @@ def test_what_was_said_before_the_first_bridge_is_kept_for_it(server):
     assert alice.until(4).packet_id == packet_id
 
 
-def test_a_bridge_that_goes_for_good_leaves_its_work_to_the_next(server):
+def test_messages_of_an_ended_bridge_session_go_to_the_next_bridge(server):
     """The messages of a clean bridge session that ends go to the next bridge, in order."""
     bridge, alice = server.bridge(clean=True), server.client()
     ids = [alice.publish(LOGIN, str(n)) for n in range(3)]
@@ -73,7 +73,7 @@ def test_a_bridge_that_goes_for_good_leaves_its_work_to_the_next(server):
     assert acks(alice.ping())[:3] == ids
 
 
-def test_the_same_message_again_is_not_delivered_twice_while_it_waits(server):
+def test_a_repeated_message_is_delivered_once_while_it_waits(server):
     """A publisher that repeats an unacknowledged message gets one acknowledgement, the bridge one message."""
     bridge, alice = server.bridge(), server.client()
     packet_id = alice.publish(LOGIN, "x")
@@ -87,7 +87,7 @@ def test_the_same_message_again_is_not_delivered_twice_while_it_waits(server):
 
 
 def test_an_acknowledgement_never_reaches_a_later_connection(server):
-    """The ids of a new connection are its own: an old message's commit acknowledges none of its messages."""
+    """The commit of an old connection's message acknowledges no message of the new connection."""
     bridge, alice = server.bridge(), server.client()
     alice.publish(LOGIN, "", packet_id=7)
     old = bridge.message(ack=False)
@@ -103,8 +103,8 @@ def test_an_acknowledgement_never_reaches_a_later_connection(server):
     assert again.until(4).packet_id == 7
 
 
-def test_quality_two_is_taken_and_acknowledged_after_the_commit_too(server):
-    """PUBREC is held like PUBACK; the message comes once."""
+def test_qos_2_is_acknowledged_after_the_commit(server):
+    """PUBREC is held back like PUBACK, and the message is delivered once."""
     bridge, alice = server.bridge(), server.client()
     packet_id = alice.publish(LOGIN, "x", qos=2)
     message = bridge.message(ack=False)
@@ -119,8 +119,8 @@ def test_quality_two_is_taken_and_acknowledged_after_the_commit_too(server):
     assert bridge.ping() == []
 
 
-def test_a_window_of_messages_is_in_flight_and_the_rest_waits_in_order(server):
-    """More than the window: the next go out as the bridge acknowledges, none is lost, a heartbeat stays in line."""
+def test_messages_beyond_the_window_wait_in_order(server):
+    """The bridge gets further messages as it acknowledges, all of them, and heartbeats keep their place."""
     bridge, alice = server.bridge(), server.client()
     for n in range(1200):
         alice.publish(LOGIN, str(n))
@@ -130,8 +130,8 @@ def test_a_window_of_messages_is_in_flight_and_the_rest_waits_in_order(server):
     assert got == [str(n).encode() for n in range(1200)] + [b"last"]
 
 
-def test_persistent_clients_get_what_they_missed(server):
-    """QoS 1 for an absent persistent session is kept in order, QoS 0 is not, a clean session forgets."""
+def test_persistent_sessions_get_missed_messages(server):
+    """An absent persistent session keeps QoS 1 messages in order and drops QoS 0; a clean session keeps none."""
     bridge = server.client("bridge", "b", password=SECRET)
     alice = server.client(clean=False)
     alice.subscribe("status/+")
@@ -147,8 +147,8 @@ def test_persistent_clients_get_what_they_missed(server):
     assert not server.client(clean=False).session_present
 
 
-def test_a_long_list_of_retained_statuses_crowds_out_nothing_new(server):
-    """A new subscriber gets each status, more than its queue would hold, and never an older one after a newer."""
+def test_retained_statuses_do_not_displace_new_ones(server):
+    """A new subscriber gets more statuses than its queue holds, and never an older one after a newer one."""
     bridge = server.client("bridge", "b", password=SECRET)
     for n in range(12_000):
         bridge.publish(f"status/u{n}", "old", qos=0, retain=True)

@@ -1,4 +1,4 @@
-"""Too many at the embedded broker's door, or inside: what is refused, who is let in all the same."""
+"""Limits of clients, sessions, subscriptions, wrong passwords and log lines."""
 
 import logging
 import socket
@@ -14,7 +14,7 @@ from tests.support.waiting import until
 
 
 def is_closed(sock: socket.socket) -> bool:
-    """Tell whether the other side has closed; waits for nothing."""
+    """Return at once whether the other side has closed."""
     sock.setblocking(False)
     try:
         return sock.recv(1) == b""
@@ -25,8 +25,8 @@ def is_closed(sock: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("transport", ["tcp", "ws"])
-def test_who_says_nothing_makes_room(monkeypatch, transport):
-    """Silent connections of one address: the oldest are closed, and whoever says who it is gets in."""
+def test_the_oldest_pending_connections_are_closed(monkeypatch, transport):
+    """Of silent connections from one address the oldest are closed, and a client with a CONNECT gets in."""
     monkeypatch.setattr(admission, "PENDING_LIMIT_PER_ADDRESS", 5)
     with embedded_server(ws_port=0) as server:
         port = server.port if transport == "tcp" else server.broker.ws_port
@@ -45,8 +45,8 @@ def test_who_says_nothing_makes_room(monkeypatch, transport):
         until(lambda: len(pending) == 0, "who has gone waits no more")
 
 
-def test_there_are_only_so_many_clients(monkeypatch, caplog):
-    """Beyond it CONNACK 3, "not available"; the bridge, and who takes the place of its own connection, get in."""
+def test_the_number_of_clients_is_limited(monkeypatch, caplog):
+    """Further clients get CONNACK 3; the bridge and a client that replaces its own connection are accepted."""
     monkeypatch.setattr(admission, "CLIENTS_LIMIT", 3)
     with embedded_server() as server:
         for n in range(3):
@@ -60,8 +60,8 @@ def test_there_are_only_so_many_clients(monkeypatch, caplog):
         until(lambda: server.raw_client().connect("bob", "b") == 0, "one has gone, there is room")
 
 
-def test_one_user_has_only_so_many_clients():
-    """The setting max_connections: another user is not affected."""
+def test_the_number_of_clients_of_a_user_is_limited():
+    """The setting max_connections limits one user and leaves the others unaffected."""
     with embedded_server(max_connections=2) as server:
         server.client("alice", "c0")
         server.client("alice", "c1")
@@ -69,8 +69,8 @@ def test_one_user_has_only_so_many_clients():
         server.client("bob", "b")
 
 
-def test_only_so_many_sessions_are_kept(monkeypatch, caplog):
-    """Of clients that are away the one that left first is forgotten: of the user, then of all."""
+def test_the_number_of_absent_sessions_is_limited(monkeypatch, caplog):
+    """The session of the client that left first is discarded, first of the user's, then of all."""
     monkeypatch.setattr(router, "ABSENT_SESSIONS_LIMIT_PER_USER", 3)
     monkeypatch.setattr(router, "ABSENT_SESSIONS_LIMIT", 4)
 
@@ -91,8 +91,8 @@ def test_only_so_many_sessions_are_kept(monkeypatch, caplog):
         assert not server.client("alice", "a0", clean=False).session_present
 
 
-def test_one_session_has_only_so_many_subscriptions(monkeypatch):
-    """Beyond it 0x80; one that it has can be made again."""
+def test_the_number_of_subscriptions_of_a_session_is_limited(monkeypatch):
+    """Further filters get 0x80, and an existing subscription may be repeated."""
     monkeypatch.setattr(router, "SUBSCRIPTIONS_LIMIT_PER_SESSION", 3)
     with embedded_server() as server:
         alice = server.client("alice", "phone")
@@ -102,7 +102,7 @@ def test_one_session_has_only_so_many_subscriptions(monkeypatch):
 
 @pytest.mark.parametrize("count", [125, 126, 253, 254, 1000])
 def test_each_filter_of_a_long_subscribe_is_answered(count):
-    """The SUBACK has a code for each, however many; what comes after it is understood."""
+    """The SUBACK has a code for each filter, and the next packet is read correctly."""
     with embedded_server() as server:
         alice = server.client("alice", "phone")
         filters = [f"status/u{n}" for n in range(count - 1)]
@@ -111,7 +111,7 @@ def test_each_filter_of_a_long_subscribe_is_answered(count):
 
 
 def test_wrong_passwords_are_limited(monkeypatch, tmp_path, caplog):
-    """After some from one address no more are looked at, right or wrong; who was let in before comes and goes."""
+    """After some wrong passwords no further one is checked; users accepted before, and the bridge, are exempt."""
     monkeypatch.setattr(password_attempts, "FAILURES_PER_USER", (3, 0.001))
     path = tmp_path / "passwords"
     for user in ("alice", "bob", "carol"):
@@ -131,7 +131,7 @@ def test_wrong_passwords_are_limited(monkeypatch, tmp_path, caplog):
 
 
 def test_a_flood_of_refusals_does_not_fill_the_log(monkeypatch, tmp_path, caplog):
-    """One line for each kind, with no more of a name than is needed; and it is said if no password was looked at."""
+    """Each kind has one line, names are cut, and unchecked passwords are a kind of their own."""
     monkeypatch.setattr(password_attempts, "FAILURES_PER_USER", (3, 0.001))
     path = tmp_path / "passwords"
     add_user(path, "alice", "pw-alice")
@@ -164,7 +164,7 @@ def test_a_flood_of_refusals_does_not_fill_the_log(monkeypatch, tmp_path, caplog
 
 
 def test_a_user_cannot_fill_the_log_by_subscribing(caplog):
-    """Filters that are refused are told of once, and cut."""
+    """Refused filters are logged once and cut."""
     with embedded_server() as server, caplog.at_level(logging.INFO):
         alice = server.client("alice", "phone")
         for n in range(20):
@@ -174,8 +174,8 @@ def test_a_user_cannot_fill_the_log_by_subscribing(caplog):
     assert len(verbs_and_payloads[0]) < 500
 
 
-def test_a_flood_of_one_user_does_not_push_out_the_others(monkeypatch):
-    """When the bridge is behind, one user cannot fill its queue: the logins of others still get in."""
+def test_a_flood_of_one_user_does_not_displace_other_users(monkeypatch):
+    """When the bridge is behind, one user cannot fill its queue, and the logins of others are queued."""
     monkeypatch.setattr(session_queue, "BRIDGE_QUEUE_LIMIT", 400)
     monkeypatch.setattr(sessions, "BRIDGE_WINDOW", 10)
     monkeypatch.setattr(router, "FAIR_SHARE", (50, 0.1))
@@ -204,8 +204,8 @@ def test_a_flood_of_one_user_does_not_push_out_the_others(monkeypatch):
 
 
 @pytest.mark.parametrize("junk", [b"GET / HTTP/1.1\r\n\r\n", b"\x00\xff\x00\xff" * 100, b"POST /x\r\n\r\n"])
-def test_junk_at_the_websocket_port_makes_no_noise(caplog, junk):
-    """A port scan is no error of ours: no traceback, and clients go on coming in."""
+def test_junk_at_the_websocket_port_logs_no_traceback(caplog, junk):
+    """A port scan causes no traceback, and clients can connect afterwards."""
     with embedded_server(ws_port=0) as server, caplog.at_level(logging.INFO):
         for _ in range(5):
             with closing(socket.create_connection(("127.0.0.1", server.broker.ws_port))) as sock:

@@ -1,4 +1,4 @@
-"""The same scenarios on amqtt as shipped: each fails there. One that passes names a repair that may go."""
+"""The scenarios on plain amqtt, which fails each of them; one that passes names a repair that may go."""
 
 import pytest
 
@@ -17,8 +17,8 @@ def password_file(tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore:The 'acl' option:DeprecationWarning")
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_plain_amqtt_does_not_do_it(scenario, password_file):
-    """On amqtt 0.12.1 the scenario shows something else than presence needs."""
+def test_plain_amqtt_fails_the_scenario(scenario, password_file):
+    """On amqtt 0.12.1 the scenario's result differs from the result that presence needs."""
     plugins = scenario.plugins
     if plugins == FILE_AUTH:
         plugins = {"amqtt.plugins.authentication.FileAuthPlugin": {"password_file": str(password_file)}}

@@ -1,4 +1,4 @@
-"""How connections end, as the bridge hears it: one end for each, before whatever comes next."""
+"""The messages at the end of a connection: one end for each, before the client's next message."""
 
 import signal
 import subprocess
@@ -21,7 +21,7 @@ def server():
 
 
 def test_a_frozen_client_is_offline_after_one_and_a_half_keep_alives(server):
-    """SIGSTOP: the process lives, its socket is open, and its will goes out."""
+    """After SIGSTOP the process and its socket stay, and the will is published."""
     bridge = server.bridge()
     code = (
         "import sys, paho.mqtt.client as m\n"
@@ -42,8 +42,8 @@ def test_a_frozen_client_is_offline_after_one_and_a_half_keep_alives(server):
         process.wait()
 
 
-def test_a_client_that_pings_stays(server):
-    """The keep alive counts from the last packet; 0 asks for none."""
+def test_a_client_that_pings_stays_connected(server):
+    """The keep alive counts from the last packet, and 0 turns it off."""
     bridge = server.bridge()
     alice, bob = server.client(keep_alive=1, will=(WILL, "w")), server.client("bob", "tv", keep_alive=0)
     for _ in range(4):
@@ -54,8 +54,8 @@ def test_a_client_that_pings_stays(server):
 
 @pytest.mark.parametrize("clean", [True, False])
 @pytest.mark.parametrize(("will", "end"), [((WILL, ID1), ("will", ID1)), (None, ("will", ID1))])
-def test_a_takeover_ends_the_old_before_the_new_begins(server, clean, will, end):
-    """The old will, or the broker's own word where there is none, then the new login; the old socket closes."""
+def test_a_takeover_publishes_the_old_end_before_the_new_login(server, clean, will, end):
+    """The old will, or the broker's end message without one, precedes the new login; the old socket closes."""
     bridge = server.bridge()
     old = server.client(will=will, clean=clean)
     old.publish(LOGIN, ID1)
@@ -66,8 +66,8 @@ def test_a_takeover_ends_the_old_before_the_new_begins(server, clean, will, end)
     new.ping()
 
 
-def test_what_the_old_connection_said_last_is_heard_before_it_is_taken_over(server):
-    """A logout and DISCONNECT just before the next CONNECT are a logout, not a loss."""
+def test_the_last_packets_are_read_before_a_takeover(server):
+    """A logout and DISCONNECT just before the next CONNECT count as a logout."""
     bridge = server.bridge()
     for _ in range(10):
         old = server.client(will=(WILL, ID1))
@@ -81,7 +81,7 @@ def test_what_the_old_connection_said_last_is_heard_before_it_is_taken_over(serv
 
 
 @pytest.mark.parametrize(
-    ("login", "told"),
+    ("login", "expected"),
     [
         ("", ""),
         (ID1, ID1),
@@ -90,39 +90,39 @@ def test_what_the_old_connection_said_last_is_heard_before_it_is_taken_over(serv
         ("junk", None),
     ],
 )
-def test_the_broker_tells_the_end_of_a_connection_without_will(server, login, told):
-    """With the login's id; without one, empty; not at all for a login the bridge refuses."""
+def test_the_broker_publishes_an_end_for_a_client_without_will(server, login, expected):
+    """The end has the login's connection id, or none; a login that the bridge refuses gets no end."""
     bridge, alice = server.bridge(), server.client()
     alice.publish(LOGIN, login)
     alice.kill()
-    ends = [] if told is None else [("will", told)]
+    ends = [] if expected is None else [("will", expected)]
     assert verbs_and_payloads(bridge.messages()) == [("login", login), *ends]
 
 
-@pytest.mark.parametrize(("will", "told"), [
+@pytest.mark.parametrize(("will", "expected"), [
     ((WILL, ID1), [("will", ID1)]),
     ((WILL, ""), [("will", "")]),
     ((WILL, ID2), [("will", ID2), ("will", ID1)]),
     (("presence/alice/phone/activity", ID1), [("activity", ID1), ("will", ID1)]),
 ])  # fmt: skip
-def test_a_will_that_does_not_end_the_record_is_followed_by_one_that_does(server, will, told):
-    """A will of an earlier connection's id, or on another topic, would leave the client online for ever."""
+def test_a_will_that_ends_no_record_is_followed_by_an_end(server, will, expected):
+    """A will with an earlier connection id, or on another topic, would leave the client online."""
     bridge, alice = server.bridge(), server.client(will=will)
     alice.publish(LOGIN, ID1)
     alice.kill()
-    assert verbs_and_payloads(bridge.messages()) == [("login", ID1), *told]
+    assert verbs_and_payloads(bridge.messages()) == [("login", ID1), *expected]
 
 
-def test_a_heartbeat_alone_opens_a_record_and_so_has_an_end(server):
-    """Contract A2: an activity without a login opens a record; the broker tells its end too."""
+def test_a_record_opened_by_a_heartbeat_gets_an_end(server):
+    """An activity without a login opens a record (rule A2), which gets an end too."""
     bridge, alice = server.bridge(), server.client()
     alice.publish("presence/alice/phone/activity", ID1, qos=0)
     alice.disconnect()
     assert verbs_and_payloads(bridge.messages()) == [("activity", ID1), ("logout", ID1)]
 
 
-def test_a_client_that_said_nothing_leaves_nothing(server):
-    """A watcher has no record: its going is no message."""
+def test_a_client_without_a_record_gets_no_end(server):
+    """A watcher that disconnects, or is lost, causes no message."""
     bridge = server.bridge()
     watcher = server.client("bob", "tv")
     watcher.subscribe("status/#")
@@ -131,8 +131,8 @@ def test_a_client_that_said_nothing_leaves_nothing(server):
     assert bridge.messages() == []
 
 
-def test_the_end_tells_the_id_of_the_last_login(server):
-    """A second login on one connection replaces the first; the end names the second."""
+def test_the_end_has_the_connection_id_of_the_last_login(server):
+    """A second login on one connection replaces the first."""
     bridge, alice = server.bridge(), server.client()
     alice.publish(LOGIN, ID1)
     alice.publish(LOGIN, ID2)
@@ -140,8 +140,8 @@ def test_the_end_tells_the_id_of_the_last_login(server):
     assert verbs_and_payloads(bridge.messages())[-1] == ("will", ID2)
 
 
-def test_a_will_at_quality_zero_reaches_an_absent_bridge(server):
-    """Nobody is online for ever because the bridge was away for a moment."""
+def test_a_will_at_qos_0_reaches_an_absent_bridge(server):
+    """Without it a client would stay online because the bridge was absent for a moment."""
     bridge = server.bridge()
     alice = server.client(will=(WILL, "w", 0))
     bridge.kill()
@@ -152,7 +152,7 @@ def test_a_will_at_quality_zero_reaches_an_absent_bridge(server):
 
 
 def test_the_will_of_the_bridge_is_retained(server):
-    """`bridge/state` says offline to whoever subscribes later."""
+    """A later subscriber to `bridge/state` gets the bridge's offline message."""
     bridge = server.client("bridge", "b", password=SECRET, will=("bridge/state", "offline", 1, True))
     alice = server.client()
     alice.subscribe("bridge/+")
@@ -163,15 +163,15 @@ def test_the_will_of_the_bridge_is_retained(server):
     assert bob.message().retain
 
 
-def test_a_second_connect_on_a_connection_is_an_end(server):
-    """MQTT 3.1.1 §3.1: a protocol error; the will goes out."""
+def test_a_second_connect_ends_the_connection(server):
+    """A second CONNECT is a protocol error (MQTT 3.1.1 §3.1), and the will is published."""
     bridge, alice = server.bridge(), server.client(will=(WILL, "w"))
     alice.send(b"\x10\x00")
     assert verbs_and_payloads([bridge.message()]) == [("will", "w")]
 
 
-def test_stop_waits_until_the_bridge_has_the_last_words():
-    """Wills and logouts go to the bridge, its answer still reaches the watchers, then everything closes."""
+def test_a_stop_waits_for_the_bridge():
+    """Wills and logouts go to the bridge, its statuses still reach watchers, then all connections close."""
     with embedded_server() as server:
         bridge = server.bridge()
         server.client(will=(WILL, "w"))
@@ -198,8 +198,8 @@ def test_stop_waits_until_the_bridge_has_the_last_words():
         server.stop()
 
 
-def test_stop_without_a_bridge_does_not_wait():
-    """Nobody is there to commit: the broker is gone at once, and its thread too."""
+def test_a_stop_without_a_bridge_does_not_wait():
+    """Without a bridge the broker and its thread end at once."""
     with embedded_server() as server:
         server.client(will=(WILL, "w"))
         server.stop()

@@ -1,4 +1,4 @@
-"""The cost of one client's packets: bounded memory, and turns between which everybody else is served."""
+"""The cost of one client's packets: bounded memory, and turns for the other connections."""
 
 import asyncio
 import threading
@@ -39,7 +39,7 @@ def unsubscribe_packet(*filters: str) -> bytes:
 
 
 def fill(server, users: int) -> RawClient:
-    """Publish statuses as the bridge does."""
+    """Publish statuses as the bridge."""
     bridge = server.client("bridge", "b", password=SECRET)
     for n in range(users):
         bridge.publish(f"status/u{n}", STATUS, qos=0, retain=True)
@@ -64,8 +64,8 @@ def stop(server) -> None:
 
 
 @pytest.mark.parametrize("filters", [("status/+",), OVERLAPPING], ids=["one", "overlapping"])
-def test_subscribes_of_a_client_that_reads_nothing_keep_nobody_waiting(filters):
-    """2,000 SUBSCRIBEs to 20,000 statuses: another client gets in and is served, memory is bounded, a stop ends it."""
+def test_subscribes_of_a_client_that_does_not_read_delay_no_other(filters):
+    """During 2,000 SUBSCRIBEs to 20,000 statuses others are served, memory is bounded, and a stop works."""
     with embedded_server() as server:
         bridge = fill(server, USERS)
         greedy = server.client("mallory", "greedy")
@@ -85,7 +85,7 @@ def test_subscribes_of_a_client_that_reads_nothing_keep_nobody_waiting(filters):
 
 
 def test_a_repeated_subscribe_begins_the_delivery_anew():
-    """All retained messages come after the last SUBACK, once more in all than one delivery at the most."""
+    """All retained messages follow the last SUBACK, with at most one further delivery in all."""
     with embedded_server() as server:
         fill(server, 5000)
         alice = server.client("alice", "phone")
@@ -106,7 +106,7 @@ def test_a_repeated_subscribe_begins_the_delivery_anew():
 
 
 def test_an_unsubscribe_ends_the_delivery():
-    """Of a subscription that is taken back, nothing comes but what was on its way."""
+    """After an UNSUBSCRIBE only the messages already on their way are delivered."""
     with embedded_server() as server:
         fill(server, USERS)
         alice = server.client("alice", "phone")
@@ -116,8 +116,8 @@ def test_an_unsubscribe_ends_the_delivery():
         assert session_of(server, "phone").replay.current is None
 
 
-def test_a_persistent_session_gets_the_rest_when_it_is_back():
-    """The connection breaks in the middle of a delivery: the next one brings what is missing."""
+def test_a_persistent_session_gets_the_rest_after_a_reconnect():
+    """If the connection breaks during a delivery, the next one delivers the missing messages."""
     with embedded_server() as server:
         bridge = server.client("bridge", "b", password=SECRET)
         for n in range(3000):
@@ -135,7 +135,7 @@ def test_a_persistent_session_gets_the_rest_when_it_is_back():
 
 
 class ScriptedTransport:
-    """A peer that sends some bytes at once, and counts the turns of the loop until all are handled."""
+    """A client that sends all bytes at once, and counts the turns of the event loop until their end."""
 
     address = "192.0.2.1"
 
@@ -181,7 +181,7 @@ class ScriptedTransport:
     packets.publish_packet("presence/alice/script/activity", b"", 1) * 1000,
 ], ids=["subscribe", "filters", "refused", "unfilters", "unsubscribe", "ping", "forbidden", "publish"])  # fmt: skip
 def test_a_burst_of_one_client_is_handled_in_turns(monkeypatch, data):
-    """However much is in one read or in one packet: when its time is over, the others come first."""
+    """When a connection's time is over, the others have their turn, also within one read or one packet."""
     monkeypatch.setattr(fair_turns, "TURN_S", 0.0)
     transport = ScriptedTransport(data)
     with EmbeddedBroker(EmbeddedConfig(port=0)) as broker:
@@ -189,8 +189,8 @@ def test_a_burst_of_one_client_is_handled_in_turns(monkeypatch, data):
     assert transport.turns >= 1000
 
 
-def test_what_waits_for_all_clients_together_is_bounded(monkeypatch):
-    """Clients that read nothing share the room: no number of them takes it all, one more still gets some."""
+def test_the_queues_of_all_clients_together_are_bounded(monkeypatch):
+    """Clients that do not read share the room, and a further client still gets a part."""
     monkeypatch.setattr(router, "QUEUES_LIMIT", 800)
     monkeypatch.setattr(send_buffer, "BUFFER_LIMIT", 1)
     with embedded_server() as server:
@@ -218,7 +218,7 @@ def test_what_waits_for_all_clients_together_is_bounded(monkeypatch):
 
 
 def test_subscriptions_of_all_clients_together_are_bounded(monkeypatch):
-    """No number of clients takes all, and they are given back."""
+    """No number of clients uses all subscriptions, and ended sessions release theirs."""
     monkeypatch.setattr(router, "SUBSCRIPTIONS_LIMIT", 320)
     with embedded_server() as server:
         greedy = [server.client("mallory", f"g{n}") for n in range(8)]
@@ -235,15 +235,15 @@ def test_subscriptions_of_all_clients_together_are_bounded(monkeypatch):
 
 
 def test_a_long_filter_is_refused():
-    """No topic is as long; a thousand of them would take 64 MB."""
+    """Every valid topic is shorter, and a thousand such filters would take 64 MB."""
     with embedded_server(prefix="acme/") as server:
         alice = server.client("alice", "phone")
         assert alice.subscribe("acme/status/" + "x" * 60_000, "acme/status/" + "x" * 128) == [0x80, 1]
 
 
 @pytest.mark.parametrize("qos", [1, 2])
-def test_messages_that_the_bridge_never_gets_leave_nothing_behind(monkeypatch, qos):
-    """What is dropped is not acknowledged, and not remembered either."""
+def test_dropped_messages_use_no_memory(monkeypatch, qos):
+    """A dropped message is not acknowledged, and its packet id is not kept."""
     monkeypatch.setattr(session_queue, "BRIDGE_QUEUE_LIMIT", 5)
     monkeypatch.setattr(sessions, "BRIDGE_WINDOW", 5)
     with embedded_server() as server:
@@ -255,7 +255,7 @@ def test_messages_that_the_bridge_never_gets_leave_nothing_behind(monkeypatch, q
         assert len(session_of(server, "phone").connection._unacknowledged) <= 10
 
 
-def test_messages_of_quality_two_without_an_end_close_the_connection(monkeypatch):
+def test_qos_2_messages_without_pubrel_close_the_connection(monkeypatch):
     """A client that never sends PUBREL cannot fill the memory with packet ids."""
     monkeypatch.setattr(client_connection, "RECEIVED_LIMIT", 5)
     with embedded_server() as server:
@@ -268,7 +268,7 @@ def test_messages_of_quality_two_without_an_end_close_the_connection(monkeypatch
 
 
 def test_a_search_survives_changes_of_the_tree():
-    """Branches come and go between its steps: what is there throughout is found, and once."""
+    """A topic that stays during the search is found once, while other branches come and go."""
     tree: TopicTree[str] = TopicTree()
 
     def put(topic: str, value: str | None = "x") -> None:

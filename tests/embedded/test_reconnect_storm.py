@@ -1,4 +1,4 @@
-"""Many clients at once that come, go and are taken over, and a bridge that breaks off: the order holds."""
+"""Many clients that connect, end and are taken over while the bridge reconnects: the order holds."""
 
 import json
 import random
@@ -11,7 +11,7 @@ CLIENTS, LIVES = 10, 20
 
 
 def live(port: int, client_id: str, seed: int, clean: bool) -> None:
-    """Connect again and again; end in every way, or leave the old connection to be taken over."""
+    """Connect repeatedly; end in each possible way, or leave the old connection for a takeover."""
     chance = random.Random(seed)
     left_open = []
     topic = f"presence/user/{client_id}"
@@ -38,8 +38,8 @@ def live(port: int, client_id: str, seed: int, clean: bool) -> None:
         raw_client.sock.close()
 
 
-def test_every_connection_ends_before_the_next_of_its_client_begins():
-    """However clients go and however often the bridge reconnects, each login is followed by its end, in order."""
+def test_each_login_is_followed_by_its_end_before_the_next_login():
+    """The order holds however clients end and however often the bridge reconnects."""
     with embedded_server() as server:
         bridge = server.bridge()
         clients = [

@@ -1,4 +1,4 @@
-"""Who may publish and read what: the pattern rule alone, and on the wire."""
+"""Rights to publish and to read, as a function and through the broker."""
 
 import pytest
 
@@ -17,8 +17,8 @@ def server():
 
 @pytest.mark.parametrize("verb", ["login", "activity", "logout", "will", "time"])
 @pytest.mark.parametrize("prefix", ["", "acme/", "a/b/"])
-def test_a_client_writes_its_own_topics(prefix, verb):
-    """A client may publish each verb under its own user and client id."""
+def test_a_client_may_publish_to_its_own_topics(prefix, verb):
+    """The topics are those of its user and client id, with each verb."""
     assert rights_of(Topics(prefix), "alice", "phone").may_publish(
         f"{prefix}presence/alice/phone/{verb}".split("/")
     )
@@ -29,13 +29,13 @@ def test_a_client_writes_its_own_topics(prefix, verb):
     "presence/alice/phone/login/x", "status/alice", "events/alice/userOnline", "bridge/state",
     "reply/alice/phone/time", "acme/presence/alice/phone/login", "$SYS/x", "presence/alice/phone/",
 ])  # fmt: skip
-def test_a_client_writes_nothing_else(topic):
-    """No other topic can be published to, the client's own spelling of it included."""
+def test_a_client_may_publish_to_no_other_topic(topic):
+    """Similar topics are forbidden too."""
     assert not rights_of(Topics(), "alice", "phone").may_publish(topic.split("/"))
 
 
-def test_the_bridge_alone_writes_its_topics_and_not_the_clients():
-    """The bridge publishes status, events, bridge and reply; not presence."""
+def test_the_bridge_may_publish_to_its_topics_only():
+    """The bridge publishes on status, events, bridge and reply, and not on presence."""
     bridge = rights_of(Topics(), "bridge", "b", bridge=True)
     for topic in ("status/alice", "events/alice/userOnline", "bridge/state", "reply/alice/phone/time"):
         assert bridge.may_publish(topic.split("/"))
@@ -60,8 +60,8 @@ def test_the_bridge_alone_writes_its_topics_and_not_the_clients():
     ("$SYS/#", False, False, False),
     ("$share/g/status/+", False, False, False),
 ])  # fmt: skip
-def test_who_may_subscribe_to_what(topic_filter, user, operator, bridge):
-    """A filter is granted when it can match something the client may read."""
+def test_subscription_rights(topic_filter, user, operator, bridge):
+    """A filter is granted if it can match a topic that the client may read."""
     levels = topic_filter.split("/")
     assert rights_of(Topics(), "alice", "phone").may_subscribe(levels) is user
     assert rights_of(Topics(), "carol", "pc", operator=True).may_subscribe(levels) is operator
@@ -73,7 +73,7 @@ def test_who_may_subscribe_to_what(topic_filter, user, operator, bridge):
     ("+/b", "a/b", True), ("a/b", "a/b/c", False), ("a/b/c", "a/b", False), ("+", "", True),
 ])  # fmt: skip
 def test_filters_match_as_the_specification_says(pattern, topic, yes):
-    """MQTT 3.1.1 §4.7."""
+    """The cases follow MQTT 3.1.1 §4.7."""
     assert matches(pattern.split("/"), topic.split("/")) is yes
 
 
@@ -81,13 +81,13 @@ def test_filters_match_as_the_specification_says(pattern, topic, yes):
     ("a/+", "a/#", True), ("a/#", "a", True), ("a/+/c", "a/b/+", True), ("a/b", "a/c", False),
     ("a/+", "a/b/c", False), ("+/b/#", "a/b", True), ("a", "a/b", False),
 ])  # fmt: skip
-def test_filters_overlap_when_some_topic_matches_both(one, other, yes):
-    """The rule for granting a subscription is symmetric."""
+def test_filters_overlap_if_both_match_some_topic(one, other, yes):
+    """The relation is symmetric."""
     assert overlaps(one.split("/"), other.split("/")) is yes
     assert overlaps(other.split("/"), one.split("/")) is yes
 
 
-def test_what_is_a_filter():
+def test_validity_of_filters():
     """Wildcards have their places (MQTT 3.1.1 §4.7.1)."""
     assert all(map(is_filter, ["a", "#", "+", "a/+/b", "a/#", "/"]))
     assert not any(map(is_filter, ["", "a#", "a/#/b", "a+", "+a/b"]))
@@ -95,7 +95,7 @@ def test_what_is_a_filter():
 
 @pytest.mark.parametrize("user", ["", "a/b", "a+b", "a#b", "a\tb", "x" * 129, None])
 def test_a_bad_user_name_is_refused_at_connect(server, user):
-    """CONNACK 4: the name cannot stand in a topic, or there is none."""
+    """The answer is CONNACK 4 for a missing name, and for one that does not fit into a topic."""
     raw_client = server.raw_client()
     assert raw_client.connect(user, "phone") == 4
     assert raw_client.closed(1)
@@ -103,19 +103,19 @@ def test_a_bad_user_name_is_refused_at_connect(server, user):
 
 @pytest.mark.parametrize("client_id", ["a/b", "a+b", "#", "a\rb", "x" * 129])
 def test_a_bad_client_id_is_refused_at_connect(server, client_id):
-    """CONNACK 2: the client id cannot stand in a topic."""
+    """The answer is CONNACK 2 for a client id that does not fit into a topic."""
     assert server.raw_client().connect("alice", client_id) == 2
 
 
-def test_an_empty_client_id_gets_one_of_its_own(server):
-    """With a clean session a client id is made up; without one nothing could be kept: CONNACK 2."""
+def test_the_broker_chooses_a_client_id_for_an_empty_one(server):
+    """With a clean session the broker chooses one; without, the answer is CONNACK 2."""
     assert server.raw_client().connect("alice", "") == 0
     assert server.raw_client().connect("alice", "") == 0
     assert server.raw_client().connect("alice", "", clean=False) == 2
 
 
-def test_a_denied_publish_goes_nowhere_and_the_client_stays(server):
-    """It is acknowledged (MQTT 3.1.1 §3.3.5), never delivered; what comes next is delivered."""
+def test_a_forbidden_message_is_acknowledged_and_dropped(server):
+    """The client stays connected (MQTT 3.1.1 §3.3.5), and its next message is delivered."""
     bridge = server.bridge("presence/#", "status/#", "events/#", client_id="denied", clean=True)
     mallory = server.client("mallory", "m1")
     for topic in (
@@ -131,8 +131,8 @@ def test_a_denied_publish_goes_nowhere_and_the_client_stays(server):
     assert bridge.message().payload == b"mine"
 
 
-def test_subscriptions_deliver_only_what_the_rule_allows(server):
-    """`#` is granted to a user and brings only what the user may read; an operator also gets events."""
+def test_subscriptions_deliver_readable_messages_only(server):
+    """A user's `#` delivers readable topics only; an operator gets events too."""
     bridge = server.client("bridge", "writer", password=SECRET)
     alice, carol = server.client("alice", "phone"), server.client("carol", "pc")
     assert alice.subscribe("#") == [1]
@@ -152,8 +152,8 @@ def test_subscriptions_deliver_only_what_the_rule_allows(server):
     assert [m.topic for m in carol.ping() if m.kind == 3] == topics[1:2]
 
 
-def test_retained_messages_come_once_at_the_lower_qos_and_only_if_readable(server):
-    """A new subscription brings retained messages with the flag; a forbidden one not; an empty one forgets."""
+def test_retained_messages_are_delivered_once_at_the_lower_qos(server):
+    """They have the retain flag; forbidden ones are left out, and an empty payload deletes one."""
     bridge = server.client("bridge", "keeper", password=SECRET)
     bridge.publish("status/retained", "here", retain=True)
     bridge.publish("reply/bob/tv/time", "secret", retain=True)
@@ -168,7 +168,7 @@ def test_retained_messages_come_once_at_the_lower_qos_and_only_if_readable(serve
 
 
 def test_a_client_cannot_leave_a_retained_message_on_an_input_topic(server):
-    """It is delivered as it is, and not kept for the next bridge (contract section 1)."""
+    """The message is delivered to the current bridge and not kept for the next one."""
     bridge = server.bridge(client_id="first", clean=True)
     server.client("alice", "phone").publish("presence/alice/phone/login", "x", retain=True)
     assert bridge.message().payload == b"x"
@@ -177,7 +177,7 @@ def test_a_client_cannot_leave_a_retained_message_on_an_input_topic(server):
 
 
 def test_the_prefix_stands_before_every_topic():
-    """With a prefix the rule holds under it, and only there."""
+    """With a prefix the rights hold under the prefix only."""
     with embedded_server(prefix="acme/") as server:
         bridge = server.bridge("acme/presence/+/+/+")
         alice = server.client()
@@ -194,8 +194,8 @@ def test_the_prefix_stands_before_every_topic():
     connect_packet("alice", "p") + b"\x36\x05\x00\x01a\x00\x01", connect_packet("alice", "p") + b"\x30\x03\x00\x01\xff",
     connect_packet("alice", "p") * 2, connect_packet("alice", "p") + b"\x80\x00",
 ])  # fmt: skip
-def test_malformed_packets_close_the_connection_and_nothing_else(server, packet):
-    """Junk costs its sender the connection; the others do not notice."""
+def test_malformed_packets_close_their_connection_only(server, packet):
+    """Other clients stay connected."""
     other = server.client("bob", "steady")
     raw_client = server.raw_client()
     raw_client.send(packet)

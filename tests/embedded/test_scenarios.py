@@ -1,4 +1,4 @@
-"""Each repair on our broker: the scenarios show what presence needs."""
+"""The scenarios on the embedded broker."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.embedded.scenarios import SCENARIOS
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_the_embedded_broker_does_what_presence_needs(scenario):
-    """What amqtt gets wrong is right on the embedded broker."""
+def test_the_embedded_broker_passes_the_scenario(scenario):
+    """The embedded broker shows the result that presence needs."""
     with embedded_server(**scenario.settings) as server:
         assert scenario.run(server) == scenario.needed

@@ -1,4 +1,4 @@
-"""Connections that came in elsewhere and are served by the broker, over a pipe."""
+"""Network connections that another server accepts and the broker serves."""
 
 import asyncio
 import concurrent.futures
@@ -14,7 +14,7 @@ PINGS = b"\xc0\0" * 1024
 
 
 class NonReadingTransport:
-    """A peer that asks without end, and takes no answer until it is told to."""
+    """A client that sends pings without end, and reads no answer until `takes` is set."""
 
     address = "192.0.2.1"
 
@@ -33,7 +33,7 @@ class NonReadingTransport:
         return PINGS if self.given <= self.chunks else b""
 
     async def send(self, data: bytes) -> None:
-        while not self.takes and not self.aborted:  # noqa: ASYNC110 - told from another thread
+        while not self.takes and not self.aborted:  # noqa: ASYNC110 - set by another thread
             await asyncio.sleep(0.001)
         self.taken += len(data)
 
@@ -44,8 +44,8 @@ class NonReadingTransport:
         self.aborted = True
 
 
-def test_a_peer_that_takes_no_answers_is_not_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits for it stays bounded, nothing of it is lost, and it is heard again once it reads."""
+def test_packets_wait_until_the_client_reads_its_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers in memory are bounded, none is lost, and packets are read again once the client reads."""
     monkeypatch.setattr(send_buffer, "BUFFER_LIMIT", 10_000)
     transport = NonReadingTransport(chunks=500)
     with EmbeddedBroker(EmbeddedConfig(port=0, bridge_password="secret")) as broker:
@@ -63,8 +63,8 @@ def test_a_peer_that_takes_no_answers_is_not_heard(monkeypatch: pytest.MonkeyPat
     assert transport.aborted
 
 
-def test_a_broker_that_does_not_run_serves_nobody() -> None:
-    """Neither before it is started nor after it was stopped."""
+def test_a_stopped_broker_serves_no_client() -> None:
+    """The broker refuses clients before its start and after its stop."""
     broker = EmbeddedBroker(EmbeddedConfig(port=0))
     transport = NonReadingTransport(1)
     with pytest.raises(BrokerError, match="is not running"):

@@ -1,4 +1,4 @@
-"""Guessing passwords: one account of it, whichever door is tried, and whoever is in between."""
+"""Guessed passwords: counted together at the broker and at the page, also behind a proxy."""
 
 import logging
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ OPERATORS = frozenset({"alice", "bob", "carol"})
 
 @contextmanager
 def broker_and_page(directory: Path, *, proxy: bool = False) -> Iterator[tuple[EmbeddedBroker, WebServer]]:
-    """Run broker and page, with passwords that are all the same."""
+    """Run broker and page; all users have the same password."""
     passwords = directory / "passwords"
     for user in OPERATORS:
         add_user(passwords, user, "right")
@@ -38,7 +38,7 @@ def broker_and_page(directory: Path, *, proxy: bool = False) -> Iterator[tuple[E
 def test_wrong_passwords_at_the_page_count_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After some wrong ones the right one is not looked at either, there and at the broker; others get in."""
+    """After some wrong passwords the right one is not checked, at the page and the broker; others get in."""
     monkeypatch.setattr(password_attempts, "FAILURES_PER_USER", (3, 0.001))
     with broker_and_page(tmp_path) as (broker, page):
 
@@ -59,7 +59,7 @@ def test_wrong_passwords_at_the_page_count_too(
 def test_wrong_passwords_at_the_page_do_not_fill_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One line for each kind, names cut; that a password was wrong is said only if it was looked at."""
+    """Each kind has one line, names are cut, and unchecked passwords are not called wrong."""
     monkeypatch.setattr(password_attempts, "FAILURES_PER_USER", (2, 0.001))
     with broker_and_page(tmp_path) as (_, page), caplog.at_level(logging.INFO):
         for _ in range(6):
@@ -76,7 +76,7 @@ def test_wrong_passwords_at_the_page_do_not_fill_the_log(
 def test_a_stranger_behind_the_proxy_shuts_out_nobody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With `web_proxy` each is counted by the own address, at the page and over its WebSocket."""
+    """With `web_proxy` each client is counted by its own address, at the page and over its WebSocket."""
     monkeypatch.setattr(password_attempts, "FAILURES_PER_NETWORK", (3, 0.001))
     with broker_and_page(tmp_path, proxy=True) as (broker, page):
 

@@ -1,4 +1,4 @@
-"""Lines of the log that strangers can cause: few, whatever they do, and nothing is hidden by it."""
+"""Log lines that strangers can cause: few in number, and complete in content."""
 
 import logging
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from mqtt_presence.access.rate_limited_log import LibraryLimit, RateLimitedLog, 
 
 
 def test_a_flood_makes_one_line_in_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
-    """For each kind, with the number of those left out; the first is told at once, whatever the clock says."""
+    """Each kind has its own line, with the number of lines left out, and the first line comes at once."""
     now = 0.001
     limited_log = RateLimitedLog(logging.getLogger("test"), lambda: now)
     for n in range(1000):
@@ -27,8 +27,8 @@ def test_a_flood_makes_one_line_in_ten_seconds(caplog: pytest.LogCaptureFixture)
     ]
 
 
-def test_what_somebody_gives_is_escaped_and_cut() -> None:
-    """A name cannot forge a line, nor make it endless; one that is allowed is whole."""
+def test_client_texts_are_escaped_and_cut() -> None:
+    """A name cannot forge a line or make it endless, and a valid name is complete."""
     assert quoted("alice") == "'alice'"
     assert quoted("a\n2026 \x1b[2J\u202e") == r"'a\n2026 \x1b[2J\u202e'"
     assert quoted("x" * 65_535) == f"'{'x' * 300}'…"
@@ -56,8 +56,8 @@ def handler() -> Iterator[RecordingHandler]:
     logging.getLogger().removeHandler(handler)
 
 
-def test_libraries_are_limited_whatever_their_loggers_are(handler: RecordingHandler) -> None:
-    """One line in ten seconds for a place in the code and a class of error; errors keep their traceback."""
+def test_lines_of_libraries_are_limited(handler: RecordingHandler) -> None:
+    """Each place in the code and class of error has one line in ten seconds, with its traceback."""
 
     def fail(error: Exception) -> None:
         logging.getLogger("library.deep.below").error("it failed for %s", error, exc_info=error)
@@ -78,8 +78,8 @@ def test_libraries_are_limited_whatever_their_loggers_are(handler: RecordingHand
     ]
 
 
-def test_our_own_lines_are_not_left_out(handler: RecordingHandler) -> None:
-    """They are limited where they are written, if strangers can cause them."""
+def test_lines_of_the_package_are_not_limited_by_the_handler(handler: RecordingHandler) -> None:
+    """The package limits its own lines where it writes them."""
     for n in range(3):
         logging.getLogger("ours.deep").warning("%d", n)
         logging.getLogger("oursish").warning("%d", n)
