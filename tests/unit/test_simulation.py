@@ -15,7 +15,7 @@ from websockets.typing import Subprotocol
 
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.mqtt.url import BrokerUrl
-from mqtt_presence.mqtt.websocket_client import WebSocket
+from mqtt_presence.mqtt.websocket_client import WebSocketClient
 from mqtt_presence.rules.model import State
 from mqtt_presence.tools.simulate import socket_loop
 from mqtt_presence.tools.simulate.scenario import Action, Expected, Plan, Scenario, Step
@@ -233,7 +233,7 @@ def test_connections_beyond_what_the_system_allows_are_refused(monkeypatch: pyte
         socket_loop.allow_files(1000)
 
 
-def server_answer(websocket: WebSocket) -> bytes:
+def server_answer(websocket: WebSocketClient) -> bytes:
     """Return a server's answer to the request of a WebSocket."""
     server = ServerProtocol(subprotocols=[Subprotocol("mqtt")])
     server.receive_data(websocket.output())
@@ -245,7 +245,7 @@ def server_answer(websocket: WebSocket) -> bytes:
 
 def test_websocket_buffers_until_accepted_and_reads_a_stream() -> None:
     """Data waits for the server's acceptance; received frames may have pieces of any size."""
-    websocket = WebSocket(BrokerUrl.parse("ws://user:secret@localhost:9001/path"))
+    websocket = WebSocketClient(BrokerUrl.parse("ws://user:secret@localhost:9001/path"))
     websocket.send(b"CONNECT")
     answer = server_answer(websocket)
     assert list(websocket.feed(answer[:20])) == []
@@ -271,13 +271,13 @@ def test_websocket_reports_a_failed_handshake(
     answer: bytes | None, error: type[Exception], message: str
 ) -> None:
     """The error names the reason when a server does not speak MQTT over WebSocket."""
-    websocket = WebSocket(BrokerUrl.parse("ws://localhost"))
+    websocket = WebSocketClient(BrokerUrl.parse("ws://localhost"))
     with pytest.raises(error, match=message):
         list(websocket.feed(answer or server_answer(websocket) + b"\x81\x02ab"))
 
 
 def test_websocket_that_is_closed_is_over() -> None:
     """A close frame ends the connection, as the end of a TCP connection does."""
-    websocket = WebSocket(BrokerUrl.parse("ws://localhost"))
+    websocket = WebSocketClient(BrokerUrl.parse("ws://localhost"))
     with pytest.raises(ConnectionError, match="closed"):
         list(websocket.feed(server_answer(websocket) + b"\x88\x00"))
