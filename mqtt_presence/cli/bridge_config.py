@@ -7,7 +7,7 @@ from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import RuleSettings
-from mqtt_presence.settings import Settings, text
+from mqtt_presence.settings import Settings, path_text
 
 
 def bridge_config(settings: Settings) -> BridgeConfig:
@@ -50,9 +50,9 @@ def link_config(settings: Settings, client_id: str) -> LinkConfig:
         url=BrokerUrl.parse(settings.broker),
         client_id=client_id,
         keep_alive_s=settings.keep_alive,
-        ca_file=text(settings.ca_file),
-        cert_file=text(settings.cert_file),
-        key_file=text(settings.key_file),
+        ca_file=path_text(settings.ca_file),
+        cert_file=path_text(settings.cert_file),
+        key_file=path_text(settings.key_file),
     )
 
 

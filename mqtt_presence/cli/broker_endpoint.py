@@ -1,7 +1,7 @@
 """The way to the broker of the commands that are clients: where and as whom the settings say."""
 
 from mqtt_presence.client.connect_arguments import Endpoint, make_endpoint
-from mqtt_presence.settings import Settings, text
+from mqtt_presence.settings import Settings, path_text
 
 
 def endpoint_of(settings: Settings, client_id: str | None = None) -> Endpoint:
@@ -21,9 +21,9 @@ def endpoint_of(settings: Settings, client_id: str | None = None) -> Endpoint:
         password=None,
         client_id=client_id,
         keep_alive=settings.keep_alive,
-        ca_file=text(settings.ca_file),
-        cert_file=text(settings.cert_file),
-        key_file=text(settings.key_file),
+        ca_file=path_text(settings.ca_file),
+        cert_file=path_text(settings.cert_file),
+        key_file=path_text(settings.key_file),
         reconnect_min=1.0,
         reconnect_max=1.0,
     )

@@ -14,14 +14,14 @@ from rich.padding import Padding
 from rich.status import Status
 
 from mqtt_presence.cli import logs
-from mqtt_presence.cli.output import Cell, cell, complain, console, live_console, print_table, say_json
+from mqtt_presence.cli.output import Cell, cell, console, live_console, print_error, print_json, print_table
 from mqtt_presence.cli.setting_options import FAILED, TLS, WRONG_SETTING, with_settings
 from mqtt_presence.cli.signals import handled
 from mqtt_presence.client.connect_arguments import make_endpoint
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import Topics, require_name
-from mqtt_presence.settings import Settings, text
+from mqtt_presence.settings import Settings, path_text
 from mqtt_presence.tools.check import runner
 from mqtt_presence.tools.check.findings import KINDS, Finding, Verdict, any_failed
 from mqtt_presence.tools.check.probe_client import Access
@@ -105,7 +105,7 @@ def command(
     with _interrupting(lab), _doing() as doing:
         code = _check(lab, probes, kind, _Lines() if as_json else _Table(), doing)
     for leftover in lab.leftovers:
-        complain(f"left behind, because the broker did not let it be cleared: {leftover}")
+        print_error(f"left behind, because the broker did not let it be cleared: {leftover}")
     if code:
         raise typer.Exit(code)
 
@@ -114,7 +114,7 @@ class _Lines:
     """Shows findings as JSON, one a line."""
 
     def show(self, finding: Finding) -> None:
-        say_json(msgspec.json.encode({"check": finding.name, **_fields(finding)}))
+        print_json(msgspec.json.encode({"check": finding.name, **_fields(finding)}))
 
     def end(self) -> None:
         pass
@@ -179,13 +179,13 @@ def _check(
     except InterruptedCheckError:
         doing("")
         shown.end()
-        complain("interrupted")
+        print_error("interrupted")
         return INTERRUPTED
     except BrokerError as error:
         doing("")
         if findings:
             shown.end()
-        complain(str(error))
+        print_error(str(error))
         return WRONG_SETTING
     doing("")
     shown.end()
@@ -241,9 +241,9 @@ class _Accesses:
             password=None,
             client_id=None,
             keep_alive=self._settings.keep_alive,
-            ca_file=text(self._settings.ca_file) if address.tls else None,
-            cert_file=text(cert_file) if address.tls else None,
-            key_file=text(key_file) if address.tls else None,
+            ca_file=path_text(self._settings.ca_file) if address.tls else None,
+            cert_file=path_text(cert_file) if address.tls else None,
+            key_file=path_text(key_file) if address.tls else None,
             reconnect_min=1.0,
             reconnect_max=1.0,
         )

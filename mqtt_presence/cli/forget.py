@@ -8,7 +8,7 @@ import typer
 
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.broker_endpoint import endpoint_of
-from mqtt_presence.cli.output import complain, plain, say
+from mqtt_presence.cli.output import plain, print_error, print_line
 from mqtt_presence.cli.setting_options import TLS, with_settings
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.protocol.times import wall_clock
@@ -60,13 +60,13 @@ def command(
     with Reader(settings.database) as reader:
         found = [] if match is None else list(reader.names_like(match))
         if match is not None and not found:
-            complain(f"there is no user like {match}")
+            print_error(f"there is no user like {match}")
         user_ids = list(dict.fromkeys([*user_ids, *found]))
         remembered = reader.known(user_ids)
         known = [user_id for user_id in user_ids if user_id in remembered]
         strangers = [u for u in user_ids if u not in remembered and not reader.has_tombstone(u)]
     for user_id in strangers:
-        complain(f"there is no user {user_id}")
+        print_error(f"there is no user {user_id}")
     if strangers or not user_ids:
         raise typer.Exit(1)
     if known and not yes:
@@ -74,7 +74,7 @@ def command(
     store = Store(settings.database)
     try:
         for user_id in known:
-            say(f"{user_id}: {store.forget(user_id) or 0} records deleted.")
+            print_line(f"{user_id}: {store.forget(user_id) or 0} records deleted.")
         _clear(store, settings, user_ids)
     finally:
         store.close()
@@ -89,7 +89,7 @@ def _clear(store: Store, settings: Settings, user_ids: list[UserId]) -> None:
     left = _left_by_bridge(settings.database, user_ids)
     for user_id in user_ids:
         if user_id not in left:
-            say(f"{user_id}: the bridge has cleared the status.")
+            print_line(f"{user_id}: the bridge has cleared the status.")
     while left:
         try:
             if is_name(left[0]):  # else no bridge publishes a status
@@ -103,9 +103,9 @@ def _clear(store: Store, settings: Settings, user_ids: list[UserId]) -> None:
         else:
             with store.transaction() as tx:
                 tx.bury(left[0], wall_clock())
-            say(f"{left.pop(0)}: the status is cleared.")
+            print_line(f"{left.pop(0)}: the status is cleared.")
             continue
-        complain(f"the status of {', '.join(left)} is not cleared yet: {later}.")
+        print_error(f"the status of {', '.join(left)} is not cleared yet: {later}.")
         raise typer.Exit(STATUS_REMAINS)
 
 

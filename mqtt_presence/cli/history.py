@@ -6,13 +6,21 @@ from typing import Annotated
 
 import typer
 
-from mqtt_presence.cli.output import STYLES, Cell, complain, duration, moment, print_table, say, say_json
+from mqtt_presence.cli.output import (
+    STYLES,
+    Cell,
+    format_duration,
+    format_time,
+    print_error,
+    print_json,
+    print_line,
+    print_table,
+)
 from mqtt_presence.cli.setting_options import with_settings
 from mqtt_presence.protocol.outgoing import encode_connection
 from mqtt_presence.protocol.times import wall_clock
 from mqtt_presence.rules.model import Connection, State
-from mqtt_presence.settings import Settings
-from mqtt_presence.settings import duration as read_duration
+from mqtt_presence.settings import Settings, parse_duration
 from mqtt_presence.store.reader import Reader
 
 _COLUMNS = ("CLIENT", "CONNECTION", "LOGIN", "LOGOUT", "DURATION", "REASON", "IDLE")
@@ -46,22 +54,22 @@ def command(
     Exit codes: 0 shown; 1 there is no such user, or the database cannot be read; 2 a setting is wrong.
     """
     now = wall_clock()
-    earliest = None if since is None else now - round(read_duration("since", since) * 1000)
+    earliest = None if since is None else now - round(parse_duration("since", since) * 1000)
     with Reader(settings.database) as reader:
         if not reader.knows(user):
-            complain(f"there is no user {user}")
+            print_error(f"there is no user {user}")
             raise typer.Exit(1)
         records = reader.history(user, limit=limit, since=earliest)
         first = next(records, None)
         found = records if first is None else chain([first], records)
         if as_json:
             for record in found:
-                say_json(encode_connection(record, private=private))
+                print_json(encode_connection(record, private=private))
         elif first is not None:
             columns = (*_COLUMNS, *(_PRIVATE if private else ()))
             print_table(columns, (tuple(_row(record, now, private)) for record in found))
         else:
-            say(f"There are no connections of {user}" + (" in that time." if since else "."))
+            print_line(f"There are no connections of {user}" + (" in that time." if since else "."))
 
 
 def _why(record: Connection) -> str:
@@ -76,9 +84,9 @@ def _row(record: Connection, now: int, private: bool) -> Iterator[Cell]:
     until = now if record.logout_time is None else record.logout_time
     yield Cell(record.client_id)
     yield Cell(record.connection_id)
-    yield Cell(moment(record.login_time))
-    yield Cell("open" if record.is_open else moment(record.logout_time), STYLES[state])
-    yield Cell("-" if record.login_time is None else duration(until - record.login_time))
+    yield Cell(format_time(record.login_time))
+    yield Cell("open" if record.is_open else format_time(record.logout_time), STYLES[state])
+    yield Cell("-" if record.login_time is None else format_duration(until - record.login_time))
     yield Cell(_why(record))
     yield Cell(_IDLE[record.idle])
     if private:

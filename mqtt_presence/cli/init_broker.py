@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mqtt_presence.cli.banner import program
-from mqtt_presence.cli.output import complain, say
+from mqtt_presence.cli.output import print_error, print_line
 from mqtt_presence.cli.setting_options import with_settings
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.addresses import is_loopback
@@ -136,7 +136,7 @@ def _account(run_as: str | None) -> str | None:
 
 def _tell(plan: Plan) -> None:
     there = plan.directory
-    say(f"Written to {there}:")
+    print_line(f"Written to {there}:")
     rows = [
         (mosquitto_files.BRIDGE, "the bridge's settings, with its password"),
         (mosquitto_files.PASSWORDS, f"the passwords of {', '.join(plan.people)}"),
@@ -147,19 +147,19 @@ def _tell(plan: Plan) -> None:
         if plan.tls.client_certificates:
             rows.append(("tls/clients/", "a certificate and a key for each user"))
     for name, what in rows:
-        say(f"  {name:15} {what}")
-    say("")
-    say("Start the broker, and beside it the bridge:")
-    say(f"  {shlex.join([_mosquitto(), '-c', str(there / mosquitto_files.CONFIG)])}")
-    say(f"  {shlex.join([*program(), 'run', '--config', str(there / mosquitto_files.BRIDGE)])}")
+        print_line(f"  {name:15} {what}")
+    print_line("")
+    print_line("Start the broker, and beside it the bridge:")
+    print_line(f"  {shlex.join([_mosquitto(), '-c', str(there / mosquitto_files.CONFIG)])}")
+    print_line(f"  {shlex.join([*program(), 'run', '--config', str(there / mosquitto_files.BRIDGE)])}")
     if not is_loopback(plan.address):
-        complain(
+        print_error(
             f"listen={plan.address or 'all addresses'}: passwords cross the network in the clear there: use "
             "--tls, and leave the listeners without it on 127.0.0.1"
         )
     for name, port in plan.ports.items():
         if port is not None and _is_taken(plan.address, port):
-            complain(f"{name}={port} is in use: stop what listens there, or choose another port")
+            print_error(f"{name}={port} is in use: stop what listens there, or choose another port")
 
 
 def _mosquitto() -> str:
@@ -168,7 +168,9 @@ def _mosquitto() -> str:
         return "mosquitto"
     found = shutil.which("mosquitto", path="/usr/local/sbin:/usr/sbin")
     if found is None:
-        complain("mosquitto is not installed here: install it, 2.0 or newer, e.g. apt-get install mosquitto")
+        print_error(
+            "mosquitto is not installed here: install it, 2.0 or newer, e.g. apt-get install mosquitto"
+        )
     return found or "mosquitto"
 
 

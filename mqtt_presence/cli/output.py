@@ -229,7 +229,7 @@ def guarded_output() -> Iterator[None]:
         _discard(sys.stdout)
         if error.is_closed_pipe:
             sys.exit(PIPE_CLOSED)
-        complain(str(error))
+        print_error(str(error))
         sys.exit(CANNOT_WRITE)
     finally:
         _give_up_errors()
@@ -260,12 +260,12 @@ def _discard(stream: TextIO) -> None:
     os.close(descriptor)
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line."""
     print(plain(text), flush=True)  # noqa: T201, it is what a command is for
 
 
-def say_json(payload: bytes) -> None:
+def print_json(payload: bytes) -> None:
     """Print a JSON object as a line, in ASCII: exact in any encoding, and harmless to a terminal."""
     print(_BESIDE_ASCII.sub(_escaped, payload.decode()), flush=True)  # noqa: T201
 
@@ -275,21 +275,21 @@ def _escaped(found: re.Match[str]) -> str:
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Write what went wrong on standard error, if that can be written."""
     line = plain(_LONG_NUMBER.sub(r"\1…", text))
     with suppress(OSError):
         print(f"mqtt-presence: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def moment(millis: int | None) -> str:
+def format_time(millis: int | None) -> str:
     """Write a time in the zone of whoever looks; none: a dash."""
     if millis is None:
         return "-"
     return datetime.fromtimestamp(millis / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def duration(millis: int) -> str:
+def format_duration(millis: int) -> str:
     """Write a duration, its two greatest units: ``3d 4h``, ``12m 5s``."""
     left = max(0, millis // 1000)
     parts: list[str] = []

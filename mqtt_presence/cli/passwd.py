@@ -7,7 +7,7 @@ import typer
 
 from mqtt_presence.access.passwords import add_user, remove_user
 from mqtt_presence.access.rights import BRIDGE_USER
-from mqtt_presence.cli.output import complain, plain, say
+from mqtt_presence.cli.output import plain, print_error, print_line
 from mqtt_presence.cli.setting_options import with_settings
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.settings import Settings
@@ -32,9 +32,9 @@ def command(
     path = settings.passwords
     if delete:
         if not remove_user(path, user):
-            complain(f"{user} is not in {path}")
+            print_error(f"{user} is not in {path}")
             raise typer.Exit(1)
-        say(f"{user} is removed from {path}.")
+        print_line(f"{user} is removed from {path}.")
         return
     if user == BRIDGE_USER:
         raise ConfigError(f"user={user} is the bridge's own name: choose another")
@@ -42,7 +42,7 @@ def command(
     if settings.password_file is None:
         _make_data_directory()
     add_user(path, user, password)
-    say(f"The password of {user} is set in {path}.")
+    print_line(f"The password of {user} is set in {path}.")
 
 
 def _make_data_directory() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mqtt_presence.cli.output import complain
+from mqtt_presence.cli.output import print_error
 from mqtt_presence.errors import ConfigError, PresenceError
 from mqtt_presence.settings import CONFIG_VARIABLE, SETTINGS, Setting, is_utf8, load, shortened
 
@@ -48,7 +48,7 @@ def with_settings(
         @functools.wraps(function)
         def command(config: Path | None, **values: Any) -> None:
             flags = {name: values.pop(name) or None if _is_list(name) else values.pop(name) for name in names}
-            with said_plainly():
+            with exit_on_error():
                 _require_utf8(values)
                 function(load(flags, config), **values)
 
@@ -60,15 +60,15 @@ def with_settings(
 
 
 @contextmanager
-def said_plainly() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """End with one line on standard error, and an exit code, when something of ours goes wrong."""
     try:
         yield
     except ConfigError as error:
-        complain(str(error))
+        print_error(str(error))
         raise typer.Exit(WRONG_SETTING) from None
     except (PresenceError, OSError) as error:
-        complain(str(error))
+        print_error(str(error))
         raise typer.Exit(FAILED) from None
 
 

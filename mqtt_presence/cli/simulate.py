@@ -12,12 +12,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.broker_endpoint import endpoint_of
-from mqtt_presence.cli.output import complain, live_console, say
+from mqtt_presence.cli.output import live_console, print_error, print_line
 from mqtt_presence.cli.setting_options import TLS, with_settings
 from mqtt_presence.cli.signals import handled
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.protocol.topics import Topics, require_name
-from mqtt_presence.settings import Settings, duration
+from mqtt_presence.settings import Settings, parse_duration
 from mqtt_presence.tools.simulate import simulation_run
 from mqtt_presence.tools.simulate.scenario import Plan, Scenario
 from mqtt_presence.tools.simulate.simulated_devices import USER, Count, Names, SimulatedDevices
@@ -96,21 +96,23 @@ def command(
         churn=churn,
         abrupt=abrupt,
         idle=idle,
-        storm_every_s=None if storm_every is None else duration("storm_every", storm_every),
-        duration_s=None if for_how_long is None else duration("duration", for_how_long),
+        storm_every_s=None if storm_every is None else parse_duration("storm_every", storm_every),
+        duration_s=None if for_how_long is None else parse_duration("duration", for_how_long),
         seed=secrets.randbelow(_SEEDS) if seed is None else seed,
     )
     names = Names(_name(name), users, connections, password)
-    settle_s = duration("settle", settle)
+    settle_s = parse_duration("settle", settle)
     if not settle_s:
         raise ConfigError(f"settle={settle} must be more than 0 seconds")
     simulated = None
     if not (keep or keep_records):
         simulated = SimulatedUsers(settings.database, _user_ids(names), f"{glob.escape(names.name)}-*")
     with _simulation(settings, scenario, names, settle_s, simulated) as simulation:
-        say(f"{users} users, {users * connections} connections, named {names.name}-…, seed {scenario.seed}")
+        print_line(
+            f"{users} users, {users * connections} connections, named {names.name}-…, seed {scenario.seed}"
+        )
         wrong = simulation.run()
-        say(_numbers(simulation.progress.count))
+        print_line(_numbers(simulation.progress.count))
         _tell("at the end", wrong, users)
         if keep:
             simulation.leave_quietly()
@@ -136,11 +138,11 @@ def _name(given: str | None) -> str:
 
 def _tell(when: str, wrong: list[simulation_run.Wrong], users: int) -> None:
     if not wrong:
-        say(f"{when}: all {users} statuses are right")
+        print_line(f"{when}: all {users} statuses are right")
         return
-    complain(f"{when}: {len(wrong)} of {users} statuses are wrong")
+    print_error(f"{when}: {len(wrong)} of {users} statuses are wrong")
     for line in simulation_run.first(wrong, _SHOWN):
-        complain(line)
+        print_error(line)
 
 
 @contextmanager
@@ -183,7 +185,7 @@ def _simulation(
     finally:
         loop.close()
         if simulated is not None and fleet.count.logins:
-            say(simulated.delete(broker_is_there=observer.away_since is None))
+            print_line(simulated.delete(broker_is_there=observer.away_since is None))
 
 
 @contextmanager
@@ -216,15 +218,15 @@ class _Bar:
         count = progress.count
         if progress.away_s is not None and not self._was_away:
             since = simulation_run.since(progress.away_s)
-            complain(f"the broker is away {since}, waiting {self._settle_s:g} s for it")
+            print_error(f"the broker is away {since}, waiting {self._settle_s:g} s for it")
         elif progress.away_s is None and self._was_away:
-            complain("the broker is back")
+            print_error("the broker is back")
         self._was_away = progress.away_s is not None
         has_no_bridge = progress.bridge_away_s is not None and progress.bridge_away_s > _BRIDGE_S
         if has_no_bridge and not self._had_no_bridge:
-            complain("no bridge is there: is it running, on this broker and with this prefix?")
+            print_error("no bridge is there: is it running, on this broker and with this prefix?")
         elif self._had_no_bridge and progress.bridge_away_s is None and not self._was_away:
-            complain("the bridge is there")
+            print_error("the bridge is there")
         self._had_no_bridge = has_no_bridge
         self._progress.update(
             self._task,

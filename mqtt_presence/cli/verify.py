@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.broker_endpoint import endpoint_of
-from mqtt_presence.cli.output import complain, say, say_json
+from mqtt_presence.cli.output import print_error, print_json, print_line
 from mqtt_presence.cli.setting_options import TLS, with_settings
 from mqtt_presence.client.connect_arguments import Endpoint
 from mqtt_presence.client.retained_reader import RetainedReader
@@ -21,7 +21,7 @@ from mqtt_presence.protocol import publications as told
 from mqtt_presence.protocol.times import LATEST, to_iso, wall_clock
 from mqtt_presence.protocol.topics import Topics, is_name
 from mqtt_presence.rules.model import Status, UserId, UserPresence
-from mqtt_presence.settings import Settings, duration
+from mqtt_presence.settings import Settings, parse_duration
 from mqtt_presence.store import Store
 from mqtt_presence.store.reader import Reader
 from mqtt_presence.tools.verify.comparison import CHUNK, Difference, Shown, Verifier, outcome_of, shown
@@ -56,7 +56,7 @@ def command(
     repaired; 1 differences remain, or broker or database cannot be used; 2 a setting is wrong.
     """
     logs.quiet()
-    settle_s = duration("settle", settle)
+    settle_s = parse_duration("settle", settle)
     endpoint = endpoint_of(settings, f"verify-{secrets.token_hex(8)}")
     line = _Retained(endpoint, Topics(settings.prefix), private=settings.publish_private)
     with _Kept(settings.database) as kept, line as retained:
@@ -69,12 +69,12 @@ def command(
         if found and repair:
             remaining = verifier.repair(found)
             if remaining:
-                complain("not repaired (it takes a user who may publish statuses, as the bridge's):")
+                print_error("not repaired (it takes a user who may publish statuses, as the bridge's):")
                 _show(remaining, as_json)
     if not as_json:
-        say(_summary(verifier.users, found, remaining))
+        print_line(_summary(verifier.users, found, remaining))
     if verifier.unpublished:
-        complain(
+        print_error(
             f"{verifier.unpublished} users have names that MQTT clients refuse: the bridge publishes nothing"
             " about them (bad_name in docs/operations.md)"
         )
@@ -85,9 +85,9 @@ def command(
 def _show(found: Sequence[Difference], as_json: bool) -> None:
     for difference in found:
         if as_json:
-            say_json(msgspec.json.encode(_Told.of(difference)))
+            print_json(msgspec.json.encode(_Told.of(difference)))
         else:
-            say(
+            print_line(
                 f"{difference.user_id}: {difference.kind}"
                 + _listed("", difference.found)
                 + _listed("should be", difference.expected)

@@ -17,13 +17,13 @@ from mqtt_presence.cli import logs
 from mqtt_presence.cli.output import (
     STYLES,
     cell,
-    complain,
     console,
-    duration,
-    moment,
+    format_duration,
+    format_time,
     on_terminal,
-    say,
-    say_json,
+    print_error,
+    print_json,
+    print_line,
     table,
 )
 from mqtt_presence.cli.setting_options import TLS, with_settings
@@ -35,7 +35,7 @@ from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.client_messages import UserStatus
 from mqtt_presence.protocol.times import wall_clock
 from mqtt_presence.rules.model import State
-from mqtt_presence.settings import Settings, text
+from mqtt_presence.settings import Settings, path_text
 
 _COLUMNS = ("USER", "STATE", "SINCE", "FOR", "LAST ACTIVITY", "CONNECTIONS")
 _PRIVATE = ("ADDRESS", "USER AGENT")
@@ -68,9 +68,9 @@ def command(
         settings.broker,
         prefix=settings.prefix,
         keep_alive=settings.keep_alive,
-        ca_file=text(settings.ca_file),
-        cert_file=text(settings.cert_file),
-        key_file=text(settings.key_file),
+        ca_file=path_text(settings.ca_file),
+        cert_file=path_text(settings.cert_file),
+        key_file=path_text(settings.key_file),
     )
     url = BrokerUrl.parse(settings.broker)
     with until_interrupted() as interrupts, _hinting(url):
@@ -122,10 +122,10 @@ class _JsonLines:
         self._private = private
 
     def change(self, change: Change) -> None:
-        say_json(encode(change, private=self._private))
+        print_json(encode(change, private=self._private))
 
     def presence(self, text: str) -> None:
-        complain(text)
+        print_error(text)
 
 
 class _PlainLines:
@@ -135,17 +135,17 @@ class _PlainLines:
     def change(self, change: Change) -> None:
         new = change.new
         if new is None:
-            say(f"{moment(wall_clock())}  {change.user_id}  forgotten")
+            print_line(f"{format_time(wall_clock())}  {change.user_id}  forgotten")
             return
-        parts = [moment(millis(new.since)), new.user_id, new.state.value, _connections(new)]
+        parts = [format_time(millis(new.since)), new.user_id, new.state.value, _connections(new)]
         if new.last_activity is not None:
-            parts.append(f"last activity {moment(millis(new.last_activity))}")
+            parts.append(f"last activity {format_time(millis(new.last_activity))}")
         if self._private and new.last_login is not None:
             parts += [part for part in (new.last_login.ip_addr, new.last_login.user_agent) if part]
-        say("  ".join(parts))
+        print_line("  ".join(parts))
 
     def presence(self, text: str) -> None:
-        say(f"{moment(wall_clock())}  {text}")
+        print_line(f"{format_time(wall_clock())}  {text}")
 
 
 def _connections(status: UserStatus) -> str:
@@ -211,9 +211,9 @@ def _body(shown: list[UserStatus], room: int, private: bool) -> list[Table | Tex
         row = [
             cell(user.user_id, STYLES[user.state]),
             cell(user.state, STYLES[user.state]),
-            cell(moment(since)),
-            cell("-" if since is None else duration(now - since)),
-            cell(moment(millis(user.last_activity))),
+            cell(format_time(since)),
+            cell("-" if since is None else format_duration(now - since)),
+            cell(format_time(millis(user.last_activity))),
             cell(user.connections),
         ]
         if private:

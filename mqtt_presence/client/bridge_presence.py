@@ -19,7 +19,7 @@ class BridgePresence:
         """The connection to the broker was lost: nothing is known."""
         self._last = None
 
-    def take(self, payload: bytes) -> bool:
+    def receive(self, payload: bytes) -> bool:
         """Take a message; True: the bridge has just come.
 
         One older than what was heard (the late will of a bridge that another has replaced) is dropped.

@@ -41,7 +41,7 @@ class Hooks:
 
     will: Callable[[], Will | None]
     """Return the will of the connection that is about to be opened."""
-    up: Callable[["Connection"], None]
+    up: Callable[["NetworkConnection"], None]
     """The broker has accepted it."""
     message: Callable[[str, bytes, bool], None]
     """A message has come: topic, payload, and whether it is a retained one."""
@@ -50,7 +50,7 @@ class Hooks:
     down: Callable[[], None]
     """The connection that was up has ended."""
     subscribed: Callable[[], None] = lambda: None
-    """The broker has answered a subscription; the filters that it refuses are in `Connection.denied`."""
+    """The broker has answered a subscription; `NetworkConnection.denied` has the refused filters."""
 
 
 class NameNeededError(BrokerError):
@@ -60,7 +60,7 @@ class NameNeededError(BrokerError):
 class Receipt:
     """Tells whether the broker has acknowledged a message."""
 
-    def __init__(self, info: MQTTMessageInfo, connection: "Connection") -> None:
+    def __init__(self, info: MQTTMessageInfo, connection: "NetworkConnection") -> None:
         self._info = info
         self._connection = connection
 
@@ -83,7 +83,7 @@ class Receipt:
         return True
 
 
-class Connection:
+class NetworkConnection:
     """A connection that has yet to be opened.
 
     Args:
@@ -213,9 +213,9 @@ class Connection:
         guard(self._hooks.subscribed)
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        guard(self._take, message)
+        guard(self._pass_on, message)
 
-    def _take(self, message: MQTTMessage) -> None:
+    def _pass_on(self, message: MQTTMessage) -> None:
         self._hooks.message(message.topic, bytes(message.payload), message.retain)
 
 

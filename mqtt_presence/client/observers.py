@@ -51,7 +51,7 @@ class Observer:
     ) -> None:
         self.stop()
 
-    def tell(self, change: Change) -> None:
+    def notify(self, change: Change) -> None:
         """Call what a change calls for. Never raises: what a callback raises is logged."""
         if self._stopped:
             return

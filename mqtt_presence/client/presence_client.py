@@ -9,8 +9,8 @@ from mqtt_presence.client import clocks
 from mqtt_presence.client.bridge_presence import BridgePresence
 from mqtt_presence.client.connect_arguments import make_endpoint
 from mqtt_presence.client.idle_monitor import IdleMonitor
-from mqtt_presence.client.network_connection import Connection, Hooks, Receipt, Will
-from mqtt_presence.client.reconnector import Session
+from mqtt_presence.client.network_connection import Hooks, NetworkConnection, Receipt, Will
+from mqtt_presence.client.reconnector import Reconnector
 from mqtt_presence.client.server_clock import ServerClock
 from mqtt_presence.errors import BrokerError, ConfigError, PayloadError
 from mqtt_presence.mqtt.url import BrokerUrl
@@ -23,10 +23,10 @@ from mqtt_presence.rules.model import ConnectionId
 _log = logging.getLogger("mqtt_presence.client")
 
 
-class _Live(NamedTuple):
+class _LoggedIn(NamedTuple):
     """A connection that is logged in: what is sent on it carries its id and no other."""
 
-    connection: Connection
+    connection: NetworkConnection
     connection_id: ConnectionId
     began: float
     """Steady seconds."""
@@ -107,12 +107,12 @@ class PresenceClient:
         self._announce = announce
         self._login_payload(fresh_connection_id(), None)  # raises now rather than on connecting
         self._next_id = fresh_connection_id()
-        self._live: _Live | None = None
-        self._login: Receipt | None = None
+        self._logged_in: _LoggedIn | None = None
+        self._login_receipt: Receipt | None = None
         self._bridge = BridgePresence()
         self._clock = ServerClock(self._ask_time)
         self._monitor = IdleMonitor(self._send_report, self._clock)
-        self._session = Session(
+        self._reconnector = Reconnector(
             endpoint,
             Hooks(
                 will=self._will,
@@ -138,11 +138,11 @@ class PresenceClient:
 
         """
         deadline = clocks.steady() + timeout
-        self._session.start(timeout, wait)
+        self._reconnector.start(timeout, wait)
         if wait:
-            login = self._login
+            login = self._login_receipt
             if login is None or not login.wait(max(0.1, deadline - clocks.steady())):
-                self._session.stop(clean=False)
+                self._reconnector.stop(clean=False)
                 raise BrokerError(
                     f"the broker did not acknowledge the login in {timeout:g} s: "
                     f"may {self.user!r} write {self._topics.input(self.user, self.client_id, topics.LOGIN)}?"
@@ -162,13 +162,13 @@ class PresenceClient:
 
         """
         self._monitor.close()
-        live, self._live = self._live, None
+        current, self._logged_in = self._logged_in, None
         sent = False
-        if live is not None:
+        if current is not None:
             topic = self._topics.input(self.user, self.client_id, topics.LOGOUT)
-            receipt = live.connection.publish(topic, client_messages.encode_end(live.connection_id), 1)
+            receipt = current.connection.publish(topic, client_messages.encode_end(current.connection_id), 1)
             sent = receipt.wait(timeout)
-        self._session.stop(clean=sent)
+        self._reconnector.stop(clean=sent)
         return sent
 
     logout = disconnect
@@ -190,8 +190,8 @@ class PresenceClient:
     @property
     def connection_id(self) -> str | None:
         """The id of the present connection, a new one for each; None while not connected."""
-        live = self._live
-        return live.connection_id if live is not None and live.connection.is_up else None
+        current = self._logged_in
+        return current.connection_id if current is not None and current.connection.is_up else None
 
     @property
     def bridge_connected(self) -> bool:
@@ -225,17 +225,21 @@ class PresenceClient:
         return self._send_activity(idle, last_activity, 1)
 
     def _send_activity(self, idle: bool | None, last_activity: int | None, qos: int) -> bool:
-        live = self._live
-        if live is None or not live.connection.is_up:
+        current = self._logged_in
+        if current is None or not current.connection.is_up:
             return False
-        payload = client_messages.encode_activity(live.connection_id, idle=idle, last_activity=last_activity)
-        live.connection.publish(self._topics.input(self.user, self.client_id, topics.ACTIVITY), payload, qos)
+        payload = client_messages.encode_activity(
+            current.connection_id, idle=idle, last_activity=last_activity
+        )
+        current.connection.publish(
+            self._topics.input(self.user, self.client_id, topics.ACTIVITY), payload, qos
+        )
         return True
 
     def _ask_time(self, payload: bytes) -> None:
-        live = self._live
-        if live is not None and live.connection.is_up:
-            live.connection.publish(self._topics.input(self.user, self.client_id, topics.TIME), payload, 0)
+        current = self._logged_in
+        if current is not None and current.connection.is_up:
+            current.connection.publish(self._topics.input(self.user, self.client_id, topics.TIME), payload, 0)
 
     # The hooks of the session, in its thread
 
@@ -244,26 +248,26 @@ class PresenceClient:
         topic = self._topics.input(self.user, self.client_id, topics.WILL)
         return Will(topic, client_messages.encode_end(self._next_id))
 
-    def _up(self, connection: Connection) -> None:
+    def _up(self, connection: NetworkConnection) -> None:
         filters = [(self._topics.bridge_state, 1), (self._reply_topic, 0)]
         if self._announce:
             filters.append((self._topics.bridge_announce, 1))
         connection.subscribe(filters)
-        live = _Live(connection, self._next_id, clocks.steady())
-        self._log_in(live)
-        self._live = live  # only now: nothing may be sent before the login
+        current = _LoggedIn(connection, self._next_id, clocks.steady())
+        self._log_in(current)
+        self._logged_in = current  # only now: nothing may be sent before the login
         self._monitor.renew()
         self._clock.tick()
 
     def _down(self) -> None:
-        self._live = None
+        self._logged_in = None
         self._bridge.reset()
-        self._clock.interrupted()
+        self._clock.connection_lost()
 
-    def _log_in(self, live: _Live) -> None:
-        payload = self._login_payload(live.connection_id, self._clock.at(live.began))
+    def _log_in(self, current: _LoggedIn) -> None:
+        payload = self._login_payload(current.connection_id, self._clock.at(current.began))
         topic = self._topics.input(self.user, self.client_id, topics.LOGIN)
-        self._login = live.connection.publish(topic, payload, 1)
+        self._login_receipt = current.connection.publish(topic, payload, 1)
 
     def _login_payload(self, connection_id: str, time: int | None) -> bytes:
         return client_messages.encode_login(
@@ -279,14 +283,14 @@ class PresenceClient:
     def _message(self, topic: str, payload: bytes, retained: bool) -> None:
         try:
             if topic == self._reply_topic:
-                self._clock.take(payload)
+                self._clock.receive(payload)
             elif topic == self._topics.bridge_state:
-                if self._bridge.take(payload):
-                    self._clock.encourage()
+                if self._bridge.receive(payload):
+                    self._clock.bridge_appeared()
             elif topic == self._topics.bridge_announce and not retained:
-                live = self._live
-                if live is not None:
-                    self._log_in(live)
+                current = self._logged_in
+                if current is not None:
+                    self._log_in(current)
                     self._monitor.renew()
         except PayloadError as error:
             _log.debug("%s: ignored: %s", topic, error)

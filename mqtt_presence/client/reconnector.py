@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mqtt_presence.client.backoff import Backoff
 from mqtt_presence.client.connect_arguments import Endpoint
-from mqtt_presence.client.network_connection import Connection, Hooks, NameNeededError, guard
+from mqtt_presence.client.network_connection import Hooks, NameNeededError, NetworkConnection, guard
 from mqtt_presence.errors import BrokerError, PresenceError
 
 _log = logging.getLogger("mqtt_presence.client")
@@ -15,7 +15,7 @@ _STEP_TIMEOUT_S = 10.0
 _JOIN_S = 2.0
 
 
-class Session:
+class Reconnector:
     """A connection to the broker, kept up from `start` to `stop`.
 
     Args:
@@ -32,10 +32,10 @@ class Session:
         self._stopping = threading.Event()
         self._tried = threading.Event()
         self._failure: BrokerError | None = None
-        self._connection: Connection | None = None
+        self._connection: NetworkConnection | None = None
 
     @property
-    def connection(self) -> Connection | None:
+    def connection(self) -> NetworkConnection | None:
         """The connection, while the broker has accepted it."""
         connection = self._connection
         return connection if connection is not None and connection.is_up else None
@@ -128,16 +128,16 @@ class Session:
         """Serve one connection to its end; return why it ended, and whether it ever was up."""
         was_up = False
 
-        def up(connection: Connection) -> None:
+        def up(connection: NetworkConnection) -> None:
             nonlocal was_up
             was_up = True
             guard(self._hooks.up, connection)
             tried.set()
 
         failure = BrokerError("the connection is lost")
-        connection: Connection | None = None
+        connection: NetworkConnection | None = None
         try:
-            connection = Connection(self._endpoint, replace(self._hooks, up=up), _STEP_TIMEOUT_S)
+            connection = NetworkConnection(self._endpoint, replace(self._hooks, up=up), _STEP_TIMEOUT_S)
             self._connection = connection
             if not stopping.is_set():  # else `stop` may have come too early to see this connection
                 connection.serve()

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 from mqtt_presence.client.connect_arguments import Endpoint
-from mqtt_presence.client.network_connection import Connection, Hooks
+from mqtt_presence.client.network_connection import Hooks, NetworkConnection
 from mqtt_presence.errors import BrokerError
 
 
@@ -86,7 +86,7 @@ class RetainedReader:
             down=lambda: None,
             subscribed=lambda: self._came.put(None),
         )
-        self._connection = Connection(endpoint, hooks, answer_s)
+        self._connection = NetworkConnection(endpoint, hooks, answer_s)
         self._thread = threading.Thread(target=self._serve, name="retained reader", daemon=True)
 
     def __enter__(self) -> Self:

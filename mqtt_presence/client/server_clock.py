@@ -78,7 +78,7 @@ class ServerClock:
         with self._changed:
             self._poll()
 
-    def take(self, payload: bytes) -> None:
+    def receive(self, payload: bytes) -> None:
         """Take an answer.
 
         Raises:
@@ -92,15 +92,15 @@ class ServerClock:
                 self._changed.notify_all()
                 self._poll()
 
-    def interrupted(self) -> None:
+    def connection_lost(self) -> None:
         """The connection was lost, and with it the answers under way."""
         with self._changed:
-            self._sync.interrupted()
+            self._sync.connection_lost()
 
-    def encourage(self) -> None:
+    def bridge_appeared(self) -> None:
         """The bridge has just come."""
         with self._changed:
-            self._sync.encourage()
+            self._sync.bridge_appeared()
             self._poll()
 
     def _poll(self) -> None:

@@ -9,9 +9,9 @@ from weakref import ReferenceType, ref
 from mqtt_presence.client import clocks
 from mqtt_presence.client.bridge_presence import BridgePresence
 from mqtt_presence.client.connect_arguments import make_endpoint
-from mqtt_presence.client.network_connection import Connection, Hooks
+from mqtt_presence.client.network_connection import Hooks, NetworkConnection
 from mqtt_presence.client.observers import Callback, ChangeCallback, Changes, Observer, Predicate
-from mqtt_presence.client.reconnector import Session
+from mqtt_presence.client.reconnector import Reconnector
 from mqtt_presence.client.status_table import Change, StatusTable
 from mqtt_presence.errors import BrokerError, PayloadError
 from mqtt_presence.mqtt.url import BrokerUrl
@@ -80,17 +80,17 @@ class StatusWatcher(Mapping[str, UserStatus]):
             reconnect_max=reconnect_max,
         )
         self._topics = Topics(prefix)
-        self._roster = StatusTable()
+        self._table = StatusTable()
         self._bridge = BridgePresence()
         self._lock = threading.RLock()
         """Guards the roster; held only for moments."""
-        self._news = threading.Condition(self._lock)
-        self._telling = threading.RLock()
+        self._table_changed = threading.Condition(self._lock)
+        self._notifying = threading.RLock()
         """Held while observers are told, so that each sees one change at a time. Taken before `_lock`."""
         self._observers: list[Observer] = []
         self._iterators: list[ReferenceType[Changes]] = []
         self._prune_at: float | None = None
-        self._session = Session(
+        self._reconnector = Reconnector(
             endpoint,
             Hooks(will=lambda: None, up=self._up, message=self._message, tick=self._tick, down=self._down),
         )
@@ -110,9 +110,9 @@ class StatusWatcher(Mapping[str, UserStatus]):
 
         """
         deadline = clocks.steady() + timeout
-        self._session.start(timeout, wait)
+        self._reconnector.start(timeout, wait)
         if wait:
-            connection = self._session.connection
+            connection = self._reconnector.connection
             left = max(0.1, deadline - clocks.steady())
             if connection is None or not connection.wait_subscribed(left):
                 self.close()
@@ -123,10 +123,10 @@ class StatusWatcher(Mapping[str, UserStatus]):
 
     def close(self) -> None:
         """Disconnect; iterators over changes end, the users stay as they were. May be repeated."""
-        self._session.stop(clean=True)
+        self._reconnector.stop(clean=True)
         # Without a lock: a callback that waits for something holds it, perhaps for ever.
         iterators, self._iterators = self._iterators, []
-        _put(iterators, None)
+        _put_into(iterators, None)
 
     def __enter__(self) -> Self:
         self.connect()
@@ -140,7 +140,7 @@ class StatusWatcher(Mapping[str, UserStatus]):
     @property
     def connected(self) -> bool:
         """The broker is there."""
-        return self._session.connection is not None
+        return self._reconnector.connection is not None
 
     @property
     def bridge_connected(self) -> bool:
@@ -155,20 +155,20 @@ class StatusWatcher(Mapping[str, UserStatus]):
         bridge's state comes before the users'.
         """
         with self._lock:
-            return not (self.connected and self._bridge.online and self._roster.is_confirmed)
+            return not (self.connected and self._bridge.online and self._table.is_confirmed)
 
     # The mapping
 
     def __getitem__(self, user_id: str) -> UserStatus:
         with self._lock:
-            return self._roster.users[user_id]
+            return self._table.users[user_id]
 
     def __iter__(self) -> Iterator[str]:
         with self._lock:
-            return iter(list(self._roster.users))
+            return iter(list(self._table.users))
 
     def __len__(self) -> int:
-        return len(self._roster.users)
+        return len(self._table.users)
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -181,13 +181,13 @@ class StatusWatcher(Mapping[str, UserStatus]):
     def snapshot(self) -> dict[str, UserStatus]:
         """Return all users as they are at one moment."""
         with self._lock:
-            return dict(self._roster.users)
+            return dict(self._table.users)
 
     @property
     def ignored(self) -> dict[str, int]:
         """How many messages were dropped: ``bad_topic``, ``bad_payload``, ``too_large`` or ``stale``."""
         with self._lock:
-            return dict(self._roster.ignored)
+            return dict(self._table.ignored)
 
     # Being told
 
@@ -217,9 +217,9 @@ class StatusWatcher(Mapping[str, UserStatus]):
 
         """
         observer = Observer(added, changed, removed, where, self._forget)
-        with self._telling:
+        with self._notifying:
             for status in self.snapshot().values():
-                observer.tell(Change(None, status))
+                observer.notify(Change(None, status))
             self._observers = [*self._observers, observer]
         return observer
 
@@ -231,7 +231,7 @@ class StatusWatcher(Mapping[str, UserStatus]):
 
         """
         iterator = Changes(timeout)
-        with self._telling:
+        with self._notifying:
             self._iterators = [*(i for i in self._iterators if i() is not None), ref(iterator)]
         return iterator
 
@@ -251,8 +251,8 @@ class StatusWatcher(Mapping[str, UserStatus]):
             except KeyError:
                 return False
 
-        with self._news:
-            return self._news.wait_for(holds, timeout)
+        with self._table_changed:
+            return self._table_changed.wait_for(holds, timeout)
 
     def _forget(self, observer: Observer) -> None:
         with self._lock:
@@ -260,42 +260,42 @@ class StatusWatcher(Mapping[str, UserStatus]):
 
     # The hooks of the session, in its thread
 
-    def _up(self, connection: Connection) -> None:
-        with self._news:
-            self._roster.reconnected()
+    def _up(self, connection: NetworkConnection) -> None:
+        with self._table_changed:
+            self._table.reconnected()
             self._prune_at = None
-            self._news.notify_all()
+            self._table_changed.notify_all()
         # The bridge's state first: where the users overflow the broker's queue, it is not among the dropped.
         connection.subscribe([(self._topics.bridge_state, 1), (self._topics.statuses, 1)])
 
     def _down(self) -> None:
-        with self._news:
+        with self._table_changed:
             self._bridge.reset()
             self._prune_at = None
-            self._news.notify_all()
+            self._table_changed.notify_all()
 
     def _message(self, topic: str, payload: bytes, retained: bool) -> None:
         if topic == self._topics.bridge_state:
-            with self._news:
+            with self._table_changed:
                 try:
-                    self._bridge.take(payload)
+                    self._bridge.receive(payload)
                 except PayloadError as error:
-                    self._roster.ignored[error.reason] += 1
+                    self._table.ignored[error.reason] += 1
                 self._postpone_prune()
-                self._news.notify_all()
+                self._table_changed.notify_all()
             return
         user_id = self._topics.parse_status(topic)
-        with self._telling:
-            with self._news:
+        with self._notifying:
+            with self._table_changed:
                 if retained:  # what comes live says nothing of them; where many come and go it never ceases
                     self._postpone_prune()
                 if user_id is None:
-                    self._roster.ignored["bad_topic"] += 1
+                    self._table.ignored["bad_topic"] += 1
                     return
-                change = self._roster.apply(user_id, payload)
-                self._news.notify_all()
+                change = self._table.apply(user_id, payload)
+                self._table_changed.notify_all()
             if change is not None:
-                self._tell(change)
+                self._notify(change)
 
     def _postpone_prune(self) -> None:
         self._prune_at = clocks.steady() + _QUIET_S if self._bridge.online else None
@@ -303,21 +303,21 @@ class StatusWatcher(Mapping[str, UserStatus]):
     def _tick(self) -> None:
         if self._prune_at is None or clocks.steady() < self._prune_at:
             return
-        with self._telling:
-            with self._news:
+        with self._notifying:
+            with self._table_changed:
                 self._prune_at = None
-                changes = self._roster.prune()
-                self._news.notify_all()
+                changes = self._table.prune()
+                self._table_changed.notify_all()
             for change in changes:
-                self._tell(change)
+                self._notify(change)
 
-    def _tell(self, change: Change) -> None:
+    def _notify(self, change: Change) -> None:
         for observer in self._observers:
-            observer.tell(change)
-        _put(self._iterators, change)
+            observer.notify(change)
+        _put_into(self._iterators, change)
 
 
-def _put(iterators: list[ReferenceType[Changes]], change: Change | None) -> None:
+def _put_into(iterators: list[ReferenceType[Changes]], change: Change | None) -> None:
     """Tell those that somebody still has."""
     for reference in iterators:
         iterator = reference()

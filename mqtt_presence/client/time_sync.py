@@ -119,12 +119,12 @@ class TimeSync:
         self._due = float("-inf")
         self._settled = False
 
-    def interrupted(self) -> None:
+    def connection_lost(self) -> None:
         """The connection was lost: a burst under way begins again."""
         if self._left > 0:
             self.restart()
 
-    def encourage(self) -> None:
+    def bridge_appeared(self) -> None:
         """The bridge has just come: if there is no estimate yet, ask at once."""
         if self.estimate is None:
             self._lost_bursts = 0

@@ -220,7 +220,7 @@ def _no_thread_is_left():
 
 
 def has_nodelay(client):
-    with socket.socket(fileno=os.dup(client._live.connection._client.socket().fileno())) as same:
+    with socket.socket(fileno=os.dup(client._logged_in.connection._client.socket().fileno())) as same:
         return same.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 

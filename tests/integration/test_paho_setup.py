@@ -8,7 +8,7 @@ import pytest
 from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.client.connect_arguments import Endpoint
-from mqtt_presence.client.network_connection import Connection, Hooks
+from mqtt_presence.client.network_connection import Hooks, NetworkConnection
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.tools.check.probe_client import Access, ConnectOptions, Peer, UnreachableError
@@ -30,7 +30,7 @@ def client(url: BrokerUrl) -> None:
         will=lambda: None, up=lambda _: None, message=lambda *_: None, tick=lambda: None, down=lambda: None
     )
     with pytest.raises(BrokerError):
-        Connection(Endpoint(url, "client", 30, None, 1.0, 1.0), hooks, 5.0).serve()
+        NetworkConnection(Endpoint(url, "client", 30, None, 1.0, 1.0), hooks, 5.0).serve()
 
 
 @pytest.mark.parametrize("connect", [bridge, check, client])

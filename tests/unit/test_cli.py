@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from mqtt_presence import __version__
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.app import app
-from mqtt_presence.cli.output import duration, plain, say_json
+from mqtt_presence.cli.output import format_duration, plain, print_json
 from mqtt_presence.errors import StoreError
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import (
@@ -372,7 +372,7 @@ def test_log_lines_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
 def test_json_line_is_exact(capsys: pytest.CaptureFixture[str]) -> None:
     """What a terminal would obey is escaped as JSON does it."""
     value = {"é": "\x1b\u009b\u202e\u2028é😀"}
-    say_json(json.dumps(value, ensure_ascii=False).encode())
+    print_json(json.dumps(value, ensure_ascii=False).encode())
     said = capsys.readouterr().out
     assert json.loads(said) == value
     assert said.isascii()
@@ -384,4 +384,4 @@ def test_json_line_is_exact(capsys: pytest.CaptureFixture[str]) -> None:
     [(0, "0s"), (-5, "0s"), (59_999, "59s"), (3_600_000, "1h"), (90_061_000, "1d 1h"), (62_000, "1m 2s")],
 )
 def test_duration_has_two_units(millis: int, text: str) -> None:
-    assert duration(millis) == text
+    assert format_duration(millis) == text

@@ -81,7 +81,7 @@ class Fixture:
 
     def sync(self, server_ms=5_000_000):
         self.clock.resync()
-        self.clock.take(self.question[:-1] + b',"t1":%d,"t2":%d}' % (server_ms, server_ms))
+        self.clock.receive(self.question[:-1] + b',"t1":%d,"t2":%d}' % (server_ms, server_ms))
 
     def send(self, idle, last_activity):
         if self.online:

@@ -157,7 +157,7 @@ def test_interrupted_burst_begins_again():
     """The connection was lost in the middle of a burst: a whole new one follows."""
     world = World()
     world.poll()
-    world.sync.interrupted()
+    world.sync.connection_lost()
     for _ in range(ROUND_TRIPS):
         world.round_trip(0.01, 0.01)
     assert world.poll() is None
@@ -170,10 +170,10 @@ def test_bridge_that_comes_is_asked_at_once():
         world.poll()
         world.wait(ANSWER_TIMEOUT_S)
     assert world.poll() is None
-    world.sync.encourage()
+    world.sync.bridge_appeared()
     for _ in range(ROUND_TRIPS):
         world.round_trip(0.01, 0.01)
-    world.sync.encourage()
+    world.sync.bridge_appeared()
     assert world.poll() is None
 
 
@@ -195,7 +195,7 @@ def test_clock_tells_server_time():
     world.wait(0.02)
     request = sent.pop()
     middle = world.server_ms() - 10
-    clock.take(request[:-1] + b',"t1":%d,"t2":%d}' % (middle, middle))
+    clock.receive(request[:-1] + b',"t1":%d,"t2":%d}' % (middle, middle))
     assert clock.is_synced
     assert clock.wait_synced(0)
     assert clock.offset == pytest.approx(90.0, abs=0.002)
@@ -220,5 +220,5 @@ def test_clock_refuses_junk():
         b'{"t0":1,"t1":-1,"t2":2}',
     ):
         with pytest.raises(PayloadError):
-            clock.take(junk)
+            clock.receive(junk)
     assert not clock.is_synced

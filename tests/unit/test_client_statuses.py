@@ -63,26 +63,26 @@ def test_status_is_what_the_bridge_wrote():
 
 def test_only_a_newer_version_counts():
     """Older is dropped and counted; equal is the same publication again and changes nothing."""
-    roster = StatusTable()
-    first = roster.apply("alice", payload(version=5)).new
-    assert roster.apply("alice", payload(version=4, state=State.OFFLINE)) is None
-    assert roster.apply("alice", payload(version=5, state=State.OFFLINE)) is None
-    assert roster.users == {"alice": first}
-    assert roster.ignored == {"stale": 1}
-    change = roster.apply("alice", payload(version=6, state=State.OFFLINE))
+    table = StatusTable()
+    first = table.apply("alice", payload(version=5)).new
+    assert table.apply("alice", payload(version=4, state=State.OFFLINE)) is None
+    assert table.apply("alice", payload(version=5, state=State.OFFLINE)) is None
+    assert table.users == {"alice": first}
+    assert table.ignored == {"stale": 1}
+    change = table.apply("alice", payload(version=6, state=State.OFFLINE))
     assert (change.old.version, change.new.version) == (5, 6)
 
 
 def test_tombstone_removes_and_what_is_older_does_not_bring_back():
     """An empty payload forgets the user; only a newer version brings the user back."""
-    roster = StatusTable()
-    assert roster.apply("alice", b"") is None
-    roster.apply("alice", payload(version=5))
-    change = roster.apply("alice", b"")
+    table = StatusTable()
+    assert table.apply("alice", b"") is None
+    table.apply("alice", payload(version=5))
+    change = table.apply("alice", b"")
     assert (change.old.version, change.new, change.user_id) == (5, None, "alice")
-    assert roster.apply("alice", payload(version=5)) is None
-    assert roster.users == {}
-    assert roster.apply("alice", payload(version=6)).old is None
+    assert table.apply("alice", payload(version=5)) is None
+    assert table.users == {}
+    assert table.apply("alice", payload(version=6)).old is None
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,11 @@ def test_tombstone_removes_and_what_is_older_does_not_bring_back():
 )
 def test_junk_is_counted_and_changes_nothing(junk):
     """Whatever comes on a status topic, what was known stays."""
-    roster = StatusTable()
-    before = roster.apply("alice", payload(version=1)).new
-    assert roster.apply("alice", junk) is None
-    assert roster.users == {"alice": before}
-    assert sum(roster.ignored.values()) == 1
+    table = StatusTable()
+    before = table.apply("alice", payload(version=1)).new
+    assert table.apply("alice", junk) is None
+    assert table.users == {"alice": before}
+    assert sum(table.ignored.values()) == 1
 
 
 def test_unknown_fields_are_ignored():
@@ -125,22 +125,22 @@ def test_unknown_fields_are_ignored():
 
 def test_prune_removes_whom_the_broker_no_longer_names():
     """After a reconnect: the unnamed go, the named stay, even where their version has not changed."""
-    roster = StatusTable()
+    table = StatusTable()
     for user in ("alice", "bob", "carol"):
-        roster.apply(user, payload(user))
-    assert roster.is_confirmed
-    roster.reconnected()
-    roster.apply("alice", payload("alice"))
-    roster.apply("bob", payload("bob", version=2))
-    assert not roster.is_confirmed
-    assert [change.user_id for change in roster.prune()] == ["carol"]
-    assert set(roster.users) == {"alice", "bob"}
-    assert roster.is_confirmed
-    assert roster.prune() == []
-    assert roster.apply("carol", payload("carol")) is not None
+        table.apply(user, payload(user))
+    assert table.is_confirmed
+    table.reconnected()
+    table.apply("alice", payload("alice"))
+    table.apply("bob", payload("bob", version=2))
+    assert not table.is_confirmed
+    assert [change.user_id for change in table.prune()] == ["carol"]
+    assert set(table.users) == {"alice", "bob"}
+    assert table.is_confirmed
+    assert table.prune() == []
+    assert table.apply("carol", payload("carol")) is not None
 
 
-class Heard:
+class RecordedCalls:
     def __init__(self, **options):
         self.calls = []
         self.observer = Observer(
@@ -150,36 +150,36 @@ class Heard:
             options.get("where"),
             lambda _: None,
         )
-        self.roster = StatusTable()
+        self.table = StatusTable()
 
-    def take(self, data):
-        change = self.roster.apply("alice", data)
+    def receive(self, data):
+        change = self.table.apply("alice", data)
         if change is not None:
-            self.observer.tell(change)
+            self.observer.notify(change)
 
 
 def test_observer_follows_a_predicate():
     """Added when it begins to match, changed while it does, removed when it ceases; silent while it does not."""
-    heard = Heard(where=lambda user: user.online)
-    heard.take(payload(version=1, state=State.OFFLINE))
-    heard.take(payload(version=2))
-    heard.take(payload(version=3, state=State.IDLE))
-    heard.take(payload(version=4, state=State.OFFLINE))
-    heard.take(payload(version=5, state=State.OFFLINE))
-    heard.take(payload(version=6))
-    heard.take(b"")
-    assert heard.calls == [("added", 2), ("changed", 3, 2), ("removed", 3), ("added", 6), ("removed", 6)]
+    observed = RecordedCalls(where=lambda user: user.online)
+    observed.receive(payload(version=1, state=State.OFFLINE))
+    observed.receive(payload(version=2))
+    observed.receive(payload(version=3, state=State.IDLE))
+    observed.receive(payload(version=4, state=State.OFFLINE))
+    observed.receive(payload(version=5, state=State.OFFLINE))
+    observed.receive(payload(version=6))
+    observed.receive(b"")
+    assert observed.calls == [("added", 2), ("changed", 3, 2), ("removed", 3), ("added", 6), ("removed", 6)]
 
 
 def test_observer_without_predicate_sees_everybody():
     """The default predicate is everybody; after stop it is silent."""
-    heard = Heard()
-    heard.take(payload(version=1, state=State.OFFLINE))
-    heard.take(payload(version=2))
-    heard.observer.stop()
-    heard.observer.stop()
-    heard.take(payload(version=3))
-    assert heard.calls == [("added", 1), ("changed", 2, 1)]
+    observed = RecordedCalls()
+    observed.receive(payload(version=1, state=State.OFFLINE))
+    observed.receive(payload(version=2))
+    observed.observer.stop()
+    observed.observer.stop()
+    observed.receive(payload(version=3))
+    assert observed.calls == [("added", 1), ("changed", 2, 1)]
 
 
 def test_observer_survives_what_it_calls():
@@ -193,11 +193,11 @@ def test_observer_survives_what_it_calls():
     observer = Observer(bad, bad, bad, None, lambda _: None)
     one = StatusTable().apply("alice", payload(version=1)).new
     two = StatusTable().apply("alice", payload(version=2)).new
-    observer.tell(Change(None, one))
-    observer.tell(Change(one, two))
-    observer.tell(Change(two, None))
+    observer.notify(Change(None, one))
+    observer.notify(Change(one, two))
+    observer.notify(Change(two, None))
     assert calls == [(one,), (two, one), (two,)]
-    Observer(bad, bad, bad, bad, lambda _: None).tell(Change(None, one))
+    Observer(bad, bad, bad, bad, lambda _: None).notify(Change(None, one))
 
 
 def test_changes_end_after_their_timeout_and_on_close():
@@ -255,12 +255,12 @@ def test_bridge_state_is_followed():
     """Offline until it says otherwise; True tells that it has just come; a lost connection knows nothing."""
     bridge = BridgePresence()
     assert not bridge.online
-    assert bridge.take(encode_bridge_state("online", 3, MS))
+    assert bridge.receive(encode_bridge_state("online", 3, MS))
     assert bridge.online
-    assert not bridge.take(encode_bridge_state("online", 4, MS))
-    assert not bridge.take(encode_bridge_state("offline", 5, MS))
+    assert not bridge.receive(encode_bridge_state("online", 4, MS))
+    assert not bridge.receive(encode_bridge_state("offline", 5, MS))
     assert not bridge.online
-    assert bridge.take(encode_bridge_state("online", 6, MS))
+    assert bridge.receive(encode_bridge_state("online", 6, MS))
     bridge.reset()
     assert not bridge.online
 
@@ -268,14 +268,14 @@ def test_bridge_state_is_followed():
 def test_late_will_of_an_old_bridge_is_dropped():
     """Its version is older than that of the bridge which is there; one with a new database is believed."""
     bridge = BridgePresence()
-    bridge.take(encode_bridge_state("online", 9, MS))
-    bridge.take(encode_bridge_state("offline", 8, MS - 1000))
+    bridge.receive(encode_bridge_state("online", 9, MS))
+    bridge.receive(encode_bridge_state("offline", 8, MS - 1000))
     assert bridge.online
-    bridge.take(encode_bridge_state("offline", 1, MS + 1000))
+    bridge.receive(encode_bridge_state("offline", 1, MS + 1000))
     assert not bridge.online
     with pytest.raises(PayloadError):
-        bridge.take(b'{"state":"maybe"}')
-    assert not bridge.take(b"")
+        bridge.receive(b'{"state":"maybe"}')
+    assert not bridge.receive(b"")
 
 
 def test_backoff_doubles_to_its_limit_with_jitter():
