@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mqtt_presence.bridge.config import Limits
+from mqtt_presence.cli.bridge_config import bridge_config
 from mqtt_presence.cli.up import _broker_config
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.settings import PREFIX, SETTINGS, Settings, load
@@ -176,14 +177,16 @@ def test_limits_reach_bridge_and_broker() -> None:
         load({}),
         load(dict.fromkeys(("max_connections", "max_records", "max_rate", "max_users"), "0")),
     )
-    assert some.bridge().rules.max_connections == _broker_config(some, "x").max_connections == 1000
-    assert some.bridge().limits == Limits(records=1000, rate=100, users=1_000_000)
-    assert none.bridge().rules.max_connections is _broker_config(none, "x").max_connections is None
-    assert none.bridge().limits == Limits()
+    assert bridge_config(some).rules.max_connections == _broker_config(some, "x").max_connections == 1000
+    assert bridge_config(some).limits == Limits(records=1000, rate=100, users=1_000_000)
+    assert bridge_config(none).rules.max_connections is _broker_config(none, "x").max_connections is None
+    assert bridge_config(none).limits == Limits()
 
 
 def test_bridge_gets_milliseconds() -> None:
     """Settings are in seconds, the bridge counts milliseconds."""
-    config = load({"idle_threshold": "1m", "grace": "1.5", "expire_after": "1h", "retention": "1d"}).bridge()
+    config = bridge_config(
+        load({"idle_threshold": "1m", "grace": "1.5", "expire_after": "1h", "retention": "1d"})
+    )
     assert (config.rules.idle_threshold_ms, config.rules.grace_ms) == (60_000, 1500)
     assert (config.rules.expire_after_ms, config.retention_ms) == (3_600_000, 86_400_000)
