@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import msgspec
@@ -16,7 +15,7 @@ from rich.status import Status
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.output import Cell, cell, console, live_console, print_error, print_json, print_table
 from mqtt_presence.cli.setting_options import FAILED, TLS, WRONG_SETTING, with_settings
-from mqtt_presence.cli.signals import handled
+from mqtt_presence.cli.signals import on_end_signals
 from mqtt_presence.client.connect_arguments import make_endpoint
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.mqtt.url import BrokerUrl
@@ -97,20 +96,20 @@ def command(
     Exit codes: 0 nothing has failed (there may be warnings); 1 something has; 2 a setting is wrong, or the
     broker cannot be reached, goes away meanwhile, or refuses one of the users; 130 interrupted.
     """
-    logs.quiet()
+    logs.errors_only()
     probes = runner.choose(only or [])
     if kind is not None and kind not in KINDS:
         raise ConfigError(f"kind={kind} must be one of {', '.join(KINDS)}")
-    lab = Prober(_config(settings, websocket, queue))
-    with _interrupting(lab), _doing() as doing:
-        code = _check(lab, probes, kind, _Lines() if as_json else _Table(), doing)
-    for leftover in lab.leftovers:
+    prober = Prober(_config(settings, websocket, queue))
+    with on_end_signals(prober.interrupt), _progress() as show_progress:
+        code = _check(prober, probes, kind, _JsonLines() if as_json else _Table(), show_progress)
+    for leftover in prober.leftovers:
         print_error(f"left behind, because the broker did not let it be cleared: {leftover}")
     if code:
         raise typer.Exit(code)
 
 
-class _Lines:
+class _JsonLines:
     """Shows findings as JSON, one a line."""
 
     def show(self, finding: Finding) -> None:
@@ -163,31 +162,31 @@ class _Table:
 
 
 def _check(
-    lab: Prober,
+    prober: Prober,
     probes: tuple[runner.Probe, ...],
     kind: str | None,
-    shown: _Lines | _Table,
-    doing: Callable[[str], None],
+    shown: _JsonLines | _Table,
+    show_progress: Callable[[str], None],
 ) -> int:
     findings = []
     try:
-        with lab:
-            for finding in runner.run(lab, probes, kind=kind, tell=doing):
+        with prober:
+            for finding in runner.run(prober, probes, kind=kind, tell=show_progress):
                 findings.append(finding)
                 shown.show(finding)
-            doing("clearing up")
+            show_progress("clearing up")
     except InterruptedCheckError:
-        doing("")
+        show_progress("")
         shown.end()
         print_error("interrupted")
         return INTERRUPTED
     except BrokerError as error:
-        doing("")
+        show_progress("")
         if findings:
             shown.end()
         print_error(str(error))
         return WRONG_SETTING
-    doing("")
+    show_progress("")
     shown.end()
     return FAILED if any_failed(findings) else 0
 
@@ -280,18 +279,7 @@ class _Accesses:
 
 
 @contextmanager
-def _interrupting(lab: Prober) -> Iterator[None]:
-    """Have signals end the check; clearing up goes on, and takes a bounded time."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        lab.interrupt()
-
-    with handled(stop):
-        yield
-
-
-@contextmanager
-def _doing() -> Iterator[Callable[[str], None]]:
+def _progress() -> Iterator[Callable[[str], None]]:
     """Show on a terminal what is being tried."""
     on = live_console()
     if not on.is_terminal:

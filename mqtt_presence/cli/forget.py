@@ -53,7 +53,7 @@ def command(
     the database cannot be used; 2 a setting is wrong; 3 the records are deleted, and the bridge will clear
     the status when it next runs.
     """
-    logs.quiet()
+    logs.errors_only()
     if not users and match is None:
         raise ConfigError("name a user, or give --match")
     user_ids = list(dict.fromkeys(UserId(require_stored_name("user", user)) for user in users or ()))

@@ -44,7 +44,7 @@ def start(settings: Settings) -> None:
     logging.getLogger(_OURS).setLevel(settings.log_level.upper())
 
 
-def quiet() -> None:
+def errors_only() -> None:
     """Log nothing but errors: the command itself says what there is to say."""
     _log_to(sys.stderr, _Readable(), logging.ERROR)
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from mqtt_presence.bridge.assembly import bridge
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.bridge_config import bridge_config
-from mqtt_presence.cli.serving import Signals, make_home
+from mqtt_presence.cli.serving import ServingSignals, make_default_directory
 from mqtt_presence.cli.setting_options import LOG, RULES, TLS, WEB, with_settings
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.url import BrokerUrl
@@ -23,8 +23,8 @@ def command(settings: Settings) -> None:
     is the bridge of it, or the page's port is in use; 2 a setting is wrong.
     """
     logs.start(settings)
-    make_home(settings)
-    with Signals() as signals, ExitStack() as house:
+    make_default_directory(settings)
+    with ServingSignals() as signals, ExitStack() as house:
         if settings.web:
             _serve_page(settings, house)
         signals.serve(bridge(bridge_config(settings), Store(settings.database)))

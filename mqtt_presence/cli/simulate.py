@@ -4,7 +4,6 @@ import glob
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -14,7 +13,7 @@ from mqtt_presence.cli import logs
 from mqtt_presence.cli.broker_endpoint import endpoint_of
 from mqtt_presence.cli.output import live_console, print_error, print_line
 from mqtt_presence.cli.setting_options import TLS, with_settings
-from mqtt_presence.cli.signals import handled
+from mqtt_presence.cli.signals import on_end_signals
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.protocol.topics import Topics, require_name
 from mqtt_presence.settings import Settings, parse_duration
@@ -88,7 +87,7 @@ def command(
 
     Exit codes: 0 all statuses are right; 1 some are not, or the broker cannot be used; 2 a setting is wrong.
     """
-    logs.quiet()
+    logs.errors_only()
     scenario = Scenario(
         users=users,
         connections=connections,
@@ -174,7 +173,7 @@ def _simulation(
             simulation = simulation_run.Simulation(
                 Plan(scenario), fleet, observer, loop, settle_s=settle_s, tell=bar.show
             )
-            with _stopping(simulation):
+            with on_end_signals(simulation.stop, _interrupt):
                 try:
                     yield simulation
                 except (KeyboardInterrupt, BrokerError):
@@ -188,20 +187,8 @@ def _simulation(
             print_line(simulated.delete(broker_is_there=observer.away_since is None))
 
 
-@contextmanager
-def _stopping(simulation: simulation_run.Simulation) -> Iterator[None]:
-    """End the plan on the first signal, all on the second: tidily, for the sake of the cursor."""
-    came = False
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal came
-        if came:
-            raise KeyboardInterrupt
-        came = True
-        simulation.stop()
-
-    with handled(stop):
-        yield
+def _interrupt() -> None:
+    raise KeyboardInterrupt  # unlike an exit, restores the terminal's cursor
 
 
 class _Bar:

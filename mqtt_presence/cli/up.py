@@ -13,7 +13,7 @@ from mqtt_presence.cli import logs
 from mqtt_presence.cli.banner import show_banner
 from mqtt_presence.cli.bridge_config import bridge_config
 from mqtt_presence.cli.page_config import web_config
-from mqtt_presence.cli.serving import Signals, make_home
+from mqtt_presence.cli.serving import ServingSignals, make_default_directory
 from mqtt_presence.cli.setting_options import LOG, RULES, WEB, with_settings
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from mqtt_presence.errors import ConfigError
@@ -40,7 +40,7 @@ def command(settings: Settings) -> None:
     the bridge of it; 2 a setting is wrong.
     """
     logs.start(settings)
-    make_home(settings)
+    make_default_directory(settings)
     _allow_many_files()
     secret = secrets.token_urlsafe(32)
     broker = EmbeddedBroker(_broker_config(settings, secret))
@@ -49,7 +49,7 @@ def command(settings: Settings) -> None:
     if settings.web is not False:
         page = WebServer(web_config(settings, is_open=broker.config.open), broker)
     # What enters the house last leaves it first.
-    with Signals() as signals, ExitStack() as house:
+    with ServingSignals() as signals, ExitStack() as house:
         house.callback(store.close)
         store.take_seat()  # first: nobody should be let in who cannot be recorded
         house.enter_context(broker)

@@ -63,7 +63,7 @@ def command(
     Exit codes: 0 ended by a signal; 1 the broker cannot be reached or refuses us;
     2 a setting is wrong.
     """
-    logs.quiet()
+    logs.errors_only()
     watcher = StatusWatcher(
         settings.broker,
         prefix=settings.prefix,
@@ -172,15 +172,15 @@ def _draw(watcher: StatusWatcher, url: BrokerUrl, private: bool, interrupts: Int
         Live(console=out, auto_refresh=False, vertical_overflow="crop") as live,
     ):
         while True:
-            with interrupts.noted():  # these have locks in common with the watcher's thread
+            with interrupts.deferred():  # these have locks in common with the watcher's thread
                 news.clear()
                 users = watcher.snapshot()
             shown = sorted(users.values(), key=lambda user: (_ORDER[user.state], user.user_id))
             header = _header(url, watcher, Counter(user.state for user in shown))
             live.update(Group(header, *_body(shown, out.height - _ROWS_BESIDE, private)), refresh=True)
             draw_at = time.monotonic() + _DRAW_EVERY_S
-            with interrupts.noted():
-                while not (interrupts.came or news.wait(_LOOK_EVERY_S)) and time.monotonic() < draw_at:
+            with interrupts.deferred():
+                while not (interrupts.received or news.wait(_LOOK_EVERY_S)) and time.monotonic() < draw_at:
                     pass
             time.sleep(_LOOK_EVERY_S / 4)  # several changes at once are drawn once
 

@@ -10,7 +10,7 @@ from mqtt_presence.settings.settings import PREFIX, Settings
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the command line must know of a setting to make an option of it."""
+    """The definition of a setting, from which the command line makes an option."""
 
     name: str
     flag: str
@@ -18,11 +18,11 @@ class Setting:
     metavar: str
     help: str
     default: str
-    """As to be shown; empty: its help says it."""
+    """The default value for the help text; empty if the help text itself describes it."""
 
     @property
     def variable(self) -> str:
-        """Its name in the environment."""
+        """The name of the environment variable."""
         return PREFIX + self.name.upper()
 
 
@@ -63,4 +63,4 @@ def _shown(value: object) -> str:
 SETTINGS: Mapping[str, Setting] = {
     name: _describe(name, field) for name, field in Settings.model_fields.items()
 }
-"""All of them, by name."""
+"""All settings by name."""

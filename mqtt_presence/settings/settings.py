@@ -36,122 +36,128 @@ _PATHS = frozenset(
 
 
 class Settings(BaseSettings):
-    """Every setting of every command, with its default."""
+    """All settings of all commands, with defaults and help texts. Durations are in seconds."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
 
     broker: str = Field(
         "mqtt://127.0.0.1:1883",
         repr=False,
-        description="The broker: mqtt[s]|ws[s]://user:password@host:port. Better in the environment or in a "
-        "file than on the command line, where everybody on the machine can read the password.",
+        description="The broker's URL: mqtt[s]|ws[s]://user:password@host:port. Put passwords into the "
+        "environment or a file: on the command line, every user of this machine can read them.",
     )
     database: str = Field(
         default_factory=default_database,
         repr=False,
-        description="Where the records are: sqlite:///file or postgresql://user:password@host/name; "
+        description="The database's URL: sqlite:///file or postgresql://user:password@host/name; "
         "default: presence.db in $XDG_DATA_HOME/mqtt-presence or ~/.local/share/mqtt-presence.",
     )
-    prefix: str = Field("", description="What comes before every topic, e.g. acme/.")
+    prefix: str = Field("", description="The beginning of every topic, e.g. acme/.")
     idle_threshold: Duration = Field(
-        60.0, gt=0, description="How long without a heartbeat until a connection is idle."
+        60.0, gt=0, description="The time without a heartbeat after which a connection is idle."
     )
     expire_after: Duration | None = Field(
-        None, description="After how long a silence a connection is ended; default: never."
+        None, description="The silence after which the bridge ends a connection; default: never."
     )
     grace: Duration = Field(0.0, description="How long a lost connection still counts for its user's status.")
     confirm_within: Duration = Field(
         30.0,
-        description="How long clients have to log in again after the broker lost the bridge's session.",
+        description="The time clients have to log in again after the broker lost the bridge's session.",
     )
     retention: Duration | None = Field(
-        None, description="How long ended connections are kept, e.g. 90d; default: for ever."
+        None, description="How long to keep ended connections, e.g. 90d; default: for ever."
     )
     publish_private: bool = Field(
-        default=False, description="Put addresses and user agents into the public status."
+        default=False, description="Publish addresses and user agents in the public status."
     )
     max_connections: Count = Field(
-        1000, description="Open connections of one user at the most; 0: any number."
+        1000, description="Maximum number of open connections of a user; 0: no limit."
     )
     max_records: Count = Field(
-        1000, description="New connections of one user in a minute at the most; 0: any number."
+        1000, description="Maximum number of new connections of a user in a minute; 0: no limit."
     )
     max_rate: Count = Field(
         100,
-        description="Messages of one user in a second at the most, on average over a minute; 0: any number.",
+        description="Maximum number of messages of a user in a second, averaged over a minute; 0: no limit.",
     )
     max_users: Count = Field(
-        1_000_000, description="Users at the most; newcomers beyond are refused; 0: any number."
+        1_000_000,
+        description="Maximum number of users; messages of new users beyond it are refused; 0: no limit.",
     )
     source: SourceName = Field(
         "auto",
-        description="What tells of addresses and of ends of connections; auto: mosquitto's log, where "
-        "it can be read.",
+        description="The broker whose reports give addresses and ends of connections; auto: read mosquitto's "
+        "log if the broker allows it.",
     )
-    keep_alive: int = Field(30, ge=5, le=65_535, description="The bridge's keep alive, seconds.")
+    keep_alive: int = Field(
+        30, ge=5, le=65_535, description="The keep alive of the bridge's connection to the broker, in seconds."
+    )
     ca_file: Path | None = Field(
-        None, description="Certificates to trust instead of the system's, PEM, for mqtts and wss."
+        None,
+        description="The certificate authorities to trust instead of the system's (PEM), for mqtts and wss.",
     )
-    cert_file: Path | None = Field(None, description="Our own certificate, PEM.")
-    key_file: Path | None = Field(None, description="The key of cert_file, PEM.")
+    cert_file: Path | None = Field(None, description="The certificate of this program (PEM).")
+    key_file: Path | None = Field(None, description="The private key of cert_file (PEM).")
 
     client: str = Field(
         "",
         repr=False,
-        description="The broker as a client comes to it: mqtt[s]|ws[s]://user:password@host:port.",
+        description="The broker's URL for an ordinary client: mqtt[s]|ws[s]://user:password@host:port.",
     )
     second_client: str = Field(
-        "", repr=False, description="The same as another user, whom the client is to attack."
+        "", repr=False, description="The broker's URL for another user, whose topics the client tries to use."
     )
-    client_cert_file: Path | None = Field(None, description="The client's own certificate, PEM.")
-    client_key_file: Path | None = Field(None, description="The key of client_cert_file, PEM.")
+    client_cert_file: Path | None = Field(None, description="The client's certificate (PEM).")
+    client_key_file: Path | None = Field(None, description="The private key of client_cert_file (PEM).")
 
-    host: str = Field("127.0.0.1", description="Where the embedded broker listens.")
-    port: Port = Field(1883, description="Its TCP port; 0: any free one.")
-    ws: bool = Field(default=True, description="Let browsers in too, by WebSocket.")
-    ws_port: Port = Field(9001, description="Its WebSocket port; 0: any free one.")
+    host: str = Field("127.0.0.1", description="The address on which the embedded broker listens.")
+    port: Port = Field(1883, description="The embedded broker's TCP port; 0: any free port.")
+    ws: bool = Field(default=True, description="Accept WebSocket connections too, for browsers.")
+    ws_port: Port = Field(9001, description="The embedded broker's WebSocket port; 0: any free port.")
     open: bool | None = Field(
         None,
-        description="Let anyone in under the name they give, without a password; default: on loopback, "
+        description="Accept any user name without a password; default: on for loopback addresses, "
         "unless password_file is set.",
     )
-    insecure: bool = Field(default=False, description="Allow open beyond this machine.")
+    insecure: bool = Field(
+        default=False, description="Allow open on addresses that other machines can reach."
+    )
     password_file: Path | None = Field(
         None,
-        description="Who may come in with which password (mqtt-presence passwd writes it); "
-        "default, where open is off: passwords in the directory of the default database.",
+        description="The user names and password hashes that mqtt-presence passwd writes; "
+        "default if open is off: passwords in the data directory.",
     )
-    operator: Names = Field(
-        (), description="A user who may also read events, with addresses; may be given several times."
-    )
+    operator: Names = Field((), description="A user who may also read events, with addresses; repeatable.")
 
-    web: bool | None = Field(None, description="Serve the live page; default: on in up, off in run.")
-    web_host: str | None = Field(None, description="Where the page listens; default: as host says.")
-    web_port: Port = Field(8080, description="Its port; 0: any free one.")
+    web: bool | None = Field(None, description="Serve the live page; default: on for up, off for run.")
+    web_host: str | None = Field(
+        None, description="The address on which the page is served; default: the value of host."
+    )
+    web_port: Port = Field(8080, description="The port of the page; 0: any free port.")
     web_mqtt_url: str | None = Field(
         None,
         repr=False,
-        description="The broker as browsers reach it, beside another broker: ws[s]://host:port/path; "
-        "default: broker, if that is such a URL.",
+        description="The broker's WebSocket URL for browsers, for run: ws[s]://host:port/path; "
+        "default: broker, if its URL is ws or wss.",
     )
     web_token: str | None = Field(
         None,
         repr=False,
-        description="A secret of 16 characters or more: who shows it to the page sees addresses and history. "
-        "Better in the environment or in a file.",
+        description="A secret of at least 16 characters: visitors with this token see addresses and history. "
+        "Put it into the environment or a file.",
     )
     web_origin: Names = Field(
         (),
-        description="Another address at which browsers find the page, e.g. of a reverse proxy, or a page of "
-        "your own that may connect: https://host; may be given several times.",
+        description="Another origin allowed to use the page's server, e.g. of a reverse proxy or of your own page: "
+        "https://host; repeatable.",
     )
     web_proxy: bool = Field(
         default=False,
-        description="A reverse proxy on this machine says in X-Forwarded-For who has come to it: believe it.",
+        description="Trust X-Forwarded-For from a reverse proxy on this machine.",
     )
 
-    log_level: LogLevel = Field("info", description="What to log at least.")
-    log_format: LogFormat = Field("text", description="How to log, on standard error.")
+    log_level: LogLevel = Field("info", description="The lowest level of log lines to write.")
+    log_format: LogFormat = Field("text", description="The format of log lines, on standard error.")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -205,7 +211,7 @@ class Settings(BaseSettings):
         if value is not None:
             url: BrokerUrl = _checked(BrokerUrl.parse, value)
             if not url.websockets or url.username is not None:
-                raise ValueError("must be ws[s]://host:port/path, without a user: every visitor is told it")
+                raise ValueError("must be ws[s]://host:port/path, without a user: every visitor can read it")
         return value
 
     @field_validator("web_token")
@@ -232,16 +238,16 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then the environment; `load` puts the file after them."""
+        """Return the sources in order of precedence: flags, then the environment; `load` appends the file."""
         del settings_cls, dotenv_settings, file_secret_settings
         return init_settings, env_settings
 
     @property
     def passwords(self) -> Path:
-        """The password file to use.
+        """The path of the password file.
 
         Raises:
-            ConfigError: the setting is not given, and the user has no home directory.
+            ConfigError: the setting is missing, and the user has no home directory.
 
         """
         return self.password_file or data_directory() / "passwords"
@@ -251,4 +257,4 @@ def _checked(make: Any, value: str) -> Any:
     try:
         return make(value)
     except ConfigError as error:
-        raise ValueError(str(error)) from None  # pydantic collects these
+        raise ValueError(str(error)) from None  # pydantic collects only ValueErrors

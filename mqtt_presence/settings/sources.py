@@ -25,18 +25,18 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
     """Read the settings.
 
     Args:
-        flags: what the command line says; None: it does not.
-        config: a TOML file; None: the one that the variable names, if it does.
+        flags: values from the command line by setting; None where a flag is missing.
+        config: a TOML file; default: the file that `MQTT_PRESENCE_CONFIG` names, if any.
 
     Raises:
-        ConfigError: one of them is wrong; the message names it, and shows it unless it is secret.
+        ConfigError: a setting is wrong. The message names the setting and, unless secret, shows its value.
 
     """
     _refuse_unknown_variables()
     if config is None and os.environ.get(CONFIG_VARIABLE):
         config = Path(os.environ[CONFIG_VARIABLE])
     given = {name: value for name, value in flags.items() if value is not None}
-    filed = {} if config is None else _read(config)
+    from_file = {} if config is None else _read(config)
 
     class WithFile(Settings):
         @classmethod
@@ -44,12 +44,12 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
             cls, settings_cls: type[BaseSettings], *sources: Any, **named: Any
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             flags_and_variables = super().settings_customise_sources(settings_cls, *sources, **named)
-            return (*flags_and_variables, InitSettingsSource(settings_cls, filed))
+            return (*flags_and_variables, InitSettingsSource(settings_cls, from_file))
 
     try:
         return WithFile(**given)
     except ValidationError as error:
-        raise ConfigError("; ".join(_plainly(e, given, config) for e in error.errors())) from None
+        raise ConfigError("; ".join(_describe_error(e, given, config) for e in error.errors())) from None
 
 
 def _read(config: Path) -> dict[str, Any]:
@@ -59,44 +59,44 @@ def _read(config: Path) -> dict[str, Any]:
         raise ConfigError(f"--config {config}: there is no such file") from None
     except RecursionError:
         raise ConfigError(f"--config {config}: lists are nested too deeply") from None
-    except (OSError, ValueError) as error:  # what tomllib says names a line, and no value
+    except (OSError, ValueError) as error:  # tomllib's messages name a line, and quote no value
         raise ConfigError(f"--config {config}: {error}") from None
 
 
 def _refuse_unknown_variables() -> None:
-    """A misspelt variable would else be a setting that is silently not set."""
+    """Raise ConfigError for an unknown variable with our prefix: a misspelt one would be ignored silently."""
     for variable in sorted(os.environ):
         if not variable.upper().startswith(PREFIX) or variable.upper() == CONFIG_VARIABLE:
             continue
         name = variable[len(PREFIX) :].lower()
         if name not in Settings.model_fields:
-            raise ConfigError(f"{variable}: there is no such setting{_perhaps(name, PREFIX, str.upper)}")
+            raise ConfigError(f"{variable}: there is no such setting{_suggestion(name, PREFIX, str.upper)}")
 
 
-def _perhaps(name: str, before: str = "", spelled: Any = str) -> str:
+def _suggestion(name: str, prefix: str = "", spelling: Any = str) -> str:
     close = difflib.get_close_matches(name, Settings.model_fields, 1)
-    return f"; did you mean {before}{spelled(close[0])}?" if close else ""
+    return f"; did you mean {prefix}{spelling(close[0])}?" if close else ""
 
 
-def _plainly(error: Any, flags: Mapping[str, Any], config: Path | None) -> str:
+def _describe_error(error: Any, flags: Mapping[str, Any], config: Path | None) -> str:
     name = str(error["loc"][0]) if error["loc"] else "settings"
     if error["type"] == "extra_forbidden":
-        return f"{name}: there is no such setting in {config}{_perhaps(name)}"
-    shown = "" if name in _SECRET else f"={_input(error['input'])}"
+        return f"{name}: there is no such setting in {config}{_suggestion(name)}"
+    shown = "" if name in _SECRET else f"={_shown(error['input'])}"
     return f"{name}{shown}: {error_text(error)}{_source(name, flags, config)}"
 
 
-def _input(value: Any) -> str:
+def _shown(value: Any) -> str:
     if isinstance(value, str) and value:
         return shortened(value)
     try:
         return shortened(repr(value))
-    except ValueError:  # Python writes no integer of more than 4300 digits
+    except ValueError:  # Python refuses to write integers of more than 4300 digits
         return "…"
 
 
 def _source(name: str, flags: Mapping[str, Any], config: Path | None) -> str:
-    """Say where a wrong value comes from, if not from the command line that was just typed."""
+    """Return the source of a wrong value for the message; empty for the command line."""
     if name in flags:
         return ""
     if any(variable.upper() == PREFIX + name.upper() for variable in os.environ):
