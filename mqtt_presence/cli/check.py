@@ -23,7 +23,7 @@ from mqtt_presence.protocol.topics import Topics, require_name
 from mqtt_presence.settings import Settings, path_text
 from mqtt_presence.tools.check import runner
 from mqtt_presence.tools.check.findings import KINDS, Finding, Verdict, any_failed
-from mqtt_presence.tools.check.probe_client import Access
+from mqtt_presence.tools.check.probe_client import Credentials
 from mqtt_presence.tools.check.prober import CheckConfig, InterruptedCheckError, Prober
 
 INTERRUPTED = 130
@@ -171,7 +171,7 @@ def _check(
     findings = []
     try:
         with prober:
-            for finding in runner.run(prober, probes, kind=kind, tell=show_progress):
+            for finding in runner.run(prober, probes, kind=kind, on_begin=show_progress):
                 findings.append(finding)
                 shown.show(finding)
             show_progress("clearing up")
@@ -196,7 +196,7 @@ def _config(settings: Settings, websocket: str | None, queue: int | None) -> Che
         raise ConfigError("client is not set: give it mqtt://user:password@host:port, a user as clients are")
     if queue is not None and not 1 <= queue <= _MAX_QUEUE:
         raise ConfigError(f"queue={queue} must be 1 to {_MAX_QUEUE}")
-    make = _Accesses(settings)
+    make = _CredentialsMaker(settings)
     config = CheckConfig(
         bridge=make.access("broker", settings.broker, settings.cert_file, settings.key_file),
         client=make.client("client", settings.client),
@@ -214,7 +214,7 @@ def _config(settings: Settings, websocket: str | None, queue: int | None) -> Che
     return config
 
 
-class _Accesses:
+class _CredentialsMaker:
     """Makes accesses of URLs; the files for TLS go to those that are encrypted.
 
     Args:
@@ -228,7 +228,7 @@ class _Accesses:
 
     def access(
         self, name: str, url: str | BrokerUrl, cert_file: Path | None, key_file: Path | None
-    ) -> Access:
+    ) -> Credentials:
         try:
             address = BrokerUrl.parse(url) if isinstance(url, str) else url
         except ConfigError as error:
@@ -246,14 +246,14 @@ class _Accesses:
             reconnect_min=1.0,
             reconnect_max=1.0,
         )
-        return Access(endpoint.url, endpoint.tls, has_certificate=address.tls and cert_file is not None)
+        return Credentials(endpoint.url, endpoint.tls, has_certificate=address.tls and cert_file is not None)
 
-    def client(self, name: str, url: str) -> Access:
+    def client(self, name: str, url: str) -> Credentials:
         made = self.access(name, url, self._settings.client_cert_file, self._settings.client_key_file)
         require_name(f"the user in {name}", made.url.username or "")
         return made
 
-    def websocket(self, url: str) -> Access:
+    def websocket(self, url: str) -> Credentials:
         address = BrokerUrl.parse(url)
         if not address.websockets:
             raise ConfigError(f"websocket={address} must begin with ws:// or wss://")

@@ -21,8 +21,8 @@ from mqtt_presence.tools.simulate import simulation_run
 from mqtt_presence.tools.simulate.scenario import Plan, Scenario
 from mqtt_presence.tools.simulate.simulated_devices import USER, Count, Names, SimulatedDevices
 from mqtt_presence.tools.simulate.simulated_users import SimulatedUsers
-from mqtt_presence.tools.simulate.socket_loop import Loop, allow_files, find
-from mqtt_presence.tools.simulate.status_observer import Observer
+from mqtt_presence.tools.simulate.socket_loop import Loop, allow_files, find_target
+from mqtt_presence.tools.simulate.status_reader import StatusReader
 
 WRONG = 1
 _SHOWN = 10
@@ -135,12 +135,12 @@ def _name(given: str | None) -> str:
     return given
 
 
-def _tell(when: str, wrong: list[simulation_run.Wrong], users: int) -> None:
+def _tell(when: str, wrong: list[simulation_run.WrongStatus], users: int) -> None:
     if not wrong:
         print_line(f"{when}: all {users} statuses are right")
         return
     print_error(f"{when}: {len(wrong)} of {users} statuses are wrong")
-    for line in simulation_run.first(wrong, _SHOWN):
+    for line in simulation_run.describe_first(wrong, _SHOWN):
         print_error(line)
 
 
@@ -160,12 +160,12 @@ def _simulation(
     """
     endpoint = endpoint_of(settings)
     allow_files(names.users * names.connections)
-    target = find(endpoint.url, endpoint.tls)
+    target = find_target(endpoint.url, endpoint.tls)
     topics = Topics(settings.prefix)
     loop = Loop()
     fleet = SimulatedDevices(loop, target, topics, names)
     user_ids = _user_ids(names)
-    observer = Observer(
+    observer = StatusReader(
         loop, target, endpoint.url, topics=topics, user_ids=user_ids, on_announce=fleet.answer_announce
     )
     try:

@@ -36,7 +36,7 @@ from mqtt_presence.tools.check import broker_facts, prober, runner
 from mqtt_presence.tools.check.broker_facts import Hints
 from mqtt_presence.tools.check.delivery_probes import WINDOW
 from mqtt_presence.tools.check.findings import Finding, Verdict, failed
-from mqtt_presence.tools.check.probe_client import Access
+from mqtt_presence.tools.check.probe_client import Credentials
 from mqtt_presence.tools.check.prober import CheckConfig, Prober
 from tests.embedded.wire import Wire
 from tests.integration.test_bridge_tls import _certify, _openssl
@@ -438,8 +438,8 @@ def test_bridge_without_its_rights_is_told_so() -> None:
     assert found["queue"]["evidence"] == "not tried: see own-topics"
 
 
-def access(url: str) -> Access:
-    return Access(BrokerUrl.parse(url))
+def access(url: str) -> Credentials:
+    return Credentials(BrokerUrl.parse(url))
 
 
 def test_lost_connection_of_the_observer_is_no_finding_about_the_broker(shipped: Shipped) -> None:
@@ -451,7 +451,7 @@ def test_lost_connection_of_the_observer_is_no_finding_about_the_broker(shipped:
 
     config = CheckConfig(bridge=access(shipped.url("bridge")), client=access(shipped.url("alice")))
     with Prober(config) as opened:
-        probes = [runner.LastStatus("names", cut), *runner.choose(["own-topics"])]
+        probes = [runner.Probe("names", cut), *runner.choose(["own-topics"])]
         found = {f.name: f for f in runner.run(opened, probes)}
     assert found["names"].verdict is Verdict.WARN
     assert "ended the bridge's connection" in found["names"].evidence

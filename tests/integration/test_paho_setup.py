@@ -11,7 +11,7 @@ from mqtt_presence.client.connect_arguments import Endpoint
 from mqtt_presence.client.network_connection import Hooks, NetworkConnection
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.mqtt.url import BrokerUrl
-from mqtt_presence.tools.check.probe_client import Access, ConnectOptions, Peer, UnreachableError
+from mqtt_presence.tools.check.probe_client import ConnectOptions, Credentials, ProbeClient, UnreachableError
 
 
 def bridge(url: BrokerUrl) -> None:
@@ -22,7 +22,7 @@ def bridge(url: BrokerUrl) -> None:
 
 def check(url: BrokerUrl) -> None:
     with pytest.raises(UnreachableError):
-        Peer(Access(url), "check", ConnectOptions(), lambda *_: True).open()
+        ProbeClient(Credentials(url), "check", ConnectOptions(), lambda *_: True).open()
 
 
 def client(url: BrokerUrl) -> None:

@@ -7,10 +7,10 @@ from typing import Self
 
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import Topics
-from mqtt_presence.tools.simulate.scenario import Do, Plan, Scenario
+from mqtt_presence.tools.simulate.scenario import Action, Plan, Scenario
 from mqtt_presence.tools.simulate.simulated_devices import Device, Names, SimulatedDevices
-from mqtt_presence.tools.simulate.socket_loop import Loop, find
-from mqtt_presence.tools.simulate.status_observer import Observer
+from mqtt_presence.tools.simulate.socket_loop import Loop, find_target
+from mqtt_presence.tools.simulate.status_reader import StatusReader
 from tests.support.brokers import BRIDGE_PASSWORD, PASSWORD, Shipped
 from tests.support.said import Client, Said
 from tests.support.waiting import until
@@ -38,10 +38,10 @@ class Crowd:
         self._loop = Loop()
         scenario = Scenario(users=len(CROWD), connections=2, rate=rate, churn=0.3, seed=seed)
         self._plan = Plan(scenario)
-        target, topics = find(BrokerUrl("mqtt", "127.0.0.1", broker.port), None), Topics("")
+        target, topics = find_target(BrokerUrl("mqtt", "127.0.0.1", broker.port), None), Topics("")
         self._fleet = _Fleet(self._loop, target, topics, Names("sim", scenario.users, 2, PASSWORD))
         self._fleet.tell(said, unsaid=unsaid)
-        self._observer = Observer(
+        self._observer = StatusReader(
             self._loop,
             target,
             BrokerUrl("mqtt", "127.0.0.1", broker.port, username="bridge", password=BRIDGE_PASSWORD),
@@ -124,8 +124,8 @@ class _Device(Device):
         self._said = said
         self._waiting: dict[int, tuple[str, bytes]] = {}
 
-    def _do(self, do: Do) -> None:
-        if do is Do.CUT and self._unsaid and self._fleet.count.cuts % 2:
+    def _do(self, do: Action) -> None:
+        if do is Action.CUT and self._unsaid and self._fleet.count.cuts % 2:
             self.leave_quietly()
         super()._do(do)
 

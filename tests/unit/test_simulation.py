@@ -15,10 +15,10 @@ from websockets.typing import Subprotocol
 
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.mqtt.url import BrokerUrl
-from mqtt_presence.mqtt.websocket_client import WebSocket
+from mqtt_presence.mqtt.websocket_client import WebSocketClient
 from mqtt_presence.rules.model import State
 from mqtt_presence.tools.simulate import socket_loop
-from mqtt_presence.tools.simulate.scenario import Do, Expected, Plan, Scenario, Step
+from mqtt_presence.tools.simulate.scenario import Action, Expected, Plan, Scenario, Step
 from mqtt_presence.tools.simulate.simulated_devices import Count, Names
 from mqtt_presence.tools.simulate.simulation_run import Progress, Simulation
 
@@ -58,14 +58,14 @@ def test_clients_do_what_they_can(scenario: Scenario) -> None:
     for step in all_steps(Plan(scenario)):
         assert step.at_s >= at
         at = step.at_s
-        assert (step.client in here) == (step.do is not Do.LOGIN)
+        assert (step.client in here) == (step.do is not Action.LOGIN)
         match step.do:
-            case Do.LOGIN:
+            case Action.LOGIN:
                 here.add(step.client)
                 reported.discard(step.client)
-            case Do.LOGOUT | Do.CUT:
+            case Action.LOGOUT | Action.CUT:
                 here.discard(step.client)
-            case Do.HEARTBEAT:
+            case Action.HEARTBEAT:
                 assert step.client in reported, "or the bridge's idle check decides"
             case _:
                 reported.add(step.client)
@@ -80,10 +80,10 @@ def test_expectation_follows_every_step(scenario: Scenario, count: int) -> None:
     for step in itertools.islice(itertools.chain(plan.arrivals(), plan.steps()), count):
         user = step.client // scenario.connections
         heard.add(user)
-        if step.do in (Do.LOGOUT, Do.CUT):
+        if step.do in (Action.LOGOUT, Action.CUT):
             del idle[step.client]
         else:
-            idle[step.client] = step.do is Do.IDLE
+            idle[step.client] = step.do is Action.IDLE
     for user, told in enumerate(plan.expected()):
         live = [i for client, i in idle.items() if client // scenario.connections == user]
         state = State.OFFLINE if not live else State.IDLE if all(live) else State.ONLINE
@@ -95,7 +95,7 @@ def test_farewell_leaves_nobody(scenario: Scenario) -> None:
     """In the end all are offline."""
     plan = Plan(scenario)
     all_steps(plan)
-    assert {step.do for step in plan.farewell()} <= {Do.LOGOUT}
+    assert {step.do for step in plan.logouts()} <= {Action.LOGOUT}
     assert set(plan.expected()) == {Expected(State.OFFLINE, 0)}
 
 
@@ -104,7 +104,7 @@ def test_storm_cuts_all_and_brings_them_back() -> None:
     plan = Plan(Scenario(users=5, connections=2, rate=0, storm_every_s=2, duration_s=3))
     list(plan.arrivals())
     steps = list(plan.steps())
-    assert Counter(step.do for step in steps) == {Do.CUT: 10, Do.LOGIN: 10}
+    assert Counter(step.do for step in steps) == {Action.CUT: 10, Action.LOGIN: 10}
     assert {step.at_s for step in steps} == {2}
 
 
@@ -233,7 +233,7 @@ def test_connections_beyond_what_the_system_allows_are_refused(monkeypatch: pyte
         socket_loop.allow_files(1000)
 
 
-def agreed(websocket: WebSocket) -> bytes:
+def agreed(websocket: WebSocketClient) -> bytes:
     """What a server answers to the request of a WebSocket."""
     server = ServerProtocol(subprotocols=[Subprotocol("mqtt")])
     server.receive_data(websocket.output())
@@ -245,7 +245,7 @@ def agreed(websocket: WebSocket) -> bytes:
 
 def test_websocket_sends_what_came_early_and_takes_frames_as_a_stream() -> None:
     """Nothing is sent before the server agrees; then all of it. What comes may be in pieces of any size."""
-    websocket = WebSocket(BrokerUrl.parse("ws://user:secret@localhost:9001/path"))
+    websocket = WebSocketClient(BrokerUrl.parse("ws://user:secret@localhost:9001/path"))
     websocket.send(b"CONNECT")
     answer = agreed(websocket)
     assert list(websocket.feed(answer[:20])) == []
@@ -269,13 +269,13 @@ def test_websocket_sends_what_came_early_and_takes_frames_as_a_stream() -> None:
 )
 def test_websocket_says_why_there_is_none(answer: bytes | None, error: type[Exception], told: str) -> None:
     """A server that is none of MQTT over WebSocket is told in words."""
-    websocket = WebSocket(BrokerUrl.parse("ws://localhost"))
+    websocket = WebSocketClient(BrokerUrl.parse("ws://localhost"))
     with pytest.raises(error, match=told):
         list(websocket.feed(answer or agreed(websocket) + b"\x81\x02ab"))
 
 
 def test_websocket_that_is_closed_is_over() -> None:
     """A close frame ends the connection, as the end of a TCP connection does."""
-    websocket = WebSocket(BrokerUrl.parse("ws://localhost"))
+    websocket = WebSocketClient(BrokerUrl.parse("ws://localhost"))
     with pytest.raises(ConnectionError, match="closed"):
         list(websocket.feed(agreed(websocket) + b"\x88\x00"))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import LOGIN, WILL
 from mqtt_presence.tools.check.findings import Finding, Verdict, failed, note, passed, warned
-from mqtt_presence.tools.check.probe_client import Access, ClosedError, Peer, RefusedError
+from mqtt_presence.tools.check.probe_client import ClosedError, Credentials, ProbeClient, RefusedError
 from mqtt_presence.tools.check.prober import Prober
 
 _SPEAKS_FOR_OTHERS = "anybody with a password can show anybody as online, idle or gone"
@@ -105,7 +105,7 @@ def slash_user(lab: Prober) -> Finding:
         )
     url = lab.config.client.url
     user, device = f"{lab.config.user}/{lab.nobodys_id()}", LOGIN
-    access = Access(
+    access = Credentials(
         BrokerUrl(url.scheme, url.host, url.port, url.path, user, url.password), lab.config.client.tls
     )
     try:
@@ -195,7 +195,7 @@ class _Outcome:
         self.told = told
 
 
-def _write(lab: Prober, topic: str, witness: Peer | None) -> _Outcome:
+def _write(lab: Prober, topic: str, witness: ProbeClient | None) -> _Outcome:
     peer = lab.client()
     payload = lab.mark()
     sent = peer.publish(topic, payload)
@@ -355,7 +355,7 @@ def passwords(lab: Prober) -> Finding:
         ("a wrong password", url.username, wrong),
         ("no user name", None, None),
     ):
-        access = Access(BrokerUrl(url.scheme, url.host, url.port, url.path, user, password), tls)
+        access = Credentials(BrokerUrl(url.scheme, url.host, url.port, url.path, user, password), tls)
         try:
             lab.client(lab.new_id(), access=access).disconnect()
         except (RefusedError, ClosedError):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.mqtt.return_codes import UNSUPPORTED_VERSION
 from mqtt_presence.tools.check.findings import Broker, Finding, note, passed, warned
-from mqtt_presence.tools.check.probe_client import ConnectOptions, Peer, RefusedError
+from mqtt_presence.tools.check.probe_client import ConnectOptions, ProbeClient, RefusedError
 from mqtt_presence.tools.check.prober import Prober
 
 VERSION_TOPIC = "$SYS/broker/version"
@@ -63,7 +63,7 @@ def recognise(hints: Hints) -> Broker:
 
 def look(lab: Prober) -> Hints:
     """Ask the broker for what it shows of itself; a topic that is refused may end a connection."""
-    asked: dict[str, Peer] = {}
+    asked: dict[str, ProbeClient] = {}
     for topic in (VERSION_TOPIC, DROPPED_TOPIC, EMQX_TOPIC):
         asked[topic] = lab.bridge()
         asked[topic].subscribe(topic)

@@ -8,8 +8,8 @@ from mqtt_presence.protocol.outgoing import encode_status
 from mqtt_presence.protocol.topics import VERBS
 from mqtt_presence.rules.model import Status
 from mqtt_presence.tools.check.findings import Finding, failed, note, passed, warned
-from mqtt_presence.tools.check.probe_client import ClosedError, ConnectOptions, Peer, RefusedError
-from mqtt_presence.tools.check.prober import ANSWER_S, Prober, RealBridge
+from mqtt_presence.tools.check.probe_client import ClosedError, ConnectOptions, ProbeClient, RefusedError
+from mqtt_presence.tools.check.prober import ANSWER_S, OtherBridge, Prober
 
 WINDOW = 500
 """How many messages are sent to a bridge that does not acknowledge."""
@@ -222,10 +222,10 @@ def _status(lab: Prober, version: int) -> bytes:
 
 
 _SPARED = {
-    RealBridge.AT_WORK: "a bridge is at work here; if messages are dropped, it asks all clients to log in",
-    RealBridge.AWAY: "a bridge lives here and is away; these messages could push real ones out of its queue",
-    RealBridge.NONE: None,
-    RealBridge.UNKNOWN: "a bridge may live here whose queue would be filled, too: the users given hear "
+    OtherBridge.AT_WORK: "a bridge is at work here; if messages are dropped, it asks all clients to log in",
+    OtherBridge.AWAY: "a bridge lives here and is away; these messages could push real ones out of its queue",
+    OtherBridge.NONE: None,
+    OtherBridge.UNKNOWN: "a bridge may live here whose queue would be filled, too: the users given hear "
     "nothing of what is said on bridge/",
 }
 """Why the broker's queues are not filled."""
@@ -235,7 +235,7 @@ def queue(lab: Prober) -> Finding:
     """Do messages wait for a bridge that is away, and how many?"""
     name = "queue"
     wanted = lab.config.queue
-    why_not = None if lab.config.may_overflow else _SPARED[lab.real_bridge]
+    why_not = None if lab.config.may_overflow else _SPARED[lab.other_bridge]
     if why_not is not None:
         return note(name, f"not tried: {why_not}", remedy=f"--queue {wanted} tries it all the same")
     client_id = lab.new_id("queue", bridge=True)
@@ -360,10 +360,10 @@ def judge_redelivery(after_s: float | None) -> Finding:
 
 def window(lab: Prober) -> Finding:
     """How many messages are on the way to a bridge that has not acknowledged yet?"""
-    if lab.real_bridge is RealBridge.AWAY and not lab.config.may_overflow:
+    if lab.other_bridge is OtherBridge.AWAY and not lab.config.may_overflow:
         return note(
             "window",
-            f"not tried: {_SPARED[RealBridge.AWAY]}",
+            f"not tried: {_SPARED[OtherBridge.AWAY]}",
             remedy=f"try it while that bridge is at work; --queue {lab.config.queue} tries it all the same",
         )
     bridge = lab.bridge(acknowledge=False)
@@ -405,7 +405,7 @@ def judge_window(seen: int, *, mqtt5: bool) -> Finding:
 def shared(lab: Prober) -> Finding:
     """Do shared subscriptions work?"""
     name = "shared"
-    peer: Peer = lab.connect(
+    peer: ProbeClient = lab.connect(
         lab.config.bridge, lab.new_id("shared", bridge=True), ConnectOptions(mqtt5=lab.mqtt5)
     )
     payload = lab.mark()

@@ -57,7 +57,7 @@ class ClosedError(BrokerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class Credentials:
     """Where to connect, and as whom.
 
     Args:
@@ -136,7 +136,7 @@ class Subscribing:
         return self.is_answered and all(code < FAILURE for code in self.codes)
 
 
-class Peer:
+class ProbeClient:
     """A connection that has yet to be opened.
 
     Args:
@@ -148,7 +148,11 @@ class Peer:
     """
 
     def __init__(
-        self, access: Access, client_id: str, manner: ConnectOptions, wanted: Callable[[str, bytes], bool]
+        self,
+        access: Credentials,
+        client_id: str,
+        manner: ConnectOptions,
+        wanted: Callable[[str, bytes], bool],
     ) -> None:
         self.access = access
         self.client_id = client_id

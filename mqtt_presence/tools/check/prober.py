@@ -22,10 +22,10 @@ from mqtt_presence.protocol.topics import LOGIN, TIME, WILL, Topics
 from mqtt_presence.tools.check.findings import Broker
 from mqtt_presence.tools.check.probe_client import (
     OPEN_S,
-    Access,
     ClosedError,
     ConnectOptions,
-    Peer,
+    Credentials,
+    ProbeClient,
     Received,
     RefusedError,
     Sent,
@@ -49,7 +49,7 @@ class InterruptedCheckError(PresenceError):
     """Somebody wants it to end."""
 
 
-class RealBridge(Enum):
+class OtherBridge(Enum):
     """What `bridge/state` tells of a bridge that is no part of this."""
 
     AT_WORK = auto()
@@ -75,10 +75,10 @@ class CheckConfig:
 
     """
 
-    bridge: Access
-    client: Access
-    second: Access | None = None
-    websocket: Access | None = None
+    bridge: Credentials
+    client: Credentials
+    second: Credentials | None = None
+    websocket: Credentials | None = None
     topics: Topics = Topics()  # noqa: RUF009, it does not change
     queue: int = 5000
     may_overflow: bool = False
@@ -115,7 +115,7 @@ class Prober:
         """What the broker said of itself to the bridge."""
         self.leftovers: list[str] = []
         """What could not be cleared away."""
-        self.observer: Peer
+        self.observer: ProbeClient
         """The bridge as it is when it is there: it hears what clients say."""
         self.quiet_s = _QUIET_S
         """How long nothing must come until nothing more is expected; longer where the broker is far."""
@@ -129,16 +129,16 @@ class Prober:
         """The broker grants the bridge its subscription to what clients say."""
         self.is_deaf = False
         """Nothing of what clients say comes to the bridge."""
-        self._peers: list[Peer] = []
-        self._sessions: set[tuple[str, Access]] = set()
+        self._peers: list[ProbeClient] = []
+        self._sessions: set[tuple[str, Credentials]] = set()
         self._retained: list[str] = []
         self._ids = 0
         self._marks = 0
         self._is_interrupted = False
         self._is_closing = False
         self._client_mqtt5 = False
-        self._silent: tuple[Peer, bytes, float] | None = None
-        self._real_bridge: RealBridge | None = None
+        self._silent: tuple[ProbeClient, bytes, float] | None = None
+        self._real_bridge: OtherBridge | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -187,7 +187,7 @@ class Prober:
         self.subscribe(self.observer, self.topics.inputs)
 
     @property
-    def real_bridge(self) -> RealBridge:
+    def other_bridge(self) -> OtherBridge:
         """Whether a bridge lives on this broker: what is sent to fill a queue would fill that bridge's, too.
 
         Raises:
@@ -198,7 +198,7 @@ class Prober:
             self._real_bridge = self._look_for_bridge()
         return self._real_bridge
 
-    def _look_for_bridge(self) -> RealBridge:
+    def _look_for_bridge(self) -> OtherBridge:
         """Ask as both users, since either may lack the right; on own connections, since asking may end them.
 
         A broker may grant a subscription and deliver nothing. So something else is said beside the state: who
@@ -217,13 +217,13 @@ class Prober:
             peer.disconnect()
         said = [m.payload for peer in ears for m in self.on_topic(peer, state) if m.payload]
         if said:
-            return RealBridge.AT_WORK if any(map(_may_be_online, said)) else RealBridge.AWAY
-        return RealBridge.NONE if told else RealBridge.UNKNOWN
+            return OtherBridge.AT_WORK if any(map(_may_be_online, said)) else OtherBridge.AWAY
+        return OtherBridge.NONE if told else OtherBridge.UNKNOWN
 
-    def _first_of_bridge(self) -> Peer:
+    def _first_of_bridge(self) -> ProbeClient:
         """Connect as the bridge does: with MQTT 5 if the broker speaks it."""
 
-        def connect(mqtt5: bool) -> Peer:
+        def connect(mqtt5: bool) -> ProbeClient:
             return self.connect(
                 self.config.bridge, self.new_id("observer", bridge=True), ConnectOptions(mqtt5=mqtt5)
             )
@@ -236,7 +236,7 @@ class Prober:
             self.facts = peer.facts
         return peer
 
-    def _first_of_client(self) -> Peer:
+    def _first_of_client(self) -> ProbeClient:
         """Connect as the client: it may come another way than the bridge, where MQTT 5 is not spoken."""
         if not self.mqtt5:
             return self.client()
@@ -278,7 +278,7 @@ class Prober:
 
     # Connecting.
 
-    def connect(self, access: Access, client_id: str, manner: ConnectOptions) -> Peer:
+    def connect(self, access: Credentials, client_id: str, manner: ConnectOptions) -> ProbeClient:
         """Connect, and wait until the broker has accepted it.
 
         Raises:
@@ -287,7 +287,7 @@ class Prober:
             ClosedError: it closes the connection instead of an answer.
 
         """
-        peer = Peer(access, client_id, manner, self._is_ours)
+        peer = ProbeClient(access, client_id, manner, self._is_ours)
         before = set(self._sessions)
         if not manner.clean:
             self._sessions.add((client_id, access))
@@ -308,7 +308,9 @@ class Prober:
             raise ClosedError(f"{url} refuses us: {peer.answer}")
         raise UnreachableError(f"{url} does not answer to CONNECT in {OPEN_S:g} s")
 
-    def client(self, client_id: str | None = None, *, access: Access | None = None, **manner: Any) -> Peer:
+    def client(
+        self, client_id: str | None = None, *, access: Credentials | None = None, **manner: Any
+    ) -> ProbeClient:
         """Connect as the client, in MQTT 5 where it is spoken, unless told otherwise."""
         access = access or self.config.client
         manner.setdefault("mqtt5", self._client_mqtt5)
@@ -316,7 +318,7 @@ class Prober:
             access, client_id or self.new_id(user=access.url.username), ConnectOptions(**manner)
         )
 
-    def bridge(self, client_id: str | None = None, **manner: Any) -> Peer:
+    def bridge(self, client_id: str | None = None, **manner: Any) -> ProbeClient:
         """Connect as the bridge's user, with an id that is not the bridge's."""
         manner.setdefault("mqtt5", self.mqtt5)
         return self.connect(
@@ -373,7 +375,7 @@ class Prober:
 
     # What probes do again and again.
 
-    def subscribe(self, peer: Peer, topic_filter: str, qos: int = 1) -> bool:
+    def subscribe(self, peer: ProbeClient, topic_filter: str, qos: int = 1) -> bool:
         """Subscribe, wait for the answer, and tell whether it was granted."""
         asked = peer.subscribe(topic_filter, qos)
         self.until(lambda: asked.is_answered or peer.is_over)
@@ -384,19 +386,19 @@ class Prober:
         all_sent = list(sent)
         return self.until(lambda: all(s.reason is not None for s in all_sent), timeout_s)
 
-    def came(self, peer: Peer, payload: bytes) -> list[Received]:
+    def came(self, peer: ProbeClient, payload: bytes) -> list[Received]:
         """Return what a peer has got with this payload."""
         return peer.by_payload.get(payload, [])
 
-    def on_topic(self, peer: Peer, topic: str) -> list[Received]:
+    def on_topic(self, peer: ProbeClient, topic: str) -> list[Received]:
         """Return what a peer has got on this topic."""
         return [message for message in peer.received if message.topic == topic]
 
-    def arrived(self, peer: Peer, payload: bytes, timeout_s: float = ANSWER_S) -> bool:
+    def arrived(self, peer: ProbeClient, payload: bytes, timeout_s: float = ANSWER_S) -> bool:
         """Wait until a peer has got it; False: it has not."""
         return self.until(lambda: self.came(peer, payload), timeout_s)
 
-    def gather(self, wanted: Sequence[tuple[Peer, bytes]]) -> None:
+    def gather(self, wanted: Sequence[tuple[ProbeClient, bytes]]) -> None:
         """Wait until all have come; once some have, for the rest only until nothing more comes."""
 
         def count() -> int:
@@ -405,7 +407,7 @@ class Prober:
         if self.until(count):
             self.until_quiet(count, len(wanted), 2 * self.quiet_s, ANSWER_S)
 
-    def answered(self, sent: Sent, peer: Peer, timeout_s: float = ANSWER_S) -> None:
+    def answered(self, sent: Sent, peer: ProbeClient, timeout_s: float = ANSWER_S) -> None:
         """Wait until the broker has acknowledged, refused, or closed the connection."""
         self.until(lambda: sent.reason is not None or peer.is_over, timeout_s)
 
@@ -414,7 +416,7 @@ class Prober:
         self.arrived(self.observer, payload, timeout_s)
         return next(iter(self.came(self.observer, payload)), None)
 
-    def witness(self, topic: str) -> Peer | None:
+    def witness(self, topic: str) -> ProbeClient | None:
         """Find who hears what the bridge writes to a topic: the client, or the bridge; None: neither."""
         ears = [connect() for connect in (self.client, self.bridge)]
         for peer in ears:
@@ -429,7 +431,7 @@ class Prober:
                 peer.disconnect()
         return hears
 
-    def fence(self, peer: Peer) -> bool:
+    def fence(self, peer: ProbeClient) -> bool:
         """Publish what is allowed, wait until the bridge has it, and tell whether it has.
 
         What was sent before has arrived then, or never will.
@@ -442,7 +444,7 @@ class Prober:
         self.rest(_GRACE_S)
         return arrived
 
-    def retain(self, peer: Peer, topic: str, payload: bytes) -> Sent:
+    def retain(self, peer: ProbeClient, topic: str, payload: bytes) -> Sent:
         """Publish a retained message that will not outlive us."""
         self._retained.append(topic)
         return peer.publish(topic, payload, retain=True, expires_after_s=120)
@@ -455,7 +457,7 @@ class Prober:
         self._silent = peer, payload, time.monotonic()
 
     @property
-    def silence(self) -> tuple[Peer, bytes, float] | None:
+    def silence(self) -> tuple[ProbeClient, bytes, float] | None:
         """The silent one, its will, and since when; None: it was not begun."""
         return self._silent
 
@@ -489,10 +491,12 @@ class Prober:
             left = self._connect_clean(left, mqtt5=mqtt5)
         self.leftovers.extend(f"the session of client id {client_id}" for client_id, _ in left)
 
-    def _connect_clean(self, sessions: list[tuple[str, Access]], *, mqtt5: bool) -> list[tuple[str, Access]]:
+    def _connect_clean(
+        self, sessions: list[tuple[str, Credentials]], *, mqtt5: bool
+    ) -> list[tuple[str, Credentials]]:
         """Connect clean with all of them at once; returns those that the broker does not let in."""
         manner = ConnectOptions(mqtt5=mqtt5)
-        peers = [Peer(access, client_id, manner, self._is_ours) for client_id, access in sessions]
+        peers = [ProbeClient(access, client_id, manner, self._is_ours) for client_id, access in sessions]
         with suppress(UnreachableError):  # then the others need not be tried: each may take its time
             for peer in peers:
                 peer.open()
@@ -514,7 +518,7 @@ class Prober:
             self.leftovers.extend(f"the retained message of {topic}" for topic in dict.fromkeys(topics))
 
 
-def _in_newest_version(connect: Callable[[bool], Peer]) -> tuple[Peer, BrokerError | None]:
+def _in_newest_version(connect: Callable[[bool], ProbeClient]) -> tuple[ProbeClient, BrokerError | None]:
     """Connect in MQTT 5, or else in 3.1.1; return the connection and why it is not in MQTT 5.
 
     A port proxy closes connections while its broker is away. So where MQTT 5 was not refused in words, it is
@@ -541,7 +545,7 @@ def _may_be_online(payload: bytes) -> bool:
         return True  # somebody says something there: better be careful
 
 
-def _read_all(peer: Peer) -> None:
+def _read_all(peer: ProbeClient) -> None:
     peer.read()
     for _ in range(_MAX_READS):
         if not peer.has_buffered:

@@ -112,7 +112,7 @@ def run(
     probes: Sequence[Probe],
     *,
     kind: str | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    on_begin: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Finding]:
     """Try the probes, one by one, and yield what was found.
 
@@ -120,20 +120,20 @@ def run(
         lab: open.
         probes: in the order of `PROBES`.
         kind: of the broker; None: it is recognised.
-        tell: told what is being tried.
+        on_begin: called with the name of each probe before it runs.
 
     Raises:
         BrokerError: the broker has gone away.
 
     """
-    tell(BROKER)
+    on_begin(BROKER)
     lab.broker = Broker(kind, "", "as you say") if kind else broker_facts.recognise(broker_facts.look(lab))
     yield note(BROKER, _describe(lab.broker))
     if any(probe.name == SILENCE for probe in probes):
         with suppress(RefusedError, ClosedError):  # of its will, maybe: the probe looks into that
             lab.begin_silence(will_probes.KEEP_ALIVE_S)
     for probe in probes:
-        tell(probe.name)
+        on_begin(probe.name)
         if lab.is_deaf and probe.name not in _NEEDS_NO_EAR:
             finding = note(probe.name, f"not tried: see {OWN_TOPICS}")
         else:

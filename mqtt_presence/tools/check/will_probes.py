@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mqtt_presence.protocol.topics import LOGIN, WILL
 from mqtt_presence.tools.check.findings import Finding, failed, note, passed, warned
-from mqtt_presence.tools.check.probe_client import ClosedError, Peer, RefusedError
+from mqtt_presence.tools.check.probe_client import ClosedError, ProbeClient, RefusedError
 from mqtt_presence.tools.check.prober import Prober
 
 KEEP_ALIVE_S = 2
@@ -179,7 +179,7 @@ def _words(orders: Mapping[str, int]) -> str:
 
 
 def _take_over(lab: Prober, pair: Pair) -> list[str]:
-    runs: list[tuple[Peer, bytes, Peer, bytes]] = []
+    runs: list[tuple[ProbeClient, bytes, ProbeClient, bytes]] = []
     ids = [lab.new_id("over") for _ in range(RUNS)]
     old = [
         (lab.client(i, mqtt5=False, clean=pair.old_is_clean, will=(lab.own(i, WILL), will)), will)

@@ -59,7 +59,7 @@ class Scenario:
             raise ConfigError(f"storm_every={self.storm_every_s} must be more than 0 seconds")
 
 
-class Do(Enum):
+class Action(Enum):
     """What a client can do."""
 
     LOGIN = auto()
@@ -77,7 +77,7 @@ class Step(NamedTuple):
     """Not before so many seconds after the beginning."""
     client: int
     """`user * connections + number`."""
-    do: Do
+    do: Action
 
 
 class Expected(NamedTuple):
@@ -106,7 +106,7 @@ class Plan:
 
     def arrivals(self) -> Iterator[Step]:
         """Log all in."""
-        return (self._step(0.0, client, Do.LOGIN) for client in range(self.clients))
+        return (self._step(0.0, client, Action.LOGIN) for client in range(self.clients))
 
     def steps(self) -> Iterator[Step]:
         """Make the steps of the scenario, from when all have arrived."""
@@ -123,9 +123,11 @@ class Plan:
                 yield self._step(step_at, client, self._choose(client))
                 step_at = self._next(step_at)
 
-    def farewell(self) -> Iterator[Step]:
+    def logouts(self) -> Iterator[Step]:
         """Log out all who are there."""
-        return (self._step(0.0, client, Do.LOGOUT) for client in range(self.clients) if self._here[client])
+        return (
+            self._step(0.0, client, Action.LOGOUT) for client in range(self.clients) if self._here[client]
+        )
 
     def expected(self) -> list[Expected | None]:
         """Tell what the status of each user must be once all steps are done; None: there must be none."""
@@ -148,30 +150,30 @@ class Plan:
 
     def _storm(self, at_s: float) -> Iterator[Step]:
         here = [client for client in range(self.clients) if self._here[client]]
-        for do in (Do.CUT, Do.LOGIN):
+        for do in (Action.CUT, Action.LOGIN):
             self._random.shuffle(here)
             for client in here:
                 yield self._step(at_s, client, do)
 
-    def _choose(self, client: int) -> Do:
+    def _choose(self, client: int) -> Action:
         scenario, chance = self._scenario, self._random.random
         if not self._here[client]:
-            return Do.LOGIN
+            return Action.LOGIN
         if chance() < scenario.churn:
-            return Do.CUT if chance() < scenario.abrupt else Do.LOGOUT
+            return Action.CUT if chance() < scenario.abrupt else Action.LOGOUT
         # Who has never reported and sends heartbeats is monitored by the bridge: its idle check decides then.
         if self._idle[client] is not None and chance() < 0.5:
-            return Do.HEARTBEAT
-        return Do.IDLE if chance() < scenario.idle else Do.ACTIVE
+            return Action.HEARTBEAT
+        return Action.IDLE if chance() < scenario.idle else Action.ACTIVE
 
-    def _step(self, at_s: float, client: int, do: Do) -> Step:
+    def _step(self, at_s: float, client: int, do: Action) -> Step:
         self._heard_of[client] = True
-        self._here[client] = do not in (Do.LOGOUT, Do.CUT)
+        self._here[client] = do not in (Action.LOGOUT, Action.CUT)
         match do:
-            case Do.LOGIN | Do.LOGOUT | Do.CUT:
+            case Action.LOGIN | Action.LOGOUT | Action.CUT:
                 self._idle[client] = None
-            case Do.IDLE:
+            case Action.IDLE:
                 self._idle[client] = True
-            case Do.ACTIVE | Do.HEARTBEAT:
+            case Action.ACTIVE | Action.HEARTBEAT:
                 self._idle[client] = False
         return Step(at_s, client, do)

@@ -25,8 +25,8 @@ from mqtt_presence.mqtt.return_codes import Refusal, connack_words_311
 from mqtt_presence.protocol import client_messages
 from mqtt_presence.protocol import topics as verbs
 from mqtt_presence.protocol.topics import Topics
-from mqtt_presence.tools.simulate.scenario import Do
-from mqtt_presence.tools.simulate.socket_loop import Connection, Loop, Target
+from mqtt_presence.tools.simulate.scenario import Action
+from mqtt_presence.tools.simulate.socket_loop import Loop, SocketConnection, Target
 
 USER_AGENT = "mqtt-presence simulate"
 USER = "{user}"
@@ -111,9 +111,9 @@ class Device:
         self._fleet = fleet
         self._user_id = user_id
         self._client_id = client_id
-        self._steps: deque[Do] = deque()
+        self._steps: deque[Action] = deque()
         self._phase = _Phase.AWAY
-        self._connection: Connection | None = None
+        self._connection: SocketConnection | None = None
         self._connection_id = ""
         self._idle: bool | None = None
         self._next_id = 0
@@ -126,7 +126,7 @@ class Device:
         """How much it has still to do, or the broker to acknowledge."""
         return len(self._steps) + self._unacknowledged + (self._phase not in (_Phase.AWAY, _Phase.UP))
 
-    def ask(self, do: Do) -> None:
+    def ask(self, do: Action) -> None:
         """Do this, after what it was asked for before."""
         self._steps.append(do)
         self._go()
@@ -135,27 +135,27 @@ class Device:
         while self._steps and self._can(self._steps[0]):
             self._do(self._steps.popleft())
 
-    def _can(self, do: Do) -> bool:
-        if do is Do.LOGIN:
+    def _can(self, do: Action) -> bool:
+        if do is Action.LOGIN:
             return self._phase is _Phase.AWAY
         # Cut before its login has arrived, nobody would have heard of the user.
-        return self._phase is _Phase.UP and not (do is Do.CUT and self._login_id)
+        return self._phase is _Phase.UP and not (do is Action.CUT and self._login_id)
 
-    def _do(self, do: Do) -> None:
+    def _do(self, do: Action) -> None:
         match do:
-            case Do.LOGIN:
+            case Action.LOGIN:
                 self._idle = None
                 self._wait()
-            case Do.HEARTBEAT:
+            case Action.HEARTBEAT:
                 self._idle = False
                 self._publish(verbs.ACTIVITY, client_messages.encode_activity(self._connection_id))
-            case Do.IDLE | Do.ACTIVE:
-                self._idle = do is Do.IDLE
+            case Action.IDLE | Action.ACTIVE:
+                self._idle = do is Action.IDLE
                 self._report()
-            case Do.LOGOUT:
+            case Action.LOGOUT:
                 self._phase = _Phase.LEAVING
                 self._logout_id = self._publish(verbs.LOGOUT, client_messages.encode_end(self._connection_id))
-            case Do.CUT:
+            case Action.CUT:
                 self._fleet.count.cuts += 1
                 self._away()
 
@@ -198,7 +198,7 @@ class Device:
             password=None if password is None else password.encode(),
         )
         try:
-            self._connection = Connection(fleet.loop, fleet.target, self._on_packet, self._on_lost)
+            self._connection = SocketConnection(fleet.loop, fleet.target, self._on_packet, self._on_lost)
         except OSError as error:
             self._on_lost(str(error))
         else:
@@ -264,7 +264,7 @@ class Device:
             fleet.count.here -= 1
             fleet.count.lost += 1
         if self._phase is _Phase.LEAVING:
-            self._steps.appendleft(Do.LOGOUT)  # nobody knows whether it was heard
+            self._steps.appendleft(Action.LOGOUT)  # nobody knows whether it was heard
         self._close()
         self._phase = _Phase.WAITING
         fleet.retry(self)
@@ -318,7 +318,7 @@ class SimulatedDevices:
         self._ever_arrived = False
         self._failure: BrokerError | None = None
 
-    def ask(self, client: int, do: Do) -> None:
+    def ask(self, client: int, do: Action) -> None:
         """Have a client do something, after what it was asked for before."""
         self._devices[client].ask(do)
 

@@ -9,7 +9,7 @@ from mqtt_presence.protocol.client_messages import UserStatus
 from mqtt_presence.tools.simulate.scenario import Expected, Plan, Step
 from mqtt_presence.tools.simulate.simulated_devices import Count, SimulatedDevices
 from mqtt_presence.tools.simulate.socket_loop import Loop
-from mqtt_presence.tools.simulate.status_observer import Observer
+from mqtt_presence.tools.simulate.status_reader import StatusReader
 
 _TICK_S = 0.02
 _TELL_EVERY_S = 0.1
@@ -20,7 +20,7 @@ _UNACKNOWLEDGED = "the broker has not acknowledged all that was sent"
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class WrongStatus:
     """A user whose status is not what it must be."""
 
     user_id: str
@@ -60,7 +60,7 @@ class Simulation:
         self,
         plan: Plan,
         fleet: SimulatedDevices,
-        observer: Observer,
+        observer: StatusReader,
         loop: Loop,
         *,
         settle_s: float,
@@ -93,7 +93,7 @@ class Simulation:
         """Make no more steps; from a signal handler."""
         self._stopping = True
 
-    def run(self) -> list[Wrong]:
+    def run(self) -> list[WrongStatus]:
         """Carry out the plan to its end, or until `stop`, and compare.
 
         Raises:
@@ -109,7 +109,7 @@ class Simulation:
         self._carry_out(self._plan.steps())
         return self._settled()
 
-    def take_leave(self) -> list[Wrong]:
+    def take_leave(self) -> list[WrongStatus]:
         """Log all out, and compare; `stop` cuts it short.
 
         Raises:
@@ -118,7 +118,7 @@ class Simulation:
         """
         self._do("logging out")
         self._stopping = False
-        self._carry_out(self._plan.farewell())
+        self._carry_out(self._plan.logouts())
         return self._settled()
 
     def leave_quietly(self) -> None:
@@ -203,7 +203,7 @@ class Simulation:
 
     # Comparing.
 
-    def _settled(self) -> list[Wrong]:
+    def _settled(self) -> list[WrongStatus]:
         """Look until all is as it must be, twice in a row, or time is up."""
         self._do("settling")
         self._serve_until_none(lambda: self._fleet.left, _UNACKNOWLEDGED)
@@ -221,12 +221,12 @@ class Simulation:
             wrong = self._compare(expected)
         return wrong
 
-    def _compare(self, expected: dict[str, Expected | None]) -> list[Wrong]:
+    def _compare(self, expected: dict[str, Expected | None]) -> list[WrongStatus]:
         self._serve_until_none(lambda: self._observer.left, "the statuses do not come")
         return list(_wrong(expected, self._observer.seen))
 
 
-def _wrong(expected: dict[str, Expected | None], seen: dict[str, UserStatus | None]) -> Iterator[Wrong]:
+def _wrong(expected: dict[str, Expected | None], seen: dict[str, UserStatus | None]) -> Iterator[WrongStatus]:
     for user_id, right in expected.items():
         status = seen.get(user_id)
         if user_id not in seen:
@@ -237,10 +237,10 @@ def _wrong(expected: dict[str, Expected | None], seen: dict[str, UserStatus | No
             found = f"{status.state}, connections={status.connections}"
             is_right = (status.state, status.connections) == right
         if not is_right:
-            yield Wrong(user_id, right, found)
+            yield WrongStatus(user_id, right, found)
 
 
-def first(wrong: Sequence[Wrong], count: int) -> list[str]:
+def describe_first(wrong: Sequence[WrongStatus], count: int) -> list[str]:
     """Tell of the first few, a line each."""
     return [f"{w.user_id}: {w.found}; must be {_told(w.expected)}" for w in wrong[:count]]
 

@@ -14,7 +14,7 @@ from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.mqtt.framing import Framer, Packet, ProtocolError
 from mqtt_presence.mqtt.tls_files import TlsFiles
 from mqtt_presence.mqtt.url import BrokerUrl
-from mqtt_presence.mqtt.websocket_client import WebSocket
+from mqtt_presence.mqtt.websocket_client import WebSocketClient
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _SPARE_FILES = 64
@@ -50,7 +50,7 @@ class Target:
     tls: TlsFiles | None
 
 
-def find(url: BrokerUrl, tls: TlsFiles | None) -> Target:
+def find_target(url: BrokerUrl, tls: TlsFiles | None) -> Target:
     """Find an address of the broker that answers.
 
     Raises:
@@ -71,7 +71,7 @@ class _Phase(Enum):
     CLOSED = auto()
 
 
-class Connection:
+class SocketConnection:
     """A connection that is opened at once and serves itself when the loop says so.
 
     Args:
@@ -97,7 +97,7 @@ class Connection:
         self._on_packet = on_packet
         self._on_lost = on_lost
         self._framer = Framer()
-        self._websocket = WebSocket(target.url) if target.url.websockets else None
+        self._websocket = WebSocketClient(target.url) if target.url.websockets else None
         self._out = bytearray() if self._websocket is None else bytearray(self._websocket.output())
         self._phase = _Phase.CONNECTING
         self._interest = _READ | _WRITE
@@ -255,7 +255,7 @@ class Loop:
     def run_once(self, timeout_s: float) -> None:
         """Serve what is ready; wait for it no longer than this."""
         for key, mask in self.selector.select(timeout_s):
-            connection: Connection = key.data
+            connection: SocketConnection = key.data
             connection.serve(mask)
 
     def close(self) -> None:

@@ -28,14 +28,14 @@ from mqtt_presence.protocol.client_messages import (
 )
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.tools.simulate.simulated_devices import KEEP_ALIVE_S
-from mqtt_presence.tools.simulate.socket_loop import Connection, Loop, Target
+from mqtt_presence.tools.simulate.socket_loop import Loop, SocketConnection, Target
 
 _QUIET_S = 0.2
 _CHUNK = 200
 _RETRY_S = 1.0
 
 
-class Observer:
+class StatusReader:
     """A connection that looks.
 
     Args:
@@ -96,7 +96,7 @@ class Observer:
             password=None if password is None else password.encode(),
         )
         try:
-            self._connection = Connection(self._loop, self._target, self._on_packet, self._on_lost)
+            self._connection = SocketConnection(self._loop, self._target, self._on_packet, self._on_lost)
         except OSError as error:
             self._on_lost(str(error))
         else:
