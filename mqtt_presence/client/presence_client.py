@@ -1,4 +1,4 @@
-"""The client of a device, a program or a person: says that it is here, and leaves its will."""
+"""`PresenceClient`: publishes the presence of one client of a user, with a will for its loss."""
 
 import logging
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _log = logging.getLogger("mqtt_presence.client")
 
 
 class _LoggedIn(NamedTuple):
-    """A connection that is logged in: what is sent on it carries its id and no other."""
+    """A network connection with the id of its login, which all its messages carry."""
 
     connection: NetworkConnection
     connection_id: ConnectionId
@@ -33,28 +33,29 @@ class _LoggedIn(NamedTuple):
 
 
 class PresenceClient:
-    """Keeps a user shown as online for as long as the program lives and the network holds.
+    """Keeps a user online while the program runs and the network works.
 
     ``with PresenceClient("mqtt://alice:secret@localhost") as me:`` connects and logs in; leaving the block
-    logs out. If the connection is lost, the broker says so for the client (its will), and the client comes
-    back as a new connection.
+    logs out. If the connection is lost, the broker publishes the client's will. The client then reconnects
+    and logs in as a new connection.
 
     Args:
         url: ``mqtt[s]|ws[s]://user:password@host:port/path``.
-        user: who this is; default: the user of the URL.
-        password: instead of the one in the URL.
-        client_id: which of the user's clients; default: a random one. No two may run at the same time.
-        prefix: what the bridge puts before every topic.
-        user_agent: what operators are shown.
-        idle_threshold: seconds without activity until the bridge takes this client for idle (contract B1).
-        timeout: seconds of silence after which the bridge takes it for gone (contract B2).
-        meta: anything else to keep in the record, at most 2 KiB as JSON.
-        announce: log in again when the bridge asks for it (contract B3).
-        keep_alive: seconds until the broker notices that the network is gone, two thirds of them at least.
-        ca_file: PEM file of the authorities to trust; default: those of the system.
-        cert_file: PEM file of our own certificate.
-        key_file: PEM file of its key; default: it is in `cert_file`.
-        reconnect_min: seconds until the first attempt to reconnect; doubled each time, with jitter.
+        user: the user's name; default: the user in the URL.
+        password: overrides the password in the URL.
+        client_id: the name of this client of the user; default: a random one. Clients that run at the same
+            time need different ids.
+        prefix: the beginning of every topic, as set for the bridge.
+        user_agent: a description of this program, shown to operators.
+        idle_threshold: seconds without activity after which the bridge considers this client idle (rule B1).
+        timeout: seconds of silence after which the bridge ends the connection (rule B2).
+        meta: other data for the record, at most 2 KiB as JSON.
+        announce: log in again when the bridge asks for it (rule B3).
+        keep_alive: MQTT keep alive, seconds. The broker notices a lost network after 1.5 times as long.
+        ca_file: PEM file of the certificate authorities to trust; default: those of the system.
+        cert_file: PEM file of the client's certificate.
+        key_file: PEM file of the certificate's private key; default: `cert_file`.
+        reconnect_min: the first delay before a reconnect, seconds; later delays double, with jitter.
         reconnect_max: the longest delay, seconds.
 
     Raises:
@@ -95,7 +96,7 @@ class PresenceClient:
             reconnect_max=reconnect_max,
         )
         if endpoint.url.username is None:
-            raise ConfigError("user is not set: presence needs to know who this is (user=, or in the URL)")
+            raise ConfigError("user is not set: presence needs a user name (user=, or in the URL)")
         self.user = require_name("user", endpoint.url.username)
         self.client_id = endpoint.client_id
         self._topics = Topics(prefix)
@@ -105,7 +106,7 @@ class PresenceClient:
         self._timeout = _duration("timeout", timeout)
         self._meta = None if meta is None else client_messages.encode_meta(meta)
         self._announce = announce
-        self._login_payload(fresh_connection_id(), None)  # raises now rather than on connecting
+        self._login_payload(fresh_connection_id(), None)  # raises ConfigError now rather than on connecting
         self._next_id = fresh_connection_id()
         self._logged_in: _LoggedIn | None = None
         self._login_receipt: Receipt | None = None
@@ -123,18 +124,18 @@ class PresenceClient:
             ),
         )
 
-    # The connection
+    # Connecting
 
     def connect(self, timeout: float = 10.0, *, wait: bool = True) -> None:
-        """Connect and log in, and from now on come back whenever the connection is lost.
+        """Connect and log in, and from now on reconnect whenever the connection is lost.
 
         Args:
-            timeout: seconds until the broker has acknowledged the login.
-            wait: False: return at once, and go on trying even if the broker is not there yet.
+            timeout: seconds to wait until the broker has acknowledged the login.
+            wait: False: return at once, and keep trying until the broker can be reached.
 
         Raises:
-            BrokerError: the broker cannot be reached, refuses us, or does not take the login.
-            PresenceError: connected already.
+            BrokerError: the broker cannot be reached, refuses the client, or does not acknowledge the login.
+            PresenceError: the client is connected already.
 
         """
         deadline = clocks.steady() + timeout
@@ -149,16 +150,16 @@ class PresenceClient:
                 )
 
     def disconnect(self, timeout: float = 5.0) -> bool:
-        """Log out and disconnect; without effect when not connected.
+        """Log out and disconnect. Has no effect while not connected.
 
-        If the broker does not acknowledge the logout, the connection is given up without a DISCONNECT, so
-        that at least the will is published. The idle monitor stops.
+        If the broker does not acknowledge the logout, the connection is closed without a DISCONNECT, so that
+        at least the will is published. The idle monitor stops.
 
         Args:
             timeout: seconds to wait for the acknowledgement.
 
         Returns:
-            True: the broker has the logout. False: it does not; what it has is the will.
+            Whether the broker has acknowledged the logout. If False, the broker may still publish the will.
 
         """
         self._monitor.close()
@@ -184,18 +185,18 @@ class PresenceClient:
 
     @property
     def connected(self) -> bool:
-        """The broker is there, and the login is on its way."""
+        """Whether the client is connected to the broker and has sent its login."""
         return self.connection_id is not None
 
     @property
     def connection_id(self) -> str | None:
-        """The id of the present connection, a new one for each; None while not connected."""
+        """The id of the current connection, different for each connection; None while not connected."""
         current = self._logged_in
         return current.connection_id if current is not None and current.connection.is_up else None
 
     @property
     def bridge_connected(self) -> bool:
-        """The bridge is there too, as `bridge/state` says."""
+        """Whether the client is connected and the bridge is online according to `bridge/state`."""
         return self._bridge.online
 
     # Activity and time
@@ -207,16 +208,16 @@ class PresenceClient:
 
     @property
     def server_time(self) -> ServerClock:
-        """The clock of the server."""
+        """The bridge's clock, as far as this client knows it."""
         return self._clock
 
     def heartbeat(self) -> bool:
-        """Give a sign of life, which counts as activity (contract A1), also for the idle monitor.
+        """Send a sign of life that counts as activity (rule A1), also for the idle monitor.
 
-        Not kept for later: when the connection comes back, its login counts as activity by itself.
+        Not queued while disconnected, because the next login counts as activity too.
 
         Returns:
-            False: not connected, nothing was sent.
+            Whether the heartbeat was sent; False while not connected.
 
         """
         return self._send_activity(None, self._monitor.beat(), 0)
@@ -241,7 +242,7 @@ class PresenceClient:
         if current is not None and current.connection.is_up:
             current.connection.publish(self._topics.input(self.user, self.client_id, topics.TIME), payload, 0)
 
-    # The hooks of the session, in its thread
+    # Hooks, called in the thread of the connection
 
     def _will(self) -> Will:
         self._next_id = fresh_connection_id()
@@ -255,7 +256,7 @@ class PresenceClient:
         connection.subscribe(filters)
         current = _LoggedIn(connection, self._next_id, clocks.steady())
         self._log_in(current)
-        self._logged_in = current  # only now: nothing may be sent before the login
+        self._logged_in = current  # after the login: other threads must not send before it
         self._monitor.renew()
         self._clock.tick()
 

@@ -1,4 +1,4 @@
-"""The client of whoever wants to know who is there: a live mapping of all users."""
+"""`StatusWatcher`: a live mapping of all users' statuses."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -19,32 +19,31 @@ from mqtt_presence.protocol.client_messages import UserStatus
 from mqtt_presence.protocol.topics import Topics
 
 _QUIET_S = 5.0
-"""The retained messages have all come when no more have for so long, and the bridge is there."""
+"""All retained messages have arrived after this time without one, while the bridge is online."""
 
 
 class StatusWatcher(Mapping[str, UserStatus]):
     """A mapping of user ids to `UserStatus` that follows the bridge.
 
-    ``with StatusWatcher("mqtt://localhost") as users:`` connects; the users come within moments, offline
-    ones too. What is older by `version` is dropped, and users that were forgotten go. It may be read from any
-    thread. While the connection is lost it keeps the last known state, see `stale`.
+    ``with StatusWatcher("mqtt://localhost") as users:`` connects. All users, offline ones too, arrive shortly
+    after. Statuses with an older `version` are dropped, and forgotten users are removed. The mapping may be
+    read from any thread. While the connection is lost, it keeps the last known statuses; see `stale`.
 
-    All users are sent at once on connecting. A mosquitto with its default settings queues 1,000 messages for
-    one client and drops the rest: for more users raise `max_queued_messages` (the shipped `broker_config`
-    does).
+    The broker sends all statuses at once. With its default settings, mosquitto queues 1,000 messages for a
+    client and drops the rest. For more users, raise `max_queued_messages`, as `broker_config/mosquitto` does.
 
     Args:
         url: ``mqtt[s]|ws[s]://user:password@host:port/path``.
-        user: the user name; default: the one of the URL. Without either, none is sent, or the client id where
-            the broker refuses a connection without a name, as `mqtt-presence up` does.
-        password: instead of the one in the URL.
+        user: the user name; default: the user in the URL, if any. Some brokers refuse connections without a
+            name, as `mqtt-presence up` does. The watcher then connects with the client id as its name.
+        password: overrides the password in the URL.
         client_id: default: a random one.
-        prefix: what the bridge puts before every topic.
-        keep_alive: seconds until a lost network is noticed, at most about twice as long.
-        ca_file: PEM file of the authorities to trust; default: those of the system.
-        cert_file: PEM file of our own certificate.
-        key_file: PEM file of its key; default: it is in `cert_file`.
-        reconnect_min: seconds until the first attempt to reconnect; doubled each time, with jitter.
+        prefix: the beginning of every topic, as set for the bridge.
+        keep_alive: MQTT keep alive, seconds. A lost network is noticed after at most about twice as long.
+        ca_file: PEM file of the certificate authorities to trust; default: those of the system.
+        cert_file: PEM file of the client's certificate.
+        key_file: PEM file of the certificate's private key; default: `cert_file`.
+        reconnect_min: the first delay before a reconnect, seconds; later delays double, with jitter.
         reconnect_max: the longest delay, seconds.
 
     Raises:
@@ -83,10 +82,10 @@ class StatusWatcher(Mapping[str, UserStatus]):
         self._table = StatusTable()
         self._bridge = BridgePresence()
         self._lock = threading.RLock()
-        """Guards the roster; held only for moments."""
+        """Guards the table; held only briefly."""
         self._table_changed = threading.Condition(self._lock)
         self._notifying = threading.RLock()
-        """Held while observers are told, so that each sees one change at a time. Taken before `_lock`."""
+        """Held while observers are called, one change at a time. Acquired before `_lock`."""
         self._observers: list[Observer] = []
         self._iterators: list[ReferenceType[Changes]] = []
         self._prune_at: float | None = None
@@ -95,36 +94,38 @@ class StatusWatcher(Mapping[str, UserStatus]):
             Hooks(will=lambda: None, up=self._up, message=self._message, tick=self._tick, down=self._down),
         )
 
-    # The connection
+    # Connecting
 
     def connect(self, timeout: float = 10.0, *, wait: bool = True) -> None:
-        """Connect, and from now on come back whenever the connection is lost.
+        """Connect, and from now on reconnect whenever the connection is lost.
 
         Args:
-            timeout: seconds until the broker has accepted the connection and the subscription.
-            wait: False: return at once, and go on trying even if the broker is not there yet.
+            timeout: seconds to wait until the broker has accepted the connection and the subscription.
+            wait: False: return at once, and keep trying until the broker can be reached.
 
         Raises:
-            BrokerError: the broker cannot be reached, refuses us, or does not let us read the users' status.
-            PresenceError: connected already.
+            BrokerError: the broker cannot be reached, refuses the client, or does not let it read statuses.
+            PresenceError: the watcher is connected already.
 
         """
         deadline = clocks.steady() + timeout
         self._reconnector.start(timeout, wait)
         if wait:
             connection = self._reconnector.connection
-            left = max(0.1, deadline - clocks.steady())
-            if connection is None or not connection.wait_subscribed(left):
+            remaining_s = max(0.1, deadline - clocks.steady())
+            if connection is None or not connection.wait_subscribed(remaining_s):
                 self.close()
                 raise BrokerError(f"the broker did not acknowledge the subscription in {timeout:g} s")
             if self._topics.statuses in connection.denied:
                 self.close()
-                raise BrokerError(f"the broker does not let us read {self._topics.statuses}: check its ACL")
+                raise BrokerError(
+                    f"the broker does not let this client read {self._topics.statuses}: check its ACL"
+                )
 
     def close(self) -> None:
-        """Disconnect; iterators over changes end, the users stay as they were. May be repeated."""
+        """Disconnect. Iterators over changes end; the mapping keeps its last state. May be repeated."""
         self._reconnector.stop(clean=True)
-        # Without a lock: a callback that waits for something holds it, perhaps for ever.
+        # Without a lock: a blocked callback may hold it for ever.
         iterators, self._iterators = self._iterators, []
         _put_into(iterators, None)
 
@@ -139,20 +140,20 @@ class StatusWatcher(Mapping[str, UserStatus]):
 
     @property
     def connected(self) -> bool:
-        """The broker is there."""
+        """Whether the watcher is connected to the broker."""
         return self._reconnector.connection is not None
 
     @property
     def bridge_connected(self) -> bool:
-        """The bridge is there too, as `bridge/state` says."""
+        """Whether the watcher is connected and the bridge is online according to `bridge/state`."""
         return self._bridge.online
 
     @property
     def stale(self) -> bool:
-        """What the mapping shows is the last known state, not the present one.
+        """Whether the mapping may be outdated.
 
-        Broker or bridge are not there, or they are back and the broker has not yet named everybody again: the
-        bridge's state comes before the users'.
+        True while the broker or the bridge is away. Also true after a reconnect until the broker has sent all
+        users' statuses, which arrive after the bridge's state.
         """
         with self._lock:
             return not (self.connected and self._bridge.online and self._table.is_confirmed)
@@ -179,17 +180,17 @@ class StatusWatcher(Mapping[str, UserStatus]):
         return f"<StatusWatcher {len(self)} users, connected={self.connected}>"
 
     def snapshot(self) -> dict[str, UserStatus]:
-        """Return all users as they are at one moment."""
+        """Return a copy of the mapping as of one moment."""
         with self._lock:
             return dict(self._table.users)
 
     @property
     def ignored(self) -> dict[str, int]:
-        """How many messages were dropped: ``bad_topic``, ``bad_payload``, ``too_large`` or ``stale``."""
+        """Dropped messages, counted by reason: ``bad_topic``, ``bad_payload``, ``too_large``, ``stale``."""
         with self._lock:
             return dict(self._table.ignored)
 
-    # Being told
+    # Observing changes
 
     def observe(
         self,
@@ -199,21 +200,20 @@ class StatusWatcher(Mapping[str, UserStatus]):
         removed: Callback | None = None,
         where: Predicate | None = None,
     ) -> Observer:
-        """Be told of the users that match a predicate.
+        """Call functions when users that match a predicate change.
 
-        ``added(status)`` is called when a user begins to match, and before this method returns for those that
-        do; ``changed(new, old)`` when the status changes and still matches; ``removed(old)`` when it ceases
-        to match, or the user is forgotten. The callbacks of all observers run one after the other, in the
-        thread of the connection: they must not wait for anything. What they raise is logged.
+        The callbacks of all observers run one after the other in the connection's thread, so they must not
+        block. Their exceptions are logged. `added` is also called before this method returns, for each user
+        that matches already.
 
         Args:
-            added: see above.
-            changed: see above.
-            removed: see above.
-            where: whom to consider, e.g. ``lambda user: user.online``; default: everybody.
+            added: called as ``added(status)`` when a user starts to match.
+            changed: called as ``changed(new, old)`` when a matching user's status changes and still matches.
+            removed: called as ``removed(old)`` when a user stops matching or is forgotten.
+            where: the predicate, e.g. ``lambda user: user.online``; default: all users match.
 
         Returns:
-            The observer, to be stopped by `Observer.stop` or as a context manager.
+            The observer. Stop it with `Observer.stop`, or use it as a context manager.
 
         """
         observer = Observer(added, changed, removed, where, self._forget)
@@ -224,10 +224,10 @@ class StatusWatcher(Mapping[str, UserStatus]):
         return observer
 
     def changes(self, timeout: float | None = None) -> Changes:
-        """Iterate over the changes from this call on, as pairs of a user's status before and after.
+        """Return an iterator over all changes from now on, as pairs of a user's status before and after.
 
         Args:
-            timeout: end when nothing has come for so many seconds; None: wait until the watcher is closed.
+            timeout: end after so many seconds without a change; default: end when the watcher is closed.
 
         """
         iterator = Changes(timeout)
@@ -236,11 +236,11 @@ class StatusWatcher(Mapping[str, UserStatus]):
         return iterator
 
     def wait_for(self, predicate: Callable[["StatusWatcher"], bool], timeout: float = 10.0) -> bool:
-        """Wait until something is true of this watcher; False: it was not in time. Not for callbacks.
+        """Wait until a predicate is true; return False after the timeout. Must not be called by callbacks.
 
         Args:
-            predicate: called with the watcher after every change, e.g. ``lambda users: users["bob"].online``;
-                a KeyError counts as False.
+            predicate: called with the watcher after every change, e.g. ``lambda users: users["bob"].online``.
+                A KeyError counts as False.
             timeout: seconds.
 
         """
@@ -258,14 +258,14 @@ class StatusWatcher(Mapping[str, UserStatus]):
         with self._lock:
             self._observers = [other for other in self._observers if other is not observer]
 
-    # The hooks of the session, in its thread
+    # Hooks, called in the thread of the connection
 
     def _up(self, connection: NetworkConnection) -> None:
         with self._table_changed:
             self._table.reconnected()
             self._prune_at = None
             self._table_changed.notify_all()
-        # The bridge's state first: where the users overflow the broker's queue, it is not among the dropped.
+        # The bridge's state first: the broker may drop messages when all statuses overflow its queue.
         connection.subscribe([(self._topics.bridge_state, 1), (self._topics.statuses, 1)])
 
     def _down(self) -> None:
@@ -287,7 +287,7 @@ class StatusWatcher(Mapping[str, UserStatus]):
         user_id = self._topics.parse_status(topic)
         with self._notifying:
             with self._table_changed:
-                if retained:  # what comes live says nothing of them; where many come and go it never ceases
+                if retained:  # live messages never cease on a busy broker
                     self._postpone_prune()
                 if user_id is None:
                     self._table.ignored["bad_topic"] += 1
@@ -318,7 +318,7 @@ class StatusWatcher(Mapping[str, UserStatus]):
 
 
 def _put_into(iterators: list[ReferenceType[Changes]], change: Change | None) -> None:
-    """Tell those that somebody still has."""
+    """Append a change to the iterators that still exist."""
     for reference in iterators:
         iterator = reference()
         if iterator is not None:

@@ -619,7 +619,7 @@ def test_watcher_that_may_not_read_says_so():
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=refuse, args=(server,), daemon=True).start()
         users = StatusWatcher(f"mqtt://127.0.0.1:{server.getsockname()[1]}")
-        with pytest.raises(BrokerError, match=r"does not let us read status/\+"):
+        with pytest.raises(BrokerError, match=r"does not let this client read status/\+"):
             users.connect()
         assert not users.connected
 
