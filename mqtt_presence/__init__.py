@@ -1,7 +1,7 @@
 """Presence for MQTT: who is online, who is idle, who has just left, and who was here when.
 
-Devices and services use `PresenceClient`; programs that need the users' statuses use `StatusWatcher`. The bridge
-between them is the command ``mqtt-presence``.
+Devices and services use `PresenceClient`; programs that need the users' statuses use `StatusWatcher`. The
+bridge between them is the command ``mqtt-presence``.
 """
 
 from importlib import import_module
@@ -47,10 +47,9 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     # Imported on demand (PEP 562), because the bridge starts sooner without the clients.
-    if name == "BrokerUrl":
-        return import_module("mqtt_presence.mqtt.url").BrokerUrl
     if name in __all__:
-        return getattr(import_module("mqtt_presence.client"), name)
+        module = "mqtt_presence.mqtt.url" if name == "BrokerUrl" else "mqtt_presence.client"
+        return getattr(import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

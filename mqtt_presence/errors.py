@@ -29,10 +29,10 @@ class StoreError(PresenceError):
 
     Args:
         message: a description of the failure.
-        transient: True if the same work may succeed later (database locked, disk full, connection lost); False
-            if the database refuses the input itself.
-        conflict: True if the database rolled back the work in favour of another transaction. The same work can
-            be repeated at once, on the same connection.
+        transient: True if the same work may succeed later (database locked, disk full, connection lost);
+            False if the database refuses the input itself.
+        conflict: True if the database rolled back the work in favour of another transaction. The same work
+            can be repeated at once, on the same connection.
 
     """
 

@@ -1,4 +1,4 @@
-"""The bridge's configuration, made from the settings."""
+"""Configuration of the bridge, made from the settings."""
 
 from functools import partial
 
@@ -42,8 +42,8 @@ def link_config(settings: Settings, client_id: str) -> LinkConfig:
     """Return the configuration of the bridge's link to the broker.
 
     Args:
-        settings: say where the broker is.
-        client_id: the bridge's, from the database.
+        settings: the broker's URL, certificates and keep alive.
+        client_id: the client id of the bridge, from the database.
 
     """
     return LinkConfig(

@@ -20,8 +20,8 @@ from mqtt_presence.settings.data_directory import default_database, make_data_di
 class ServingSignals:
     """End signals of a command that runs a bridge.
 
-    The first signal ends the bridge cleanly, the second at once; a third kills the process. None of them loses
-    acknowledged messages.
+    The first signal ends the bridge cleanly, the second at once; a third kills the process. Acknowledged
+    messages are never lost.
     """
 
     def __init__(self) -> None:

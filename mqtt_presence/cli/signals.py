@@ -1,7 +1,7 @@
 """Signals that end a command: SIGINT, SIGTERM, and SIGHUP when its terminal is closed.
 
-Every command handles them with `on_end_signals`. For a command that only reads, `until_interrupted` turns them
-into KeyboardInterrupt.
+Commands handle them with `on_end_signals`. For commands that only read, `until_interrupted` raises
+KeyboardInterrupt.
 """
 
 import itertools
@@ -19,9 +19,9 @@ _CLOSING_S = 3.0
 def on_end_signals(*actions: Callable[[], None], then_kill: bool = False) -> Iterator[None]:
     """Call one action for each end signal: the first action for the first signal, and so on.
 
-    SIGINT and SIGTERM are handled even if a shell has the process ignore them (``mqtt-presence run &``). SIGHUP
-    stays ignored if it was ignored (``nohup``). When a terminal is closed, both the kernel and the shell may
-    send SIGHUP: only the first SIGHUP counts.
+    SIGINT and SIGTERM are handled even if a shell has the process ignore them (``mqtt-presence run &``).
+    SIGHUP stays ignored if it was ignored (``nohup``). When a terminal is closed, both the kernel and the
+    shell may send SIGHUP: only the first SIGHUP counts.
 
     Args:
         actions: called in the signal handler, so they must not take locks.

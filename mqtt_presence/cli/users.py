@@ -1,4 +1,4 @@
-"""``mqtt-presence users``: who is here and who was, from the database."""
+"""``mqtt-presence users``: all users and their states, from the database."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -27,14 +27,14 @@ def command(
         bool, typer.Option("--private", help="Show addresses and user agents of the last logins.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line, as in status/<user>.")
+        bool, typer.Option("--json", help="Print one JSON object a line, as in status/<user>.")
     ] = False,
 ) -> None:
-    """Show who is here and who was.
+    """Show all users and their states.
 
-    All users, whoever is here first; from the database, whether or not the bridge runs.
+    Users who are online come first. The data come from the database, so the bridge need not run.
 
-    Exit codes: 0 shown, also when there are none; 1 the database cannot be read; 2 a setting is wrong.
+    Exit codes: 0 shown, even without users; 1 the database cannot be read; 2 a setting is wrong.
     """
     with Reader(settings.database) as reader:
         users = reader.users(state)
@@ -47,7 +47,7 @@ def command(
             columns = (*_COLUMNS, *(_PRIVATE if private else ()))
             print_table(columns, (tuple(_row(user, private)) for user in found))
         else:
-            print_line("There are no users." if state is None else f"Nobody is {state}.")
+            print_line("There are no users." if state is None else f"No user is {state}.")
 
 
 def _encode(user: UserPresence, private: bool) -> bytes:

@@ -40,8 +40,8 @@ def command(
 ) -> None:
     """Compare the database with the broker.
 
-    For every user, compare the user's row with the live connections, and the retained status with the row. The
-    bridge may run meanwhile. With --repair, --broker must name the bridge's user.
+    For every user, compare the user's row with the live connections, and the retained status with the row.
+    The bridge may run meanwhile. With --repair, --broker must name the bridge's user.
 
     Exit codes: 0 no differences, or all repaired; 1 differences remain, or broker or database cannot be used;
     2 a setting is wrong.
@@ -68,8 +68,8 @@ def command(
         print_line(_summary(verifier.users, found, remaining))
     if verifier.unpublished:
         print_error(
-            f"{verifier.unpublished} users have names that MQTT clients refuse: the bridge publishes no status"
-            " for them (bad_name in docs/operations.md)"
+            f"{verifier.unpublished} users have names that MQTT clients refuse: the bridge publishes no"
+            " status for them (bad_name in docs/operations.md)"
         )
     if remaining:
         raise typer.Exit(DIFFERENT)

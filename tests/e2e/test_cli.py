@@ -338,7 +338,7 @@ def test_watch_prints_lines(commands: Commands, mosquitto: Mosquitto, sqlite_url
         commands.start("watch", "--broker", mosquitto.url, FORCE_COLOR="1"),
     ]
     for watch in watching:
-        watch.says("the bridge is there")
+        watch.says("the bridge is online")
     mosquitto.say(HOSTILE, "phone", "login")
     watching[0].says(r"e\\u202evil\\u200b\[red\]x\[bold\]  online  1 connection\n")
     watching[1].says('"state":"online"')
@@ -348,7 +348,7 @@ def test_watch_prints_lines(commands: Commands, mosquitto: Mosquitto, sqlite_url
     watching[2].says("offline  0 connections\n")
     assert running.end() == 0
     for watch in watching:
-        watch.says("the bridge is not there")
+        watch.says("the bridge is offline")
         assert watch.end(signal.SIGINT) == 0
         assert "\x1b" not in watch.out
     lines = [json.loads(line) for line in watching[1].out.splitlines()]
@@ -458,7 +458,7 @@ def test_up_says_what_to_try_and_it_works(commands: Commands, device: Any) -> No
     watched = re.search(r"mqtt-presence watch --broker (\S+)", running.out)
     assert watched
     watch = commands.start("watch", "--broker", watched[1])
-    watch.says("the bridge is there")
+    watch.says("the bridge is online")
     pasted = re.search(r"\(echo \{\}; cat\) \| (mosquitto_pub .*)", running.out)
     assert pasted
     with subprocess.Popen(["sh", "-c", pasted[1]], stdin=subprocess.PIPE) as alice:
@@ -528,5 +528,5 @@ def test_up_with_passwords(commands: Commands) -> None:
     refused = commands.done("watch", "--broker", f"mqtt://alice:wrong@127.0.0.1:{port}")
     assert refused.returncode == 1
     watch = commands.start("watch", "--broker", f"mqtt://alice:s3cret@127.0.0.1:{port}")
-    watch.says("the bridge is there")
+    watch.says("the bridge is online")
     assert running.end() == 0
