@@ -818,7 +818,7 @@ def test_examples_run(mosquitto, bridge):
     assert watch.returncode == 0
     assert rest.splitlines() == ["alice: online -> offline (0 connections)", "online now: nobody"]
     assert "alice is online" in hello.stdout
-    assert "ping; bridge there" in hello.stdout
+    assert "ping; bridge online" in hello.stdout
     assert "alice has left" in hello.stdout
     until(lambda: bridge.of("logout"))
     assert bridge.verbs() == ["login", "activity", "logout"]
