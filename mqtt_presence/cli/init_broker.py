@@ -170,7 +170,7 @@ def _print_summary(plan: Plan) -> None:
     print_line(f"  {shlex.join([*program(), 'run', '--config', str(directory / mosquitto_files.BRIDGE)])}")
     if not is_loopback(plan.address):
         print_error(
-            f"listen={plan.address or 'all addresses'}: passwords cross the network unencrypted: use --tls, "
+            f"listen={plan.address or 'all addresses'}: passwords cross the network in the clear: use --tls, "
             "and keep the listeners without TLS on 127.0.0.1"
         )
     for name, port in plan.ports.items():

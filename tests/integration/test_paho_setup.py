@@ -1,4 +1,4 @@
-"""What a server sees of a paho client of ours that begins to connect."""
+"""The first bytes that a paho client of this package sends to a server."""
 
 import socket
 import threading
@@ -39,7 +39,7 @@ def client(url: BrokerUrl) -> None:
     [(socket.AF_INET6, "::1", "[::1]"), (socket.AF_INET, "127.0.0.1", "127.0.0.1")],
 )
 def test_websocket_handshake_names_the_host(connect, family, address, host) -> None:
-    """An IPv6 address has its brackets in the Host header (RFC 9110 §7.2), or proxies would refuse us."""
+    """An IPv6 address has brackets in the Host header (RFC 9110 §7.2), otherwise proxies refuse the request."""
     said: list[bytes] = []
     with socket.create_server((address, 0), family=family) as server:
         port = server.getsockname()[1]
