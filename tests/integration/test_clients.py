@@ -796,6 +796,15 @@ def test_examples_run(mosquitto, bridge):
     """hello_presence comes and goes; watch prints the changes."""
     bridge.say("online")
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    hello = subprocess.run(
+        [sys.executable, EXAMPLES / "hello_presence.py", mosquitto.url()],
+        input="\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=environment,
+        check=True,
+    )
     with subprocess.Popen(
         [sys.executable, EXAMPLES / "watch.py", mosquitto.url("bob"), "2"],
         stdout=subprocess.PIPE,
@@ -804,15 +813,6 @@ def test_examples_run(mosquitto, bridge):
     ) as watch:
         bridge.status("alice", 1)
         assert watch.stdout.readline() == "alice: unknown -> online (1 connections)\n"
-        hello = subprocess.run(
-            [sys.executable, EXAMPLES / "hello_presence.py", mosquitto.url()],
-            input="\n",
-            capture_output=True,
-            text=True,
-            timeout=30,
-            env=environment,
-            check=True,
-        )
         bridge.status("alice", 2, State.OFFLINE)
         rest, _ = watch.communicate(timeout=30)
     assert watch.returncode == 0
