@@ -49,18 +49,18 @@ class FakeTransaction:
         self.names: dict[str, str | None] = {}
         self.records = list(records)
 
-    def recall(self, name: str) -> str | None:
+    def read_value(self, name: str) -> str | None:
         return self.names.get(name)
 
-    def remember(self, name: str, value: str | None) -> None:
+    def write_value(self, name: str, value: str | None) -> None:
         self.names[name] = value
         if value is None:
             del self.names[name]
 
-    def recall_all(self, prefix: str) -> dict[str, str | None]:
+    def read_values(self, prefix: str) -> dict[str, str | None]:
         return {name.removeprefix(prefix): v for name, v in self.names.items() if name.startswith(prefix)}
 
-    def told_connections(self, limit: int) -> list[tuple[str, str, int, str | None]]:
+    def network_connections(self, limit: int) -> list[tuple[str, str, int, str | None]]:
         return self.records[-limit:]
 
 
@@ -260,7 +260,7 @@ def test_late_line_is_not_believed_after_a_restart() -> None:
     story.restart()
     assert said(story.end("phone", CLOSED)) is not None  # one line was late, and only one
     story.commit()
-    assert story.tx.recall_all("source_late ") == {}
+    assert story.tx.read_values("source_late ") == {}
 
 
 def test_line_that_was_perhaps_late_is_expected_of_the_next() -> None:
@@ -418,7 +418,7 @@ def test_nothing_is_late_on_2_1() -> None:
     story = Story("2.1.2")
     taken_back(story)
     story.commit()
-    assert story.tx.recall_all("source_late ") == {}
+    assert story.tx.read_values("source_late ") == {}
 
 
 def test_who_has_connected_and_not_logged_in_is_known_after_a_restart(
