@@ -23,7 +23,8 @@ from mqtt_presence.mqtt.messages import Outgoing
 from mqtt_presence.protocol.publications import Publication, pack, unpack
 from mqtt_presence.protocol.topics import Topics, is_name
 from mqtt_presence.rules.activity import only_heartbeats, settle_heartbeats
-from mqtt_presence.rules.fold import LIMITS, fold
+from mqtt_presence.rules.capacity import LIMITS
+from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import (
     ActivityState,
     Event,

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from msgspec.structs import replace
 
 from mqtt_presence.rules import activity as activity_rules
-from mqtt_presence.rules import fold
+from mqtt_presence.rules import capacity, deadlines, fold
 from mqtt_presence.rules.model import (
     Activity,
     Cause,
@@ -660,8 +660,8 @@ def test_a_check_is_only_needed_when_it_is_due(
         # And had every record been looked at, nothing would have come of it either.
         for c in user.connections.values():
             if c.is_open:
-                assert not activity_rules.is_expired(c, rule_settings, now)
-                assert not activity_rules.is_idle(c, rule_settings, now)
+                assert not deadlines.is_expired(c, rule_settings, now)
+                assert not deadlines.is_idle(c, rule_settings, now)
 
 
 @quick
@@ -679,7 +679,7 @@ def test_after_the_clock_was_set_back_silence_counts_from_now(
     for c in outcome.user.connections.values():
         if c.is_open:
             assert c.last_seen <= now
-            assert activity_rules.active_at(c) <= now
+            assert deadlines.active_at(c) <= now
             timeout = c.timeout_ms if c.timeout_ms is not None else rule_settings.expire_after_ms
             assert timeout is None or (c.check_at is not None and c.check_at <= now + timeout + 1)
             assert c.idle_threshold_ms is None or c.idle or (c.check_at or 0) <= now + c.idle_threshold_ms + 1
@@ -771,7 +771,7 @@ def test_what_a_limit_refuses_has_no_effect(
         outcome = fold.fold(user, [event], rule_settings, left)
         left -= outcome.created
         assert outcome.created == len(outcome.user.connections) - len(user.connections)
-        if fold.LIMITS.intersection(outcome.ignored):
+        if capacity.LIMITS.intersection(outcome.ignored):
             assert outcome.user == user
             assert outcome.changed == outcome.touched == outcome.events == ()
         user = outcome.user
@@ -821,9 +821,9 @@ def test_after_a_flood_the_next_sign_of_life_is_enough(
     who = {"user_id": ALICE, "client_id": ClientId("watch"), "connection_id": ConnectionId("new")}
     login = Login(**who, now=late + 10_001)
     refused = fold.fold(user, [login], rule_settings, 0)
-    assert refused.ignored == (fold.TOO_MANY_RECORDS,)
+    assert refused.ignored == (capacity.TOO_MANY_RECORDS,)
     assert refused.user == user
     heartbeat = Activity(**who, now=late + 30_000)
-    assert fold.fold(user, [heartbeat], rule_settings, 0).ignored == (fold.TOO_MANY_RECORDS,)
+    assert fold.fold(user, [heartbeat], rule_settings, 0).ignored == (capacity.TOO_MANY_RECORDS,)
     opened = fold.fold(user, [heartbeat], rule_settings, 1).user
     assert opened.connections[ClientId("watch"), ConnectionId("new")].is_open
