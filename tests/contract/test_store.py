@@ -30,11 +30,10 @@ from mqtt_presence.rules.model import (
     Status,
     UserPresence,
 )
-from mqtt_presence.store import Store
+from mqtt_presence.store import PORTION, Store
 from mqtt_presence.store import schema as models
 from mqtt_presence.store.database import MIGRATIONS, connect
 from mqtt_presence.store.reader import Reader
-from mqtt_presence.store.transaction import PORTION, _needs_newest
 from tests.cases import alone
 from tests.support.postgres import Postgres, cursor, query
 
@@ -134,7 +133,9 @@ def test_the_views_are_those_of_the_models(database: str, store: Store) -> None:
     assert all(view in frozen for view in models.VIEWS.values())
     save(store, record())
     of_tables = {
-        f.column_name for table in (models.ConnectionRow, models.PulseRow) for f in table._meta.sorted_fields
+        f.column_name
+        for table in (models.ConnectionRow, models.ActivityRow)
+        for f in table._meta.sorted_fields
     }
     assert set(query(database, "SELECT * FROM connections")[0]) == of_tables
     assert list(query(database, "SELECT * FROM users")[0]) == [
@@ -565,15 +566,6 @@ def test_newest_comes_with_the_time_that_its_login_told(store: Store) -> None:
     assert load(store, login("new"))["alice"].latest_login_time == {}
     save(store, ended("c3", login_order=NOW + 9, client_time=NOW + 2))
     assert load(store, login("new"))["alice"].latest_login_time == {"phone": NOW + 2}
-
-
-def test_newest_is_not_asked_where_no_rule_needs_it() -> None:
-    """A heartbeat of an open connection, most of all messages, costs no such look."""
-    activity = Activity(user_id="alice", client_id="phone", now=NOW, connection_id="c1")
-    assert not _needs_newest(activity, {("phone", "c1"): record()})
-    assert not _needs_newest(login(), {("phone", "c1"): record()})
-    assert _needs_newest(login("c2"), {("phone", "c1"): record()})
-    assert _needs_newest(activity, {("phone", "c1"): ended(reason=Reason.TIMEOUT)})
 
 
 def test_transaction_is_all_or_nothing(store: Store) -> None:

@@ -12,7 +12,7 @@ import pytest
 from mqtt_presence.rules.model import Activity, End, Login, Reason, State
 from mqtt_presence.store import Store
 from mqtt_presence.store import reader as reading
-from mqtt_presence.store import transaction as writing
+from mqtt_presence.store import store as writing
 from mqtt_presence.store.database import is_postgresql
 from mqtt_presence.store.reader import Reader
 from mqtt_presence.store.transaction import Transaction
