@@ -44,7 +44,7 @@ class DatabaseSide:
         self._reader.__exit__(kind, error, trace)
 
     def odd(self, among: Sequence[UserId] | None = None) -> set[UserId]:
-        return self._reader.odd(among)
+        return self._reader.inconsistent_users(among)
 
     def page(self, after: str) -> list[UserPresence]:
         return self._reader.presences_page(after=after, limit=CHUNK)
@@ -118,7 +118,7 @@ class BrokerSide:
     def _message(self, user: UserPresence) -> tuple[str, bytes]:
         if user.status is None:
             return self._topics.status(user.user_id), b""
-        publication = publications.of_status(user, user.status, self._topics, private=self._private)
+        publication = publications.status_publication(user, user.status, self._topics, private=self._private)
         return publication.topic, publication.payload
 
     def _shown(self, payloads: Mapping[str, bytes]) -> dict[UserId, Shown]:
