@@ -1,4 +1,4 @@
-"""The broker's URL: its parts, its defaults, and errors without the password."""
+"""The broker's URL: its parts, its defaults, and errors that do not show the password."""
 
 import pytest
 
@@ -24,7 +24,7 @@ from mqtt_presence.mqtt.url import BrokerUrl
     ],
 )
 def test_url_is_taken_apart(text, expected):
-    """Every part is read and decoded, and has a default."""
+    """Every part is read and decoded, and has its default."""
     assert BrokerUrl.parse(text) == expected
 
 
@@ -56,7 +56,7 @@ def test_url_is_taken_apart(text, expected):
     ],
 )
 def test_wrong_url_is_named_and_the_password_is_not(text, names):
-    """The message names the wrong part, without any of the password."""
+    """The message names the wrong part and has no part of the password."""
     with pytest.raises(ConfigError, match=names.replace("?", r"\?")) as caught:
         BrokerUrl.parse(text)
     assert "s3cret" not in str(caught.value)
@@ -65,7 +65,7 @@ def test_wrong_url_is_named_and_the_password_is_not(text, names):
 
 
 def test_url_shows_no_password():
-    """The URL as text has no password, so logs may show it."""
+    """Logs may show the URL."""
     url = BrokerUrl.parse("wss://al%2Fice:s3cret@[::1]/x")
     assert str(url) == "wss://al%2Fice@[::1]:443/x"
     assert "s3cret" not in repr(url)

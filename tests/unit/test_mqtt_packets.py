@@ -1,4 +1,4 @@
-"""The codec of MQTT 3.1.1 and MQTT 5 (mqtt_presence/mqtt/), held against itself, paho, and any cut of the bytes."""
+"""The codec of MQTT 3.1.1 and MQTT 5 (mqtt_presence/mqtt/), compared with itself and paho, on any bytes."""
 
 import contextlib
 import socket
@@ -123,7 +123,7 @@ def written(message: Publish) -> bytes:
 @settings(deadline=None)
 @given(message=PUBLISHES)
 def test_publish_round_trip(message: Publish) -> None:
-    """Both readers, the one that checks and the one that is fast, find the same."""
+    """The checking reader and the fast one give the same result."""
     packet, mqtt5 = one(written(message)), message.properties is not None
     assert packet.kind == Kind.PUBLISH
     assert read_publish(packet.flags, packet.body, mqtt5=mqtt5) == message
@@ -244,7 +244,7 @@ def test_stream_may_be_cut_anywhere(messages: list[Publish], data: st.DataObject
 
 @pytest.mark.parametrize("cut", range(1, 6))
 def test_length_of_five_bytes_is_malformed(cut: int) -> None:
-    """The packets before are complete; the stream is not waited for any longer."""
+    """The packets before the malformed length are complete."""
     framer, stream = Framer(), PINGREQ + b"\x30\xff\xff\xff\xff\x01"
     assert [packet.kind for packet in framer.feed(stream[:cut])] == ([Kind.PINGREQ] if cut > 1 else [])
     with pytest.raises(ProtocolError, match="malformed"):
@@ -252,7 +252,7 @@ def test_length_of_five_bytes_is_malformed(cut: int) -> None:
 
 
 def test_packet_beyond_the_limit_is_refused_before_it_is_there() -> None:
-    """The limit counts the whole packet; its length is enough to refuse it."""
+    """The limit counts the whole packet, and its length is enough to refuse it."""
     assert one(packet := fixed_header(0x30, 98) + b"x" * 98).body == b"x" * 98
     assert list(Framer(100).feed(packet)) == [(3, 0, b"x" * 98)]
     with pytest.raises(ProtocolError, match="a packet of 99 bytes is over max_packet_size=100"):
@@ -294,7 +294,7 @@ def test_malformed_packets_are_refused(read: Callable[[bytes], object], body: by
 
 @pytest.mark.parametrize("body", [b"", b"\0", b"\0\2a", b"\0\1a", b"\0\1a\0"])
 def test_fast_reader_stays_within_the_packet(body: bytes) -> None:
-    """What follows in the buffer is another packet's."""
+    """Bytes after the packet belong to the next packet."""
     with pytest.raises(ProtocolError):
         split_publish(2, body + PINGREQ * 5, 0, len(body), mqtt5=False)
 
@@ -303,13 +303,13 @@ def test_fast_reader_stays_within_the_packet(body: bytes) -> None:
     "body", [b"\0\1a\0\1", b"\0\1a\0\1\1", b"\0\1a\0\1\xff", b"\0\1a\0\1\xff\xff\xff\xff"]
 )
 def test_fast_reader_needs_properties_in_mqtt5(body: bytes) -> None:
-    """Properties that are missing, cut or malformed are not those of the next packet."""
+    """Missing, cut or malformed properties are not taken from the next packet."""
     with pytest.raises(ProtocolError):
         split_publish(2, body + b"\0" * 9, 0, len(body), mqtt5=True)
 
 
 def test_unknown_protocol_is_not_read_beyond_its_level() -> None:
-    """Another version is refused by its number, whatever follows."""
+    """A packet of another version is read up to its level."""
     assert read_connect(length_prefixed("MQTT") + b"\6") == Connect(6)
     assert read_connect(length_prefixed("MQIsdp") + b"\3") == Connect(3)
     assert read_connect(length_prefixed("MQTT") + b"\5", levels=(MQTT_311,)) == Connect(5)
@@ -318,7 +318,7 @@ def test_unknown_protocol_is_not_read_beyond_its_level() -> None:
 @settings(deadline=None)
 @given(data=st.binary(max_size=60), flags=st.integers(0, 15), mqtt5=st.booleans())
 def test_readers_raise_nothing_else(data: bytes, flags: int, mqtt5: bool) -> None:
-    """Whatever the bytes, a reader returns fields or raises ProtocolError."""
+    """For any bytes a reader returns fields or raises ProtocolError."""
     readers: list[Callable[[], object]] = [
         lambda: read_connect(data),
         lambda: read_connect(length_prefixed("MQTT") + bytes((MQTT_5 if mqtt5 else MQTT_311,)) + data),
@@ -362,7 +362,7 @@ def sent_by_paho(version: int, send: Callable[[paho.Client], object], **options:
 
 @pytest.mark.parametrize("version", [paho.MQTTv311, paho.MQTTv5])
 def test_paho_writes_the_same_packets(version: int) -> None:
-    """CONNECT, SUBSCRIBE, UNSUBSCRIBE, PUBLISH at each QoS, PUBACK and PINGREQ are paho's, byte for byte."""
+    """CONNECT, SUBSCRIBE, UNSUBSCRIBE, PUBLISH at each QoS, PUBACK and PINGREQ equal paho's bytes."""
     properties = b"" if version == paho.MQTTv5 else None
 
     def send(client: paho.Client) -> None:

@@ -44,12 +44,15 @@ class DatabaseSide:
         self._reader.__exit__(kind, error, trace)
 
     def odd(self, among: Sequence[UserId] | None = None) -> set[UserId]:
+        """Return the users with an inconsistent row; None: of all users."""
         return self._reader.inconsistent_users(among)
 
     def page(self, after: str) -> list[UserPresence]:
+        """Read a page of users with their live records, in the order of their names."""
         return self._reader.presences_page(after=after, limit=CHUNK)
 
     def read(self, user_ids: Iterable[UserId]) -> dict[UserId, UserPresence]:
+        """Read some users in chunks, with their live records."""
         users: dict[UserId, UserPresence] = {}
         rest = list(user_ids)
         for start in range(0, len(rest), CHUNK):
@@ -59,6 +62,7 @@ class DatabaseSide:
     def correct(
         self, user_ids: Sequence[UserId], correct: Callable[[UserPresence], UserPresence]
     ) -> dict[UserId, UserPresence]:
+        """Correct users' rows, in a transaction only if a row is wrong; return the users."""
         users = self.read(user_ids)
         wrong = [user_id for user_id, user in users.items() if correct(user) != user]
         return users | (self._write(wrong, correct) if wrong else {})
@@ -104,15 +108,18 @@ class BrokerSide:
         self._reader.__exit__()
 
     def look_all(self) -> dict[UserId, Shown]:
+        """Read all retained statuses with a wildcard subscription."""
         return self._shown(self._reader.read([self._topics.statuses], quiet_s=_QUIET_ALL_S))
 
     def look(self, user_ids: Sequence[UserId]) -> dict[UserId, Shown]:
+        """Read the retained statuses of some users; names that MQTT clients refuse have none."""
         topics = [self._topics.status(user_id) for user_id in user_ids if is_name(user_id)]
         if not topics:
             return {}
         return self._shown(self._reader.read(topics, quiet_s=_QUIET_S))
 
     def publish(self, users: Sequence[UserPresence]) -> None:
+        """Publish users' statuses, an empty one for an unknown user, and wait for the acknowledgements."""
         self._reader.publish(map(self._message, (user for user in users if is_name(user.user_id))))
 
     def _message(self, user: UserPresence) -> tuple[str, bytes]:
