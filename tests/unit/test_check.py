@@ -33,15 +33,15 @@ def test_only_a_failure_fails() -> None:
     assert any_failed([passed("a", ""), failed("b", "", "")])
 
 
-def test_drops_are_judged_by_what_is_always_there() -> None:
-    """The number of drops is retained for a minute only: with and without it the finding is the same."""
+def test_recent_drops_do_not_change_the_verdict() -> None:
+    """Mosquitto retains the number of drops for a minute only, so the uptime decides."""
     assert judge_drops({UPTIME_TOPIC}) == judge_drops({UPTIME_TOPIC, DROPPED_TOPIC})
     assert judge_drops(set()) == judge_drops({DROPPED_TOPIC})
     assert (judge_drops({UPTIME_TOPIC}).verdict, judge_drops(set()).verdict) == (PASS, NOTE)
 
 
-def test_a_report_in_a_file_has_no_line_that_is_filled_up(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is not written on a terminal is as wide as its text."""
+def test_report_in_a_file_has_no_trailing_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    """Outside a terminal, lines are as long as their text."""
     report = _Table()
     for finding in (
         passed("a", "short"),
@@ -66,19 +66,19 @@ def queue(**seen: object) -> tuple[Verdict, str]:
 
 
 def test_queue_that_keeps_everything_passes() -> None:
-    """All that was published while the bridge was away has come."""
+    """All messages published during the absence have arrived."""
     assert queue()[0] is PASS
     assert "when the bridge had them" not in queue()[1]
 
 
 def test_queue_that_acknowledges_late_passes() -> None:
-    """The embedded broker acknowledges only what the bridge has."""
+    """The embedded broker acknowledges a message only after the bridge."""
     verdict, evidence = queue(early=0)
     assert verdict is PASS
     assert "when the bridge had them" in evidence
 
 
-def test_queue_that_drops_fails_and_tells_how_many() -> None:
+def test_queue_that_drops_fails_with_the_numbers() -> None:
     """Mosquitto's default keeps 1,000 and acknowledges the rest."""
     verdict, evidence = queue(arrived=1000, lost=4000)
     assert verdict is FAIL
@@ -87,7 +87,7 @@ def test_queue_that_drops_fails_and_tells_how_many() -> None:
 
 
 def test_queue_without_a_session_fails() -> None:
-    """Nothing waits; whether the broker said that the session was there is told."""
+    """No message waits, and the evidence names the broker's session present flag."""
     assert queue(arrived=0, present=False, lost=5000) == (
         FAIL, "0 of 5000 messages came after an absence (no session was kept); 5000 had been acknowledged",
     )  # fmt: skip
@@ -95,13 +95,13 @@ def test_queue_without_a_session_fails() -> None:
 
 
 def test_queue_out_of_order_or_without_session_present_warns() -> None:
-    """All came, and yet not as it should be."""
+    """All messages arrive, but with a fault."""
     assert queue(in_order=False)[0] is WARN
     assert queue(present=False)[0] is WARN
 
 
 @pytest.mark.parametrize(
-    ("came", "right"),
+    ("arrived", "right"),
     [
         ((b"1", b"2", b"3"), True),
         ((b"1", b"1", b"3"), True),
@@ -109,16 +109,16 @@ def test_queue_out_of_order_or_without_session_present_warns() -> None:
         ((b"2", b"1"), False),
     ],
 )
-def test_order_is_that_of_first_arrivals(came: tuple[bytes, ...], right: bool) -> None:
-    """What comes twice, or not at all, is not out of order."""
-    assert queue_probes._in_order(came, (b"1", b"2", b"3")) is right
+def test_order_is_that_of_first_arrivals(arrived: tuple[bytes, ...], right: bool) -> None:
+    """Duplicates and gaps are not a wrong order."""
+    assert queue_probes._in_order(arrived, (b"1", b"2", b"3")) is right
 
 
 # Other deliveries.
 
 
 def test_window_is_judged_by_its_size() -> None:
-    """20 are mosquitto's default for MQTT 3.1.1."""
+    """Mosquitto's default for MQTT 3.1.1 is 20."""
     assert queue_probes.judge_window(20, mqtt5=False).verdict is WARN
     assert "2000 a second" in queue_probes.judge_window(20, mqtt5=False).consequence
     assert queue_probes.judge_window(100, mqtt5=True).verdict is PASS
@@ -132,7 +132,7 @@ def own_topics(acknowledged: bool = True, **qos: list[int]) -> tuple[Verdict, st
 
 
 def test_own_topics_must_all_arrive_at_qos_1() -> None:
-    """A right that lacks one verb is named; QoS 0 and missing acknowledgements are faults."""
+    """The finding names missing verbs; QoS 0 and missing acknowledgements are faults."""
     assert own_topics()[0] is PASS
     assert own_topics(logout=[], time=[]) == (FAIL, "logout, time does not arrive")
     assert own_topics(activity=[], login=[], logout=[], time=[], will=[]) == (FAIL, "none of them arrives")
@@ -153,7 +153,7 @@ def test_own_topics_must_all_arrive_at_qos_1() -> None:
 def test_retained_must_be_replayed_for_all_users(
     exact: bool, plus: bool, deep: bool, remains: bool, verdict: Verdict
 ) -> None:
-    """`status/+` must bring the users; `status/#` is only another way to say so."""
+    """`status/+` must deliver all users; `status/#` is an optional alternative."""
     got = {"status/x": exact, "status/+": plus, "status/#": deep}
     assert (
         delivery_probes.judge_retained(got, exact="status/x", deep="status/#", remains=remains).verdict
@@ -162,7 +162,7 @@ def test_retained_must_be_replayed_for_all_users(
 
 
 def test_redelivery_may_not_take_long() -> None:
-    """NATS sends again after its `ack_wait`, by default 30 s, and not when the bridge is back."""
+    """NATS redelivers after its `ack_wait`, by default 30 s, and not at the reconnect."""
     assert queue_probes.judge_redelivery(0.1).verdict is PASS
     assert queue_probes.judge_redelivery(29.6).verdict is WARN
     assert queue_probes.judge_redelivery(None).verdict is FAIL
@@ -173,7 +173,7 @@ def test_redelivery_may_not_take_long() -> None:
 
 @pytest.mark.parametrize(("after_s", "verdict"), [(None, FAIL), (0.01, PASS), (2.5, WARN)])
 def test_will_after_a_cut_must_be_prompt(after_s: float | None, verdict: Verdict) -> None:
-    """The broker sees that the socket has ended."""
+    """The broker notices the end of a socket at once."""
     assert will_probes.judge_will_cut(after_s).verdict is verdict
 
 
@@ -184,7 +184,7 @@ def test_will_after_a_cut_must_be_prompt(after_s: float | None, verdict: Verdict
 def test_will_after_a_silence_may_take_a_while(
     after_s: float | None, keep_alive_s: int, verdict: Verdict
 ) -> None:
-    """1.5 times the keep alive, and the broker may look every five seconds only."""
+    """The limit is 1.5 times the keep alive, plus the five seconds of some brokers' checks."""
     assert will_probes.judge_silence(after_s, keep_alive_s).verdict is verdict
 
 
@@ -194,8 +194,8 @@ def takeover(*orders: str) -> tuple[Verdict, str]:
     return finding.verdict, finding.evidence
 
 
-def test_takeover_is_told_for_each_pair() -> None:
-    """A will that comes late is a limit, one that does not come is none: the login ends the old connection."""
+def test_takeover_is_judged_for_each_pair() -> None:
+    """A late will is a limit; a missing one is not, since the login ends the old connection."""
     assert takeover("WN", "WN", "WN", "WN") == (PASS, "always: will, then login")
     verdict, evidence = takeover("WN", "WN", "WN", "N")
     assert verdict is PASS
@@ -204,7 +204,7 @@ def test_takeover_is_told_for_each_pair() -> None:
     assert takeover("WN", "W", "WN", "WN")[0] is FAIL
 
 
-def test_takeover_tells_how_often_when_it_varies() -> None:
+def test_takeover_counts_varying_orders() -> None:
     """Ejabberd sends the old will after the new login in a third of takeovers."""
     seen = {pair: Counter({"WN": 5}) for pair in will_probes.PAIRS} | {
         will_probes.PAIRS[0]: Counter({"WN": 3, "NW": 2})
@@ -225,7 +225,7 @@ _CERTIFICATE = {
 
 
 def test_certificate_that_ends_soon_warns() -> None:
-    """Thirty days are time enough to get another."""
+    """Thirty days are enough to renew a certificate."""
     judge = connection_probes.judge_certificate
     later = judge("TLSv1.3", "AES", _CERTIFICATE, _END - 40 * _DAY)
     assert later.verdict is PASS
@@ -236,22 +236,22 @@ def test_certificate_that_ends_soon_warns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "here"),
+    ("url", "is_local"),
     [
         ("mqtt://127.0.0.1", True), ("mqtt://127.8.8.8", True), ("mqtt://[::1]", True), ("mqtt://LOCALHOST", True),
         ("mqtt://10.0.0.1", False), ("mqtt://broker.example", False), ("mqtt://localhost.example", False),
     ],
 )  # fmt: skip
-def test_loopback_is_this_machine(url: str, here: bool) -> None:
-    """Only what cannot leave the machine needs no encryption."""
-    assert connection_probes.is_this_machine(BrokerUrl.parse(url)) is here
+def test_loopback_is_this_machine(url: str, is_local: bool) -> None:
+    """Only connections within the machine need no encryption."""
+    assert connection_probes.is_this_machine(BrokerUrl.parse(url)) is is_local
 
 
 def test_open_embedded_broker_is_only_a_warning() -> None:
-    """It is open on loopback, or when it was told twice; any other broker that is open fails."""
-    assert attack_probes.judge_passwords([], is_embedded=False).verdict is PASS
-    assert attack_probes.judge_passwords(["a wrong password"], is_embedded=False).verdict is FAIL
-    assert attack_probes.judge_passwords(["a wrong password"], is_embedded=True).verdict is WARN
+    """The embedded broker is open on loopback, or by an explicit setting; other open brokers fail."""
+    assert attack_probes.judge_passwords([], may_be_open=False).verdict is PASS
+    assert attack_probes.judge_passwords(["a wrong password"], may_be_open=False).verdict is FAIL
+    assert attack_probes.judge_passwords(["a wrong password"], may_be_open=True).verdict is WARN
 
 
 # Recognising.
@@ -299,7 +299,7 @@ def test_brokers_are_recognised(shown: Hints, kind: str, version: str) -> None:
 # The probes as a whole.
 
 
-def test_every_probe_asks_something_and_has_a_remedy() -> None:
+def test_every_probe_has_a_question_and_a_remedy() -> None:
     """A probe that can find a fault has advice for every broker."""
     for probe in runner.PROBES:
         assert probe.question.endswith("?"), probe.name
@@ -346,12 +346,12 @@ def test_embedded_broker_answers_some_probes_in_advance() -> None:
 
 
 def without_comment(line: str) -> str:
-    """Return a line of a file as a remedy quotes it: not indented, and without what is said behind it."""
+    """Return a line of a file as remedies quote it: without indentation and trailing comment."""
     return re.split(r" +(?:#|//) ", line, maxsplit=1)[0].strip()
 
 
 def test_remedy_names_the_line_of_the_broker_at_hand() -> None:
-    """Where the broker is not known, it is said in general."""
+    """An unknown broker gets the general remedy."""
     assert remedy_for("mosquitto", "window").endswith(
         "`max_inflight_messages 20000` (broker_config/mosquitto/mosquitto.conf)"
     )
@@ -361,8 +361,8 @@ def test_remedy_names_the_line_of_the_broker_at_hand() -> None:
     assert remedy_for("embedded", "window") == generic_remedies()["window"]
 
 
-def test_choice_keeps_the_order_and_refuses_what_there_is_not() -> None:
-    """The order matters: what waits longest comes last."""
+def test_choice_keeps_the_order_and_refuses_unknown_names() -> None:
+    """The order matters: the longest wait comes last."""
     assert [p.name for p in runner.choose(["window", "tls"])] == ["tls", "window"]
     assert runner.choose([]) == runner.PROBES
     with pytest.raises(ConfigError, match=r"only=nothing: there is no such check; there are mqtt-3\.1\.1,"):
@@ -371,7 +371,7 @@ def test_choice_keeps_the_order_and_refuses_what_there_is_not() -> None:
 
 
 def test_every_probe_is_documented_with_its_question() -> None:
-    """docs/check.md has a row for each, in words of the code."""
+    """docs/check.md has a row for each probe, with the question from the code."""
     documented = (ROOT / "docs/check.md").read_text("utf-8")
     for probe in runner.PROBES:
         assert f"| `{probe.name}` | {probe.question} |" in documented

@@ -1,4 +1,4 @@
-"""The simulation's plan and packets, without a socket."""
+"""The plan, the run and the WebSocket of a simulation, without a socket."""
 
 import itertools
 import math
@@ -50,57 +50,57 @@ def test_same_seed_has_the_same_plan(scenario: Scenario) -> None:
 
 
 @given(SCENARIOS)
-def test_clients_do_what_they_can(scenario: Scenario) -> None:
-    """Who is away logs in and nothing else, who is here does not, and time does not go back."""
-    here: set[int] = set()
+def test_steps_are_possible(scenario: Scenario) -> None:
+    """Only absent clients log in, only connected ones act, and times do not decrease."""
+    connected: set[int] = set()
     at = 0.0
     reported: set[int] = set()
     for step in all_steps(Plan(scenario)):
         assert step.at_s >= at
         at = step.at_s
-        assert (step.client in here) == (step.action is not Action.LOGIN)
+        assert (step.client in connected) == (step.action is not Action.LOGIN)
         match step.action:
             case Action.LOGIN:
-                here.add(step.client)
+                connected.add(step.client)
                 reported.discard(step.client)
             case Action.LOGOUT | Action.CUT:
-                here.discard(step.client)
+                connected.discard(step.client)
             case Action.HEARTBEAT:
-                assert step.client in reported, "or the bridge's idle check decides"
+                assert step.client in reported, "otherwise the bridge's idle check decides"
             case _:
                 reported.add(step.client)
 
 
 @given(SCENARIOS, st.integers(0, 200))
 def test_expectation_follows_every_step(scenario: Scenario, count: int) -> None:
-    """Wherever the plan is left, it tells what must have come of the steps that were made."""
+    """After any number of steps, the plan expects the statuses that follow from them."""
     plan = Plan(scenario)
     idle: dict[int, bool] = {}
-    heard: set[int] = set()
+    logged_in: set[int] = set()
     for step in itertools.islice(itertools.chain(plan.arrivals(), plan.steps()), count):
         user = step.client // scenario.connections
-        heard.add(user)
+        logged_in.add(user)
         if step.action in (Action.LOGOUT, Action.CUT):
             del idle[step.client]
         else:
             idle[step.client] = step.action is Action.IDLE
-    for user, told in enumerate(plan.expected()):
+    for user, expected in enumerate(plan.expected()):
         live = [i for client, i in idle.items() if client // scenario.connections == user]
         state = State.OFFLINE if not live else State.IDLE if all(live) else State.ONLINE
-        assert told == (Expected(state, len(live)) if user in heard else None)
+        assert expected == (Expected(state, len(live)) if user in logged_in else None)
 
 
 @given(SCENARIOS)
-def test_farewell_leaves_nobody(scenario: Scenario) -> None:
-    """In the end all are offline."""
+def test_logouts_leave_all_users_offline(scenario: Scenario) -> None:
+    """The plan ends with all users offline."""
     plan = Plan(scenario)
     all_steps(plan)
     assert {step.action for step in plan.logouts()} <= {Action.LOGOUT}
     assert set(plan.expected()) == {Expected(State.OFFLINE, 0)}
 
 
-def test_storm_cuts_all_and_brings_them_back() -> None:
-    """Whoever is here is cut, and logs in again at the same moment."""
+def test_storm_cuts_and_reconnects_all_clients() -> None:
+    """Each connected client is cut, and logs in again at the same time."""
     plan = Plan(Scenario(users=5, connections=2, rate=0, storm_every_s=2, duration_s=3))
     list(plan.arrivals())
     steps = list(plan.steps())
@@ -119,7 +119,7 @@ def test_scenario_out_of_range_is_refused(wrong: dict[str, float]) -> None:
 
 
 def test_users_have_names_and_passwords_of_their_own() -> None:
-    """Clients are dealt to users in order; the pattern makes each password."""
+    """Clients belong to users in order; the pattern gives each password."""
     names = Names("sim-1", 2, 3, "pw-{user}!")
     assert [names.of_client(n) for n in (0, 2, 3)] == [
         ("sim-1-0", "sim-1-0-0"),
@@ -184,8 +184,8 @@ class Paused(Stuck):
             self.resumed_at = self.now
 
 
-def test_steps_missed_while_the_process_was_stopped_do_not_come_at_once() -> None:
-    """The plan goes on from where it was, at its rate: a broker is not flooded with the steps of an hour."""
+def test_steps_after_a_pause_of_the_process_keep_their_rate() -> None:
+    """The plan continues at its rate: the broker does not get the steps of an hour at once."""
     paused = Paused()
     plan, stuck = Plan(Scenario(users=1, connections=1, rate=100, duration_s=100)), cast(Any, paused)
     simulation = Simulation(
@@ -197,16 +197,16 @@ def test_steps_missed_while_the_process_was_stopped_do_not_come_at_once() -> Non
     assert sum(at < 1.0 for at in after) < 1_000
 
 
-def test_broker_that_comes_and_goes_makes_no_progress() -> None:
-    """The same done again and again is nothing done: it ends when the least that was left is 3 s old."""
+def test_repeated_work_is_no_progress() -> None:
+    """With a flapping broker, the time limit runs from the last new minimum of remaining work."""
     stuck = Stuck(itertools.chain(range(200, 9, -1), itertools.cycle((12, 500, 10))))
     with pytest.raises(BrokerError, match="not acknowledged all publications within 3 s"):
         stuck.run()
     assert stuck.now == pytest.approx(3 + 190 * 0.02, abs=0.2)
 
 
-def test_broker_without_room_is_told_by_numbers() -> None:
-    """Who is not let in is no message that was not acknowledged: it says how many, and what to look at."""
+def test_unaccepted_clients_are_counted_in_the_error() -> None:
+    """The error has the number of unaccepted clients, and advice."""
     stuck = Stuck(itertools.repeat(7))
     stuck.unaccepted, stuck.count.connected = 7, 5
     with pytest.raises(BrokerError, match=r"5 connections are open, 7 are not accepted; .*ulimit -n"):
@@ -214,7 +214,7 @@ def test_broker_without_room_is_told_by_numbers() -> None:
 
 
 def test_broker_that_is_away_for_too_long_ends_the_plan() -> None:
-    """For ever does not mean without a broker; how long it has been away is told from the beginning."""
+    """A plan without end needs a broker; the progress has the time since it went away."""
     stuck = Stuck(itertools.repeat(0), away_at=5)
     with pytest.raises(BrokerError, match=r"away since \d\d:\d\d:\d\d, for 3 s"):
         stuck.run()
@@ -223,7 +223,7 @@ def test_broker_that_is_away_for_too_long_ends_the_plan() -> None:
 
 
 def test_connections_beyond_what_the_system_allows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says how many there may be and what to do."""
+    """The message names the limit and the remedy."""
     limits = [(256, 1000)]
     monkeypatch.setattr(socket_loop.resource, "getrlimit", lambda _: limits[-1])
     monkeypatch.setattr(socket_loop.resource, "setrlimit", lambda _, new: limits.append(new))
@@ -233,8 +233,8 @@ def test_connections_beyond_what_the_system_allows_are_refused(monkeypatch: pyte
         socket_loop.allow_files(1000)
 
 
-def agreed(websocket: WebSocket) -> bytes:
-    """What a server answers to the request of a WebSocket."""
+def server_answer(websocket: WebSocket) -> bytes:
+    """Return a server's answer to the request of a WebSocket."""
     server = ServerProtocol(subprotocols=[Subprotocol("mqtt")])
     server.receive_data(websocket.output())
     (request,) = server.events_received()
@@ -243,11 +243,11 @@ def agreed(websocket: WebSocket) -> bytes:
     return b"".join(server.data_to_send())
 
 
-def test_websocket_sends_what_came_early_and_takes_frames_as_a_stream() -> None:
-    """Nothing is sent before the server agrees; then all of it. What comes may be in pieces of any size."""
+def test_websocket_buffers_until_accepted_and_reads_a_stream() -> None:
+    """Data waits for the server's acceptance; received frames may have pieces of any size."""
     websocket = WebSocket(BrokerUrl.parse("ws://user:secret@localhost:9001/path"))
     websocket.send(b"CONNECT")
-    answer = agreed(websocket)
+    answer = server_answer(websocket)
     assert list(websocket.feed(answer[:20])) == []
     assert websocket.output() == b""
     assert list(websocket.feed(answer[20:] + b"\x82\x02ab\x89\x00\x82\x01c")) == [b"ab", b"c"]
@@ -259,7 +259,7 @@ def test_websocket_sends_what_came_early_and_takes_frames_as_a_stream() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "told"),
+    ("answer", "error", "message"),
     [
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", ConnectionError, "HTTP 404"),
         (b"\x20\x02\x00\x00\r\n", ConnectionError, "valid HTTP response"),
@@ -267,15 +267,17 @@ def test_websocket_sends_what_came_early_and_takes_frames_as_a_stream() -> None:
     ],
     ids=["http", "mqtt", "text"],
 )
-def test_websocket_says_why_there_is_none(answer: bytes | None, error: type[Exception], told: str) -> None:
-    """A server that is none of MQTT over WebSocket is told in words."""
+def test_websocket_reports_a_failed_handshake(
+    answer: bytes | None, error: type[Exception], message: str
+) -> None:
+    """The error names the reason when a server does not speak MQTT over WebSocket."""
     websocket = WebSocket(BrokerUrl.parse("ws://localhost"))
-    with pytest.raises(error, match=told):
-        list(websocket.feed(answer or agreed(websocket) + b"\x81\x02ab"))
+    with pytest.raises(error, match=message):
+        list(websocket.feed(answer or server_answer(websocket) + b"\x81\x02ab"))
 
 
 def test_websocket_that_is_closed_is_over() -> None:
     """A close frame ends the connection, as the end of a TCP connection does."""
     websocket = WebSocket(BrokerUrl.parse("ws://localhost"))
     with pytest.raises(ConnectionError, match="closed"):
-        list(websocket.feed(agreed(websocket) + b"\x88\x00"))
+        list(websocket.feed(server_answer(websocket) + b"\x88\x00"))

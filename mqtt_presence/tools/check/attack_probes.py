@@ -10,6 +10,7 @@ from typing import NamedTuple
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import LOGIN, WILL
 from mqtt_presence.tools.check.findings import Finding, Verdict, failed, note, passed, warned
+from mqtt_presence.tools.check.known_brokers import known_broker
 from mqtt_presence.tools.check.probe_client import ClosedError, Credentials, ProbeClient, RefusedError
 from mqtt_presence.tools.check.prober import Prober
 
@@ -368,21 +369,21 @@ def passwords(prober: Prober) -> Finding:
             continue
         accepted.append(label)
     prober.connections.client().disconnect()  # a broker that is going away refuses the right password too
-    return judge_passwords(accepted, is_embedded=prober.broker.kind == "embedded")
+    return judge_passwords(accepted, may_be_open=known_broker(prober.broker.kind).may_be_open)
 
 
-def judge_passwords(accepted: Sequence[str], *, is_embedded: bool) -> Finding:
+def judge_passwords(accepted: Sequence[str], *, may_be_open: bool) -> Finding:
     """Judge the credentials that the broker accepted.
 
     Args:
         accepted: wrong credentials, in words.
-        is_embedded: whether this is the embedded broker: open only on loopback, or by an explicit setting.
+        may_be_open: whether the broker is open only on loopback, or by an explicit setting.
 
     """
     name = "passwords"
     if not accepted:
         return passed(name, "a wrong password, and a missing user name, are refused")
-    verdict = warned if is_embedded else failed
+    verdict = warned if may_be_open else failed
     return verdict(
         name, f"the broker accepts {' and '.join(accepted)}", "every client can pose as every user"
     )

@@ -83,6 +83,7 @@ class KnownBroker(Struct, frozen=True, forbid_unknown_fields=True):
         remedies: advice that quotes its files.
         findings: answers that are known in advance.
         refers_to_folder: whether a generic remedy adds a reference to the broker's folder.
+        may_be_open: whether access without a password is only a warning.
 
     """
 
@@ -90,6 +91,7 @@ class KnownBroker(Struct, frozen=True, forbid_unknown_fields=True):
     remedies: tuple[Remedy, ...] = ()
     findings: tuple[KnownFinding, ...] = ()
     refers_to_folder: bool = True
+    may_be_open: bool = False
 
 
 @cache

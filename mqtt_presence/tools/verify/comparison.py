@@ -159,10 +159,8 @@ def row_difference(user: UserPresence, *, odd: bool) -> Difference | None:
 
     """
     right = _right(user, 0)
-    if right == user.status and not odd:
-        return None
-    if right is None:
-        return None  # neither row nor live records
+    if right is None or (right == user.status and not odd):
+        return None  # without a row and live records, or correct
     now = {} if user.status is None else _row_facts(user)
     then = _row_facts(replace(user, status=right))
     if now == then:
