@@ -22,9 +22,12 @@ from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import Topics, require_name
 from mqtt_presence.settings import Settings, path_text
 from mqtt_presence.tools.check import runner
-from mqtt_presence.tools.check.findings import KINDS, Finding, Verdict, any_failed
+from mqtt_presence.tools.check.config import CheckConfig
+from mqtt_presence.tools.check.findings import Finding, Verdict, any_failed
+from mqtt_presence.tools.check.known_brokers import kinds
+from mqtt_presence.tools.check.poll_loop import InterruptedCheckError
 from mqtt_presence.tools.check.probe_client import Credentials
-from mqtt_presence.tools.check.prober import CheckConfig, InterruptedCheckError, Prober
+from mqtt_presence.tools.check.prober import Prober
 
 INTERRUPTED = 130
 _INDENT = (0, 0, 0, 2)
@@ -79,7 +82,7 @@ def command(
         typer.Option(
             "--kind",
             help="The kind of broker, for fitting advice; default: recognised if possible.",
-            metavar="|".join(KINDS),
+            metavar="|".join(kinds()),
             show_default=False,
         ),
     ] = None,
@@ -101,8 +104,8 @@ def command(
     """
     logs.errors_only()
     probes = runner.choose(only or [])
-    if kind is not None and kind not in KINDS:
-        raise ConfigError(f"kind={kind} must be one of {', '.join(KINDS)}")
+    if kind is not None and kind not in kinds():
+        raise ConfigError(f"kind={kind} must be one of {', '.join(kinds())}")
     prober = Prober(_config(settings, websocket, queue))
     with on_end_signals(prober.interrupt), _progress() as show_progress:
         code = _check(prober, probes, kind, _JsonLines() if as_json else _Table(), show_progress)

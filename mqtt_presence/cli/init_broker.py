@@ -150,7 +150,7 @@ def _print_summary(plan: Plan) -> None:
     print_line(f"Written to {directory}:")
     rows = [
         (mosquitto_files.BRIDGE, "the bridge's settings, with its password"),
-        (mosquitto_files.PASSWORDS, f"the passwords of {', '.join(plan.people)}"),
+        (mosquitto_files.PASSWORDS, f"the passwords of {', '.join(plan.users_and_operators)}"),
         (mosquitto_files.CONFIG, "the broker's settings; acl has the rights, passwd the password hashes"),
     ]
     if plan.tls is not None:

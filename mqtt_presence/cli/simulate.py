@@ -138,9 +138,9 @@ def command(
         print_line(_numbers(simulation.progress.count))
         _print_result("at the end", wrong, users)
         if keep:
-            simulation.leave_quietly()
+            simulation.disconnect_without_logout()
         else:
-            offline = simulation.take_leave()
+            offline = simulation.log_out()
             _print_result("after all have logged out", offline, users)
             wrong += offline
     if wrong:
@@ -195,7 +195,7 @@ def _simulation(
     try:
         with _shown(scenario.duration_s, settle_s) as display:
             simulation = simulation_run.Simulation(
-                Plan(scenario), devices, observer, loop, settle_s=settle_s, tell=display.show
+                Plan(scenario), devices, observer, loop, settle_s=settle_s, report=display.show
             )
             with on_end_signals(simulation.stop, _interrupt):
                 try:
@@ -203,7 +203,7 @@ def _simulation(
                 except (KeyboardInterrupt, BrokerError):
                     # Wills of cut connections would bring back the users whose records are deleted.
                     with suppress(BrokerError):
-                        simulation.leave_quietly()
+                        simulation.disconnect_without_logout()
                     raise
     finally:
         loop.close()
@@ -243,13 +243,14 @@ class _ProgressDisplay:
             self._task,
             description=progress.doing,
             completed=progress.elapsed_s,
-            numbers=f"{count.here} here, {count.messages} messages, {count.lost} lost",  # fits 80 columns
+            # Fits 80 columns.
+            numbers=f"{count.connected} here, {count.messages} messages, {count.lost} lost",
         )
 
 
 def _numbers(count: Count) -> str:
     return (
-        f"{count.here} here, {count.messages} messages, {count.logins} logins, {count.logouts} logouts, "
+        f"{count.connected} here, {count.messages} messages, {count.logins} logins, {count.logouts} logouts, "
         f"{count.cuts} cuts, {count.lost} lost"
     )
 

@@ -6,7 +6,6 @@ threads only queue messages. Exceptions of the hooks are logged: in a paho callb
 """
 
 import logging
-import os
 import socket
 import threading
 import time
@@ -22,6 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from mqtt_presence.client.connect_arguments import Endpoint
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.mqtt.paho_client import prepare, transport
+from mqtt_presence.mqtt.paho_sockets import duplicate
 from mqtt_presence.mqtt.return_codes import BAD_USER_NAME_OR_PASSWORD, connack_words
 
 _log = logging.getLogger("mqtt_presence.client")
@@ -190,7 +190,7 @@ class NetworkConnection:
     def abort(self) -> None:
         """Close the socket without a DISCONNECT, so that the broker publishes the will. From any thread."""
         self._abandoned = True
-        with suppress(Exception), _duplicate(self._client.socket()) as sock:
+        with suppress(Exception), duplicate(self._client.socket()) as sock:
             sock.shutdown(socket.SHUT_RDWR)
 
     # Callbacks of paho
@@ -227,8 +227,3 @@ def guard(call: Callable[..., None], *args: Any) -> None:
         call(*args)
     except Exception:  # noqa: BLE001, user code
         _log.exception("a callback failed")
-
-
-def _duplicate(sock: Any) -> socket.socket:
-    """Return another socket for the TCP connection below TLS and WebSocket, to be closed independently."""
-    return socket.socket(fileno=os.dup(sock.fileno()))

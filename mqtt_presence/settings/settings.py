@@ -78,7 +78,8 @@ class Settings(BaseSettings):
     )
     max_rate: Count = Field(
         100,
-        description="Maximum number of messages of a user in a second, averaged over a minute; 0: no limit.",
+        description="Maximum number of messages of a user in a second, on average over a minute; "
+        "0: no limit.",
     )
     max_users: Count = Field(
         1_000_000,
@@ -90,7 +91,7 @@ class Settings(BaseSettings):
         "log if the broker allows it.",
     )
     keep_alive: int = Field(
-        30, ge=5, le=65_535, description="The keep alive of the bridge's connection to the broker, in seconds."
+        30, ge=5, le=65_535, description="The keep alive of the bridge's connection to the broker, seconds."
     )
     ca_file: Path | None = Field(
         None,
@@ -148,7 +149,7 @@ class Settings(BaseSettings):
     )
     web_origin: Names = Field(
         (),
-        description="Another origin allowed to use the page's server, e.g. of a reverse proxy or of your own page: "
+        description="Another origin allowed to use the page's server, e.g. of a reverse proxy or your own page: "
         "https://host; repeatable.",
     )
     web_proxy: bool = Field(

@@ -13,8 +13,9 @@ from mqtt_presence.mqtt.framing import Packet
 from mqtt_presence.mqtt.packets import MQTT_311, Connect, connect_packet, read_connack
 from mqtt_presence.mqtt.tls_files import TlsFiles
 from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.tools.check.config import CheckConfig
 from mqtt_presence.tools.check.probe_client import Credentials
-from mqtt_presence.tools.check.prober import CheckConfig, Prober
+from mqtt_presence.tools.check.prober import Prober
 from mqtt_presence.tools.simulate.socket_loop import Loop, SocketConnection, find_target
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import Mosquitto
@@ -87,7 +88,7 @@ def test_check_goes_on_with_renewed_certificates(secure: Secure) -> None:
     access = Credentials(BrokerUrl.parse(secure.url("alice")), TlsFiles(**secure.authority.client_files))
     with Prober(CheckConfig(bridge=access, client=access)) as opened:
         secure.renew()
-        assert opened.client().is_accepted
+        assert opened.connections.client().is_accepted
 
 
 def test_simulated_clients_come_back_with_renewed_certificates(secure: Secure) -> None:

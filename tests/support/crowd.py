@@ -86,9 +86,9 @@ class Crowd:
             for step in chain(self._plan.arrivals(), self._plan.steps()):
                 while self._fleet.is_busy or (monotonic() < began + step.at_s and not self._quiet.is_set()):
                     self._serve()
-                if self._quiet.is_set():  # this step is not made: nothing else counts on it
+                if self._quiet.is_set():  # this step does not happen; no other step depends on it
                     break
-                self._fleet.ask(step.client, step.do)
+                self._fleet.add(step.client, step.action)
             while not self._over.is_set():
                 self._serve()
                 if not self._fleet.left:
@@ -97,9 +97,9 @@ class Crowd:
             self.error = error
 
     def _serve(self) -> None:
-        self._observer.tend()
-        if self._observer.is_up:  # who comes back must hear what is announced from then on
-            self._fleet.tend()
+        self._observer.maintain()
+        if self._observer.is_up:  # clients that reconnect must receive later announcements
+            self._fleet.maintain()
         self._loop.run_once(0.005)
 
 
@@ -116,18 +116,18 @@ class _Device(Device):
     __slots__ = ("_client", "_said", "_unsaid", "_waiting")
 
     def __init__(
-        self, fleet: SimulatedDevices, user_id: str, client_id: str, said: Said, *, unsaid: bool
+        self, devices: SimulatedDevices, user_id: str, client_id: str, said: Said, *, unsaid: bool
     ) -> None:
-        super().__init__(fleet, user_id, client_id)
+        super().__init__(devices, user_id, client_id)
         self._unsaid = unsaid
         self._client = Client(user_id, client_id)
         self._said = said
         self._waiting: dict[int, tuple[str, bytes]] = {}
 
-    def _do(self, do: Action) -> None:
-        if do is Action.CUT and self._unsaid and self._fleet.count.cuts % 2:
-            self.leave_quietly()
-        super()._do(do)
+    def _perform(self, action: Action) -> None:
+        if action is Action.CUT and self._unsaid and self._devices.count.cuts % 2:
+            self.disconnect_without_logout()
+        super()._perform(action)
 
     def _publish(self, verb: str, payload: bytes) -> int:
         packet_id = super()._publish(verb, payload)

@@ -28,6 +28,7 @@ from mqtt_presence.bridge.link.mqtt_version import MqttVersion
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.mqtt.messages import Incoming, Outgoing
 from mqtt_presence.mqtt.paho_client import prepare, transport
+from mqtt_presence.mqtt.paho_sockets import has_buffered
 from mqtt_presence.mqtt.return_codes import (
     BAD_USER_NAME_OR_PASSWORD,
     FAILURE,
@@ -433,7 +434,7 @@ class Link:
         at_most = at_most if self._connected else max(1, at_most)  # the answer to CONNECT, at least
         if timeout_s and (self._waiting or len(self._in_flight) > _MANY_IN_FLIGHT):
             time.sleep(min(timeout_s, self._pause()))
-        if at_most and not _has_buffered(sock):
+        if at_most and not has_buffered(sock):
             waiter = select.poll()
             waiter.register(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
             waiter.register(self._wake_in, select.POLLIN)
@@ -587,9 +588,3 @@ class Link:
         with suppress(BlockingIOError):
             while self._wake_in.recv(4096):
                 pass
-
-
-def _has_buffered(sock: Any) -> bool:
-    """TLS may have decrypted more than was read: no poll tells of that."""
-    pending = getattr(sock, "pending", None)
-    return pending is not None and pending() > 0
