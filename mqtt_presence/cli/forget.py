@@ -43,7 +43,7 @@ def command(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Forget users: delete their records and clear their retained statuses.
+    """Delete users with their records and statuses.
 
     A running bridge clears the statuses; otherwise, this command connects to the broker as the user in
     --broker. A user who is still connected comes back with the next sign of life. Many records are deleted in
