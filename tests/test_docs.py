@@ -274,7 +274,7 @@ def test_five_minutes_are_as_the_readme_says(shell: Shell) -> None:
     """Three terminals: who logs in is seen, who is killed is seen to be gone, and its record says why."""
     watch = shell.start(block("run: watch"))
     try:
-        until(lambda: "the bridge is there" in shell.log(), "watch sees the bridge")
+        until(lambda: "the bridge is online" in shell.log(), "watch sees the bridge")
         shell.run(block("run: login"))
         until(lambda: "alice  online  1 connection" in shell.log(), "watch sees alice come")
         shell.run(block("run: kill"))

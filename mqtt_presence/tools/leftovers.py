@@ -47,7 +47,9 @@ def _end(page: dict[UserId, list[Connection]], store: Store, config: BridgeConfi
         due = [
             publication
             for outcome in outcomes
-            for publication in publications.of_outcome(outcome, config.topics, private=config.publish_private)
+            for publication in publications.outcome_publications(
+                outcome, config.topics, private=config.publish_private
+            )
         ]
         if due:
             tx.put_outbox(publications.pack(due))

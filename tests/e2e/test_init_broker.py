@@ -55,7 +55,7 @@ class InstalledBroker:
 
     @property
     def commands(self) -> list[list[str]]:
-        lines = self.said.partition("Start the broker, and beside it the bridge:\n")[2].splitlines()
+        lines = self.said.partition("Start the broker, then the bridge:\n")[2].splitlines()
         return [shlex.split(line) for line in lines if line]
 
     def start(self, listener: str = "port") -> None:

@@ -175,7 +175,7 @@ def test_without_a_bridge_all_statuses_are_wrong(mosquitto: Mosquitto) -> None:
     assert run.exit_code == 1
     assert "3 of 3 statuses are wrong" in run.stderr
     assert "no status; must be" in run.stderr
-    assert run.stderr.count("no bridge is there") == 1
+    assert run.stderr.count("no bridge is online") == 1
 
 
 def test_progress_fits_a_terminal(mosquitto: Mosquitto) -> None:
@@ -293,9 +293,9 @@ def test_absence_of_the_bridge_is_reported(mosquitto: Mosquitto, sqlite_url: str
     with ExitStack() as stack:
         with BridgeThread(broker=mosquitto.url, database=sqlite_url):
             running = stack.enter_context(Running(mosquitto, tmp_path / "output"))
-        running.wait_for("no bridge is there")
+        running.wait_for("no bridge is online")
         with BridgeThread(broker=mosquitto.url, database=sqlite_url):
-            running.wait_for("the bridge is there")
+            running.wait_for("the bridge is online")
             running.signal(signal.SIGINT)
             assert running.end(40) == 0, running.output
 
