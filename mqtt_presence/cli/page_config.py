@@ -37,11 +37,11 @@ def web_config(settings: Settings, *, mqtt_url: str | None = None, is_open: bool
         proxy=settings.web_proxy,
         publish_private=settings.publish_private,
     )
-    if config.open is False and config.is_local and config.strangers and not config.proxy:
+    if config.open is False and config.is_local and config.remote_origins and not config.proxy:
         log.warning(
             "web_origin=%s looks like a reverse proxy: for wrong passwords all who come through it are one,"
             " so that one can shut out all; let it set X-Forwarded-For, and set web_proxy",
-            config.strangers[0],
+            config.remote_origins[0],
         )
     return config
 

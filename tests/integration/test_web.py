@@ -250,7 +250,6 @@ def test_oversized_frames_end_the_connection(up: Page, connected: bool) -> None:
         "text",
         b"\x30\xff\xff\x7f" + b"x" * 1000,  # a packet over the limit, in a small frame
         b"\xff" * 20,
-        iter([b""] * 5000),  # fragments without end
     ],
 )
 def test_what_is_no_mqtt_ends_the_connection(up: Page, message: Any) -> None:

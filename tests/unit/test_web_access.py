@@ -10,7 +10,7 @@ from mqtt_presence.errors import ConfigError
 from mqtt_presence.settings import Settings
 from mqtt_presence.web.allowed_origins import refuse_host, refuse_origin, socket_origin
 from mqtt_presence.web.config import WebConfig
-from mqtt_presence.web.forwarded_address import address_of
+from mqtt_presence.web.forwarded_address import client_address
 from mqtt_presence.web.headers import policy
 from mqtt_presence.web.visibility import Login, Requester, Verdict, after_login, judge, takes_passwords
 
@@ -104,10 +104,10 @@ def test_address_is_what_the_proxy_has_added(said: str | None, found: str) -> No
     headers = {} if said is None else {"x-forwarded-for": said}
     proxied = config(open=False, proxy=True)
     for peer in ("127.0.0.1", "::ffff:127.0.0.1", "::FFFF:7F00:1"):
-        assert address_of(proxied, peer, headers) == found
-        assert address_of(config(open=False), peer, headers) == "127.0.0.1"
-    assert address_of(proxied, "192.168.1.7", headers) == "192.168.1.7"
-    assert address_of(proxied, "", headers) == ""
+        assert client_address(proxied, peer, headers) == found
+        assert client_address(config(open=False), peer, headers) == "127.0.0.1"
+    assert client_address(proxied, "192.168.1.7", headers) == "192.168.1.7"
+    assert client_address(proxied, "", headers) == ""
 
 
 @pytest.mark.parametrize("is_open", [True, None, False])

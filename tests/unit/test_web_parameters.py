@@ -54,12 +54,12 @@ def test_cursors_come_back(user: str, number: int) -> None:
 )  # fmt: skip
 def test_what_was_no_cursor_is_refused(text: str) -> None:
     """A cursor goes into a query: nothing but what pages give out."""
-    with pytest.raises(ParameterError, match="after must be what the page before called next"):
+    with pytest.raises(ParameterError, match="after must be the value of next in the answer before"):
         given(after=text).after_client("after")
     if text not in {"1", "gA"}:  # a name's cursor has no number
-        with pytest.raises(ParameterError, match="after must be what"):
+        with pytest.raises(ParameterError, match="after must be the value of next"):
             given(after=text).after_pair("after")
-    with pytest.raises(ParameterError, match="after must be what"):
+    with pytest.raises(ParameterError, match="after must be the value of next"):
         given(after=text + ".").after_name("after")
 
 
