@@ -156,7 +156,7 @@ def test_no_broker_fits_into_the_header(
     expect(ada.page.locator("#link-text")).to_have_text("No broker")
     assert in_one_row(ada.page)
     assert overflowing(ada.page) == []
-    words = (Path(__file__).parents[2] / "mqtt_presence/web/static/page/words.js").read_text("utf-8")
+    words = (Path(__file__).parents[2] / "mqtt_presence/web/static/page/texts.js").read_text("utf-8")
     for word in ("Signed off", "Not allowed", "Catching up", "Connecting", "No bridge"):
         assert f'"{word}"' in words
         ada.page.locator("#link-text").evaluate("(e, word) => (e.textContent = word)", word)

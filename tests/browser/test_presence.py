@@ -39,7 +39,7 @@ def test_idle_and_active_are_seen_by_others(alice: Somebody, watcher: Somebody) 
 def test_signing_out_is_seen_at_once(alice: Somebody, watcher: Somebody) -> None:
     """Who signs out is offline, and back at the door."""
     alice.page.click("#sign-out")
-    expect(alice.page.locator("#door")).to_be_visible()
+    expect(alice.page.locator("#sign-in-view")).to_be_visible()
     watcher.sees(alice.name, "offline")
     alice.sign_in()
     watcher.sees(alice.name, "online")

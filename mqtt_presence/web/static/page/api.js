@@ -86,16 +86,16 @@ export class Api extends EventTarget {
 
   /** @returns {Promise<Config>} */
   async config() {
-    const said = await this.#get("config", {});
+    const fields = await this.#get("config", {});
     return {
-      mqttUrl: String(said.mqttUrl),
-      open: typeof said.open === "boolean" ? said.open : null,
-      prefix: said.prefix ?? "",
-      operator: said.operator === true,
-      operatorBy: said.operatorBy ?? [],
-      version: said.version ?? "",
-      mqttJs: said.mqttJs === true,
-      historyHours: said.historyHours ?? 24,
+      mqttUrl: String(fields.mqttUrl),
+      open: typeof fields.open === "boolean" ? fields.open : null,
+      prefix: fields.prefix ?? "",
+      operator: fields.operator === true,
+      operatorBy: fields.operatorBy ?? [],
+      version: fields.version ?? "",
+      mqttJs: fields.mqttJs === true,
+      historyHours: fields.historyHours ?? 24,
     };
   }
 
@@ -106,8 +106,8 @@ export class Api extends EventTarget {
    * @returns {Promise<Page<ConnectionRecord>>}
    */
   async connections({open, after}) {
-    const said = await this.#get("connections", {open: String(open), after, limit: LIMIT});
-    return {items: said.connections.map(record), next: said.next};
+    const fields = await this.#get("connections", {open: String(open), after, limit: LIMIT});
+    return {items: fields.connections.map(record), next: fields.next};
   }
 
   /**
@@ -117,8 +117,8 @@ export class Api extends EventTarget {
    * @returns {Promise<Page<string>>}
    */
   async users({search, after, limit}) {
-    const said = await this.#get("users", {q: search || null, after, limit: String(limit)});
-    return {items: said.users.map((/** @type {{userId: string}} */ user) => user.userId), next: said.next};
+    const fields = await this.#get("users", {q: search || null, after, limit: String(limit)});
+    return {items: fields.users.map((/** @type {{userId: string}} */ user) => user.userId), next: fields.next};
   }
 
   /**
@@ -135,9 +135,9 @@ export class Api extends EventTarget {
     do {
       // Not below users/: a path cannot name a user `..`.
       const query = {user, from: from.toISOString(), to: to.toISOString(), before, limit: LIMIT};
-      const said = await this.#get("connections", query);
-      items.push(...said.connections.map(record));
-      before = said.next;
+      const fields = await this.#get("connections", query);
+      items.push(...fields.connections.map(record));
+      before = fields.next;
     } while (before !== null && items.length < MOST_OF_A_USER);
     return {items, next: before};
   }
@@ -154,7 +154,7 @@ export class Api extends EventTarget {
       const answer = await this.#fetch(url);
       if (answer.ok) return answer.json();
       if (REFUSALS.has(answer.status)) this.dispatchEvent(new Event("refused"));
-      if (answer.status !== BUSY || tried === TRIES) throw new ApiError(answer.status, await whyNot(answer));
+      if (answer.status !== BUSY || tried === TRIES) throw new ApiError(answer.status, await refusalReason(answer));
       await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS * tried));
     }
   }
@@ -172,28 +172,28 @@ export class Api extends EventTarget {
 }
 
 /** @param {Response} answer */
-async function whyNot(answer) {
-  const said = await answer.json().catch(() => ({}));
-  const why = typeof said?.error === "string" ? said.error : `${answer.status} ${answer.statusText}`;
+async function refusalReason(answer) {
+  const fields = await answer.json().catch(() => ({}));
+  const why = typeof fields?.error === "string" ? fields.error : `${answer.status} ${answer.statusText}`;
   return `The server says: ${why}.`;
 }
 
 /**
- * @param {Record<string, any>} said
+ * @param {Record<string, any>} fields
  * @returns {ConnectionRecord}
  */
-const record = (said) => ({
-  userId: said.userId,
-  clientId: said.clientId,
-  connectionId: said.connectionId,
-  loginTime: millis(said.loginTime),
-  logoutTime: millis(said.logoutTime),
-  reason: said.reason ?? null,
-  cause: said.cause ?? null,
-  idle: said.idle ?? null,
-  lastActivity: millis(said.lastActivity),
-  ipAddr: said.ipAddr ?? null,
-  userAgent: said.userAgent ?? null,
+const record = (fields) => ({
+  userId: fields.userId,
+  clientId: fields.clientId,
+  connectionId: fields.connectionId,
+  loginTime: millis(fields.loginTime),
+  logoutTime: millis(fields.logoutTime),
+  reason: fields.reason ?? null,
+  cause: fields.cause ?? null,
+  idle: fields.idle ?? null,
+  lastActivity: millis(fields.lastActivity),
+  ipAddr: fields.ipAddr ?? null,
+  userAgent: fields.userAgent ?? null,
 });
 
 /** @param {string | null | undefined} text */

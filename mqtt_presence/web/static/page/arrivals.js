@@ -1,6 +1,6 @@
 /** Who has come and gone, told to screen readers now and then and in few words. Pure: `now` is an argument, milliseconds. */
 
-import {visible} from "./names.js";
+import {visible} from "./display-names.js";
 
 const PAUSE_MS = 10_000;
 /** Where many come and go nobody wants to hear it all the time. */
@@ -21,10 +21,10 @@ export class Arrivals {
   /**
    * Take a change of somebody's status.
    *
-   * @param {import("../presence/roster.js").Change} change
+   * @param {import("../presence/status-table.js").Change} change
    * @param {number} now
    */
-  take({userId, before, after}, now) {
+  add({userId, before, after}, now) {
     const was = before?.online ?? false;
     const is = after?.online ?? false;
     if (was === is || now < this.quietUntil) return;
@@ -33,7 +33,7 @@ export class Arrivals {
   }
 
   /** What was shown was stale: what comes now is how it is. @param {number} now */
-  hush(now) {
+  restart(now) {
     this.#moves.clear();
     this.quietUntil = now + PAUSE_MS / 2;
   }
@@ -43,7 +43,7 @@ export class Arrivals {
    *
    * @param {number} now
    */
-  tell(now) {
+  nextText(now) {
     if (now < this.#next || this.#moves.size === 0) return "";
     this.#next = now + (this.#moves.size > FEW ? LONG_PAUSE_MS : PAUSE_MS);
     const names = (/** @type {boolean} */ come) =>

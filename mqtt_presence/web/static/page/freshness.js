@@ -15,7 +15,7 @@ export class Live {
    * @param {boolean} lost something is gone; false: it may only not be there yet, as while signing in
    * @param {Date} now
    */
-  look(stale, lost, now) {
+  update(stale, lost, now) {
     if (!stale) this.asOf = null;
     else if (lost) this.asOf ??= now;
   }
@@ -44,7 +44,7 @@ export class Answers {
   }
 
   /**
-   * Return a question, for `came`.
+   * Return a question, for `answered`.
    *
    * @param {Date} now
    */
@@ -57,7 +57,7 @@ export class Answers {
    *
    * @param {{now: Date}} question
    */
-  began({now}) {
+  partlyAnswered({now}) {
     this.#asked ??= now;
   }
 
@@ -66,7 +66,7 @@ export class Answers {
    *
    * @param {{now: Date, asOf: Date | null}} question
    */
-  came({now, asOf}) {
+  answered({now, asOf}) {
     this.#asked = now;
     this.#asOf = asOf;
     this.#failed = false;

@@ -2,8 +2,8 @@
 
 import {h, setAttribute, setText, setVariables} from "./dom.js";
 import {KeyedList} from "./keyed-list.js";
-import {visible} from "./names.js";
-import {avatar, name} from "./person.js";
+import {visible} from "./display-names.js";
+import {avatar, name} from "./user-display.js";
 import {bars, endOf} from "./timeline.js";
 import {duration, hourTime, moment} from "./times.js";
 
@@ -22,7 +22,7 @@ const BAR_WORDS = {online: "here", idle: "idle", ended: "ended", lost: "lost"};
 
 /**
  * @param {string} user
- * @param {() => import("./history.js").Window} window from when until when it goes
+ * @param {() => import("./history-view.js").Window} window from when until when it goes
  */
 export function makeLine(user, window) {
   const track = h("ul", {class: "track"});

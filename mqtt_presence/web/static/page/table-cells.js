@@ -30,7 +30,7 @@ export function makeTime() {
  * The head of a column, which sorts by it if it can.
  *
  * @param {string} label
- * @param {import("./roll.js").Order | null} order
+ * @param {import("./user-list.js").Order | null} order
  * @param {() => void} click
  */
 export function makeHead(label, order, click) {
@@ -40,7 +40,7 @@ export function makeHead(label, order, click) {
   return {
     element,
     /**
-     * @param {import("./roll.js").Order} now
+     * @param {import("./user-list.js").Order} now
      * @param {boolean} reverse
      */
     update(now, reverse) {

@@ -1,13 +1,13 @@
 /** The view of oneself: who I am, what time it is on the server, and my idle monitor. */
 
 import {byId, setAttribute, setText} from "./dom.js";
-import {pill, stateWord} from "./person.js";
+import {pill, stateWord} from "./user-display.js";
 import {clockTime, dayName, exactly, secondsAgo, small} from "./times.js";
 
 /** As in page.css. */
 const WIDE = matchMedia("(min-width: 1020px)");
 
-export class You {
+export class OwnView {
   #pill;
   #state = stateWord();
   #clock = byId("server-clock", HTMLElement);
@@ -34,7 +34,7 @@ export class You {
     this.#pill = pill(client.user, true);
     this.#state.element.setAttribute("id", "my-state");
     byId("self", HTMLElement).replaceChildren(this.#pill.element, this.#state.element);
-    this.#resync.addEventListener("click", () => void this.#askTheTime(), {signal});
+    this.#resync.addEventListener("click", () => void this.#synchronize(), {signal});
     this.#ping.addEventListener("click", () => client.monitor.ping(), {signal});
     this.#form.addEventListener("submit", (event) => this.#toggle(event), {signal});
     signal.addEventListener("abort", client.subscribe(() => this.paint()));
@@ -89,7 +89,7 @@ export class You {
     else this.start();
   }
 
-  async #askTheTime() {
+  async #synchronize() {
     setAttribute(this.#resync, "aria-busy", "true");
     const answered = await this.client.resync();
     setAttribute(this.#resync, "aria-busy", null);

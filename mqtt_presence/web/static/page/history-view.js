@@ -6,8 +6,8 @@ import {byId, h, setText, setVariables} from "./dom.js";
 import {Answers} from "./freshness.js";
 import {makeLine, makeRow} from "./history-line.js";
 import {KeyedList} from "./keyed-list.js";
-import {visible} from "./names.js";
-import {makePainter} from "./painter.js";
+import {visible} from "./display-names.js";
+import {makePainter} from "./repaint.js";
 import {bars, hours} from "./timeline.js";
 import {hourTime} from "./times.js";
 
@@ -33,7 +33,7 @@ const TYPED_MS = 300;
 /** Of HTTP: nothing is known of this user. */
 const NOT_FOUND = 404;
 
-export class History {
+export class HistoryView {
   /** @type {Line[]} */
   #lines = [];
   #isMore = false;
@@ -105,7 +105,7 @@ export class History {
     const hours = `last ${this.#span / HOUR_MS} hours`;
     setText(this.#title, user === "" ? `The ${hours}` : `${visible(user)}, the ${hours}`);
     this.#paint();
-    void this.#ask();
+    void this.#load();
   }
 
   close() {
@@ -116,7 +116,7 @@ export class History {
 
   tick() {
     const wait = this.#askedAt + this.#answers.pause(ASK_EVERY_MS) - performance.now();
-    if (wait <= 0 && !this.#isAsking) void this.#ask();
+    if (wait <= 0 && !this.#isAsking) void this.#load();
     if (this.#answers.asOf !== this.#shownAsOf) this.#paint();
   }
 
@@ -124,16 +124,16 @@ export class History {
     clearTimeout(this.#typed);
     this.#typed = setTimeout(() => {
       this.#limit = STEP;
-      void this.#ask();
+      void this.#load();
     }, TYPED_MS);
   }
 
   #showMore() {
     this.#limit += STEP;
-    void this.#ask();
+    void this.#load();
   }
 
-  async #ask() {
+  async #load() {
     if (!this.#isOpen || document.visibilityState === "hidden") return;
     const round = ++this.#round;
     const isOld = () => round !== this.#round;
@@ -141,16 +141,16 @@ export class History {
     this.#isAsking = true;
     const question = this.#answers.ask(this.client.serverTime());
     try {
-      const users = await this.#askUsers();
+      const users = await this.#loadUsers();
       if (isOld()) return;
       const known = new Map(this.#lines.map((line) => [line.user, line]));
       this.#lines = users.map((user) => known.get(user) ?? {user, records: null, isCut: false});
       this.#isAsked = true;
-      this.#answers.began(question);
+      this.#answers.partlyAnswered(question);
       this.#paint();
-      const missing = await this.#askLines(question.now, isOld);
+      const missing = await this.#loadLines(question.now, isOld);
       if (isOld()) return;
-      this.#answers.came(question);
+      this.#answers.answered(question);
       setText(this.#error, this.#user === "" ? "" : missing);
     } catch (error) {
       if (isOld()) return;
@@ -168,7 +168,7 @@ export class History {
    * @param {() => boolean} isOld nobody wants to know any more
    * @returns {Promise<string>} what the server says of whom it does not know: somebody was forgotten meanwhile
    */
-  async #askLines(to, isOld) {
+  async #loadLines(to, isOld) {
     const from = new Date(to.getTime() - this.#span);
     const waiting = [...this.#lines];
     let missing = "";
@@ -194,7 +194,7 @@ export class History {
   }
 
   /** The one that the address names, or all, as far as they are shown. */
-  async #askUsers() {
+  async #loadUsers() {
     this.#isMore = false;
     if (this.#user !== "") return [this.#user];
     const search = this.#search.value.trim();

@@ -23,7 +23,7 @@ export class Operators {
     this.#button.addEventListener("click", () => this.#open(), {signal});
     byId("token-cancel", HTMLElement).addEventListener("click", () => this.#dialog.close(), {signal});
     byId("token-form", HTMLFormElement).addEventListener("submit", (event) => void this.#show(event), {signal});
-    api.addEventListener("refused", () => void this.settle(), {signal});
+    api.addEventListener("refused", () => void this.askUntilAnswered(), {signal});
     signal.addEventListener("abort", () => {
       this.#button.hidden = true;
       this.#dialog.close();
@@ -31,7 +31,7 @@ export class Operators {
   }
 
   /** Ask the server, until it answers: where it is busy or gone there are people all the same, over MQTT. */
-  async settle() {
+  async askUntilAnswered() {
     if (this.#isSettling) return;
     this.#isSettling = true;
     while (!this.signal.aborted) {

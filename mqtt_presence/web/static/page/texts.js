@@ -8,7 +8,7 @@
  * @param {PresenceError} error
  * @param {{mqttUrl: string}} config
  */
-export function whyNot(error, {mqttUrl}) {
+export function explainError(error, {mqttUrl}) {
   switch (error.code) {
     case "bad-password":
       return "The broker does not know this name with this password.";

@@ -1,7 +1,7 @@
 /** How a user looks: in a colour of their own, with a mark for the state that is not a matter of colour alone. */
 
 import {h, setAttribute, setText, setVariables} from "./dom.js";
-import {hue, initial, visible} from "./names.js";
+import {hue, initial, visible} from "./display-names.js";
 
 /** @typedef {"online" | "idle" | "offline"} State */
 

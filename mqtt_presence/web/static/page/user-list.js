@@ -1,11 +1,11 @@
 /** Whom the page shows, and in which order: filter, search, own first, a cap. Pure. */
 
-/** @typedef {Readonly<import("../presence/wire.js").UserStatus>} UserStatus */
+/** @typedef {Readonly<import("../presence/client-messages.js").UserStatus>} UserStatus */
 /** @typedef {"all" | UserStatus["state"]} Filter */
 /** @typedef {"state" | "name" | "since" | "login" | "connections"} Order */
 
 /**
- * @typedef {object} Wish what somebody wants to see
+ * @typedef {object} Selection what somebody wants to see
  * @property {string} me whose page it is
  * @property {Filter} filter
  * @property {string} search part of the name, in any case
@@ -15,7 +15,7 @@
  */
 
 /**
- * @typedef {object} Called
+ * @typedef {object} Selected
  * @property {UserStatus[]} shown
  * @property {number} matching how many there are to show, beyond the limit too
  * @property {UserStatus[]} here who is not offline and matches the search, whatever the filter
@@ -26,7 +26,7 @@ const STATES = /** @type {const} */ (["online", "idle", "offline"]);
 const collator = new Intl.Collator(undefined, {numeric: true, sensitivity: "base"});
 
 /** Sorts and folds names once, and not again whenever somebody's state changes. */
-export class Roll {
+export class UserList {
   /** Of whom the rest speaks, in the order of the watcher. @type {string[]} */
   #names = [];
   /** @type {string[]} */
@@ -36,12 +36,12 @@ export class Roll {
 
   /**
    * @param {readonly UserStatus[]} users always in the same order
-   * @param {Wish} wish
-   * @returns {Called}
+   * @param {Selection} selection
+   * @returns {Selected}
    */
-  call(users, wish) {
-    this.#learn(users);
-    const search = fold(wish.search.trim());
+  select(users, selection) {
+    this.#index(users);
+    const search = fold(selection.search.trim());
     /** @type {Record<UserStatus["state"], UserStatus[]>} */
     const found = {online: [], idle: [], offline: []};
     const counts = {all: users.length, online: 0, idle: 0, offline: 0};
@@ -50,14 +50,14 @@ export class Roll {
       counts[user.state] += 1;
       if (search === "" || this.#folded[index]?.includes(search)) found[user.state].push(user);
     }
-    const here = ownFirst([...found.online, ...found.idle], wish.me);
-    const matching = wish.filter === "all" ? STATES.flatMap((state) => found[state]) : found[wish.filter];
-    const sorted = wish.order === "state" && !wish.reverse ? matching : this.#sort(matching, wish);
-    return {shown: ownFirst(sorted, wish.me).slice(0, wish.limit), matching: sorted.length, here, counts};
+    const here = ownFirst([...found.online, ...found.idle], selection.me);
+    const matching = selection.filter === "all" ? STATES.flatMap((state) => found[state]) : found[selection.filter];
+    const sorted = selection.order === "state" && !selection.reverse ? matching : this.#sort(matching, selection);
+    return {shown: ownFirst(sorted, selection.me).slice(0, selection.limit), matching: sorted.length, here, counts};
   }
 
   /** @param {readonly UserStatus[]} users */
-  #learn(users) {
+  #index(users) {
     if (users.length === this.#names.length && users.every(({userId}, index) => userId === this.#names[index])) return;
     const names = users.map(({userId}) => userId);
     this.#names = names;
@@ -67,7 +67,7 @@ export class Roll {
 
   /**
    * @param {UserStatus[]} users
-   * @param {Wish} wish
+   * @param {Selection} selection
    */
   #sort(users, {order, reverse}) {
     const place = new Map(this.#order.map((index, at) => [this.#names[index], at]));
