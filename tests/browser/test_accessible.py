@@ -61,7 +61,7 @@ def test_the_keyboard_is_enough(served: Served, somebody: Callable[..., Somebody
     expect(ada.page.locator("#start-stop")).to_have_text("Start")
     go_to("#search")
     keyboard.type("nobody is called this")
-    expect(ada.page.locator("#people-empty")).to_have_text("Nobody is called so.")
+    expect(ada.page.locator("#people-empty")).to_have_text("No user matches.")
     keyboard.press("Escape")
     expect(ada.page.locator("#people-empty")).to_be_hidden()
     go_to(".tile[data-state='offline']")

@@ -292,7 +292,7 @@ def test_the_bridge_gone_and_the_broker_gone_are_said(
             alice.page.click(f"#views a[href='#{view}']")
             expect(shown).to_be_visible()
         assert served.page.stop() == 0
-        alice.notices("The bridge is not there")
+        alice.notices("The bridge is offline")
         expect(alice.page.locator("#history-as-of")).to_contain_text("as of")
         width = views["history"].evaluate(_WIDTH)
         for view, shown in views.items():
@@ -353,14 +353,14 @@ def test_two_thousand_users_do_not_freeze_the_page(
         alice.page.click("#views a[href='#connections']")
         alice.page.fill("#connections-search", "crowd-1200")
         expect(alice.page.locator("#connections-empty")).to_have_text(
-            "None among the first 200 is called so."
+            "No match among the first 200."
         )
         expect(alice.page.locator("#connections-rows tr")).to_have_count(0)
         alice.page.click("#connections-more")
         expect(alice.page.locator("#connections-rows tr")).to_contain_text("crowd-1200")
         alice.page.click("#views a[href='#people']")
         client.publish_all((f"presence/crowd-{n}/c{n}/logout", b"") for n in range(2_000))
-        expect(alice.page.locator("#people-empty")).to_have_text("Nobody who is idle is called so.")
+        expect(alice.page.locator("#people-empty")).to_have_text("No idle user matches.")
     assert alice.page.evaluate("window.longest") < 1_000
 
 

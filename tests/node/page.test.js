@@ -243,8 +243,8 @@ test("who is back but has not heard of everybody is not live yet", () => {
 
 test("what is not there is named, and that the states are old", () => {
   assert.match(describe({...SITUATION, connected: false}).notice, /broker is lost.*last known/);
-  assert.match(describe({...SITUATION, bridge: "offline"}).notice, /bridge is not there.*last known/);
-  assert.match(describe({...SITUATION, bridge: "unknown", unknownFor: 3_000}).notice, /Nothing is heard.*last known/);
+  assert.match(describe({...SITUATION, bridge: "offline"}).notice, /bridge is offline.*last known/);
+  assert.match(describe({...SITUATION, bridge: "unknown", unknownFor: 3_000}).notice, /state of the bridge is unknown.*last known/);
   assert.match(describe({...SITUATION, connected: false, error: error("bad-password")}).notice, /Sign out/);
   assert.equal(describe({...SITUATION, error: error("not-allowed", "the broker does not let us")}).level, "bad");
 });

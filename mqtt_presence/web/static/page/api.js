@@ -1,7 +1,7 @@
-/** The read-only JSON API of the server, for operators; and the configuration, for everybody. */
+/** Access to the JSON API: read-only resources for operators, and the configuration for everybody. */
 
 /**
- * A connection's record; times are epoch milliseconds here, null: unknown or not (yet).
+ * The record of a connection. Times are epoch milliseconds, null if unknown or not reached yet.
  *
  * @typedef {object} ConnectionRecord
  * @property {string} userId
@@ -9,8 +9,8 @@
  * @property {string} connectionId
  * @property {number | null} loginTime
  * @property {number | null} logoutTime
- * @property {string | null} reason why it ended
- * @property {string | null} cause how the broker saw it end, where it told
+ * @property {string | null} reason the reason of its end
+ * @property {string | null} cause the end of the network connection as the broker reported it
  * @property {boolean | null} idle
  * @property {number | null} lastActivity
  * @property {string | null} ipAddr
@@ -18,16 +18,16 @@
  */
 
 /**
- * What the page must know before anybody signs in.
+ * The settings that the page needs before a login.
  *
  * @typedef {object} Config
  * @property {string} mqttUrl relative to the page, or `ws[s]://…`
- * @property {boolean | null} open anybody may come in, without a password; null: not known
+ * @property {boolean | null} open whether the broker asks for no password; null if unknown
  * @property {string} prefix
- * @property {boolean} operator whoever asks may see connections and history
- * @property {string[]} operatorBy what would make one: `token`, `password`
+ * @property {boolean} operator whether the requester may see connections and history
+ * @property {string[]} operatorBy the credentials of operators: `token`, `password`
  * @property {string} version
- * @property {boolean} mqttJs MQTT.js is there
+ * @property {boolean} mqttJs whether MQTT.js is installed
  * @property {number} historyHours
  */
 
@@ -38,7 +38,7 @@
 
 export class ApiError extends Error {
   /**
-   * @param {number} status of HTTP; 0: there was no answer
+   * @param {number} status of HTTP; 0 without an answer
    * @param {string} message
    * @param {ErrorOptions} [options]
    */
@@ -51,22 +51,22 @@ export class ApiError extends Error {
 
 const LIMIT = "200";
 const MOST_OF_A_USER = 1_000;
-/** The server verifies few passwords at a time, and says so. */
+/** The server is busy: it verifies few passwords at the same time. */
 const BUSY = 503;
 const TRIES = 4;
 const TRY_AGAIN_MS = 1_000;
-/** The server gives each question to its database five seconds, and others may come first. */
+/** A database query takes up to five seconds at the server, and others may come first. */
 const TIMEOUT_MS = 15_000;
-/** Who asks is no operator, or no longer. */
+/** The requester is not an operator, or not an operator any longer. */
 const REFUSALS = new Set([401, 403]);
 
-/** Dispatches `refused` when an answer was only for operators. */
+/** The API. Dispatches `refused` when the server refuses an answer that is for operators. */
 export class Api extends EventTarget {
   /** @type {Record<string, string>} */
   #headers = {};
 
   /**
-   * Ask as whoever knows this password; kept in memory and nowhere else.
+   * Send requests with a user's password, which is kept in memory only.
    *
    * @param {string} user
    * @param {string} password
@@ -76,7 +76,7 @@ export class Api extends EventTarget {
   }
 
   /**
-   * Ask as whoever knows the operators' token.
+   * Send requests with the operators' token.
    *
    * @param {string} token
    */
@@ -100,7 +100,7 @@ export class Api extends EventTarget {
   }
 
   /**
-   * Connections of everybody: the open ones by user, those that have ended by their end, the newest first.
+   * Return connections of all users: open ones sorted by user, or ended ones with the newest end first.
    *
    * @param {{open: boolean, after: string | null}} how
    * @returns {Promise<Page<ConnectionRecord>>}
@@ -111,7 +111,7 @@ export class Api extends EventTarget {
   }
 
   /**
-   * Users by name.
+   * Return users, sorted by name.
    *
    * @param {{search: string, after: string | null, limit: number}} how
    * @returns {Promise<Page<string>>}
@@ -122,7 +122,7 @@ export class Api extends EventTarget {
   }
 
   /**
-   * The connections of a user in a time, the newest first, a thousand at most.
+   * Return the connections of a user in a period, the newest first, a thousand at most.
    *
    * @param {{user: string, from: Date, to: Date}} what
    * @returns {Promise<Page<ConnectionRecord>>}
@@ -133,7 +133,7 @@ export class Api extends EventTarget {
     /** @type {string | null} */
     let before = null;
     do {
-      // Not below users/: a path cannot name a user `..`.
+      // Not below users/: a path cannot contain the user `..`.
       const query = {user, from: from.toISOString(), to: to.toISOString(), before, limit: LIMIT};
       const fields = await this.#get("connections", query);
       items.push(...fields.connections.map(record));
@@ -162,7 +162,7 @@ export class Api extends EventTarget {
   /** @param {URL} url */
   async #fetch(url) {
     try {
-      // Without what the browser itself knows: it would ask for it in a window of its own.
+      // Without the browser's own credentials, which it would request in a dialog.
       const signal = AbortSignal.timeout(TIMEOUT_MS);
       return await fetch(url, {headers: this.#headers, credentials: "omit", cache: "no-store", signal});
     } catch (error) {
@@ -175,7 +175,7 @@ export class Api extends EventTarget {
 async function refusalReason(answer) {
   const fields = await answer.json().catch(() => ({}));
   const why = typeof fields?.error === "string" ? fields.error : `${answer.status} ${answer.statusText}`;
-  return `The server says: ${why}.`;
+  return `The server refused this: ${why}.`;
 }
 
 /**

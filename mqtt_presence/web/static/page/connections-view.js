@@ -1,4 +1,4 @@
-/** The view of all connections, for operators: the open ones, and those that have ended if asked for. */
+/** The view of all connections, for operators: the open ones, and the ended ones on request. */
 
 import {showAsOf} from "./as-of.js";
 import {byId, h, setAttribute, setText} from "./dom.js";
@@ -13,7 +13,7 @@ import {ago, exactly, moment} from "./times.js";
 /** @typedef {import("./api.js").ConnectionRecord} ConnectionRecord */
 
 const STEP = 100;
-/** Somebody's status has changed: ask again, but not for each of many. */
+/** Milliseconds from a change of a status to the next request, which serves many changes. */
 const SOON_MS = 700;
 const ASK_AT_LEAST_EVERY_MS = 15_000;
 const ASK_AT_MOST_EVERY_MS = 2_000;
@@ -24,12 +24,12 @@ export class ConnectionsView {
   #records = [];
   #isMore = false;
   #isAsked = false;
-  /** How many to show, and how many to load at least. */
+  /** The number of connections to show, and the minimum to load. */
   #limit = STEP;
   #minimum = STEP;
   #isOpen = false;
   #asking = false;
-  /** What is wanted has changed while asking. */
+  /** Whether to request again, because the filter has changed meanwhile. */
   #again = false;
   #askedAt = -Infinity;
   #answers;
@@ -47,10 +47,10 @@ export class ConnectionsView {
 
   /**
    * @param {import("./api.js").Api} api
-   * @param {import("../presence/status-watcher.js").StatusWatcher} watcher says when something has changed
+   * @param {import("../presence/status-watcher.js").StatusWatcher} watcher reports changes
    * @param {import("../presence/presence-client.js").PresenceClient} client
-   * @param {import("./freshness.js").Live} live how true it is
-   * @param {AbortSignal} signal ends it
+   * @param {import("./freshness.js").Live} live the age of the statuses
+   * @param {AbortSignal} signal ends the view
    */
   constructor(api, watcher, client, live, signal) {
     this.api = api;
@@ -93,7 +93,7 @@ export class ConnectionsView {
     this.#reload();
   }
 
-  /** What is wanted has changed: an answer that is under way will not do. */
+  /** Request again after a change of the filter; a pending answer is out of date. */
   #reload() {
     this.#again = this.#asking;
     void this.#load();
@@ -141,10 +141,10 @@ export class ConnectionsView {
   }
 
   /**
-   * The open ones, then those that have ended.
+   * Load the open connections, then the ended ones.
    *
    * @param {boolean} ended
-   * @returns {Promise<[ConnectionRecord[], boolean]>} and whether there are more
+   * @returns {Promise<[ConnectionRecord[], boolean]>} the connections, and whether there are more
    */
   async #loadPages(ended) {
     /** @type {ConnectionRecord[]} */
@@ -163,7 +163,7 @@ export class ConnectionsView {
     return [records, false];
   }
 
-  /** Those that are loaded and match, shown or not. */
+  /** Return the loaded connections that match the search, shown or not. */
   #matching() {
     const search = this.#search.value.trim().toLowerCase();
     return this.#records.filter((record) => textOf(record).includes(search));
@@ -184,8 +184,8 @@ export class ConnectionsView {
   #emptyText() {
     const loaded = this.#records.length;
     if (loaded === 0) return "There are no connections.";
-    if (this.#isMore) return `None among the first ${loaded.toLocaleString()} is called so.`;
-    return "No connection is called so.";
+    if (this.#isMore) return `No match among the first ${loaded.toLocaleString()}.`;
+    return "No connection matches.";
   }
 
   /** @param {ConnectionRecord} first */

@@ -14,23 +14,23 @@ import {hourTime} from "./times.js";
 /** @typedef {import("./history-line.js").Line} Line */
 
 /**
- * What the timeline shows; epoch milliseconds.
+ * The period of the timeline, in epoch milliseconds.
  *
  * @typedef {object} Window
  * @property {number} from
  * @property {number} to now
- * @property {number} until when what is known was true
+ * @property {number} until the time of the data
  */
 
 const HOUR_MS = 3_600_000;
 const STEP = 25;
-/** How many users are asked for at the same time. */
+/** Simultaneous requests for users. */
 const AT_ONCE = 2;
-/** There is no room for a text so far to the right. */
+/** The position from which there is no room for a text to the right. */
 const LAST_MARK = 0.9;
 const ASK_EVERY_MS = 30_000;
 const TYPED_MS = 300;
-/** Of HTTP: nothing is known of this user. */
+/** The HTTP status for an unknown user. */
 const NOT_FOUND = 404;
 
 export class HistoryView {
@@ -43,14 +43,14 @@ export class HistoryView {
   #span;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #typed;
-  /** The one user to show in detail; empty: none. */
+  /** The user whose details are shown, empty for none. */
   #user = "";
   #askedAt = -Infinity;
   #isAsking = false;
   #answers;
-  /** What is shown says that it is of then. @type {Date | null} */
+  /** The time of the data as shown. @type {Date | null} */
   #shownAsOf = null;
-  /** Counts the rounds of asking: what an older one still brings is dropped. */
+  /** The number of rounds of requests; answers to earlier rounds are ignored. */
   #round = 0;
   #view = byId("history", HTMLElement);
   #asOfText = byId("history-as-of", HTMLElement);
@@ -76,9 +76,9 @@ export class HistoryView {
   /**
    * @param {import("./api.js").Api} api
    * @param {import("../presence/presence-client.js").PresenceClient} client
-   * @param {import("./freshness.js").Live} live how true it is
-   * @param {number} hours how far back it goes
-   * @param {AbortSignal} signal ends it
+   * @param {import("./freshness.js").Live} live the age of the statuses
+   * @param {number} hours the length of the timeline
+   * @param {AbortSignal} signal ends the view
    */
   constructor(api, client, live, hours, signal) {
     this.api = api;
@@ -162,11 +162,11 @@ export class HistoryView {
   }
 
   /**
-   * Ask for the connections of all that are shown.
+   * Load the connections of all shown users.
    *
    * @param {Date} to
-   * @param {() => boolean} isOld nobody wants to know any more
-   * @returns {Promise<string>} what the server says of whom it does not know: somebody was forgotten meanwhile
+   * @param {() => boolean} isOld returns whether a later round has begun
+   * @returns {Promise<string>} the server's message about an unknown user, who was forgotten meanwhile
    */
   async #loadLines(to, isOld) {
     const from = new Date(to.getTime() - this.#span);
@@ -188,12 +188,12 @@ export class HistoryView {
     try {
       await Promise.all(Array.from({length: AT_ONCE}, work));
     } finally {
-      waiting.length = 0; // where one has failed the other need not go on
+      waiting.length = 0; // after a failure, the other requests are not needed
     }
     return missing;
   }
 
-  /** The one that the address names, or all, as far as they are shown. */
+  /** Load the user in the address, or all users up to the limit. */
   async #loadUsers() {
     this.#isMore = false;
     if (this.#user !== "") return [this.#user];
@@ -219,7 +219,7 @@ export class HistoryView {
     const lines = this.#user === "" ? this.#lines : this.#lines.filter(({user}) => user === this.#user);
     this.#showHours();
     this.#list.show(lines);
-    setText(this.#empty, this.#search.value.trim() === "" ? "Nobody has been here yet." : "Nobody is called so.");
+    setText(this.#empty, this.#search.value.trim() === "" ? "No users yet." : "No user matches.");
     this.#empty.hidden = lines.length > 0 || !this.#isAsked;
     this.#more.hidden = this.#user !== "" || !this.#isMore;
     setText(this.#more, "Show more");

@@ -1,4 +1,4 @@
-/** The live page: lets somebody in, and puts the views together. */
+/** The live page: login and logout, and the set of views. */
 
 import {PresenceClient, PresenceError, StatusWatcher} from "../presence.js";
 import {Api} from "./api.js";
@@ -52,7 +52,7 @@ function showSignIn(config) {
   setText(byId("version", HTMLElement), `mqtt-presence ${config.version}`);
   setText(
     byId("sign-in-hint", HTMLElement),
-    config.open ? "Any name will do. Others see it." : "With your name and password at the broker.",
+    config.open ? "Choose any name. Other users see it." : "Use your name and password for the broker.",
   );
   byId("password-field", HTMLElement).hidden = config.open === true;
   passwordField.required = config.open === false;
@@ -87,7 +87,7 @@ async function signIn(config) {
     await client.connect();
     passwordField.value = "";
     const api = new Api();
-    // To a server that takes none a password is nothing but read on the way, by whoever listens.
+    // A server that accepts no passwords gets none, since others may read it in the network.
     if (password !== null && config.operatorBy.includes("password")) api.useLogin(user, password);
     await runViews(client, watcher, api, config);
     welcome();
@@ -102,7 +102,7 @@ async function signIn(config) {
 }
 
 /**
- * Be in the signedIn, until signing out.
+ * Run the views until the user signs out.
  *
  * @param {PresenceClient} client
  * @param {StatusWatcher} watcher
@@ -141,8 +141,8 @@ async function runViews(client, watcher, api, config) {
     look();
     you.paint();
     route.tick();
-    const told = arrivals.nextText(performance.now());
-    if (told !== "") setText(announcer, told);
+    const arrivalText = arrivals.nextText(performance.now());
+    if (arrivalText !== "") setText(announcer, arrivalText);
   }, TICK_MS);
   look();
   const allow = (/** @type {boolean} */ operator) => {
@@ -162,7 +162,7 @@ async function runViews(client, watcher, api, config) {
 }
 
 /**
- * What the tab of the browser says: how many are here.
+ * Return the title for the browser's tab, with the number of users online.
  *
  * @param {StatusWatcher} watcher
  */

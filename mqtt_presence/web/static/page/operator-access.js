@@ -1,4 +1,4 @@
-/** Whether whoever is here is an operator: the server says so, at once or after it was shown the token. */
+/** Operator access: the server's decision, by the login or after the token was entered. */
 
 import {byId, setText} from "./dom.js";
 
@@ -13,8 +13,8 @@ export class Operators {
 
   /**
    * @param {import("./api.js").Api} api
-   * @param {(operator: boolean) => void} allow called with what the server says
-   * @param {AbortSignal} signal ends it
+   * @param {(operator: boolean) => void} allow called with the server's decision
+   * @param {AbortSignal} signal ends the requests
    */
   constructor(api, allow, signal) {
     this.api = api;
@@ -30,7 +30,7 @@ export class Operators {
     });
   }
 
-  /** Ask the server, until it answers: where it is busy or gone there are people all the same, over MQTT. */
+  /** Ask the server until it answers. Meanwhile the users are shown, which come over MQTT. */
   async askUntilAnswered() {
     if (this.#isSettling) return;
     this.#isSettling = true;

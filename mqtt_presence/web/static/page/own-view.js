@@ -1,10 +1,10 @@
-/** The view of oneself: who I am, what time it is on the server, and my idle monitor. */
+/** The view of one's own client: name, server time and idle monitor. */
 
 import {byId, setAttribute, setText} from "./dom.js";
 import {pill, stateWord} from "./user-display.js";
 import {clockTime, dayName, exactly, secondsAgo, small} from "./times.js";
 
-/** As in page.css. */
+/** The same as in page.css. */
 const WIDE = matchMedia("(min-width: 1020px)");
 
 export class OwnView {
@@ -27,7 +27,7 @@ export class OwnView {
 
   /**
    * @param {import("../presence/presence-client.js").PresenceClient} client
-   * @param {AbortSignal} signal ends it
+   * @param {AbortSignal} signal ends the view
    */
   constructor(client, signal) {
     this.client = client;
@@ -44,7 +44,7 @@ export class OwnView {
     this.paint();
   }
 
-  /** Begin to monitor, as the form says. */
+  /** Start the monitor with the settings of the form. */
   start() {
     setText(this.#error, "");
     try {
@@ -58,7 +58,7 @@ export class OwnView {
     }
   }
 
-  /** Show how things are now; once a second, and when something has changed. */
+  /** Show the present state; once a second, and after changes. */
   paint() {
     const {connected, isIdle, isMonitoring, isSynced, offset, roundTrip, lastActivity} = this.client.getSnapshot();
     const now = this.client.serverTime();
@@ -77,7 +77,7 @@ export class OwnView {
     this.#resync.disabled = !connected;
   }
 
-  /** Beside the others there is room for everything. */
+  /** Unfold all parts on a wide page, which has room for them. */
   #unfold() {
     this.#more.open = WIDE.matches;
   }
@@ -93,7 +93,7 @@ export class OwnView {
     setAttribute(this.#resync, "aria-busy", "true");
     const answered = await this.client.resync();
     setAttribute(this.#resync, "aria-busy", null);
-    setText(this.#error, answered ? "" : "The bridge did not tell the time.");
+    setText(this.#error, answered ? "" : "The bridge did not answer.");
   }
 }
 

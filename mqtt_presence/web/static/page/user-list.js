@@ -1,12 +1,12 @@
-/** Whom the page shows, and in which order: filter, search, own first, a cap. Pure. */
+/** Selection and order of the users on the page: filter, search, own name first, limit. Pure. */
 
 /** @typedef {Readonly<import("../presence/client-messages.js").UserStatus>} UserStatus */
 /** @typedef {"all" | UserStatus["state"]} Filter */
 /** @typedef {"state" | "name" | "since" | "login" | "connections"} Order */
 
 /**
- * @typedef {object} Selection what somebody wants to see
- * @property {string} me whose page it is
+ * @typedef {object} Selection the user's choices
+ * @property {string} me the user signed in here
  * @property {Filter} filter
  * @property {string} search part of the name, in any case
  * @property {Order} order
@@ -17,21 +17,21 @@
 /**
  * @typedef {object} Selected
  * @property {UserStatus[]} shown
- * @property {number} matching how many there are to show, beyond the limit too
- * @property {UserStatus[]} here who is not offline and matches the search, whatever the filter
- * @property {Record<Filter, number>} counts of everybody
+ * @property {number} matching the number of matching users, including those beyond the limit
+ * @property {UserStatus[]} here users online or idle that match the search, whatever the filter
+ * @property {Record<Filter, number>} counts numbers of all users
  */
 
 const STATES = /** @type {const} */ (["online", "idle", "offline"]);
 const collator = new Intl.Collator(undefined, {numeric: true, sensitivity: "base"});
 
-/** Sorts and folds names once, and not again whenever somebody's state changes. */
+/** Selects users. Names are sorted and folded once, not after each change of a status. */
 export class UserList {
-  /** Of whom the rest speaks, in the order of the watcher. @type {string[]} */
+  /** The indexed names, in the order of the watcher. @type {string[]} */
   #names = [];
   /** @type {string[]} */
   #folded = [];
-  /** Where in `#names` the first by name is, the second, … @type {number[]} */
+  /** Indexes into `#names`, sorted by name. @type {number[]} */
   #order = [];
 
   /**

@@ -1,4 +1,4 @@
-/** The view of everybody: how many are here, pills, and the table. */
+/** The view of all users: numbers, pills and a table. */
 
 import {showAsOf} from "./as-of.js";
 import {makeHead, makeTime} from "./table-cells.js";
@@ -56,8 +56,8 @@ export class UsersView {
   /**
    * @param {import("../presence/status-watcher.js").StatusWatcher} watcher
    * @param {import("../presence/presence-client.js").PresenceClient} client
-   * @param {import("./freshness.js").Live} live how true it is
-   * @param {AbortSignal} signal ends it
+   * @param {import("./freshness.js").Live} live the age of the statuses
+   * @param {AbortSignal} signal ends the view
    */
   constructor(watcher, client, live, signal) {
     this.watcher = watcher;
@@ -81,7 +81,7 @@ export class UsersView {
   }
 
   /**
-   * Let names lead to their history, for operators.
+   * Link names to their history, for operators.
    *
    * @param {boolean} linked
    */
@@ -96,7 +96,7 @@ export class UsersView {
     this.paint();
   }
 
-  /** A second has passed, and it is shown. */
+  /** Update the durations; called every second while the view is shown. */
   tick() {
     this.paint();
   }
@@ -147,9 +147,9 @@ export class UsersView {
    */
   #emptyText(known, matching) {
     if (matching > 0) return "";
-    if (known === 0) return "Nobody has been here yet.";
-    if (this.#selection.search.trim() !== "") return `Nobody${this.#selection.filter === "all" ? "" : ` who is ${this.#selection.filter}`} is called so.`;
-    return `Nobody is ${this.#selection.filter}.`;
+    if (known === 0) return "No users yet.";
+    if (this.#selection.search.trim() !== "") return `No ${this.#selection.filter === "all" ? "" : `${this.#selection.filter} `}user matches.`;
+    return `No user is ${this.#selection.filter}.`;
   }
 
   /**

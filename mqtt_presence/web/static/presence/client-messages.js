@@ -134,20 +134,20 @@ function loginInfo(value) {
  * @throws {PresenceError} `payload`: the message is not a status of the user
  */
 export function decodeStatus(userId, payload) {
-  const said = decodeObject(payload);
-  if (said.userId !== userId) refuse(`userId ${JSON.stringify(said.userId)} under the topic of ${userId}`);
-  if (typeof said.state !== "string" || !STATES.has(said.state)) refuse("state must be online, idle or offline");
+  const fields = decodeObject(payload);
+  if (fields.userId !== userId) refuse(`userId ${JSON.stringify(fields.userId)} under the topic of ${userId}`);
+  if (typeof fields.state !== "string" || !STATES.has(fields.state)) refuse("state must be online, idle or offline");
   return Object.freeze({
     userId,
-    state: /** @type {UserStatus["state"]} */ (said.state),
-    online: bool("online", said.online),
-    idle: said.idle == null ? null : bool("idle", said.idle),
-    since: optionalMoment("since", said.since),
-    lastLogin: loginInfo(said.lastLogin),
-    lastActivity: optionalMoment("lastActivity", said.lastActivity),
-    lastSeen: optionalMoment("lastSeen", said.lastSeen),
-    connections: whole("connections", said.connections ?? 0),
-    version: whole("version", said.version),
+    state: /** @type {UserStatus["state"]} */ (fields.state),
+    online: bool("online", fields.online),
+    idle: fields.idle == null ? null : bool("idle", fields.idle),
+    since: optionalMoment("since", fields.since),
+    lastLogin: loginInfo(fields.lastLogin),
+    lastActivity: optionalMoment("lastActivity", fields.lastActivity),
+    lastSeen: optionalMoment("lastSeen", fields.lastSeen),
+    connections: whole("connections", fields.connections ?? 0),
+    version: whole("version", fields.version),
   });
 }
 
@@ -176,8 +176,8 @@ export function decodeBridgeState(payload) {
  * @throws {PresenceError} `payload`: the message is not an answer, or was sent before its receipt
  */
 export function decodeTimeReply(payload) {
-  const said = decodeObject(payload);
-  const reply = {t0: whole("t0", said.t0), t1: whole("t1", said.t1, LATEST_MS), t2: whole("t2", said.t2, LATEST_MS)};
+  const fields = decodeObject(payload);
+  const reply = {t0: whole("t0", fields.t0), t1: whole("t1", fields.t1, LATEST_MS), t2: whole("t2", fields.t2, LATEST_MS)};
   if (reply.t2 < reply.t1) refuse("t2 lies before t1");
   return reply;
 }
