@@ -13,7 +13,7 @@ from mqtt_presence.web.headers import headers_of
 from mqtt_presence.web.responses import refusal
 
 if TYPE_CHECKING:
-    from mqtt_presence.embedded import Pipe
+    from mqtt_presence.embedded import Transport
 
 SUBPROTOCOL: Final = "mqtt"
 FRAME_SIZE: Final = 1 << 16
@@ -23,7 +23,7 @@ TURN_BYTES: Final = 4 * 1024
 TURN_FRAMES: Final = 32
 """Messages received in one turn of the event loop."""
 
-Serve = Callable[["Pipe"], Awaitable[None]]
+Serve = Callable[["Transport"], Awaitable[None]]
 
 
 class MqttEndpoint:
@@ -56,10 +56,10 @@ class MqttEndpoint:
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
         client = scope["client"]
         address = client_address(self._config, str(client[0]) if client else "", headers_of(scope))
-        await self._serve(WebSocketPipe(scope, receive, send, address))
+        await self._serve(WebSocketTransport(scope, receive, send, address))
 
 
-class WebSocketPipe:
+class WebSocketTransport:
     """A WebSocket as the broker uses it: bytes in, bytes out. Errors are subclasses of OSError."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, address: str) -> None:
