@@ -278,9 +278,8 @@ def test_a_client_that_reads_nothing_is_disconnected_at_once(servers: Servers) -
     with raw_websocket(servers.port) as greedy:
         greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         greedy.sendall(frame(mqtt_connect("phone")))
-        greedy.settimeout(1)
-        with pytest.raises(OSError):
-            greedy.sendall(frame(b"\xc0\0" * 60) * 1_000_000)
+        greedy.settimeout(20)
+        greedy.sendall(frame(b"x" * 125, opcode=9) * 80_000)  # their pongs fill the buffers of any kernel
         with websocket(servers.port) as other:
             other.send(mqtt_connect("phone"))
             assert other.recv() == b"\x20\x02\0\0"
