@@ -10,19 +10,19 @@ from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwr
 
 from mqtt_presence.access.passwords import add_user
 from tests.support.brokers import BRIDGE_PASSWORD, Mosquitto
-from tests.support.browser import RateLimitedLog, Somebody, launch, windows
+from tests.support.browser import PageErrors, Somebody, launch, windows
 from tests.support.mqtt import Client
 from tests.support.people import statuses
 from tests.support.waiting import free_port
 from tests.support.web import Page
 
 one_broker = pytest.mark.parametrize("served", ["embedded"], indirect=True)
-"""For tests that have nothing to do with a broker."""
+"""For tests that do not depend on the broker."""
 
 
 @dataclass
 class Served:
-    """A live page that is served, and where its broker is."""
+    """A served live page, and the port of its broker."""
 
     url: str
     mqtt_port: int
@@ -83,7 +83,7 @@ def serve_one(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
 @pytest.fixture(scope="package")
 def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Serve a page with people on it, as a picture needs them; on mosquitto, which lets us write their statuses."""
+    """Serve a page with users for a picture, on a mosquitto where the test may publish statuses."""
     with ExitStack() as stack:
         served = serve("mosquitto", tmp_path_factory.mktemp("crowded"), stack)
         with Client(served.mqtt_port, "painter", "painter") as painter:
@@ -93,7 +93,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
-    """Run Playwright, for the tests here and no others: it keeps a loop in the main thread."""
+    """Run Playwright for these tests only, because it keeps an event loop in the main thread."""
     with sync_playwright() as started:
         yield started
 
@@ -106,35 +106,35 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def complaints() -> Iterator[RateLimitedLog]:
-    """Hear what pages complain of; what a test does not expect fails it."""
-    heard = RateLimitedLog()
-    yield heard
-    heard.assert_none()
+def page_errors() -> Iterator[PageErrors]:
+    """Collect errors of pages; an unexpected one fails the test."""
+    errors = PageErrors()
+    yield errors
+    errors.assert_none()
 
 
 @pytest.fixture(scope="package")
 def watcher(served: Served, browser: Browser) -> Iterator[Somebody]:
-    """Put somebody in front of the page who is there all the time and sees who comes and goes."""
-    heard = RateLimitedLog()
-    with windows(browser, heard) as opened:
+    """Sign a user in who watches the statuses of the others."""
+    errors = PageErrors()
+    with windows(browser, errors) as opened:
         bob = Somebody(opened().new_page(), served.url, "bob")
         bob.come()
         bob.sign_in()
         yield bob
-    heard.assert_none()
+    errors.assert_none()
 
 
 @pytest.fixture
-def window(browser: Browser, complaints: RateLimitedLog) -> Iterator[Callable[..., BrowserContext]]:
+def window(browser: Browser, page_errors: PageErrors) -> Iterator[Callable[..., BrowserContext]]:
     """Return a function that opens a window."""
-    with windows(browser, complaints) as opened:
+    with windows(browser, page_errors) as opened:
         yield opened
 
 
 @pytest.fixture
 def somebody(window: Callable[..., BrowserContext]) -> Callable[..., Somebody]:
-    """Return a function that puts somebody in front of a page, in a window of their own or in one that is given."""
+    """Return a function that opens a page for a user, in a new window or in a given one."""
 
     def put(
         where: Served | str, name: str = "", *, beside: Somebody | None = None, **how: object

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Playwright, expect
 
 from tests.browser.conftest import Served
-from tests.support.browser import RateLimitedLog, Somebody, launch, windows
+from tests.support.browser import PageErrors, Somebody, launch, windows
 from tests.support.recorder import Recorder
 
 _REMEMBER_RETURN = (
@@ -24,11 +24,11 @@ def caching_browser(playwright: Playwright) -> Iterator[Browser]:
 def test_a_page_in_the_back_forward_cache_is_offline_and_comes_back(
     served: Served,
     caching_browser: Browser,
-    complaints: RateLimitedLog,
+    page_errors: PageErrors,
     watcher: Somebody,
 ) -> None:
-    """Who goes on to another page is gone, though this one is kept; with the way back they are there again."""
-    with windows(caching_browser, complaints) as window:
+    """A user who goes to another page is offline although this page is cached, and online after going back."""
+    with windows(caching_browser, page_errors) as window:
         context = window()
         context.add_init_script(_REMEMBER_RETURN)
         alice = Somebody(context.new_page(), served.url, "alice-back")
@@ -47,7 +47,7 @@ def test_a_page_in_the_back_forward_cache_is_offline_and_comes_back(
 def test_reloading_within_the_grace_does_not_flicker(
     serve_one: Callable[..., Served], somebody: Callable[..., Somebody]
 ) -> None:
-    """Who reloads the page and signs in again within the grace was never offline to anybody."""
+    """A user who reloads and signs in again within the grace is never shown as offline."""
     served = serve_one("embedded", "--grace", "60s")
     alice = somebody(served, "alice")
     alice.come()

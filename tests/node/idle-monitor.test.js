@@ -1,4 +1,4 @@
-/** The idle monitor on a page: what it takes for activity, and what it reports. */
+/** The idle monitor on a page: activity and reports. */
 
 import assert from "node:assert/strict";
 import {test} from "node:test";
@@ -73,7 +73,7 @@ test("other events are none", async (t) => {
   assert.equal(monitor.isIdle, true);
 });
 
-test("a program says so with ping", async (t) => {
+test("a program records activity with ping", async (t) => {
   const {clock, monitor, reports} = scene(t, {page: null});
   monitor.ping(); // stopped: nothing
   assert.equal(monitor.lastActivity, null);
@@ -188,7 +188,7 @@ test("a page that got no timers sees with the first that it is idle, and since w
   assert.deepEqual(reports, [["active", 0], ["idle", 0]]);
 });
 
-test("what moves all the time is one activity for each fifth of a second", async (t) => {
+test("constant movement is one activity for each fifth of a second", async (t) => {
   const {clock, page, monitor} = scene(t);
   const times = new Set();
   monitor.start();
@@ -200,19 +200,19 @@ test("what moves all the time is one activity for each fifth of a second", async
   assert.ok(times.size <= 6, String(times.size));
 });
 
-test("after a login idle is said again, and active only if it could not be said", async (t) => {
+test("after a login idle is repeated, and active only if it was not sent", async (t) => {
   const {clock, page, monitor, reports, link} = scene(t);
   monitor.start({threshold: 5_000});
-  monitor.renew();
+  monitor.resend();
   assert.deepEqual(reports, [["active", 0]]); // the login says so itself
   await clock.advance(6_000);
-  monitor.renew();
+  monitor.resend();
   assert.deepEqual(reports.slice(1), [["idle", 0], ["idle", 0]]);
   link.up = false;
   page.act("click");
   link.up = true;
-  monitor.renew();
-  monitor.renew();
+  monitor.resend();
+  monitor.resend();
   assert.deepEqual(reports.slice(3), [["active", 6_000]]);
 });
 
@@ -241,13 +241,13 @@ test("a report is never older than the one before, however the server's time is 
 
 test("a heartbeat is activity, and says idle where nothing counts", async (t) => {
   const {clock, page, monitor} = scene(t);
-  assert.equal(monitor.beat(), null);
+  assert.equal(monitor.heartbeatReport(), null);
   monitor.start({idleOnBlur: true});
   await clock.advance(1_000);
-  assert.deepEqual(monitor.beat(), {idle: false, lastActivity: clock.wall + AHEAD});
+  assert.deepEqual(monitor.heartbeatReport(), {idle: false, lastActivity: clock.wall + AHEAD});
   page.blur();
   await clock.advance(1_000);
-  assert.deepEqual(monitor.beat(), {idle: true, lastActivity: clock.wall + AHEAD - 1_000});
+  assert.deepEqual(monitor.heartbeatReport(), {idle: true, lastActivity: clock.wall + AHEAD - 1_000});
 });
 
 test("closing reports nothing", async (t) => {
@@ -269,7 +269,7 @@ async function until(condition) {
   assert.fail(`never: ${condition}`);
 }
 
-test("what is done in one tab counts in the others, from when it was done", async (t) => {
+test("activity in one tab counts in the others, from its own time", async (t) => {
   const {clock, monitor, reports} = scene(t, {page: null, channel: "two tabs"});
   const other = addMonitor(t, clock, {channel: "two tabs"});
   const stranger = addMonitor(t, clock, {channel: "another user"});
@@ -287,12 +287,12 @@ test("what is done in one tab counts in the others, from when it was done", asyn
   stranger.monitor.stop();
 });
 
-test("other tabs are told five times a second at most", async (t) => {
+test("other tabs get five messages a second at most", async (t) => {
   const clock = new FakeClock(t);
   const heard = [];
   const [here, there] = [() => {}, (ago) => heard.push(ago)].map((call) => new SharedActivity("often", call));
   for (let n = 0; n < 10; n += 1) {
-    here.tell();
+    here.announce();
     await clock.sleep(100);
   }
   await until(() => heard.length >= 5);

@@ -1,15 +1,15 @@
-/** The pure parts of the live page: whom it shows and in which order, words, names, times, timelines. */
+/** The pure modules of the live page: selection, order, texts, names, times and timelines. */
 
 import assert from "node:assert/strict";
 import {test} from "node:test";
 
 import {Arrivals} from "../../mqtt_presence/web/static/page/arrivals.js";
 import {Answers, Live} from "../../mqtt_presence/web/static/page/freshness.js";
-import {agent, hue, initial, visible} from "../../mqtt_presence/web/static/page/names.js";
-import {Roll} from "../../mqtt_presence/web/static/page/roll.js";
+import {agent, hue, initial, visible} from "../../mqtt_presence/web/static/page/display-names.js";
+import {UserList} from "../../mqtt_presence/web/static/page/user-list.js";
 import {bars, endOf, hours} from "../../mqtt_presence/web/static/page/timeline.js";
 import {ago, duration, roughly, secondsAgo, small} from "../../mqtt_presence/web/static/page/times.js";
-import {describe, whyNot} from "../../mqtt_presence/web/static/page/words.js";
+import {describe, explainError} from "../../mqtt_presence/web/static/page/texts.js";
 
 const HOUR = 3_600_000;
 
@@ -27,11 +27,11 @@ const user = (userId, state, more = {}) => ({
   ...more,
 });
 const EVERYBODY = [user("B", "offline"), user("a10", "idle"), user("a2", "online"), user("me", "offline"), user("zoe", "online")];
-const call = (wish, users = EVERYBODY) =>
-  new Roll().call(users, {me: "me", filter: "all", search: "", order: "state", reverse: false, limit: 100, ...wish});
+const call = (selection, users = EVERYBODY) =>
+  new UserList().select(users, {me: "me", filter: "all", search: "", order: "state", reverse: false, limit: 100, ...selection});
 const names = ({shown}) => shown.map(({userId}) => userId);
 
-test("oneself is first, then who is online, idle, offline, each by name as people sort", () => {
+test("the own name is first, then users online, idle and offline, each sorted by name", () => {
   assert.deepEqual(names(call({})), ["me", "a2", "zoe", "a10", "B"]);
   assert.deepEqual(names(call({order: "name"})), ["me", "a2", "a10", "B", "zoe"]);
   assert.deepEqual(names(call({order: "name", reverse: true})), ["me", "zoe", "B", "a10", "a2"]);
@@ -44,7 +44,7 @@ test("a filter and a search leave the counts of everybody", () => {
   assert.deepEqual(found.counts, {all: 5, online: 2, idle: 1, offline: 2});
 });
 
-test("who is here is so whatever the filter", () => {
+test("users here do not depend on the filter", () => {
   assert.deepEqual(call({filter: "offline"}).here.map(({userId}) => userId), ["a2", "zoe", "a10"]);
 });
 
@@ -63,16 +63,16 @@ test("beyond the limit nobody is shown, but counted", () => {
 });
 
 test("users that come and go are learned", () => {
-  const roll = new Roll();
-  const wish = {me: "", filter: "all", search: "", order: "name", reverse: false, limit: 9};
-  assert.deepEqual(names(roll.call([user("b", "idle")], wish)), ["b"]);
-  assert.deepEqual(names(roll.call([user("a", "idle"), user("b", "idle")], wish)), ["a", "b"]);
-  assert.deepEqual(names(roll.call([user("a", "idle"), user("c", "idle")], wish)), ["a", "c"]);
+  const userList = new UserList();
+  const selection = {me: "", filter: "all", search: "", order: "name", reverse: false, limit: 9};
+  assert.deepEqual(names(userList.select([user("b", "idle")], selection)), ["b"]);
+  assert.deepEqual(names(userList.select([user("a", "idle"), user("b", "idle")], selection)), ["a", "b"]);
+  assert.deepEqual(names(userList.select([user("a", "idle"), user("c", "idle")], selection)), ["a", "c"]);
 });
 
 // Names
 
-test("what cannot be seen in a name is shown, an emoji of several is left whole", () => {
+test("invisible characters in a name are escaped, and joined emoji stay whole", () => {
   assert.equal(visible("e\u202evil\u200b\u{e0041}"), "e\\u202evil\\u200b\\u{e0041}");
   assert.equal(visible("👩‍🚀 Ольга עדי"), "👩‍🚀 Ольга עדי");
   assert.equal(visible("a\u200db"), "a\\u200db");
@@ -158,7 +158,7 @@ test("an end that nobody wanted is another state", () => {
   assert.deepEqual(placed.map(({state}) => state), ["ended", "ended", "lost", "lost", "lost"]);
 });
 
-test("an end is said with what the broker saw, where it told", () => {
+test("an end has the broker's cause, if known", () => {
   assert.deepEqual(
     [record(0, 1), record(0, 1, {reason: "lost", cause: "keepAlive"})].map(endOf),
     ["logout", "lost (keepAlive)"],
@@ -180,7 +180,7 @@ test("what comes live is as of when something was lost, until all is back; while
   const seen = [];
   const looks = [[true, false, T1], [false, false, T1], [true, true, T2], [true, true, T3], [true, false, T4], [false, false, T4]];
   for (const [stale, lost, now] of looks) {
-    live.look(stale, lost, now);
+    live.update(stale, lost, now);
     seen.push(live.asOf);
   }
   assert.deepEqual(seen, [null, null, T2, T2, T2, null]);
@@ -189,16 +189,16 @@ test("what comes live is as of when something was lost, until all is back; while
 test("answers are as old as what comes live, until they are asked for again after it is back", () => {
   const live = new Live();
   const answers = new Answers(live);
-  answers.came(answers.ask(T1));
+  answers.answered(answers.ask(T1));
   assert.deepEqual([answers.asOf, answers.pause(30_000)], [null, 30_000]);
-  live.look(true, true, T2);
+  live.update(true, true, T2);
   assert.deepEqual([answers.asOf, answers.pause(30_000)], [T2, 30_000]);
   const early = answers.ask(T3);
-  live.look(false, false, T3);
+  live.update(false, false, T3);
   assert.deepEqual([answers.asOf, answers.pause(30_000)], [T2, 3_000]);
-  answers.came(early);
+  answers.answered(early);
   assert.equal(answers.asOf, T2); // asked before it was back
-  answers.came(answers.ask(T4));
+  answers.answered(answers.ask(T4));
   assert.deepEqual([answers.asOf, answers.pause(30_000)], [null, 30_000]);
 });
 
@@ -206,23 +206,23 @@ test("without an answer what is shown is as of the one before, and asked for aga
   const answers = new Answers(new Live());
   answers.failed();
   assert.deepEqual([answers.asOf, answers.pause(30_000)], [null, 3_000]); // nothing is shown yet
-  answers.came(answers.ask(T1));
-  answers.came(answers.ask(T2));
+  answers.answered(answers.ask(T1));
+  answers.answered(answers.ask(T2));
   answers.failed();
   answers.failed();
   assert.deepEqual([answers.asOf, answers.pause(30_000)], [T2, 3_000]);
-  answers.came(answers.ask(T3));
+  answers.answered(answers.ask(T3));
   assert.deepEqual([answers.asOf, answers.pause(30_000)], [null, 30_000]);
 });
 
 test("a first answer that does not come whole is as of when it was asked for", () => {
   const answers = new Answers(new Live());
-  answers.began(answers.ask(T1));
+  answers.partlyAnswered(answers.ask(T1));
   assert.equal(answers.asOf, null); // the rest is on its way
   answers.failed();
   assert.equal(answers.asOf, T1);
-  answers.came(answers.ask(T2));
-  answers.began(answers.ask(T3));
+  answers.answered(answers.ask(T2));
+  answers.partlyAnswered(answers.ask(T3));
   answers.failed();
   assert.equal(answers.asOf, T2); // some of it still is
 });
@@ -232,25 +232,25 @@ test("a first answer that does not come whole is as of when it was asked for", (
 const error = (code, message = "") => ({code, message});
 const SITUATION = {connected: true, error: null, bridge: "online", stale: false, unknownFor: 0};
 
-test("as long as broker and bridge are there nothing is said", () => {
+test("while broker and bridge are online there is no notice", () => {
   assert.deepEqual(describe(SITUATION), {level: "good", word: "Live", notice: ""});
   assert.equal(describe({...SITUATION, bridge: "unknown", unknownFor: 2_999}).notice, "");
 });
 
-test("who is back but has not heard of everybody is not live yet", () => {
+test("after a reconnect the page is live once all statuses have arrived", () => {
   assert.deepEqual(describe({...SITUATION, stale: true}), {level: "wait", word: "Catching up", notice: ""});
 });
 
-test("what is not there is named, and that the states are old", () => {
+test("an absent broker or bridge is named, with the age of the statuses", () => {
   assert.match(describe({...SITUATION, connected: false}).notice, /broker is lost.*last known/);
-  assert.match(describe({...SITUATION, bridge: "offline"}).notice, /bridge is not there.*last known/);
-  assert.match(describe({...SITUATION, bridge: "unknown", unknownFor: 3_000}).notice, /Nothing is heard.*last known/);
+  assert.match(describe({...SITUATION, bridge: "offline"}).notice, /bridge is offline.*last known/);
+  assert.match(describe({...SITUATION, bridge: "unknown", unknownFor: 3_000}).notice, /state of the bridge is unknown.*last known/);
   assert.match(describe({...SITUATION, connected: false, error: error("bad-password")}).notice, /Sign out/);
   assert.equal(describe({...SITUATION, error: error("not-allowed", "the broker does not let us")}).level, "bad");
 });
 
-test("whoever cannot come in is told why", () => {
-  const told = (code, message) => whyNot(error(code, message), {mqttUrl: "ws://b/mqtt"});
+test("a failed login has a text", () => {
+  const told = (code, message) => explainError(error(code, message), {mqttUrl: "ws://b/mqtt"});
   assert.match(told("bad-password"), /does not know this name/);
   assert.match(told("unreachable"), /ws:\/\/b\/mqtt/);
   assert.match(told("no-mqtt"), /npm/);
@@ -262,39 +262,39 @@ test("whoever cannot come in is told why", () => {
 
 const change = (userId, was, is) => ({userId, before: {online: was}, after: {online: is}});
 
-test("who comes and goes is told together, and not at the beginning", () => {
+test("arrivals and departures are announced together, and not at the start", () => {
   const arrivals = new Arrivals(0);
-  arrivals.take(change("early", false, true), 4_999);
-  arrivals.take(change("alice", false, true), 6_000);
-  arrivals.take(change("bob", false, true), 6_000);
-  arrivals.take({userId: "carol", before: {online: true}, after: null}, 6_000);
-  assert.equal(arrivals.tell(6_000), "alice and bob are here. carol has left.");
-  arrivals.take(change("dora", false, true), 6_500);
-  assert.equal(arrivals.tell(15_999), "");
-  assert.equal(arrivals.tell(16_000), "dora is here.");
+  arrivals.add(change("early", false, true), 4_999);
+  arrivals.add(change("alice", false, true), 6_000);
+  arrivals.add(change("bob", false, true), 6_000);
+  arrivals.add({userId: "carol", before: {online: true}, after: null}, 6_000);
+  assert.equal(arrivals.nextText(6_000), "alice and bob are here. carol has left.");
+  arrivals.add(change("dora", false, true), 6_500);
+  assert.equal(arrivals.nextText(15_999), "");
+  assert.equal(arrivals.nextText(16_000), "dora is here.");
 });
 
-test("who comes and goes at once is not told, nor who is only idle", () => {
+test("a short visit is not announced, and neither is an idle user", () => {
   const arrivals = new Arrivals(-10_000);
-  arrivals.take(change("alice", false, true), 0);
-  arrivals.take(change("alice", true, false), 1);
-  arrivals.take(change("bob", true, true), 1);
-  assert.equal(arrivals.tell(100_000), "");
+  arrivals.add(change("alice", false, true), 0);
+  arrivals.add(change("alice", true, false), 1);
+  arrivals.add(change("bob", true, true), 1);
+  assert.equal(arrivals.nextText(100_000), "");
 });
 
-test("many are told as a number, and then there is silence for a minute", () => {
+test("many arrivals are announced as a number, and then none for a minute", () => {
   const arrivals = new Arrivals(-10_000);
-  for (let index = 0; index < 9; index += 1) arrivals.take(change(`u${index}`, false, true), 0);
-  assert.equal(arrivals.tell(0), "9 people are here.");
-  arrivals.take(change("alice", false, true), 1);
-  assert.equal(arrivals.tell(59_999), "");
-  assert.equal(arrivals.tell(60_000), "alice is here.");
+  for (let index = 0; index < 9; index += 1) arrivals.add(change(`u${index}`, false, true), 0);
+  assert.equal(arrivals.nextText(0), "9 people are here.");
+  arrivals.add(change("alice", false, true), 1);
+  assert.equal(arrivals.nextText(59_999), "");
+  assert.equal(arrivals.nextText(60_000), "alice is here.");
 });
 
-test("what comes after a gap is how it is, not what happens", () => {
+test("statuses after a gap are not announced", () => {
   const arrivals = new Arrivals(-10_000);
-  arrivals.take(change("alice", false, true), 0);
-  arrivals.hush(1);
-  arrivals.take(change("bob", false, true), 2);
-  assert.equal(arrivals.tell(100_000), "");
+  arrivals.add(change("alice", false, true), 0);
+  arrivals.restart(1);
+  arrivals.add(change("bob", false, true), 2);
+  assert.equal(arrivals.nextText(100_000), "");
 });
