@@ -384,12 +384,12 @@ def test_fields_are_as_in_the_protocol() -> None:
     """The tables of fields list what the schemas have."""
     told: dict[str, set[str]] = {}
     messages: list[str] = []
-    for message, name, *_ in rows("What clients send", 4):
+    for message, name, *_ in rows("Client messages", 4):
         messages = message.split(", ") if message else messages
         for verb in messages:
             told.setdefault(verb, set()).update(words(name))
     assert told == {verb: fields_of(messages_of(channel)[0]) for channel, verb in INPUTS.items()}
-    assert {words(name)[0] for name, _ in rows("The user's status", 2)} == fields_of("status")
+    assert {words(name)[0] for name, _ in rows("User status", 2)} == fields_of("status")
     for events, _, names in rows("Events", 3):
         for event in words(events):
             fields = set(words(re.sub(r"\(.*?\)", "", names))) | {"userId"}

@@ -110,7 +110,7 @@ def test_fields_of_the_api_are_documented() -> None:
 
 def test_events_reasons_and_states_are_documented() -> None:
     """So are the values that are words."""
-    events = {name for names in status._STATE_EVENTS.values() for name in names}
+    events = {name for names in status.STATE_EVENTS.values() for name in names}
     events |= {"connectionLogin", "connectionLogout", "connectionIdle", "connectionActive"}
     for word in (*events, *Reason, *State):
         assert f"`{word}`" in PROTOCOL, word
@@ -138,6 +138,49 @@ def test_json_examples_are_what_clients_read() -> None:
             assert client_messages.decode_bridge_state(text.encode()).state == "online"
 
 
+# Rules.
+
+RULES = re.findall(r'<a id="rule-(\w+)"></a>(\w+) \|', PROTOCOL)
+
+
+def test_rules_are_defined_once_under_their_own_anchors() -> None:
+    """A rule's link is its id in small letters."""
+    assert [anchor.upper() for anchor, _ in RULES] == [rule for _, rule in RULES]
+    assert len(RULES) == len(set(RULES))
+    for letter, count in {"L": 4, "A": 3, "E": 2, "G": 2, "B": 3}.items():
+        assert [rule for _, rule in RULES if rule[0] == letter] == [f"{letter}{n + 1}" for n in range(count)]
+
+
+@pytest.mark.parametrize("where", ["mermaid", "table"])
+def test_rules_are_in_the_picture(where: str) -> None:
+    """Each rule for messages, reports and deadlines is on an arrow, in the drawing and in the table beside it."""
+    section = re.search(r"### States of a connection\n.*?```mermaid\n(.*?)```(.*?)\n###", PROTOCOL, re.DOTALL)
+    assert section is not None
+    shown = set(re.findall(r"\b[LAEGB]\d\b", section[1 if where == "mermaid" else 2]))
+    assert shown == {rule for _, rule in RULES if rule[0] != "D"}
+
+
+def test_rules_that_the_code_names_are_defined() -> None:
+    """`rule B3` in a docstring or a comment leads to a rule of the protocol."""
+    known = {rule for _, rule in RULES}
+    for path in [*(ROOT / "mqtt_presence").rglob("*.py"), *DOCUMENTS]:
+        for named in re.findall(
+            r"\brules? ([A-Z]\d+(?:(?:, | and | or )[A-Z]\d+)*)", path.read_text("utf-8")
+        ):
+            assert set(re.findall(r"[A-Z]\d+", named)) <= known, (path, named)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_that_a_document_names_are_there(path: Path) -> None:
+    """A Python file in backquotes exists: with a folder in that place, without one anywhere."""
+    examples = {"adapters/devices/weather_stations.py", "integrations/door_display.py"}
+    names = {file.name for file in ROOT.rglob("*.py") if not {"node_modules", ".venv"} & set(file.parts)}
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for name in re.findall(r"`([\w/]+\.py)\b", text):
+        found = (ROOT / name).exists() or (ROOT / "mqtt_presence" / name).exists() or name in names
+        assert found or name.removeprefix("mqtt_presence/") in examples, f"{path.name} names {name}"
+
+
 # Links.
 
 
@@ -145,7 +188,8 @@ def anchors(path: Path) -> set[str]:
     """The names that headings get where Markdown is shown."""
     text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    named = set(re.findall(r'<a id="([\w-]+)"></a>', text))
+    return named | {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
