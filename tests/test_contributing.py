@@ -8,7 +8,7 @@ import pytest
 
 from mqtt_presence.adapters.registry import ADAPTERS
 from mqtt_presence.bridge.link.arrivals import Arrivals
-from mqtt_presence.integrations.registry import OUTPUTS
+from mqtt_presence.integrations.outputs import OUTPUTS
 from mqtt_presence.mqtt.messages import Incoming, Outgoing
 from tests.support.held_bridge import HeldBridge
 
