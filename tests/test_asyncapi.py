@@ -28,7 +28,7 @@ from referencing.jsonschema import DRAFT7
 from mqtt_presence.errors import PayloadError
 from mqtt_presence.mqtt.url import DEFAULT_PATH, DEFAULT_PORTS
 from mqtt_presence.protocol import client_messages, incoming, outgoing, sizes, topics
-from mqtt_presence.protocol.publications import Publication, of_outcome
+from mqtt_presence.protocol.publications import Publication, outcome_publications
 from mqtt_presence.protocol.times import LATEST
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules import status
@@ -311,7 +311,8 @@ def test_channels_are_the_topics_of_the_code() -> None:
 def test_events_are_those_of_the_code() -> None:
     """The values of the parameter `event` are the names that the rules use."""
     of_users = {name for names in status.STATE_EVENTS.values() for name in names}
-    of_connections = set(re.findall(r'"(connection[A-Z]\w+)"', inspect.getsource(inspect.getmodule(fold))))
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "mqtt_presence/rules").glob("*.py"))
+    of_connections = set(re.findall(r'"(connection[A-Z]\w+)"', code))
     assert set(messages_of("event")) == of_users | of_connections
 
 
@@ -703,7 +704,7 @@ client: dict[str, Any] = who | {"client_id": st.sampled_from(["phone", "tablet"]
 named: dict[str, Any] = client | {"connection_id": st.sampled_from(["c1", "c2", None])}
 came: dict[str, Any] = named | {
     "fresh_id": st.sampled_from(["made up 1", "made up 2", "made up 3"]),
-    "peer": st.sampled_from([None, 1, 2]),
+    "network_id": st.sampled_from([None, 1, 2]),
     "ip_addr": st.sampled_from([None, "192.0.2.7", "2001:db8::7"]),
 }
 logins = st.builds(
@@ -721,7 +722,7 @@ what_is_told = (
     | st.builds(
         NetworkClosed,
         **client,
-        peer=st.sampled_from([1, 2]),
+        network_id=st.sampled_from([1, 2]),
         cause=st.sampled_from(Cause),
         reason=st.sampled_from([Reason.LOGOUT, Reason.LOST, None]),
     )
@@ -749,7 +750,7 @@ def published(
     for events in [history] if batch else [[event] for event in history]:
         outcome = fold(user, events, rule_settings)
         user = outcome.user
-        yield from of_outcome(outcome, Topics(), private=private)
+        yield from outcome_publications(outcome, Topics(), private=private)
 
 
 def test_statuses_and_events_are_what_the_document_says() -> None:

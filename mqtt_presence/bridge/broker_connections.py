@@ -129,22 +129,22 @@ class BrokerConnections(OnCheck):
 
     def restore(self, tx: Transaction) -> None:
         """Read what was known when the bridge was last running: most of it is in the open records."""
-        before = SOURCES.get(tx.recall(_SETTING) or "none", SOURCES["none"])()
+        before = SOURCES.get(tx.read_value(_SETTING) or "none", SOURCES["none"])()
         wanted = () if self._source is None else self._source.filters
         self._unwanted = () if before is None else tuple(f for f in before.filters if f not in wanted)
-        tx.remember(_SETTING, self._setting)
+        tx.write_value(_SETTING, self._setting)
         if self._source is not None:
             self._source.dialect = self.memory.restore(tx)
-        for user_id, client_id, number, address in tx.told_connections(MAX_CONNECTIONS):
+        for user_id, client_id, number, address in tx.network_connections(MAX_CONNECTIONS):
             self._here.pop(client_id, None)
             self._here[client_id] = Peer(user_id, address, number, self._era)
-        kept = tx.recall(_NEW)
+        kept = tx.read_value(_NEW)
         if kept is not None:  # they came later than who has a record that is open
             self._new = msgspec.json.decode(kept, type=dict[ClientId, Peer])
             for client_id, peer in self._new.items():
                 self._here.pop(client_id, None)
                 self._here[client_id] = msgspec.structs.replace(peer, era=self._era)
-        for name, late in tx.recall_all(_LATE).items():
+        for name, late in tx.read_values(_LATE).items():
             if name.startswith(_SLOT):
                 self._doubted.add(name)
             else:
@@ -203,14 +203,14 @@ class BrokerConnections(OnCheck):
         for event in events:
             if isinstance(event, Login | Activity | NetworkClosed):
                 known = new.get(event.client_id)
-                if known is not None and known.number == event.peer:
+                if known is not None and known.number == event.network_id:
                     del new[event.client_id]  # its record tells of it from now on; or it is gone
         for client_id in list(new)[: max(0, len(new) - MAX_NEW)]:
             del new[client_id]
         for name, count in late.items():
-            tx.remember(_LATE + name, f"{count.expected} {count.seen}" if count.expected else None)
+            tx.write_value(_LATE + name, f"{count.expected} {count.seen}" if count.expected else None)
         if new != self._new:
-            tx.remember(_NEW, msgspec.json.encode(new).decode() if new else None)
+            tx.write_value(_NEW, msgspec.json.encode(new).decode() if new else None)
         self._committing = new, mids
 
     def committed(self) -> None:
@@ -338,13 +338,17 @@ class BrokerConnections(OnCheck):
         self._bury(client_id, old)
         if old.user_id == new.user_id:  # its login will end the old record, and nobody sees a gap
             return NetworkReplaced(
-                user_id=old.user_id, client_id=client_id, now=now, peer=old.number, heir=new.number
+                user_id=old.user_id,
+                client_id=client_id,
+                now=now,
+                network_id=old.number,
+                new_network_id=new.number,
             )
         return NetworkClosed(
             user_id=old.user_id,
             client_id=client_id,
             now=now,
-            peer=old.number,
+            network_id=old.number,
             cause=Cause.TAKEOVER,
             reason=Reason.LOST,
         )
@@ -368,7 +372,7 @@ class BrokerConnections(OnCheck):
             user_id=peer.user_id,
             client_id=said.client_id,
             now=now,
-            peer=peer.number,
+            network_id=peer.number,
             cause=said.cause,
             reason=_REASONS.get(said.cause, Reason.LOST),
         )

@@ -1,7 +1,7 @@
-"""The payloads as the clients see them (contract sections 2 and 4): what `payloads` decodes is written here,
-and what it encodes is read here.
+"""Payloads on the side of a client: messages to the bridge are encoded, and messages of the bridge decoded.
 
-Reading is strict in what must be there and blind to what is unknown, so that a newer bridge does no harm.
+Decoding requires the documented fields and ignores unknown ones, so that a client works with a newer bridge.
+The bridge's side is in `incoming` and `outgoing`.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _Moment = Annotated[datetime, Meta(tz=True)]
 _Count = Annotated[int, Meta(ge=0)]
 _Millis = Annotated[int, Meta(ge=0, le=LATEST)]
 
-# What the bridge sends.
+# Messages of the bridge.
 
 
 class LoginInfo(Struct, frozen=True, rename="camel"):
@@ -33,35 +33,35 @@ class LoginInfo(Struct, frozen=True, rename="camel"):
 
 
 class UserStatus(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What ``status/<user>`` says (contract section 4). Times are in UTC; None: unknown or not applicable."""
+    """The content of ``status/<user>``. Times are in UTC; None means unknown or not applicable."""
 
     user_id: str
     state: State
     """``online``, ``idle`` or ``offline``."""
     online: bool
-    """At least one connection is there, idle or not."""
+    """Whether at least one connection is live, idle or not."""
     idle: bool | None = None
-    """All connections are idle; None when offline."""
+    """Whether all live connections are idle; None when offline."""
     since: _Moment | None = None
     """When `state` last changed."""
     last_login: LoginInfo | None = None
     last_activity: _Moment | None = None
-    """The latest activity, told only while idle."""
+    """The latest activity, present only while idle."""
     last_seen: _Moment | None = None
     connections: _Count = 0
     version: _Count
-    """Grows with every publication of this user."""
+    """Incremented with every publication of this user."""
 
 
 class BridgeStateName(StrEnum):
-    """Whether the bridge is there."""
+    """Whether the bridge is connected to the broker."""
 
     ONLINE = "online"
     OFFLINE = "offline"
 
 
 class BridgeState(Struct, frozen=True, rename="camel"):
-    """What ``bridge/state`` says."""
+    """The content of ``bridge/state``."""
 
     state: BridgeStateName
     version: _Count = 0
@@ -69,14 +69,14 @@ class BridgeState(Struct, frozen=True, rename="camel"):
 
 
 class TimeReply(Struct, frozen=True):
-    """What ``reply/<user>/<client>/time`` says."""
+    """The content of ``reply/<user>/<client>/time``."""
 
     t0: int
-    """As it was sent, see `encode_time_request`."""
+    """The `t0` of the request, see `encode_time_request`."""
     t1: _Millis
     """When the bridge received the request, epoch milliseconds."""
     t2: _Millis
-    """When it sent the answer."""
+    """When the bridge sent the reply, epoch milliseconds."""
 
 
 _status_decoder = msgspec.json.Decoder(UserStatus)
@@ -94,14 +94,14 @@ def _decode(decoder: "msgspec.json.Decoder[Any]", payload: bytes) -> Any:
 
 
 def decode_status(user_id: str, payload: bytes) -> UserStatus:
-    """Read ``status/<user>``.
+    """Decode the payload of ``status/<user>``.
 
     Args:
-        user_id: whose, as the topic says.
-        payload: not empty; an empty one means that the user was forgotten.
+        user_id: the user in the topic.
+        payload: the payload, not empty; an empty one means that the user was forgotten.
 
     Raises:
-        PayloadError: it is none, or that of another user.
+        PayloadError: the payload is no status, or the status of another user.
 
     """
     status: UserStatus = _decode(_status_decoder, payload)
@@ -111,10 +111,10 @@ def decode_status(user_id: str, payload: bytes) -> UserStatus:
 
 
 def decode_bridge_state(payload: bytes) -> BridgeState:
-    """Read ``bridge/state``.
+    """Decode the payload of ``bridge/state``.
 
     Raises:
-        PayloadError: it is none.
+        PayloadError: the payload is no bridge state.
 
     """
     state: BridgeState = _decode(_bridge_decoder, payload)
@@ -122,10 +122,10 @@ def decode_bridge_state(payload: bytes) -> BridgeState:
 
 
 def decode_time_reply(payload: bytes) -> TimeReply:
-    """Read ``reply/<user>/<client>/time``.
+    """Decode the payload of ``reply/<user>/<client>/time``.
 
     Raises:
-        PayloadError: it is none, or was sent before it was received.
+        PayloadError: the payload is no time reply, or `t2` is before `t1`.
 
     """
     reply: TimeReply = _decode(_reply_decoder, payload)
@@ -134,7 +134,7 @@ def decode_time_reply(payload: bytes) -> TimeReply:
     return reply
 
 
-# What the clients send.
+# Messages to the bridge.
 
 
 class _LoginOut(Struct, rename="camel", omit_defaults=True):
@@ -143,7 +143,7 @@ class _LoginOut(Struct, rename="camel", omit_defaults=True):
     user_agent: str | None = None
     idle_threshold: float | None = None
     timeout: float | None = None
-    announce: bool | UnsetType = UNSET  # written also if false: what is absent leaves what the bridge knows
+    announce: bool | UnsetType = UNSET  # written even if false: an absent field keeps the known value
     meta: msgspec.Raw | UnsetType = UNSET
 
 
@@ -170,19 +170,19 @@ def encode_login(
     announce: bool = False,
     meta: bytes | None = None,
 ) -> bytes:
-    """Write the payload of ``login``.
+    """Encode the payload of ``login``.
 
     Args:
-        connection_id: the one of this connection's will.
-        time: when the connection began, server time in epoch milliseconds; None: not known.
-        user_agent: what to be shown as, to operators.
-        idle_threshold: seconds without activity after which the bridge takes the connection for idle.
-        timeout: seconds of silence after which the bridge takes it for gone.
-        announce: this client answers ``bridge/announce``.
-        meta: from `encode_meta`.
+        connection_id: the connection id, the same as in the connection's will.
+        time: when the connection began, server time in epoch milliseconds; None if unknown.
+        user_agent: a description of the client for operators.
+        idle_threshold: seconds without activity after which the connection counts as idle.
+        timeout: seconds of silence after which the connection ends.
+        announce: whether this client answers ``bridge/announce``.
+        meta: the result of `encode_meta`.
 
     Raises:
-        ConfigError: all together are more than 8 KiB.
+        ConfigError: the payload is larger than 8 KiB.
 
     """
     login = _LoginOut(
@@ -201,10 +201,10 @@ def encode_login(
 
 
 def encode_meta(meta: Mapping[str, Any]) -> bytes:
-    """Write the `meta` of a login.
+    """Encode the `meta` of a login.
 
     Raises:
-        ConfigError: it is not JSON, or more than 2 KiB.
+        ConfigError: the value cannot be written as JSON, or is larger than 2 KiB.
 
     """
     try:
@@ -219,22 +219,22 @@ def encode_meta(meta: Mapping[str, Any]) -> bytes:
 def encode_activity(
     connection_id: str, *, idle: bool | None = None, last_activity: int | None = None
 ) -> bytes:
-    """Write the payload of ``activity``.
+    """Encode the payload of ``activity``.
 
     Args:
-        connection_id: of the connection's login.
-        idle: what the client's own monitor reports; None: a heartbeat.
-        last_activity: server time in epoch milliseconds; None: on receipt.
+        connection_id: the connection id of the login.
+        idle: the report of the client's own monitor; None for a heartbeat.
+        last_activity: server time in epoch milliseconds; None for the time of receipt.
 
     """
     return _encode(_ActivityOut(connection_id, idle, last_activity))
 
 
 def encode_end(connection_id: str) -> bytes:
-    """Write the payload of ``logout`` and ``will``."""
+    """Encode the payload of ``logout`` and ``will``."""
     return _encode(_EndOut(connection_id))
 
 
 def encode_time_request(t0: int) -> bytes:
-    """Write the payload of ``time``; `t0` comes back in the answer."""
+    """Encode the payload of ``time``; the reply repeats `t0`."""
     return _encode({"t0": t0})

@@ -1,4 +1,8 @@
-"""protocol.incoming."""
+"""Decoding of clients' messages into events of the rules, on the side of the bridge.
+
+A message is decoded whole or refused whole. `null` counts as absent, and unknown fields are ignored
+(docs/protocol.md).
+"""
 
 import math
 import re
@@ -38,14 +42,14 @@ _Time = int | float | str | None
 
 
 class TimeRequest(Struct, frozen=True):
-    """A client asks what time it is."""
+    """A client asks for the server time."""
 
     user_id: str
     client_id: str
     t0: bytes
-    """JSON, handed back as it came."""
+    """JSON text, which the reply repeats byte for byte."""
     t1: int
-    """When it was received, epoch milliseconds."""
+    """When the bridge received the request, epoch milliseconds."""
 
 
 class _LoginIn(Struct, rename="camel", frozen=True, gc=False):
@@ -80,38 +84,38 @@ _decode_any = msgspec.json.Decoder().decode
 
 
 def parse(
-    name: topics.Input, payload: bytes, now: int, ip_addr: str | None = None, peer: int | None = None
+    name: topics.Input, payload: bytes, now: int, ip_addr: str | None = None, network_id: int | None = None
 ) -> Message | TimeRequest:
-    """Turn a client's message into an event.
+    """Return the event of a client's message.
 
     Args:
-        name: what its topic said.
-        payload: empty, or a JSON object.
+        name: the parsed topic.
+        payload: the payload, empty or a JSON object.
         now: the bridge's clock on receipt, epoch milliseconds.
-        ip_addr: where the broker says that client is connected from.
-        peer: by which of the broker's connections, if it says.
+        ip_addr: the client's address, if the broker reports it.
+        network_id: the broker's network connection of the client, if the broker reports it.
 
     Raises:
-        PayloadError: ``too_large`` or ``bad_payload``: not what contract section 2 says.
+        PayloadError: the payload is ``too_large``, or a ``bad_payload``.
 
     """
     if len(payload) > MAX_PAYLOAD:
         raise PayloadError(TOO_LARGE, f"{len(payload)} bytes")
     try:
         if not payload.isascii():
-            payload.decode()  # the decoder only skips over fields that it does not know, whatever is in them
-        return _parse(name, payload or b"{}", now, ip_addr, peer)
+            payload.decode()  # The decoder skips unknown fields without checking their encoding.
+        return _parse(name, payload or b"{}", now, ip_addr, network_id)
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
         raise PayloadError("bad_payload", str(error)) from error
 
 
 def _parse(
-    name: topics.Input, payload: bytes, now: int, ip_addr: str | None, peer: int | None
+    name: topics.Input, payload: bytes, now: int, ip_addr: str | None, network_id: int | None
 ) -> Message | TimeRequest:
     user_id, client_id, verb = name
     if verb == topics.ACTIVITY:
-        sign = _decode_activity(payload)
-        connection_id = _connection_id(sign.connection_id)
+        activity = _decode_activity(payload)
+        connection_id = _connection_id(activity.connection_id)
         return Activity(
             user_id=user_id,
             client_id=client_id,
@@ -119,9 +123,9 @@ def _parse(
             connection_id=connection_id,
             fresh_id=fresh_connection_id() if connection_id is None else None,
             ip_addr=ip_addr,
-            idle=sign.idle,
-            last_activity=_millis(sign.last_activity),
-            peer=peer,
+            idle=activity.idle,
+            last_activity=_millis(activity.last_activity),
+            network_id=network_id,
         )
     if verb == topics.LOGIN:
         login = _decode_login(payload)
@@ -139,13 +143,13 @@ def _parse(
             timeout_ms=_duration_ms(login.timeout),
             announce=login.announce,
             meta=_meta(login.meta),
-            peer=peer,
+            network_id=network_id,
         )
     if verb == topics.TIME:
         t0 = bytes(_decode_time(payload).t0)
         if len(t0) > MAX_T0:
             raise ValueError(f"t0 is {len(t0)} bytes of JSON, at most {MAX_T0}")
-        _decode_any(t0)  # it is sent back: only what is whole JSON
+        _decode_any(t0)  # The reply repeats it, so it must be valid JSON.
         return TimeRequest(user_id, client_id, t0, now)
     return End(
         user_id=user_id,
@@ -157,10 +161,10 @@ def _parse(
 
 
 def connection_id_of(payload: bytes) -> ConnectionId | None:
-    """Return which connection a client's message says it is about, whatever else it says; None: it does not.
+    """Return the connection id in a payload of any verb; None without one.
 
     Raises:
-        PayloadError: as `parse`, which would refuse it, too.
+        PayloadError: `parse` would refuse the payload, too.
 
     """
     end = parse(_ANY_END, payload, 0)
@@ -169,7 +173,7 @@ def connection_id_of(payload: bytes) -> ConnectionId | None:
 
 
 def fresh_connection_id() -> ConnectionId:
-    """Make up an id that no other connection has."""
+    """Return a new, unique connection id."""
     return ConnectionId(uuid.uuid4().hex)
 
 
@@ -188,7 +192,7 @@ def _millis(time: float | str | None) -> int | None:
 
 
 def _duration_ms(seconds: float | None) -> int | None:
-    """Read a duration; 0 says that there is none."""
+    """Return a duration in milliseconds; 0 clears the known one."""
     if seconds is None:
         return None
     if not 0 <= seconds <= MAX_DURATION_S:
@@ -197,26 +201,26 @@ def _duration_ms(seconds: float | None) -> int | None:
 
 
 def _text(text: str | None) -> str | None:
-    # PostgreSQL can keep any character but this one.
+    # PostgreSQL stores any character but U+0000.
     return text if text is None else text.replace("\0", "\ufffd")
 
 
 def _meta(raw: msgspec.Raw) -> str | None:
-    """Read an object as its text."""
+    """Return the JSON text of an object."""
     text = bytes(raw).strip()
     if text == b"null":
         return None
     if not text.startswith(b"{") or len(text) > MAX_META:
         raise ValueError(f"meta must be an object of at most {MAX_META} bytes")
-    # Raw was only skipped over: keep nothing that is not whole JSON.
+    # The decoder skipped the raw value without checking it, and only valid JSON may be stored.
     return text.decode() if _decode_any(text) else NO_META
 
 
 def decode_object(payload: bytes) -> dict[str, Any]:
-    """Read a JSON object, whatever its fields.
+    """Return a JSON object with any fields.
 
     Raises:
-        PayloadError: ``bad_payload``, it is none.
+        PayloadError: ``bad_payload``, the payload is no JSON object.
 
     """
     try:

@@ -1,7 +1,6 @@
-"""The payloads of the contract (sections 2 and 4): the one place that knows a JSON field name.
+"""Encoding of the bridge's messages: statuses, events, bridge state and time replies.
 
-What clients send is decoded into the events of the rules, or refused whole; what the bridge sends is encoded
-from the rules' results. `null` counts as absent.
+Absent values are left out (docs/protocol.md, "The user's status" and "Events").
 """
 
 import msgspec
@@ -83,14 +82,14 @@ def _iso(millis: int | None) -> str | None:
 def encode_status(
     user_id: str, status: Status, *, version: int, last_seen: int | None, private: bool = False
 ) -> bytes:
-    """Write the payload of ``status/<user>``.
+    """Encode the payload of ``status/<user>``.
 
     Args:
-        user_id: whose.
-        status: the state.
-        version: of this publication.
-        last_seen: epoch milliseconds.
-        private: say also addresses and user agents (setting `publish_private`).
+        user_id: the user.
+        status: the user's status.
+        version: the version of this publication.
+        last_seen: the user's last sign of life, epoch milliseconds.
+        private: whether to include addresses and user agents (setting `publish_private`).
 
     """
     last = status.last_login
@@ -116,11 +115,11 @@ def encode_status(
 
 
 def encode_connection(record: Connection, *, private: bool) -> bytes:
-    """Write a record as programs read it: the columns of contract section 5 in the spelling of section 4.
+    """Encode a record for the HTTP API, with the field names of the events.
 
     Args:
-        record: of the database.
-        private: say also address, user agent and meta.
+        record: the record.
+        private: whether to include address, user agent and meta.
 
     """
     return _encode(
@@ -143,11 +142,11 @@ def encode_connection(record: Connection, *, private: bool) -> bytes:
 
 
 def encode_event(event: ConnectionEvent | UserEvent, version: int) -> bytes:
-    """Write the payload of ``events/<user>/<event>``.
+    """Encode the payload of ``events/<user>/<event>``.
 
     Args:
-        event: what happened.
-        version: of the user's status that goes with it.
+        event: the event.
+        version: the version of the user's status after the event.
 
     """
     if isinstance(event, UserEvent):
@@ -176,11 +175,11 @@ def encode_event(event: ConnectionEvent | UserEvent, version: int) -> bytes:
 
 
 def encode_bridge_state(state: str, version: int, started_at: int) -> bytes:
-    """Write the payload of ``bridge/state``.
+    """Encode the payload of ``bridge/state``.
 
     Args:
         state: ``online`` or ``offline``.
-        version: grows with every publication, so that the one that is later can be told.
+        version: a number that grows with every publication, so that readers recognise the latest.
         started_at: when this bridge was started, epoch milliseconds.
 
     """
@@ -188,11 +187,11 @@ def encode_bridge_state(state: str, version: int, started_at: int) -> bytes:
 
 
 def encode_time_reply(request: TimeRequest, sent_at: int) -> bytes:
-    """Write the answer to a time request.
+    """Encode the reply to a time request.
 
     Args:
-        request: what was asked.
-        sent_at: t2, epoch milliseconds.
+        request: the request.
+        sent_at: when the reply is sent (t2), epoch milliseconds.
 
     """
     return _encode({"t0": msgspec.Raw(request.t0), "t1": request.t1, "t2": sent_at})

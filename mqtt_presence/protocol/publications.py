@@ -1,4 +1,4 @@
-"""What an outcome of the rules has the bridge say: status and events, as messages."""
+"""Publications of an outcome of the rules: status and events as MQTT messages; and their stored form."""
 
 from collections.abc import Iterable
 
@@ -24,14 +24,14 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Publication]).decode
 
 
-def of_status(user: UserPresence, status: Status, topics: Topics, *, private: bool) -> Publication:
-    """Say a user's state (contract section 4).
+def status_publication(user: UserPresence, status: Status, topics: Topics, *, private: bool) -> Publication:
+    """Return the publication of a user's status.
 
     Args:
-        user: whose.
-        status: the state.
-        topics: where.
-        private: addresses and user agents too (setting `publish_private`).
+        user: the user.
+        status: the user's status.
+        topics: the topic names.
+        private: whether to include addresses and user agents (setting `publish_private`).
 
     """
     payload = encode_status(
@@ -40,17 +40,17 @@ def of_status(user: UserPresence, status: Status, topics: Topics, *, private: bo
     return Publication(topics.status(user.user_id), payload, retain=True)
 
 
-def of_outcome(outcome: Outcome, topics: Topics, *, private: bool) -> Iterable[Publication]:
-    """Say all that an outcome gives to say, the status before the events."""
+def outcome_publications(outcome: Outcome, topics: Topics, *, private: bool) -> Iterable[Publication]:
+    """Return the publications of an outcome, the status before the events."""
     user = outcome.user
     if outcome.status_changed and user.status is not None:
-        yield of_status(user, user.status, topics, private=private)
+        yield status_publication(user, user.status, topics, private=private)
     for event in outcome.events:
         yield Publication(topics.event(user.user_id, event.name), encode_event(event, user.version))
 
 
 def version_of(status: bytes) -> int:
-    """Return the version of a status; -1: the payload has none."""
+    """Return the version in the payload of a status; -1 without one."""
     try:
         version = decode_object(status).get("version")
     except PayloadError:
@@ -59,10 +59,10 @@ def version_of(status: bytes) -> int:
 
 
 def pack(publications: list[Publication]) -> bytes:
-    """Write publications for the outbox."""
+    """Encode publications for the outbox."""
     return _encode(publications)
 
 
 def unpack(body: bytes) -> list[Publication]:
-    """Read them again."""
+    """Decode the publications of an outbox entry."""
     return _decode(body)

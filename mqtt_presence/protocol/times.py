@@ -1,4 +1,4 @@
-"""Epoch milliseconds and ISO 8601: the two ways the contract writes a time."""
+"""Times of the protocol: epoch milliseconds, and ISO 8601 text."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -10,9 +10,9 @@ LATEST = 253_402_300_799_999
 """The last millisecond that ISO 8601 can write in four digits of year: 9999-12-31T23:59:59.999Z."""
 
 
-@lru_cache(maxsize=1024)  # a batch has a handful of times, in a thousand messages
+@lru_cache(maxsize=1024)  # A batch of a thousand messages has a handful of different times.
 def to_iso(millis: int) -> str:
-    """Write a time as ``2026-11-24T21:47:00.123Z``.
+    """Return a time as ``2026-11-24T21:47:00.123Z``.
 
     Args:
         millis: epoch milliseconds, 0 to `LATEST`.
@@ -24,10 +24,10 @@ def to_iso(millis: int) -> str:
 
 
 def from_iso(text: str) -> int:
-    """Read ISO 8601 with an offset into epoch milliseconds.
+    """Return the epoch milliseconds of ISO 8601 text with an offset.
 
     Raises:
-        ValueError: it is not that, has no offset, or lies before 1970.
+        ValueError: the text is no ISO 8601, has no offset, or lies before 1970.
 
     """
     moment = datetime.fromisoformat(text)
@@ -41,10 +41,10 @@ def from_iso(text: str) -> int:
 
 
 def in_range(millis: int) -> int:
-    """Return the time if it is one that can be written.
+    """Return the time unchanged if it is in the range of the protocol.
 
     Raises:
-        ValueError: it lies before 1970 or after 9999.
+        ValueError: the time lies before 1970 or after 9999.
 
     """
     if not 0 <= millis <= LATEST:
@@ -53,5 +53,5 @@ def in_range(millis: int) -> int:
 
 
 def wall_clock() -> int:
-    """Tell the time in epoch milliseconds."""
+    """Return the current time in epoch milliseconds."""
     return time.time_ns() // 1_000_000

@@ -1,4 +1,4 @@
-"""The topic names of the contract (section 1): the one place that builds and parses them."""
+"""Topic names: the only module that builds and parses them (docs/protocol.md, "Topics")."""
 
 import re
 from typing import NamedTuple
@@ -28,7 +28,7 @@ NAME_RULE = f"1 to {MAX_NAME} characters without / + #, control characters and n
 
 
 class Input(NamedTuple):
-    """What the topic of a client's message says."""
+    """The parsed topic of a client's message."""
 
     user_id: UserId
     client_id: ClientId
@@ -36,7 +36,7 @@ class Input(NamedTuple):
 
 
 def is_safe(text: str) -> bool:
-    """Return whether each receiver takes the text as an MQTT string.
+    """Return whether every receiver accepts the text as an MQTT string.
 
     A receiver must close the connection on U+0000 and surrogates. On control characters and noncharacters it
     may do so, and libmosquitto does (MQTT 3.1.1 §1.5.3).
@@ -45,24 +45,24 @@ def is_safe(text: str) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """Return whether a user or a client can have this name: 1 to 128 safe characters without ``/ + #``."""
+    """Return whether a user or client can have this name: 1 to 128 safe characters without ``/ + #``."""
     return _NAME.fullmatch(text) is not None
 
 
 def is_stored_name(text: str) -> bool:
-    """Return whether the database can have a user of this name: version 0.1.0 took noncharacters in names."""
+    """Return whether the database can have a user of this name: version 0.1.0 accepted noncharacters."""
     return _STORED_NAME.fullmatch(text) is not None
 
 
 def require_name(what: str, text: str) -> str:
-    """Return the name.
+    """Return the name unchanged.
 
     Args:
-        what: what to call it in the message, e.g. ``user``.
+        what: the name of the argument, for the message, e.g. ``user``.
         text: the name.
 
     Raises:
-        ConfigError: it cannot be a level of a topic.
+        ConfigError: the name cannot be a level of a topic.
 
     """
     if not is_name(text):
@@ -71,7 +71,7 @@ def require_name(what: str, text: str) -> str:
 
 
 def require_stored_name(what: str, text: str) -> str:
-    """Return the name of a user whom the database may have (`is_stored_name`).
+    """Return the name unchanged if the database can have such a user (`is_stored_name`).
 
     Args:
         what: the name of the argument, for the message.
@@ -88,7 +88,7 @@ class Topics:
     """The topics under one prefix.
 
     Args:
-        prefix: what comes before every topic, ``""`` or levels that end in a slash, e.g. ``acme/``.
+        prefix: the beginning of every topic, ``""`` or levels that end in a slash, e.g. ``acme/``.
 
     Raises:
         ConfigError: the prefix has wildcards, empty levels, unsafe characters, or begins with ``$``.
@@ -114,30 +114,30 @@ class Topics:
         self.bridge_announce = prefix + "bridge/announce"
 
     def input(self, user_id: str, client_id: str, verb: str) -> str:
-        """Name the topic a client publishes on."""
+        """Return the topic that a client publishes to."""
         return f"{self.presence}{user_id}/{client_id}/{verb}"
 
     def status(self, user_id: str) -> str:
-        """Name the topic of a user's retained state."""
+        """Return the topic of a user's retained status."""
         return self._status + user_id
 
     def event(self, user_id: str, name: str) -> str:
-        """Name the topic of an event of a user."""
+        """Return the topic of an event of a user."""
         return f"{self.prefix}events/{user_id}/{name}"
 
     def reply(self, user_id: str, client_id: str, verb: str = TIME) -> str:
-        """Name the topic on which a client is answered."""
+        """Return the topic of replies to a client."""
         return f"{self.prefix}reply/{user_id}/{client_id}/{verb}"
 
     def is_input(self, topic: str) -> bool:
-        """Tell whether it can only be a client's message, well named or not."""
+        """Return whether a topic belongs to clients' messages, even with a wrong name or verb."""
         return topic.startswith(self.presence)
 
     def parse_input(self, topic: str) -> Input:
-        """Take apart the topic of a client's message.
+        """Parse the topic of a client's message.
 
         Raises:
-            PayloadError: ``bad_topic``, any other shape than contract section 1 says.
+            PayloadError: ``bad_topic``, the topic has another shape.
 
         """
         if topic.startswith(self.presence):
@@ -149,7 +149,7 @@ class Topics:
         raise PayloadError("bad_topic", ascii(topic[:300]))
 
     def parse_status(self, topic: str) -> UserId | None:
-        """Return whose status the topic carries; None when it is another topic."""
+        """Return the user of a status topic; None for another topic."""
         user_id = topic.removeprefix(self._status)
         if user_id == topic or _NAME.fullmatch(user_id) is None:
             return None

@@ -1,7 +1,7 @@
-"""Signs of life (A1), and when a connection must be looked at (B1, B2).
+"""Activity messages (A1, A2, A3), and the short way for heartbeats.
 
-Pure, and a part of the rules of its own because most of what comes is heartbeats: all that matters to one
-is the client's open connection, and most often nothing else is changed by it.
+Most messages are heartbeats, and a heartbeat usually changes only its own connection. So the short way
+needs only the live connections of its client, not the whole user.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,142 +9,134 @@ from typing import TypeGuard, TypeVar
 
 from msgspec.structs import replace
 
-from mqtt_presence.rules.model import Activity, ActivityState, Event, Key, RuleSettings
+from mqtt_presence.rules.capacity import refuses_new_connection, refuses_reopening
+from mqtt_presence.rules.deadlines import deadline
+from mqtt_presence.rules.ledger import Ledger
+from mqtt_presence.rules.model import (
+    Activity,
+    ActivityState,
+    Connection,
+    ConnectionEvent,
+    Event,
+    Key,
+    RuleSettings,
+)
+from mqtt_presence.rules.transitions import may_reopen, new_record, open_record, reopen_record
 
 P = TypeVar("P", bound=ActivityState)
 
 
-def is_heartbeat(event: object) -> TypeGuard[Activity]:
-    """Tell whether it says no more than that its client lives."""
-    return isinstance(event, Activity) and event.idle is None
+def handle_activity(ledger: Ledger, activity: Activity) -> None:
+    """Apply A1, A2 or A3."""
+    record = _find(ledger, activity)
+    if refuses_new_connection(ledger, activity) if record is None else refuses_reopening(ledger, record):
+        return
+    ledger.see(activity.now)
+    if record is None:
+        record = open_record(ledger, new_record(activity))  # A2
+    elif not record.is_open:
+        if not may_reopen(ledger, record):
+            ledger.ignored.append("activity_after_end")  # A3
+            return
+        record = reopen_record(ledger, record, activity.now)  # A3, after a guessed end
+    _a1_apply(ledger, record, activity)
 
 
-def only_heartbeats(events: Sequence[Event]) -> Sequence[Activity]:
-    """Give the events if all are heartbeats, else none: what is none comes because something has changed."""
-    beats = [event for event in events if is_heartbeat(event)]
-    return beats if len(beats) == len(events) else ()
+def _find(ledger: Ledger, activity: Activity) -> Connection | None:
+    if activity.connection_id is not None:
+        return ledger.connections.get((activity.client_id, activity.connection_id))
+    return latest_open(ledger.open_of(activity.client_id))
 
 
-def settle(
-    beats: Iterable[Activity], live: Mapping[Key, ActivityState], settings: RuleSettings
-) -> Sequence[ActivityState] | None:
-    """Decide on signs of life of one user that change nothing but their connections' activity.
-
-    Args:
-        beats: what came, all of this user, in its order.
-        live: every live connection of the clients it came from.
-        settings: thresholds.
-
-    Returns:
-        What to save; None: there is more to it, which `rules.fold` must decide, knowing all of the user.
-        Where this decides, that would decide the same, and have nothing to tell.
-
-    """
-    settled: dict[Key, ActivityState] = {}
-    for beat in beats:
-        known: ActivityState | None
-        if beat.connection_id is None:
-            now_live = {**live, **settled}.values()
-            known = nameless(p for p in now_live if p.client_id == beat.client_id and p.is_open)
-        else:
-            key = (beat.client_id, beat.connection_id)
-            known = settled.get(key) or live.get(key)
-        if known is None or not known.is_open:
-            return None
-        fresh = after(known, beat, settings)
-        if is_news(known, fresh):
-            return None
-        settled[fresh.client_id, fresh.connection_id] = fresh
-    return list(settled.values())
+def _a1_apply(ledger: Ledger, record: Connection, activity: Activity) -> None:
+    fresh = after_activity(record, activity, ledger.settings)
+    ledger.put(fresh, activity_only=True)
+    if changes_idle(record, fresh):
+        ledger.events.append(ConnectionEvent("connectionIdle" if fresh.idle else "connectionActive", fresh))
 
 
-def nameless(open_ones: Iterable[P]) -> P | None:
-    """Find the open connection of a client that an activity without an id means."""
-    return max(open_ones, key=lambda p: (p.login_order or 0, p.last_seen, p.connection_id), default=None)
+def latest_open(records: Iterable[P]) -> P | None:
+    """Return the open connection of a client that an activity without a connection id means."""
+    return max(records, key=lambda p: (p.login_order or 0, p.last_seen, p.connection_id), default=None)
 
 
-def after(known: P, activity: Activity, settings: RuleSettings) -> P:
-    """A1: make of an open connection what a report or a heartbeat makes of it."""
+def after_activity(record: P, activity: Activity, settings: RuleSettings) -> P:
+    """Return an open connection after a report or a heartbeat (A1)."""
     now = activity.now
-    told = activity.last_activity
-    stamp = now if told is None else min(told, now)
-    last = known.last_activity
+    claimed = activity.last_activity
+    stamp = now if claimed is None else min(claimed, now)
+    last = record.last_activity
     heartbeat = activity.idle is None
     accepted = (
         last is None
         or stamp > last
-        # Stamped on receipt: it is no old one, whatever the clock says.
-        or told is None
-        or told > now
-        # Who acted and then did nothing is idle since that same moment: of two such, idle is the later.
-        or (stamp == last and (activity.idle is True or known.idle is None))
+        # Stamped on receipt: such a message is newer than the last one, even after a clock that was ahead.
+        or claimed is None
+        or claimed > now
+        # A client that acts and then stops is idle since the moment of its last act, so the idle report wins.
+        or (stamp == last and (activity.idle is True or record.idle is None))
     )
     fresh = replace(
-        known,
-        last_seen=max(known.last_seen, now),
-        heartbeats=known.heartbeats or heartbeat,
-        reports=known.reports or not heartbeat,
-        idle=activity.idle is True if accepted else known.idle,
+        record,
+        last_seen=max(record.last_seen, now),
+        heartbeats=record.heartbeats or heartbeat,
+        reports=record.reports or not heartbeat,
+        idle=activity.idle is True if accepted else record.idle,
         last_activity=max(stamp, last or 0) if accepted else last,
     )
     due = deadline(fresh, settings)
-    if due is not None and (known.check_at is None or due < known.check_at):
-        return replace(fresh, check_at=due)  # a later one need not be written: the check will find out
-    return fresh
+    if due is not None and (record.check_at is None or due < record.check_at):
+        return replace(fresh, check_at=due)
+    return fresh  # A deadline that moved back is not written: the check at the old one computes it again.
 
 
-def cut(known: P, now: int) -> P:
-    """Leave nothing of a connection ahead of now, as after the clock was set back."""
-    seen, active, opened = known.last_seen, known.last_activity, known.opened_at
-    return replace(
-        known,
-        last_seen=min(seen, now),
-        last_activity=None if active is None else min(active, now),
-        opened_at=None if opened is None else min(opened, now),
-    )
+def changes_idle(record: ActivityState, fresh: ActivityState) -> bool:
+    """Return whether an activity has an event, and may change the user's status."""
+    return fresh.idle != record.idle or (fresh.idle is True and fresh.last_activity != record.last_activity)
 
 
-def is_news(known: ActivityState, fresh: ActivityState) -> bool:
-    """Tell whether what an activity has changed is an event, and may change the user's status."""
-    return fresh.idle != known.idle or (fresh.idle is True and fresh.last_activity != known.last_activity)
+# The short way.
 
 
-# Deadlines. "More than the threshold ago" is strict, hence the one millisecond.
+def is_heartbeat(event: object) -> TypeGuard[Activity]:
+    """Return whether an event is an activity without a report."""
+    return isinstance(event, Activity) and event.idle is None
 
 
-def deadline(known: ActivityState, settings: RuleSettings) -> int | None:
-    """Tell when B1 or B2 must look at an open connection, epoch milliseconds; None: never, as it is now."""
-    threshold, timeout = _threshold(known, settings), _timeout(known, settings)
-    idle_at = None if threshold is None or known.idle else active_at(known) + threshold + 1
-    gone_at = None if timeout is None else known.last_seen + timeout + 1
-    if idle_at is None or gone_at is None:
-        return gone_at if idle_at is None else idle_at
-    return min(idle_at, gone_at)
+def only_heartbeats(events: Sequence[Event]) -> Sequence[Activity]:
+    """Return the events if all of them are heartbeats, else an empty sequence."""
+    beats = [event for event in events if is_heartbeat(event)]
+    return beats if len(beats) == len(events) else ()
 
 
-def is_idle(known: ActivityState, settings: RuleSettings, now: int) -> bool:
-    """B1: tell whether an open connection has become idle."""
-    threshold = _threshold(known, settings)
-    return threshold is not None and not known.idle and now - active_at(known) > threshold
+def settle_heartbeats(
+    beats: Iterable[Activity], live: Mapping[Key, ActivityState], settings: RuleSettings
+) -> Sequence[ActivityState] | None:
+    """Apply heartbeats of one user that change only the activity of their connections.
 
+    Args:
+        beats: the heartbeats, in their order.
+        live: all live connections of their clients.
+        settings: the thresholds.
 
-def is_expired(known: ActivityState, settings: RuleSettings, now: int) -> bool:
-    """B2: tell whether nothing was heard of an open connection for too long."""
-    timeout = _timeout(known, settings)
-    return timeout is not None and now - known.last_seen > timeout
+    Returns:
+        The connections to save; None if `fold` must decide with the whole user. Otherwise `fold` would save
+        the same connections and produce no event.
 
-
-def active_at(known: ActivityState) -> int:
-    """When a connection was last active as far as B1 is concerned: its activity, or its login."""
-    return max(known.last_activity or 0, known.opened_at or 0)
-
-
-def _threshold(known: ActivityState, settings: RuleSettings) -> int | None:
-    """Whom B1 monitors: who declared a threshold, or sends heartbeats and does not report itself."""
-    if known.idle_threshold_ms is not None:
-        return known.idle_threshold_ms
-    return settings.idle_threshold_ms if known.heartbeats and not known.reports else None
-
-
-def _timeout(known: ActivityState, settings: RuleSettings) -> int | None:
-    return known.timeout_ms if known.timeout_ms is not None else settings.expire_after_ms
+    """
+    settled: dict[Key, ActivityState] = {}
+    for beat in beats:
+        record: ActivityState | None
+        if beat.connection_id is None:
+            now_live = {**live, **settled}.values()
+            record = latest_open(p for p in now_live if p.client_id == beat.client_id and p.is_open)
+        else:
+            key = (beat.client_id, beat.connection_id)
+            record = settled.get(key) or live.get(key)
+        if record is None or not record.is_open:
+            return None
+        fresh = after_activity(record, beat, settings)
+        if changes_idle(record, fresh):
+            return None
+        settled[fresh.client_id, fresh.connection_id] = fresh
+    return list(settled.values())

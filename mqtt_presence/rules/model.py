@@ -1,8 +1,8 @@
-"""The value types of presence: connections, a user's status, what happened, and what it changed.
+"""The value types of presence: connection records, a user's status, events, and the outcome of events.
 
-Nothing here does anything. Everything is immutable; `msgspec.Struct` rather than dataclasses, because a
-frozen dataclass of this width costs ten times as much to make and the bridge makes one for every message
-(docs/design.md). Times are integers, epoch milliseconds in UTC; durations are milliseconds, named `_ms`.
+The values are immutable. They are `msgspec.Struct`s, because the bridge makes one for every message, and a
+frozen dataclass of this width takes ten times as long to make (docs/design.md). Times are integers, epoch
+milliseconds in UTC; durations are milliseconds, named `_ms`.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ ConnectionId = NewType("ConnectionId", str)
 
 
 class State(StrEnum):
-    """A user's state (contract section 4)."""
+    """A user's state (docs/protocol.md, "The user's status")."""
 
     ONLINE = "online"
     IDLE = "idle"
@@ -35,16 +35,16 @@ class Reason(StrEnum):
 
 
 class Cause(StrEnum):
-    """How the broker saw a network connection end, where it tells: for operators, beside the reason."""
+    """How a network connection ended, as the broker reports; for operators, beside the reason."""
 
     DISCONNECT = "disconnect"
     """The client left on purpose, by a DISCONNECT."""
     CLOSED = "closed"
     """The network connection was closed or broke."""
     KEEP_ALIVE = "keepAlive"
-    """Nothing came for longer than its keep alive allows."""
+    """The client was silent for longer than its keep alive allows."""
     TAKEOVER = "takeover"
-    """A new connection came with the same client id."""
+    """Another network connection came with the same client id."""
     KICKED = "kicked"
     """An administrator ended it."""
     ERROR = "error"
@@ -54,82 +54,82 @@ class Cause(StrEnum):
 NO_META = "{}"
 """The `meta` of a login that clears it."""
 GUESSED = frozenset({Reason.TIMEOUT, Reason.UNCONFIRMED})
-"""Ends the bridge only concluded from silence: a sign of life takes them back (contract L3, A3)."""
+"""The reasons of guessed ends, concluded from silence: a sign of life takes them back (L3, A3)."""
 
 
 class ActivityState(Struct, frozen=True, gc=False):
-    """What a sign of life must know of a connection, and all that it may change there (A1, B1, B2)."""
+    """The fields of a connection that a sign of life needs or changes (A1, B1, B2)."""
 
     user_id: UserId
     client_id: ClientId
     connection_id: ConnectionId
     last_seen: int
     login_order: int | None = None
-    """What orders the connections of one client: the login's `time`, else its receipt; or a greater number,
-    if the connection is the newest only by its arrival. None: no login yet."""
+    """The place among the connections of one client: the login's `time`, else its receipt. A login that is
+    the latest only by its arrival has a greater number. None before the login."""
     opened_at: int | None = None
-    """When it opened, or last reopened: what B1 counts from until there is activity."""
+    """When the connection opened, or last reopened: B1 counts from this until there is activity."""
     idle_threshold_ms: int | None = None
     timeout_ms: int | None = None
     heartbeats: bool = False
-    """It has sent a heartbeat."""
+    """Whether the connection has sent a heartbeat."""
     reports: bool = False
-    """It has reported idle or active itself."""
+    """Whether the connection has sent a report."""
     idle: bool | None = None
     last_activity: int | None = None
     logout_time: int | None = None
     check_at: int | None = None
-    """Not later than this the record must be looked at again (B1, B2). On an ended one: until then it is in
-    its grace and still counts."""
+    """When the next check is due at the latest (B1, B2). In an ended record: the end of the grace, until
+    which the record still counts."""
 
     @property
     def is_open(self) -> bool:
-        """It has not ended."""
+        """Whether the connection has not ended."""
         return self.logout_time is None
 
     @property
     def is_live(self) -> bool:
-        """It counts for the user's status: open, or ended and in its grace."""
+        """Whether the connection counts for the user's status: open, or ended and in its grace."""
         return self.logout_time is None or self.check_at is not None
 
 
 class Connection(ActivityState, frozen=True, gc=False):
-    """One connection record, named by (user_id, client_id, connection_id)."""
+    """A connection record; its key is (user_id, client_id, connection_id)."""
 
-    named: bool = True
-    """The client chose the connection id; False: the bridge made it up."""
+    client_named: bool = True
+    """Whether the client chose the connection id; otherwise the bridge made one up."""
     login_time: int | None = None
-    """When the bridge first heard of it; None: so far only of its end."""
+    """When the first message of the connection arrived; None if that was its end (E1)."""
     ip_addr: str | None = None
     user_agent: str | None = None
     announce: bool = False
     meta: str | None = None
     reason: Reason | None = None
     cause: Cause | None = None
-    peer: int | None = None
-    """Which of the broker's connections it came by, as the broker reported at the login."""
-    told: bool = False
-    """Only the broker's word has ended it: a logout or will that names it has the last one."""
+    network_id: int | None = None
+    """The broker's network connection of the login, if the broker reports network connections."""
+    ended_by_broker: bool = False
+    """Ended by the broker's report only; a later logout or will may still correct the reason."""
     client_time: int | None = None
-    """The `time` that its login told; None: none, or none that another login can be compared with (L4)."""
+    """The `time` of the login; None without one, or if it cannot be compared with other logins (L4)."""
 
 
 Key: TypeAlias = tuple[ClientId, ConnectionId]
-"""Names a connection among those of one user."""
+"""The key of a connection among those of one user."""
 
 
 class LastLogin(Struct, frozen=True, kw_only=True, gc=False):
     """The user's latest login, kept when offline."""
 
     order: int
-    """What decides which is the latest: `Connection.login_order`."""
+    """The `Connection.login_order`, which decides on the latest login."""
     date: int
     ip_addr: str | None = None
     user_agent: str | None = None
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """What `status/<user>` says, but for `lastSeen` and `version`."""
+    """The content of `status/<user>`, except `lastSeen` and `version`."""
 
     state: State = State.OFFLINE
     since: int | None = None
@@ -139,58 +139,56 @@ class Status(Struct, frozen=True, kw_only=True):
 
     @property
     def online(self) -> bool:
-        """At least one live connection."""
+        """Whether there is a live connection."""
         return self.state is not State.OFFLINE
 
     @property
     def idle(self) -> bool | None:
-        """All live connections are idle; None when there are none."""
+        """Whether all live connections are idle; None without live connections."""
         return None if self.state is State.OFFLINE else self.state is State.IDLE
 
 
 class UserPresence(Struct, frozen=True, kw_only=True):
-    """What the rules need to know of one user.
-
-    `connections` holds every live connection and those ended ones that the events at hand name; `newest`
-    the greatest `login_order` of each client that logs in, over all its connections, open or ended, and
-    `newest_time` the `client_time` of that connection, if its login told one.
-    """
+    """A user, with the records that the rules need for the events at hand (`needs`)."""
 
     user_id: UserId
     status: Status | None = None
-    """None: nothing of this user was ever published."""
+    """None if no status of this user was ever published."""
     version: int = 0
     last_seen: int | None = None
     connections: Mapping[Key, Connection] = {}
-    newest: Mapping[ClientId, int] = {}
-    newest_time: Mapping[ClientId, int] = {}
+    """All live records, and the ended records that the events name."""
+    latest_login: Mapping[ClientId, int] = {}
+    """For each client that logs in, the greatest `login_order` of all its records."""
+    latest_login_time: Mapping[ClientId, int] = {}
+    """The `client_time` of the same record, if there is one."""
 
 
-# What happened: the events that the rules decide on. `now` is the bridge's clock on receipt.
+# Events. `now` is the bridge's clock on receipt.
 
 
 class Login(Struct, frozen=True, kw_only=True, gc=False):
-    """A client says that a connection begins."""
+    """A client logs in (L1 to L4)."""
 
     user_id: UserId
     client_id: ClientId
     now: int
     connection_id: ConnectionId | None = None
     fresh_id: ConnectionId | None = None
-    """The id to use when the client names none; made up at the edge, the rules being pure."""
+    """The connection id for a client that names none; made up by the caller, because the rules are pure."""
     time: int | None = None
     ip_addr: str | None = None
-    # What the login does not mention is None. A duration of 0, an empty text and `NO_META` clear.
+    # None: the login does not mention the field. A duration of 0, an empty text and `NO_META` clear it.
     user_agent: str | None = None
     idle_threshold_ms: int | None = None
     timeout_ms: int | None = None
     announce: bool | None = None
     meta: str | None = None
-    peer: int | None = None
+    network_id: int | None = None
 
 
 class Activity(Struct, frozen=True, kw_only=True, gc=False):
-    """A sign of life; with `idle`, a report of the client's own monitor."""
+    """A heartbeat; or with `idle`, a report of the client's own monitor (A1 to A3)."""
 
     user_id: UserId
     client_id: ClientId
@@ -200,11 +198,11 @@ class Activity(Struct, frozen=True, kw_only=True, gc=False):
     ip_addr: str | None = None
     idle: bool | None = None
     last_activity: int | None = None
-    peer: int | None = None
+    network_id: int | None = None
 
 
 class End(Struct, frozen=True, kw_only=True, gc=False):
-    """A logout, or the will of a lost connection."""
+    """A logout, or the will of a lost connection (E1, E2)."""
 
     user_id: UserId
     client_id: ClientId
@@ -214,36 +212,36 @@ class End(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class NetworkClosed(Struct, frozen=True, kw_only=True, gc=False):
-    """The broker says that a network connection has ended: `peer` of the user's client, and no other one."""
+    """The broker reports the end of one network connection of a client (G1)."""
 
     user_id: UserId
     client_id: ClientId
     now: int
-    peer: int
+    network_id: int
     cause: Cause
     reason: Reason | None
-    """None: do not end anything, only note the cause: the client has come again, by a new connection."""
+    """None if no record ends, because the client has connected again: only the cause is recorded."""
 
 
 class NetworkReplaced(Struct, frozen=True, kw_only=True, gc=False):
-    """The broker says that a client of the user has come again: `heir` has taken the place of `peer`."""
+    """The broker reports that a client has connected again while it was connected (G2)."""
 
     user_id: UserId
     client_id: ClientId
     now: int
-    peer: int
-    heir: int
+    network_id: int
+    new_network_id: int
 
 
 class CheckDeadlines(Struct, frozen=True, kw_only=True, gc=False):
-    """It is time to look for what has become due: B1, B2 and the end of a grace."""
+    """Deadlines are due: B1, B2 or the end of a grace."""
 
     user_id: UserId
     now: int
 
 
 class EndUnconfirmed(Struct, frozen=True, kw_only=True, gc=False):
-    """B3: who was not heard of since `announced_at`, though it answers announcements, is gone."""
+    """The time to answer the announcement of `announced_at` is over (B3)."""
 
     user_id: UserId
     now: int
@@ -251,14 +249,14 @@ class EndUnconfirmed(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ClockSteppedBack(Struct, frozen=True, kw_only=True, gc=False):
-    """The clock was set back: nothing of the user's live connections may lie ahead of `now`."""
+    """The clock was set back: no time of the user's live connections may be later than `now`."""
 
     user_id: UserId
     now: int
 
 
 class Renew(Struct, frozen=True, kw_only=True, gc=False):
-    """The user's status is to be published once more, with a new version, though nothing has changed."""
+    """The user's status must be published again, unchanged, under a new version."""
 
     user_id: UserId
     now: int
@@ -276,16 +274,16 @@ Event: TypeAlias = (
     | Renew
 )
 Message: TypeAlias = Login | Activity | End
-"""The events that clients cause."""
+"""The events of clients' messages."""
 BrokerReport: TypeAlias = NetworkClosed | NetworkReplaced
-"""Those that the broker tells."""
+"""The events of the broker's reports."""
 
 
-# What it changed.
+# The outcome of events.
 
 
 class ConnectionEvent(Struct, frozen=True, gc=False):
-    """`connectionLogin`, `connectionLogout`, `connectionIdle` or `connectionActive` (contract section 4)."""
+    """`connectionLogin`, `connectionLogout`, `connectionIdle` or `connectionActive`."""
 
     name: str
     connection: Connection
@@ -301,21 +299,21 @@ class UserEvent(Struct, frozen=True, gc=False):
 
 
 class Outcome(Struct, frozen=True):
-    """What a run of events did to one user."""
+    """The effects of events on one user."""
 
     user: UserPresence
     changed: tuple[Connection, ...]
-    """The records to save, as they are now."""
+    """The records to save."""
     touched: tuple[ActivityState, ...]
-    """More of them, of which nothing but the activity has changed: `last_seen`, `heartbeats`, `reports`,
+    """More records to save, of which only the activity has changed: `last_seen`, `heartbeats`, `reports`,
     `idle`, `last_activity`, `check_at`."""
     events: tuple[ConnectionEvent | UserEvent, ...]
     status_changed: bool
-    """There is something to publish; `user.version` has grown by one."""
+    """Whether the status must be published; then `user.version` has grown by one."""
     ignored: tuple[str, ...]
-    """Why events had no effect, a word each."""
+    """The reasons for which events had no effect, one word each."""
     created: int = 0
-    """How many records there were not before."""
+    """The number of new records."""
 
 
 class RuleSettings(Struct, frozen=True, kw_only=True):
@@ -325,4 +323,4 @@ class RuleSettings(Struct, frozen=True, kw_only=True):
     expire_after_ms: int | None = None
     grace_ms: int = 0
     max_connections: int | None = None
-    """Live connections of one user; None: any number."""
+    """The greatest number of live connections of one user; None for any number."""

@@ -1,21 +1,17 @@
-"""rules.status."""
+"""The user's status, computed from the live connections (docs/protocol.md, "The user's status")."""
 
 from collections.abc import Iterable
 
-from mqtt_presence.rules.model import (
-    Connection,
-    State,
-    Status,
-)
+from mqtt_presence.rules.model import Connection, State, Status
 
 
 def combine(live: Iterable[Connection], previous: Status, now: int) -> Status:
-    """Compute the user's status from the live connections: the one place that says what it is.
+    """Return the user's status.
 
     Args:
-        live: the connections that count.
-        previous: the status until now: source of `since`, `last_login`, and of the activity shown.
-        now: when the change is made, epoch milliseconds.
+        live: the live connections.
+        previous: the status until now, the source of `since`, `last_login` and the last activity.
+        now: the time of the change, epoch milliseconds.
 
     """
     count = 0
@@ -31,21 +27,21 @@ def combine(live: Iterable[Connection], previous: Status, now: int) -> Status:
 
 
 def status_of(count: int, latest: int | None, previous: Status, now: int, *, all_idle: bool) -> Status:
-    """Compute a status from totals over the live connections; `combine` explains the rest.
+    """Return the status of totals over the live connections.
 
     Args:
         count: the number of live connections.
-        latest: the latest activity among idle ones, epoch milliseconds; None: unknown.
-        previous: the status until now.
-        now: when the change is made, epoch milliseconds.
-        all_idle: whether no live connection is active.
+        latest: the latest activity of idle connections, epoch milliseconds; None if unknown.
+        previous: as in `combine`.
+        now: as in `combine`.
+        all_idle: whether all live connections are idle.
 
     """
     state = State.OFFLINE if count == 0 else State.IDLE if all_idle else State.ONLINE
     if state is not State.IDLE:
         latest = None
     elif previous.state is State.IDLE and previous.last_activity is not None:
-        # The departure of the connection that set it does not take it back.
+        # The last activity stays when its connection ends.
         latest = max(latest or 0, previous.last_activity)
     return Status(
         state=state,
@@ -58,7 +54,7 @@ def status_of(count: int, latest: int | None, previous: Status, now: int, *, all
 
 STATE_EVENTS: dict[tuple[State, State], tuple[str, ...]] = {
     (State.OFFLINE, State.ONLINE): ("userOnline",),
-    # Who follows only online and offline must not miss it, nor who follows only idle and active.
+    # Two events: a subscriber of one pair, online and offline or idle and active, misses none.
     (State.OFFLINE, State.IDLE): ("userOnline", "userIdle"),
     (State.ONLINE, State.IDLE): ("userIdle",),
     (State.IDLE, State.ONLINE): ("userActive",),

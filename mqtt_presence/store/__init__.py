@@ -1,5 +1,10 @@
-"""Where presence is kept; the only package that imports peewee."""
+"""The database of presence, SQLite or PostgreSQL: written by `Store`, read by `reader.Reader`.
 
-from mqtt_presence.store.transaction import PORTION, Store, Transaction
+Imports `errors`, `rules` and `protocol`. No other folder imports peewee.
+"""
+
+from mqtt_presence.store.statements import PORTION
+from mqtt_presence.store.store import Store
+from mqtt_presence.store.transaction import Transaction
 
 __all__ = ["PORTION", "Store", "Transaction"]

@@ -1,4 +1,4 @@
-"""Opening the database: SQLite tuned to lose nothing, or PostgreSQL; its errors in our words."""
+"""Opening of a database, SQLite or PostgreSQL, and translation of its errors into `StoreError`."""
 
 import os
 import sqlite3
@@ -16,17 +16,17 @@ from mqtt_presence.errors import ConfigError, StoreError
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
-# synchronous=FULL: what we acknowledge must survive a power cut, and in batches it costs next to nothing.
-# IMMEDIATE: a transaction that reads and then writes would else fail at once when another writes.
+# synchronous=FULL: acknowledged messages must survive a power cut, and batches make this cheap.
+# IMMEDIATE: otherwise a transaction that reads and then writes would fail at once beside another writer.
 _SQLITE_PRAGMAS = {
     "journal_mode": "wal",
     "synchronous": "full",
     "cache_size": -32_000,  # KiB
-    # Signs of life are all over the database: the more of them a checkpoint takes, the fewer pages it writes.
+    # Signs of life are scattered over the database: the more a checkpoint holds, the fewer pages it writes.
     "wal_autocheckpoint": 8_000,  # pages
     "journal_size_limit": 64 * 1024 * 1024,
 }
-# A server that has vanished without a word is noticed within half a minute, not after hours.
+# A lost server is detected within half a minute, not after hours.
 _LIVELINESS = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -34,18 +34,18 @@ _LIVELINESS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-_STEPS = 10_000  # of SQLite's machine, between two looks at the clock: some tenths of a millisecond
-_BUSY_TIMEOUT_S = 1.0  # much less than any keep alive: the link must be served in between
+_STEPS = 10_000  # of SQLite's machine between two checks of the clock: some tenths of a millisecond
+_BUSY_TIMEOUT_S = 1.0  # much less than any keep alive, because the link is served in between
 
 _ERRORS: tuple[type[Exception], ...] = (
     peewee.PeeweeException,
     sqlite3.Error,
     OSError,
     MemoryError,
-    OverflowError,  # from sqlite3, for a number that no column holds
+    OverflowError,  # from sqlite3, for a number beyond a column's range
     UnicodeError,
 )
-# Only these are certain to be the input's fault.
+# Only these are certainly errors of the input.
 _INPUT_ERRORS: tuple[type[Exception], ...] = (
     sqlite3.DataError,
     sqlite3.IntegrityError,
@@ -54,7 +54,7 @@ _INPUT_ERRORS: tuple[type[Exception], ...] = (
 )
 _INPUT_STATES = ("22", "23")  # SQLSTATE: data exception, integrity constraint violation
 _CONFLICT_STATES = ("40001", "40P01")  # serialization failure, deadlock
-_MIGRATING = 0x6D71_7470  # the number of an advisory lock, which no other program should use
+_MIGRATION_LOCK = 0x6D71_7470  # an advisory lock, with a number of this program
 _POSTGRESQL_ERRORS: tuple[type[Exception], ...] = ()
 try:
     import psycopg
@@ -62,21 +62,21 @@ except ImportError:  # the extra `postgresql` is not installed
     pass
 else:
     _ERRORS += (psycopg.Error,)
-    _INPUT_ERRORS += (psycopg.DataError,)  # without a SQLSTATE: psycopg itself refuses the value
+    _INPUT_ERRORS += (psycopg.DataError,)  # psycopg itself refuses the value, without a SQLSTATE
     _POSTGRESQL_ERRORS = (psycopg.Error,)
 
 LEASE_MS = 10_000
-"""For how long a bridge that is no longer heard of keeps its place, and its locks, on PostgreSQL."""
+"""The time for which a silent bridge keeps its seat and its locks on PostgreSQL."""
 
 
 class _Postgresql(peewee.PostgresqlDatabase):
-    """PostgreSQL, perhaps behind a pooler: no transaction relies on what its session was set to.
+    """PostgreSQL, perhaps behind a pooler: no transaction relies on settings of its session.
 
     Args:
-        name: of the database.
+        name: the name of the database.
         mode: completes BEGIN.
         limits: settings of each transaction, milliseconds.
-        parameters: for libpq, psycopg and peewee.
+        parameters: parameters of libpq, psycopg and peewee.
 
     """
 
@@ -89,31 +89,31 @@ class _Postgresql(peewee.PostgresqlDatabase):
     def _connect(self) -> Any:
         connection = super()._connect()  # type: ignore[misc]
         if self._finds_pooler:
-            # A pooler has a number of its own for a connection. The server's may be another one each
-            # time, and a prepared statement belongs to one of them.
+            # A pooler reports a process id of its own. Behind it each transaction may run in another process
+            # of the server, and a prepared statement belongs to one process.
             (process,) = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
             if process != connection.info.backend_pid:
                 connection.prepare_threshold = None
         return connection
 
     def begin(self, isolation_level: str | None = None) -> None:
-        # READ COMMITTED: each statement sees what was committed before its locks came.
+        # READ COMMITTED: each statement sees everything committed before it got its locks.
         statement = f"BEGIN ISOLATION LEVEL {isolation_level or 'READ COMMITTED'} {self._mode}{self._limits}"
         with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
             self.connection().execute(statement, prepare=False)  # type: ignore[no-untyped-call]
 
 
 def connect(url: str, *, readonly: bool = False, patience_s: float | None = None) -> peewee.Database:
-    """Make the database object of a URL; touches nothing yet.
+    """Return the database object of a URL, without opening it.
 
     Args:
         url: ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or ``postgresql://user:password@host/name``.
-        readonly: for looking only: no file is made, nothing is migrated.
-        patience_s: how long a server may take to let us in, and for a statement; None: as long as it takes.
+        readonly: only read: create no file and do not migrate.
+        patience_s: the time that a server may take to connect, and for a statement; None for no limit.
 
     Raises:
-        ConfigError: it is no such URL, or what it needs is not installed.
-        StoreError: `readonly`, and the directory of the file cannot be entered.
+        ConfigError: the URL is wrong, or its driver is not installed.
+        StoreError: `readonly`, and the directory of the file is not accessible.
 
     """
     if not url:
@@ -151,11 +151,11 @@ def _require_file(path: str, url: str) -> None:
 
 
 def interrupt_after(database: peewee.Database, patience_s: float) -> None:
-    """Let no statement on this connection run beyond a moment from now.
+    """Interrupt every statement on this connection after a time.
 
     Args:
-        database: connected, of SQLite.
-        patience_s: how far that moment is, seconds.
+        database: the SQLite database, connected.
+        patience_s: the time from now, seconds.
 
     """
     end = time.monotonic() + patience_s
@@ -173,11 +173,11 @@ def _postgresql(url: str, *, readonly: bool, patience_s: float | None) -> peewee
 
 
 def _patience(patience_s: float | None) -> dict[str, Any]:
-    """Return libpq's parameters for a server that takes too long."""
+    """Return the parameters of libpq that end waiting for a server."""
     if patience_s is None:
         return _LIVELINESS
     return {
-        "connect_timeout": max(2, round(patience_s)),  # libpq takes no less
+        "connect_timeout": max(2, round(patience_s)),  # the least that libpq accepts
         "tcp_user_timeout": round(patience_s * 1000),
     }
 
@@ -189,11 +189,11 @@ def prepare(database: peewee.Database) -> None:
         StoreError: the database cannot be opened or written.
 
     """
-    with said_plainly("open the database"):
+    with store_errors("open the database"):
         if isinstance(database, peewee.SqliteDatabase):
-            # Addresses and names are in it: for the owner only, from its first byte on. One that is there is
-            # not opened: to close it would give up the locks that this process may hold on it (SQLite's "How
-            # To Corrupt An SQLite Database File", 2.2).
+            # The file holds addresses and names, so only its owner may read it, from the first byte on. An
+            # existing file is not opened: closing it would release the locks that this process may hold on it
+            # (SQLite's "How To Corrupt An SQLite Database File", 2.2).
             with suppress(FileExistsError):
                 os.close(os.open(database.database, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         open_connection(database)
@@ -202,12 +202,12 @@ def prepare(database: peewee.Database) -> None:
             runner.up()
             return
         with database.atomic():  # one process at a time
-            database.execute_sql("SELECT pg_advisory_xact_lock(%s)", [_MIGRATING])
+            database.execute_sql("SELECT pg_advisory_xact_lock(%s)", [_MIGRATION_LOCK])
             runner.up()
 
 
 def open_connection(database: peewee.Database) -> None:
-    """Connect; an error names the file of SQLite and the reason, which SQLite leaves out."""
+    """Connect; an error names SQLite's file and the reason, which SQLite leaves out."""
     try:
         database.connect(reuse_if_open=True)
     except peewee.OperationalError as error:
@@ -225,16 +225,16 @@ def _reason(path: str) -> str:
 
 
 def is_postgresql(database: peewee.Database) -> bool:
-    """Tell whether rows must be locked for reading: SQLite locks the whole database instead."""
+    """Return whether the database is PostgreSQL, which needs row locks; SQLite locks the whole database."""
     return isinstance(database, peewee.PostgresqlDatabase)
 
 
 @contextmanager
-def said_plainly(what: str) -> Iterator[None]:
-    """Turn what database drivers raise into a `StoreError`.
+def store_errors(what: str) -> Iterator[None]:
+    """Turn the exceptions of database drivers into a `StoreError`.
 
     Args:
-        what: completes "cannot …".
+        what: the action, which completes "cannot …".
 
     """
     try:
@@ -248,18 +248,18 @@ def said_plainly(what: str) -> Iterator[None]:
 
 
 def sqlstate(error: BaseException) -> str:
-    """Return the code by which PostgreSQL names an error; empty for an error from elsewhere."""
+    """Return PostgreSQL's code of an error; empty for other errors."""
     return str(getattr(_cause(error), "sqlstate", None) or "")
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return the driver's error of one of peewee's."""
+    """Return the driver's error behind an error of peewee."""
     cause: BaseException = getattr(error, "orig", error)
     return cause
 
 
 def _line(error: BaseException) -> str:
-    # On a full disk SQLite has rolled back by itself: peewee then complains of that, and hides why.
+    # On a full disk SQLite rolls back by itself; peewee then reports a failed rollback, and hides the reason.
     while "cannot rollback" in str(error) and error.__context__ is not None:
         error = error.__context__
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,6 +1,6 @@
-"""The files of an SQLite database: whether those that are open are still those at their paths.
+"""The files of an SQLite database: whether the open files are still at their paths.
 
-SQLite writes on into a file that was deleted, moved or replaced, where nobody else finds it.
+SQLite goes on writing into a file that was deleted, moved or replaced, where no other process finds it.
 """
 
 import os
@@ -13,12 +13,12 @@ from mqtt_presence.errors import ReplacedError, StoreError
 _SUFFIXES = ("", "-wal", "-shm")
 
 
-class Files:
-    """Watches the files of a database while a connection has them open.
+class DatabaseFiles:
+    """Compares the files that a connection has open with the files at their paths.
 
     Args:
-        database: of SQLite.
-        file: its path, without links.
+        database: the SQLite database.
+        file: the path of its file, without symbolic links.
 
     """
 
@@ -27,44 +27,44 @@ class Files:
         self._file = file
         self._paths = [file + suffix for suffix in _SUFFIXES]
         self._opened: list[tuple[int, int] | None] = []
-        self._are_gone = False
+        self._are_replaced = False
 
-    def note(self) -> None:
-        """Remember which files the connection has opened; to be called in a transaction."""
+    def note_opened(self) -> None:
+        """Record which files the connection has opened; to be called in a transaction."""
         if not self._opened:
-            self._opened = [which(path) for path in self._paths]
+            self._opened = [identity_of(path) for path in self._paths]
 
-    def closed(self) -> None:
-        """Take note that the connection is closed."""
-        self._opened, self._are_gone = [], False
+    def note_closed(self) -> None:
+        """Record that the connection is closed."""
+        self._opened, self._are_replaced = [], False
 
-    def require(self) -> None:
-        """Make sure that what is committed is where others find it.
+    def require_in_place(self) -> None:
+        """Check that other processes find the committed data: the open files are at their paths.
 
         Raises:
-            StoreError: the files are not at their paths any more.
+            StoreError: the files are no longer at their paths.
 
         """
-        if self._opened != [which(path) for path in self._paths]:
-            self._are_gone = True
+        if self._opened != [identity_of(path) for path in self._paths]:
+            self._are_replaced = True
             raise StoreError(f"the files of the database {self._file} are not at their paths any more")
 
-    def mend(self) -> None:
-        """After that, go on only with what is at the paths.
+    def recover(self) -> None:
+        """After `require_in_place` has failed, continue only with the files at the paths.
 
-        What the connection alone has is saved before, into the file of the database, wherever that is now. If
-        only the log is gone, the connection is closed, to begin another log.
+        First the log is written into the file of the database, wherever that file is now. If only the log was
+        removed, the connection is closed, and the next one begins another log.
 
         Raises:
-            StoreError: there is nothing at the path, or others use the database without our log.
-            ReplacedError: there is another database.
+            StoreError: the path has no file, or other processes use the database with another log.
+            ReplacedError: the path has another database.
 
         """
-        if not self._are_gone:
+        if not self._are_replaced:
             return
-        at_paths = [which(path) for path in self._paths]
+        at_paths = [identity_of(path) for path in self._paths]
         if at_paths == self._opened:
-            self._are_gone = False
+            self._are_replaced = False
             return
         is_busy, *_ = self._database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if at_paths[0] == self._opened[0]:
@@ -73,7 +73,7 @@ class Files:
             if is_busy or is_others:
                 raise StoreError(f"{log} was deleted or replaced while another process uses the database")
             self._database.close()
-            self.closed()
+            self.note_closed()
             return
         if at_paths[0] is None or Path(self._file).stat().st_size == 0:
             raise StoreError(f"the database {self._file} was deleted or moved away: put it back")
@@ -83,8 +83,8 @@ class Files:
         )
 
 
-def which(file: str | int) -> tuple[int, int] | None:
-    """Return what tells a file from others, by its path or descriptor; None: there is none."""
+def identity_of(file: str | int) -> tuple[int, int] | None:
+    """Return the device and inode of a file, by its path or descriptor; None if there is no file."""
     try:
         found = os.stat(file)  # noqa: PTH116 - pathlib takes no descriptor
     except FileNotFoundError:

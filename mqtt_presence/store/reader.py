@@ -1,92 +1,30 @@
-"""The readers' side of the store: what the commands show. It makes, migrates and writes nothing."""
+"""The reader: users and connections for the commands and the page, in pages."""
 
 import fnmatch
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from mqtt_presence.errors import StoreError
 from mqtt_presence.protocol.times import LATEST
-from mqtt_presence.rules.model import Connection, Key, State, UserId, UserPresence
-from mqtt_presence.store.database import (
-    MIGRATIONS,
-    connect,
-    interrupt_after,
-    is_postgresql,
-    open_connection,
-    said_plainly,
-)
-from mqtt_presence.store.rows import (
-    CONNECTION_COLUMNS,
-    USER_COLUMNS,
-    VERSION_FLOOR,
-    to_connection,
-    to_presence,
-)
+from mqtt_presence.rules.model import Connection, State, UserId, UserPresence
+from mqtt_presence.store.rows import CONNECTION_COLUMNS, USER_COLUMNS, to_connection, to_presence
+from mqtt_presence.store.snapshots import Snapshots
 
 _PAGE = 500
 
 
-class Reader:
-    """Looks at a database that the bridge keeps, and may be using right now.
-
-    Args:
-        url: see `database.connect`.
-        patience_s: how long all of it together may take, seconds; None: as long as it takes.
-
-    Raises:
-        ConfigError: it is no such URL, or there is no such file.
-
-    """
-
-    def __init__(self, url: str, *, patience_s: float | None = None) -> None:
-        self._database = connect(url, readonly=True, patience_s=patience_s)
-        self._patience_s = patience_s
-        self._is_sqlite = not is_postgresql(self._database)
-        self._mark = "?" if self._is_sqlite else "%s"
-
-    def __enter__(self) -> Self:
-        """Connect.
-
-        Raises:
-            StoreError: it cannot be opened, or its schema is not the one that we know.
-
-        """
-        try:
-            with said_plainly("open the database"):
-                open_connection(self._database)
-                if self._is_sqlite:
-                    self._database.execute_sql("PRAGMA query_only = ON")
-                    if self._patience_s is not None:
-                        interrupt_after(self._database, self._patience_s)
-            self._require_our_schema()
-        except StoreError as error:
-            self._database.close()
-            if "readonly database" not in str(error):
-                raise
-            # Whoever reads a database with a write-ahead log says so in a file beside it.
-            advice = "even to read, SQLite must write beside the file: copy it to a directory where it may"
-            raise StoreError(f"{error}; {advice}") from error
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._database.close()
-
-    # What is shown.
+class Reader(Snapshots):
+    """Reads users and connections from a database that a bridge may be using."""
 
     def users(self, state: State | None = None) -> Iterator[UserPresence]:
-        """Read the users, online ones first, then idle ones; in each state by name; without connections.
+        """Read the users without connections: online ones first, then idle ones, in each state by name.
 
-        The users are read in pages, each as of its own moment: a reader that is slow to show them keeps
-        no transaction open. A user whose state changes meanwhile may come twice, or be left out.
+        Each page of users is of its own moment, so that a slow consumer keeps no transaction open. A user
+        whose state changes meanwhile may come twice, or be left out.
 
         Args:
-            state: only users in this state. Users that are online or idle are found by the index of live
-                connections, so that offline ones cost nothing.
+            state: only users in this state. The index of live connections finds online and idle users, at no
+                cost for offline ones.
 
         """
         if state is None:
@@ -105,19 +43,19 @@ class Reader:
                 for row in rows:
                     yield to_presence(row, {}, {})
 
-    def knows(self, user_id: str) -> bool:
-        """Tell whether there is anything about a user."""
-        return bool(self.known([UserId(user_id)]))
+    def has_user(self, user_id: str) -> bool:
+        """Return whether the user has a row or a record."""
+        return bool(self.known_users([UserId(user_id)]))
 
-    def known(self, user_ids: Sequence[UserId]) -> set[UserId]:
-        """Return those of the users of which there is a row or a record."""
+    def known_users(self, user_ids: Sequence[UserId]) -> set[UserId]:
+        """Return those of the users that have a row or a record."""
         return self._those_with(
             user_ids,
             "EXISTS (SELECT 1 FROM user_states u WHERE u.user_id = k.column1) OR EXISTS "
             "(SELECT 1 FROM connection_records c WHERE c.user_id = k.column1)",
         )
 
-    def names_like(self, pattern: str) -> Iterator[UserId]:
+    def matching_names(self, pattern: str) -> Iterator[UserId]:
         """Find the names of users that match a pattern of ``*``, ``?`` and ``[…]``, in pages."""
         matches = re.compile(fnmatch.translate(pattern)).match
         after = ""
@@ -154,15 +92,15 @@ class Reader:
                 return
             limit -= size
 
-    # Pages, for the web: by keyset, so that a page costs what is on it, wherever it is.
+    # Pages for the web, by keyset: the cost of a page is that of its rows, wherever it begins.
 
     def users_page(self, *, after: str | None, limit: int, containing: str | None) -> list[UserPresence]:
-        """Read users in the order of their names; without their connections.
+        """Read a page of users without connections, in the order of names.
 
         Args:
-            after: those that come after this name.
-            limit: how many at most.
-            containing: only those whose name has this in it, ASCII letters large or small.
+            after: the name that the page begins after; None for the first page.
+            limit: the greatest number of users.
+            containing: only names that contain this text, ASCII letters in any case.
 
         """
         where, parameters = ["u.user_id > " + self._mark], [after or ""]
@@ -186,16 +124,16 @@ class Reader:
         before: tuple[int, int] | None,
         limit: int,
     ) -> list[tuple[int, Connection]]:
-        """Read a user's connections, the newest first, each with its row's id.
+        """Read a page of a user's connections with their row ids, the newest first.
 
-        What is known only by its end (contract E1) is left out: nobody knows when it began.
+        Connections of which only the end is known (rule E1) are left out, because they have no login time.
 
         Args:
-            user_id: whose.
-            since: only those that were there at this time or later, epoch milliseconds.
-            until: only those that began then or earlier.
-            before: (login time, id) of the last one on the page before.
-            limit: how many at most.
+            user_id: the user.
+            since: only connections that were open at this time or later, epoch milliseconds.
+            until: only connections that began at this time or earlier, epoch milliseconds.
+            before: the login time and row id that the page begins after; None for the first page.
+            limit: the greatest number of connections.
 
         """
         where = [f"c.user_id = {self._mark}", f"c.login_time <= {self._mark}"]
@@ -209,11 +147,11 @@ class Reader:
         return self._numbered(" AND ".join(where), "c.login_time DESC, c.id DESC", parameters, limit)
 
     def open_page(self, *, after: tuple[str, str, int] | None, limit: int) -> list[tuple[int, Connection]]:
-        """Read the open connections of all users, in the order of users and clients, each with its row's id.
+        """Read a page of all open connections with their row ids, in the order of users and clients.
 
         Args:
-            after: (user, client, id) of the last one on the page before.
-            limit: how many at most.
+            after: the user, client and row id that the page begins after; None for the first page.
+            limit: the greatest number of connections.
 
         """
         return self._numbered(
@@ -225,11 +163,11 @@ class Reader:
         )
 
     def ended_page(self, *, before: tuple[int, int] | None, limit: int) -> list[tuple[int, Connection]]:
-        """Read the ended connections of all users, the last end first, each with its row's id.
+        """Read a page of all ended connections with their row ids, the last end first.
 
         Args:
-            before: (logout time, id) of the last one on the page before.
-            limit: how many at most.
+            before: the logout time and row id that the page begins after; None for the first page.
+            limit: the greatest number of connections.
 
         """
         return self._numbered(
@@ -241,11 +179,11 @@ class Reader:
         )
 
     def has_tombstone(self, user_id: str) -> bool:
-        """Tell whether the retained status of a forgotten user is still to be cleared."""
+        """Return whether the user was forgotten and the retained status must still be cleared."""
         return bool(self.uncleared([UserId(user_id)]))
 
     def uncleared(self, user_ids: Sequence[UserId]) -> set[UserId]:
-        """Return the forgotten users among these whose retained status is still to be cleared."""
+        """Return the forgotten users among these whose retained status must still be cleared."""
         return self._those_with(
             user_ids,
             "EXISTS (SELECT 1 FROM tombstones t WHERE t.user_id = k.column1 AND t.buried_at IS NULL) "
@@ -253,90 +191,15 @@ class Reader:
         )
 
     def open_connections(self) -> Iterator[dict[UserId, list[Connection]]]:
-        """Read all connections that have not ended, by user, a page of users at a time."""
+        """Read all open connections by user, a page of users at a time."""
         for user_ids in self._user_pages("c.live AND c.logout_time IS NULL"):
             page: dict[UserId, list[Connection]] = {user_id: [] for user_id in user_ids}
             for record in self._live_of(user_ids, "AND c.logout_time IS NULL"):
                 page[record.user_id].append(record)
             yield page
 
-    # Whole, for comparing: users with their live connections, both of one moment.
-
-    def presences(self, user_ids: Sequence[UserId]) -> dict[UserId, UserPresence]:
-        """Read some; `status` is None where there is no row."""
-        with self._one_moment():
-            return self._presences(user_ids)
-
-    def presences_page(self, *, after: str, limit: int) -> list[UserPresence]:
-        """Read users in the order of their names.
-
-        Args:
-            after: those that come after this name.
-            limit: how many at most.
-
-        """
-        with self._one_moment():
-            rows = self._select(
-                f"SELECT u.user_id FROM user_states u WHERE u.user_id > {self._mark} "
-                f"ORDER BY u.user_id LIMIT {int(limit)}",
-                [after],
-            )
-            return list(self._presences([UserId(row[0]) for row in rows]).values())
-
-    def odd(self, among: Sequence[UserId] | None = None) -> set[UserId]:
-        """Return the users whose row contradicts itself, and those with live connections but no row.
-
-        Args:
-            among: only of these users, which costs in proportion to them; None: of all.
-
-        """
-        if among is not None and not among:
-            return set()
-        users, records = "user_states u", "connection_records c"
-        of_user = of_record = ""
-        if among is not None:
-            users, records = (f"{self._keys(among)} CROSS JOIN {table}" for table in (users, records))
-            of_user, of_record = (f"{name}.user_id = k.column1 AND" for name in ("u", "c"))
-        contradictory = self._select(
-            f"SELECT u.user_id FROM {users} WHERE {of_user} (u.online <> (u.state <> 'offline') "
-            "OR (u.idle IS NULL) <> (u.state = 'offline') OR u.idle <> (u.state = 'idle'))",
-            among or [],
-        )
-        rowless = self._select(
-            f"SELECT DISTINCT c.user_id FROM {records} WHERE {of_record} c.live "
-            "AND NOT EXISTS (SELECT 1 FROM user_states u WHERE u.user_id = c.user_id)",
-            among or [],
-        )
-        return {UserId(row[0]) for row in (*contradictory, *rowless)}
-
-    # How.
-
-    @contextmanager
-    def _one_moment(self) -> Iterator[None]:
-        """See nothing of what is committed meanwhile; nobody waits for us, nor we for anybody."""
-        how = {} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        with said_plainly("read the database"), self._database.atomic(**how):
-            yield
-
-    def _presences(self, user_ids: Sequence[UserId]) -> dict[UserId, UserPresence]:
-        if not user_ids:
-            return {}
-        among = f"IN ({','.join([self._mark] * len(user_ids))})"
-        connections: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in user_ids}
-        for record in self._live_of(user_ids):
-            connections[record.user_id][record.client_id, record.connection_id] = record
-        rows = self._select(f"SELECT {USER_COLUMNS} FROM user_states u WHERE u.user_id {among}", user_ids)
-        kept = {row[0]: to_presence(row, connections[row[0]], {}) for row in rows}
-        floor = self._select(f"SELECT b.value FROM bridge b WHERE b.name = {self._mark}", [VERSION_FLOOR])
-        version = int(floor[0][0]) if floor else 0
-        return {
-            user_id: kept.get(user_id)
-            or UserPresence(user_id=user_id, version=version, connections=connections[user_id])
-            for user_id in user_ids
-        }
-
     def _those_with(self, user_ids: Sequence[UserId], condition: str) -> set[UserId]:
-        """Return the users k that meet a condition."""
+        """Return the users k that meet an SQL condition."""
         found: set[UserId] = set()
         for start in range(0, len(user_ids), _PAGE):
             page = user_ids[start : start + _PAGE]
@@ -345,7 +208,7 @@ class Reader:
         return found
 
     def _users_by_name(self, state: State) -> Iterator[UserPresence]:
-        """Walk through all users, and read those in one state."""
+        """Read the users in one state, by name."""
         after = ""
         while True:
             rows = self._select(
@@ -360,7 +223,7 @@ class Reader:
             after = rows[-1][0]
 
     def _user_pages(self, condition: str) -> Iterator[list[UserId]]:
-        """Walk through the users that have connection records c of this condition, in pages of names."""
+        """Read the names of the users with records c that meet an SQL condition, in pages."""
         after = ""
         while True:
             rows = self._select(
@@ -374,23 +237,6 @@ class Reader:
                 return
             after = rows[-1][0]
 
-    def _live_of(self, user_ids: Sequence[UserId], condition: str = "") -> Iterator[Connection]:
-        """Read the live connections c of these users."""
-        rows = self._select(
-            f"SELECT {CONNECTION_COLUMNS} FROM {self._keys(user_ids)} CROSS JOIN connections c "
-            f"WHERE c.live AND c.user_id = k.column1 {condition}",
-            user_ids,
-        )
-        return map(to_connection, rows)
-
-    def _keys(self, keys: Sequence[str]) -> str:
-        """Write a table k of as many parameters.
-
-        Joined with, it has PostgreSQL look for each by an index; with `IN` it reads the whole table, once it
-        knows that one of them has very many rows.
-        """
-        return f"(VALUES {','.join([f'({self._mark})'] * len(keys))}) AS k"
-
     def _numbered(
         self, where: str, order: str, parameters: Sequence[Any], limit: int
     ) -> list[tuple[int, Connection]]:
@@ -400,31 +246,3 @@ class Reader:
             parameters,
         )
         return [(row[-1], to_connection(row)) for row in rows]
-
-    def _select(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
-        with self._reading():
-            rows: list[Any] = self._database.execute_sql(sql, parameters).fetchall()
-            return rows
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Read in a transaction that says it only reads: a pooler may give the session to a writer next."""
-        with said_plainly("read the database"):
-            if self._is_sqlite or self._database.in_transaction():
-                yield
-            else:
-                with self._database.atomic():
-                    yield
-
-    def _require_our_schema(self) -> None:
-        with self._reading():
-            if not self._database.table_exists("schema_migration"):
-                raise StoreError("the database is none of mqtt-presence, or the bridge has never run on it")
-        applied = {row[0] for row in self._select("SELECT m.name FROM schema_migration m", [])}
-        ours = {path.stem for path in MIGRATIONS.glob("[0-9]*.py")}
-        if applied - ours:
-            raise StoreError("the database was made by a newer mqtt-presence: upgrade this one")
-        if ours - applied:
-            raise StoreError(
-                "the database was made by an older mqtt-presence: start the bridge once to update it"
-            )

@@ -1,4 +1,4 @@
-"""Between rows and values: which column holds what."""
+"""Conversions between database rows and the values of the rules."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,16 +18,16 @@ from mqtt_presence.rules.model import (
     UserId,
     UserPresence,
 )
-from mqtt_presence.store.schema import ConnectionRow, PulseRow, UserRow
+from mqtt_presence.store.schema import ActivityRow, ConnectionRow, UserRow
 
 ACTIVITY_FIELDS = (
-    PulseRow.last_seen,
-    PulseRow.heartbeats,
-    PulseRow.reports,
-    PulseRow.idle,
-    PulseRow.last_activity,
+    ActivityRow.last_seen,
+    ActivityRow.heartbeats,
+    ActivityRow.reports,
+    ActivityRow.idle,
+    ActivityRow.last_activity,
 )
-"""What a sign of life may change, but for `check_at`."""
+"""The columns that a sign of life may change, except `check_at`."""
 RECORD_FIELDS: tuple[Field, ...] = (
     ConnectionRow.user_id,
     ConnectionRow.client_id,
@@ -38,7 +38,7 @@ RECORD_FIELDS: tuple[Field, ...] = (
     ConnectionRow.timeout_ms,
     ConnectionRow.logout_time,
     ConnectionRow.check_at,
-    ConnectionRow.named,
+    ConnectionRow.client_named,
     ConnectionRow.login_time,
     ConnectionRow.ip_addr,
     ConnectionRow.user_agent,
@@ -46,31 +46,34 @@ RECORD_FIELDS: tuple[Field, ...] = (
     ConnectionRow.meta,
     ConnectionRow.reason,
     ConnectionRow.cause,
-    ConnectionRow.peer,
-    ConnectionRow.told,
+    ConnectionRow.network_id,
+    ConnectionRow.ended_by_broker,
     ConnectionRow.client_time,
     ConnectionRow.live,
 )
-"""The rest of a connection."""
+"""The other columns of a connection."""
 USER_FIELDS = tuple(UserRow._meta.sorted_fields)
 
-# What makes a value, and the number by which the row is found again: of both tables, and of the view of them.
-_TABLE = {field.column_name: "r" for field in RECORD_FIELDS} | {f.column_name: "p" for f in ACTIVITY_FIELDS}
-PULSE_COLUMNS = ", ".join((*(f"{_TABLE[name]}.{name}" for name in ActivityState.__struct_fields__), "r.id"))
-CONNECTION_COLUMNS = ", ".join(f"c.{name}" for name in (*Connection.__struct_fields__, "id"))
+# The columns of a value and then the row id: from both tables (r, p), or from their view (c).
+_COLUMN = {f.name: f"r.{f.column_name}" for f in RECORD_FIELDS}
+_COLUMN |= {f.name: f"p.{f.column_name}" for f in ACTIVITY_FIELDS}
+ACTIVITY_COLUMNS = ", ".join((*(_COLUMN[name] for name in ActivityState.__struct_fields__), "r.id"))
+CONNECTION_COLUMNS = ", ".join(
+    (*(f"c.{_COLUMN[name].partition('.')[2]}" for name in Connection.__struct_fields__), "c.id")
+)
 USER_COLUMNS = ", ".join(f"u.{f.column_name}" for f in USER_FIELDS)
 
 VERSION_FLOOR = "version_floor"
-"""The greatest version of any user who was forgotten: there the versions of newcomers begin."""
+"""The name of a value of the bridge: the greatest version of any forgotten user. New users go on from it."""
 
 _FLAG = {None: None, 0: False, 1: True}  # SQLite has no booleans
 
 
-# Column by column, which reads longer than slices but takes half the time, for each row of each batch.
+# Column by column: slices would be shorter, but take twice the time for each row of each batch.
 
 
 def to_connection(row: Sequence[Any]) -> Connection:
-    """Make a record of a row of `CONNECTION_COLUMNS`."""
+    """Return the record in a row of `CONNECTION_COLUMNS`."""
     return Connection(
         row[0],
         row[1],
@@ -101,7 +104,7 @@ def to_connection(row: Sequence[Any]) -> Connection:
 
 
 def from_connection(record: Connection) -> tuple[Any, ...]:
-    """Make the values of `RECORD_FIELDS`."""
+    """Return the values of `RECORD_FIELDS`."""
     return (
         record.user_id,
         record.client_id,
@@ -112,7 +115,7 @@ def from_connection(record: Connection) -> tuple[Any, ...]:
         record.timeout_ms,
         record.logout_time,
         record.check_at,
-        record.named,
+        record.client_named,
         record.login_time,
         record.ip_addr,
         record.user_agent,
@@ -120,15 +123,15 @@ def from_connection(record: Connection) -> tuple[Any, ...]:
         record.meta,
         None if record.reason is None else record.reason.value,
         None if record.cause is None else record.cause.value,
-        record.peer,
-        record.told,
+        record.network_id,
+        record.ended_by_broker,
         record.client_time,
         record.is_live,
     )
 
 
-def to_pulse(row: Sequence[Any]) -> ActivityState:
-    """Make what a sign of life must know of a row of `PULSE_COLUMNS`."""
+def to_activity_state(row: Sequence[Any]) -> ActivityState:
+    """Return the connection in a row of `ACTIVITY_COLUMNS`."""
     return ActivityState(
         row[0],
         row[1],
@@ -147,18 +150,18 @@ def to_pulse(row: Sequence[Any]) -> ActivityState:
     )
 
 
-def names_of(pulse: ActivityState) -> tuple[str, str, str]:
-    """Tell what names a connection among those of all users."""
-    return pulse.user_id, pulse.client_id, pulse.connection_id
+def key_of(state: ActivityState) -> tuple[str, str, str]:
+    """Return the key of a connection among all users' connections."""
+    return state.user_id, state.client_id, state.connection_id
 
 
-def from_activity(pulse: ActivityState) -> tuple[Any, ...]:
-    """Make the values of `ACTIVITY_FIELDS`."""
-    return (pulse.last_seen, pulse.heartbeats, pulse.reports, pulse.idle, pulse.last_activity)
+def from_activity(state: ActivityState) -> tuple[Any, ...]:
+    """Return the values of `ACTIVITY_FIELDS`."""
+    return (state.last_seen, state.heartbeats, state.reports, state.idle, state.last_activity)
 
 
 def to_status(row: Sequence[Any]) -> Status:
-    """Make a status of a row of `USER_COLUMNS`."""
+    """Return the status in a row of `USER_COLUMNS`."""
     login = None
     if row[6] is not None:
         login = LastLogin(date=row[6], order=row[7], ip_addr=row[8], user_agent=row[9])
@@ -170,10 +173,10 @@ def to_status(row: Sequence[Any]) -> Status:
 def to_presence(
     row: Sequence[Any],
     connections: Mapping[Key, Connection],
-    newest: Mapping[ClientId, int],
-    newest_time: Mapping[ClientId, int] | None = None,
+    latest_login: Mapping[ClientId, int],
+    latest_login_time: Mapping[ClientId, int] | None = None,
 ) -> UserPresence:
-    """Make what the rules need of a row of `USER_COLUMNS` and the user's records."""
+    """Return the user in a row of `USER_COLUMNS`, with records and latest logins."""
     seen = row[11]
     for record in connections.values():
         if seen is None or record.last_seen > seen:
@@ -184,13 +187,13 @@ def to_presence(
         last_seen=seen,
         version=row[12],
         connections=connections,
-        newest=newest,
-        newest_time=newest_time or {},
+        latest_login=latest_login,
+        latest_login_time=latest_login_time or {},
     )
 
 
 def from_user(user: UserPresence, status: Status) -> tuple[Any, ...]:
-    """Make a row of `USER_COLUMNS`."""
+    """Return the values of `USER_FIELDS`."""
     login = status.last_login
     return (
         user.user_id,

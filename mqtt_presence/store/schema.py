@@ -1,7 +1,9 @@
-"""The tables, as peewee models: the public ones of contract section 5, and what the bridge must not forget.
+"""The tables, as peewee models: presence (docs/protocol.md, "The database"), and the bridge's own.
 
-The contract's `users` and `connections` are views (`VIEWS`), so that a sign of life changes one short row.
-The migrations hold frozen copies; a test says when the two differ. Times are epoch milliseconds in UTC.
+The documented `users` and `connections` are views (`VIEWS`), so that a sign of life changes one short row.
+The migrations hold frozen copies, and a test compares the two. Times are epoch milliseconds in UTC.
+
+Columns keep the names of version 0.1.0: `column_name` maps a field whose name has changed since.
 """
 
 from peewee import (
@@ -19,8 +21,8 @@ from peewee import (
 class UserRow(Model):
     """A user's state, as last published.
 
-    `last_seen` is that of the last change here: a live connection may have been seen later. So a sign of life
-    that changes no state is one write, not two far apart (docs/performance.md).
+    `last_seen` is the time of the last change of this row; a live connection may have been seen later. So a
+    sign of life without a change of state costs one write, not two distant ones (docs/performance.md).
     """
 
     user_id = TextField(primary_key=True)
@@ -42,13 +44,13 @@ class UserRow(Model):
 
 
 class ConnectionRow(Model):
-    """A connection, kept after its end, with its `PulseRow`. `login_time` null: only its end is known yet."""
+    """A connection record, with its `ActivityRow`; `login_time` is null while only the end is known (E1)."""
 
     id = BigAutoField()
     user_id = TextField()
     client_id = TextField()
     connection_id = TextField()
-    named = BooleanField()
+    client_named = BooleanField(column_name="named")
     login_time = BigIntegerField(null=True)
     login_order = BigIntegerField(null=True)
     opened_at = BigIntegerField(null=True)
@@ -63,8 +65,8 @@ class ConnectionRow(Model):
     check_at = BigIntegerField(null=True)
     live = BooleanField()
     cause = TextField(null=True)
-    peer = BigIntegerField(null=True)
-    told = BooleanField(null=True)
+    network_id = BigIntegerField(null=True, column_name="peer")
+    ended_by_broker = BooleanField(null=True, column_name="told")
     client_time = BigIntegerField(null=True)
 
     class Meta:
@@ -72,17 +74,17 @@ class ConnectionRow(Model):
         indexes = ((("user_id", "client_id", "connection_id"), True),)
 
 
-# The newest connection of a client (L3, L4), by one seek.
+# The latest login of a client (L3, L4), found by one seek.
 ConnectionRow.add_index(ConnectionRow.user_id, ConnectionRow.client_id, ConnectionRow.login_order)
-# A user's timeline, newest first, however many clients there were (a browser has one for each page).
+# A user's history, for any number of clients (each page in a browser is one).
 ConnectionRow.add_index(
     ConnectionRow.user_id,
     ConnectionRow.login_time,
     where=ConnectionRow.login_time.is_null(False),
     name="connections_of_user",
 )
-# Partial: each holds what a job or a status needs, not what exists.
-# This one also holds all that a sign of life asks of its connection, so that the record need not be read.
+# The other indexes are partial: each holds only the rows that a job or a status needs.
+# This one also holds all columns that a sign of life needs, so that the record need not be read.
 ConnectionRow.add_index(
     ConnectionRow.user_id,
     ConnectionRow.client_id,
@@ -106,15 +108,15 @@ ConnectionRow.add_index(
 )
 
 
-class PulseRow(Model):
-    """The rest of a connection: what its signs of life change.
+class ActivityRow(Model):
+    """The columns of a connection that its signs of life change.
 
-    Apart, because it is short: a database writes whole pages, and a batch changes much fewer of short rows
-    (docs/performance.md). In no index: each sign of life would have to be put there, too.
+    They have a table of their own because a database writes whole pages, and a batch changes far fewer pages
+    of short rows (docs/performance.md). No index has these columns: each sign of life would change it, too.
     """
 
     id = BigIntegerField(primary_key=True)
-    """That of its `ConnectionRow`."""
+    """The id of the connection's `ConnectionRow`."""
     last_seen = BigIntegerField()
     heartbeats = BooleanField()
     reports = BooleanField()
@@ -126,7 +128,7 @@ class PulseRow(Model):
 
 
 class BridgeRow(Model):
-    """What the bridge keeps for itself, by name: the version of its own state, the probe, and such."""
+    """The bridge's named values, such as the version of `bridge/state`."""
 
     name = TextField(primary_key=True)
     value = TextField()
@@ -136,26 +138,26 @@ class BridgeRow(Model):
 
 
 class SeatRow(Model):
-    """The bridge's place at the broker; one process at a time holds it (`seat.py`)."""
+    """The seat: the place of the one bridge process (`seat.py`)."""
 
     id = IntegerField(primary_key=True)
     client_id = TextField()
     holder = TextField(null=True)
-    """The process, for people; null: it has left. On SQLite the lock file names it."""
+    """The process, for log messages; null when the seat is free. On SQLite the lock file names the holder."""
     since = BigIntegerField(null=True)
     epoch = BigIntegerField()
-    """Grows each time that a process takes the seat."""
+    """Incremented whenever a process takes the seat."""
     batch = BigIntegerField()
-    """Grows with each transaction of the holder."""
+    """Incremented by each transaction of the holder."""
     expires_at = BigIntegerField(null=True)
-    """By the clock of the server."""
+    """The end of the lease, by the clock of the server."""
 
     class Meta:
         table_name = "seats"
 
 
 class OutboxRow(Model):
-    """What a batch has to publish, written with it and removed when the broker has it."""
+    """The publications of a batch, written in its transaction and deleted when the broker has them."""
 
     id = BigAutoField()
     body = BlobField()
@@ -165,7 +167,7 @@ class OutboxRow(Model):
 
 
 class RedeliveryRow(Model):
-    """The packet ids of a batch, while the broker may send again what is committed (`redelivery.Line`)."""
+    """The packet ids of a committed batch, while the broker may deliver its messages again."""
 
     number = BigIntegerField(primary_key=True)
     body = BlobField()
@@ -175,17 +177,17 @@ class RedeliveryRow(Model):
 
 
 class TombstoneRow(Model):
-    """A forgotten user, while the broker may still have, or have again, the retained status."""
+    """A forgotten user, while the broker may still have the retained status, or have it again."""
 
     user_id = TextField(primary_key=True)
-    buried_at = BigIntegerField(null=True)
-    """When the broker acknowledged that it is cleared; null: it has not."""
+    cleared_at = BigIntegerField(null=True, column_name="buried_at")
+    """When the broker acknowledged the empty status; null until then."""
 
     class Meta:
         table_name = "tombstones"
 
 
-TABLES = (UserRow, ConnectionRow, PulseRow, BridgeRow, SeatRow, OutboxRow, RedeliveryRow, TombstoneRow)
+TABLES = (UserRow, ConnectionRow, ActivityRow, BridgeRow, SeatRow, OutboxRow, RedeliveryRow, TombstoneRow)
 
 CONNECTIONS_VIEW = """\
 CREATE VIEW connections AS
@@ -194,7 +196,7 @@ SELECT r.id, r.user_id, r.client_id, r.connection_id, r.ip_addr, r.user_agent, r
        r.named, r.login_order, r.opened_at, r.idle_threshold_ms, r.timeout_ms, r.announce,
        p.heartbeats, p.reports, r.check_at, r.live, r.peer, r.told, r.client_time
 FROM connection_records r JOIN pulses p ON p.id = r.id"""
-"""The contract's table of connections."""
+"""The documented table of connections."""
 
 USERS_VIEW = """\
 CREATE VIEW users AS
@@ -206,7 +208,7 @@ SELECT s.user_id, s.state, s.online, s.idle, s.since, s.connections,
            s.last_seen) AS last_seen,
        s.version
 FROM user_states s"""
-"""The contract's table of users, its columns in the order of `UserRow`."""
+"""The documented table of users, with its columns in the order of `UserRow`."""
 
 VIEWS = {"connections": CONNECTIONS_VIEW, "users": USERS_VIEW}
-"""By name; a view comes after those it reads."""
+"""The views by name; a view comes after the views that it reads."""

@@ -18,16 +18,16 @@ import peewee
 from mqtt_presence.errors import ReplacedError, SeatLostError, SeatTakenError, StoreError
 from mqtt_presence.protocol.times import to_iso
 from mqtt_presence.store.database import LEASE_MS, sqlstate
-from mqtt_presence.store.database_files import which
+from mqtt_presence.store.database_files import identity_of
 
 _RENEW_AFTER_S = 2.0
-_LOOK_AGAIN_S = 1.0  # whether the lock file is still there, and whether a frozen process keeps the row locked
+_CHECK_AGAIN_S = 1.0  # for a deleted lock file, and for a frozen process that keeps the row locked
 _LOCK_NOT_AVAILABLE = "55P03"
 _SET_BACK = (
     "the database has lost what was committed: it was restored from a backup, or a standby without the last "
     "transactions has become the primary; start the bridge again, then run verify --repair"
 )
-# The server's clock: each machine has its own.
+# The server's clock, because the clocks of two machines differ.
 _NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint"
 
 
@@ -58,31 +58,31 @@ class Seat(Protocol):
         """Whether a transaction is needed to keep the seat."""
 
     def begin(self) -> None:
-        """Make sure, inside a transaction, that the seat is still held.
+        """Check, inside a transaction, that the seat is still held.
 
         Raises:
-            SeatLostError: another process has it.
-            ReplacedError: the database is as it was before.
+            SeatLostError: another process has taken the seat.
+            ReplacedError: the database is back in an earlier state.
 
         """
 
     def committed(self) -> None:
-        """Take note that the transaction is committed."""
+        """Record that the transaction is committed."""
 
     def release(self) -> None:
-        """Leave the seat to others."""
+        """Release the seat."""
 
 
 def ourselves() -> Holder:
-    """Name this process."""
+    """Return the description of this process."""
     return Holder(f"process {os.getpid()} on {socket.gethostname()}", time.time_ns() // 1_000_000)
 
 
 class Lease:
-    """The seat in PostgreSQL; survives a pooler and a failover, for it is a row.
+    """The seat in PostgreSQL: a row, which survives a pooler and a failover.
 
     Args:
-        database: connected when any of this is called.
+        database: the database, connected before each call.
 
     """
 
@@ -92,9 +92,9 @@ class Lease:
         self._seen: tuple[int, int] | None = None
         self._renewed_s = 0.0
         self._batch = 0
-        """Of this transaction."""
+        """The number of this transaction."""
         self._committed = 0
-        """Of the last one that is known to be committed: a lesser one means that the database lost it."""
+        """The number of the last committed transaction; a lower number means that the database lost it."""
 
     def take(self) -> bool:
         """See `Seat`. A holder that renews its lease is alive; the lease of a dead one runs out."""
@@ -120,7 +120,7 @@ class Lease:
 
     def _try(self) -> tuple[tuple[int] | None, tuple[str, int, int, int]]:
         with self._database.atomic():
-            self._database.execute_sql(f"SET LOCAL lock_timeout = {_LOOK_AGAIN_S * 1000:.0f}")
+            self._database.execute_sql(f"SET LOCAL lock_timeout = {_CHECK_AGAIN_S * 1000:.0f}")
             taken = self._database.execute_sql(
                 f"UPDATE seats SET holder = %s, since = {_NOW}, epoch = epoch + 1, "
                 f"expires_at = {_NOW} + {LEASE_MS} "
@@ -132,7 +132,7 @@ class Lease:
     def _end_frozen(self) -> None:
         """End transactions that have kept the row locked for longer than a lease.
 
-        The server ends those that are idle; not one whose process froze while it was sending many statements.
+        The server ends idle transactions, but not one whose process froze while sending many statements.
         """
         with self._database.atomic():
             self._database.execute_sql(
@@ -186,7 +186,7 @@ class Lease:
         read = "SELECT holder, since, epoch, batch FROM seats WHERE id = 0"
         row = self._database.execute_sql(read).fetchone()
         if row is None:
-            raise StoreError("the table seats has no row 0: somebody has deleted it")
+            raise StoreError("the table seats has no row 0: it was deleted")
         return row  # type: ignore[no-any-return]
 
 
@@ -201,7 +201,7 @@ class FileSeat:
     def __init__(self, file: str) -> None:
         self._file = file
         self._lock_file = f"{file}-lock"
-        self._looked_s = 0.0
+        self._checked_s = 0.0
         self._lock: int | None = None
 
     def take(self) -> bool:
@@ -216,10 +216,10 @@ class FileSeat:
                 raise SeatTakenError(
                     f"another process is the bridge of {self._file}: {held_by}; stop it first"
                 ) from None
-            if which(self._lock_file) != which(lock):
-                os.close(lock)  # it was removed in between: a lock on it locks nobody out
+            if identity_of(self._lock_file) != identity_of(lock):
+                os.close(lock)  # The file was deleted in between: a lock on it excludes no other process.
                 continue
-            with suppress(OSError):  # on a full disk the lock holds all the same
+            with suppress(OSError):  # On a full disk the lock holds without the name.
                 os.ftruncate(lock, 0)
                 os.pwrite(lock, msgspec.json.encode(ourselves()), 0)
             self._lock = lock
@@ -235,10 +235,10 @@ class FileSeat:
 
     def begin(self) -> None:
         """See `Seat`."""
-        if self._lock is None or time.monotonic() - self._looked_s < _LOOK_AGAIN_S:
+        if self._lock is None or time.monotonic() - self._checked_s < _CHECK_AGAIN_S:
             return
-        self._looked_s = time.monotonic()
-        if which(self._lock_file) != which(self._lock):
+        self._checked_s = time.monotonic()
+        if identity_of(self._lock_file) != identity_of(self._lock):
             self._lock_again()
 
     def release(self) -> None:
@@ -248,7 +248,7 @@ class FileSeat:
             self._lock = None
 
     def _lock_again(self) -> None:
-        """Lock the new file, for the lock on a deleted one keeps nobody out."""
+        """Lock the new file: a lock on a deleted file excludes no other process."""
         before, self._lock = self._lock, None
         try:
             self.take()
@@ -267,4 +267,4 @@ def _read_holder(lock: int) -> str:
 
 
 def _moment() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)  # goes on while the machine sleeps
+    return time.clock_gettime(time.CLOCK_BOOTTIME)  # This clock continues while the machine sleeps.

@@ -30,11 +30,10 @@ from mqtt_presence.rules.model import (
     Status,
     UserPresence,
 )
-from mqtt_presence.store import Store
+from mqtt_presence.store import PORTION, Store
 from mqtt_presence.store import schema as models
 from mqtt_presence.store.database import MIGRATIONS, connect
 from mqtt_presence.store.reader import Reader
-from mqtt_presence.store.transaction import PORTION, _needs_newest
 from tests.cases import alone
 from tests.support.postgres import Postgres, cursor, query
 
@@ -134,7 +133,9 @@ def test_the_views_are_those_of_the_models(database: str, store: Store) -> None:
     assert all(view in frozen for view in models.VIEWS.values())
     save(store, record())
     of_tables = {
-        f.column_name for table in (models.ConnectionRow, models.PulseRow) for f in table._meta.sorted_fields
+        f.column_name
+        for table in (models.ConnectionRow, models.ActivityRow)
+        for f in table._meta.sorted_fields
     }
     assert set(query(database, "SELECT * FROM connections")[0]) == of_tables
     assert list(query(database, "SELECT * FROM users")[0]) == [
@@ -185,7 +186,7 @@ def test_a_login_of_0_1_0_gives_way_to_one_that_arrives_later(database: str) -> 
         tx.save([outcome])
     (user,) = load(store, login("c2"), login("c3")).values()
     assert {c.connection_id: c.is_open for c in user.connections.values()} == {"c2": True}
-    assert (user.newest, user.newest_time) == ({"phone": NOW + 1}, {"phone": NOW - 500})
+    assert (user.latest_login, user.latest_login_time) == ({"phone": NOW + 1}, {"phone": NOW - 500})
     store.close()
 
 
@@ -205,7 +206,7 @@ def test_which_messages_may_come_again_outlives_the_update(database: str) -> Non
             1,
             (2, [], {7: 12, 1: 34}),
         )
-        assert tx.recall("redeliveries") is None
+        assert tx.read_value("redeliveries") is None
         tx.put_redeliveries(3, b"c")
         tx.put_redeliveries(5, b"e")
         tx.put_redeliveries(5, b"again")
@@ -243,7 +244,7 @@ def test_public_columns_are_there_for_sql(store: Store, database: str) -> None:
 # Load and save.
 
 FULL = record(
-    named=False,
+    client_named=False,
     last_seen=NOW + 1,
     login_time=NOW + 2,
     login_order=NOW + 3,
@@ -260,8 +261,8 @@ FULL = record(
     last_activity=NOW + 7,
     check_at=NOW + 8,
     cause=Cause.KEEP_ALIVE,
-    peer=NOW << 20,
-    told=True,
+    network_id=NOW << 20,
+    ended_by_broker=True,
     client_time=NOW + 10,
 )
 
@@ -326,7 +327,7 @@ OTHER = {
     "last_activity": None,
     "logout_time": NOW + 4,
     "check_at": None,
-    "named": True,
+    "client_named": True,
     "login_time": NOW + 5,
     "ip_addr": None,
     "user_agent": "another",
@@ -334,8 +335,8 @@ OTHER = {
     "meta": None,
     "reason": Reason.TIMEOUT,
     "cause": Cause.KICKED,
-    "peer": 12,
-    "told": False,
+    "network_id": 12,
+    "ended_by_broker": False,
     "client_time": NOW + 6,
 }
 
@@ -412,7 +413,7 @@ def test_heartbeats_load_the_live_connections_of_their_clients(store: Store) -> 
         Activity(user_id="alice", client_id="phone", now=NOW, connection_id=name) for name in ("c1", None)
     ]
     with store.transaction() as tx:
-        loaded = tx.load_pulses({"alice": beats, "carol": beats[:1]})
+        loaded = tx.load_activity({"alice": beats, "carol": beats[:1]})
     live = [FULL, ended("graced", check_at=NOW + 9)]
     assert loaded == {"alice": {("phone", c.connection_id): alone(c) for c in live}, "carol": {}}
 
@@ -425,14 +426,14 @@ def test_all_are_loaded_however_many_are_asked_for(store: Store, asked: int) -> 
     users = everybody[-asked:]
     beats = {u: [Activity(user_id=u, client_id="phone", now=NOW, connection_id="c1")] for u in users}
     with store.transaction() as tx:
-        pulses = tx.load_pulses(beats)
+        pulses = tx.load_activity(beats)
     assert pulses == {u: {("phone", "c1"): alone(record(user=u, login_order=NOW + n))}
                       for n, u in enumerate(everybody) if u in users}  # fmt: skip
     loaded = load(store, *(login(id="c2", user=u) for u in users), *(login(user=f"new-{u}") for u in users))
     assert {u: list(p.connections) for u, p in loaded.items()} == {
         **{u: [("phone", "c1")] for u in users}, **{f"new-{u}": [] for u in users}
     }  # fmt: skip
-    assert {u: p.newest for u, p in loaded.items() if p.newest} == {
+    assert {u: p.latest_login for u, p in loaded.items() if p.latest_login} == {
         u: {"phone": NOW + n} for n, u in enumerate(everybody) if u in users
     }
 
@@ -448,8 +449,8 @@ def test_a_heartbeat_is_saved_without_the_rest(store: Store, check_at: int | Non
             "check_at": check_at}  # fmt: skip
     with store.transaction() as tx:
         beat = Activity(user_id="alice", client_id="phone", now=NOW, connection_id="c1")
-        (pulse,) = tx.load_pulses({"alice": [beat]})["alice"].values()
-        tx.touch([replace(pulse, **told)])
+        (pulse,) = tx.load_activity({"alice": [beat]})["alice"].values()
+        tx.save_activity([replace(pulse, **told)])
     loaded = load(store, login())["alice"]
     assert loaded.connections == {("phone", "c1"): replace(kept, **told)}
     assert (loaded.version, loaded.last_seen) == (5, NOW + 20)
@@ -508,7 +509,7 @@ def test_load_brings_the_latest_of_a_client_that_is_gone(store: Store) -> None:
     save(store, ended("older", login_order=NOW - 1), ended("latest"), ended("alien"))
     save(store, record(client="tablet", id="t"), ended(id="x", user="bob"))
     gone = NetworkClosed(
-        user_id="alice", client_id="phone", now=NOW, peer=1, cause=Cause.CLOSED, reason=Reason.LOST
+        user_id="alice", client_id="phone", now=NOW, network_id=1, cause=Cause.CLOSED, reason=Reason.LOST
     )
     found = load(store, gone)["alice"].connections
     assert {key[1] for key in found} == {"latest", "alien", "t"}  # of two logins of one moment, both
@@ -518,14 +519,14 @@ def test_told_connections_are_the_open_ones_the_latest_last(store: Store) -> Non
     """By them a bridge that starts knows who came by which connection; of many, the latest."""
     save(
         store,
-        record(id="1", user="alice", peer=11, login_time=NOW + 2, ip_addr="192.0.2.1"),
-        record(id="2", user="bob", peer=12, login_time=NOW + 1),
+        record(id="1", user="alice", network_id=11, login_time=NOW + 2, ip_addr="192.0.2.1"),
+        record(id="2", user="bob", network_id=12, login_time=NOW + 1),
         record(id="3", user="carol"),
-        ended("4", user="dave", peer=14),
+        ended("4", user="dave", network_id=14),
     )
     with store.transaction() as tx:
-        assert tx.told_connections(9) == [("bob", "phone", 12, None), ("alice", "phone", 11, "192.0.2.1")]
-        assert tx.told_connections(1) == [("alice", "phone", 11, "192.0.2.1")]
+        assert tx.network_connections(9) == [("bob", "phone", 12, None), ("alice", "phone", 11, "192.0.2.1")]
+        assert tx.network_connections(1) == [("alice", "phone", 11, "192.0.2.1")]
 
 
 def test_connections_of_version_1_are_brought_up_to_date(database: str) -> None:
@@ -541,7 +542,7 @@ def test_connections_of_version_1_are_brought_up_to_date(database: str) -> None:
     store = Store(database)
     store.open()
     kept = load(store, login())["alice"].connections["phone", "c1"]
-    assert (kept.login_time, kept.cause, kept.peer, kept.told) == (NOW, None, None, False)
+    assert (kept.login_time, kept.cause, kept.network_id, kept.ended_by_broker) == (NOW, None, None, False)
     store.close()
 
 
@@ -554,38 +555,29 @@ def test_newest_is_over_open_and_ended_connections(store: Store) -> None:
     """What L4 compares with: the greatest order of the client's logins, whichever connection's."""
     save(store, record(login_order=NOW + 5), ended("c2", login_order=NOW + 9), ended("c3", login_order=None))
     save(store, record(client="tablet", id="t", login_order=NOW + 50))
-    assert load(store, login("new"))["alice"].newest == {"phone": NOW + 9}
-    assert load(store, login(None))["alice"].newest == {"phone": NOW + 9}
-    assert load(store, login("new", "unseen"))["alice"].newest == {}
+    assert load(store, login("new"))["alice"].latest_login == {"phone": NOW + 9}
+    assert load(store, login(None))["alice"].latest_login == {"phone": NOW + 9}
+    assert load(store, login("new", "unseen"))["alice"].latest_login == {}
 
 
 def test_newest_comes_with_the_time_that_its_login_told(store: Store) -> None:
     """Not with that of an older connection; of two in one place the one that told a time is compared with."""
     save(store, ended("c1", login_order=NOW + 5, client_time=NOW + 5), record(id="c2", login_order=NOW + 9))
-    assert load(store, login("new"))["alice"].newest_time == {}
+    assert load(store, login("new"))["alice"].latest_login_time == {}
     save(store, ended("c3", login_order=NOW + 9, client_time=NOW + 2))
-    assert load(store, login("new"))["alice"].newest_time == {"phone": NOW + 2}
-
-
-def test_newest_is_not_asked_where_no_rule_needs_it() -> None:
-    """A heartbeat of an open connection, most of all messages, costs no such look."""
-    activity = Activity(user_id="alice", client_id="phone", now=NOW, connection_id="c1")
-    assert not _needs_newest(activity, {("phone", "c1"): record()})
-    assert not _needs_newest(login(), {("phone", "c1"): record()})
-    assert _needs_newest(login("c2"), {("phone", "c1"): record()})
-    assert _needs_newest(activity, {("phone", "c1"): ended(reason=Reason.TIMEOUT)})
+    assert load(store, login("new"))["alice"].latest_login_time == {"phone": NOW + 2}
 
 
 def test_transaction_is_all_or_nothing(store: Store) -> None:
     """What fails half way leaves nothing behind, and the store is as good as before."""
     with pytest.raises(RuntimeError), store.transaction() as tx:  # noqa: PT012
-        tx.remember("name", "value")
+        tx.write_value("name", "value")
         raise RuntimeError
     with store.transaction() as tx:
-        assert tx.recall("name") is None
-        tx.remember("name", "value")
+        assert tx.read_value("name") is None
+        tx.write_value("name", "value")
     with store.transaction() as tx:
-        assert tx.recall("name") == "value"
+        assert tx.read_value("name") == "value"
 
 
 def test_what_the_database_refuses_is_not_transient(store: Store) -> None:
@@ -597,7 +589,7 @@ def test_what_the_database_refuses_is_not_transient(store: Store) -> None:
         tx._executemany(f"UPDATE outbox SET id = {tx._mark} WHERE id = {tx._mark}", [(2**70, 2**70)])
     assert caught.value.transient is False
     with store.transaction() as tx:
-        assert tx.recall("a") is None
+        assert tx.read_value("a") is None
 
 
 # What is due.
@@ -646,12 +638,12 @@ def test_what_lies_ahead_of_the_clock_is_seen(store: Store) -> None:
     """A sign of life, or an end, that is yet to come."""
     save(store, record(), ended(id="c2", at=NOW - 5, last_seen=NOW - 9))
     with store.transaction() as tx:
-        assert not tx.lies_ahead(NOW)
-        assert tx.lies_ahead(NOW - 1)
+        assert not tx.has_future_times(NOW)
+        assert tx.has_future_times(NOW - 1)
     save(store, ended(id="c3", at=NOW + 1, last_seen=NOW - 9))
     with store.transaction() as tx:
-        assert tx.lies_ahead(NOW)
-        assert not tx.lies_ahead(NOW + 1)
+        assert tx.has_future_times(NOW)
+        assert not tx.has_future_times(NOW + 1)
 
 
 def test_live_users_come_in_pages_and_tell_what_lies_ahead_of_now(store: Store) -> None:
@@ -708,7 +700,7 @@ def test_open_connections_are_moved_by_pages(store: Store) -> None:
     pages, page = 0, None
     while pages == 0 or page is not None:
         with store.transaction() as tx:
-            page = tx.move_last_seen(page, 15, NOW + 35, 2)
+            page = tx.shift_last_seen(page, 15, NOW + 35, 2)
         pages += 1
     assert pages == 3
     with store.transaction() as tx:
@@ -731,14 +723,14 @@ def test_forgetting_leaves_a_tombstone_and_the_version(store: Store) -> None:
     with store.transaction() as tx:
         assert tx.forget("alice") == 2
         assert tx.forget("stranger") is None
-        assert tx.tombstones() == ["alice"]
+        assert tx.uncleared() == ["alice"]
     assert load(store, login())["alice"] == UserPresence(user_id="alice", version=17)
     assert load(store, login(user="newcomer"))["newcomer"].version == 17
     assert load(store, login(user="bob"))["bob"].version == 3
     with store.transaction() as tx:
         tx.forget("bob")  # of a lesser version: the floor does not sink
-        tx.bury("alice", NOW)
-        assert tx.tombstones() == ["bob"]
+        tx.mark_cleared("alice", NOW)
+        assert tx.uncleared() == ["bob"]
     assert load(store, login())["alice"].version == 17
 
 
@@ -747,24 +739,24 @@ def test_what_is_buried_is_kept_until_no_broker_can_bring_it_back(store: Store) 
     save(store, record(), record(user="bob"))
     with store.transaction() as tx:
         tx.forget("alice")
-        tx.bury("alice", NOW)
-        tx.forget_buried(NOW)
-        assert tx.tombstones() == []
-        tx.exhume()
-        assert tx.tombstones() == ["alice"]
-        tx.bury("alice", NOW)
+        tx.mark_cleared("alice", NOW)
+        tx.forget_cleared(NOW)
+        assert tx.uncleared() == []
+        tx.clear_again()
+        assert tx.uncleared() == ["alice"]
+        tx.mark_cleared("alice", NOW)
         tx.forget("bob")
-        tx.forget_buried(NOW + 1)
-        tx.exhume()
-        assert tx.tombstones() == ["bob"]
+        tx.forget_cleared(NOW + 1)
+        tx.clear_again()
+        assert tx.uncleared() == ["bob"]
     save(store, record(user="carol"))
     with store.transaction() as tx:
         tx.forget("carol")
-        tx.bury("carol", NOW)
+        tx.mark_cleared("carol", NOW)
     save(store, record(user="carol"), version=2)
     with store.transaction() as tx:
         tx.forget("carol")  # again: this one is not cleared yet
-        assert sorted(tx.tombstones()) == ["bob", "carol"]
+        assert sorted(tx.uncleared()) == ["bob", "carol"]
 
 
 def test_tombstone_of_who_came_back_is_dropped(store: Store) -> None:
@@ -775,7 +767,7 @@ def test_tombstone_of_who_came_back_is_dropped(store: Store) -> None:
         tx.forget("alice")
     save(store, record(), version=2)
     with store.transaction() as tx:
-        assert tx.tombstones() == []
+        assert tx.uncleared() == []
 
 
 # What the bridge keeps for itself.
@@ -784,21 +776,21 @@ def test_tombstone_of_who_came_back_is_dropped(store: Store) -> None:
 def test_remembered_is_recalled(store: Store) -> None:
     """A text is kept under its name until it is replaced or given up."""
     with store.transaction() as tx:
-        assert tx.recall("a") is None
-        tx.remember("a", "1")
-        tx.remember("a", "2")
-        tx.remember("b", "3")
-        tx.remember("b", None)
-        tx.remember("never", None)
-        assert (tx.recall("a"), tx.recall("b")) == ("2", None)
+        assert tx.read_value("a") is None
+        tx.write_value("a", "1")
+        tx.write_value("a", "2")
+        tx.write_value("b", "3")
+        tx.write_value("b", None)
+        tx.write_value("never", None)
+        assert (tx.read_value("a"), tx.read_value("b")) == ("2", None)
 
 
 def test_remembered_is_recalled_by_how_the_names_begin(store: Store) -> None:
     """Exactly so: a name may hold any character, also those that mean something to LIKE."""
     with store.transaction() as tx:
         for name in ("x_ a%", "x_ ä", "x_", "xx a", "X_ b"):
-            tx.remember(name, name)
-        assert tx.recall_all("x_ ") == {"a%": "x_ a%", "ä": "x_ ä"}
+            tx.write_value(name, name)
+        assert tx.read_values("x_ ") == {"a%": "x_ a%", "ä": "x_ ä"}
 
 
 def test_outbox_is_in_order_and_numbers_only_grow(store: Store) -> None:
@@ -962,7 +954,7 @@ def test_no_work_of_the_bridge_scans_the_records(plans: Plans) -> None:
     by_index = {
         "load": (lambda tx: tx.load(batch), {"connections_live", "connectionrow_user_id_client_id_connection_id",
                                              "connectionrow_user_id_client_id_login_order"}),
-        "heartbeats": (lambda tx: tx.load_pulses({f"u{n}": [Activity(user_id=f"u{n}", client_id="c1", now=NOW)] for n in range(20)}),
+        "heartbeats": (lambda tx: tx.load_activity({f"u{n}": [Activity(user_id=f"u{n}", client_id="c1", now=NOW)] for n in range(20)}),
                        {"COVERING INDEX connections_live (user_id=? AND client_id=?)"}),
         "due": (lambda tx: tx.due_users(NOW, 100), {"connections_due"}),
         "unconfirmed": (lambda tx: tx.unconfirmed_users(NOW, "u3", 100), {"connections_live"}),
@@ -1080,17 +1072,17 @@ def test_opening_a_second_store_keeps_the_locks_of_the_first(sqlite_url: str, tm
     first = Store(sqlite_url)
     first.open()
     with first.transaction() as tx:
-        tx.remember("before", "1")
+        tx.write_value("before", "1")
     second = Store(sqlite_url)
     second.open()
     second.close()
     with first.transaction() as tx:
-        tx.remember("between", "1")
+        tx.write_value("between", "1")
     # Whoever closes last checkpoints, and removes the log: another process must see that it is not the last.
     look = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM bridge').fetchall()"
     subprocess.run([sys.executable, "-c", look, tmp_path / "presence.db"], check=True)
     with first.transaction() as tx:
-        tx.remember("after", "1")
+        tx.write_value("after", "1")
     assert (tmp_path / "presence.db-wal").exists()
     look = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT name FROM bridge').fetchall())"
     seen = subprocess.run(
@@ -1124,9 +1116,9 @@ def test_a_reader_sees_users_as_the_bridge_does(store: Store, database: str) -> 
         assert reader.presences(["bob", "alice", "stranger"]) == kept
         assert reader.presences_page(after="", limit=5) == [kept["alice"]]
         assert reader.presences_page(after="alice", limit=5) == []
-        assert reader.odd() == {"bob"}
-        assert reader.odd(["alice", "bob"]) == {"bob"}
-        assert reader.odd(["alice"]) == reader.odd([]) == set()
+        assert reader.inconsistent_users() == {"bob"}
+        assert reader.inconsistent_users(["alice", "bob"]) == {"bob"}
+        assert reader.inconsistent_users(["alice"]) == reader.inconsistent_users([]) == set()
     assert kept["stranger"].version == 30
     assert len(kept["alice"].connections) == 2
 
@@ -1136,7 +1128,7 @@ def test_a_reader_waits_for_no_writer(store: Store, database: str) -> None:
     save(store, record())
     with store.transaction() as tx:
         tx.load({"alice": [login()]})
-        tx.remember("something", "uncommitted")
+        tx.write_value("something", "uncommitted")
         with Reader(database, patience_s=2) as reader:
             assert [u.user_id for u in reader.presences_page(after="", limit=5)] == ["alice"]
             assert reader.presences(["alice"])["alice"].connections

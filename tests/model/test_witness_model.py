@@ -127,21 +127,21 @@ class Bridge:
 
     # What the witness reads of a database at its start.
 
-    def recall(self, name: str) -> str | None:
+    def read_value(self, name: str) -> str | None:
         return self.database.get(name)
 
-    def recall_all(self, prefix: str) -> dict[str, str]:
+    def read_values(self, prefix: str) -> dict[str, str]:
         return {n.removeprefix(prefix): v for n, v in self.database.items() if n.startswith(prefix)}
 
-    def remember(self, name: str, value: str | None) -> None:
+    def write_value(self, name: str, value: str | None) -> None:
         self.database.pop(name, None)
         if value is not None:
             self.database[name] = value
 
-    def told_connections(self, _limit: int) -> list[tuple[str, str, int, str | None]]:
+    def network_connections(self, _limit: int) -> list[tuple[str, str, int, str | None]]:
         opened = [c for user in self.users.values() for c in user.connections.values() if c.is_open]
         opened.sort(key=lambda c: c.login_time or 0)
-        return [(c.user_id, c.client_id, c.peer, c.ip_addr) for c in opened if c.peer is not None]
+        return [(c.user_id, c.client_id, c.network_id, c.ip_addr) for c in opened if c.network_id is not None]
 
     def start(self) -> None:
         self.kept.restart()
@@ -178,7 +178,7 @@ class Bridge:
                     client_id=CLIENT,
                     connection_id=payload.decode(),
                     now=now,
-                    peer=peer and peer.number,
+                    network_id=peer and peer.number,
                     ip_addr=peer and peer.address,
                 )
             else:

@@ -86,7 +86,7 @@ class Announcements(OnCheck):
 
     def restore(self, tx: Transaction) -> None:
         """Repeat an announcement that was open: how far its answers were heard is unknown."""
-        self.is_requested = self._kept.restore(tx) is not None or tx.recall(_SENT) is not None
+        self.is_requested = self._kept.restore(tx) is not None or tx.read_value(_SENT) is not None
 
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
         """Announce if the broker has lost the session, and with it the messages that waited."""
@@ -138,8 +138,8 @@ class Announcements(OnCheck):
     def _send(self, link: Link) -> None:
         now = self._clock_steps.now  # the time before a step of the clock that is not noticed yet
         with self._store.transaction() as tx:
-            tx.remember(_SENT, str(now))
-            tx.remember(self._kept.name, None)
+            tx.write_value(_SENT, str(now))
+            tx.write_value(self._kept.name, None)
             tx.clear_redeliveries(self._redeliveries.forgotten)
         self.is_requested, self._kept.kept = False, None
         self._sent_at = self._ticket = now
@@ -170,7 +170,7 @@ class Announcements(OnCheck):
         if not is_last:
             return False
         with self._store.transaction() as tx:
-            tx.remember(_SENT, None)
+            tx.write_value(_SENT, None)
         self._sent_at = self._ticket = None
         return True
 

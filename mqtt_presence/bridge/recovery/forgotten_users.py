@@ -97,13 +97,13 @@ class ForgottenUsers(OnCheck):
         now = self._clock.now()
         with self._store.transaction() as tx:
             for user_id in self._taken:
-                tx.bury(user_id, now)
+                tx.mark_cleared(user_id, now)
             if self._taken:
                 self._forget(tx, self._taken)
             if self._must_exhume:
-                tx.exhume()
-            tx.forget_buried(now - _BURIED_MS)
-            forgotten = tx.tombstones()
+                tx.clear_again()
+            tx.forget_cleared(now - _BURIED_MS)
+            forgotten = tx.uncleared()
         self._must_exhume = False
         for user_id in self._taken:
             del self._burying[user_id]

@@ -25,7 +25,7 @@ class KeptValue:
 
     def restore(self, tx: Transaction) -> str | None:
         """Read what was known when the bridge was last running; None: nothing."""
-        self.kept = tx.recall(self.name)
+        self.kept = tx.read_value(self.name)
         return self.kept
 
     @property
@@ -46,6 +46,6 @@ def save_changed(store: Store, *memories: KeptValue) -> None:
         return
     with store.transaction() as tx:
         for memory, text in news:
-            tx.remember(memory.name, text)
+            tx.write_value(memory.name, text)
     for memory, text in news:
         memory.kept = text

@@ -63,9 +63,9 @@ class ConnectionRow(Model):
         indexes = ((("user_id", "client_id", "connection_id"), True),)
 
 
-# The newest connection of a client (L3, L4), by one seek.
+# The latest login of a client (L3, L4), found by one seek.
 ConnectionRow.add_index(ConnectionRow.user_id, ConnectionRow.client_id, ConnectionRow.login_order)
-# Partial: each holds what a job or a status needs, not what exists.
+# Partial indexes: each holds only the rows that a job or a status needs.
 ConnectionRow.add_index(ConnectionRow.user_id, where=SQL("live"), name="connections_live")
 ConnectionRow.add_index(
     ConnectionRow.check_at, where=ConnectionRow.check_at.is_null(False), name="connections_due"
@@ -102,7 +102,7 @@ TABLES = (UserRow, ConnectionRow, BridgeRow, OutboxRow, TombstoneRow)
 
 
 def up(migrator: Any, db: Any) -> None:
-    """Create everything."""
+    """Create the tables."""
     del migrator
     for table in TABLES:
         table.bind(db)

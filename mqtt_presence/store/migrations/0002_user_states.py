@@ -1,4 +1,4 @@
-"""Version 2: a user's state on its own, and `users` as a view that adds when the user was last seen."""
+"""Version 2: user states in a table, and `users` as a view with the latest `last_seen`."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ FROM user_states s"""
 
 
 def up(migrator: Any, db: Any) -> None:
-    """Move the rows; the name goes to the view."""
+    """Move the rows, and give the name to the view."""
     del migrator
 
     class UserRow(Model):
@@ -42,7 +42,7 @@ def up(migrator: Any, db: Any) -> None:
         class Meta:
             database = db
             table_name = "user_states"
-            # SQLite: the row is where its name is, one search instead of two. PostgreSQL knows no such thing.
+            # WITHOUT ROWID: one search for a row instead of two. PostgreSQL has no such option.
             without_rowid = isinstance(db, SqliteDatabase)
 
     UserRow.create_table()

@@ -1,4 +1,4 @@
-"""Version 3 of the schema: a user's connections in the order of their logins, for the page's timelines."""
+"""Version 3: an index of a user's connections in the order of their logins, for the page's timelines."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Version 4: how the broker saw a connection end, and by which of its connections it came."""
+"""Version 4: the cause of an end as the broker reports it, and the network connection of a record."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from peewee import BigIntegerField, BooleanField, TextField
 
 
 def up(migrator: Any, db: Any) -> None:
-    """Add the columns; nothing is known of the connections there are, so no row is touched."""
+    """Add the columns; they are unknown for existing records, so no row changes."""
     del db
     migrator.migrate(
         migrator.add_column("connections", "cause", TextField(null=True)),

@@ -1,4 +1,4 @@
-"""Version 5 of the schema: the live connections of one client are found as fast as those of a user."""
+"""Version 5: the index of live connections finds those of one client, too."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ class ConnectionRow(Model):
 
 
 def up(migrator: Any, db: Any) -> None:
-    """Make the index anew, with the client in it."""
+    """Replace the index by one with the client."""
     migrator.migrate(migrator.drop_index("connections", "connections_live"))
     ConnectionRow.bind(db)
     fields = (ConnectionRow.user_id, ConnectionRow.client_id)

@@ -1,4 +1,4 @@
-"""Version 6: what signs of life change is a table of its own, and `connections` a view of both."""
+"""Version 6: a table of the columns that signs of life change, and `connections` as a view of both."""
 
 from typing import Any
 
@@ -37,8 +37,8 @@ class PulseRow(Model):
 
 
 def up(migrator: Any, db: Any) -> None:
-    """Move the columns; the name goes to the view."""
-    db.execute_sql("DROP VIEW users")  # it reads what is moved
+    """Move the columns, and give the name to the view."""
+    db.execute_sql("DROP VIEW users")  # it reads the moved columns
     PulseRow.bind(db)
     PulseRow.create_table()
     columns = ", ".join(("id", *ACTIVITY))

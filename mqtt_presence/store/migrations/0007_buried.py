@@ -1,4 +1,4 @@
-"""Version 7: when the broker acknowledged that a forgotten user's status is cleared."""
+"""Version 7: the time when the broker acknowledged the empty status of a forgotten user."""
 
 from typing import Any
 
@@ -6,6 +6,6 @@ from peewee import BigIntegerField
 
 
 def up(migrator: Any, db: Any) -> None:
-    """Add the column; what is there is not cleared yet."""
+    """Add the column; the existing entries count as uncleared."""
     del db
     migrator.migrate(migrator.add_column("tombstones", "buried_at", BigIntegerField(null=True)))

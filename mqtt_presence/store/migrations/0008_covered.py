@@ -1,4 +1,4 @@
-"""Version 8: the index of live connections holds all that a sign of life asks of its connection."""
+"""Version 8: the index of live connections holds all columns that a sign of life needs."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ FIELDS = (
 
 
 def up(migrator: Any, db: Any) -> None:
-    """Make the index anew, with more in it."""
+    """Replace the index by one with more columns."""
     migrator.migrate(migrator.drop_index("connection_records", "connections_live"))
     ConnectionRow.bind(db)
     db.execute(ConnectionRow.index(*FIELDS, where=SQL("live"), name="connections_live"))

@@ -1,4 +1,4 @@
-"""Version 9 of the schema: which messages may come again is kept by batch, not all of it at each batch."""
+"""Version 9: a table of the messages that the broker may deliver again, one row for each batch."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ class RedeliveryRow(Model):
 
 
 def up(_migrator: Any, db: Any) -> None:
-    """Make the table, and one line of what was kept."""
+    """Create the table, and move the known messages into one row."""
     RedeliveryRow.bind(db)
     RedeliveryRow.create_table()
     for (text,) in db.execute_sql("SELECT value FROM bridge WHERE name = 'redeliveries'").fetchall():

@@ -1,4 +1,4 @@
-"""Version 10 of the schema: the `time` that a login told, null for the logins before."""
+"""Version 10: the `time` of a login, null for earlier logins."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ FROM user_states s"""
 
 def up(migrator: Any, db: Any) -> None:
     """Add the column, and show it in the view."""
-    db.execute_sql("DROP VIEW users")  # it reads the other one
+    db.execute_sql("DROP VIEW users")  # it reads the other view
     db.execute_sql("DROP VIEW connections")
     migrator.migrate(migrator.add_column("connection_records", "client_time", BigIntegerField(null=True)))
     db.execute_sql(CONNECTIONS_VIEW)

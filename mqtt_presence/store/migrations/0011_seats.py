@@ -1,4 +1,4 @@
-"""Version 10: the bridge's place at the broker is a row, held by one process at a time."""
+"""Version 11: the seat of the bridge as a row, held by one process at a time."""
 
 import secrets
 from typing import Any
@@ -20,13 +20,13 @@ class SeatRow(Model):
 
 
 def up(_migrator: Any, db: Any) -> None:
-    """Make the table, with the one place there is; it inherits the client id, and so the session."""
+    """Create the table with one seat, which inherits the client id and so the session."""
     SeatRow.bind(db)
     SeatRow.create_table()
     if isinstance(db, PostgresqlDatabase):
         db.execute_sql("ALTER TABLE seats SET (fillfactor = 50)")
     kept = db.execute_sql("SELECT value FROM bridge WHERE name = 'client_id'").fetchall()
-    # Whoever knows the client id can push the bridge off the broker.
+    # A client that knows the client id can take over the bridge's connection to the broker.
     client_id = kept[0][0] if kept else f"bridge-{secrets.token_urlsafe(24)}"
     SeatRow.insert(id=0, client_id=client_id, epoch=0, batch=0).execute()
     db.execute_sql("DELETE FROM bridge WHERE name = 'client_id'")

@@ -1,1 +1,1 @@
-"""The schema, step by step; each module is one migration, in the order of the numbers."""
+"""The migrations of the schema, in the order of their numbers."""

@@ -1,0 +1,64 @@
+"""Deadlines of an open connection: when rule B1 finds it idle, and rule B2 finds it expired.
+
+"More than the threshold ago" is strict, so a deadline is one millisecond later than the threshold.
+"""
+
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from mqtt_presence.rules.model import ActivityState, RuleSettings
+
+P = TypeVar("P", bound=ActivityState)
+
+
+def deadline(record: ActivityState, settings: RuleSettings) -> int | None:
+    """Return when B1 or B2 must check an open connection, epoch milliseconds; None if neither ever will."""
+    threshold, timeout = _threshold(record, settings), _timeout(record, settings)
+    idle_at = None if threshold is None or record.idle else active_at(record) + threshold + 1
+    expires_at = None if timeout is None else record.last_seen + timeout + 1
+    if idle_at is None or expires_at is None:
+        return expires_at if idle_at is None else idle_at
+    return min(idle_at, expires_at)
+
+
+def is_idle(record: ActivityState, settings: RuleSettings, now: int) -> bool:
+    """Return whether an open connection has become idle (B1)."""
+    threshold = _threshold(record, settings)
+    return threshold is not None and not record.idle and now - active_at(record) > threshold
+
+
+def is_expired(record: ActivityState, settings: RuleSettings, now: int) -> bool:
+    """Return whether an open connection has been silent for too long (B2)."""
+    timeout = _timeout(record, settings)
+    return timeout is not None and now - record.last_seen > timeout
+
+
+def active_at(record: ActivityState) -> int:
+    """Return the time from which B1 counts: the last activity, or the opening if that is later."""
+    return max(record.last_activity or 0, record.opened_at or 0)
+
+
+def clip_times(record: P, now: int) -> P:
+    """Return the record with no time later than `now`, as after a clock that was set back."""
+    seen, active, opened = record.last_seen, record.last_activity, record.opened_at
+    return replace(
+        record,
+        last_seen=min(seen, now),
+        last_activity=None if active is None else min(active, now),
+        opened_at=None if opened is None else min(opened, now),
+    )
+
+
+def _threshold(record: ActivityState, settings: RuleSettings) -> int | None:
+    """Return the idle threshold of a monitored connection; None if B1 does not monitor it.
+
+    Monitored are connections that declared a threshold, and those with heartbeats and without reports.
+    """
+    if record.idle_threshold_ms is not None:
+        return record.idle_threshold_ms
+    return settings.idle_threshold_ms if record.heartbeats and not record.reports else None
+
+
+def _timeout(record: ActivityState, settings: RuleSettings) -> int | None:
+    return record.timeout_ms if record.timeout_ms is not None else settings.expire_after_ms

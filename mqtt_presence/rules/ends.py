@@ -1,0 +1,94 @@
+"""Ends of connections: reported by the client (E1, E2), or by the broker (G1, G2)."""
+
+from msgspec.structs import replace
+
+from mqtt_presence.rules.capacity import refuses_new_record
+from mqtt_presence.rules.ledger import Ledger
+from mqtt_presence.rules.model import (
+    GUESSED,
+    Connection,
+    ConnectionId,
+    End,
+    NetworkClosed,
+    NetworkReplaced,
+    Reason,
+)
+from mqtt_presence.rules.transitions import close_record
+
+
+def handle_end(ledger: Ledger, end: End) -> None:
+    """Apply E1 or E2."""
+    if end.connection_id is None:
+        _e2_end_open_record(ledger, end)
+    else:
+        _e1_end_named_record(ledger, end, end.connection_id)
+
+
+def _e1_end_named_record(ledger: Ledger, end: End, connection_id: ConnectionId) -> None:
+    record = ledger.connections.get((end.client_id, connection_id))
+    if record is None:
+        if not refuses_new_record(ledger):
+            ledger.put(_ended_before_login(end, connection_id))
+    elif record.is_open:
+        ledger.see(end.now)
+        close_record(ledger, record, end.reason, end.now)
+    elif record.reason in GUESSED or record.ended_by_broker:
+        check_at = _grace_after(record, end.reason)
+        ledger.put(replace(record, reason=end.reason, check_at=check_at, ended_by_broker=False))
+    else:
+        ledger.ignored.append("end_after_end")
+
+
+def _e2_end_open_record(ledger: Ledger, end: End) -> None:
+    open_records = ledger.open_of(end.client_id)
+    for record in open_records:
+        ledger.see(end.now)
+        close_record(ledger, record, end.reason, end.now)
+    if not open_records:
+        ledger.ignored.append("end_of_nothing")
+
+
+def _ended_before_login(end: End, connection_id: ConnectionId) -> Connection:
+    """Return the record of an unseen connection that has ended, so that a late login cannot revive it."""
+    return Connection(
+        user_id=end.user_id,
+        client_id=end.client_id,
+        connection_id=connection_id,
+        last_seen=end.now,
+        logout_time=end.now,
+        reason=end.reason,
+    )
+
+
+def handle_network_closed(ledger: Ledger, closed: NetworkClosed) -> None:
+    """Apply G1: end only the records that logged in over this network connection."""
+    for record in [*ledger.connections.values()]:
+        if (record.client_id, record.network_id) != (closed.client_id, closed.network_id):
+            continue
+        if closed.reason is not None and record.is_open:
+            ended = replace(record, cause=closed.cause, ended_by_broker=True)
+            close_record(ledger, ended, closed.reason, closed.now)
+        elif closed.reason is not None and record.reason in GUESSED:
+            ledger.put(
+                replace(
+                    record,
+                    cause=closed.cause,
+                    ended_by_broker=True,
+                    reason=closed.reason,
+                    check_at=_grace_after(record, closed.reason),
+                )
+            )
+        elif record.cause is None:
+            ledger.put(replace(record, cause=closed.cause))
+
+
+def handle_network_replaced(ledger: Ledger, replaced: NetworkReplaced) -> None:
+    """Apply G2: an end of the new network connection also ends the records of the one before."""
+    for record in ledger.open_of(replaced.client_id):
+        if record.network_id == replaced.network_id:
+            ledger.put(replace(record, network_id=replaced.new_network_id))
+
+
+def _grace_after(record: Connection, reason: Reason) -> int | None:
+    """Return the end of the grace when a guessed end becomes certain: a logout has none."""
+    return None if reason is Reason.LOGOUT else record.check_at

@@ -1,0 +1,56 @@
+"""Monitoring: idle (B1), silent (B2) and unconfirmed (B3) connections, and a clock that was set back."""
+
+from msgspec.structs import replace
+
+from mqtt_presence.rules.deadlines import active_at, clip_times, deadline, is_expired, is_idle
+from mqtt_presence.rules.ledger import Ledger
+from mqtt_presence.rules.model import (
+    CheckDeadlines,
+    ClockSteppedBack,
+    Connection,
+    ConnectionEvent,
+    EndUnconfirmed,
+    Reason,
+)
+from mqtt_presence.rules.transitions import close_record
+
+
+def handle_check_deadlines(ledger: Ledger, check: CheckDeadlines) -> None:
+    """Apply B1 and B2, and the end of the grace, to the records that are due."""
+    now = check.now
+    for record in [*ledger.connections.values()]:
+        if record.check_at is None or record.check_at > now:
+            continue
+        if not record.is_open:
+            ledger.put(replace(record, check_at=None))  # The grace has ended.
+        elif is_expired(record, ledger.settings, now):
+            close_record(ledger, record, Reason.TIMEOUT, now)  # B2
+        elif is_idle(record, ledger.settings, now):
+            _b1_become_idle(ledger, record)
+        else:
+            ledger.put(replace(record, check_at=deadline(record, ledger.settings)))
+
+
+def _b1_become_idle(ledger: Ledger, record: Connection) -> None:
+    idle = replace(record, idle=True, last_activity=active_at(record))
+    ledger.put(replace(idle, check_at=deadline(idle, ledger.settings)))
+    ledger.events.append(ConnectionEvent("connectionIdle", idle))
+
+
+def handle_end_unconfirmed(ledger: Ledger, confirm: EndUnconfirmed) -> None:
+    """Apply B3 to the open connections that answer announcements and were silent since this one."""
+    for record in [*ledger.connections.values()]:
+        if record.is_open and record.announce and record.last_seen < confirm.announced_at:
+            close_record(ledger, record, Reason.UNCONFIRMED, confirm.now)
+
+
+def handle_clock_stepped_back(ledger: Ledger, step: ClockSteppedBack) -> None:
+    """Let silence, idleness and grace count from the new time, not from times in the future."""
+    latest_grace = step.now + ledger.settings.grace_ms
+    for record in [*ledger.connections.values()]:
+        clipped = clip_times(record, step.now)
+        if record.is_open:
+            if clipped != record:
+                ledger.put(replace(clipped, check_at=deadline(clipped, ledger.settings)))
+        elif record.check_at is not None and record.check_at > latest_grace:
+            ledger.put(replace(clipped, check_at=latest_grace))

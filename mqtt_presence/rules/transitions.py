@@ -1,0 +1,73 @@
+"""Transitions of a connection record: made, opened, reopened, closed; with their events."""
+
+from msgspec.structs import replace
+
+from mqtt_presence.rules.deadlines import clip_times, deadline
+from mqtt_presence.rules.ledger import Ledger
+from mqtt_presence.rules.model import GUESSED, Activity, Connection, ConnectionEvent, Login, Reason
+
+
+def new_record(event: Login | Activity) -> Connection:
+    """Return the record of an unseen connection."""
+    connection_id = event.connection_id or event.fresh_id
+    if connection_id is None:
+        raise ValueError("an event without connection_id needs a fresh_id")
+    return Connection(
+        user_id=event.user_id,
+        client_id=event.client_id,
+        connection_id=connection_id,
+        client_named=event.connection_id is not None,
+        last_seen=event.now,
+        ip_addr=event.ip_addr,
+        network_id=event.network_id,
+    )
+
+
+def open_record(ledger: Ledger, record: Connection) -> Connection:
+    """Open a record for the first time (L1, A2)."""
+    now = record.last_seen
+    login_time = record.login_time if record.login_time is not None else now
+    ledger.publish(now)
+    return _open(ledger, replace(record, login_time=login_time, opened_at=now))
+
+
+def may_reopen(ledger: Ledger, record: Connection) -> bool:
+    """Return whether a sign of life reopens an ended record (L3, A3).
+
+    The end must be a guess, and the client must have no newer connection.
+    """
+    if record.reason not in GUESSED:
+        return False
+    order = record.login_order if record.login_order is not None else record.login_time or 0
+    latest = ledger.latest_login.get(record.client_id)
+    if latest is not None and latest > order:
+        return False
+    return all(c.login_order is None or c.login_order <= order for c in ledger.open_of(record.client_id))
+
+
+def reopen_record(ledger: Ledger, record: Connection, now: int) -> Connection:
+    """Take back a guessed end (L3, A3), and supersede the client's other connections."""
+    for other in ledger.open_of(record.client_id):
+        if other.login_order is not None:
+            close_record(ledger, other, Reason.SUPERSEDED, now)
+    # The clock may have been set back since the end.
+    record = clip_times(record, now)
+    return _open(
+        ledger, replace(record, logout_time=None, reason=None, cause=None, opened_at=now, last_seen=now)
+    )
+
+
+def _open(ledger: Ledger, record: Connection) -> Connection:
+    opened = replace(record, check_at=deadline(record, ledger.settings))
+    ledger.put(opened)
+    ledger.events.append(ConnectionEvent("connectionLogin", opened))
+    return opened
+
+
+def close_record(ledger: Ledger, record: Connection, reason: Reason, now: int) -> None:
+    """End an open record; after a loss or a guessed end its grace begins."""
+    has_grace = reason not in (Reason.LOGOUT, Reason.SUPERSEDED) and ledger.settings.grace_ms > 0
+    check_at = now + ledger.settings.grace_ms if has_grace else None
+    ended = replace(record, logout_time=now, reason=reason, check_at=check_at)
+    ledger.put(ended)
+    ledger.events.append(ConnectionEvent("connectionLogout", ended))

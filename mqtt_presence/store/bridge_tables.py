@@ -1,0 +1,129 @@
+"""The bridge's own tables: named values, outbox, redeliveries, and forgotten users to clear."""
+
+import peewee
+
+from mqtt_presence.rules.model import UserId
+from mqtt_presence.store.rows import VERSION_FLOOR
+from mqtt_presence.store.schema import BridgeRow, OutboxRow, RedeliveryRow, TombstoneRow
+from mqtt_presence.store.statements import Statements
+
+_USER_COUNT = "user_count"
+
+
+class BridgeTables(Statements):
+    """The bridge's own tables in a transaction."""
+
+    # Named values.
+
+    def client_id(self) -> str:
+        """Read the MQTT client id of the bridge."""
+        return str(self._select("SELECT client_id FROM seats WHERE id = 0", [])[0][0])
+
+    def read_value(self, name: str) -> str | None:
+        """Read a named value."""
+        for row in self._run(BridgeRow.select().where(BridgeRow.name == name)):
+            return str(row.value)
+        return None
+
+    def read_values(self, prefix: str) -> dict[str, str]:
+        """Read all values whose name begins with a prefix, by the rest of the name."""
+        rows = self._run(BridgeRow.select().where(peewee.fn.SUBSTR(BridgeRow.name, 1, len(prefix)) == prefix))
+        return {row.name[len(prefix) :]: row.value for row in rows}
+
+    def write_value(self, name: str, value: str | None) -> None:
+        """Write a named value; None deletes it."""
+        if value is None:
+            self._database.execute_sql(f"DELETE FROM bridge WHERE name = {self._mark}", [name])
+        else:
+            self._executemany(
+                self._upsert(BridgeRow, (BridgeRow.name, BridgeRow.value), (BridgeRow.name,)),
+                [(name, value)],
+            )
+
+    # The number of users, beside the number that this class has added: another program may write users, too.
+
+    def count_users(self) -> int:
+        """Return the number of users."""
+        return int(self._select("SELECT COUNT(*) FROM user_states", [])[0][0])
+
+    def has_other_users(self) -> bool:
+        """Return whether another program added or removed users."""
+        return int(self.read_value(_USER_COUNT) or 0) != self.count_users()
+
+    def accept_users(self) -> None:
+        """Accept the users of other programs: `has_other_users` is false until the next change."""
+        self.write_value(_USER_COUNT, str(self.count_users()))
+
+    def _add_to_user_count(self, more: int) -> None:
+        if more:
+            self.write_value(_USER_COUNT, str(int(self.read_value(_USER_COUNT) or 0) + more))
+
+    def _version_floor(self) -> int:
+        """Return the version from which new users go on: the greatest version of any forgotten user."""
+        return int(self.read_value(VERSION_FLOOR) or 0)
+
+    # The outbox: committed publications that the broker may not have.
+
+    def put_outbox(self, body: bytes) -> int:
+        """Save the publications of a batch; return the entry's id, which only grows."""
+        # SQL text, as in loading: for a single message peewee would take longer than the database.
+        rows = self._select(f"INSERT INTO outbox (body) VALUES ({self._mark}) RETURNING id", [body])
+        return int(rows[0][0])
+
+    def outbox(self) -> list[tuple[int, bytes]]:
+        """Read all entries with their ids, the oldest first."""
+        return [(row.id, bytes(row.body)) for row in self._run(OutboxRow.select().order_by(OutboxRow.id))]
+
+    def has_outbox(self, number: int) -> bool:
+        """Return whether an entry exists: its batch was committed."""
+        return bool(self._select(f"SELECT 1 FROM outbox WHERE id = {self._mark}", [number]))
+
+    def clear_outbox(self, up_to: int) -> None:
+        """Delete the entries up to an id: the broker has acknowledged them."""
+        self._database.execute_sql(f"DELETE FROM outbox WHERE id <= {self._mark}", [up_to])
+
+    # Redeliveries: committed messages that the broker may deliver again, one entry for each batch.
+
+    def put_redeliveries(self, number: int, body: bytes) -> None:
+        """Save an entry; after an uncertain commit the same entry is saved again."""
+        fields = (RedeliveryRow.number, RedeliveryRow.body)
+        self._executemany(self._upsert(RedeliveryRow, fields, fields[:1]), [(number, body)])
+
+    def redeliveries(self) -> list[tuple[int, bytes]]:
+        """Read all entries in their order."""
+        rows = self._select("SELECT number, body FROM redeliveries ORDER BY number", [])
+        return [(number, bytes(body)) for number, body in rows]
+
+    def clear_redeliveries(self, up_to: int) -> None:
+        """Delete the entries up to a number."""
+        if up_to:
+            self._database.execute_sql(f"DELETE FROM redeliveries WHERE number <= {self._mark}", [up_to])
+
+    # Forgotten users, whose retained status the broker may still have, or have again.
+
+    def uncleared(self) -> list[UserId]:
+        """Read the forgotten users whose retained status must be cleared."""
+        # A user who has come back has a status again. Not by IN: SQLite would read all users for that.
+        self._database.execute_sql(
+            "DELETE FROM tombstones WHERE EXISTS "
+            "(SELECT 1 FROM user_states u WHERE u.user_id = tombstones.user_id)"
+        )
+        uncleared = TombstoneRow.select().where(TombstoneRow.cleared_at.is_null())
+        return [row.user_id for row in self._run(uncleared)]
+
+    def mark_cleared(self, user_id: UserId, now: int) -> None:
+        """Record that the broker acknowledged the empty status of a forgotten user."""
+        self._run(TombstoneRow.update(cleared_at=now).where(TombstoneRow.user_id == user_id))
+
+    def clear_again(self) -> None:
+        """Have all statuses cleared again, because the broker may have lost acknowledged messages."""
+        cleared = TombstoneRow.cleared_at.is_null(is_null=False)
+        self._run(TombstoneRow.update(cleared_at=None).where(cleared))
+
+    def forget_cleared(self, before: int) -> None:
+        """Delete the entries of users whose status was cleared before a time."""
+        self._run(TombstoneRow.delete().where(TombstoneRow.cleared_at < before))
+
+    def _put_uncleared(self, user_id: UserId) -> None:
+        fields = (TombstoneRow.user_id, TombstoneRow.cleared_at)
+        self._executemany(self._upsert(TombstoneRow, fields, fields[:1]), [(user_id, None)])

@@ -1,0 +1,183 @@
+"""The store: the bridge's database, with one transaction at a time."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TypeVar
+
+import peewee
+
+from mqtt_presence.errors import StoreError
+from mqtt_presence.rules.model import UserId
+from mqtt_presence.store.database import connect, is_postgresql, prepare, store_errors
+from mqtt_presence.store.database_files import DatabaseFiles
+from mqtt_presence.store.seat import FileSeat, Lease, Seat
+from mqtt_presence.store.transaction import Transaction
+
+log = logging.getLogger(__name__)
+
+_SEAT_RETRY_S = 0.2
+# Records that `Store.forget` deletes in one transaction: some tens of milliseconds.
+FORGET_PORTION = 1000
+_ATTEMPTS = 10
+_RETRY_S = 0.2
+
+T = TypeVar("T")
+
+
+class Store:
+    """Connection records and users in a database.
+
+    Args:
+        url: see `database.connect`.
+
+    """
+
+    def __init__(self, url: str) -> None:
+        self._database = connect(url)
+        self._is_postgresql = is_postgresql(self._database)
+        self._files: DatabaseFiles | None = None
+        self._seat: Seat = Lease(self._database)
+        if isinstance(self._database, peewee.SqliteDatabase):
+            file = os.path.realpath(self._database.database)
+            self._files, self._seat = DatabaseFiles(self._database, file), FileSeat(file)
+
+    def open(self) -> None:
+        """Connect, and bring the schema up to date.
+
+        Raises:
+            StoreError: the database cannot be opened.
+
+        """
+        prepare(self._database)
+
+    def take_seat(self, give_up: Callable[[], bool] = lambda: False) -> None:
+        """Open the database, and become its one bridge until `close`.
+
+        On PostgreSQL this waits until the previous holder is known to be alive or dead: at most one lease.
+
+        Args:
+            give_up: returns whether to stop waiting; called several times a second.
+
+        Raises:
+            StoreError: the database cannot be opened.
+            SeatTakenError: another process is the bridge.
+
+        """
+        if not self._is_postgresql:  # First, so that another bridge's schema stays as it is.
+            self._try_to_take_seat()
+        self.open()
+        is_logged = False
+        while not give_up() and not self._try_to_take_seat():
+            if not is_logged:
+                log.info("another process was the bridge of this database: waiting until its lease is over")
+                is_logged = True
+            time.sleep(_SEAT_RETRY_S)
+
+    def _try_to_take_seat(self) -> bool:
+        with store_errors("open the database"):
+            return self._seat.take()
+
+    @property
+    def seat_is_due(self) -> bool:
+        """Whether the seat will be lost without a transaction soon."""
+        return self._seat.is_due
+
+    def close(self) -> None:
+        """Leave the seat, if this store holds it, and disconnect."""
+        if self._is_postgresql and not self._database.is_closed():
+            with suppress(StoreError), store_errors("leave the seat"):
+                self._seat.release()
+        self._disconnect()
+        if not self._is_postgresql:  # Last, because SQLite writes while it is closed.
+            self._seat.release()
+
+    def _disconnect(self) -> None:
+        if not self._database.is_closed():
+            self._database.close()
+        if self._files is not None:
+            self._files.note_closed()
+
+    @property
+    def locks_rows(self) -> bool:
+        """Whether other writers may work beside a transaction; SQLite has one writer at a time."""
+        return self._is_postgresql
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Begin a transaction; at the end of the block it is committed and on the disk.
+
+        Raises:
+            StoreError: the transaction is undone. If it is `transient`, the same work may succeed later.
+
+        """
+        try:
+            with store_errors("use the database"):
+                if self._files is not None:
+                    self._files.recover()
+                self._database.connect(reuse_if_open=True)
+                with self._database.atomic():
+                    self._seat.begin()
+                    if self._files is not None:
+                        self._files.note_opened()
+                    transaction = Transaction(self._database, is_postgresql=self._is_postgresql)
+                    yield transaction
+                    transaction.finish()
+                self._seat.committed()
+                if self._files is not None:
+                    self._files.require_in_place()
+        except Exception as error:
+            is_conflict = isinstance(error, StoreError) and error.conflict
+            if self._is_postgresql and not is_conflict:
+                self._disconnect()  # A lost connection would fail every later query.
+            raise
+
+    def forget(self, user_id: UserId, pause: Callable[[float], None] = time.sleep) -> int | None:
+        """Delete a user and all records, and record that the retained status must be cleared.
+
+        The ended connections are deleted in portions. After each, the database is free for as long as the
+        portion took, so that a bridge can commit. The last transaction deletes the rest and the user: until
+        then the user is known, and has lost only history. If the process is killed, `forget` can be repeated.
+
+        Args:
+            user_id: the user.
+            pause: waits for so many seconds.
+
+        Returns:
+            The number of records; None if the user is unknown.
+
+        Raises:
+            StoreError: the user is not forgotten; a part of the ended connections may be deleted.
+
+        """
+        deleted, after = 0, ("", "")
+        while True:
+            began = time.monotonic()
+            names = self._retry(partial(_delete_ended, user_id=user_id, after=after), pause)
+            deleted += len(names)
+            if len(names) < FORGET_PORTION:
+                break
+            after = names[-1]
+            pause(time.monotonic() - began)
+        rest = self._retry(lambda tx: tx.forget(user_id), pause)
+        return deleted + (rest or 0) if deleted or rest is not None else None
+
+    def _retry(self, work: Callable[[Transaction], T], pause: Callable[[float], None]) -> T:
+        """Do work in a transaction, again if a bridge held the database."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                with self.transaction() as tx:
+                    return work(tx)
+            except StoreError as error:
+                if not error.transient:
+                    raise
+                pause(_RETRY_S)
+        with self.transaction() as tx:
+            return work(tx)
+
+
+def _delete_ended(tx: Transaction, user_id: UserId, after: tuple[str, str]) -> list[tuple[str, str]]:
+    return tx.delete_ended_of(user_id, after, FORGET_PORTION)
