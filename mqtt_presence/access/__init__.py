@@ -1,4 +1,4 @@
-"""Limits on strangers: rights, passwords, attempts, rates, and the log that they could fill.
+"""Access control: rights, passwords, and limits of attempts, rates and log lines.
 
-Imports `protocol` and `mqtt`.
+Imports `protocol`, `mqtt` and `errors`.
 """

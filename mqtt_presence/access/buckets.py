@@ -1,24 +1,24 @@
-"""access.buckets."""
+"""Token buckets by name: rate limits that allow bursts. Pure: the caller passes the time."""
 
 _SWEEP_AT = 1024
 
 
 class Buckets:
-    """A token bucket for each name. One that is full again is forgotten, so memory is bounded by the traffic.
+    """A token bucket for each name. Full buckets are not stored, so memory is bounded by the recent traffic.
 
     Args:
-        depth: tokens in a full one.
-        per_s: how many come back in a second.
+        depth: tokens in a full bucket.
+        per_s: tokens that a bucket gains in a second.
 
     """
 
-    __slots__ = ("_depth", "_full_at", "_most_s", "_step_s", "_sweep_at")
+    __slots__ = ("_depth", "_full_at", "_limit_s", "_sweep_at", "_token_s")
 
     def __init__(self, depth: int, per_s: float) -> None:
-        self._step_s = 1 / per_s
+        self._token_s = 1 / per_s
         self._depth = depth
-        self._most_s = (depth - 0.5) / per_s  # half a token against the rounding of sums
-        # All there is to know of a bucket: when it will be full (the generic cell rate algorithm).
+        self._limit_s = (depth - 0.5) / per_s  # half a token absorbs rounding
+        # The state of a bucket is the time when it will be full (generic cell rate algorithm).
         self._full_at: dict[str, float] = {}
         self._sweep_at = _SWEEP_AT
 
@@ -26,32 +26,32 @@ class Buckets:
         return len(self._full_at)
 
     def take(self, name: str, moment: float) -> bool:
-        """Take a token; False: there is none.
+        """Take a token; return False if the bucket is empty.
 
         Args:
-            name: whose bucket.
-            moment: now, seconds; never less than before.
+            name: of the bucket.
+            moment: the current time, seconds; it never decreases.
 
         """
         full_at = self._full_at.get(name, moment)
-        if full_at - moment > self._most_s:
+        if full_at - moment > self._limit_s:
             return False
-        self._full_at[name] = (max(moment, full_at)) + self._step_s
+        self._full_at[name] = (max(moment, full_at)) + self._token_s
         if len(self._full_at) >= self._sweep_at:
             self._sweep(moment)
         return True
 
     def left(self, name: str, moment: float) -> int:
-        """Tell how many tokens there are."""
+        """Return the number of tokens in a bucket."""
         full_at = self._full_at.get(name)
         if full_at is None or full_at <= moment:
             return self._depth
-        return max(0, int(self._depth + 0.5 - (full_at - moment) / self._step_s))
+        return max(0, int(self._depth + 0.5 - (full_at - moment) / self._token_s))
 
     def spend(self, name: str, tokens: int, moment: float) -> None:
-        """Take several, even if there are not so many."""
+        """Take several tokens, also more than the bucket has; a negative number puts tokens back."""
         if tokens:
-            self._full_at[name] = max(self._full_at.get(name, moment), moment) + tokens * self._step_s
+            self._full_at[name] = max(self._full_at.get(name, moment), moment) + tokens * self._token_s
             if len(self._full_at) >= self._sweep_at:
                 self._sweep(moment)
 

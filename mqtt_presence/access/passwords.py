@@ -22,12 +22,12 @@ def add_user(path: Path, user: str, password: str) -> None:
     """Add a user to the password file, or give the user a new password.
 
     Args:
-        path: the file; it is replaced as a whole, readable by its owner only.
-        user: a name that can stand in a topic (contract section 1).
-        password: what the user will log in with.
+        path: the file, which is replaced as a whole and readable by its owner only.
+        user: a name that fits into a topic (docs/protocol.md, "Topics").
+        password: for the user's logins.
 
     Raises:
-        ConfigError: the name or the password cannot be used, or the file cannot be read or written.
+        ConfigError: the name or the password is not allowed, or the file cannot be read or written.
 
     """
     require_name("user", user)
@@ -46,10 +46,10 @@ def remove_user(path: Path, user: str) -> bool:
 
     """
     users = _read_existing(path)
-    known = users.pop(user, None) is not None
-    if known:
+    is_in_file = users.pop(user, None) is not None
+    if is_in_file:
         _write(path, users)
-    return known
+    return is_in_file
 
 
 def read_users(path: Path) -> dict[str, str]:
@@ -76,8 +76,8 @@ def read_users(path: Path) -> dict[str, str]:
 class PasswordFile:
     """Verifies passwords against the file, which may change while the broker runs.
 
-    A password once found right is remembered (as a keyed digest, for this process only): argon2 takes some
-    30 ms on purpose, and a thousand clients that come back at once should not wait half a minute.
+    A verified password is remembered, as a keyed digest in the memory of this process: argon2 takes about 30
+    ms on purpose, and a thousand clients that reconnect at once should not wait half a minute.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,13 +86,13 @@ class PasswordFile:
         self._stamp: tuple[int, int, int] | None = None
         self._key = secrets.token_bytes(32)
         self._verified: dict[str, bytes] = {}
-        self._nobody = ""
+        self._dummy_hash = ""
 
     def load(self) -> None:
-        """Read the file if it has changed since.
+        """Read the file if it has changed since the last time.
 
         Raises:
-            ConfigError: it cannot be read.
+            ConfigError: the file cannot be read.
 
         """
         try:
@@ -104,33 +104,33 @@ class PasswordFile:
             self._users = read_users(self.path)
             self._stamp = stamp
 
-    def remembers(self, user: str, password: bytes) -> bool:
-        """Say, at once, whether this was found right before; False says nothing."""
-        known = self._users.get(user)
+    def is_remembered(self, user: str, password: bytes) -> bool:
+        """Return at once whether the password was verified before; after False, `verify` decides."""
+        user_hash = self._users.get(user)
         digest = self._verified.get(user)
-        if known is None or digest is None:
+        if user_hash is None or digest is None:
             return False
-        return hmac.compare_digest(digest, self._digest(known, password))
+        return hmac.compare_digest(digest, self._digest(user_hash, password))
 
     def verify(self, user: str, password: str) -> bool:
-        """Say whether this is the user's password; takes as long for a user that does not exist."""
-        if self.remembers(user, password.encode()):
+        """Return whether the password is the user's; an unknown user takes as long, to conceal who exists."""
+        if self.is_remembered(user, password.encode()):
             return True
-        known = self._users.get(user)
+        user_hash = self._users.get(user)
         try:
-            right = _HASHER.verify(password, known or self._nobody_hash()) and known is not None
+            right = _HASHER.verify(password, user_hash or self._unknown_user_hash()) and user_hash is not None
         except UnknownHashError:
             return False
-        if right and known is not None:
-            self._verified[user] = self._digest(known, password.encode())
+        if right and user_hash is not None:
+            self._verified[user] = self._digest(user_hash, password.encode())
         return right
 
-    def _digest(self, known: str, password: bytes) -> bytes:
-        return hmac.digest(self._key, b":".join((known.encode(), password)), hashlib.sha256)
+    def _digest(self, user_hash: str, password: bytes) -> bytes:
+        return hmac.digest(self._key, b":".join((user_hash.encode(), password)), hashlib.sha256)
 
-    def _nobody_hash(self) -> str:
-        self._nobody = self._nobody or _HASHER.hash(secrets.token_hex())
-        return self._nobody
+    def _unknown_user_hash(self) -> str:
+        self._dummy_hash = self._dummy_hash or _HASHER.hash(secrets.token_hex())
+        return self._dummy_hash
 
 
 def _read_text(path: Path) -> str:
@@ -140,7 +140,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_existing(path: Path) -> dict[str, str]:
-    """Read the file; without one there are no users."""
+    """Return the users in the file; none if there is no file."""
     try:
         return read_users(path)
     except ConfigError as error:
@@ -157,7 +157,7 @@ def _write(path: Path, users: dict[str, str]) -> None:
 
 
 def _replace(path: Path, users: dict[str, str]) -> None:
-    """Replace the file in one step; mkstemp makes it mode 0600."""
+    """Replace the file in one step; the mode 0600 comes from mkstemp."""
     text = "".join(f"{user}:{password_hash}\n" for user, password_hash in users.items())
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -1,4 +1,4 @@
-"""What strangers can cause to be logged: a line in ten seconds for each kind, with how many were left out."""
+"""Rate limits for log lines that strangers can cause: one line of each kind in ten seconds, with a count."""
 
 import logging
 import math
@@ -9,18 +9,18 @@ from typing import Final, Generic, TypeVar
 
 Kind = TypeVar("Kind", bound=Hashable)
 
-QUIET_S: Final = 10.0
-"""How long nothing more is said of a kind."""
+LOG_INTERVAL_S: Final = 10.0
+"""Seconds between two lines of a kind."""
 _MORE: Final = "(and %d more like it before)"
 _LONGEST: Final = 300
-"""Characters of a text that somebody gives; no name that is allowed is so long (contract section 1)."""
+"""Characters of a client's text in a line; every valid name is shorter (docs/protocol.md, "Topics")."""
 
 
-class Limit(Generic[Kind]):
-    """Decides which lines are logged: of each kind one in ten seconds. Any thread may ask.
+class LineLimit(Generic[Kind]):
+    """Decides which lines are logged: one of each kind in ten seconds. Any thread may call it.
 
     Args:
-        clock: returns the time in seconds; never less than before.
+        clock: returns the time in seconds, which never decreases.
 
     """
 
@@ -34,15 +34,15 @@ class Limit(Generic[Kind]):
         """Count a line.
 
         Args:
-            kind: there must be a bounded number of kinds.
+            kind: of the line; the number of kinds must be bounded.
 
         Returns:
-            How many lines of the kind were left out before this one; None: this one is left out, too.
+            The number of lines of the kind left out before this one; None if this line is left out too.
 
         """
         now = self._clock()
         with self._lock:
-            if now - self._logged_at.get(kind, -math.inf) < QUIET_S:
+            if now - self._logged_at.get(kind, -math.inf) < LOG_INTERVAL_S:
                 self._left_out[kind] = self._left_out.get(kind, 0) + 1
                 return None
             self._logged_at[kind] = now
@@ -50,64 +50,64 @@ class Limit(Generic[Kind]):
 
 
 class LibraryLimit(logging.Filter):
-    """Limits what libraries log, as `RateLimitedLog` does our own: a peer can cause most of it.
+    """Limits the log lines of libraries, most of which a client or a broker can cause.
 
     A kind is the place in the library's code that logs, and the class of the error. The filter belongs to a
-    handler: that of a logger would not see the records of the loggers below it.
+    handler, because a logger's filter does not see the records of the loggers below it.
 
     Args:
-        ours: the name of our own loggers' parent; what they log is not limited.
-        clock: as in `Limit`.
+        own: the name of the parent of this package's loggers, which are not limited here.
+        clock: as in `LineLimit`.
 
     """
 
-    def __init__(self, ours: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, own: str, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._ours = logging.Filter(ours)
-        self._limit: Limit[tuple[str, int, type[BaseException] | None]] = Limit(clock)
+        self._own = logging.Filter(own)
+        self._limit: LineLimit[tuple[str, int, type[BaseException] | None]] = LineLimit(clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Say whether a record is logged, and how many were left out before it."""
-        if self._ours.filter(record):
+        """Return whether a record is logged; add the number of records left out before it."""
+        if self._own.filter(record):
             return True
         error = record.exc_info[0] if record.exc_info else None
         left_out = self._limit.count((record.pathname, record.lineno, error))
         if left_out:
-            # Some libraries end a message in a line break, asyncio writes several lines.
+            # Some libraries end a message with a line break, and asyncio writes several lines.
             record.msg = f"{record.getMessage().rstrip()} {_MORE % left_out}"
             record.args = ()
         return left_out is not None
 
 
 class RateLimitedLog:
-    """Logs refusals and the like, so that no flood of them fills the disk.
+    """Writes rate-limited lines, so that a flood of refusals does not fill the disk.
 
     Args:
-        log: where to.
-        clock: tells the time in seconds; never less than before.
+        log: the logger.
+        clock: returns the time in seconds, which never decreases.
 
     """
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
-        self._limit: Limit[str] = Limit(clock)
+        self._limit: LineLimit[str] = LineLimit(clock)
 
-    def complain(self, kind: str, *about: object, level: int = logging.WARNING) -> None:
-        """Log it, or count it for the next line of its kind.
+    def log(self, kind: str, *values: object, level: int = logging.WARNING) -> None:
+        """Log a line, or count it for the next line of its kind.
 
         Args:
-            kind: the format, a constant: there are as many kinds as constants.
-            about: what is put into it; names in it by `shown`.
+            kind: a constant format; each constant is a kind.
+            values: the values for the format; names from clients through `quoted`.
             level: of the line.
 
         """
         left_out = self._limit.count(kind)
         if left_out:
-            self._log.log(level, f"{kind} {_MORE}", *about, left_out)
+            self._log.log(level, f"{kind} {_MORE}", *values, left_out)
         elif left_out is not None:
-            self._log.log(level, kind, *about)
+            self._log.log(level, kind, *values)
 
 
-def shown(text: str) -> str:
-    """Write a text that somebody has given for the log: in quotes, escaped, and not endless."""
+def quoted(text: str) -> str:
+    """Return a client's text for the log: in quotes, escaped, and cut to a limit."""
     return ascii(text[:_LONGEST]) + "…" * (len(text) > _LONGEST)

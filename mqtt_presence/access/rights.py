@@ -1,4 +1,4 @@
-"""Who may write and read which topic on the embedded broker: the pattern rule of contract section 1, pure."""
+"""Rights of clients to publish and read topics on the embedded broker (docs/protocol.md, "Topics"). Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,40 +7,43 @@ from mqtt_presence.mqtt.topic_filters import matches, overlaps
 from mqtt_presence.protocol.topics import VERBS, Topics
 
 BRIDGE_USER = "bridge"
-"""The user name of the bridge on a broker that this package sets up or runs; no other user may have it."""
+"""The user name of the bridge on a broker that this package sets up or runs; reserved for the bridge."""
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
-    """What one client of one user may do."""
+class Rights:
+    """The topic filters that one client may publish to and read."""
 
     writes: tuple[tuple[str, ...], ...]
     reads: tuple[tuple[str, ...], ...]
 
     def may_publish(self, topic: Sequence[str]) -> bool:
-        """Say whether the client may publish to this topic, as a will too."""
+        """Return whether the client may publish to a topic, itself or by its will."""
         return any(matches(pattern, topic) for pattern in self.writes)
 
     def may_read(self, topic: Sequence[str]) -> bool:
-        """Say whether a message on this topic may be delivered to the client."""
+        """Return whether a message on a topic may be delivered to the client."""
         return any(matches(pattern, topic) for pattern in self.reads)
 
     def may_subscribe(self, topic_filter: Sequence[str]) -> bool:
-        """Say whether the filter can match anything the client may read.
+        """Return whether a filter can match a topic that the client may read.
 
-        A wider filter than the rule (``status/#``) is granted; ``may_read`` then decides message by message.
+        A wider filter than the client's rights (``status/#``) is allowed; `may_read` then decides for each
+        message.
         """
         return any(overlaps(pattern, topic_filter) for pattern in self.reads)
 
 
-def grant(topics: Topics, user: str, client: str, *, bridge: bool = False, operator: bool = False) -> Grant:
-    """Return what a client may do (contract section 1, "who may read what").
+def rights_of(
+    topics: Topics, user: str, client: str, *, bridge: bool = False, operator: bool = False
+) -> Rights:
+    """Return the rights of a client.
 
     Args:
         topics: the topics under the prefix in use.
-        user: the authenticated user; a name, so no wildcard can hide in it.
-        client: its client id, a name as well.
-        bridge: this is the presence bridge itself.
+        user: the authenticated user; `is_name` holds, so it has no wildcard.
+        client: the client id, for which `is_name` holds too.
+        bridge: the user is the presence bridge.
         operator: the user is an operator.
 
     """
@@ -51,7 +54,7 @@ def grant(topics: Topics, user: str, client: str, *, bridge: bool = False, opera
     if bridge:
         reads.append(f"{topics.presence}#")
         writes = [topics.statuses, topics.events, f"{topics.prefix}bridge/+", topics.reply("+", "+", "+")]
-    return Grant(tuple(map(_levels, writes)), tuple(map(_levels, reads)))
+    return Rights(tuple(map(_levels, writes)), tuple(map(_levels, reads)))
 
 
 def _levels(topic: str) -> tuple[str, ...]:

@@ -1,15 +1,16 @@
-"""The embedded broker: MQTT 3.1.1 fit for presence on one machine.
+"""The embedded broker: MQTT 3.1.1 for presence on one machine, in this process.
 
-amqtt brings the listeners and their life cycle. What happens on a connection is our own: amqtt's flows (a
-task for every packet, queues between them) lose the order and the acknowledgements that presence lives on,
-so one reader for each connection handles packets as they came, each one synchronously. Connections take turns
-(`connection.TURN_S`), and a SUBSCRIBE or UNSUBSCRIBE may take several.
-``tests/embedded/test_counterexamples.py`` shows each scenario failing on plain amqtt.
+Imports `access`, `protocol`, `mqtt` and `errors`. amqtt starts and stops the listeners
+(`embedded.listeners`); the handling of connections is the package's own. amqtt uses a task for each packet
+and queues between the tasks, which loses the order of messages and acknowledges them too early for presence.
+Here each network connection has one reader, which handles packets in their order, each of them completely.
+Connections take turns (`embedded.fair_turns`). ``tests/embedded/test_counterexamples.py`` shows each scenario
+failing on plain amqtt.
 """
 
 from mqtt_presence.access.passwords import add_user, remove_user
 from mqtt_presence.embedded.broker import EmbeddedBroker
 from mqtt_presence.embedded.config import EmbeddedConfig
-from mqtt_presence.embedded.transports import Pipe
+from mqtt_presence.embedded.transports import Transport
 
-__all__ = ["EmbeddedBroker", "EmbeddedConfig", "Pipe", "add_user", "remove_user"]
+__all__ = ["EmbeddedBroker", "EmbeddedConfig", "Transport", "add_user", "remove_user"]

@@ -1,4 +1,8 @@
-"""Who may come in: connections that wait, passwords that are verified, and how many there is room for."""
+"""Admission: which network connections, passwords and clients the embedded broker accepts.
+
+Three limits protect the broker from strangers: pending connections, wrong passwords, and connected clients.
+The bridge is exempt from the last two. Admission changes no session.
+"""
 
 import asyncio
 import concurrent.futures
@@ -11,101 +15,107 @@ from mqtt_presence.access.password_attempts import PasswordAttempts
 from mqtt_presence.access.passwords import PasswordFile
 from mqtt_presence.access.rate_limited_log import RateLimitedLog
 from mqtt_presence.embedded.config import EmbeddedConfig
-from mqtt_presence.embedded.connect_request import Refused
+from mqtt_presence.embedded.connect_request import Rejection
 from mqtt_presence.embedded.pending_connections import PendingConnections
-from mqtt_presence.embedded.transports import Visitor
+from mqtt_presence.embedded.transports import Abortable
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.return_codes import Refusal
 
 CLIENTS_LIMIT = 10_000
 """Clients connected at once; fewer where the system allows fewer open files."""
 SPARE_FILES = 100
-"""Open files that are no clients' connections."""
-WAITING_LIMIT = 1000
-"""Connections that have not sent their CONNECT."""
-WAITING_LIMIT_EACH = 200
-"""The same of one address."""
-VERIFYING_LIMIT = 2000
-"""Passwords that wait to be verified."""
+"""Open files kept free for other purposes than clients."""
+PENDING_LIMIT = 1000
+"""Network connections without a CONNECT."""
+PENDING_LIMIT_PER_ADDRESS = 200
+"""The same from one address."""
+VERIFICATIONS_LIMIT = 2000
+"""Passwords waiting to be verified."""
 
 
-class Entrance:
-    """Lets clients in, or tells why not; touches no session.
+class Admission:
+    """Accepts or rejects clients.
 
     Args:
         config: of the broker.
-        passwords: the users; None: anybody is let in under any name but the bridge's.
-        complaints: where to say who was not.
+        passwords: the users; None: every user name is accepted without a password, except the bridge's.
+        limited_log: receives the rejections.
 
     """
 
     def __init__(
-        self, config: EmbeddedConfig, passwords: PasswordFile | None, complaints: RateLimitedLog
+        self, config: EmbeddedConfig, passwords: PasswordFile | None, limited_log: RateLimitedLog
     ) -> None:
         self._config = config
         self._passwords = passwords
-        self._complain = complaints.complain
-        waiting, self._most_clients = _room()
-        self.doorstep: PendingConnections[Visitor] = PendingConnections(
-            waiting, min(waiting, WAITING_LIMIT_EACH)
+        self._log = limited_log.log
+        pending, self._clients_limit = _limits()
+        self.pending: PendingConnections[Abortable] = PendingConnections(
+            pending, min(pending, PENDING_LIMIT_PER_ADDRESS)
         )
         self._verifier = concurrent.futures.ThreadPoolExecutor(2, "mqtt-password")  # argon2: 64 MiB each
-        self._verifying = 0
-        self._guesses = PasswordAttempts()
+        self._verifications = 0
+        self._attempts = PasswordAttempts()
         self._clients_of: Counter[str] = Counter()
         self._clients = 0
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads that verify passwords."""
         self._verifier.shutdown(wait=False)
 
-    def arrive(self, visitor: Visitor, address: str) -> None:
-        """Let a connection wait until it says who it is."""
-        unwelcome = self.doorstep.enter(visitor, address)
-        if unwelcome is not None:
-            self._complain("%d connections wait without a CONNECT: the oldest are closed", len(self.doorstep))
-            unwelcome.abort()
+    def add_pending(self, connection: Abortable, address: str) -> None:
+        """Count a new network connection as pending; abort the oldest one beyond the limit."""
+        oldest = self.pending.add(connection, address)
+        if oldest is not None:
+            self._log("%d connections wait without a CONNECT: the oldest are closed", len(self.pending))
+            oldest.abort()
 
-    def leave(self, visitor: Visitor) -> None:
-        """It has said who it is, or is gone. Harmless when it has left already."""
-        self.doorstep.leave(visitor)
+    def remove_pending(self, connection: Abortable) -> None:
+        """Stop counting a network connection as pending. Harmless if it is not."""
+        self.pending.remove(connection)
 
-    async def admit(self, user: str, password: bytes | None, address: str) -> Refused | None:
-        """Verify a password, but not for whoever has guessed too often; tell why not."""
+    async def authenticate(self, user: str, password: bytes | None, address: str) -> Rejection | None:
+        """Verify a password, unless the address has sent too many wrong ones.
+
+        Returns:
+            The rejection; None if the user is authenticated.
+
+        """
         loop = asyncio.get_running_loop()
-        # Nobody can guess the bridge's secret, so no guesses keep the bridge out; nor who was let in before.
-        if user == self._config.bridge_user or self._remembers(user, password or b""):
+        # The bridge's secret is too long to guess, and a remembered password is right: no limit applies.
+        if user == self._config.bridge_user or self._is_remembered(user, password or b""):
             right = await self._is_right(user, password)
-            return None if right else Refused(Refusal.NOT_AUTHORIZED, "wrong password")
-        if not self._guesses.may_try(user, address, loop.time()):
-            self._complain("too many wrong passwords from address=%s, the last for user=%r", address, user)
-            return Refused(Refusal.UNAVAILABLE, "not looked at, too many wrong passwords from there")
-        if self._verifying >= VERIFYING_LIMIT:
-            self._complain("%d passwords wait to be verified: more are refused", self._verifying)
-            return Refused(Refusal.UNAVAILABLE, "not looked at, too many logins at once")
-        self._verifying += 1
-        self._guesses.begin(user, address, loop.time())
+            return None if right else Rejection(Refusal.NOT_AUTHORIZED, "wrong password")
+        if not self._attempts.is_allowed(user, address, loop.time()):
+            self._log("too many wrong passwords from address=%s, the last for user=%r", address, user)
+            return Rejection(
+                Refusal.UNAVAILABLE, "password not checked, too many wrong passwords from this network"
+            )
+        if self._verifications >= VERIFICATIONS_LIMIT:
+            self._log("%d passwords wait to be verified: more are refused", self._verifications)
+            return Rejection(Refusal.UNAVAILABLE, "password not checked, too many logins at once")
+        self._verifications += 1
+        self._attempts.begin(user, address, loop.time())
         try:
             right = await self._is_right(user, password)
         finally:
-            self._verifying -= 1
+            self._verifications -= 1
         if right:
-            self._guesses.right(user, address, loop.time())
+            self._attempts.record_success(user, address, loop.time())
             return None
-        self._guesses.wrong(address, loop.time())
-        return Refused(Refusal.NOT_AUTHORIZED, "wrong password")
+        self._attempts.record_failure(address, loop.time())
+        return Rejection(Refusal.NOT_AUTHORIZED, "wrong password")
 
-    def _remembers(self, user: str, password: bytes) -> bool:
+    def _is_remembered(self, user: str, password: bytes) -> bool:
         if self._passwords is None:
             return True
         try:
             self._passwords.load()
         except ConfigError:
-            return False  # `_is_right` will say so
-        return self._passwords.remembers(user, password)
+            return False  # `_is_right` logs the error
+        return self._passwords.is_remembered(user, password)
 
     async def _is_right(self, user: str, password: bytes | None) -> bool:
-        """Say whether this is who it says."""
         if user == self._config.bridge_user:
             secret = self._config.bridge_password.encode()
             return bool(secret) and hmac.compare_digest(secret, password or b"")
@@ -117,52 +127,52 @@ class Entrance:
         except UnicodeDecodeError:
             return False
         except ConfigError as error:
-            self._complain("nobody can log in: %s", error, level=logging.ERROR)
+            self._log("no user can log in: %s", error, level=logging.ERROR)
             return False
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._verifier, self._passwords.verify, user, text)
 
-    def refuse_crowd(self, user: str) -> str | None:
-        """Tell why there is no room for another connection of this user; the bridge always has some."""
+    def reject_crowd(self, user: str) -> Rejection | None:
+        """Return a rejection if there is no room for another client of this user; never for the bridge."""
         if user == self._config.bridge_user:
             return None
-        if self._clients >= self._most_clients:
-            self._complain("%d clients are connected: no more are let in", self._clients)
-            return "too many clients"
-        most = self._config.max_connections
-        if most is not None and self._clients_of[user] >= most:
-            self._complain("%d clients of user=%r are connected: no more are let in", most, user)
-            return "too many clients of this user"
+        if self._clients >= self._clients_limit:
+            self._log("%d clients are connected: no more are let in", self._clients)
+            return Rejection(Refusal.UNAVAILABLE, "too many clients")
+        limit = self._config.max_connections
+        if limit is not None and self._clients_of[user] >= limit:
+            self._log("%d clients of user=%r are connected: no more are let in", limit, user)
+            return Rejection(Refusal.UNAVAILABLE, "too many clients of this user")
         return None
 
-    def count(self, user: str, step: int) -> None:
-        """Take note of a client that has come or gone; the bridge takes nobody's place."""
+    def count_client(self, user: str, change: int) -> None:
+        """Count a client that has connected (1) or is gone (-1); the bridge is not counted."""
         if user == self._config.bridge_user:
             return
-        self._clients += step
-        self._clients_of[user] += step
+        self._clients += change
+        self._clients_of[user] += change
         if not self._clients_of[user]:
             del self._clients_of[user]
 
-    def complain_of_refusal(self, whom: str, *who: object, refused: Refused) -> None:
-        """Log who was not let in, and why.
+    def log_rejection(self, client: str, *values: object, rejection: Rejection) -> None:
+        """Log a rejected client and the reason.
 
         Args:
-            whom: a format, and a constant.
-            who: what is put into it.
-            refused: why.
+            client: a constant format that describes the client.
+            values: the values for the format.
+            rejection: the reason.
 
         """
-        self._complain(f"refused {whom}: {refused.why}", *who, *refused.about, level=logging.INFO)
+        self._log(f"refused {client}: {rejection.reason}", *values, *rejection.values, level=logging.INFO)
 
 
-def _room() -> tuple[int, int]:
-    """Tell how many may wait at the door, and how many be in: what the system allows in open files.
+def _limits() -> tuple[int, int]:
+    """Return the limits of pending connections and of clients, as the system allows open files.
 
-    Without a bound of our own `accept` would fail one day, for the bridge too.
+    Without a limit of the broker's own, ``accept`` would fail one day, for the bridge too.
     """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
-        return WAITING_LIMIT, CLIENTS_LIMIT
-    waiting = min(WAITING_LIMIT, files // 4)
-    return waiting, max(1, min(CLIENTS_LIMIT, files - waiting - SPARE_FILES))
+        return PENDING_LIMIT, CLIENTS_LIMIT
+    pending = min(PENDING_LIMIT, files // 4)
+    return pending, max(1, min(CLIENTS_LIMIT, files - pending - SPARE_FILES))

@@ -1,4 +1,4 @@
-"""The broker as the rest of the package sees it, with a thread and an event loop of its own."""
+"""The embedded broker as the rest of the package uses it, with a thread and an event loop of its own."""
 
 import asyncio
 import concurrent.futures
@@ -11,22 +11,22 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from mqtt_presence.access.passwords import PasswordFile
-from mqtt_presence.access.rate_limited_log import shown
-from mqtt_presence.embedded.client_connection import Connection
+from mqtt_presence.access.rate_limited_log import quoted
+from mqtt_presence.embedded.client_connection import ClientConnection
 from mqtt_presence.embedded.config import EmbeddedConfig, check
-from mqtt_presence.embedded.connect_request import Refused
+from mqtt_presence.embedded.connect_request import Rejection
 from mqtt_presence.embedded.listeners import PresenceBroker
 from mqtt_presence.embedded.router import Router
-from mqtt_presence.embedded.transports import HANG_UP_S, Pipe
+from mqtt_presence.embedded.transports import CLOSE_TIMEOUT_S, Transport
 from mqtt_presence.errors import BrokerError
-from mqtt_presence.mqtt.listening import cannot_listen, listen
+from mqtt_presence.mqtt.listening import explain_listen_error, listen
 from mqtt_presence.mqtt.return_codes import Refusal
 from mqtt_presence.protocol.topics import is_name
 
 T = TypeVar("T")
 
 DRAIN_S = 5.0
-"""How long a stop waits for the bridge to acknowledge the last wills."""
+"""Seconds that a stop waits until the bridge has acknowledged the last wills."""
 
 
 class EmbeddedBroker:
@@ -51,15 +51,15 @@ class EmbeddedBroker:
         self.stop()
 
     def start(self) -> None:
-        """Start listening; return when clients can connect.
+        """Start to listen; return when clients can connect.
 
         Raises:
             ConfigError: a setting is wrong, or would open the broker to the network without passwords.
-            BrokerError: a port cannot be had, e.g. because another program has it.
+            BrokerError: a port is not available, e.g. because another program uses it.
 
         """
         if self._thread is not None:
-            raise BrokerError("the embedded broker is running already")
+            raise BrokerError("the embedded broker is already running")
         passwords = check(self.config)
         self._sockets = _bind(self.config)
         self._ports = [sock.getsockname()[1] for sock in self._sockets]
@@ -75,19 +75,24 @@ class EmbeddedBroker:
             raise BrokerError(f"the embedded broker cannot start: {error}") from error
 
     def drain(self, timeout_s: float = DRAIN_S) -> None:
-        """End every connection but the bridge's: wills go out, and the bridge gets the time to commit them.
+        """End the connections of all clients except the bridge, and wait until it has committed their wills.
 
-        No new client is let in. What the old ones say is not heard any more, but until ``stop`` they still
-        get what is sent to them: the last statuses, the bridge's offline. Returns when the bridge has
-        acknowledged everything, or is not there, or after the timeout. Not for the bridge's own thread.
+        New clients are rejected, and further packets of the connected ones are ignored. Until ``stop`` those
+        still receive messages: the last statuses, and the bridge's offline. The method returns when the
+        bridge has acknowledged all messages, if no bridge is connected, or after the timeout. The bridge's
+        own thread must not call it.
+
+        Args:
+            timeout_s: seconds to wait at most.
+
         """
         if self._loop is None or self._broker is None:
             return
         drained = asyncio.run_coroutine_threadsafe(self._broker.drain(timeout_s), self._loop)
-        drained.result(timeout_s + HANG_UP_S)
+        drained.result(timeout_s + CLOSE_TIMEOUT_S)
 
     def stop(self) -> None:
-        """Drain, close every connection, stop the thread. Harmless when stopped already."""
+        """Drain, close all connections and end the thread. Harmless when the broker is stopped."""
         if self._thread is None or self._loop is None or self._stopping is None:
             return
         with contextlib.suppress(concurrent.futures.TimeoutError):
@@ -98,61 +103,66 @@ class EmbeddedBroker:
 
     @property
     def port(self) -> int:
-        """The TCP port that clients connect to."""
+        """The TCP port."""
         return self._ports[0] if self._ports else self.config.port
 
     @property
     def ws_port(self) -> int | None:
-        """The WebSocket port, None when there is none."""
+        """The WebSocket port; None if there is none."""
         return self._ports[1] if len(self._ports) > 1 else self.config.ws_port
 
-    def peer_address(self, user_id: str, client_id: str) -> str | None:
-        """Return the address from which this user's client is, or was last, connected. Safe in any thread."""
+    def client_address(self, user_id: str, client_id: str) -> str | None:
+        """Return the address of a client's current or last network connection; None if it is unknown.
+
+        Any thread may call it.
+        """
         broker = self._broker
-        return None if broker is None else broker.hub.peers.get((user_id, client_id))
+        return None if broker is None else broker.router.addresses.get((user_id, client_id))
 
     def submit(self, work: Coroutine[Any, Any, T]) -> "concurrent.futures.Future[T]":
-        """Run a coroutine on the broker's loop, e.g. a server whose WebSockets go to `serve`.
+        """Run a coroutine on the broker's event loop, e.g. a server that passes its WebSockets to `serve`.
 
         Args:
-            work: it must end before `stop`.
+            work: the coroutine, which must end before `stop`.
 
         Raises:
-            BrokerError: the broker does not run.
+            BrokerError: the broker is not running.
 
         """
         if self._loop is None:
             work.close()
-            raise BrokerError("the embedded broker does not run")
+            raise BrokerError("the embedded broker is not running")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    async def serve(self, pipe: Pipe) -> None:
-        """Serve an MQTT client that came in elsewhere, until its end. On the broker's loop only (`submit`).
+    async def serve(self, transport: Transport) -> None:
+        """Serve an MQTT client that another server has accepted, until the end of its connection.
+
+        The coroutine runs on the broker's event loop only (`submit`).
 
         Args:
-            pipe: its connection.
+            transport: carries the bytes.
 
         """
         if self._broker is not None:
-            await Connection(self._broker.hub, pipe).run()
+            await ClientConnection(self._broker.router, transport).run()
 
     async def authenticate(self, user: str, password: str, address: str) -> bool:
-        """Say whether a client with this name and password would be let in. On the broker's loop only.
+        """Return whether a password is the user's. Runs on the broker's event loop only (`submit`).
 
-        Never the bridge, and nobody while the broker is open: then a name proves nothing. Wrong passwords
-        count together with those of clients from the same address.
+        The result is always False for the bridge, and for all users of an open broker, where a name proves no
+        identity. Wrong passwords count together with those of MQTT clients from the same address.
         """
         broker, config = self._broker, self.config
         if broker is None or config.open:
             return False
         if user == config.bridge_user or not is_name(user):
-            refused: Refused | None = Refused(Refusal.BAD_NAME, "nobody of that name can be let in")
+            rejection: Rejection | None = Rejection(Refusal.BAD_NAME, "no user can log in with this name")
         else:
-            refused = await broker.hub.entrance.admit(user, password.encode(), address)
-        if refused is None:
+            rejection = await broker.router.admission.authenticate(user, password.encode(), address)
+        if rejection is None:
             return True
-        broker.hub.entrance.complain_of_refusal(
-            "at the page address=%s user=%s", address, shown(user), refused=refused
+        broker.router.admission.log_rejection(
+            "at the page address=%s user=%s", address, quoted(user), rejection=rejection
         )
         return False
 
@@ -160,15 +170,15 @@ class EmbeddedBroker:
         try:
             broker = PresenceBroker(Router(self.config, passwords), self._sockets)
             await broker.start()
-        except Exception as error:  # noqa: BLE001 - for the test to see
+        except Exception as error:  # noqa: BLE001 - `start` raises it
             ready.set_exception(error)
             return
         self._broker, self._loop, self._stopping = broker, asyncio.get_running_loop(), asyncio.Event()
         ready.set_result(None)
         await self._stopping.wait()
-        await broker.hang_up()
+        await broker.close_connections()
         await broker.shutdown()
-        broker.hub.entrance.close()
+        broker.router.admission.close()
 
     def _close(self) -> None:
         for sock in self._sockets:
@@ -177,7 +187,7 @@ class EmbeddedBroker:
 
 
 def _bind(config: EmbeddedConfig) -> list[socket.socket]:
-    """Bind here, in the caller's thread: a port in use is the caller's to hear of, in one sentence."""
+    """Bind the sockets in the caller's thread, so that the caller gets the error of a port in use."""
     sockets: list[socket.socket] = []
     for setting, port in (("port", config.port), ("ws_port", config.ws_port)):
         if port is None:
@@ -187,5 +197,5 @@ def _bind(config: EmbeddedConfig) -> list[socket.socket]:
         except (OSError, OverflowError) as error:
             for sock in sockets:
                 sock.close()
-            raise BrokerError(cannot_listen(config.host, setting, port, error)) from error
+            raise BrokerError(explain_listen_error(config.host, setting, port, error)) from error
     return sockets

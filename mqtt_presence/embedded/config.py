@@ -1,4 +1,4 @@
-"""The settings of the embedded broker, and which of them cannot be."""
+"""The settings of the embedded broker, and their check."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,19 +15,15 @@ class EmbeddedConfig:
     """Settings of the embedded broker.
 
     Args:
-        host: the address to listen on.
-        port: the TCP port; 0 takes any free one.
-        ws_port: the WebSocket port; None listens on none, 0 takes any free one.
-        prefix: what stands before every topic (contract section 1).
-        open: let anyone in under the name they give, without a password.
-        insecure: allow ``open`` beyond loopback.
-        password_file: the users and their passwords, needed unless ``open``.
-        operators: the users who may read ``events/#``.
-        bridge_user: the name the bridge logs in with.
-        bridge_password: the secret it must always give; empty: nobody can log in as the bridge.
-        connect_timeout_s: seconds a new connection has for its CONNECT.
-        max_packet_size: the largest packet taken, in bytes; a longer one ends the connection.
-        max_connections: clients of one user connected at once; None: any number.
+        host: the address to listen on. port: the TCP port; 0 takes any free one. ws_port: the WebSocket port;
+        0 takes any free one, None opens no WebSocket port. prefix: the beginning of every topic
+        (docs/protocol.md, "Topics"). open: accept every client under the name that it gives, without a
+        password. insecure: allow ``open`` beyond loopback. password_file: the users and their passwords,
+        needed unless ``open``. operators: users with the right to read ``events/#``. bridge_user: the name
+        the bridge logs in with. bridge_password: the bridge's secret, needed in open mode too; empty: no
+        client can log in as the bridge. connect_timeout_s: seconds that a new network connection has for its
+        CONNECT. max_packet_size: bytes in a packet; a larger packet ends the connection. max_connections:
+        clients of one user connected at once; None: no limit.
 
     """
 
@@ -47,7 +43,7 @@ class EmbeddedConfig:
 
 
 def check(config: EmbeddedConfig) -> PasswordFile | None:
-    """Refuse settings that cannot work or would surprise; return the password file if there is one.
+    """Check the settings; return the password file if there is one.
 
     Raises:
         ConfigError: a setting is wrong, or would open the broker to the network without passwords.
@@ -57,8 +53,8 @@ def check(config: EmbeddedConfig) -> PasswordFile | None:
     require_name("bridge_user", config.bridge_user)
     if config.open and not config.insecure and not is_loopback(config.host):
         raise ConfigError(
-            f"host={config.host!r} is reachable from other machines and open=True asks no password of anyone:"
-            " set a password_file and open=False, or insecure=True if that is what you want"
+            f"host={config.host!r} is reachable from other machines and open=True needs no password:"
+            " set a password_file and open=False, or insecure=True if you want that"
         )
     if config.open:
         return None

@@ -1,4 +1,4 @@
-"""What a CONNECT asks for, and why somebody is not let in (MQTT 3.1.1 §3.1, §3.2)."""
+"""A client's CONNECT, the check of its names, and the CONNACK (MQTT 3.1.1 §3.1, §3.2)."""
 
 from dataclasses import dataclass, field
 
@@ -9,31 +9,31 @@ from mqtt_presence.protocol.topics import NAME_RULE, is_name
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """Why somebody is not let in.
+class Rejection:
+    """The reason why a client is not accepted.
 
     Args:
-        code: what the client is told.
-        why: what the log is told; a format, and a constant (`RateLimitedLog.complain`).
-        about: what is put into it.
+        code: for the client, in the CONNACK.
+        reason: for the log: a constant format (`RateLimitedLog.log`).
+        values: the values for the format.
 
     """
 
     code: Refusal
-    why: str
-    about: tuple[object, ...] = ()
+    reason: str
+    values: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Connect:
-    """A CONNECT (§3.1).
+class ConnectRequest:
+    """The contents of a CONNECT (§3.1).
 
     Args:
-        level: the version of the protocol; of another than 3.1.1 nothing else is known.
-        clean: the session begins anew and ends with the connection.
-        keep_alive_s: 1.5 times this without a packet is too long, seconds; 0: never.
-        client_id: the client's name; empty: it has none.
-        will: the message for the case that the connection is lost.
+        level: the protocol level; the other fields are set for MQTT 3.1.1 only.
+        clean: the session begins anew and ends with the network connection.
+        keep_alive_s: the connection is lost after 1.5 times these seconds without a packet; 0: never.
+        client_id: the client's name; empty: the broker chooses one.
+        will: the message to publish if the connection is lost.
         user: the user's name; empty: there is none.
         password: the user's password.
 
@@ -48,19 +48,19 @@ class Connect:
     password: bytes | None = field(default=None, repr=False)
 
 
-def parse_connect(body: bytes) -> Connect:
+def parse_connect(body: bytes) -> ConnectRequest:
     """Read a CONNECT.
 
     Args:
         body: the packet after its fixed header.
 
     Raises:
-        ProtocolError: it is none.
+        ProtocolError: the packet is malformed, or the will's topic is no topic name.
 
     """
     connect = read_connect(body, levels=(MQTT_311,))
     will = connect.will
-    return Connect(
+    return ConnectRequest(
         connect.level,
         connect.clean,
         connect.keep_alive_s,
@@ -71,31 +71,31 @@ def parse_connect(body: bytes) -> Connect:
     )
 
 
-def refuse_names(connect: Connect, client_id: str) -> Refused | None:
-    """Tell why a CONNECT cannot be let in, whoever it is from; None: it may be.
+def reject_names(request: ConnectRequest, client_id: str) -> Rejection | None:
+    """Return a rejection if the protocol level or a name makes the CONNECT unacceptable from any client.
 
     Args:
-        connect: the packet.
-        client_id: the client id, which the broker has made up if the client gave none.
+        request: the CONNECT.
+        client_id: the client id, chosen by the broker if the client gave none.
 
     """
-    if connect.level != MQTT_311:
-        why = "protocol level %d, only MQTT 3.1.1 (4) is spoken here"
-        return Refused(Refusal.VERSION, why, (connect.level,))
-    if not is_name(connect.user):
-        return Refused(Refusal.BAD_NAME, f"a user name of {NAME_RULE} is needed")
+    if request.level != MQTT_311:
+        reason = "protocol level %d, the broker supports MQTT 3.1.1 (4) only"
+        return Rejection(Refusal.VERSION, reason, (request.level,))
+    if not is_name(request.user):
+        return Rejection(Refusal.BAD_NAME, f"a user name of {NAME_RULE} is needed")
     if not is_name(client_id):
-        return Refused(Refusal.IDENTIFIER, f"a client id of {NAME_RULE} is needed")
+        return Rejection(Refusal.IDENTIFIER, f"a client id of {NAME_RULE} is needed")
     return None
 
 
-def accepting(*, session_present: bool) -> bytes:
-    """Build the CONNACK that lets a client in; it hears whether it had a session (§3.2.2.2)."""
+def accepting_connack(*, session_present: bool) -> bytes:
+    """Write the CONNACK for an accepted client, with the session present flag (§3.2.2.2)."""
     return connack_packet(0, session_present=session_present)
 
 
-def refusing(connect: Connect, refused: Refused) -> bytes:
-    """Build the CONNACK that does not; in MQTT 5 too, whose clients then report the version as the reason."""
-    if refused.code is Refusal.VERSION and connect.level == MQTT_5:
+def rejecting_connack(request: ConnectRequest, rejection: Rejection) -> bytes:
+    """Write the CONNACK for a rejected client; in MQTT 5 too, whose clients then report the version."""
+    if rejection.code is Refusal.VERSION and request.level == MQTT_5:
         return connack_packet(UNSUPPORTED_VERSION, properties=b"")
-    return connack_packet(refused.code)
+    return connack_packet(rejection.code)

@@ -1,30 +1,30 @@
-"""Messages on their way, and the acknowledgements that are held back for them."""
+"""Messages on their way through the broker, and the acknowledgements that are held back for them."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from mqtt_presence.access.rate_limited_log import shown
+from mqtt_presence.access.rate_limited_log import quoted
 from mqtt_presence.mqtt.framing import ProtocolError
 
 
 class Publisher(Protocol):
-    """Where a message came from, and where its acknowledgement goes."""
+    """The sender of a message, to which the acknowledgement goes."""
 
     def acknowledge(self, qos: int, packet_id: int) -> None:
-        """Tell it that its message is taken care of."""
+        """Acknowledge a message of this QoS and packet id."""
 
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """An application message (§1.2), the same one for everybody who gets it. Made by `new_message`.
+    """An application message (§1.2), one object for all of its receivers; `new_message` makes it.
 
     Args:
-        topic: where it goes.
+        topic: its topic name.
         levels: the topic, split at ``/``.
-        payload: what it says.
+        payload: its payload.
         qos: 0 or 1.
-        retain: it is to be kept for later subscribers.
-        receipt: the acknowledgement that waits for it; None: nobody waits.
+        retain: the broker keeps it for later subscriptions.
+        receipt: the acknowledgement that waits for the bridge; None: there is none.
         sender: the user who published it; None: the bridge, a will, or the broker itself.
 
     """
@@ -39,26 +39,27 @@ class Message:
 
 
 def new_message(topic: str, payload: bytes, qos: int, *, retain: bool = False) -> Message:
-    """Make a message; delivery is at QoS 1 at most.
+    """Make a message; QoS 2 becomes QoS 1, the highest that the broker delivers.
 
     Raises:
         ProtocolError: the topic is no topic name (§4.7.3).
 
     """
     if not topic or "+" in topic or "#" in topic:
-        raise ProtocolError(f"topic name {shown(topic)}")
+        raise ProtocolError(f"topic name {quoted(topic)}")
     return Message(topic, tuple(topic.split("/")), payload, min(qos, 1), retain)
 
 
 class Receipt:
     """An acknowledgement held back until every bridge session that got the message has acknowledged it.
 
-    The bridge acknowledges after its commit, so the publisher's PUBACK means kept (contract section 5).
+    The bridge acknowledges after its commit, so a publisher's PUBACK means that the database has the effect
+    (docs/embedded.md, "What it promises").
 
     Args:
-        publisher: who is told then.
-        qos: that of the message.
-        packet_id: what the publisher calls it.
+        publisher: receives the acknowledgement.
+        qos: of the message.
+        packet_id: the publisher's packet id of the message.
 
     """
 
@@ -69,9 +70,10 @@ class Receipt:
         self._qos = qos
         self._packet_id = packet_id
         self.waiting = 0
+        """Bridge sessions that have not acknowledged the message."""
 
     def committed(self) -> None:
-        """Take note that one of them has."""
+        """Record that one bridge session has acknowledged the message."""
         self.waiting -= 1
         if self.waiting == 0:
             self._publisher.acknowledge(self._qos, self._packet_id)
@@ -82,9 +84,9 @@ class Delivery:
     """A message on its way to one client.
 
     Args:
-        message: what it gets.
-        qos: at which it gets it, 0 or 1.
-        retain: it was kept, and a new subscription asked for it (§3.3.1.3).
+        message: the message.
+        qos: of this delivery, 0 or 1.
+        retain: a retained message, delivered for a new subscription (§3.3.1.3).
 
     """
 

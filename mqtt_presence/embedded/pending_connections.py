@@ -1,4 +1,4 @@
-"""embedded.pending_connections."""
+"""Network connections that have not sent their CONNECT yet, in bounded number."""
 
 from typing import Generic, TypeVar
 
@@ -6,45 +6,45 @@ T = TypeVar("T")
 
 
 class PendingConnections(Generic[T]):
-    """Connections that have not said yet who they are. When there are too many, the oldest has to go.
+    """Network connections without a CONNECT; beyond the limit the oldest is removed.
 
-    Who connects says so at once, so the oldest is the one that will never do it.
+    A client sends its CONNECT at once, so the oldest pending connection is the least likely to do so.
 
     Args:
-        most: how many may wait.
-        most_each: how many of one address.
+        limit: the number of pending connections.
+        limit_per_address: the number from one address.
 
     """
 
-    def __init__(self, most: int, most_each: int) -> None:
-        self._most = most
-        self._most_each = most_each
-        self._address: dict[T, str] = {}
-        self._at: dict[str, dict[T, None]] = {}
+    def __init__(self, limit: int, limit_per_address: int) -> None:
+        self._limit = limit
+        self._limit_per_address = limit_per_address
+        self._addresses: dict[T, str] = {}
+        self._by_address: dict[str, dict[T, None]] = {}
 
     def __len__(self) -> int:
-        return len(self._address)
+        return len(self._addresses)
 
-    def enter(self, visitor: T, address: str) -> T | None:
-        """Take note of a new one; return the one that has to go for it."""
-        self._address[visitor] = address
-        of_address = self._at.setdefault(address, {})
-        of_address[visitor] = None
-        if len(of_address) > self._most_each:
+    def add(self, connection: T, address: str) -> T | None:
+        """Add a connection; return the one that has to be closed for it, if any."""
+        self._addresses[connection] = address
+        of_address = self._by_address.setdefault(address, {})
+        of_address[connection] = None
+        if len(of_address) > self._limit_per_address:
             oldest = next(iter(of_address))
-        elif len(self._address) > self._most:
-            oldest = next(iter(self._address))
+        elif len(self._addresses) > self._limit:
+            oldest = next(iter(self._addresses))
         else:
             return None
-        self.leave(oldest)
+        self.remove(oldest)
         return oldest
 
-    def leave(self, visitor: T) -> None:
-        """It has said who it is, or is gone. Harmless when it has left already."""
-        address = self._address.pop(visitor, None)
+    def remove(self, connection: T) -> None:
+        """Remove a connection that has sent its CONNECT or is closed. Harmless if it is not pending."""
+        address = self._addresses.pop(connection, None)
         if address is None:
             return
-        of_address = self._at[address]
-        del of_address[visitor]
+        of_address = self._by_address[address]
+        del of_address[connection]
         if not of_address:
-            del self._at[address]
+            del self._by_address[address]

@@ -1,40 +1,44 @@
-"""Connections as bytes in and bytes out, whatever carries them; TCP is one of them."""
+"""Transports: a client's network connection as bytes in and bytes out, over TCP or a WebSocket.
+
+`TcpTransport` is here, `WebSocketTransport` in `embedded.websocket`, and the page's server has one of its
+own.
+"""
 
 import asyncio
 from typing import Any, Protocol
 
 from mqtt_presence.mqtt.addresses import plain_address
 
-HANG_UP_S = 1.0
-"""How long a closing connection may take to read what is still for it."""
+CLOSE_TIMEOUT_S = 1.0
+"""Seconds that a client has to read the last data before its network connection is aborted."""
 
 
-class Visitor(Protocol):
-    """Somebody at the door."""
+class Abortable(Protocol):
+    """A network connection that can be closed at once."""
 
     def abort(self) -> None:
         """Close at once."""
 
 
-class Pipe(Visitor, Protocol):
-    """A TCP connection or a WebSocket: bytes in, bytes out.
+class Transport(Abortable, Protocol):
+    """A TCP connection or a WebSocket that carries one stream of bytes in each direction.
 
-    It raises nothing but OSError; `receive` also ProtocolError, where what came breaks the protocol.
+    All methods raise OSError only; `receive` also raises ProtocolError if the client broke the protocol.
     """
 
     address: str
 
     async def receive(self) -> bytes:
-        """Return what came, nothing when it is over."""
+        """Return the next bytes from the client; empty at the end."""
 
     async def send(self, data: bytes) -> None:
-        """Send, and wait while the peer takes nothing."""
+        """Send data, and wait until the client has taken enough of it."""
 
     async def close(self) -> None:
-        """Send what is left, then close."""
+        """Send the remaining data, then close."""
 
 
-class TcpPipe:
+class TcpTransport:
     """A TCP connection."""
 
     __slots__ = ("_reader", "_writer", "address")
@@ -45,16 +49,16 @@ class TcpPipe:
         self.address = address_of(writer.get_extra_info("peername"))
 
     async def receive(self) -> bytes:
-        """Return what came, nothing when it is over."""
+        """Return the next bytes from the client; empty at the end."""
         return await self._reader.read(1 << 16)
 
     async def send(self, data: bytes) -> None:
-        """Send, and wait while the peer takes nothing."""
+        """Send data, and wait until the client has taken enough of it."""
         self._writer.write(data)
         await self._writer.drain()
 
     async def close(self) -> None:
-        """Send what is left, then close."""
+        """Send the remaining data, then close."""
         self._writer.close()
         await self._writer.wait_closed()
 
@@ -63,11 +67,11 @@ class TcpPipe:
         self._writer.transport.abort()
 
 
-def address_of(peer: Any) -> str:
-    """Return the address alone; one of IPv4 as such on a socket that takes both.
+def address_of(socket_name: Any) -> str:
+    """Return the IP address in a socket's name; an IPv4 address in its usual form on a dual-stack socket.
 
     Args:
-        peer: what the socket says of its other end; nothing when that is gone.
+        socket_name: the result of ``getpeername``; None if the socket is closed, which gives an empty text.
 
     """
-    return plain_address(str(peer[0])) if peer else ""
+    return plain_address(str(socket_name[0])) if socket_name else ""

@@ -1,4 +1,4 @@
-"""MQTT over WebSocket at a port of its own (MQTT 3.1.1 §6); nothing else in the broker imports websockets."""
+"""MQTT over WebSocket on a port of its own (MQTT 3.1.1 §6)."""
 
 import asyncio
 import logging
@@ -14,68 +14,71 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from mqtt_presence.access.rate_limited_log import RateLimitedLog, shown
-from mqtt_presence.embedded.admission import Entrance
+from mqtt_presence.access.rate_limited_log import RateLimitedLog, quoted
+from mqtt_presence.embedded.admission import Admission
 from mqtt_presence.embedded.config import EmbeddedConfig
-from mqtt_presence.embedded.transports import HANG_UP_S, Pipe, address_of
+from mqtt_presence.embedded.transports import CLOSE_TIMEOUT_S, Transport, address_of
 from mqtt_presence.mqtt.addresses import is_local_name, is_loopback
 from mqtt_presence.mqtt.framing import ProtocolError
 
-_complain = RateLimitedLog(logging.getLogger(__name__)).complain
+_log_limited = RateLimitedLog(logging.getLogger(__name__)).log
 
 FRAME_SIZE = 1 << 16
-"""Bytes in a WebSocket frame: some clients take no more than 1 MiB."""
+"""Bytes in a WebSocket frame; some clients refuse frames over 1 MiB."""
 
 
 async def serve_websockets(
-    sock: socket.socket, config: EmbeddedConfig, entrance: Entrance, handle: Callable[[Pipe], Awaitable[None]]
+    sock: socket.socket,
+    config: EmbeddedConfig,
+    admission: Admission,
+    serve_client: Callable[[Transport], Awaitable[None]],
 ) -> Server:
     """Accept WebSockets.
 
     Args:
-        sock: it listens.
+        sock: a listening socket.
         config: of the broker.
-        entrance: where they wait until they are WebSockets.
-        handle: serves one until its end.
+        admission: counts the pending connections.
+        serve_client: serves a client until the end of its connection.
 
     """
 
-    async def take(websocket: ServerConnection) -> None:
-        if isinstance(websocket, _WebSocket):
-            websocket.leave()  # and now waits as any other
-        await handle(WebSocketPipe(websocket))
+    async def handler(websocket: ServerConnection) -> None:
+        if isinstance(websocket, _PendingWebSocket):
+            websocket.remove_pending()  # `ClientConnection` is pending from here on
+        await serve_client(WebSocketTransport(websocket))
 
     return await serve(
-        take,
+        handler,
         sock=sock,
         subprotocols=[Subprotocol("mqtt")],
         process_request=partial(_refuse_foreign_page, config),
-        compression=None,  # 50 KiB a connection, for messages of a hundred bytes
-        create_connection=partial(_WebSocket, entrance),  # type: ignore[arg-type] # called, that is all
+        compression=None,  # it takes 50 KiB a connection, and messages have about a hundred bytes
+        create_connection=partial(_PendingWebSocket, admission),  # type: ignore[arg-type] # websockets only calls it
         max_size=config.max_packet_size,
         open_timeout=config.connect_timeout_s,
-        close_timeout=HANG_UP_S,
+        close_timeout=CLOSE_TIMEOUT_S,
     )
 
 
 def _refuse_foreign_page(
     config: EmbeddedConfig, connection: ServerConnection, request: Request
 ) -> Response | None:
-    """Keep pages of other sites out of an open broker on this machine: a browser would let them in."""
+    """Refuse pages of other sites, which a browser would let connect to an open broker on this machine."""
     origin = request.headers.get("Origin")
     if origin is None or not config.open or not is_loopback(config.host):
         return None
     try:
         host = urllib.parse.urlsplit(origin).hostname
-    except ValueError:  # a bracket where none may be
+    except ValueError:  # a misplaced bracket
         host = None
     if host is not None and is_local_name(host):
         return None
     return connection.respond(HTTPStatus.FORBIDDEN, "Only pages of this machine may connect.\n")
 
 
-class WebSocketPipe:
-    """A WebSocket; its frames are pieces of one stream of bytes."""
+class WebSocketTransport:
+    """A WebSocket, whose frames are pieces of one stream of bytes."""
 
     __slots__ = ("_websocket", "address")
 
@@ -84,7 +87,7 @@ class WebSocketPipe:
         self.address = address_of(websocket.remote_address)
 
     async def receive(self) -> bytes:
-        """Return what came, nothing when it is over."""
+        """Return the next bytes from the client; empty at the end."""
         data: bytes | str = b""
         try:
             while not data:
@@ -96,7 +99,7 @@ class WebSocketPipe:
         return data
 
     async def send(self, data: bytes) -> None:
-        """Send, and wait while the peer takes nothing."""
+        """Send data, and wait until the client has taken enough of it."""
         try:
             for at in range(0, len(data), FRAME_SIZE):  # a packet may span frames [MQTT-6.0.0-2]
                 await self._websocket.send(data[at : at + FRAME_SIZE])
@@ -104,7 +107,7 @@ class WebSocketPipe:
             raise ConnectionResetError("the WebSocket is closed") from error
 
     async def close(self) -> None:
-        """Send what is left, then close."""
+        """Send the remaining data, then close."""
         await self._websocket.close()
 
     def abort(self) -> None:
@@ -112,35 +115,37 @@ class WebSocketPipe:
         self._websocket.transport.abort()
 
 
-class _WebSocket(ServerConnection):
-    """A WebSocket that waits at the door from its first byte on."""
+class _PendingWebSocket(ServerConnection):
+    """A network connection at the WebSocket port, pending from the TCP connection on."""
 
-    def __init__(self, entrance: Entrance, *what: Any, **how: Any) -> None:
-        super().__init__(*what, **how)
-        self._entrance = entrance
+    def __init__(self, admission: Admission, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._admission = admission
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._entrance.arrive(self, address_of(transport.get_extra_info("peername")))
+        self._admission.add_pending(self, address_of(transport.get_extra_info("peername")))
         super().connection_made(transport)
 
-    async def handshake(self, *what: Any, **how: Any) -> None:
-        """Shake hands; a peer that cannot is no error of the broker's, and needs no traceback in the log."""
+    async def handshake(self, *args: Any, **options: Any) -> None:
+        """Agree on a WebSocket; a failure is logged in one line, because the client causes it."""
         try:
-            await super().handshake(*what, **how)
+            await super().handshake(*args, **options)
         except InvalidHandshake as error:
             self.transport.abort()
-            if not isinstance(error.__cause__, EOFError):  # it went without a word
+            if not isinstance(error.__cause__, EOFError):  # the client closed before its request
                 address = address_of(self.remote_address)
-                _complain("no WebSocket with address=%s: %s", address, shown(str(error)), level=logging.INFO)
+                _log_limited(
+                    "no WebSocket for address=%s: %s", address, quoted(str(error)), level=logging.INFO
+                )
         except (ConnectionClosed, OSError):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.leave()
+        self.remove_pending()
         super().connection_lost(exc)
 
-    def leave(self) -> None:
-        self._entrance.leave(self)
+    def remove_pending(self) -> None:
+        self._admission.remove_pending(self)
 
     def abort(self) -> None:
         self.transport.abort()

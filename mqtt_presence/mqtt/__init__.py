@@ -1,4 +1,4 @@
-"""MQTT itself: URLs, packets, topic filters, sockets and library set-up; nothing of presence.
+"""MQTT without presence: URLs, packets, topic filters, sockets, and the set-up of libraries.
 
 Imports `errors`.
 """

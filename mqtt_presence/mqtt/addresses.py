@@ -1,4 +1,4 @@
-"""IP addresses and host names, each in one spelling, so that two spellings of one address are equal. Pure."""
+"""IP addresses and host names in one spelling each, so that equal addresses compare as equal. Pure."""
 
 import ipaddress
 import re
@@ -14,8 +14,8 @@ def parse_address(text: str) -> IpAddress | None:
     """Read an IP address, one of IPv6 with or without brackets.
 
     Returns:
-        The address, None if the text is none. An IPv6 address that stands for an IPv4 address is read as the
-        latter (RFC 4291 §2.5.5.2): a socket for both reports IPv4 clients in that way.
+        The address; None if the text is no address. An IPv6 address that maps an IPv4 address gives the
+        latter (RFC 4291 §2.5.5.2), since a dual-stack socket reports IPv4 clients in that way.
 
     """
     if text.startswith("[") and text.endswith("]"):
@@ -29,10 +29,10 @@ def parse_address(text: str) -> IpAddress | None:
 
 
 def parse_node(text: str) -> IpAddress | None:
-    """Read an address as proxies report it: perhaps in quotes, in brackets, or with a port (RFC 7239 §6).
+    """Read an address from a proxy's header, perhaps with quotes, brackets or a port (RFC 7239 §6).
 
     Returns:
-        The address, None if there is none in the text.
+        The address; None if the text has no address.
 
     """
     text = text.strip().strip('"')
@@ -41,13 +41,13 @@ def parse_node(text: str) -> IpAddress | None:
 
 
 def plain_address(text: str) -> str:
-    """Return an address in its one spelling, and any other text unchanged."""
+    """Return an address in its canonical spelling, and any other text unchanged."""
     address = parse_address(text)
     return text if address is None else str(address)
 
 
 def is_loopback(host: str | None) -> bool:
-    """Return whether a host, a name or an address, can be reached from this machine alone."""
+    """Return whether a host, given as name or address, is reachable from this machine only."""
     if host is None:
         return False
     if host.lower().removesuffix(".") == "localhost":
@@ -57,12 +57,12 @@ def is_loopback(host: str | None) -> bool:
 
 
 def is_local_name(host: str) -> bool:
-    """Return whether browsers take a name, without a port, for this machine whatever DNS says."""
+    """Return whether browsers resolve a name, given without a port, to this machine without DNS."""
     return is_loopback(host) or host.lower().removesuffix(".").endswith(".localhost")
 
 
 def plain_host(host: str) -> str:
-    """Return a host of a URL, a name or an address, in its one spelling, as URLs have it."""
+    """Return a host in the canonical spelling of URLs: a name in lower case, an IPv6 address in brackets."""
     address = parse_address(host)
     if address is None:
         return host.lower()
@@ -70,16 +70,16 @@ def plain_host(host: str) -> str:
 
 
 def plain_origin(origin: str) -> str | None:
-    """Return an origin in its one spelling: lower case, without a port that its scheme implies (RFC 6454).
+    """Return an origin in its canonical spelling: lower case, without the default port (RFC 6454).
 
     Returns:
-        ``http[s]://host[:port]``; None if the text is no such origin.
+        ``http[s]://host[:port]``; None if the text has another form.
 
     """
     try:
         parts = urlsplit(origin)
         host, port = parts.hostname, parts.port
-    except ValueError:  # a bracket where none may be, or a port that is no number
+    except ValueError:  # a misplaced bracket, or a port with letters
         return None
     if parts.scheme not in _PORTS or not host or parts.path or parts.query or parts.fragment or "@" in origin:
         return None
@@ -87,14 +87,14 @@ def plain_origin(origin: str) -> str | None:
     return f"{parts.scheme}://{plain_host(host)}{shown_port}"
 
 
-def nearby(host: str) -> str:
-    """Return where programs on this machine find a socket that listens on a host.
+def local_address(host: str) -> str:
+    """Return the address at which programs on this machine reach a listening socket.
 
     Args:
-        host: the host to listen on; empty: all of IPv4.
+        host: the host that the socket listens on; empty: all IPv4 addresses.
 
     Returns:
-        The host itself, an IPv6 address without brackets; for "all addresses", the loopback address.
+        The host itself, an IPv6 address without brackets; the loopback address for a socket on all addresses.
 
     """
     address = parse_address(host or "0.0.0.0")  # noqa: S104, the meaning of an empty host
@@ -103,3 +103,13 @@ def nearby(host: str) -> str:
     if address.is_unspecified:
         return "127.0.0.1" if address.version == 4 else "::1"
     return str(address)
+
+
+def network_of(address: str) -> str:
+    """Return the network of one subscriber: an IPv4 address itself, or the /64 of an IPv6 address."""
+    parsed = parse_address(address)
+    if parsed is None:
+        return address
+    if parsed.version == 4:
+        return str(parsed)
+    return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))

@@ -1,4 +1,4 @@
-"""The fixed header of MQTT packets (MQTT 3.1.1 §2.2, MQTT 5 §2.1), and the packets of a stream of bytes."""
+"""The fixed header of MQTT packets, and the packets in a stream of bytes (MQTT 3.1.1 §2.2, MQTT 5 §2.1)."""
 
 import enum
 from collections.abc import Iterator
@@ -23,18 +23,18 @@ class Kind(enum.IntEnum):
     PINGRESP = 13
     DISCONNECT = 14
     AUTH = 15
-    """Of MQTT 5 alone."""
+    """MQTT 5 only."""
 
 
 class ProtocolError(Exception):
-    """The other end broke the protocol: the connection is closed (§4.8), and the will goes out."""
+    """The other end broke the protocol, so its network connection is closed (§4.8)."""
 
 
 class Packet(NamedTuple):
-    """A packet as bytes."""
+    """A packet, with its body still in bytes."""
 
     kind: int
-    """A `Kind`; 0 has no name."""
+    """A `Kind`, or 0, which is reserved."""
     flags: int
     body: bytes
     """The packet after its fixed header."""
@@ -44,13 +44,13 @@ def fixed_header(first: int, length: int) -> bytes:
     """Write a fixed header.
 
     Args:
-        first: the first byte: the packet's type and flags.
-        length: how many bytes follow the header, at most 268,435,455.
+        first: the first byte, with the packet's type and flags.
+        length: of the rest of the packet in bytes, at most 268,435,455.
 
     """
     if length < 128:
         return bytes((first, length))
-    if length < 16_384:  # most of them, and three times as fast as the loop
+    if length < 16_384:  # most packets; three times as fast as the loop
         return bytes((first, length & 127 | 128, length >> 7))
     header = bytearray((first,))
     while length > 127:
@@ -64,7 +64,7 @@ def read_length(data: bytes, at: int) -> tuple[int, int]:
     """Read a variable byte integer: a remaining length, or the length of properties.
 
     Returns:
-        The value, and where its bytes end; (0, 0) if the data ends before.
+        The value and the index after its bytes; (0, 0) if the data ends earlier.
 
     Raises:
         ProtocolError: the value has more than four bytes.
@@ -83,10 +83,10 @@ def read_length(data: bytes, at: int) -> tuple[int, int]:
 
 
 def frames(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield where each packet, its body and the next packet begin.
+    """Yield for each packet the indexes of its first byte, of its body, and of the next packet.
 
-    The last packet may be incomplete: the next one would begin beyond the data. A packet whose length is
-    incomplete is not yielded.
+    The last packet may be incomplete: its last index is then beyond the data. A packet with an incomplete
+    length is not yielded.
 
     Raises:
         ProtocolError: a length is malformed.
@@ -95,7 +95,7 @@ def frames(data: bytes) -> Iterator[tuple[int, int, int]]:
     at, end = 0, len(data)
     while (body := at + 2) <= end:
         length = data[at + 1]
-        if length > 127:  # one or two bytes are nearly always all
+        if length > 127:  # nearly every length has one or two bytes
             if body < end and data[body] < 128:
                 length, body = length & 127 | data[body] << 7, body + 1
             else:
@@ -111,7 +111,7 @@ class Framer:
     """Cuts a stream of bytes into packets.
 
     Args:
-        limit: the largest packet with its fixed header, bytes; None: any.
+        limit: bytes in a packet with its fixed header; None: no limit.
 
     """
 

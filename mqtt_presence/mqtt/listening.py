@@ -1,4 +1,4 @@
-"""Listening sockets, bound where the caller learns of a port in use; and where others reach this machine."""
+"""Listening sockets, and the addresses of this machine."""
 
 import errno
 import fcntl
@@ -8,35 +8,35 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
-from mqtt_presence.mqtt.addresses import is_loopback, parse_address
+from mqtt_presence.mqtt.addresses import is_loopback
 
 _SIOCGIFADDR = 0x8915
 """netdevice(7)"""
 _IPV6_ADDRESSES = Path("/proc/net/if_inet6")
 
 PROBE_AFTER_S = 60
-"""Seconds of silence after which the kernel asks a peer whether it is there (TCP keepalive)."""
+"""Seconds without data after which the kernel probes the other end (TCP keepalive)."""
 PROBE_EVERY_S = 15
-"""Seconds between two such questions."""
+"""Seconds between two probes."""
 SILENCE_S = 120
-"""Seconds after which the kernel ends a connection whose peer answers nothing, or takes no data."""
-_ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - what an empty host has always meant
+"""Seconds after which the kernel ends a connection whose other end answers no probe or takes no data."""
+_ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - the meaning of an empty host
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
+    """Return a listening socket.
 
     Args:
-        host: a name or an address, one of IPv6 in brackets or not; empty: all of IPv4.
+        host: a name or an address, an IPv6 address with or without brackets; empty: all IPv4 addresses.
         port: 0 takes any free one.
 
     Raises:
-        OSError: it cannot be had; `cannot_listen` says why.
-        OverflowError: there is no such port.
+        OSError: the port is not available; `explain_listen_error` gives the reason.
+        OverflowError: the port number is too large.
 
     """
     found = socket.getaddrinfo(host.strip("[]") or _ANY_ADDRESS, port, type=socket.SOCK_STREAM)
-    # "localhost" may be ::1 first, while most clients try 127.0.0.1
+    # "localhost" may give ::1 first, while most clients try 127.0.0.1.
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     dual = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
     server = socket.create_server(address[:2], family=family, backlog=1024, dualstack_ipv6=dual)
@@ -45,21 +45,21 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _set_options(server: socket.socket) -> None:
-    """Set what the accepted connections inherit."""
-    # asyncio leaves it off, and every answer would wait 40 ms for the next.
+    """Set the options that accepted connections inherit."""
+    # asyncio leaves it off for these sockets, and every answer would wait 40 ms for the next.
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # A peer without power closes nothing, and a client with keep alive 0 owes the broker no sign of life.
+    # A machine without power closes no connection, and a client with keep alive 0 need not send any packet.
     server.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_S)
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_EVERY_S)
-    # Without it, data on its way would be sent again for 15 minutes. With it, TCP_KEEPCNT has no effect.
+    # The default repeats unacknowledged data for 15 minutes. This option overrides TCP_KEEPCNT.
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_S * 1000)
 
 
 def network_addresses() -> list[str]:
     """Return the addresses at which other machines may reach this one; Linux only.
 
-    Of several IPv4 addresses of one interface it finds the first.
+    Of several IPv4 addresses of one interface, only the first is returned.
     """
     found = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -84,29 +84,19 @@ def accepts(address: str, port: int, timeout_s: float) -> bool:
     return True
 
 
-def cannot_listen(host: str, setting: str, port: int, error: Exception) -> str:
-    """Say in one sentence why a port cannot be had, and what to do.
+def explain_listen_error(host: str, setting: str, port: int, error: Exception) -> str:
+    """Return one sentence on why a port is not available, with the remedy.
 
     Args:
-        host: where.
-        setting: what the port is called.
+        host: the host to listen on.
+        setting: the name of the port's setting.
         port: its value.
-        error: what `listen` raised.
+        error: from `listen`.
 
     """
     where = f"{setting}={port} on {host}"
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return f"{where} is in use by another program: stop that one, or choose another {setting}"
+        return f"{where} is in use by another program: stop that program, or choose another {setting}"
     if isinstance(error, PermissionError):
         return f"{where} is not allowed to this user: choose a {setting} above 1023"
     return f"cannot listen with {where}: {error}"
-
-
-def network_of(address: str) -> str:
-    """Return whose address it is: who has one of IPv6 has the 2^64 beside it."""
-    parsed = parse_address(address)
-    if parsed is None:
-        return address
-    if parsed.version == 4:
-        return str(parsed)
-    return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))

@@ -1,4 +1,4 @@
-"""mqtt.messages."""
+"""Application messages as the bridge receives and publishes them, without any MQTT library."""
 
 from typing import Any
 
@@ -6,30 +6,31 @@ from msgspec import Struct
 
 
 class Incoming(Struct, frozen=True, gc=False):
-    """A message from the broker. It must be given to `Link.ack` when its effect is committed."""
+    """A message from the broker. The bridge acknowledges it (`Link.ack`) once its effect is committed."""
 
     topic: str
     payload: bytes
     qos: int
     retain: bool
     dup: bool
-    """The broker has sent it before, and knows of no acknowledgement."""
+    """The broker has sent the message before, and has no acknowledgement."""
     mid: int
+    """The packet id; 0 at QoS 0."""
     epoch: int
-    """Which connection it came by: its packet id means another message on the next one."""
+    """The number of the network connection, since a packet id has a meaning on its own connection only."""
     oversize: int = 0
-    """How many bytes it had when it was too large to be kept: its payload is not here. 0: it is."""
+    """Bytes of a payload too large to be kept, which is then empty; 0: the payload is complete."""
 
 
 class Outgoing(Struct, frozen=True, gc=False):
-    """A message for the broker, QoS 1."""
+    """A message to be published at QoS 1."""
 
     topic: str
     payload: bytes
     retain: bool = False
     ticket: Any = None
-    """Handed back in `Arrivals.delivered` when the broker has acknowledged it; None: not wanted."""
-    of_connection: bool = False
-    """It tells of the connection that it goes by: it is not sent again by the next one."""
+    """Returned in `Arrivals.delivered` after the broker's acknowledgement; None: not wanted."""
+    this_connection_only: bool = False
+    """The message concerns the current network connection, and the next one does not send it again."""
     replaced: tuple[Any, ...] = ()
-    """The tickets of older messages that need not be sent because of this one."""
+    """The tickets of older messages that this message makes unnecessary."""

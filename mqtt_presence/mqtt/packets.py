@@ -1,7 +1,7 @@
 """The control packets of MQTT 3.1.1 and MQTT 5, written and read.
 
-`properties` are those of MQTT 5 as bytes, without their length. None: the packet is one of MQTT 3.1.1.
-Sections are those of MQTT 3.1.1 (§3); MQTT 5 has the same ones. Readers raise `ProtocolError` for a packet
+The properties of MQTT 5 are bytes here, without their length; None means a packet of MQTT 3.1.1. Section
+numbers are those of MQTT 3.1.1, and MQTT 5 has the same. Every reader raises `ProtocolError` for a packet
 that is shorter than its fields or breaks a rule of its section.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mqtt_presence.mqtt.fields import Cursor, counted, packet, short, with_length
+from mqtt_presence.mqtt.fields import Cursor, length_prefixed, packet, property_field, uint16
 from mqtt_presence.mqtt.framing import Kind, ProtocolError, fixed_header, read_length
 from mqtt_presence.mqtt.return_codes import FAILURE
 
@@ -41,7 +41,7 @@ _USUAL_HEAD = struct.Struct(">BBBH").pack
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """The message that the broker publishes when the connection is lost."""
+    """The message that the broker publishes when the network connection is lost."""
 
     topic: str
     payload: bytes
@@ -52,7 +52,7 @@ class Will:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """The fields of a CONNECT; of an unknown protocol nothing but the level is known."""
+    """The fields of a CONNECT; for an unsupported protocol, only the level is set."""
 
     level: int
     clean: bool = True
@@ -68,18 +68,18 @@ def connect_packet(connect: Connect) -> bytes:
     """Write a CONNECT."""
     will, user, password = connect.will, connect.user, connect.password
     flags = 2 if connect.clean else 0
-    tail = counted(connect.client_id)
+    tail = length_prefixed(connect.client_id)
     if will is not None:
         flags |= 4 | will.qos << 3 | will.retain << 5
-        tail += with_length(will.properties) + counted(will.topic) + counted(will.payload)
+        tail += property_field(will.properties) + length_prefixed(will.topic) + length_prefixed(will.payload)
     if user is not None:
         flags |= 0x80
-        tail += counted(user)
+        tail += length_prefixed(user)
     if password is not None:
         flags |= 0x40
-        tail += counted(password)
-    head = counted("MQTT") + bytes((connect.level, flags)) + short(connect.keep_alive_s)
-    return packet(0x10, head + with_length(connect.properties) + tail)
+        tail += length_prefixed(password)
+    head = length_prefixed("MQTT") + bytes((connect.level, flags)) + uint16(connect.keep_alive_s)
+    return packet(0x10, head + property_field(connect.properties) + tail)
 
 
 def read_connect(body: bytes, levels: Container[int] = (MQTT_311, MQTT_5)) -> Connect:
@@ -87,7 +87,7 @@ def read_connect(body: bytes, levels: Container[int] = (MQTT_311, MQTT_5)) -> Co
 
     Args:
         body: the packet after its fixed header.
-        levels: the protocol levels that the broker speaks; a packet of another is not read beyond its level.
+        levels: the supported protocol levels; a packet of another level is read up to the level only.
 
     """
     cursor = Cursor(body)
@@ -97,7 +97,7 @@ def read_connect(body: bytes, levels: Container[int] = (MQTT_311, MQTT_5)) -> Co
     if name != "MQTT" or level not in levels:
         return Connect(level)
     mqtt5 = level == MQTT_5
-    flags, keep_alive_s, properties = cursor.byte(), cursor.number(), cursor.properties(mqtt5=mqtt5)
+    flags, keep_alive_s, properties = cursor.byte(), cursor.uint16(), cursor.properties(mqtt5=mqtt5)
     client_id = cursor.text()
     will_qos, is_password_alone = flags >> 3 & 3, flags & 0x40 and not flags & 0x80 and not mqtt5
     if flags & 1 or will_qos == 3 or (flags & 0x38 and not flags & 4) or is_password_alone:
@@ -105,21 +105,21 @@ def read_connect(body: bytes, levels: Container[int] = (MQTT_311, MQTT_5)) -> Co
     will = None
     if flags & 4:
         will_properties = cursor.properties(mqtt5=mqtt5)
-        will = Will(cursor.text(), cursor.blob(), will_qos, bool(flags & 0x20), will_properties)
+        will = Will(cursor.text(), cursor.binary(), will_qos, bool(flags & 0x20), will_properties)
     user = cursor.text() if flags & 0x80 else None
-    password = cursor.blob() if flags & 0x40 else None
+    password = cursor.binary() if flags & 0x40 else None
     if cursor:
         raise ProtocolError("CONNECT has bytes left over")
     return Connect(level, bool(flags & 2), keep_alive_s, client_id, will, user, password, properties)
 
 
 def connack_packet(code: int, *, session_present: bool = False, properties: bytes | None = None) -> bytes:
-    """Write a CONNACK with a return code, or in MQTT 5 a reason code."""
-    return packet(0x20, bytes((session_present, code)) + with_length(properties))
+    """Write a CONNACK with a return code, which is a reason code in MQTT 5."""
+    return packet(0x20, bytes((session_present, code)) + property_field(properties))
 
 
 def read_connack(body: bytes, *, mqtt5: bool = False) -> tuple[bool, int, bytes | None]:
-    """Read a CONNACK; return whether the broker has kept a session, the code, and the properties."""
+    """Read a CONNACK; return the session present flag, the code, and the properties."""
     cursor = Cursor(body)
     flags, code = cursor.byte(), cursor.byte()
     return bool(flags & 1), code, cursor.properties(mqtt5=mqtt5)
@@ -130,7 +130,7 @@ def read_connack(body: bytes, *, mqtt5: bool = False) -> tuple[bool, int, bytes 
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """The fields of a PUBLISH; packet id 0: it is at QoS 0."""
+    """The fields of a PUBLISH; the packet id is 0 at QoS 0."""
 
     topic: str
     payload: bytes
@@ -154,13 +154,13 @@ def publish_packet(
     """Write a PUBLISH.
 
     Args:
-        topic: its topic name.
-        payload: its payload.
-        packet_id: 0: it is at QoS 0.
-        retain: its flag.
-        dup: its flag.
-        qos: 1 or 2, where there is a packet id.
-        properties: those of MQTT 5.
+        topic: the topic name.
+        payload: the payload.
+        packet_id: 0 for QoS 0.
+        retain: the retain flag.
+        dup: the dup flag.
+        qos: 1 or 2, used with a packet id only.
+        properties: of MQTT 5.
 
     """
     name = topic.encode()
@@ -171,30 +171,30 @@ def publish_packet(
     if dup:
         first |= 8
     if properties is None:
-        middle = short(packet_id) if packet_id else b""
+        middle = uint16(packet_id) if packet_id else b""
     elif packet_id and not properties:
         middle = _ID_WITHOUT_PROPERTIES(packet_id, 0)
     else:
-        middle = (short(packet_id) if packet_id else b"") + with_length(properties)
+        middle = (uint16(packet_id) if packet_id else b"") + property_field(properties)
     length = 2 + size + len(middle) + len(payload)
-    if length < 128:  # the two usual sizes: one call instead of three
+    if length < 128:  # the two usual sizes take one call instead of three
         head = _SMALL_HEAD(first, length, size)
     elif length < 16_384:
         head = _USUAL_HEAD(first, length % 128 | 128, length >> 7, size)
     else:
-        head = fixed_header(first, length) + short(size)
+        head = fixed_header(first, length) + uint16(size)
     return head + name + middle + payload
 
 
 def split_publish(first: int, data: bytes, at: int, end: int, *, mqtt5: bool) -> tuple[bytes, int, bytes]:
-    """Read topic, packet id and payload of a PUBLISH as fast as possible: of the contents nothing is checked.
+    """Read topic, packet id and payload of a PUBLISH as fast as possible, without a check of their contents.
 
     Args:
         first: the packet's first byte, or its flags.
-        data: has the packet somewhere.
-        at: where the packet goes on after its fixed header.
-        end: where the packet ends.
-        mqtt5: it is a packet of MQTT 5.
+        data: contains the packet.
+        at: the index after the packet's fixed header.
+        end: the index after the packet.
+        mqtt5: the packet is one of MQTT 5.
 
     """
     name = at + 2
@@ -219,9 +219,9 @@ def read_publish(flags: int, body: bytes, *, mqtt5: bool = False) -> Publish:
     """Read a PUBLISH.
 
     Args:
-        flags: those of its fixed header (§3.3.1).
+        flags: of the fixed header (§3.3.1).
         body: the packet after its fixed header.
-        mqtt5: it is a packet of MQTT 5.
+        mqtt5: the packet is one of MQTT 5.
 
     """
     qos = flags >> 1 & 3
@@ -234,18 +234,18 @@ def read_publish(flags: int, body: bytes, *, mqtt5: bool = False) -> Publish:
 
 
 def id_packet(first: int, packet_id: int, *, reason_code: int = 0, properties: bytes | None = None) -> bytes:
-    """Write a packet that has only a packet id, or in MQTT 5 also a reason code and properties.
+    """Write a packet with a packet id, and in MQTT 5 also with a reason code and properties.
 
     Args:
-        first: its first byte: `PUBACK`, `PUBREC`, `PUBREL`, `PUBCOMP`; in MQTT 3.1.1 `UNSUBACK`.
-        packet_id: the id.
-        reason_code: that of MQTT 5.
-        properties: those of MQTT 5.
+        first: the first byte: `PUBACK`, `PUBREC`, `PUBREL`, `PUBCOMP`; in MQTT 3.1.1 `UNSUBACK`.
+        packet_id: the packet id.
+        reason_code: of MQTT 5.
+        properties: of MQTT 5.
 
     """
     if not reason_code and not properties:
         return _ID_PACKET(first, 2, packet_id)
-    return packet(first, short(packet_id) + bytes((reason_code,)) + with_length(properties or b""))
+    return packet(first, uint16(packet_id) + bytes((reason_code,)) + property_field(properties or b""))
 
 
 def puback_packets(packet_ids: Iterable[int]) -> bytes:
@@ -267,9 +267,11 @@ def read_id(body: bytes) -> tuple[int, int, bytes]:
 def subscribe_packet(
     filters: Iterable[tuple[str, int]], packet_id: int, *, properties: bytes | None = None
 ) -> bytes:
-    """Write a SUBSCRIBE with topic filters, each with its QoS or in MQTT 5 its options."""
-    entries = b"".join([counted(topic_filter) + bytes((options,)) for topic_filter, options in filters])
-    return packet(0x82, short(packet_id) + with_length(properties) + entries)
+    """Write a SUBSCRIBE with topic filters and the QoS of each, in MQTT 5 the options of each."""
+    entries = b"".join(
+        [length_prefixed(topic_filter) + bytes((options,)) for topic_filter, options in filters]
+    )
+    return packet(0x82, uint16(packet_id) + property_field(properties) + entries)
 
 
 def read_subscribe(body: bytes, *, mqtt5: bool = False) -> tuple[int, list[tuple[str, int]], bytes | None]:
@@ -284,7 +286,9 @@ def read_subscribe(body: bytes, *, mqtt5: bool = False) -> tuple[int, list[tuple
 
 def unsubscribe_packet(filters: Sequence[str], packet_id: int, *, properties: bytes | None = None) -> bytes:
     """Write an UNSUBSCRIBE."""
-    return packet(0xA2, short(packet_id) + with_length(properties) + b"".join(map(counted, filters)))
+    return packet(
+        0xA2, uint16(packet_id) + property_field(properties) + b"".join(map(length_prefixed, filters))
+    )
 
 
 def read_unsubscribe(body: bytes, *, mqtt5: bool = False) -> tuple[int, list[str], bytes | None]:
@@ -298,13 +302,13 @@ def read_unsubscribe(body: bytes, *, mqtt5: bool = False) -> tuple[int, list[str
 
 
 def suback_packet(packet_id: int, codes: bytes, *, properties: bytes | None = None) -> bytes:
-    """Write a SUBACK, with a return code for each of the filters."""
-    return packet(0x90, short(packet_id) + with_length(properties) + codes)
+    """Write a SUBACK with a return code for each filter."""
+    return packet(0x90, uint16(packet_id) + property_field(properties) + codes)
 
 
 def unsuback_packet(packet_id: int, codes: bytes, *, properties: bytes) -> bytes:
-    """Write an UNSUBACK of MQTT 5, with a reason code for each of the filters."""
-    return packet(UNSUBACK, short(packet_id) + with_length(properties) + codes)
+    """Write an UNSUBACK of MQTT 5 with a reason code for each filter."""
+    return packet(UNSUBACK, uint16(packet_id) + property_field(properties) + codes)
 
 
 def read_codes(body: bytes, *, mqtt5: bool = False) -> tuple[int, bytes, bytes | None]:
@@ -319,7 +323,7 @@ def read_codes(body: bytes, *, mqtt5: bool = False) -> tuple[int, bytes, bytes |
 
 def reason_packet(kind: Kind, reason_code: int, properties: bytes = b"") -> bytes:
     """Write a DISCONNECT or AUTH with a reason code."""
-    return packet(kind << 4, bytes((reason_code,)) + with_length(properties))
+    return packet(kind << 4, bytes((reason_code,)) + property_field(properties))
 
 
 def read_reason(body: bytes) -> tuple[int, bytes]:

@@ -1,10 +1,10 @@
-"""Return codes of MQTT 3.1.1 and reason codes of MQTT 5, and the words for them."""
+"""Return codes of MQTT 3.1.1 and reason codes of MQTT 5, and their texts for messages."""
 
 import enum
 from typing import Final
 
 FAILURE: Final = 0x80
-"""The first reason code that is a failure (MQTT 5 §2.4), and the failure of a SUBACK (MQTT 3.1.1 §3.9.3)."""
+"""The smallest reason code of a failure (MQTT 5 §2.4), and the failure in a SUBACK (MQTT 3.1.1 §3.9.3)."""
 UNSUPPORTED_VERSION: Final = 0x84
 BAD_USER_NAME_OR_PASSWORD: Final = 0x86
 NOT_AUTHORIZED: Final = 0x87
@@ -28,7 +28,7 @@ _REASON_CODES: Final[dict[int, int]] = {
     Refusal.BAD_NAME: BAD_USER_NAME_OR_PASSWORD,
     Refusal.NOT_AUTHORIZED: NOT_AUTHORIZED,
 }
-_WORDS: Final = {
+_TEXTS: Final = {
     UNSUPPORTED_VERSION: "it does not speak this version of MQTT",
     0x85: "it does not take this client id",
     BAD_USER_NAME_OR_PASSWORD: "wrong user name or password",
@@ -42,13 +42,13 @@ _WORDS: Final = {
 
 
 def connack_words(reason_code: int) -> str:
-    """Return why a broker refused a connection, to follow "the broker refuses us:".
+    """Return the reason why a broker refused a client, as a text after "the broker refuses us:".
 
     Args:
         reason_code: of the CONNACK (MQTT 5 §3.2.2.2).
 
     """
-    return _WORDS.get(reason_code, f"reason code {reason_code:#x}")
+    return _TEXTS.get(reason_code, f"reason code {reason_code:#x}")
 
 
 def connack_words_311(return_code: int) -> str:

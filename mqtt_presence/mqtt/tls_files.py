@@ -1,4 +1,4 @@
-"""A client's TLS context, made from its PEM files and made again when these are renewed."""
+"""A client's TLS context from its PEM files, replaced after a renewal of the files."""
 
 import logging
 import ssl
@@ -12,12 +12,12 @@ _Stamp = tuple[int, int, int, int]
 
 
 class TlsFiles:
-    """Makes the TLS context of each new connection.
+    """Provides the TLS context of each new connection.
 
     Args:
-        ca_file: PEM file of the authorities to trust; None: those of the system.
-        cert_file: PEM file of our own certificate; None: we have none.
-        key_file: PEM file of its key; None: it is in `cert_file`.
+        ca_file: PEM file of the trusted authorities; None: those of the system.
+        cert_file: PEM file of the client's certificate; None: the client has none.
+        key_file: PEM file of the certificate's key; None: the key is in `cert_file`.
 
     Raises:
         ConfigError: a file cannot be used; the message names the setting.
@@ -28,39 +28,40 @@ class TlsFiles:
         self._ca_file = ca_file
         self._cert_file = cert_file
         self._key_file = key_file
-        # Known before they are read: a change in between is noticed at the next connection.
+        # The stamps are older than the contents, so a change in between is detected at the next connection.
         self._stamps = self._read_stamps()
-        self._context = self._make()
-        self._complaint: str | None = None
+        self._context = self._make_context()
+        self._last_error: str | None = None
 
     def context(self) -> ssl.SSLContext:
         """Return the context for a new connection.
 
-        Files that cannot be used, half written for example, leave the context as it was and are logged once.
+        Files that cannot be used, e.g. half-written ones, do not change the context; the error is logged
+        once.
         """
         stamps = self._read_stamps()
         if stamps == self._stamps:
-            self._complaint = None
+            self._last_error = None
             return self._context
         try:
-            # No prompt for a passphrase: it would stop a service.
-            self._context = self._make(passphrase="")
+            # A prompt for a passphrase would stop a service.
+            self._context = self._make_context(passphrase="")
         except ConfigError as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
+            if str(error) != self._last_error:
+                self._last_error = str(error)
                 _log.warning("%s; going on with the files as they were before", error)
         else:
-            self._complaint = None
+            self._last_error = None
             self._stamps = stamps
             _log.info("read the changed TLS files: %s", ", ".join(self._paths()))
         return self._context
 
-    def _make(self, passphrase: str | None = None) -> ssl.SSLContext:
+    def _make_context(self, passphrase: str | None = None) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=self._ca_file)
         except (OSError, ValueError) as error:
             raise ConfigError(f"ca_file={self._ca_file!r} cannot be used: {error}") from error
-        # Python 3.13 would refuse authorities without a key usage, as `openssl req -x509` makes them.
+        # Python 3.13 refuses authorities without a key usage, as `openssl req -x509` creates them.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         if self._cert_file is not None:
             try:
@@ -82,7 +83,7 @@ class TlsFiles:
 
 
 def _stamp(path: str) -> _Stamp | None:
-    """Return values that differ after each change of a file; None: there is no such file."""
+    """Return values that differ after each change of a file; None if the file does not exist."""
     try:
         found = Path(path).stat()
     except (OSError, ValueError):

@@ -7,27 +7,32 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Tree(Generic[T]):
-    """Values by topic or filter, level by level: a lookup walks only the branches that can match."""
+class TopicTree(Generic[T]):
+    """Values by topic or topic filter. A search visits only the branches that can match.
 
-    __slots__ = ("_next_number", "children", "number", "order", "value")
+    Args:
+        position: of a branch among its siblings, ascending in the order of their creation.
 
-    def __init__(self, number: int = 0) -> None:
-        self.children: dict[str, Tree[T]] = {}
+    """
+
+    __slots__ = ("_next_position", "children", "ordered", "position", "value")
+
+    def __init__(self, position: int = 0) -> None:
+        self.children: dict[str, TopicTree[T]] = {}
         self.value: T | None = None
-        self.number = number  # among its siblings, ascending in the order in which they were added
-        self.order: list[Tree[T]] = []
-        self._next_number = 1
+        self.position = position
+        self.ordered: list[TopicTree[T]] = []
+        self._next_position = 1
 
     def get(self, levels: Sequence[str]) -> T | None:
         """Return the value at exactly this topic or filter."""
-        node: Tree[T] | None = self
+        node: TopicTree[T] | None = self
         for level in levels:
             node = node.children.get(level) if node is not None else None
         return None if node is None else node.value
 
     def put(self, levels: Sequence[str], value: T | None) -> None:
-        """Set a value; None takes it away, with the branches that are empty then."""
+        """Set a value; None removes it, and with it the branches that become empty."""
         path = [self]
         for level in levels:
             path.append(path[-1].child(level))
@@ -36,27 +41,33 @@ class Tree(Generic[T]):
             if node.value is not None or node.children:
                 break
             del parent.children[level]
-            del parent.order[bisect_left(parent.order, node.number, key=_number_of)]
+            del parent.ordered[bisect_left(parent.ordered, node.position, key=_position_of)]
 
-    def child(self, level: str) -> "Tree[T]":
-        """Return the branch of a level; add it if it is not there."""
+    def child(self, level: str) -> "TopicTree[T]":
+        """Return the branch of a level; add a missing one."""
         child = self.children.get(level)
         if child is None:
-            self.children[level] = child = Tree(self._next_number)
-            self._next_number += 1
-            self.order.append(child)
+            self.children[level] = child = TopicTree(self._next_position)
+            self._next_position += 1
+            self.ordered.append(child)
         return child
 
-    def _children_in_order(self) -> "Iterator[Tree[T]]":
-        """Yield the children; changes of the tree between two of them are allowed."""
-        number = 0
-        while (at := bisect_right(self.order, number, key=_number_of)) < len(self.order):
-            child = self.order[at]
-            number = child.number
+    def _children_in_order(self) -> "Iterator[TopicTree[T]]":
+        """Yield the children; the tree may change between two of them."""
+        position = 0
+        while (at := bisect_right(self.ordered, position, key=_position_of)) < len(self.ordered):
+            child = self.ordered[at]
+            position = child.position
             yield child
 
-    def filters_for(self, topic: Sequence[str], at: int = 0) -> Iterator[T]:
-        """Yield the values whose filters match a topic."""
+    def matching_filters(self, topic: Sequence[str], at: int = 0) -> Iterator[T]:
+        """Yield the values of the filters that match a topic.
+
+        Args:
+            topic: split at ``/``.
+            at: the level of this branch, for the recursion.
+
+        """
         if (rest := self.children.get("#")) is not None and rest.value is not None:
             yield rest.value
         if at == len(topic):
@@ -65,12 +76,17 @@ class Tree(Generic[T]):
             return
         for level in (topic[at], "+"):
             if (child := self.children.get(level)) is not None:
-                yield from child.filters_for(topic, at + 1)
+                yield from child.matching_filters(topic, at + 1)
 
-    def topics_for(self, topic_filter: Sequence[str], at: int = 0) -> Iterator[T | None]:
-        """Yield the values whose topics a filter matches; None for each other step of the search.
+    def matching_topics(self, topic_filter: Sequence[str], at: int = 0) -> Iterator[T | None]:
+        """Yield the values of the topics that a filter matches, and None for every other step of the search.
 
-        The tree may change between two steps. A value that is there throughout is yielded once.
+        The tree may change between two steps. A value that stays in the tree throughout is yielded once.
+
+        Args:
+            topic_filter: split at ``/``.
+            at: the level of this branch, for the recursion.
+
         """
         level = topic_filter[at] if at < len(topic_filter) else None
         if level in (None, "#") and self.value is not None:
@@ -80,10 +96,10 @@ class Tree(Generic[T]):
         if level in ("+", "#"):
             for child in self._children_in_order():
                 yield None
-                yield from child.topics_for(topic_filter, at + (level == "+"))
+                yield from child.matching_topics(topic_filter, at + (level == "+"))
         elif (only := self.children.get(level)) is not None:
-            yield from only.topics_for(topic_filter, at + 1)
+            yield from only.matching_topics(topic_filter, at + 1)
 
 
-def _number_of(node: Tree[T]) -> int:
-    return node.number
+def _position_of(node: TopicTree[T]) -> int:
+    return node.position

@@ -1,4 +1,4 @@
-"""Where the broker is and as whom to go there: the URL that bridge, clients and command line take."""
+"""The broker's URL, with address and user, in the form that bridge, clients and command line accept."""
 
 import ipaddress
 import re
@@ -11,20 +11,20 @@ from mqtt_presence.errors import ConfigError
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 DEFAULT_PATH = "/mqtt"
 _NO_HOST = re.compile(r"""[\x00-\x20/?#@\[\]\\"<>^`{|}\x7f]""")
-_SHAPE = "mqtt[s]|ws[s]://user:password@host:port/path"
+_FORM = "mqtt[s]|ws[s]://user:password@host:port/path"
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerUrl:
-    """A broker's address, taken apart. Neither `str()` nor `repr()` shows the password.
+    """The parts of a broker's URL. The password is left out of `str()` and `repr()`.
 
     Args:
         scheme: ``mqtt``, ``mqtts``, ``ws`` or ``wss``.
         host: a name or an address; IPv6 without brackets.
-        port: the TCP port; 1883, 8883, 80 or 443 when the URL has none.
-        path: of the WebSocket, ``/mqtt`` when the URL has none; empty for ``mqtt`` and ``mqtts``.
-        username: as whom to connect, percent-decoded; None: anonymous.
-        password: percent-decoded; None: none.
+        port: the TCP port; by default 1883, 8883, 80 or 443.
+        path: of the WebSocket, by default ``/mqtt``; empty for ``mqtt`` and ``mqtts``.
+        username: the user, percent-decoded; None: anonymous.
+        password: percent-decoded; None: the URL has no password.
 
     """
 
@@ -37,36 +37,36 @@ class BrokerUrl:
 
     @property
     def tls(self) -> bool:
-        """It is ``mqtts`` or ``wss``."""
+        """Whether the scheme is ``mqtts`` or ``wss``."""
         return self.scheme in {"mqtts", "wss"}
 
     @property
     def websockets(self) -> bool:
-        """It is ``ws`` or ``wss``."""
+        """Whether the scheme is ``ws`` or ``wss``."""
         return self.scheme in {"ws", "wss"}
 
     def __str__(self) -> str:
-        """Write the URL again, with the user and without the password."""
+        """Return the URL with the user and without the password."""
         host = f"[{self.host.replace('%', '%25')}]" if ":" in self.host else quote(self.host)
         user = f"{quote(self.username, safe='')}@" if self.username is not None else ""
         return f"{self.scheme}://{user}{host}:{self.port}{self.path}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Take a URL of the shape ``mqtt[s]|ws[s]://user:password@host:port/path`` apart.
+        """Read a URL of the form ``mqtt[s]|ws[s]://user:password@host:port/path``.
 
         Raises:
-            ConfigError: it is none; the message names the part that is wrong and never shows the password.
+            ConfigError: the URL is malformed; the message names the wrong part and never shows the password.
 
         """
         if not text.isprintable() or " " in text:
             raise ConfigError("the broker URL has a space or a control character: percent-encode it")
         if "://" not in text:
-            raise ConfigError(f"the broker URL has no scheme: write {_SHAPE}")
+            raise ConfigError(f"the broker URL has no scheme: write {_FORM}")
         try:
             parts = urlsplit(text)
         except ValueError:
-            # What urllib says may quote the password.
+            # The message of urllib may quote the password.
             raise ConfigError("the broker URL has a malformed host: write [::1] for IPv6") from None
         if parts.scheme not in DEFAULT_PORTS:
             raise ConfigError(f"the broker URL must begin with {', '.join(f'{s}://' for s in DEFAULT_PORTS)}")
@@ -88,7 +88,7 @@ class BrokerUrl:
 def _host(parts: SplitResult) -> str:
     host = _decode("host", parts.hostname or "")
     if not host:
-        raise ConfigError(f"the broker URL has no host: write {_SHAPE}")
+        raise ConfigError(f"the broker URL has no host: write {_FORM}")
     if _NO_HOST.search(host):
         raise ConfigError("the host of the broker URL has a character that no host has")
     if ":" not in host:
@@ -105,7 +105,7 @@ def _port(parts: SplitResult) -> int:
     except ValueError:
         port = 0
     if port == 0:
-        # Not shown: with an unencoded / in the password, urllib takes the first half of it for the port.
+        # The text is not shown: after an unencoded / in the password, urllib takes a part of it for the port.
         raise ConfigError(
             "the port of the broker URL must be 1 to 65535 (a / in a password is written %2F, an @ is %40)"
         )
@@ -131,11 +131,11 @@ def _credentials(parts: SplitResult) -> tuple[str | None, str | None]:
     return username, password
 
 
-def _decode(what: str, text: str) -> str:
+def _decode(part: str, text: str) -> str:
     try:
         decoded = unquote(text, errors="strict")
     except UnicodeDecodeError:
         decoded = "\0"
     if "\0" in decoded:
-        raise ConfigError(f"the {what} of the broker URL is not UTF-8 or has a NUL once percent-decoded")
+        raise ConfigError(f"the {part} of the broker URL is not UTF-8 or has a NUL once percent-decoded")
     return decoded

@@ -1,4 +1,4 @@
-"""MQTT in a WebSocket (MQTT 3.1.1 §6), as bytes in and bytes out: the socket is another's."""
+"""The client side of MQTT over WebSocket, without the socket: bytes in, bytes out (MQTT 3.1.1 §6)."""
 
 from collections.abc import Iterator
 
@@ -12,11 +12,11 @@ from websockets.uri import WebSocketURI
 from mqtt_presence.mqtt.url import BrokerUrl
 
 
-class WebSocket:
-    """A client's side of a WebSocket, whose binary frames are pieces of one stream of bytes.
+class WebSocketClient:
+    """A WebSocket, whose binary frames are pieces of one stream of bytes.
 
     Args:
-        url: ``ws`` or ``wss``; its user is MQTT's affair.
+        url: of the scheme ``ws`` or ``wss``; its user and password are not used here.
 
     """
 
@@ -24,26 +24,26 @@ class WebSocket:
         uri = WebSocketURI(url.tls, url.host, url.port, url.path, "")
         self._protocol = ClientProtocol(uri, subprotocols=[Subprotocol("mqtt")], max_size=None)
         self._protocol.send_request(self._protocol.connect())
-        self._early = bytearray()
+        self._unsent = bytearray()
 
     def send(self, data: bytes) -> None:
-        """Have this sent, as soon as the server has agreed to a WebSocket."""
+        """Send data; before the server has agreed to a WebSocket, keep it until then."""
         match self._protocol.state:
             case State.CONNECTING:
-                self._early += data
+                self._unsent += data
             case State.OPEN:
                 self._protocol.send_binary(data)
 
     def output(self) -> bytes:
-        """Return what is to go to the server now; to be asked after everything else."""
+        """Return the bytes for the server; call it after `send` and `feed`."""
         return b"".join(self._protocol.data_to_send())
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what was in the frames.
+        """Yield the contents of the frames in bytes from the server.
 
         Raises:
-            ConnectionError: the server does not agree, or ends it.
-            ValueError: what comes is no MQTT.
+            ConnectionError: the server does not agree to a WebSocket, or has closed it.
+            ValueError: a frame is not MQTT.
 
         """
         self._protocol.receive_data(data)
@@ -52,8 +52,8 @@ class WebSocket:
         for event in self._protocol.events_received():
             match event:
                 case Response():
-                    self.send(bytes(self._early))
-                    self._early.clear()
+                    self.send(bytes(self._unsent))
+                    self._unsent.clear()
                 case Frame(opcode=Opcode.TEXT):
                     raise ValueError("a text frame: this is not MQTT [MQTT-6.0.0-1]")
                 case Frame(opcode=Opcode.BINARY | Opcode.CONT):

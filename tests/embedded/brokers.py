@@ -1,4 +1,4 @@
-"""The two brokers that the scenarios meet: ours, and amqtt as shipped."""
+"""The two brokers that the scenarios run on: the embedded broker, and plain amqtt."""
 
 import asyncio
 import contextlib
@@ -8,51 +8,56 @@ from collections.abc import Iterator
 from amqtt.broker import Broker
 
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
-from tests.embedded.wire import Wire
+from tests.embedded.raw_client import RawClient
 
 SECRET = "bridge-secret"
 USERS = ("alice", "bob", "carol", "mallory", "bridge")
 
 
-class House:
-    """A running broker, clients that are closed afterwards, and the bridge's way in."""
+class RunningBroker:
+    """A running broker, and the raw clients of a test, which are closed afterwards."""
 
     def __init__(self, port: int, stop) -> None:
         self.port = port
         self.stop = stop
-        self.wires: list[Wire] = []
+        self.broker: EmbeddedBroker | None = None
+        self.clients: list[RawClient] = []
 
-    def wire(self) -> Wire:
-        self.wires.append(Wire(self.port))
-        return self.wires[-1]
+    @property
+    def router(self):
+        return self.broker._broker.router
 
-    def client(self, user="alice", client_id="phone", **how) -> Wire:
-        wire = self.wire()
-        assert wire.connect(user, client_id, **how) == 0
-        return wire
+    def raw_client(self) -> RawClient:
+        self.clients.append(RawClient(self.port))
+        return self.clients[-1]
 
-    def bridge(self, *filters, client_id="bridge-4711", clean=False, password=SECRET) -> Wire:
-        """Connect as the bridge, subscribed to what the clients say unless told otherwise."""
-        wire = self.client("bridge", client_id, clean=clean, password=password)
-        wire.subscribe(*(filters or ("presence/+/+/+",)))
-        return wire
+    def client(self, user="alice", client_id="phone", **how) -> RawClient:
+        raw_client = self.raw_client()
+        assert raw_client.connect(user, client_id, **how) == 0
+        return raw_client
+
+    def bridge(self, *filters, client_id="bridge-4711", clean=False, password=SECRET) -> RawClient:
+        """Connect as the bridge, subscribed to the clients' messages or to other filters."""
+        raw_client = self.client("bridge", client_id, clean=clean, password=password)
+        raw_client.subscribe(*(filters or ("presence/+/+/+",)))
+        return raw_client
 
 
 @contextlib.contextmanager
-def ours(**settings) -> Iterator[House]:
+def embedded_server(**settings) -> Iterator[RunningBroker]:
     config = EmbeddedConfig(**{"port": 0, "bridge_password": SECRET} | settings)
     broker = EmbeddedBroker(config)
     with broker:
-        house = House(broker.port, broker.stop)
-        house.broker = broker
-        yield house
-        for wire in house.wires:
-            wire.sock.close()
+        server = RunningBroker(broker.port, broker.stop)
+        server.broker = broker
+        yield server
+        for raw_client in server.clients:
+            raw_client.sock.close()
 
 
 @contextlib.contextmanager
-def plain(plugins=None) -> Iterator[House]:
-    """Run amqtt 0.12.1 as shipped, on a loop in a thread."""
+def amqtt_server(plugins=None) -> Iterator[RunningBroker]:
+    """Run plain amqtt 0.12.1 on an event loop in a thread."""
     plugins = plugins or {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": False}}
     started, holder = threading.Event(), {}
 
@@ -76,10 +81,10 @@ def plain(plugins=None) -> Iterator[House]:
             holder["loop"].call_soon_threadsafe(holder["end"].set)
         thread.join(10)
 
-    house = House(holder["port"], stop)
+    server = RunningBroker(holder["port"], stop)
     try:
-        yield house
+        yield server
     finally:
-        for wire in house.wires:
-            wire.sock.close()
+        for raw_client in server.clients:
+            raw_client.sock.close()
         stop()

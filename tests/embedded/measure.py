@@ -17,11 +17,11 @@ from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from mqtt_presence.mqtt.framing import Kind, frames
 from mqtt_presence.mqtt.packets import DISCONNECT, puback_packets, publish_packet, split_publish
 from tests.embedded.brokers import SECRET
-from tests.embedded.wire import Wire, connect_packet
+from tests.embedded.raw_client import RawClient, connect_packet
 
 
 def serve(pipe) -> None:
-    """Run a broker until told to stop."""
+    """Run a broker until the parent sends a message."""
     with EmbeddedBroker(EmbeddedConfig(port=0, ws_port=0, bridge_password=SECRET)) as broker:
         pipe.send((broker.port, broker.ws_port))
         pipe.recv()
@@ -42,29 +42,29 @@ def cpu_s(pid: int) -> float:
 def connections(port: int, pid: int, count: int) -> None:
     """Connect clients with a will and a subscription of their own, one after another."""
     before, began, cpu = memory_kib(pid), time.perf_counter(), cpu_s(pid)
-    wires = []
+    clients = []
     for n in range(count):
-        wire = Wire(port)
-        wire.connect("alice", f"c{n}", will=(f"presence/alice/c{n}/will", ""))
-        wires.append(wire)
+        raw_client = RawClient(port)
+        raw_client.connect("alice", f"c{n}", will=(f"presence/alice/c{n}/will", ""))
+        clients.append(raw_client)
     took, used = time.perf_counter() - began, cpu_s(pid) - cpu
     print(f"{count} connections: {count / took:.0f}/s, {used / count * 1e6:.0f} us CPU each")
-    for n, wire in enumerate(wires):
-        wire.subscribe("status/+" if n < 10 else f"reply/alice/c{n}/+")
+    for n, raw_client in enumerate(clients):
+        raw_client.subscribe("status/+" if n < 10 else f"reply/alice/c{n}/+")
     print(f"  idle with one subscription: {(memory_kib(pid) - before) / count:.1f} KiB each")
-    silent = Wire(port)
+    silent = RawClient(port)
     silent.connect("alice", "silent", keep_alive=1)
     cpu, began = cpu_s(pid), time.perf_counter()
-    assert silent.closed(), "who says nothing for 1.5 times its keep alive is disconnected"
+    assert silent.closed(), "a client without a packet for 1.5 times its keep alive is disconnected"
     idle_s = time.perf_counter() - began
     print(f"  idle CPU: {(cpu_s(pid) - cpu) / idle_s * 100:.1f} % in {idle_s:.1f} s")
-    bridge = Wire(port)
+    bridge = RawClient(port)
     bridge.connect("bridge", "b", password=SECRET, clean=True)
     bridge.subscribe("presence/+/+/+")
     began = time.perf_counter()
-    for wire in wires:
-        wire.kill()
-    for _ in wires:
+    for raw_client in clients:
+        raw_client.kill()
+    for _ in clients:
         bridge.message()
     print(f"  {count} wills delivered in {time.perf_counter() - began:.2f} s")
     bridge.disconnect()
@@ -91,11 +91,11 @@ def throughput(port: int, pid: int, count: int, *, qos: int, publishers: int, wa
     """Send from raw publishers through the broker to a bridge that acknowledges in batches."""
     others = []
     for n in range(watchers):
-        other = Wire(port)
+        other = RawClient(port)
         other.connect("bob", f"watcher{n}")
         other.subscribe(f"status/u{n}")
         others.append(other)
-    bridge = Wire(port)
+    bridge = RawClient(port)
     bridge.connect("bridge", "b", password=SECRET, clean=True)
     bridge.subscribe("presence/+/+/+", qos=qos)
     child = multiprocessing.Process(
@@ -136,9 +136,9 @@ def publish(port: int, each: int, qos: int, publishers: int) -> None:
     """Send with a window of 100 unacknowledged messages on each connection."""
     socks = []
     for n in range(publishers):
-        wire = Wire(port)
-        wire.connect("alice", f"p{n}")
-        socks.append((wire.sock, f"presence/alice/p{n}/activity", [0, 0]))
+        raw_client = RawClient(port)
+        raw_client.connect("alice", f"p{n}")
+        socks.append((raw_client.sock, f"presence/alice/p{n}/activity", [0, 0]))
     payload = b'{"connectionId":"0123456789abcdef","idle":false,"lastActivity":1790000000000}'
     left = True
     while left:
@@ -163,15 +163,15 @@ def publish(port: int, each: int, qos: int, publishers: int) -> None:
 @contextlib.contextmanager
 def broker() -> Iterator[tuple[int, int, int]]:
     """Run a fresh broker process; yield its TCP port, WebSocket port and process id."""
-    ours, theirs = multiprocessing.Pipe()
+    embedded_server, theirs = multiprocessing.Pipe()
     process = multiprocessing.Process(target=serve, args=(theirs,), daemon=True)
     process.start()
-    port, ws_port = ours.recv()
+    port, ws_port = embedded_server.recv()
     try:
         yield port, ws_port, process.pid
     finally:
         print(f"  broker process: {memory_kib(process.pid) / 1024:.0f} MiB at the end")
-        ours.send("stop")
+        embedded_server.send("stop")
         process.join()
 
 

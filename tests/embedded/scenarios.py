@@ -1,7 +1,7 @@
-"""One scenario for each repair: what is seen on a broker, ours or amqtt as shipped.
+"""Scenarios: the observed behaviour of a broker, the embedded one or plain amqtt.
 
-Each returns what was observed; `SCENARIOS` says what presence needs to see, and what amqtt 0.12.1 shows instead. When a
-new amqtt shows the right thing, its counterexample fails and says so: then the repair may go.
+Each scenario returns its observation. `SCENARIOS` has the result that presence needs, and the result of amqtt 0.12.1.
+When a new amqtt passes a scenario, its counterexample fails and names the repair that may go.
 """
 
 import contextlib
@@ -16,149 +16,149 @@ WILL = "presence/alice/phone/will"
 LOGIN = "presence/alice/phone/login"
 
 
-def said(messages):
+def verbs_and_payloads(messages):
     """Return (last level, payload) of each message."""
     return [(m.topic.rpartition("/")[2], m.payload.decode()) for m in messages]
 
 
-def keep_alive(house):
-    """A client that falls silent."""
-    bridge = house.bridge()
-    house.client(keep_alive=1, will=(WILL, "w"))
+def keep_alive(server):
+    """A client that sends no further packet."""
+    bridge = server.bridge()
+    server.client(keep_alive=1, will=(WILL, "w"))
     began = time.monotonic()
     try:
-        heard = said([bridge.message(2.5)])
+        received = verbs_and_payloads([bridge.message(2.5)])
     except TimeoutError:
         return "no will"
-    return heard, time.monotonic() - began > 1.4
+    return received, time.monotonic() - began > 1.4
 
 
-def takeover_clean(house):
+def takeover_clean(server):
     """The same client id again, clean session."""
-    bridge = house.bridge()
-    old = house.client(will=(WILL, "old"))
-    new = house.client(will=(WILL, "new"))
+    bridge = server.bridge()
+    old = server.client(will=(WILL, "old"))
+    new = server.client(will=(WILL, "new"))
     new.publish(LOGIN, "")
-    return said([*bridge.messages(0.6)]), old.closed(0.3)
+    return verbs_and_payloads([*bridge.messages(0.6)]), old.closed(0.3)
 
 
-def takeover_persistent(house):
+def takeover_persistent(server):
     """The same client id again, persistent session."""
-    bridge = house.bridge()
-    old = house.client(will=(WILL, "old"), clean=False)
+    bridge = server.bridge()
+    old = server.client(will=(WILL, "old"), clean=False)
     old.subscribe("status/+")
-    new = house.wire()
+    new = server.raw_client()
     with contextlib.suppress(TimeoutError, EOFError):
         new.connect("alice", "phone", will=(WILL, "new"), clean=False)
     with contextlib.suppress(OSError):
         new.publish(LOGIN, "")
-    return said([*bridge.messages(0.6)]), old.closed(0.3), not new.closed(0.3)
+    return verbs_and_payloads([*bridge.messages(0.6)]), old.closed(0.3), not new.closed(0.3)
 
 
-def wrong_password(house):
-    """A CONNECT with someone's client id and a wrong password: does the victim stay?"""
-    victim = house.client("alice", "phone", clean=False, password="pw-alice")
+def wrong_password(server):
+    """A CONNECT with another client's id and a wrong password."""
+    victim = server.client("alice", "phone", clean=False, password="pw-alice")
     victim.subscribe("status/+")
-    thief = house.wire()
+    thief = server.raw_client()
     code = thief.connect("bridge", "phone", password="wrong", clean=True)
-    bridge = house.client("bridge", "b", password=SECRET)
+    bridge = server.client("bridge", "b", password=SECRET)
     bridge.publish("status/alice", "x")
-    return code != 0, said(victim.messages())
+    return code != 0, verbs_and_payloads(victim.messages())
 
 
-def foreign_will(house):
+def foreign_will(server):
     """A will on another user's topic."""
-    bridge = house.bridge()
-    mallory = house.wire()
+    bridge = server.bridge()
+    mallory = server.raw_client()
     code = mallory.connect("mallory", "m", will=(WILL, "forged"))
     mallory.kill()
-    return code, said(bridge.messages())
+    return code, verbs_and_payloads(bridge.messages())
 
 
-def retained_to_strangers(house):
+def retained_to_strangers(server):
     """Retained messages and a client that subscribed to nothing."""
-    bridge = house.client("bridge", "b", password=SECRET)
+    bridge = server.client("bridge", "b", password=SECRET)
     bridge.publish("status/alice", "here", retain=True)
-    house.client("bob", "tablet").subscribe("status/+")
-    carol = house.client("carol", "c")
-    return said(carol.messages())
+    server.client("bob", "tablet").subscribe("status/+")
+    carol = server.client("carol", "c")
+    return verbs_and_payloads(carol.messages())
 
 
-def lower_qos(house):
+def lower_qos(server):
     """A QoS 0 message and a QoS 1 subscription."""
-    alice = house.client()
+    alice = server.client()
     alice.subscribe("status/+", qos=1)
-    house.client("bridge", "b", password=SECRET).publish("status/alice", "x", qos=0)
+    server.client("bridge", "b", password=SECRET).publish("status/alice", "x", qos=0)
     return alice.message().qos
 
 
-def redelivery(house):
-    """Messages not acknowledged before the connection broke."""
-    bridge = house.bridge()
-    alice = house.client()
+def redelivery(server):
+    """Messages that were not acknowledged before the connection was lost."""
+    bridge = server.bridge()
+    alice = server.client()
     for number in range(3):
         alice.publish(LOGIN, str(number))
     for _ in range(3):
         bridge.message(ack=False)
     bridge.kill()
     alice.ping()
-    again = house.client("bridge", "bridge-4711", clean=False, password=SECRET)
+    again = server.client("bridge", "bridge-4711", clean=False, password=SECRET)
     return [(m.payload.decode(), m.dup) for m in again.messages(0.5)]
 
 
-def offline_queue(house):
-    """Messages for a persistent session whose client is away."""
-    alice = house.client("alice", "phone", clean=False)
+def offline_queue(server):
+    """Messages for the persistent session of an absent client."""
+    alice = server.client("alice", "phone", clean=False)
     alice.subscribe("status/+")
     alice.disconnect()
-    house.client("bridge", "b", password=SECRET).publish("status/alice", "x")
-    return [(m.payload, m.retain) for m in house.client("alice", "phone", clean=False).messages(0.5)]
+    server.client("bridge", "b", password=SECRET).publish("status/alice", "x")
+    return [(m.payload, m.retain) for m in server.client("alice", "phone", clean=False).messages(0.5)]
 
 
-def silent_newcomer(house):
-    """A connection that never says CONNECT (the connect timeout is 0.5 s in this house)."""
-    return house.wire().closed(1.5)
+def silent_newcomer(server):
+    """A connection without a CONNECT (the connect timeout is 0.5 s in this scenario)."""
+    return server.raw_client().closed(1.5)
 
 
-def huge_packet(house):
+def huge_packet(server):
     """A packet over 256 KiB."""
-    bridge = house.bridge()
-    alice = house.client()
+    bridge = server.bridge()
+    alice = server.client()
     with contextlib.suppress(OSError):
         alice.publish(LOGIN, b"x" * 300_000)
     return bool(bridge.messages(0.5)), alice.closed(0.5)
 
 
-def dollar_topic(house):
-    """A publish to `$...`, then an ordinary one."""
-    bridge = house.bridge()
-    alice = house.client()
+def dollar_topic(server):
+    """A message to `$...`, then an ordinary one."""
+    bridge = server.bridge()
+    alice = server.client()
     alice.publish("$SYS/x", "evil", qos=0)
     alice.publish(LOGIN, "good", qos=0)
-    return said(bridge.messages(0.5))
+    return verbs_and_payloads(bridge.messages(0.5))
 
 
-def shared_subscription(house):
+def shared_subscription(server):
     """A `$share` subscription."""
-    return house.client().subscribe("$share/g/status/+")
+    return server.client().subscribe("$share/g/status/+")
 
 
-def version_five(house):
+def version_five(server):
     """A CONNECT of MQTT 5."""
-    wire = house.wire()
-    from tests.embedded.wire import connect_packet
+    raw_client = server.raw_client()
+    from tests.embedded.raw_client import connect_packet
 
-    wire.send(connect_packet("alice", "phone", level=5))
+    raw_client.send(connect_packet("alice", "phone", level=5))
     try:
-        return wire.read(2).body.hex(), wire.closed(1)
+        return raw_client.read(2).body.hex(), raw_client.closed(1)
     except TimeoutError:
         return "no answer"
 
 
-def early_acknowledgement(house):
-    """Has the publisher its PUBACK while the bridge has not acknowledged?"""
-    bridge = house.bridge()
-    alice = house.client()
+def early_acknowledgement(server):
+    """The publisher's PUBACK while the bridge has not acknowledged."""
+    bridge = server.bridge()
+    alice = server.client()
     alice.publish(LOGIN, "")
     message = bridge.message(ack=False)
     early = [p.kind for p in alice.ping()]
@@ -166,41 +166,41 @@ def early_acknowledgement(house):
     return early, alice.until(4).kind if not early else None
 
 
-def lost_without_will(house):
-    """A client that logged in, registered no will, and is gone."""
-    bridge = house.bridge()
-    alice = house.client()
+def lost_without_will(server):
+    """A client with a login and without a will that is lost."""
+    bridge = server.bridge()
+    alice = server.client()
     alice.publish(LOGIN, '{"connectionId":"c1"}')
     alice.kill()
-    return said(bridge.messages(0.5))
+    return verbs_and_payloads(bridge.messages(0.5))
 
 
-def gone_without_logout(house):
-    """A client that logged in and sends DISCONNECT without a logout."""
-    bridge = house.bridge()
-    alice = house.client(will=(WILL, "w"))
+def gone_without_logout(server):
+    """A client with a login that sends a DISCONNECT without a logout."""
+    bridge = server.bridge()
+    alice = server.client(will=(WILL, "w"))
     alice.publish(LOGIN, '{"connectionId":"c1"}')
     alice.disconnect()
-    return said(bridge.messages(0.5))
+    return verbs_and_payloads(bridge.messages(0.5))
 
 
-def stolen_client_id(house):
-    """Another user connects with a live client's id."""
-    alice = house.client()
-    code = house.wire().connect("mallory", "phone")
+def stolen_client_id(server):
+    """Another user's CONNECT with the id of a connected client."""
+    alice = server.client()
+    code = server.raw_client().connect("mallory", "phone")
     alice.ping()
     return code
 
 
-def stop_sends_wills(house):
+def stop_sends_wills(server):
     """The broker is stopped while a client with a will is connected."""
-    bridge = house.bridge()
-    house.client(will=(WILL, "w"))
-    stopper = threading.Thread(target=house.stop)
+    bridge = server.bridge()
+    server.client(will=(WILL, "w"))
+    stopper = threading.Thread(target=server.stop)
     stopper.start()
-    heard = said(bridge.messages(1))
+    received = verbs_and_payloads(bridge.messages(1))
     stopper.join()
-    return heard
+    return received
 
 
 @dataclass(frozen=True)

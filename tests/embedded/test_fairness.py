@@ -1,4 +1,4 @@
-"""The cost of one client's packets: bounded memory, and turns between which everybody else is served."""
+"""The cost of one client's packets: bounded memory, and turns for the other connections."""
 
 import asyncio
 import threading
@@ -10,14 +10,17 @@ from mqtt_presence.embedded import (
     EmbeddedBroker,
     EmbeddedConfig,
     client_connection,
+    fair_turns,
     retained_search,
     router,
+    send_buffer,
+    session_queue,
     sessions,
 )
 from mqtt_presence.mqtt import packets
-from mqtt_presence.mqtt.topic_tree import Tree
-from tests.embedded.brokers import SECRET, ours
-from tests.embedded.wire import Wire
+from mqtt_presence.mqtt.topic_tree import TopicTree
+from tests.embedded.brokers import SECRET, embedded_server
+from tests.embedded.raw_client import RawClient
 from tests.support.waiting import until
 from tests.support.web import mqtt_connect
 
@@ -35,57 +38,57 @@ def unsubscribe_packet(*filters: str) -> bytes:
     return packets.unsubscribe_packet(filters, 1)
 
 
-def fill(house, users: int) -> Wire:
-    """Publish statuses as the bridge does."""
-    bridge = house.client("bridge", "b", password=SECRET)
+def fill(server, users: int) -> RawClient:
+    """Publish statuses as the bridge."""
+    bridge = server.client("bridge", "b", password=SECRET)
     for n in range(users):
         bridge.publish(f"status/u{n}", STATUS, qos=0, retain=True)
     bridge.ping()
     return bridge
 
 
-def session_of(house, client_id: str) -> sessions.Session:
-    return house.broker._broker.hub.sessions[client_id]
+def session_of(server, client_id: str) -> sessions.Session:
+    return server.router.sessions[client_id]
 
 
 def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
-def stop(house) -> None:
+def stop(server) -> None:
     """Stop the broker; fail when it does not end."""
-    stopping = threading.Thread(target=house.stop, daemon=True)
+    stopping = threading.Thread(target=server.stop, daemon=True)
     stopping.start()
     stopping.join(20)
     assert not stopping.is_alive()
 
 
 @pytest.mark.parametrize("filters", [("status/+",), OVERLAPPING], ids=["one", "overlapping"])
-def test_subscribes_of_a_client_that_reads_nothing_keep_nobody_waiting(filters):
-    """2,000 SUBSCRIBEs to 20,000 statuses: another client gets in and is served, memory is bounded, a stop ends it."""
-    with ours() as house:
-        bridge = fill(house, USERS)
-        greedy = house.client("mallory", "greedy")
+def test_subscribes_of_a_client_that_does_not_read_delay_no_other(filters):
+    """During 2,000 SUBSCRIBEs to 20,000 statuses others are served, memory is bounded, and a stop works."""
+    with embedded_server() as server:
+        bridge = fill(server, USERS)
+        greedy = server.client("mallory", "greedy")
         before = resident_bytes()
         greedy.send(subscribe_packet(*filters) * (2000 // len(filters)))
-        alice = house.client("alice", "phone")
+        alice = server.client("alice", "phone")
         alice.subscribe("status/u7")
         assert alice.message().payload == STATUS
         bridge.publish("status/u7", "new", qos=0, retain=True)
         assert alice.message().payload == b"new"
-        session = session_of(house, "greedy")
+        session = session_of(server, "greedy")
         until(lambda: set(session.subscriptions) == set(filters), "its packets are handled")
-        assert session.catch_up.queued <= retained_search.PORTION
+        assert session.queue.retained_count <= retained_search.PORTION
         assert len(session.queue) <= retained_search.PORTION + 1
         assert resident_bytes() - before < 100 << 20
-        stop(house)
+        stop(server)
 
 
 def test_a_repeated_subscribe_begins_the_delivery_anew():
-    """All retained messages come after the last SUBACK, once more in all than one delivery at the most."""
-    with ours() as house:
-        fill(house, 5000)
-        alice = house.client("alice", "phone")
+    """All retained messages follow the last SUBACK, with at most one further delivery in all."""
+    with embedded_server() as server:
+        fill(server, 5000)
+        alice = server.client("alice", "phone")
         alice.send(subscribe_packet("status/+") * 20)
         topics: set[str] = set()
         subacks = count = 0
@@ -103,36 +106,36 @@ def test_a_repeated_subscribe_begins_the_delivery_anew():
 
 
 def test_an_unsubscribe_ends_the_delivery():
-    """Of a subscription that is taken back, nothing comes but what was on its way."""
-    with ours() as house:
-        fill(house, USERS)
-        alice = house.client("alice", "phone")
+    """After an UNSUBSCRIBE only the messages already on their way are delivered."""
+    with embedded_server() as server:
+        fill(server, USERS)
+        alice = server.client("alice", "phone")
         alice.send(subscribe_packet("status/+") + unsubscribe_packet("status/+"))
         alice.until(11)
         assert len(alice.messages()) <= 2 * retained_search.PORTION
-        assert session_of(house, "phone").catch_up.current is None
+        assert session_of(server, "phone").replay.current is None
 
 
-def test_a_persistent_session_gets_the_rest_when_it_is_back():
-    """The connection breaks in the middle of a delivery: the next one brings what is missing."""
-    with ours() as house:
-        bridge = house.client("bridge", "b", password=SECRET)
+def test_a_persistent_session_gets_the_rest_after_a_reconnect():
+    """If the connection breaks during a delivery, the next one delivers the missing messages."""
+    with embedded_server() as server:
+        bridge = server.client("bridge", "b", password=SECRET)
         for n in range(3000):
             bridge.publish(f"status/u{n}", STATUS, qos=1, retain=True)
         bridge.ping()
-        alice = house.client("alice", "phone", clean=False)
+        alice = server.client("alice", "phone", clean=False)
         alice.subscribe("status/+")
         topics = {alice.message().topic for _ in range(500)}
         alice.kill()
-        until(lambda: session_of(house, "phone").connection is None)
-        again = house.client("alice", "phone", clean=False)
+        until(lambda: session_of(server, "phone").connection is None)
+        again = server.client("alice", "phone", clean=False)
         assert again.session_present
         while len(topics) < 3000:
             topics.add(again.message().topic)
 
 
-class Script:
-    """A peer that sends some bytes at once, and counts the turns of the loop until all are handled."""
+class ScriptedTransport:
+    """A client that sends all bytes at once, and counts the turns of the event loop until their end."""
 
     address = "192.0.2.1"
 
@@ -178,85 +181,85 @@ class Script:
     packets.publish_packet("presence/alice/script/activity", b"", 1) * 1000,
 ], ids=["subscribe", "filters", "refused", "unfilters", "unsubscribe", "ping", "forbidden", "publish"])  # fmt: skip
 def test_a_burst_of_one_client_is_handled_in_turns(monkeypatch, data):
-    """However much is in one read or in one packet: when its time is over, the others come first."""
-    monkeypatch.setattr(client_connection, "TURN_S", 0.0)
-    peer = Script(data)
+    """When a connection's time is over, the others have their turn, also within one read or one packet."""
+    monkeypatch.setattr(fair_turns, "TURN_S", 0.0)
+    transport = ScriptedTransport(data)
     with EmbeddedBroker(EmbeddedConfig(port=0)) as broker:
-        broker.submit(broker.serve(peer)).result(20)
-    assert peer.turns >= 1000
+        broker.submit(broker.serve(transport)).result(20)
+    assert transport.turns >= 1000
 
 
-def test_what_waits_for_all_clients_together_is_bounded(monkeypatch):
-    """Clients that read nothing share the room: no number of them takes it all, one more still gets some."""
+def test_the_queues_of_all_clients_together_are_bounded(monkeypatch):
+    """Clients that do not read share the room, and a further client still gets a part."""
     monkeypatch.setattr(router, "QUEUES_LIMIT", 800)
-    monkeypatch.setattr(client_connection, "OUTBOX_LIMIT", 1)
-    with ours() as house:
-        bridge = house.client("bridge", "b", password=SECRET)
-        slow = [house.client("mallory", f"slow{n}") for n in range(24)]
-        for wire in slow:
-            wire.subscribe("status/+", qos=0)
+    monkeypatch.setattr(send_buffer, "BUFFER_LIMIT", 1)
+    with embedded_server() as server:
+        bridge = server.client("bridge", "b", password=SECRET)
+        slow = [server.client("mallory", f"slow{n}") for n in range(24)]
+        for raw_client in slow:
+            raw_client.subscribe("status/+", qos=0)
         for _ in range(400):  # 80 MB for each: no socket takes that
             bridge.publish("status/x", bytes(200_000), qos=0)
         bridge.ping()
-        waiting = [session_of(house, f"slow{n}").queued for n in range(24)]
+        waiting = [session_of(server, f"slow{n}").queue.count for n in range(24)]
         assert max(waiting) >= 15, "they are slow"
         assert sum(waiting) <= 800 * 24 // (24 + 16) + 24
-        late = house.client("mallory", "late")
+        late = server.client("mallory", "late")
         late.subscribe("status/+", qos=0)
         for _ in range(400):
             bridge.publish("status/x", bytes(200_000), qos=0)
         bridge.ping()
-        assert session_of(house, "late").queued >= 5
-        pool = house.broker._broker.hub._waiting
+        assert session_of(server, "late").queue.count >= 5
+        pool = server.router._queues
         assert pool.used <= 800
-        for wire in (*slow, late):
-            wire.kill()
+        for raw_client in (*slow, late):
+            raw_client.kill()
         until(lambda: pool.used == 0, "nobody waits")
 
 
 def test_subscriptions_of_all_clients_together_are_bounded(monkeypatch):
-    """No number of clients takes all, and they are given back."""
+    """No number of clients uses all subscriptions, and ended sessions release theirs."""
     monkeypatch.setattr(router, "SUBSCRIPTIONS_LIMIT", 320)
-    with ours() as house:
-        greedy = [house.client("mallory", f"g{n}") for n in range(8)]
-        for wire in greedy:
-            codes = wire.subscribe(*(f"status/u{n}" for n in range(100)))
+    with embedded_server() as server:
+        greedy = [server.client("mallory", f"g{n}") for n in range(8)]
+        for raw_client in greedy:
+            codes = raw_client.subscribe(*(f"status/u{n}" for n in range(100)))
             assert 1 <= codes.count(1) <= 20
             assert codes.count(0x80) == 100 - codes.count(1)
-        assert house.client("alice", "phone").subscribe("status/+", "bridge/state") == [1, 1]
-        house.bridge(*(f"status/b{n}" for n in range(50)))
-        pool = house.broker._broker.hub._subscriptions
-        for wire in greedy:
-            wire.disconnect()
+        assert server.client("alice", "phone").subscribe("status/+", "bridge/state") == [1, 1]
+        server.bridge(*(f"status/b{n}" for n in range(50)))
+        pool = server.router._subscriptions
+        for raw_client in greedy:
+            raw_client.disconnect()
         until(lambda: pool.used == 52, "they are given back")
 
 
 def test_a_long_filter_is_refused():
-    """No topic is as long; a thousand of them would take 64 MB."""
-    with ours(prefix="acme/") as house:
-        alice = house.client("alice", "phone")
+    """Every valid topic is shorter, and a thousand such filters would take 64 MB."""
+    with embedded_server(prefix="acme/") as server:
+        alice = server.client("alice", "phone")
         assert alice.subscribe("acme/status/" + "x" * 60_000, "acme/status/" + "x" * 128) == [0x80, 1]
 
 
 @pytest.mark.parametrize("qos", [1, 2])
-def test_messages_that_the_bridge_never_gets_leave_nothing_behind(monkeypatch, qos):
-    """What is dropped is not acknowledged, and not remembered either."""
-    monkeypatch.setattr(sessions, "BRIDGE_QUEUE_LIMIT", 5)
-    monkeypatch.setattr(sessions, "WINDOW", 5)
-    with ours() as house:
-        house.bridge()  # which acknowledges nothing
-        alice = house.client("alice", "phone")
+def test_dropped_messages_use_no_memory(monkeypatch, qos):
+    """A dropped message is not acknowledged, and its packet id is not kept."""
+    monkeypatch.setattr(session_queue, "BRIDGE_QUEUE_LIMIT", 5)
+    monkeypatch.setattr(sessions, "BRIDGE_WINDOW", 5)
+    with embedded_server() as server:
+        server.bridge()  # which acknowledges nothing
+        alice = server.client("alice", "phone")
         for n in range(500):
             alice.publish("presence/alice/phone/activity", str(n), qos=qos)
         alice.ping()
-        assert len(session_of(house, "phone").connection._held) <= 10
+        assert len(session_of(server, "phone").connection._unacknowledged) <= 10
 
 
-def test_messages_of_quality_two_without_an_end_close_the_connection(monkeypatch):
+def test_qos_2_messages_without_pubrel_close_the_connection(monkeypatch):
     """A client that never sends PUBREL cannot fill the memory with packet ids."""
     monkeypatch.setattr(client_connection, "RECEIVED_LIMIT", 5)
-    with ours() as house:
-        alice = house.client("alice", "phone")
+    with embedded_server() as server:
+        alice = server.client("alice", "phone")
         for n in range(5):
             alice.publish("forbidden", str(n), qos=2)
             alice.until(5)
@@ -265,8 +268,8 @@ def test_messages_of_quality_two_without_an_end_close_the_connection(monkeypatch
 
 
 def test_a_search_survives_changes_of_the_tree():
-    """Branches come and go between its steps: what is there throughout is found, and once."""
-    tree: Tree[str] = Tree()
+    """A topic that stays during the search is found once, while other branches come and go."""
+    tree: TopicTree[str] = TopicTree()
 
     def put(topic: str, value: str | None = "x") -> None:
         tree.put(topic.split("/"), topic if value else None)
@@ -275,7 +278,7 @@ def test_a_search_survives_changes_of_the_tree():
         put(f"status/u{n}")
     put("bridge/state")
     found = []
-    for step, topic in enumerate(tree.topics_for(["+", "+"])):
+    for step, topic in enumerate(tree.matching_topics(["+", "+"])):
         if topic is not None:
             found.append(topic)
         if step < 90:
@@ -291,4 +294,4 @@ def test_a_search_survives_changes_of_the_tree():
     ):
         put(topic, None)
     assert not tree.children
-    assert not tree.order
+    assert not tree.ordered

@@ -1,4 +1,4 @@
-"""Have atheris drive the fuzz targets for a bounded time, one process each: `make fuzz`, `python -m tests.fuzz`.
+"""Run the fuzz targets with atheris for a bounded time, one process each: `make fuzz`, `python -m tests.fuzz`.
 
 What it finds is written to `.fuzz/<target>/crash-…`; make it a seed of the target once it is corrected.
 """

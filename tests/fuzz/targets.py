@@ -21,7 +21,7 @@ from mqtt_presence.adapters.brokers.json_events import EmqxEvents, NanomqEvents
 from mqtt_presence.adapters.brokers.mosquitto import ERRORS, NOTICES, VERSION, MosquittoLog
 from mqtt_presence.adapters.port import Connected, Ended
 from mqtt_presence.embedded import EmbeddedConfig
-from mqtt_presence.embedded.client_connection import Connection
+from mqtt_presence.embedded.client_connection import ClientConnection
 from mqtt_presence.embedded.router import Router
 from mqtt_presence.errors import ConfigError, PayloadError
 from mqtt_presence.mqtt.framing import Framer, ProtocolError
@@ -42,11 +42,11 @@ VERBS = ("login", "activity", "logout", "will", "time")
 Target = Callable[[bytes], None]
 TARGETS: dict[str, Target] = {}
 SEEDS: dict[str, tuple[bytes, ...]] = {}
-"""Where to begin, and what was once found."""
+"""The first inputs, and inputs that found errors."""
 
 
 def target(*seeds: bytes) -> Callable[[Target], Target]:
-    """Make a function a target."""
+    """Register a function as a target."""
 
     def add(function: Target) -> Target:
         TARGETS[function.__name__] = function
@@ -100,7 +100,7 @@ def topic(data: bytes) -> None:
     b'\1{"lastActivity":-0.0793}',
 )
 def payload(data: bytes) -> None:
-    """A payload is a message that the schema allows, field by field, or refused."""
+    """A payload is refused, or each field of the message is allowed by the schema."""
     verb, body = VERBS[data[0] % len(VERBS) if data else 0], data[1:]
     name = topics.Input(topics.UserId("alice"), topics.ClientId("phone"), verb)
     try:
@@ -141,7 +141,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    """Read an object as the standard library does; what it does not take must not have been accepted."""
+    """Read an object with the standard library, which must accept each accepted payload."""
     if not body:
         return {}
     assert len(body) <= 8192
@@ -193,7 +193,7 @@ def _same(one: object, other: object) -> bool:
     b'{"t0":17,"t1":1795575219363,"t2":1795575219364}',
 )
 def subscriber(data: bytes) -> None:
-    """What a subscriber reads is what it says it is, or refused: nobody vouches for who wrote it."""
+    """A status or event that a subscriber reads has valid fields, or is refused: any publisher may have written it."""
     for read in (
         lambda: client_messages.decode_status("alice", data),
         lambda: client_messages.decode_bridge_state(data),
@@ -214,7 +214,7 @@ def subscriber(data: bytes) -> None:
 
 @target(b"2026-11-25T02:53:39.363Z", b"1970-01-01", b"20261125T00+00", b"9999-12-31T23:59:59.999-23:59")
 def iso_time(data: bytes) -> None:
-    """A time is one that can be written again, or refused."""
+    """A time is refused, or can be written again."""
     try:
         millis = from_iso(data.decode(errors="replace"))
     except ValueError:
@@ -224,7 +224,7 @@ def iso_time(data: bytes) -> None:
 
 @target(b"90", b"90s", b"1.5m", b"-1", b"500ms", b"1e3")
 def duration(data: bytes) -> None:
-    """A duration is a number of seconds, or refused."""
+    """A duration is refused, or is a number of seconds."""
     try:
         value = seconds(data.decode(errors="replace"))
     except ValueError:
@@ -242,7 +242,7 @@ def duration(data: bytes) -> None:
     b"mqtts://t@[::]:s3cret@[:1",
 )
 def broker_url(data: bytes) -> None:
-    """A URL is taken apart and put together again, or refused; in neither case is the password told."""
+    """A URL is refused, or read and written again; neither result shows the password."""
     text = data.decode(errors="replace")
     secret = "s3cret" in text
     try:
@@ -261,7 +261,7 @@ def broker_url(data: bytes) -> None:
 
 @target(b"status/+\nstatus/alice", b"#\na/b", b"a/#\na", b"+/+\n/")
 def topic_filter(data: bytes) -> None:
-    """A filter matches what a naive reading of MQTT 3.1.1 section 4.7 says it does."""
+    """A filter matches as a naive implementation of MQTT 3.1.1 §4.7 does."""
     wanted, _, name = data.decode(errors="replace").partition("\n")
     if not is_filter(wanted) or not name or "+" in name or "#" in name:
         return
@@ -306,10 +306,10 @@ _WILL = b"\0\x19presence/alice/phone/will\0\x01w"
     b"\1\x30\xff\xff\xff\xff\x01",
 )
 def broker_connection(data: bytes) -> None:
-    """Whatever a client sends, nothing is raised, nothing but its own topics gets through, answers are packets."""
+    """For any bytes from a client no error is raised, only its own topics are routed, and answers are packets."""
     logged_in = bool(data) and data[0] % 2 == 1
-    pipe = _Pipe([*((_CONNECT,) if logged_in else ()), data[1:]])
-    routed = _LOOP.run_until_complete(_serve(pipe))
+    transport = _MemoryTransport([*((_CONNECT,) if logged_in else ()), data[1:]])
+    routed = _LOOP.run_until_complete(_serve(transport))
     names = [n for n in routed if n.startswith("presence/")]
     assert routed == names
     for name in names:
@@ -317,13 +317,13 @@ def broker_connection(data: bytes) -> None:
         assert (prefix, verb in VERBS) == ("presence", True)
         if logged_in:
             assert name.startswith("presence/alice/phone/")
-    _LOOP.run_until_complete(_check_packets(b"".join(pipe.sent)))
+    _LOOP.run_until_complete(_check_packets(b"".join(transport.sent)))
 
 
 _LOOP = asyncio.new_event_loop()
 
 
-class _Pipe:
+class _MemoryTransport:
     address = "127.0.0.1"
 
     def __init__(self, chunks: list[bytes]) -> None:
@@ -343,22 +343,22 @@ class _Pipe:
         self._chunks.clear()
 
 
-async def _serve(pipe: _Pipe) -> list[str]:
-    """Serve one client, beside a bridge that is away; return what has come for the bridge."""
-    hub = Router(EmbeddedConfig(bridge_password="x"), None)
-    bridge, _ = hub.open("bridge", "b", hub.grant("bridge", "b"), clean=False)
+async def _serve(transport: _MemoryTransport) -> list[str]:
+    """Serve one client while the bridge is absent; return the topics of the bridge's messages."""
+    router = Router(EmbeddedConfig(bridge_password="x"), None)
+    bridge, _ = router.open("bridge", "b", router.rights_of("bridge", "b"), clean=False)
     for wanted in ("presence/#", "status/#"):
-        hub.subscribe(bridge, wanted, 1)
-    await Connection(hub, pipe).run()
-    hub.entrance.close()
-    for session in hub.sessions.values():
+        router.subscribe(bridge, wanted, 1)
+    await ClientConnection(router, transport).run()
+    router.admission.close()
+    for session in router.sessions.values():
         if session.expiry is not None:
             session.expiry.cancel()
-    return [delivery.message.topic for delivery in bridge.queue]
+    return [delivery.message.topic for delivery in bridge.queue.deliveries]
 
 
 async def _check_packets(data: bytes) -> None:
-    """Have another library cut the bytes into packets, all of which a broker may send."""
+    """Read the packets with another library; a broker may send each of them."""
     reader = BufferReader(data)
     while (header := await MQTTFixedHeader.from_stream(reader)) is not None:
         assert header.packet_type in (2, 4, 5, 7, 9, 11, 13), data
@@ -372,7 +372,7 @@ async def _check_packets(data: bytes) -> None:
     b"\x05\x30\xff\xff\xff\x7f\xc0\0",
 )
 def packet_stream(data: bytes) -> None:
-    """Another library finds the same packets in a stream, which comes in chunks of any size."""
+    """Another library finds the same packets in a stream, in chunks of any size."""
     size, stream = (data[0] or 1, data[1:]) if data else (1, b"")
     framer, found = Framer(), []
     with suppress(ProtocolError):
@@ -411,7 +411,7 @@ _LINES = {
     b"u'), u'v\nNew client connected from 1.2.3.4:5 as x",
 )
 def log_line(data: bytes) -> None:
-    """A client cannot choose names by which the log seems to speak of another client or user."""
+    """No choice of names makes a log line concern another client or user."""
     user, _, client = data.decode(errors="replace").partition("\n")
     for dialect, lines in _LINES.items():
         source = MosquittoLog()
@@ -438,7 +438,7 @@ _EVENTS = ("$SYS/brokers/x/clients/a/connected", "$SYS/brokers/x/clients/a/disco
     b"mosquitto version 2.0.11",
 )
 def source_message(data: bytes) -> None:
-    """No message raises anything, on any topic, in any dialect; what it names are names."""
+    """No message raises an error, on any topic and in any dialect, and its names are valid."""
     for make in (MosquittoLog, EmqxEvents, NanomqEvents):
         for dialect in (None, "2.0", "2.1"):
             for name in (NOTICES, ERRORS, VERSION, *make().filters, *_EVENTS):
@@ -458,7 +458,7 @@ def source_message(data: bytes) -> None:
     b"after=1.2&after=1.2",
 )
 def page_parameters(data: bytes) -> None:
-    """A query is read or refused; a cursor that is taken is one that a page has written."""
+    """A query is read or refused, and an accepted cursor is one that a page has written."""
     pairs = parse_qsl(data.decode(errors="replace"), keep_blank_values=True)
     try:
         given = Parameters(pairs, frozenset({"limit", "after", "before", "from", "q", "open"}))
@@ -492,7 +492,7 @@ def _read_again(cursor: str) -> object:
 
 @target(b"Bearer 0123456789abcdef", b"Basic YWxpY2U6cmlnaHQ=", b"basic  YWxpY2U6", b"Bearer ", b"Basic \xff")
 def page_authorization(data: bytes) -> None:
-    """Nothing but the token itself makes an operator of somebody from elsewhere."""
+    """Only the token itself makes a visitor from another machine an operator."""
     token = "0123456789abcdef"
     config = WebConfig("sqlite:///x.db", open=False, operators=frozenset({"alice"}), token=token)
     header = data.decode("latin-1")
@@ -506,7 +506,7 @@ def page_authorization(data: bytes) -> None:
     b"http://127.0.0.1:8080", b"https://presence.example", b"null", b"http://[", b"http://127.0.0.1:8080@evil"
 )
 def page_origin(data: bytes) -> None:
-    """A page is let in by our own address or one that is set, and by nothing that looks a little like it."""
+    """A page is accepted from the server's own origin or a configured one, and from no similar origin."""
     origin = data.decode("latin-1")
     config = WebConfig(
         "sqlite:///x.db", open=True, origins=frozenset({"https://presence.example"}), insecure=True
@@ -518,7 +518,7 @@ def page_origin(data: bytes) -> None:
 
 @target(b"127.0.0.1:8080", b"localhost", b"[::1]:8080", b"[", b"evil.example", b"127.0.0.1:x", b"a@127.0.0.1")
 def page_host(data: bytes) -> None:
-    """Whatever name the page is called by: read without an error, and nobody from elsewhere is at home."""
+    """Any Host header is read without an error, and a visitor from another machine is never local."""
     host = data.decode("latin-1")
     config = WebConfig("sqlite:///x.db", open=True)
     assert (refuse_host(config, host) is None) <= is_host(host)

@@ -1,4 +1,4 @@
-"""The fuzz targets, driven by Hypothesis and by what was once found; `make fuzz` has atheris drive them for longer."""
+"""The fuzz targets, run by Hypothesis and on the stored inputs; `make fuzz` runs them longer with atheris."""
 
 import json
 
@@ -36,14 +36,14 @@ def near(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_seeds_pass(name: str) -> None:
-    """Where fuzzing begins, and what it has found, is right."""
+    """The first inputs and the inputs that found errors pass."""
     for seed in (b"", *SEEDS[name]):
         TARGETS[name](seed)
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_anything_passes(name: str) -> None:
-    """Random bytes, and seeds a little broken, find nothing."""
+    """Random bytes and mutated seeds pass."""
 
     @fuzzing
     @given(st.binary(max_size=200) | near(SEEDS[name]))
@@ -88,7 +88,7 @@ logins = st.fixed_dictionaries(
 @fuzzing
 @given(logins, st.none() | st.dictionaries(texts, json_values, max_size=3))
 def test_login_round_trip_is_exact(login, meta) -> None:
-    """What our client writes is what the bridge reads: every field, to the millisecond."""
+    """The bridge reads each field as the client wrote it, times to the millisecond."""
     packed = None if meta is None else client_messages.encode_meta(meta)
     event = read("login", client_messages.encode_login(**login, meta=packed))
     assert isinstance(event, Login)
@@ -104,7 +104,7 @@ def test_login_round_trip_is_exact(login, meta) -> None:
 @fuzzing
 @given(texts, st.none() | st.booleans(), times)
 def test_activity_and_end_round_trips_are_exact(connection_id, idle, last_activity) -> None:
-    """The same for the small ones."""
+    """The same for the smaller messages."""
     event = read(
         "activity", client_messages.encode_activity(connection_id, idle=idle, last_activity=last_activity)
     )

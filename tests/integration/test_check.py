@@ -38,7 +38,7 @@ from mqtt_presence.tools.check.delivery_probes import WINDOW
 from mqtt_presence.tools.check.findings import Finding, Verdict, failed
 from mqtt_presence.tools.check.probe_client import Access
 from mqtt_presence.tools.check.prober import CheckConfig, Prober
-from tests.embedded.wire import Wire
+from tests.embedded.raw_client import RawClient
 from tests.integration.test_bridge_tls import _certify, _openssl
 from tests.integration.test_mosquitto_config import PASSWORD, Shipped
 from tests.support.bridges import BridgeThread
@@ -87,18 +87,18 @@ def assert_nothing_is_left(shipped: Shipped) -> None:
     made = sessions(shipped)
     assert made
     for client_id, user in made:
-        wire = Wire(shipped.port)
-        assert wire.connect(user, client_id, password=PASSWORD.format(user), clean=False) == 0
-        assert not wire.session_present, client_id
-        wire.disconnect()
-        clean = Wire(shipped.port)
+        raw_client = RawClient(shipped.port)
+        assert raw_client.connect(user, client_id, password=PASSWORD.format(user), clean=False) == 0
+        assert not raw_client.session_present, client_id
+        raw_client.disconnect()
+        clean = RawClient(shipped.port)
         clean.connect(user, client_id, password=PASSWORD.format(user))
         clean.disconnect()
-    wire = Wire(shipped.port)
-    wire.connect("alice", "looks-for-what-is-left", password=PASSWORD.format("alice"))
-    wire.subscribe("#")
-    assert [packet.topic for packet in wire.ping() if packet.kind == 3] == []
-    wire.disconnect()
+    raw_client = RawClient(shipped.port)
+    raw_client.connect("alice", "looks-for-what-is-left", password=PASSWORD.format("alice"))
+    raw_client.subscribe("#")
+    assert [packet.topic for packet in raw_client.ping() if packet.kind == 3] == []
+    raw_client.disconnect()
 
 
 def test_shipped_mosquitto_passes(shipped: Shipped) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from mqtt_presence import PresenceClient
 from mqtt_presence.errors import ConfigError
-from tests.embedded.wire import Wire
+from tests.embedded.raw_client import RawClient
 from tests.integration.test_bridge import AnyBroker, bridge_on
 from tests.support.brokers import Embedded
 from tests.support.waiting import until
@@ -124,9 +124,9 @@ def test_the_embedded_broker_and_the_clients_refuse_such_a_name(name: str) -> No
     """CONNACK 4 for a user, CONNACK 2 for a client id; the Python client says so before it connects."""
     with Embedded() as broker:
         for user, client_id, code in ((name, "phone", 4), ("alice", name, 2)):
-            wire = Wire(broker.port)
-            with closing(wire.sock):
-                assert wire.connect(user, client_id) == code
+            raw_client = RawClient(broker.port)
+            with closing(raw_client.sock):
+                assert raw_client.connect(user, client_id) == code
     for user, client_id in ((name, "phone"), ("alice", name)):
         with pytest.raises(ConfigError, match="noncharacters"):
             PresenceClient("mqtt://127.0.0.1", user=user, client_id=client_id)

@@ -1,4 +1,4 @@
-"""Junk at each port of `up`: the log stays short and has no traceback, whatever strangers send, and how often."""
+"""Junk at each port of `up`: the log stays short and has no traceback."""
 
 import random
 import re
@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from mqtt_presence.access.rate_limited_log import QUIET_S
+from mqtt_presence.access.rate_limited_log import LOG_INTERVAL_S
 from tests.support.web import Page, frame, mqtt_connect
 
 TIMES = 200
@@ -90,7 +90,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 def send(port: int, junk: bytes, *, first: bytes) -> None:
-    """Send junk by a connection of its own, after something that is answered, and go."""
+    """Send junk over a connection of its own after an answered request, and close it."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 10) as sock:
         if first:
             sock.sendall(first)
@@ -111,7 +111,7 @@ def assert_log_stays_short(up: Page, port: int, kinds: dict[str, bytes], first: 
         honest.close()
         lines = up.log()[before:].splitlines()
         assert not [line for line in lines if "Traceback" in line or line.startswith(" ")], (kind, lines)
-        assert len(lines) <= KINDS_OF_LINES * (1 + (time.monotonic() - began) / QUIET_S), (kind, lines)
+        assert len(lines) <= KINDS_OF_LINES * (1 + (time.monotonic() - began) / LOG_INTERVAL_S), (kind, lines)
 
 
 def ws_port(up: Page) -> int:
@@ -121,12 +121,12 @@ def ws_port(up: Page) -> int:
 
 
 def test_bad_handshakes_do_not_fill_the_log(up: Page) -> None:
-    """Hundreds of each kind at each port make a few lines, none of a traceback, and clients still come in."""
+    """Hundreds of each kind at each port cause a few lines and no traceback, and clients still connect."""
     for port in (ws_port(up), up.port, up.mqtt_port):
         assert_log_stays_short(up, port, HANDSHAKES)
 
 
 def test_bad_frames_do_not_fill_the_log(up: Page) -> None:
-    """The same after a good handshake."""
+    """The same after a successful handshake."""
     for port in (ws_port(up), up.port):
         assert_log_stays_short(up, port, FRAMES, first=WEBSOCKET)

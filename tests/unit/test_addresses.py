@@ -1,11 +1,17 @@
-"""Two spellings of one address, host or origin are one thing, wherever they are counted or compared."""
+"""Spellings of addresses, hosts and origins: equal ones compare as equal wherever they are counted."""
 
 import pytest
 
 from mqtt_presence.access.password_attempts import PasswordAttempts
 from mqtt_presence.embedded.transports import address_of
-from mqtt_presence.mqtt.addresses import is_local_name, is_loopback, nearby, plain_address, plain_origin
-from mqtt_presence.mqtt.listening import network_of
+from mqtt_presence.mqtt.addresses import (
+    is_local_name,
+    is_loopback,
+    local_address,
+    network_of,
+    plain_address,
+    plain_origin,
+)
 from mqtt_presence.mqtt.url import BrokerUrl
 
 
@@ -27,20 +33,20 @@ from mqtt_presence.mqtt.url import BrokerUrl
     ],
 )
 def test_address_has_one_spelling(spelled: str, plain: str) -> None:
-    """A text that is no address stays as it is."""
+    """A text that is no address is unchanged."""
     assert plain_address(spelled) == plain
     assert address_of((spelled, 1883)) == plain
 
 
 @pytest.mark.parametrize("spelled", ["::ffff:192.0.2.7", "::FFFF:C000:207", "[::ffff:192.0.2.7]"])
 def test_wrong_passwords_count_together(spelled: str) -> None:
-    """No spelling of an address gives more guesses."""
+    """Another spelling of an address gives no further attempts."""
     assert network_of(spelled) == network_of("192.0.2.7") == "192.0.2.7"
     guesses = PasswordAttempts()
-    while guesses.may_try("alice", "192.0.2.7", 0.0):
+    while guesses.is_allowed("alice", "192.0.2.7", 0.0):
         guesses.begin("alice", "192.0.2.7", 0.0)
-    assert not guesses.may_try("alice", spelled, 0.0)
-    assert guesses.may_try("alice", "192.0.2.8", 0.0)
+    assert not guesses.is_allowed("alice", spelled, 0.0)
+    assert guesses.is_allowed("alice", "192.0.2.8", 0.0)
     assert network_of("2001:DB8::7") == network_of("[2001:db8:0:0:1::]") == "2001:db8::/64"
 
 
@@ -67,7 +73,7 @@ def test_loopback_has_many_spellings(host: str | None, is_ours: bool) -> None:
 
 
 def test_local_names() -> None:
-    """Browsers take these for this machine, whatever DNS says (RFC 6761 §6.3)."""
+    """Browsers resolve these names to this machine without DNS (RFC 6761 §6.3)."""
     assert is_local_name("app.LOCALHOST")
     assert not is_local_name("applocalhost")
 
@@ -86,8 +92,8 @@ def test_local_names() -> None:
     ],
 )
 def test_this_machine_finds_what_listens(host: str, found: str) -> None:
-    """Wherever it listens, all addresses included."""
-    assert nearby(host) == found
+    """The address is right for each host, and for all addresses."""
+    assert local_address(host) == found
 
 
 @pytest.mark.parametrize(
@@ -108,7 +114,7 @@ def test_this_machine_finds_what_listens(host: str, found: str) -> None:
     ],
 )
 def test_origin_has_one_spelling(spelled: str, plain: str | None) -> None:
-    """The one that browsers send."""
+    """The canonical spelling is the one that browsers send."""
     assert plain_origin(spelled) == plain
 
 

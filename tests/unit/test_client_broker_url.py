@@ -1,4 +1,4 @@
-"""The broker's URL: its parts, its defaults, and errors that keep the password to themselves."""
+"""The broker's URL: its parts, its defaults, and errors that do not show the password."""
 
 import pytest
 
@@ -56,7 +56,7 @@ def test_url_is_taken_apart(text, expected):
     ],
 )
 def test_wrong_url_is_named_and_the_password_is_not(text, names):
-    """The message says which part is wrong, without any of the password."""
+    """The message names the wrong part and has no part of the password."""
     with pytest.raises(ConfigError, match=names.replace("?", r"\?")) as caught:
         BrokerUrl.parse(text)
     assert "s3cret" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The codec of MQTT 3.1.1 and MQTT 5 (mqtt_presence/mqtt/), held against itself, paho, and any cut of the bytes."""
+"""The codec of MQTT 3.1.1 and MQTT 5 (mqtt_presence/mqtt/), compared with itself and paho, on any bytes."""
 
 import contextlib
 import socket
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import VariableByteIntegers
 
-from mqtt_presence.mqtt.fields import Cursor, counted
+from mqtt_presence.mqtt.fields import Cursor, length_prefixed
 from mqtt_presence.mqtt.framing import Framer, Kind, Packet, ProtocolError, fixed_header, frames, read_length
 from mqtt_presence.mqtt.packets import (
     DISCONNECT,
@@ -123,7 +123,7 @@ def written(message: Publish) -> bytes:
 @settings(deadline=None)
 @given(message=PUBLISHES)
 def test_publish_round_trip(message: Publish) -> None:
-    """Both readers, the one that checks and the one that is fast, find the same."""
+    """The checking reader and the fast one give the same result."""
     packet, mqtt5 = one(written(message)), message.properties is not None
     assert packet.kind == Kind.PUBLISH
     assert read_publish(packet.flags, packet.body, mqtt5=mqtt5) == message
@@ -244,7 +244,7 @@ def test_stream_may_be_cut_anywhere(messages: list[Publish], data: st.DataObject
 
 @pytest.mark.parametrize("cut", range(1, 6))
 def test_length_of_five_bytes_is_malformed(cut: int) -> None:
-    """The packets before are complete; the stream is not waited for any longer."""
+    """The packets before the malformed length are complete."""
     framer, stream = Framer(), PINGREQ + b"\x30\xff\xff\xff\xff\x01"
     assert [packet.kind for packet in framer.feed(stream[:cut])] == ([Kind.PINGREQ] if cut > 1 else [])
     with pytest.raises(ProtocolError, match="malformed"):
@@ -252,7 +252,7 @@ def test_length_of_five_bytes_is_malformed(cut: int) -> None:
 
 
 def test_packet_beyond_the_limit_is_refused_before_it_is_there() -> None:
-    """The limit counts the whole packet; its length is enough to refuse it."""
+    """The limit counts the whole packet, and its length is enough to refuse it."""
     assert one(packet := fixed_header(0x30, 98) + b"x" * 98).body == b"x" * 98
     assert list(Framer(100).feed(packet)) == [(3, 0, b"x" * 98)]
     with pytest.raises(ProtocolError, match="a packet of 99 bytes is over max_packet_size=100"):
@@ -265,14 +265,18 @@ def test_packet_beyond_the_limit_is_refused_before_it_is_there() -> None:
 @pytest.mark.parametrize(
     ("read", "body", "why"),
     [
-        (read_connect, counted("HTTP") + b"\4\2\0\0\0\0", "protocol 'HTTP'"),
-        (read_connect, counted("MQTT") + b"\4\3\0\0\0\0", "flags 0x03"),  # a reserved bit
-        (read_connect, counted("MQTT") + b"\4\x42\0\0\0\0", "flags 0x42"),  # a password and no user
-        (read_connect, counted("MQTT") + b"\4\x0a\0\0\0\0", "flags 0x0a"),  # a QoS of no will
-        (read_connect, counted("MQTT") + b"\4\x1e\0\0\0\0", "flags 0x1e"),  # a will at QoS 3
-        (read_connect, counted("MQTT") + b"\4\2\0\0\0\0x", "left over"),
-        (read_connect, counted("MQTT") + b"\5\2\0\0\x05\0\0", "shorter"),  # properties beyond the packet
-        (read_connect, counted("MQTT") + b"\5\2\0\0\xff", "shorter"),  # their length is cut
+        (read_connect, length_prefixed("HTTP") + b"\4\2\0\0\0\0", "protocol 'HTTP'"),
+        (read_connect, length_prefixed("MQTT") + b"\4\3\0\0\0\0", "flags 0x03"),  # a reserved bit
+        (read_connect, length_prefixed("MQTT") + b"\4\x42\0\0\0\0", "flags 0x42"),  # a password and no user
+        (read_connect, length_prefixed("MQTT") + b"\4\x0a\0\0\0\0", "flags 0x0a"),  # a QoS of no will
+        (read_connect, length_prefixed("MQTT") + b"\4\x1e\0\0\0\0", "flags 0x1e"),  # a will at QoS 3
+        (read_connect, length_prefixed("MQTT") + b"\4\2\0\0\0\0x", "left over"),
+        (
+            read_connect,
+            length_prefixed("MQTT") + b"\5\2\0\0\x05\0\0",
+            "shorter",
+        ),  # properties beyond the packet
+        (read_connect, length_prefixed("MQTT") + b"\5\2\0\0\xff", "shorter"),  # their length is cut
         (read_connack, b"\0", "shorter"),
         (read_id, b"\0\0", "packet id 0"),
         (read_subscribe, b"\0\1\0\1a", "shorter"),
@@ -290,7 +294,7 @@ def test_malformed_packets_are_refused(read: Callable[[bytes], object], body: by
 
 @pytest.mark.parametrize("body", [b"", b"\0", b"\0\2a", b"\0\1a", b"\0\1a\0"])
 def test_fast_reader_stays_within_the_packet(body: bytes) -> None:
-    """What follows in the buffer is another packet's."""
+    """Bytes after the packet belong to the next packet."""
     with pytest.raises(ProtocolError):
         split_publish(2, body + PINGREQ * 5, 0, len(body), mqtt5=False)
 
@@ -299,25 +303,25 @@ def test_fast_reader_stays_within_the_packet(body: bytes) -> None:
     "body", [b"\0\1a\0\1", b"\0\1a\0\1\1", b"\0\1a\0\1\xff", b"\0\1a\0\1\xff\xff\xff\xff"]
 )
 def test_fast_reader_needs_properties_in_mqtt5(body: bytes) -> None:
-    """Properties that are missing, cut or malformed are not those of the next packet."""
+    """Missing, cut or malformed properties are not taken from the next packet."""
     with pytest.raises(ProtocolError):
         split_publish(2, body + b"\0" * 9, 0, len(body), mqtt5=True)
 
 
 def test_unknown_protocol_is_not_read_beyond_its_level() -> None:
-    """Another version is refused by its number, whatever follows."""
-    assert read_connect(counted("MQTT") + b"\6") == Connect(6)
-    assert read_connect(counted("MQIsdp") + b"\3") == Connect(3)
-    assert read_connect(counted("MQTT") + b"\5", levels=(MQTT_311,)) == Connect(5)
+    """A packet of another version is read up to its level."""
+    assert read_connect(length_prefixed("MQTT") + b"\6") == Connect(6)
+    assert read_connect(length_prefixed("MQIsdp") + b"\3") == Connect(3)
+    assert read_connect(length_prefixed("MQTT") + b"\5", levels=(MQTT_311,)) == Connect(5)
 
 
 @settings(deadline=None)
 @given(data=st.binary(max_size=60), flags=st.integers(0, 15), mqtt5=st.booleans())
 def test_readers_raise_nothing_else(data: bytes, flags: int, mqtt5: bool) -> None:
-    """Whatever the bytes, a reader returns fields or raises ProtocolError."""
+    """For any bytes a reader returns fields or raises ProtocolError."""
     readers: list[Callable[[], object]] = [
         lambda: read_connect(data),
-        lambda: read_connect(counted("MQTT") + bytes((MQTT_5 if mqtt5 else MQTT_311,)) + data),
+        lambda: read_connect(length_prefixed("MQTT") + bytes((MQTT_5 if mqtt5 else MQTT_311,)) + data),
         lambda: read_connack(data, mqtt5=mqtt5),
         lambda: read_publish(flags, data, mqtt5=mqtt5),
         lambda: split_publish(flags, data, 0, len(data), mqtt5=mqtt5),
@@ -358,7 +362,7 @@ def sent_by_paho(version: int, send: Callable[[paho.Client], object], **options:
 
 @pytest.mark.parametrize("version", [paho.MQTTv311, paho.MQTTv5])
 def test_paho_writes_the_same_packets(version: int) -> None:
-    """CONNECT, SUBSCRIBE, UNSUBSCRIBE, PUBLISH at each QoS, PUBACK and PINGREQ are paho's, byte for byte."""
+    """CONNECT, SUBSCRIBE, UNSUBSCRIBE, PUBLISH at each QoS, PUBACK and PINGREQ equal paho's bytes."""
     properties = b"" if version == paho.MQTTv5 else None
 
     def send(client: paho.Client) -> None:

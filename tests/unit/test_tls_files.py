@@ -16,7 +16,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 def test_context_is_made_again_only_when_a_file_has_changed(authority: Authority) -> None:
-    """A new context trusts the new authority alone."""
+    """A new context trusts the new authority only."""
     files = TlsFiles(**authority.client_files)
     first = files.context()
     assert files.context() is first
@@ -43,7 +43,7 @@ def test_context_is_made_again_when_a_link_leads_to_other_files(authority: Autho
 def test_file_that_is_good_again_is_no_longer_complained_about(
     authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each damage is logged once, and a second damage is a second line."""
+    """Each error is logged once, and another error is logged again."""
     files, path = TlsFiles(**authority.client_files), Path(authority.path("ca.crt"))
     good = path.read_bytes()
     for _ in range(2):
@@ -57,6 +57,6 @@ def test_file_that_is_good_again_is_no_longer_complained_about(
 
 @pytest.mark.parametrize("name", ["ca_file", "cert_file"])
 def test_files_that_cannot_be_used_at_the_start_are_an_error(authority: Authority, name: str) -> None:
-    """There is nothing to go on with."""
+    """Without a first context there is no fallback."""
     with pytest.raises(ConfigError, match=name):
         TlsFiles(**authority.client_files | {name: "/nowhere"})

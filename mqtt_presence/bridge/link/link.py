@@ -388,7 +388,7 @@ class Link:
         self._watched = None
         self._subscribing.clear()
         # What was not acknowledged comes before what waits.
-        unacknowledged = (m for m in self._in_flight.values() if not m.of_connection)
+        unacknowledged = (m for m in self._in_flight.values() if not m.this_connection_only)
         self._waiting = deque(newest_only((*unacknowledged, *self._waiting)))
         self._in_flight.clear()
 

@@ -1,58 +1,58 @@
-"""Many clients at once that come, go and are taken over, and a bridge that breaks off: the order holds."""
+"""Many clients that connect, end and are taken over while the bridge reconnects: the order holds."""
 
 import json
 import random
 import threading
 
-from tests.embedded.brokers import SECRET, ours
-from tests.embedded.wire import Wire
+from tests.embedded.brokers import SECRET, embedded_server
+from tests.embedded.raw_client import RawClient
 
 CLIENTS, LIVES = 10, 20
 
 
 def live(port: int, client_id: str, seed: int, clean: bool) -> None:
-    """Connect again and again; end in every way, or leave the old connection to be taken over."""
+    """Connect repeatedly; end in each possible way, or leave the old connection for a takeover."""
     chance = random.Random(seed)
     left_open = []
     topic = f"presence/user/{client_id}"
     for n in range(LIVES):
         payload = json.dumps({"connectionId": f"{client_id}-{n}"})
-        wire = Wire(port)
+        raw_client = RawClient(port)
         will = (f"{topic}/will", payload) if chance.random() < 0.5 else None
-        assert wire.connect("user", client_id, will=will, clean=clean) == 0
-        wire.publish(f"{topic}/login", payload)
-        wire.until(4)
+        assert raw_client.connect("user", client_id, will=will, clean=clean) == 0
+        raw_client.publish(f"{topic}/login", payload)
+        raw_client.until(4)
         for _ in range(chance.randrange(3)):
-            wire.publish(f"{topic}/activity", payload, qos=chance.choice([0, 1]))
+            raw_client.publish(f"{topic}/activity", payload, qos=chance.choice([0, 1]))
         match chance.choice(["kill", "disconnect", "logout", "leave"]):
             case "kill":
-                wire.kill()
+                raw_client.kill()
             case "disconnect":
-                wire.disconnect()
+                raw_client.disconnect()
             case "logout":
-                wire.publish(f"{topic}/logout", payload)
-                wire.disconnect()
+                raw_client.publish(f"{topic}/logout", payload)
+                raw_client.disconnect()
             case "leave":
-                left_open.append(wire)
-    for wire in left_open:
-        wire.sock.close()
+                left_open.append(raw_client)
+    for raw_client in left_open:
+        raw_client.sock.close()
 
 
-def test_every_connection_ends_before_the_next_of_its_client_begins():
-    """However clients go and however often the bridge reconnects, each login is followed by its end, in order."""
-    with ours() as house:
-        bridge = house.bridge()
+def test_each_login_is_followed_by_its_end_before_the_next_login():
+    """The order holds however clients end and however often the bridge reconnects."""
+    with embedded_server() as server:
+        bridge = server.bridge()
         clients = [
-            threading.Thread(target=live, args=(house.port, f"c{n}", n, bool(n % 2))) for n in range(CLIENTS)
+            threading.Thread(target=live, args=(server.port, f"c{n}", n, bool(n % 2))) for n in range(CLIENTS)
         ]
         for client in clients:
             client.start()
         begun: dict[str, list[str]] = {}
         ended: set[str] = set()
-        heard = 0
+        received = 0
         while len(ended) < CLIENTS * LIVES:
             message = bridge.message(10)
-            heard += 1
+            received += 1
             _, _, client_id, verb = message.topic.split("/")
             connection_id = json.loads(message.payload)["connectionId"]
             logins = begun.setdefault(client_id, [])
@@ -61,9 +61,9 @@ def test_every_connection_ends_before_the_next_of_its_client_begins():
                 logins.append(connection_id)
             elif verb in ("will", "logout"):
                 ended.add(connection_id)
-            if heard % 100 == 0:
+            if received % 100 == 0:
                 bridge.kill()
-                bridge = house.client("bridge", "bridge-4711", clean=False, password=SECRET)
+                bridge = server.client("bridge", "bridge-4711", clean=False, password=SECRET)
         for client in clients:
             client.join()
     assert {c: len(logins) for c, logins in begun.items()} == {f"c{n}": LIVES for n in range(CLIENTS)}

@@ -1,24 +1,24 @@
-"""Lines of the log that strangers can cause: few, whatever they do, and nothing is hidden by it."""
+"""Log lines that strangers can cause: few in number, and complete in content."""
 
 import logging
 from collections.abc import Iterator
 
 import pytest
 
-from mqtt_presence.access.rate_limited_log import LibraryLimit, RateLimitedLog, shown
+from mqtt_presence.access.rate_limited_log import LibraryLimit, RateLimitedLog, quoted
 
 
 def test_a_flood_makes_one_line_in_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
-    """For each kind, with the number of those left out; the first is told at once, whatever the clock says."""
+    """Each kind has its own line, with the number of lines left out, and the first line comes at once."""
     now = 0.001
-    complaints = RateLimitedLog(logging.getLogger("test"), lambda: now)
+    limited_log = RateLimitedLog(logging.getLogger("test"), lambda: now)
     for n in range(1000):
-        complaints.complain("wrong password of %s", n)
-        complaints.complain("no room")
+        limited_log.log("wrong password of %s", n)
+        limited_log.log("no room")
     now += 10.5
-    complaints.complain("wrong password of %s", "alice", level=logging.ERROR)
+    limited_log.log("wrong password of %s", "alice", level=logging.ERROR)
     now += 10.5
-    complaints.complain("wrong password of %s", "bob")
+    limited_log.log("wrong password of %s", "bob")
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
         ("WARNING", "wrong password of 0"),
         ("WARNING", "no room"),
@@ -27,15 +27,15 @@ def test_a_flood_makes_one_line_in_ten_seconds(caplog: pytest.LogCaptureFixture)
     ]
 
 
-def test_what_somebody_gives_is_escaped_and_cut() -> None:
-    """A name cannot forge a line, nor make it endless; one that is allowed is whole."""
-    assert shown("alice") == "'alice'"
-    assert shown("a\n2026 \x1b[2J\u202e") == r"'a\n2026 \x1b[2J\u202e'"
-    assert shown("x" * 65_535) == f"'{'x' * 300}'…"
-    assert shown("é" * 128) == "'" + r"\xe9" * 128 + "'"
+def test_client_texts_are_escaped_and_cut() -> None:
+    """A name cannot forge a line or make it endless, and a valid name is complete."""
+    assert quoted("alice") == "'alice'"
+    assert quoted("a\n2026 \x1b[2J\u202e") == r"'a\n2026 \x1b[2J\u202e'"
+    assert quoted("x" * 65_535) == f"'{'x' * 300}'…"
+    assert quoted("é" * 128) == "'" + r"\xe9" * 128 + "'"
 
 
-class Kept(logging.Handler):
+class RecordingHandler(logging.Handler):
     """Keeps what a handler of the command would write."""
 
     def __init__(self) -> None:
@@ -49,15 +49,15 @@ class Kept(logging.Handler):
 
 
 @pytest.fixture
-def kept() -> Iterator[Kept]:
-    handler = Kept()
+def handler() -> Iterator[RecordingHandler]:
+    handler = RecordingHandler()
     logging.getLogger().addHandler(handler)
     yield handler
     logging.getLogger().removeHandler(handler)
 
 
-def test_libraries_are_limited_whatever_their_loggers_are(kept: Kept) -> None:
-    """One line in ten seconds for a place in the code and a class of error; errors keep their traceback."""
+def test_lines_of_libraries_are_limited(handler: RecordingHandler) -> None:
+    """Each place in the code and class of error has one line in ten seconds, with its traceback."""
 
     def fail(error: Exception) -> None:
         logging.getLogger("library.deep.below").error("it failed for %s", error, exc_info=error)
@@ -66,10 +66,10 @@ def test_libraries_are_limited_whatever_their_loggers_are(kept: Kept) -> None:
         fail(OSError(n))
         fail(ValueError(n))
         logging.getLogger("another").warning("%d%s\n", n, "%s is no format")
-    kept.now += 10.5
+    handler.now += 10.5
     fail(OSError("again"))
     logging.getLogger("asyncio").error("a task was lost")
-    assert kept.lines == [
+    assert handler.lines == [
         ("ERROR", "it failed for 0", True),
         ("ERROR", "it failed for 0", True),
         ("WARNING", "0%s is no format\n", False),
@@ -78,9 +78,9 @@ def test_libraries_are_limited_whatever_their_loggers_are(kept: Kept) -> None:
     ]
 
 
-def test_our_own_lines_are_not_left_out(kept: Kept) -> None:
-    """They are limited where they are written, if strangers can cause them."""
+def test_lines_of_the_package_are_not_limited_by_the_handler(handler: RecordingHandler) -> None:
+    """The package limits its own lines where it writes them."""
     for n in range(3):
         logging.getLogger("ours.deep").warning("%d", n)
         logging.getLogger("oursish").warning("%d", n)
-    assert [text for _, text, _ in kept.lines] == ["0", "0", "1", "2"]
+    assert [text for _, text, _ in handler.lines] == ["0", "0", "1", "2"]

@@ -1,4 +1,4 @@
-"""Guessing passwords: one account of it, whichever door is tried, and whoever is in between."""
+"""Guessed passwords: counted together at the broker and at the page, also behind a proxy."""
 
 import logging
 from collections.abc import Iterator
@@ -11,15 +11,15 @@ from mqtt_presence.access import password_attempts
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig, add_user
 from mqtt_presence.store import Store
 from mqtt_presence.web import WebConfig, WebServer
-from tests.embedded.wire import Wire
+from tests.embedded.raw_client import RawClient
 from tests.support.web import basic, get, mqtt_connect, websocket
 
 OPERATORS = frozenset({"alice", "bob", "carol"})
 
 
 @contextmanager
-def house(directory: Path, *, proxy: bool = False) -> Iterator[tuple[EmbeddedBroker, WebServer]]:
-    """Run broker and page, with passwords that are all the same."""
+def broker_and_page(directory: Path, *, proxy: bool = False) -> Iterator[tuple[EmbeddedBroker, WebServer]]:
+    """Run broker and page; all users have the same password."""
     passwords = directory / "passwords"
     for user in OPERATORS:
         add_user(passwords, user, "right")
@@ -38,9 +38,9 @@ def house(directory: Path, *, proxy: bool = False) -> Iterator[tuple[EmbeddedBro
 def test_wrong_passwords_at_the_page_count_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After some wrong ones the right one is not looked at either, there and at the broker; others get in."""
-    monkeypatch.setattr(password_attempts, "WRONG_FOR_ONE", (3, 0.001))
-    with house(tmp_path) as (broker, page):
+    """After some wrong passwords the right one is not checked, at the page and the broker; others get in."""
+    monkeypatch.setattr(password_attempts, "FAILURES_PER_USER", (3, 0.001))
+    with broker_and_page(tmp_path) as (broker, page):
 
         def asks(user: str, password: str) -> int:
             return get(page.port, "/api/users", **basic(user, password)).status
@@ -49,7 +49,7 @@ def test_wrong_passwords_at_the_page_count_too(
         for user in ("alice", "carol"):
             assert [asks(user, f"guess{n}") for n in range(4)] == [401] * 4
         assert asks("alice", "right") == 401
-        assert Wire(broker.port).connect("alice", "phone", password="right") == 3
+        assert RawClient(broker.port).connect("alice", "phone", password="right") == 3
         assert asks("bob", "right") == 200
         assert asks("carol", "right") == 200, "she was let in before"
     assert "too many wrong passwords from address=127.0.0.1" in caplog.text
@@ -59,26 +59,26 @@ def test_wrong_passwords_at_the_page_count_too(
 def test_wrong_passwords_at_the_page_do_not_fill_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One line for each kind, names cut; that a password was wrong is said only if it was looked at."""
-    monkeypatch.setattr(password_attempts, "WRONG_FOR_ONE", (2, 0.001))
-    with house(tmp_path) as (_, page), caplog.at_level(logging.INFO):
+    """Each kind has one line, names are cut, and unchecked passwords are not called wrong."""
+    monkeypatch.setattr(password_attempts, "FAILURES_PER_USER", (2, 0.001))
+    with broker_and_page(tmp_path) as (_, page), caplog.at_level(logging.INFO):
         for _ in range(6):
             for user in ("alice", "n" * 700):
                 assert get(page.port, "/api/users", **basic(user, "guess")).status == 401
     said = [r.getMessage() for r in caplog.records if r.getMessage().startswith("refused")]
     assert said == [
         "refused at the page address=127.0.0.1 user='alice': wrong password",
-        f"refused at the page address=127.0.0.1 user='{'n' * 300}'…: nobody of that name can be let in",
-        "refused at the page address=127.0.0.1 user='alice': not looked at, too many wrong passwords from there",
+        f"refused at the page address=127.0.0.1 user='{'n' * 300}'…: no user can log in with this name",
+        "refused at the page address=127.0.0.1 user='alice': password not checked, too many wrong passwords from this network",
     ]
 
 
 def test_a_stranger_behind_the_proxy_shuts_out_nobody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With `web_proxy` each is counted by the own address, at the page and over its WebSocket."""
-    monkeypatch.setattr(password_attempts, "WRONG_IN_ALL", (3, 0.001))
-    with house(tmp_path, proxy=True) as (broker, page):
+    """With `web_proxy` each client is counted by its own address, at the page and over its WebSocket."""
+    monkeypatch.setattr(password_attempts, "FAILURES_PER_NETWORK", (3, 0.001))
+    with broker_and_page(tmp_path, proxy=True) as (broker, page):
 
         def asks(password: str, forwarded: str) -> int:
             headers = basic("alice", password) | {"x-forwarded-for": forwarded}
@@ -93,6 +93,6 @@ def test_a_stranger_behind_the_proxy_shuts_out_nobody_else(
         with websocket(page.port, forwarded="203.0.113.8") as bob:
             bob.send(mqtt_connect("tv", "bob", "right"))
             assert bob.recv() == b"\x20\x02\0\0"
-            assert broker.peer_address("bob", "tv") == "203.0.113.8"
+            assert broker.client_address("bob", "tv") == "203.0.113.8"
         assert asks("right", "203.0.113.8") == 200
-        assert Wire(broker.port).connect("carol", "phone", password="right") == 0
+        assert RawClient(broker.port).connect("carol", "phone", password="right") == 0

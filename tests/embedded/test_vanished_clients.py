@@ -1,4 +1,4 @@
-"""Clients that vanish without a word, as a device without power does, and have asked for no keep alive."""
+"""Clients that vanish without closing their connection, such as devices without power."""
 
 import ctypes
 import socket
@@ -9,8 +9,8 @@ import pytest
 from websockets.sync.client import connect as websocket_connect
 
 from mqtt_presence.mqtt import listening
-from tests.embedded.brokers import ours
-from tests.embedded.wire import connect_packet
+from tests.embedded.brokers import embedded_server
+from tests.embedded.raw_client import connect_packet
 from tests.support.waiting import until
 
 SO_ATTACH_FILTER = 26
@@ -18,7 +18,7 @@ WILL = ("presence/alice/phone/will", b"gone")
 
 
 def vanish(sock: socket.socket) -> None:
-    """Have the kernel drop each packet for a socket: it answers nothing any more, and closes nothing."""
+    """Make the kernel drop each packet for a socket, which then neither answers nor closes."""
     drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: return 0 bytes
     program = struct.pack("HL", 1, ctypes.addressof(drop_all))
     sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
@@ -32,25 +32,28 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_a_client_that_has_vanished_is_ended():
-    """Its will is published although it has asked for no keep alive; who is there, and silent, stays."""
-    with ours() as house:
-        bridge = house.bridge()
-        silent = house.client("bob", "silent", keep_alive=0)
-        phone = house.client("alice", "phone", keep_alive=0, will=WILL)
+def test_a_vanished_client_is_ended():
+    """Its will is published in spite of keep alive 0, and a silent client that is present stays connected."""
+    with embedded_server() as server:
+        bridge = server.bridge()
+        silent = server.client("bob", "silent", keep_alive=0)
+        phone = server.client("alice", "phone", keep_alive=0, will=WILL)
         vanish(phone.sock)
         assert bridge.message(20).payload == b"gone"
         assert silent.ping() == []
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_a_client_on_a_websocket_that_has_vanished_is_ended():
-    """The same over a WebSocket."""
-    with ours(ws_port=0) as house:
-        bridge = house.bridge()
-        with closing(socket.create_connection(("127.0.0.1", house.broker.ws_port))) as sock:
+def test_a_vanished_websocket_client_is_ended():
+    """The will of a WebSocket client is published too."""
+    with embedded_server(ws_port=0) as server:
+        bridge = server.bridge()
+        with closing(socket.create_connection(("127.0.0.1", server.broker.ws_port))) as sock:
             page = websocket_connect(
-                f"ws://127.0.0.1:{house.broker.ws_port}/", sock=sock, subprotocols=["mqtt"], close_timeout=0.1
+                f"ws://127.0.0.1:{server.broker.ws_port}/",
+                sock=sock,
+                subprotocols=["mqtt"],
+                close_timeout=0.1,
             )
             page.send(connect_packet("alice", "phone", keep_alive=0, will=WILL))
             assert page.recv() == b"\x20\x02\x00\x00"
@@ -60,24 +63,24 @@ def test_a_client_on_a_websocket_that_has_vanished_is_ended():
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_a_client_that_takes_nothing_is_ended():
-    """What waits for it is not kept for ever, and it does not count as connected."""
-    with ours() as house:
-        bridge = house.bridge()
-        phone = house.client("alice", "phone", keep_alive=0, will=WILL)
+def test_a_client_that_takes_no_data_is_ended():
+    """Its waiting messages are dropped, and it no longer counts as connected."""
+    with embedded_server() as server:
+        bridge = server.bridge()
+        phone = server.client("alice", "phone", keep_alive=0, will=WILL)
         phone.subscribe("status/+", qos=0)
         for _ in range(100):
             bridge.publish("status/x", bytes(200_000), qos=0)
         assert bridge.message(20).payload == b"gone"
 
 
-def test_accepted_connections_are_watched_by_the_kernel():
-    """The times are those of the documentation: asked after a minute, given up after two."""
-    with ours(ws_port=0) as house:
-        for port in (house.port, house.broker.ws_port):
+def test_the_kernel_probes_accepted_connections():
+    """The first probe comes after a minute, the end after two, as documented."""
+    with embedded_server(ws_port=0) as server:
+        for port in (server.port, server.broker.ws_port):
             with closing(socket.create_connection(("127.0.0.1", port))) as sock:
-                entrance = house.broker._broker.hub.entrance
-                (visitor,) = until(lambda e=entrance: list(e.doorstep._address), "it is accepted")
+                admission = server.router.admission
+                (visitor,) = until(lambda e=admission: list(e.pending._addresses), "it is accepted")
                 transport = getattr(visitor, "transport", None) or visitor._writer
                 accepted = transport.get_extra_info("socket")
                 assert accepted.getpeername() == sock.getsockname()
@@ -87,4 +90,4 @@ def test_accepted_connections_are_watched_by_the_kernel():
                     for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_USER_TIMEOUT")
                 }
                 assert tcp == {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_USER_TIMEOUT": 120_000}
-            until(lambda e=entrance: not len(e.doorstep), "it has gone")
+            until(lambda e=admission: not len(e.pending), "it has gone")

@@ -1,4 +1,4 @@
-"""A bare MQTT 3.1.1 client over a socket: it acknowledges only what a test tells it to, and keeps what it got."""
+"""A bare MQTT 3.1.1 client over a socket, which acknowledges on demand only and keeps all packets."""
 
 import select
 import socket
@@ -62,14 +62,14 @@ def connect_packet(user, client_id, *, password=None, clean=True, keep_alive=60,
     )
 
 
-class Wire:
-    """One connection; every read has a deadline."""
+class RawClient:
+    """One network connection; each read has a deadline."""
 
     def __init__(self, port: int) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.framer = Framer()
-        self.came: deque[Packet] = deque()
+        self.arrived: deque[Packet] = deque()
         self.seen: list[Packet] = []
         self.next_id = 0
 
@@ -77,7 +77,7 @@ class Wire:
         self.sock.sendall(data)
 
     def connect(self, user, client_id, **how) -> int:
-        """Send CONNECT, return the CONNACK's code; `session_present` is kept."""
+        """Send a CONNECT; return the code of the CONNACK, and set `session_present`."""
         self.send(connect_packet(user, client_id, **how))
         ack = self.read()
         assert ack.kind == 2, ack
@@ -108,12 +108,12 @@ class Wire:
         self.sock.close()
 
     def kill(self) -> None:
-        """Be gone without a word."""
+        """Close the connection by a TCP reset, without a DISCONNECT."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
     def ready(self, wait_s: float) -> bool:
-        """Say whether something arrives in time (poll: select takes no descriptor above 1023)."""
+        """Return whether data arrives in time (poll, since select takes no descriptor above 1023)."""
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
         return bool(poll.poll(wait_s * 1000))
@@ -121,7 +121,7 @@ class Wire:
     def read(self, wait_s: float = DEADLINE_S) -> Packet:
         """Return the next packet; EOFError when the connection is closed, TimeoutError when none comes."""
         deadline = time.monotonic() + wait_s
-        while not self.came:
+        while not self.arrived:
             left = deadline - time.monotonic()
             if left <= 0 or not self.ready(left):
                 raise TimeoutError(f"nothing within {wait_s} s; so far: {self.seen}")
@@ -131,8 +131,8 @@ class Wire:
                 raise EOFError(str(error)) from error
             if not chunk:
                 raise EOFError("closed by the broker")
-            self.came.extend(Packet(*packet) for packet in self.framer.feed(chunk))
-        found = self.came.popleft()
+            self.arrived.extend(Packet(*packet) for packet in self.framer.feed(chunk))
+        found = self.arrived.popleft()
         self.seen.append(found)
         return found
 
@@ -144,14 +144,14 @@ class Wire:
         return found
 
     def message(self, wait_s: float = DEADLINE_S, *, ack: bool = True) -> Packet:
-        """Return the next PUBLISH, acknowledged unless told otherwise."""
+        """Return the next PUBLISH, acknowledged by default."""
         found = self.until(3, wait_s)
         if ack:
             self.ack(found)
         return found
 
     def messages(self, wait_s: float = QUIET_S, *, ack: bool = True) -> list[Packet]:
-        """Return every PUBLISH until nothing comes for a while, or the connection is closed."""
+        """Return each PUBLISH until a pause, or until the connection is closed."""
         found = []
         try:
             while True:
@@ -160,14 +160,14 @@ class Wire:
             return found
 
     def ping(self) -> list[Packet]:
-        """Send a PING, return what came before its answer: all that the broker had sent by then."""
+        """Send a PING; return the packets before its answer, which are all that the broker had sent."""
         self.send(packets.PINGREQ)
         start = len(self.seen)
         self.until(13)
         return self.seen[start:-1]
 
     def closed(self, wait_s: float = DEADLINE_S) -> bool:
-        """Say whether the broker closes the connection within this time."""
+        """Return whether the broker closes the connection within this time."""
         deadline = time.monotonic() + wait_s
         try:
             while True:
