@@ -5,7 +5,7 @@ import threading
 import time
 from dataclasses import replace
 
-from mqtt_presence.client.backoff import Backoff
+from mqtt_presence.mqtt.backoff import Backoff
 from mqtt_presence.client.connect_arguments import Endpoint
 from mqtt_presence.client.network_connection import Connection, Hooks, NameNeededError, guard
 from mqtt_presence.errors import BrokerError, PresenceError
