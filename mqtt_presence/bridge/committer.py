@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.counters import Counters
 from mqtt_presence.bridge.limits import TOO_MANY_USERS, Limiter
-from mqtt_presence.bridge.link.link import Link, newest_only
+from mqtt_presence.bridge.link.acknowledgements import newest_only
+from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.outbox import LastStatus, Outbox, last_status
 from mqtt_presence.bridge.part import Part
 from mqtt_presence.errors import StoreError
