@@ -703,7 +703,7 @@ client: dict[str, Any] = who | {"client_id": st.sampled_from(["phone", "tablet"]
 named: dict[str, Any] = client | {"connection_id": st.sampled_from(["c1", "c2", None])}
 came: dict[str, Any] = named | {
     "fresh_id": st.sampled_from(["made up 1", "made up 2", "made up 3"]),
-    "peer": st.sampled_from([None, 1, 2]),
+    "network_id": st.sampled_from([None, 1, 2]),
     "ip_addr": st.sampled_from([None, "192.0.2.7", "2001:db8::7"]),
 }
 logins = st.builds(
@@ -721,7 +721,7 @@ what_is_told = (
     | st.builds(
         NetworkClosed,
         **client,
-        peer=st.sampled_from([1, 2]),
+        network_id=st.sampled_from([1, 2]),
         cause=st.sampled_from(Cause),
         reason=st.sampled_from([Reason.LOGOUT, Reason.LOST, None]),
     )

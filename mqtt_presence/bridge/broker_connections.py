@@ -203,7 +203,7 @@ class BrokerConnections(OnCheck):
         for event in events:
             if isinstance(event, Login | Activity | NetworkClosed):
                 known = new.get(event.client_id)
-                if known is not None and known.number == event.peer:
+                if known is not None and known.number == event.network_id:
                     del new[event.client_id]  # its record tells of it from now on; or it is gone
         for client_id in list(new)[: max(0, len(new) - MAX_NEW)]:
             del new[client_id]
@@ -338,13 +338,17 @@ class BrokerConnections(OnCheck):
         self._bury(client_id, old)
         if old.user_id == new.user_id:  # its login will end the old record, and nobody sees a gap
             return NetworkReplaced(
-                user_id=old.user_id, client_id=client_id, now=now, peer=old.number, heir=new.number
+                user_id=old.user_id,
+                client_id=client_id,
+                now=now,
+                network_id=old.number,
+                new_network_id=new.number,
             )
         return NetworkClosed(
             user_id=old.user_id,
             client_id=client_id,
             now=now,
-            peer=old.number,
+            network_id=old.number,
             cause=Cause.TAKEOVER,
             reason=Reason.LOST,
         )
@@ -368,7 +372,7 @@ class BrokerConnections(OnCheck):
             user_id=peer.user_id,
             client_id=said.client_id,
             now=now,
-            peer=peer.number,
+            network_id=peer.number,
             cause=said.cause,
             reason=_REASONS.get(said.cause, Reason.LOST),
         )

@@ -80,7 +80,7 @@ _decode_any = msgspec.json.Decoder().decode
 
 
 def parse(
-    name: topics.Input, payload: bytes, now: int, ip_addr: str | None = None, peer: int | None = None
+    name: topics.Input, payload: bytes, now: int, ip_addr: str | None = None, network_id: int | None = None
 ) -> Message | TimeRequest:
     """Turn a client's message into an event.
 
@@ -89,7 +89,7 @@ def parse(
         payload: empty, or a JSON object.
         now: the bridge's clock on receipt, epoch milliseconds.
         ip_addr: where the broker says that client is connected from.
-        peer: by which of the broker's connections, if it says.
+        network_id: by which of the broker's connections, if it says.
 
     Raises:
         PayloadError: ``too_large`` or ``bad_payload``: not what contract section 2 says.
@@ -100,13 +100,13 @@ def parse(
     try:
         if not payload.isascii():
             payload.decode()  # the decoder only skips over fields that it does not know, whatever is in them
-        return _parse(name, payload or b"{}", now, ip_addr, peer)
+        return _parse(name, payload or b"{}", now, ip_addr, network_id)
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
         raise PayloadError("bad_payload", str(error)) from error
 
 
 def _parse(
-    name: topics.Input, payload: bytes, now: int, ip_addr: str | None, peer: int | None
+    name: topics.Input, payload: bytes, now: int, ip_addr: str | None, network_id: int | None
 ) -> Message | TimeRequest:
     user_id, client_id, verb = name
     if verb == topics.ACTIVITY:
@@ -121,7 +121,7 @@ def _parse(
             ip_addr=ip_addr,
             idle=sign.idle,
             last_activity=_millis(sign.last_activity),
-            peer=peer,
+            network_id=network_id,
         )
     if verb == topics.LOGIN:
         login = _decode_login(payload)
@@ -139,7 +139,7 @@ def _parse(
             timeout_ms=_duration_ms(login.timeout),
             announce=login.announce,
             meta=_meta(login.meta),
-            peer=peer,
+            network_id=network_id,
         )
     if verb == topics.TIME:
         t0 = bytes(_decode_time(payload).t0)

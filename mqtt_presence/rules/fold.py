@@ -74,8 +74,8 @@ class _Draft:
         self._new_records = new_records
         self._created = 0
         self._connections = dict(user.connections)
-        self._newest = dict(user.newest)
-        self._newest_time = dict(user.newest_time)
+        self._latest_login = dict(user.latest_login)
+        self._latest_login_time = dict(user.latest_login_time)
         self._status = user.status or Status()
         self._published = user.status is not None
         self._last_seen = user.last_seen
@@ -129,8 +129,8 @@ class _Draft:
                 version=self._user.version + changed,
                 last_seen=self._last_seen,
                 connections=self._connections,
-                newest=self._newest,
-                newest_time=self._newest_time,
+                latest_login=self._latest_login,
+                latest_login_time=self._latest_login_time,
             ),
             changed=tuple(records),
             touched=tuple(touched),
@@ -188,23 +188,31 @@ class _Draft:
         elif known.is_open:
             self._see(end.now)
             self._close(known, end.reason, end.now)
-        elif known.reason in GUESSED or known.told:
+        elif known.reason in GUESSED or known.ended_by_broker:
             graced = None if end.reason is Reason.LOGOUT else known.check_at
-            self._put(replace(known, reason=end.reason, check_at=graced, told=False))
+            self._put(replace(known, reason=end.reason, check_at=graced, ended_by_broker=False))
         else:
             self._ignored.append("end_after_end")
 
     def _gone(self, gone: NetworkClosed) -> None:
         """G1: what came by that very connection with the broker ends with it, and nothing else."""
         for connection in [*self._connections.values()]:
-            if (connection.client_id, connection.peer) != (gone.client_id, gone.peer):
+            if (connection.client_id, connection.network_id) != (gone.client_id, gone.network_id):
                 continue
             if gone.reason is not None and connection.is_open:
-                self._close(replace(connection, cause=gone.cause, told=True), gone.reason, gone.now)
+                self._close(
+                    replace(connection, cause=gone.cause, ended_by_broker=True), gone.reason, gone.now
+                )
             elif gone.reason is not None and connection.reason in GUESSED:
                 graced = None if gone.reason is Reason.LOGOUT else connection.check_at
                 self._put(
-                    replace(connection, cause=gone.cause, told=True, reason=gone.reason, check_at=graced)
+                    replace(
+                        connection,
+                        cause=gone.cause,
+                        ended_by_broker=True,
+                        reason=gone.reason,
+                        check_at=graced,
+                    )
                 )
             elif connection.cause is None:
                 self._put(replace(connection, cause=gone.cause))
@@ -212,8 +220,8 @@ class _Draft:
     def _moved(self, moved: NetworkReplaced) -> None:
         """G2: should the client end before it logs in again, what it left behind ends with it."""
         for connection in self._open_of(moved.client_id):
-            if connection.peer == moved.peer:
-                self._put(replace(connection, peer=moved.heir))
+            if connection.network_id == moved.network_id:
+                self._put(replace(connection, network_id=moved.new_network_id))
 
     def _check(self, now: int) -> None:
         for key in list(self._connections):
@@ -288,7 +296,7 @@ class _Draft:
         if login.connection_id is not None:
             return self._connections.get((login.client_id, login.connection_id))
         # L2: it has none, and the client's open record had none either
-        return next((c for c in self._open_of(login.client_id) if not c.named), None)
+        return next((c for c in self._open_of(login.client_id) if not c.client_named), None)
 
     def _addressed(self, activity: Activity) -> Connection | None:
         if activity.connection_id is not None:
@@ -306,11 +314,11 @@ class _Draft:
     def _first_login(self, known: Connection, login: Login) -> None:
         """Register a login whose record has had none: L1, L4, and the late login of A2 and E1."""
         order, time, outdated = self._place(known, login)
-        if order > self._newest.get(login.client_id, 0):
-            self._newest[login.client_id] = order
-            self._newest_time.pop(login.client_id, None)
+        if order > self._latest_login.get(login.client_id, 0):
+            self._latest_login[login.client_id] = order
+            self._latest_login_time.pop(login.client_id, None)
             if time is not None:
-                self._newest_time[login.client_id] = time
+                self._latest_login_time[login.client_id] = time
         # One whose end came first has no length.
         login_time = known.login_time if known.login_time is not None else known.logout_time
         if login_time is None:
@@ -346,8 +354,8 @@ class _Draft:
             The `login_order`; the `client_time`; whether the client's newest connection is newer.
 
         """
-        newest = self._newest.get(login.client_id, 0)
-        newest_time = self._newest_time.get(login.client_id)
+        newest = self._latest_login.get(login.client_id, 0)
+        newest_time = self._latest_login_time.get(login.client_id)
         # Cut to now: ahead of it, a `time` says no more than the receipt does.
         time = None if login.time is None else min(login.time, login.now)
         if not known.is_open and time != login.time:
@@ -377,7 +385,7 @@ class _Draft:
             announce=login.announce if login.announce is not None else known.announce,
             meta=_mentioned("" if login.meta == NO_META else login.meta, known.meta),
             last_seen=max(known.last_seen, login.now),
-            peer=login.peer if login.peer is not None else known.peer,
+            network_id=login.network_id if login.network_id is not None else known.network_id,
             cause=None if known.is_open else known.cause,
         )
         last = self._status.last_login
@@ -420,7 +428,7 @@ class _Draft:
         if connection.reason not in GUESSED:
             return False
         order = connection.login_order if connection.login_order is not None else connection.login_time or 0
-        newest = self._newest.get(connection.client_id)
+        newest = self._latest_login.get(connection.client_id)
         if newest is not None and newest > order:
             return False
         return all(
@@ -533,7 +541,7 @@ def _gives_way(connection: Connection, login: Login) -> bool:
     It waits for its own login, unless that would not tell a `time` either: then the order of arrival is all
     there is.
     """
-    return login.time is None or not connection.named
+    return login.time is None or not connection.client_named
 
 
 def _unseen(event: Login | Activity) -> Connection:
@@ -545,10 +553,10 @@ def _unseen(event: Login | Activity) -> Connection:
         user_id=event.user_id,
         client_id=event.client_id,
         connection_id=connection_id,
-        named=event.connection_id is not None,
+        client_named=event.connection_id is not None,
         last_seen=event.now,
         ip_addr=event.ip_addr,
-        peer=event.peer,
+        network_id=event.network_id,
     )
 
 

@@ -96,7 +96,7 @@ class ActivityState(Struct, frozen=True, gc=False):
 class Connection(ActivityState, frozen=True, gc=False):
     """One connection record, named by (user_id, client_id, connection_id)."""
 
-    named: bool = True
+    client_named: bool = True
     """The client chose the connection id; False: the bridge made it up."""
     login_time: int | None = None
     """When the bridge first heard of it; None: so far only of its end."""
@@ -106,9 +106,9 @@ class Connection(ActivityState, frozen=True, gc=False):
     meta: str | None = None
     reason: Reason | None = None
     cause: Cause | None = None
-    peer: int | None = None
+    network_id: int | None = None
     """Which of the broker's connections it came by, as the broker reported at the login."""
-    told: bool = False
+    ended_by_broker: bool = False
     """Only the broker's word has ended it: a logout or will that names it has the last one."""
     client_time: int | None = None
     """The `time` that its login told; None: none, or none that another login can be compared with (L4)."""
@@ -151,9 +151,9 @@ class Status(Struct, frozen=True, kw_only=True):
 class UserPresence(Struct, frozen=True, kw_only=True):
     """What the rules need to know of one user.
 
-    `connections` holds every live connection and those ended ones that the events at hand name; `newest`
-    the greatest `login_order` of each client that logs in, over all its connections, open or ended, and
-    `newest_time` the `client_time` of that connection, if its login told one.
+    `connections` holds every live connection and those ended ones that the events at hand name;
+    `latest_login` the greatest `login_order` of each client that logs in, over all its connections, open or
+    ended, and `latest_login_time` the `client_time` of that connection, if its login told one.
     """
 
     user_id: UserId
@@ -162,8 +162,8 @@ class UserPresence(Struct, frozen=True, kw_only=True):
     version: int = 0
     last_seen: int | None = None
     connections: Mapping[Key, Connection] = {}
-    newest: Mapping[ClientId, int] = {}
-    newest_time: Mapping[ClientId, int] = {}
+    latest_login: Mapping[ClientId, int] = {}
+    latest_login_time: Mapping[ClientId, int] = {}
 
 
 # What happened: the events that the rules decide on. `now` is the bridge's clock on receipt.
@@ -186,7 +186,7 @@ class Login(Struct, frozen=True, kw_only=True, gc=False):
     timeout_ms: int | None = None
     announce: bool | None = None
     meta: str | None = None
-    peer: int | None = None
+    network_id: int | None = None
 
 
 class Activity(Struct, frozen=True, kw_only=True, gc=False):
@@ -200,7 +200,7 @@ class Activity(Struct, frozen=True, kw_only=True, gc=False):
     ip_addr: str | None = None
     idle: bool | None = None
     last_activity: int | None = None
-    peer: int | None = None
+    network_id: int | None = None
 
 
 class End(Struct, frozen=True, kw_only=True, gc=False):
@@ -214,25 +214,25 @@ class End(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class NetworkClosed(Struct, frozen=True, kw_only=True, gc=False):
-    """The broker says that a network connection has ended: `peer` of the user's client, and no other one."""
+    """The broker reports the end of one network connection, `network_id`, of the user's client."""
 
     user_id: UserId
     client_id: ClientId
     now: int
-    peer: int
+    network_id: int
     cause: Cause
     reason: Reason | None
     """None: do not end anything, only note the cause: the client has come again, by a new connection."""
 
 
 class NetworkReplaced(Struct, frozen=True, kw_only=True, gc=False):
-    """The broker says that a client of the user has come again: `heir` has taken the place of `peer`."""
+    """The broker reports that a client of the user has connected again, over `new_network_id`."""
 
     user_id: UserId
     client_id: ClientId
     now: int
-    peer: int
-    heir: int
+    network_id: int
+    new_network_id: int
 
 
 class CheckDeadlines(Struct, frozen=True, kw_only=True, gc=False):

@@ -38,7 +38,7 @@ RECORD_FIELDS: tuple[Field, ...] = (
     ConnectionRow.timeout_ms,
     ConnectionRow.logout_time,
     ConnectionRow.check_at,
-    ConnectionRow.named,
+    ConnectionRow.client_named,
     ConnectionRow.login_time,
     ConnectionRow.ip_addr,
     ConnectionRow.user_agent,
@@ -46,8 +46,8 @@ RECORD_FIELDS: tuple[Field, ...] = (
     ConnectionRow.meta,
     ConnectionRow.reason,
     ConnectionRow.cause,
-    ConnectionRow.peer,
-    ConnectionRow.told,
+    ConnectionRow.network_id,
+    ConnectionRow.ended_by_broker,
     ConnectionRow.client_time,
     ConnectionRow.live,
 )
@@ -55,9 +55,12 @@ RECORD_FIELDS: tuple[Field, ...] = (
 USER_FIELDS = tuple(UserRow._meta.sorted_fields)
 
 # What makes a value, and the number by which the row is found again: of both tables, and of the view of them.
-_TABLE = {field.column_name: "r" for field in RECORD_FIELDS} | {f.column_name: "p" for f in ACTIVITY_FIELDS}
-PULSE_COLUMNS = ", ".join((*(f"{_TABLE[name]}.{name}" for name in ActivityState.__struct_fields__), "r.id"))
-CONNECTION_COLUMNS = ", ".join(f"c.{name}" for name in (*Connection.__struct_fields__, "id"))
+_COLUMN = {f.name: f"r.{f.column_name}" for f in RECORD_FIELDS}
+_COLUMN |= {f.name: f"p.{f.column_name}" for f in ACTIVITY_FIELDS}
+PULSE_COLUMNS = ", ".join((*(_COLUMN[name] for name in ActivityState.__struct_fields__), "r.id"))
+CONNECTION_COLUMNS = ", ".join(
+    (*(f"c.{_COLUMN[name].partition('.')[2]}" for name in Connection.__struct_fields__), "c.id")
+)
 USER_COLUMNS = ", ".join(f"u.{f.column_name}" for f in USER_FIELDS)
 
 VERSION_FLOOR = "version_floor"
@@ -112,7 +115,7 @@ def from_connection(record: Connection) -> tuple[Any, ...]:
         record.timeout_ms,
         record.logout_time,
         record.check_at,
-        record.named,
+        record.client_named,
         record.login_time,
         record.ip_addr,
         record.user_agent,
@@ -120,8 +123,8 @@ def from_connection(record: Connection) -> tuple[Any, ...]:
         record.meta,
         None if record.reason is None else record.reason.value,
         None if record.cause is None else record.cause.value,
-        record.peer,
-        record.told,
+        record.network_id,
+        record.ended_by_broker,
         record.client_time,
         record.is_live,
     )
@@ -170,8 +173,8 @@ def to_status(row: Sequence[Any]) -> Status:
 def to_presence(
     row: Sequence[Any],
     connections: Mapping[Key, Connection],
-    newest: Mapping[ClientId, int],
-    newest_time: Mapping[ClientId, int] | None = None,
+    latest_login: Mapping[ClientId, int],
+    latest_login_time: Mapping[ClientId, int] | None = None,
 ) -> UserPresence:
     """Make what the rules need of a row of `USER_COLUMNS` and the user's records."""
     seen = row[11]
@@ -184,8 +187,8 @@ def to_presence(
         last_seen=seen,
         version=row[12],
         connections=connections,
-        newest=newest,
-        newest_time=newest_time or {},
+        latest_login=latest_login,
+        latest_login_time=latest_login_time or {},
     )
 
 

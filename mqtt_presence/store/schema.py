@@ -48,7 +48,7 @@ class ConnectionRow(Model):
     user_id = TextField()
     client_id = TextField()
     connection_id = TextField()
-    named = BooleanField()
+    client_named = BooleanField(column_name="named")
     login_time = BigIntegerField(null=True)
     login_order = BigIntegerField(null=True)
     opened_at = BigIntegerField(null=True)
@@ -63,8 +63,8 @@ class ConnectionRow(Model):
     check_at = BigIntegerField(null=True)
     live = BooleanField()
     cause = TextField(null=True)
-    peer = BigIntegerField(null=True)
-    told = BooleanField(null=True)
+    network_id = BigIntegerField(null=True, column_name="peer")
+    ended_by_broker = BooleanField(null=True, column_name="told")
     client_time = BigIntegerField(null=True)
 
     class Meta:

@@ -293,8 +293,8 @@ class Transaction:
                         user_id=user_id,
                         version=floor,
                         connections=of_user,
-                        newest=newest.get(user_id, {}),
-                        newest_time=times.get(user_id, {}),
+                        latest_login=newest.get(user_id, {}),
+                        latest_login_time=times.get(user_id, {}),
                     )
         return loaded
 

@@ -185,7 +185,7 @@ def test_a_login_of_0_1_0_gives_way_to_one_that_arrives_later(database: str) -> 
         tx.save([outcome])
     (user,) = load(store, login("c2"), login("c3")).values()
     assert {c.connection_id: c.is_open for c in user.connections.values()} == {"c2": True}
-    assert (user.newest, user.newest_time) == ({"phone": NOW + 1}, {"phone": NOW - 500})
+    assert (user.latest_login, user.latest_login_time) == ({"phone": NOW + 1}, {"phone": NOW - 500})
     store.close()
 
 
@@ -243,7 +243,7 @@ def test_public_columns_are_there_for_sql(store: Store, database: str) -> None:
 # Load and save.
 
 FULL = record(
-    named=False,
+    client_named=False,
     last_seen=NOW + 1,
     login_time=NOW + 2,
     login_order=NOW + 3,
@@ -260,8 +260,8 @@ FULL = record(
     last_activity=NOW + 7,
     check_at=NOW + 8,
     cause=Cause.KEEP_ALIVE,
-    peer=NOW << 20,
-    told=True,
+    network_id=NOW << 20,
+    ended_by_broker=True,
     client_time=NOW + 10,
 )
 
@@ -326,7 +326,7 @@ OTHER = {
     "last_activity": None,
     "logout_time": NOW + 4,
     "check_at": None,
-    "named": True,
+    "client_named": True,
     "login_time": NOW + 5,
     "ip_addr": None,
     "user_agent": "another",
@@ -334,8 +334,8 @@ OTHER = {
     "meta": None,
     "reason": Reason.TIMEOUT,
     "cause": Cause.KICKED,
-    "peer": 12,
-    "told": False,
+    "network_id": 12,
+    "ended_by_broker": False,
     "client_time": NOW + 6,
 }
 
@@ -432,7 +432,7 @@ def test_all_are_loaded_however_many_are_asked_for(store: Store, asked: int) -> 
     assert {u: list(p.connections) for u, p in loaded.items()} == {
         **{u: [("phone", "c1")] for u in users}, **{f"new-{u}": [] for u in users}
     }  # fmt: skip
-    assert {u: p.newest for u, p in loaded.items() if p.newest} == {
+    assert {u: p.latest_login for u, p in loaded.items() if p.latest_login} == {
         u: {"phone": NOW + n} for n, u in enumerate(everybody) if u in users
     }
 
@@ -508,7 +508,7 @@ def test_load_brings_the_latest_of_a_client_that_is_gone(store: Store) -> None:
     save(store, ended("older", login_order=NOW - 1), ended("latest"), ended("alien"))
     save(store, record(client="tablet", id="t"), ended(id="x", user="bob"))
     gone = NetworkClosed(
-        user_id="alice", client_id="phone", now=NOW, peer=1, cause=Cause.CLOSED, reason=Reason.LOST
+        user_id="alice", client_id="phone", now=NOW, network_id=1, cause=Cause.CLOSED, reason=Reason.LOST
     )
     found = load(store, gone)["alice"].connections
     assert {key[1] for key in found} == {"latest", "alien", "t"}  # of two logins of one moment, both
@@ -518,10 +518,10 @@ def test_told_connections_are_the_open_ones_the_latest_last(store: Store) -> Non
     """By them a bridge that starts knows who came by which connection; of many, the latest."""
     save(
         store,
-        record(id="1", user="alice", peer=11, login_time=NOW + 2, ip_addr="192.0.2.1"),
-        record(id="2", user="bob", peer=12, login_time=NOW + 1),
+        record(id="1", user="alice", network_id=11, login_time=NOW + 2, ip_addr="192.0.2.1"),
+        record(id="2", user="bob", network_id=12, login_time=NOW + 1),
         record(id="3", user="carol"),
-        ended("4", user="dave", peer=14),
+        ended("4", user="dave", network_id=14),
     )
     with store.transaction() as tx:
         assert tx.told_connections(9) == [("bob", "phone", 12, None), ("alice", "phone", 11, "192.0.2.1")]
@@ -541,7 +541,7 @@ def test_connections_of_version_1_are_brought_up_to_date(database: str) -> None:
     store = Store(database)
     store.open()
     kept = load(store, login())["alice"].connections["phone", "c1"]
-    assert (kept.login_time, kept.cause, kept.peer, kept.told) == (NOW, None, None, False)
+    assert (kept.login_time, kept.cause, kept.network_id, kept.ended_by_broker) == (NOW, None, None, False)
     store.close()
 
 
@@ -554,17 +554,17 @@ def test_newest_is_over_open_and_ended_connections(store: Store) -> None:
     """What L4 compares with: the greatest order of the client's logins, whichever connection's."""
     save(store, record(login_order=NOW + 5), ended("c2", login_order=NOW + 9), ended("c3", login_order=None))
     save(store, record(client="tablet", id="t", login_order=NOW + 50))
-    assert load(store, login("new"))["alice"].newest == {"phone": NOW + 9}
-    assert load(store, login(None))["alice"].newest == {"phone": NOW + 9}
-    assert load(store, login("new", "unseen"))["alice"].newest == {}
+    assert load(store, login("new"))["alice"].latest_login == {"phone": NOW + 9}
+    assert load(store, login(None))["alice"].latest_login == {"phone": NOW + 9}
+    assert load(store, login("new", "unseen"))["alice"].latest_login == {}
 
 
 def test_newest_comes_with_the_time_that_its_login_told(store: Store) -> None:
     """Not with that of an older connection; of two in one place the one that told a time is compared with."""
     save(store, ended("c1", login_order=NOW + 5, client_time=NOW + 5), record(id="c2", login_order=NOW + 9))
-    assert load(store, login("new"))["alice"].newest_time == {}
+    assert load(store, login("new"))["alice"].latest_login_time == {}
     save(store, ended("c3", login_order=NOW + 9, client_time=NOW + 2))
-    assert load(store, login("new"))["alice"].newest_time == {"phone": NOW + 2}
+    assert load(store, login("new"))["alice"].latest_login_time == {"phone": NOW + 2}
 
 
 def test_newest_is_not_asked_where_no_rule_needs_it() -> None:

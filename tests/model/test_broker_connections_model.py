@@ -141,7 +141,7 @@ class Bridge:
     def told_connections(self, _limit: int) -> list[tuple[str, str, int, str | None]]:
         opened = [c for user in self.users.values() for c in user.connections.values() if c.is_open]
         opened.sort(key=lambda c: c.login_time or 0)
-        return [(c.user_id, c.client_id, c.peer, c.ip_addr) for c in opened if c.peer is not None]
+        return [(c.user_id, c.client_id, c.network_id, c.ip_addr) for c in opened if c.network_id is not None]
 
     def start(self) -> None:
         self.kept.restart()
@@ -178,7 +178,7 @@ class Bridge:
                     client_id=CLIENT,
                     connection_id=payload.decode(),
                     now=now,
-                    peer=peer and peer.number,
+                    network_id=peer and peer.number,
                     ip_addr=peer and peer.address,
                 )
             else:

@@ -172,9 +172,9 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
             c.meta,
             c.client_time,
             None if c.is_open else c.check_at,
-            c.peer,
+            c.network_id,
             c.cause.value if c.cause else None,
-            c.told,
+            c.ended_by_broker,
         )
 
     def stamp(self, before: int | None) -> int | None:
@@ -240,7 +240,7 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
                 timeout_ms=timeout,
                 announce=announce,
                 meta=meta,
-                peer=peer,
+                network_id=peer,
             )
         )
 
@@ -278,7 +278,7 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
                 fresh_id=ConnectionId(fresh),
                 idle=idle,
                 last_activity=time,
-                peer=peer,
+                network_id=peer,
             )
         )
 
@@ -320,7 +320,7 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
                 user_id=UserId(user),
                 client_id=ClientId(client),
                 now=self.now,
-                peer=peer,
+                network_id=peer,
                 cause=cause,
                 reason=reason,
             )
@@ -334,7 +334,11 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
         self.naive[user].moved(client, peer, heir)
         self.step(
             NetworkReplaced(
-                user_id=UserId(user), client_id=ClientId(client), now=self.now, peer=peer, heir=heir
+                user_id=UserId(user),
+                client_id=ClientId(client),
+                now=self.now,
+                network_id=peer,
+                new_network_id=heir,
             )
         )
 
@@ -375,9 +379,9 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
             for c in user.connections.values():
                 if c.login_order is not None:
                     found[c.client_id] = max(found.get(c.client_id, 0), c.login_order)
-            assert user.newest == found
+            assert user.latest_login == found
             # Of two in one place, the store finds the one that told a time.
-            assert user.newest_time == {
+            assert user.latest_login_time == {
                 client: max(times)
                 for client, order in found.items()
                 if (
@@ -540,15 +544,15 @@ def any_events(draw: st.DrawFn) -> Event:
                 user_id=ALICE,
                 client_id=ClientId(draw(clients)),
                 now=after,
-                peer=draw(st.sampled_from([1, 2])),
-                heir=draw(st.sampled_from([1, 2])),
+                network_id=draw(st.sampled_from([1, 2])),
+                new_network_id=draw(st.sampled_from([1, 2])),
             )
         case "gone":
             return NetworkClosed(
                 user_id=ALICE,
                 client_id=ClientId(draw(clients)),
                 now=after,
-                peer=draw(st.sampled_from([1, 2])),
+                network_id=draw(st.sampled_from([1, 2])),
                 cause=draw(causes),
                 reason=draw(st.sampled_from([Reason.LOGOUT, Reason.LOST, None])),
             )
@@ -571,13 +575,13 @@ def any_events(draw: st.DrawFn) -> Event:
                     announce=draw(st.sampled_from([None, True, False])),
                     user_agent=draw(st.sampled_from([None, "A", "B", ""])),
                     meta=draw(metas),
-                    peer=draw(peers),
+                    network_id=draw(peers),
                 )
             return Activity(
                 **who,
                 idle=draw(st.sampled_from([None, True, False])),
                 last_activity=draw(ago),
-                peer=draw(peers),
+                network_id=draw(peers),
             )
 
 
@@ -624,7 +628,10 @@ def test_a_batch_comes_to_the_same_as_its_messages_one_by_one(
         ignored += outcome.ignored
         save(saved, outcome)
     assert batch.user.connections == user.connections
-    assert (batch.user.newest, batch.user.newest_time) == (user.newest, user.newest_time)
+    assert (batch.user.latest_login, batch.user.latest_login_time) == (
+        user.latest_login,
+        user.latest_login_time,
+    )
     assert batch.user.status == user.status
     assert batch.user.last_seen == user.last_seen
     assert list(batch.ignored) == ignored
@@ -701,7 +708,7 @@ def test_who_logs_in_by_the_time_it_is_now_is_here(
     rule_settings = replace(rule_settings, max_connections=None)
     user = play(events, rule_settings)
     now = (events[-1].now if events else START) - jump
-    newest_time = user.newest_time.get(ClientId(client))
+    newest_time = user.latest_login_time.get(ClientId(client))
     time = None if before is None else now - before
     # A later one is known: L4.
     assume(time is None or newest_time is None or not time < newest_time <= now)
@@ -718,9 +725,9 @@ def test_what_is_given_is_never_changed(events: list[Event], rule_settings: Rule
     """The rules leave the state they were given alone: the same call again says the same."""
     user = play(events, rule_settings)
     check = CheckDeadlines(user_id=ALICE, now=START + 10**9)
-    before = (dict(user.connections), dict(user.newest), user.status)
+    before = (dict(user.connections), dict(user.latest_login), user.status)
     first = fold.fold(user, [check], rule_settings)
-    assert (dict(user.connections), dict(user.newest), user.status) == before
+    assert (dict(user.connections), dict(user.latest_login), user.status) == before
     assert fold.fold(user, [check], rule_settings) == first
 
 
@@ -735,12 +742,12 @@ def test_an_end_that_the_broker_tells_touches_nothing_of_another_connection(
     user = play(events, rule_settings)
     now = (events[-1].now if events else START) + 1
     gone = NetworkClosed(
-        user_id=ALICE, client_id=ClientId(client), now=now, peer=peer, cause=cause, reason=Reason.LOST
+        user_id=ALICE, client_id=ClientId(client), now=now, network_id=peer, cause=cause, reason=Reason.LOST
     )
     outcome = fold.fold(user, [gone], rule_settings)
     for key, before in user.connections.items():
         after = outcome.user.connections[key]
-        if (before.client_id, before.peer) != (client, peer):
+        if (before.client_id, before.network_id) != (client, peer):
             assert after == before
         else:
             assert not after.is_open

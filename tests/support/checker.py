@@ -97,12 +97,12 @@ def _assert_as_said(
     records: list[Connection], retained: dict[str, Any], said: Said, *, forgetful: bool
 ) -> None:
     ours = [(Client(r.user_id, r.client_id), r) for r in records if not is_of_the_test(r.user_id)]
-    kept = Counter((client, r.connection_id if r.named else None) for client, r in ours)
+    kept = Counter((client, r.connection_id if r.client_named else None) for client, r in ours)
     must = Counter({(c, h.connection): 1 for c, h in said.here.items()}) if forgetful else said.logins
     assert not must - kept, f"no record: {must - kept}"
     more = kept - said.logins - Counter(said.unsure)
     assert not more, f"one record too many: {more}"
-    there = {c: Here(r.connection_id if r.named else None, r.idle) for c, r in ours if r.is_open}
+    there = {c: Here(r.connection_id if r.client_named else None, r.idle) for c, r in ours if r.is_open}
     wrong = [(c, there.get(c), said.here.get(c)) for c in {*there, *said.here}]
     wrong = [each for each in wrong if each[1] != each[2]]
     assert not wrong, f"{len(wrong)} are not as they must be (client, its record, what it knows): {wrong[:9]}"

@@ -89,7 +89,7 @@ class Story:
         return self.pending[-1][1]
 
     def login(self, user: str, client: str) -> None:
-        event = Login(user_id=user, client_id=client, now=NOW, peer=self.number(user, client))
+        event = Login(user_id=user, client_id=client, now=NOW, network_id=self.number(user, client))
         message = Incoming(f"presence/{user}/{client}/login", b"", 1, False, False, 60_000, 1)
         self.pending.append((message, event))
 
@@ -141,7 +141,7 @@ class Story:
 
 def said(gone: BrokerReport | None) -> tuple[Any, ...] | None:
     assert gone is None or isinstance(gone, NetworkClosed)
-    return gone and (gone.user_id, gone.client_id, gone.peer, gone.cause, gone.reason)
+    return gone and (gone.user_id, gone.client_id, gone.network_id, gone.cause, gone.reason)
 
 
 def test_address_is_for_the_user_and_client_that_the_broker_named() -> None:
@@ -188,7 +188,9 @@ def test_takeover_by_the_same_user_only_notes_the_cause() -> None:
     assert said(story.taken("phone")) == ("alice", "phone", first, Cause.TAKEOVER, None)
     moved = story.connect("phone", "alice", port=8)
     second = story.number("alice", "phone")
-    assert moved == NetworkReplaced(user_id="alice", client_id="phone", now=NOW, peer=first, heir=second)
+    assert moved == NetworkReplaced(
+        user_id="alice", client_id="phone", now=NOW, network_id=first, new_network_id=second
+    )
     assert second != first
     assert story.address("alice", "phone") == "192.0.2.1"
 
@@ -463,7 +465,7 @@ def test_end_of_2_1_must_fit_the_address_and_port() -> None:
     assert story.end("phone", "[192.0.2.1:8] disconnected: connection closed by client.") is None
     gone = story.end("phone", "[192.0.2.1:7] disconnected: connection closed by client.")
     assert said(gone) == (
-        "alice", "phone", 100 << 32 | gone.peer & 0xFFFF_FFFF, Cause.CLOSED, Reason.LOST,
+        "alice", "phone", 100 << 32 | gone.network_id & 0xFFFF_FFFF, Cause.CLOSED, Reason.LOST,
     )  # fmt: skip
 
 
@@ -614,7 +616,7 @@ def test_emqx_names_the_connection() -> None:
 
     assert hear("connected", 5) is None
     assert hear("connected", 9) == NetworkReplaced(
-        user_id="alice", client_id="phone", now=NOW, peer=5, heir=9
+        user_id="alice", client_id="phone", now=NOW, network_id=5, new_network_id=9
     )
     late = hear("disconnected", 5, ',"reason":"tcp_closed"')
     assert said(late) == ("alice", "phone", 5, Cause.CLOSED, Reason.LOST)

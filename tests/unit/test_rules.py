@@ -110,7 +110,7 @@ def wire_time(time: At | Received | None) -> str | None:
 
 
 def connection_name(connection: Connection) -> str:
-    return f"{connection.client_id}/{connection.connection_id if connection.named else MADE_UP}"
+    return f"{connection.client_id}/{connection.connection_id if connection.client_named else MADE_UP}"
 
 
 def told(event: ConnectionEvent | UserEvent) -> str:
@@ -133,7 +133,7 @@ def test_case_records_are_what_the_contract_says(case: Case) -> None:
     found = [
         Record(
             client=c.client_id,
-            id=c.connection_id if c.named else MADE_UP,
+            id=c.connection_id if c.client_named else MADE_UP,
             reason=c.reason.value if c.reason else None,
             idle=c.idle,
             last=None if c.last_activity is None else At(c.last_activity - BASE),
