@@ -1,7 +1,7 @@
 """Who waits at the embedded broker's door, and who has guessed passwords too often. Pure: told the time."""
 
 from mqtt_presence.access.buckets import Buckets
-from mqtt_presence.mqtt.listening import network_of
+from mqtt_presence.mqtt.addresses import network_of
 
 WRONG_FOR_ONE = (10, 0.2)
 """Wrong passwords for one user from one network: ten at once, then one in five seconds."""

@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 Kind = TypeVar("Kind", bound=Hashable)
 
-QUIET_S: Final = 10.0
+LOG_INTERVAL_S: Final = 10.0
 """How long nothing more is said of a kind."""
 _MORE: Final = "(and %d more like it before)"
 _LONGEST: Final = 300
@@ -42,7 +42,7 @@ class Limit(Generic[Kind]):
         """
         now = self._clock()
         with self._lock:
-            if now - self._logged_at.get(kind, -math.inf) < QUIET_S:
+            if now - self._logged_at.get(kind, -math.inf) < LOG_INTERVAL_S:
                 self._left_out[kind] = self._left_out.get(kind, 0) + 1
                 return None
             self._logged_at[kind] = now
@@ -92,12 +92,12 @@ class RateLimitedLog:
         self._log = log
         self._limit: Limit[str] = Limit(clock)
 
-    def complain(self, kind: str, *about: object, level: int = logging.WARNING) -> None:
+    def log(self, kind: str, *about: object, level: int = logging.WARNING) -> None:
         """Log it, or count it for the next line of its kind.
 
         Args:
             kind: the format, a constant: there are as many kinds as constants.
-            about: what is put into it; names in it by `shown`.
+            about: what is put into it; names in it by `quoted`.
             level: of the line.
 
         """
@@ -108,6 +108,6 @@ class RateLimitedLog:
             self._log.log(level, kind, *about)
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """Write a text that somebody has given for the log: in quotes, escaped, and not endless."""
     return ascii(text[:_LONGEST]) + "…" * (len(text) > _LONGEST)

@@ -16,7 +16,7 @@ from mqtt_presence.bridge.part import Part, Parts
 from mqtt_presence.bridge.presence_messages import PresenceMessages
 from mqtt_presence.bridge.redeliveries import Redeliveries
 from mqtt_presence.mqtt.messages import Incoming
-from mqtt_presence.mqtt.topic_tree import Tree
+from mqtt_presence.mqtt.topic_tree import TopicTree
 from mqtt_presence.rules.model import Event
 
 OVERLOADED = "overloaded"
@@ -55,7 +55,7 @@ class Intake(Part):
     ) -> None:
         self._presence = presence
         self._subscriptions = [topic_filter for adapter in adapters for topic_filter in adapter.filters]
-        self._adapters: Tree[Adapter] = Tree()
+        self._adapters: TopicTree[Adapter] = TopicTree()
         for adapter in (reports, *adapters):
             for topic_filter in adapter.filters:
                 self._adapters.put(topic_filter.split("/"), adapter)
@@ -111,7 +111,7 @@ class Intake(Part):
             self._counters.received += 1
             self._redeliveries.forget_packet_id(message)
             if not self._presence.is_input(message.topic):
-                adapter = next(self._adapters.filters_for(message.topic.split("/")), None)
+                adapter = next(self._adapters.matching_filters(message.topic.split("/")), None)
                 if adapter is not None:
                     is_known = self._redeliveries.is_repeated(message)
                     self.pending.append(

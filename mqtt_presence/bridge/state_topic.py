@@ -43,7 +43,9 @@ class StateTopic(Part):
         """Publish the online message ahead of the backlog: `RetainedStatuses` waits for its retained copy."""
         del session_present, contested
         payload = self._encode("online", self._version - 1)
-        link.publish_ahead(Outgoing(self._topics.bridge_state, payload, retain=True, of_connection=True))
+        link.publish_ahead(
+            Outgoing(self._topics.bridge_state, payload, retain=True, this_connection_only=True)
+        )
 
     def will(self) -> tuple[str, bytes]:
         """Return topic and payload of the next will; the online message has the version before it."""

@@ -7,7 +7,7 @@ import sys
 from mqtt_presence.cli.output import cell, console
 from mqtt_presence.cli.page_config import lacking, url
 from mqtt_presence.embedded import EmbeddedBroker
-from mqtt_presence.mqtt.addresses import nearby
+from mqtt_presence.mqtt.addresses import local_address
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import LOGIN, WILL, Topics
 from mqtt_presence.settings import Settings
@@ -48,7 +48,7 @@ def show_banner(settings: Settings, broker: EmbeddedBroker, page: WebServer | No
 
 def commands(settings: Settings, broker: EmbeddedBroker) -> list[tuple[str, str]]:
     """Say what to try, ready to be pasted into a shell."""
-    here = nearby(settings.host)
+    here = local_address(settings.host)
     topics = Topics(settings.prefix)
     password = [] if broker.config.open else ["-P", "PASSWORD"]
     be_there = _shell(

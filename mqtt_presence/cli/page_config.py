@@ -3,7 +3,7 @@
 import logging
 
 from mqtt_presence.cli.output import plain
-from mqtt_presence.mqtt.addresses import nearby
+from mqtt_presence.mqtt.addresses import local_address
 from mqtt_presence.settings import Settings
 from mqtt_presence.web import WebConfig, WebServer
 from mqtt_presence.web.application import MQTT_JS
@@ -48,7 +48,7 @@ def web_config(settings: Settings, *, mqtt_url: str | None = None, is_open: bool
 
 def url(page: WebServer) -> str:
     """Say where a browser on this machine finds it."""
-    here = nearby(page.config.host)
+    here = local_address(page.config.host)
     return f"http://{f'[{here}]' if ':' in here else here}:{page.port}/"
 
 

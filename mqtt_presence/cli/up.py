@@ -17,7 +17,7 @@ from mqtt_presence.cli.serving import Signals, make_home
 from mqtt_presence.cli.setting_options import LOG, RULES, WEB, with_settings
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from mqtt_presence.errors import ConfigError
-from mqtt_presence.mqtt.addresses import is_loopback, nearby
+from mqtt_presence.mqtt.addresses import is_loopback, local_address
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.times import wall_clock
 from mqtt_presence.settings import Settings
@@ -59,7 +59,7 @@ def command(settings: Settings) -> None:
             house.enter_context(page)  # on the broker's loop
         show_banner(settings, broker, page)
         # Draining, the wills go out while the bridge still works: what it makes of them is kept and told.
-        signals.serve(bridge(config, store, address_of=broker.peer_address), broker.drain)
+        signals.serve(bridge(config, store, address_of=broker.client_address), broker.drain)
 
 
 def _allow_many_files() -> None:
@@ -91,7 +91,7 @@ def _broker_config(settings: Settings, secret: str) -> EmbeddedConfig:
 
 
 def _bridge_config(settings: Settings, broker: EmbeddedBroker, secret: str) -> BridgeConfig:
-    host = nearby(settings.host)
+    host = local_address(settings.host)
     url = BrokerUrl("mqtt", host, broker.port, username=BRIDGE_USER, password=secret)
     return replace(
         bridge_config(settings),

@@ -10,6 +10,6 @@ so one reader for each connection handles packets as they came, each one synchro
 from mqtt_presence.access.passwords import add_user, remove_user
 from mqtt_presence.embedded.broker import EmbeddedBroker
 from mqtt_presence.embedded.config import EmbeddedConfig
-from mqtt_presence.embedded.transports import Pipe
+from mqtt_presence.embedded.transports import Transport
 
-__all__ = ["EmbeddedBroker", "EmbeddedConfig", "Pipe", "add_user", "remove_user"]
+__all__ = ["EmbeddedBroker", "EmbeddedConfig", "Transport", "add_user", "remove_user"]

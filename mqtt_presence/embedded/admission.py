@@ -29,7 +29,7 @@ VERIFYING_LIMIT = 2000
 """Passwords that wait to be verified."""
 
 
-class Entrance:
+class Admission:
     """Lets clients in, or tells why not; touches no session.
 
     Args:
@@ -44,9 +44,9 @@ class Entrance:
     ) -> None:
         self._config = config
         self._passwords = passwords
-        self._complain = complaints.complain
+        self._log_limited = complaints.log
         waiting, self._most_clients = _room()
-        self.doorstep: PendingConnections[Visitor] = PendingConnections(
+        self.pending: PendingConnections[Visitor] = PendingConnections(
             waiting, min(waiting, WAITING_LIMIT_EACH)
         )
         self._verifier = concurrent.futures.ThreadPoolExecutor(2, "mqtt-password")  # argon2: 64 MiB each
@@ -61,14 +61,16 @@ class Entrance:
 
     def arrive(self, visitor: Visitor, address: str) -> None:
         """Let a connection wait until it says who it is."""
-        unwelcome = self.doorstep.enter(visitor, address)
+        unwelcome = self.pending.enter(visitor, address)
         if unwelcome is not None:
-            self._complain("%d connections wait without a CONNECT: the oldest are closed", len(self.doorstep))
+            self._log_limited(
+                "%d connections wait without a CONNECT: the oldest are closed", len(self.pending)
+            )
             unwelcome.abort()
 
     def leave(self, visitor: Visitor) -> None:
         """It has said who it is, or is gone. Harmless when it has left already."""
-        self.doorstep.leave(visitor)
+        self.pending.leave(visitor)
 
     async def admit(self, user: str, password: bytes | None, address: str) -> Refused | None:
         """Verify a password, but not for whoever has guessed too often; tell why not."""
@@ -78,10 +80,10 @@ class Entrance:
             right = await self._is_right(user, password)
             return None if right else Refused(Refusal.NOT_AUTHORIZED, "wrong password")
         if not self._guesses.may_try(user, address, loop.time()):
-            self._complain("too many wrong passwords from address=%s, the last for user=%r", address, user)
+            self._log_limited("too many wrong passwords from address=%s, the last for user=%r", address, user)
             return Refused(Refusal.UNAVAILABLE, "not looked at, too many wrong passwords from there")
         if self._verifying >= VERIFYING_LIMIT:
-            self._complain("%d passwords wait to be verified: more are refused", self._verifying)
+            self._log_limited("%d passwords wait to be verified: more are refused", self._verifying)
             return Refused(Refusal.UNAVAILABLE, "not looked at, too many logins at once")
         self._verifying += 1
         self._guesses.begin(user, address, loop.time())
@@ -117,7 +119,7 @@ class Entrance:
         except UnicodeDecodeError:
             return False
         except ConfigError as error:
-            self._complain("nobody can log in: %s", error, level=logging.ERROR)
+            self._log_limited("nobody can log in: %s", error, level=logging.ERROR)
             return False
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._verifier, self._passwords.verify, user, text)
@@ -127,11 +129,11 @@ class Entrance:
         if user == self._config.bridge_user:
             return None
         if self._clients >= self._most_clients:
-            self._complain("%d clients are connected: no more are let in", self._clients)
+            self._log_limited("%d clients are connected: no more are let in", self._clients)
             return "too many clients"
         most = self._config.max_connections
         if most is not None and self._clients_of[user] >= most:
-            self._complain("%d clients of user=%r are connected: no more are let in", most, user)
+            self._log_limited("%d clients of user=%r are connected: no more are let in", most, user)
             return "too many clients of this user"
         return None
 
@@ -144,7 +146,7 @@ class Entrance:
         if not self._clients_of[user]:
             del self._clients_of[user]
 
-    def complain_of_refusal(self, whom: str, *who: object, refused: Refused) -> None:
+    def log_refusal(self, whom: str, *who: object, refused: Refused) -> None:
         """Log who was not let in, and why.
 
         Args:
@@ -153,7 +155,7 @@ class Entrance:
             refused: why.
 
         """
-        self._complain(f"refused {whom}: {refused.why}", *who, *refused.about, level=logging.INFO)
+        self._log_limited(f"refused {whom}: {refused.why}", *who, *refused.about, level=logging.INFO)
 
 
 def _room() -> tuple[int, int]:

@@ -11,15 +11,15 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from mqtt_presence.access.passwords import PasswordFile
-from mqtt_presence.access.rate_limited_log import shown
-from mqtt_presence.embedded.client_connection import Connection
+from mqtt_presence.access.rate_limited_log import quoted
+from mqtt_presence.embedded.client_connection import ClientConnection
 from mqtt_presence.embedded.config import EmbeddedConfig, check
 from mqtt_presence.embedded.connect_request import Refused
 from mqtt_presence.embedded.listeners import PresenceBroker
 from mqtt_presence.embedded.router import Router
-from mqtt_presence.embedded.transports import HANG_UP_S, Pipe
+from mqtt_presence.embedded.transports import HANG_UP_S, Transport
 from mqtt_presence.errors import BrokerError
-from mqtt_presence.mqtt.listening import cannot_listen, listen
+from mqtt_presence.mqtt.listening import explain_listen_error, listen
 from mqtt_presence.mqtt.return_codes import Refusal
 from mqtt_presence.protocol.topics import is_name
 
@@ -106,10 +106,10 @@ class EmbeddedBroker:
         """The WebSocket port, None when there is none."""
         return self._ports[1] if len(self._ports) > 1 else self.config.ws_port
 
-    def peer_address(self, user_id: str, client_id: str) -> str | None:
+    def client_address(self, user_id: str, client_id: str) -> str | None:
         """Return the address from which this user's client is, or was last, connected. Safe in any thread."""
         broker = self._broker
-        return None if broker is None else broker.hub.peers.get((user_id, client_id))
+        return None if broker is None else broker.router.peers.get((user_id, client_id))
 
     def submit(self, work: Coroutine[Any, Any, T]) -> "concurrent.futures.Future[T]":
         """Run a coroutine on the broker's loop, e.g. a server whose WebSockets go to `serve`.
@@ -126,15 +126,15 @@ class EmbeddedBroker:
             raise BrokerError("the embedded broker does not run")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    async def serve(self, pipe: Pipe) -> None:
+    async def serve(self, transport: Transport) -> None:
         """Serve an MQTT client that came in elsewhere, until its end. On the broker's loop only (`submit`).
 
         Args:
-            pipe: its connection.
+            transport: its connection.
 
         """
         if self._broker is not None:
-            await Connection(self._broker.hub, pipe).run()
+            await ClientConnection(self._broker.router, transport).run()
 
     async def authenticate(self, user: str, password: str, address: str) -> bool:
         """Say whether a client with this name and password would be let in. On the broker's loop only.
@@ -148,11 +148,11 @@ class EmbeddedBroker:
         if user == config.bridge_user or not is_name(user):
             refused: Refused | None = Refused(Refusal.BAD_NAME, "nobody of that name can be let in")
         else:
-            refused = await broker.hub.entrance.admit(user, password.encode(), address)
+            refused = await broker.router.admission.admit(user, password.encode(), address)
         if refused is None:
             return True
-        broker.hub.entrance.complain_of_refusal(
-            "at the page address=%s user=%s", address, shown(user), refused=refused
+        broker.router.admission.log_refusal(
+            "at the page address=%s user=%s", address, quoted(user), refused=refused
         )
         return False
 
@@ -168,7 +168,7 @@ class EmbeddedBroker:
         await self._stopping.wait()
         await broker.hang_up()
         await broker.shutdown()
-        broker.hub.entrance.close()
+        broker.router.admission.close()
 
     def _close(self) -> None:
         for sock in self._sockets:
@@ -187,5 +187,5 @@ def _bind(config: EmbeddedConfig) -> list[socket.socket]:
         except (OSError, OverflowError) as error:
             for sock in sockets:
                 sock.close()
-            raise BrokerError(cannot_listen(config.host, setting, port, error)) from error
+            raise BrokerError(explain_listen_error(config.host, setting, port, error)) from error
     return sockets

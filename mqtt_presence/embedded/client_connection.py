@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator
 
-from mqtt_presence.access.rate_limited_log import shown
+from mqtt_presence.access.rate_limited_log import quoted
 from mqtt_presence.access.rights import Grant
 from mqtt_presence.embedded.connect_request import (
     Connect,
@@ -19,7 +19,7 @@ from mqtt_presence.embedded.connect_request import (
 from mqtt_presence.embedded.deliveries import Message, Receipt, new_message
 from mqtt_presence.embedded.router import Router
 from mqtt_presence.embedded.sessions import Cause, Session
-from mqtt_presence.embedded.transports import HANG_UP_S, Pipe
+from mqtt_presence.embedded.transports import HANG_UP_S, Transport
 from mqtt_presence.errors import PayloadError
 from mqtt_presence.mqtt.fields import Cursor
 from mqtt_presence.mqtt.framing import Framer, Kind, ProtocolError
@@ -55,24 +55,40 @@ RECEIVED_LIMIT = 1000
 """QoS 2 messages of one session between PUBREC and PUBREL."""
 
 
-class Connection:
+class ClientConnection:
     """One client's connection, from its first byte to its end.
 
     Args:
-        hub: where its messages go and come from.
-        pipe: what carries it.
+        router: where its messages go and come from.
+        transport: what carries it.
 
     """
 
     __slots__ = (
-        "_flusher", "_framer", "_heard", "_held", "_hub", "_keep_alive", "_outbox", "_outbox_size", "_pipe",
-        "_refused", "_spent", "_timer", "_turn_s", "_will", "connection_id", "over", "present", "session",
+        "_flusher",
+        "_framer",
+        "_heard",
+        "_held",
+        "_keep_alive",
+        "_outbox",
+        "_outbox_size",
+        "_refused",
+        "_router",
+        "_spent",
+        "_timer",
+        "_transport",
+        "_turn_s",
+        "_will",
+        "connection_id",
+        "over",
+        "present",
+        "session",
     )  # fmt: skip
 
-    def __init__(self, hub: Router, pipe: Pipe) -> None:
-        self._hub = hub
-        self._pipe = pipe
-        self._framer = Framer(hub.config.max_packet_size)
+    def __init__(self, router: Router, transport: Transport) -> None:
+        self._router = router
+        self._transport = transport
+        self._framer = Framer(router.config.max_packet_size)
         self._outbox: list[bytes] = []
         self._outbox_size = 0
         self._flusher: asyncio.Task[None] | None = None
@@ -91,13 +107,13 @@ class Connection:
 
     async def run(self) -> None:
         """Serve the connection until it ends."""
-        self._hub.connections.add(self)
-        self._hub.entrance.arrive(self._pipe, self._pipe.address)
+        self._router.connections.add(self)
+        self._router.admission.arrive(self._transport, self._transport.address)
         packets = self._packets()
         try:
-            async with asyncio.timeout(self._hub.config.connect_timeout_s):
+            async with asyncio.timeout(self._router.config.connect_timeout_s):
                 kind, _, body = await anext(packets)
-            self._hub.entrance.leave(self._pipe)
+            self._router.admission.leave(self._transport)
             if kind == Kind.CONNECT and await self._accept(body):
                 async for kind, flags, body in packets:
                     if kind in {Kind.SUBSCRIBE, Kind.UNSUBSCRIBE}:
@@ -105,26 +121,26 @@ class Connection:
                     else:
                         self._handle(kind, flags, Cursor(body))
         except ProtocolError as error:
-            self._hub.complain("closing %s: %s", self, error, level=logging.INFO)
+            self._router.log("closing %s: %s", self, error, level=logging.INFO)
         except (OSError, StopAsyncIteration):
             pass  # gone, or too late with its CONNECT: the end below says what has to be said
         finally:
             self.end(Cause.LOST)
-            self._hub.entrance.leave(self._pipe)
-            self._hub.connections.discard(self)
+            self._router.admission.leave(self._transport)
+            self._router.connections.discard(self)
             await self.hang_up()
 
     def __str__(self) -> str:
         name = (
             "" if self.session is None else f" user={self.session.user!r} client={self.session.client_id!r}"
         )
-        return f"address={self._pipe.address}{name}"
+        return f"address={self._transport.address}{name}"
 
     async def _packets(self) -> AsyncIterator[tuple[int, int, bytes]]:
         """Yield packets until the end; after a shutdown began, swallow them."""
         clock = asyncio.get_running_loop().time
-        while chunk := await self._pipe.receive():
-            if self.over and not self._hub.closing:
+        while chunk := await self._transport.receive():
+            if self.over and not self._router.closing:
                 return
             for packet in () if self.over else self._framer.feed(chunk):
                 began = clock()
@@ -149,16 +165,18 @@ class Connection:
         """Answer the CONNECT; True when the session is there (§3.1.4)."""
         connect = parse_connect(body)
         client_id = connect.client_id or (f"auto-{uuid.uuid4().hex}" if connect.clean else "")
-        granted = self._hub.grant(connect.user, client_id)
+        granted = self._router.grant(connect.user, client_id)
         refusal = refuse_names(connect, client_id)
         if refusal is None:
-            refusal = await self._hub.entrance.admit(connect.user, connect.password, self._pipe.address)
+            refusal = await self._router.admission.admit(
+                connect.user, connect.password, self._transport.address
+            )
         if refusal is None:
             await self._hear_out(client_id)
             refusal = self._refuse_rights(connect, client_id, granted)
         if refusal is not None:
-            who = (self, shown(connect.user), shown(connect.client_id))
-            self._hub.entrance.complain_of_refusal("%s user=%s client=%s", *who, refused=refusal)
+            who = (self, quoted(connect.user), quoted(connect.client_id))
+            self._router.admission.log_refusal("%s user=%s client=%s", *who, refused=refusal)
             self.send(refusing(connect, refusal))
             return False
         self._begin(connect, client_id, granted)
@@ -166,34 +184,34 @@ class Connection:
 
     async def _hear_out(self, client_id: str) -> None:
         """Let the old connection's last bytes in before it is taken over: they were sent earlier."""
-        old = self._hub.sessions.get(client_id)
+        old = self._router.sessions.get(client_id)
         for _ in range(4 if old is not None and old.connection is not None else 0):
             await asyncio.sleep(0)
 
     def _refuse_rights(self, connect: Connect, client_id: str, granted: Grant) -> Refused | None:
-        old = self._hub.sessions.get(client_id)
-        if self._hub.closing:
+        old = self._router.sessions.get(client_id)
+        if self._router.closing:
             return Refused(Refusal.UNAVAILABLE, "the broker stops")
         if old is not None and old.user != connect.user:
-            return Refused(Refusal.IDENTIFIER, "the client id belongs to user=%s", (shown(old.user),))
+            return Refused(Refusal.IDENTIFIER, "the client id belongs to user=%s", (quoted(old.user),))
         if connect.will is not None and not granted.may_publish(connect.will.levels):
-            topic = shown(connect.will.topic)
+            topic = quoted(connect.will.topic)
             return Refused(Refusal.NOT_AUTHORIZED, "its will may not go to topic=%s", (topic,))
         if old is None or old.connection is None:  # else it takes the place of its own
-            crowded = self._hub.entrance.refuse_crowd(connect.user)
+            crowded = self._router.admission.refuse_crowd(connect.user)
             if crowded is not None:
                 return Refused(Refusal.UNAVAILABLE, crowded)
         return None
 
     def _begin(self, connect: Connect, client_id: str, granted: Grant) -> None:
         """From here to the CONNACK nothing waits: no other CONNECT can come between."""
-        session, existed = self._hub.open(connect.user, client_id, granted, clean=connect.clean)
+        session, existed = self._router.open(connect.user, client_id, granted, clean=connect.clean)
         self._will = connect.will
         self.session = session
         if session.bridge:
             self._turn_s = BRIDGE_TURN_S
-        self._hub.entrance.count(session.user, 1)
-        self._hub.remember_peer(connect.user, client_id, self._pipe.address)
+        self._router.admission.count(session.user, 1)
+        self._router.remember_peer(connect.user, client_id, self._transport.address)
         self.send(accepting(session_present=existed))
         session.attach(self)
         loop = asyncio.get_running_loop()
@@ -252,7 +270,7 @@ class Connection:
             await self._on_subscribe(session, packet_id, cursor)
             return
         async for _ in self._filters_of(cursor):
-            self._hub.unsubscribe(session, cursor.text())
+            self._router.unsubscribe(session, cursor.text())
         self.send(id_packet(UNSUBACK, packet_id))
 
     async def _filters_of(self, cursor: Cursor) -> AsyncIterator[None]:
@@ -276,10 +294,10 @@ class Connection:
             is_new = topic_filter not in session.subscriptions and topic_filter not in granted
             if not self._may_subscribe(session, topic_filter):
                 codes.append(SUBSCRIBE_REFUSED)
-                self._hub.complain("refused to %s: filter=%s", self, shown(topic_filter), level=logging.INFO)
-            elif is_new and not self._hub.has_room_for_filter(session, new + 1):
+                self._router.log("refused to %s: filter=%s", self, quoted(topic_filter), level=logging.INFO)
+            elif is_new and not self._router.has_room_for_filter(session, new + 1):
                 codes.append(SUBSCRIBE_REFUSED)
-                self._hub.complain("%s has %d subscriptions: no more", self, len(session.subscriptions) + new)
+                self._router.log("%s has %d subscriptions: no more", self, len(session.subscriptions) + new)
             else:
                 new += is_new
                 granted[topic_filter] = min(qos, 1)
@@ -287,13 +305,13 @@ class Connection:
         if self.over:
             return
         for topic_filter, qos in granted.items():
-            self._hub.subscribe(session, topic_filter, qos)
+            self._router.subscribe(session, topic_filter, qos)
         self.send(suback_packet(packet_id, bytes(codes)))
         for topic_filter, qos in granted.items():
-            self._hub.replay(session, topic_filter, qos)
+            self._router.replay(session, topic_filter, qos)
 
     def _may_subscribe(self, session: Session, topic_filter: str) -> bool:
-        if len(topic_filter) > len(self._hub.topics.prefix) + FILTER_LENGTH or not is_filter(topic_filter):
+        if len(topic_filter) > len(self._router.topics.prefix) + FILTER_LENGTH or not is_filter(topic_filter):
             return False
         return session.grant.may_subscribe(topic_filter.split("/"))
 
@@ -315,8 +333,8 @@ class Connection:
             self.acknowledge(qos, packet_id)
         elif session.bridge:
             if message.retain:
-                self._hub.retained.keep(message)
-            self._hub.route(message)
+                self._router.retained.keep(message)
+            self._router.route(message)
             self.acknowledge(qos, packet_id)
         else:
             self._note(message)
@@ -325,7 +343,7 @@ class Connection:
             if packet_id:
                 self._held.add(packet_id)
                 message.receipt = Receipt(self, qos, packet_id)
-            if not self._hub.route(message):
+            if not self._router.route(message):
                 self._held.discard(packet_id)
 
     def acknowledge(self, qos: int, packet_id: int) -> None:
@@ -341,7 +359,7 @@ class Connection:
         """Log the first of a connection, as far as others have left room."""
         if not self._refused:
             self._refused = True
-            self._hub.complain("%s may not publish to topic=%s, and perhaps to others", self, shown(topic))
+            self._router.log("%s may not publish to topic=%s, and perhaps to others", self, quoted(topic))
 
     def _note(self, message: Message) -> None:
         """Remember what the bridge will know this connection by."""
@@ -366,15 +384,15 @@ class Connection:
         session = self.session
         if session is not None:
             if cause is Cause.SLOW:
-                self._hub.complain("end of %s: %s", self, cause.value)
+                self._router.log("end of %s: %s", self, cause.value)
             else:
                 _log.debug("end of %s: %s", self, cause.value)
-            self._hub.entrance.count(session.user, -1)
+            self._router.admission.count(session.user, -1)
             self._say_goodbye(session, cause)
             if cause is not Cause.SHUTDOWN:
-                self._hub.release(session)
+                self._router.release(session)
         if cause in (Cause.KEEP_ALIVE, Cause.TAKEOVER, Cause.SLOW):
-            self._pipe.abort()
+            self._transport.abort()
 
     def _say_goodbye(self, session: Session, cause: Cause) -> None:
         """Publish the will; where it does not tell the bridge that the record ended, tell it.
@@ -386,15 +404,15 @@ class Connection:
         lost = cause is not Cause.DISCONNECT
         if lost and self._will is not None:
             if session.bridge and self._will.retain:
-                self._hub.retained.keep(self._will)
+                self._router.retained.keep(self._will)
             elif not session.bridge:
                 self._will.qos = 1  # nobody is online for ever because a device asked for QoS 0
-            self._hub.route(self._will)
+            self._router.route(self._will)
         if self.present and not (lost and self._will_tells()):
             verb = WILL if lost else LOGOUT
-            topic = self._hub.topics.input(session.user, session.client_id, verb)
+            topic = self._router.topics.input(session.user, session.client_id, verb)
             payload = b"" if self.connection_id is None else encode_end(self.connection_id)
-            self._hub.route(new_message(topic, payload, 1))
+            self._router.route(new_message(topic, payload, 1))
 
     def _will_tells(self) -> bool:
         """Say whether the will ends the record of this connection (contract E1, E2)."""
@@ -411,10 +429,10 @@ class Connection:
             async with asyncio.timeout(HANG_UP_S):
                 if self._flusher is not None:
                     await self._flusher
-                await self._pipe.close()
-        self._pipe.abort()
+                await self._transport.close()
+        self._transport.abort()
         if self.session is not None and self.session.connection is self:
-            self._hub.release(self.session)
+            self._router.release(self.session)
 
     # sending
 
@@ -434,13 +452,13 @@ class Connection:
             while self._outbox:
                 data, size = b"".join(self._outbox), self._outbox_size
                 self._outbox.clear()
-                await self._pipe.send(data)
+                await self._transport.send(data)
                 self._outbox_size -= size
                 if self.session is not None and self.session.connection is self:
                     self.session.pump()
                 if self._outbox:
                     await asyncio.sleep(0)  # a peer that takes everything at once has its turn, too
         except OSError:
-            self._pipe.abort()  # the reader sees the end
+            self._transport.abort()  # the reader sees the end
         finally:
             self._flusher = None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from mqtt_presence.access.rate_limited_log import shown
+from mqtt_presence.access.rate_limited_log import quoted
 from mqtt_presence.mqtt.framing import ProtocolError
 
 
@@ -46,7 +46,7 @@ def new_message(topic: str, payload: bytes, qos: int, *, retain: bool = False) -
 
     """
     if not topic or "+" in topic or "#" in topic:
-        raise ProtocolError(f"topic name {shown(topic)}")
+        raise ProtocolError(f"topic name {quoted(topic)}")
     return Message(topic, tuple(topic.split("/")), payload, min(qos, 1), retain)
 
 

@@ -11,10 +11,10 @@ from typing import Any, Final
 from amqtt.broker import Broker
 from amqtt.contexts import ListenerType
 
-from mqtt_presence.embedded.client_connection import Connection
+from mqtt_presence.embedded.client_connection import ClientConnection
 from mqtt_presence.embedded.router import Router
 from mqtt_presence.embedded.sessions import Cause
-from mqtt_presence.embedded.transports import Pipe, TcpPipe
+from mqtt_presence.embedded.transports import TcpTransport, Transport
 from mqtt_presence.embedded.websocket import serve_websockets
 
 AMQTT_VERSION: Final = "0.12.1"
@@ -31,13 +31,13 @@ class PresenceBroker(Broker):  # type: ignore[misc] # amqtt ships no type inform
     """amqtt's broker, with its listeners on sockets bound beforehand and every connection handed to ours.
 
     Args:
-        hub: what the connections belong to.
+        router: what the connections belong to.
         sockets: they listen; the first for TCP, the second, if there is one, for WebSockets.
 
     """
 
-    def __init__(self, hub: Router, sockets: Sequence[socket.socket]) -> None:
-        self.hub = hub
+    def __init__(self, router: Router, sockets: Sequence[socket.socket]) -> None:
+        self.router = router
         self._bound = dict(zip(("default", "ws"), sockets, strict=False))
         kinds = {"default": "tcp", "ws": "ws"}
         listeners = {name: {"type": kinds[name], "bind": "127.0.0.1:0"} for name in self._bound}
@@ -49,34 +49,34 @@ class PresenceBroker(Broker):  # type: ignore[misc] # amqtt ships no type inform
         sock = self._bound[listener_name]
         if listener_type == ListenerType.TCP:
             return await asyncio.start_server(self._serve_stream, sock=sock)
-        return await serve_websockets(sock, self.hub.config, self.hub.entrance, self._serve)
+        return await serve_websockets(sock, self.router.config, self.router.admission, self._serve)
 
     async def _serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._serve(TcpPipe(reader, writer))
+        await self._serve(TcpTransport(reader, writer))
 
-    def _serve(self, pipe: Pipe) -> Coroutine[Any, Any, None]:
-        return Connection(self.hub, pipe).run()
+    def _serve(self, transport: Transport) -> Coroutine[Any, Any, None]:
+        return ClientConnection(self.router, transport).run()
 
     async def drain(self, timeout_s: float) -> None:
         """Do what ``EmbeddedBroker.drain`` says."""
-        self.hub.closing = True
-        self.hub.retained.stop()
+        self.router.closing = True
+        self.router.retained.stop()
         for server in self._servers.values():
             if isinstance(server.instance, asyncio.Server):
                 server.instance.close()
             else:
                 server.instance.close(close_connections=False)
-        for connection in list(self.hub.connections):
+        for connection in list(self.router.connections):
             if connection.session is None or not connection.session.bridge:
                 connection.end(Cause.SHUTDOWN)
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while self.hub.bridge_is_behind() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        while self.router.bridge_is_behind() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # an event would cost a look at every acknowledgement
-        if self.hub.bridge_is_behind():
+        if self.router.bridge_is_behind():
             _log.error("the bridge has not acknowledged the last messages within %s s", timeout_s)
 
     async def hang_up(self) -> None:
         """Close what is still open, the bridge's connection last of all."""
-        for connection in list(self.hub.connections):
+        for connection in list(self.router.connections):
             connection.end(Cause.SHUTDOWN)
-        await asyncio.gather(*(connection.hang_up() for connection in list(self.hub.connections)))
+        await asyncio.gather(*(connection.hang_up() for connection in list(self.router.connections)))

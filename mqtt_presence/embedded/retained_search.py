@@ -10,7 +10,7 @@ from itertools import islice
 
 from mqtt_presence.embedded.deliveries import Delivery, Message
 from mqtt_presence.embedded.sessions import Session
-from mqtt_presence.mqtt.topic_tree import Tree
+from mqtt_presence.mqtt.topic_tree import TopicTree
 
 PORTION = 100
 """Steps of one turn, and so the most retained messages in the queue of one session."""
@@ -20,7 +20,7 @@ class RetainedMessages:
     """All retained messages of a broker."""
 
     def __init__(self) -> None:
-        self._messages: Tree[Message] = Tree()
+        self._messages: TopicTree[Message] = TopicTree()
         self._waiting: dict[Session, None] = {}
         self._is_scheduled = False
         self._is_stopped = False
@@ -72,7 +72,7 @@ class RetainedMessages:
             topic_filter, qos = current
             search = session.catch_up.search
             if search is None:
-                search = session.catch_up.search = self._messages.topics_for(topic_filter.split("/"))
+                search = session.catch_up.search = self._messages.matching_topics(topic_filter.split("/"))
             taken = self._queue_found(session, search, qos, steps)
             if taken < steps:
                 session.catch_up.cancel(topic_filter)

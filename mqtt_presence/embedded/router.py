@@ -9,12 +9,12 @@ from mqtt_presence.access.buckets import Buckets
 from mqtt_presence.access.passwords import PasswordFile
 from mqtt_presence.access.rate_limited_log import RateLimitedLog
 from mqtt_presence.access.rights import Grant, grant
-from mqtt_presence.embedded.admission import Entrance
+from mqtt_presence.embedded.admission import Admission
 from mqtt_presence.embedded.config import EmbeddedConfig
 from mqtt_presence.embedded.deliveries import Delivery, Message
 from mqtt_presence.embedded.retained_search import RetainedMessages
 from mqtt_presence.embedded.sessions import QUEUES_LIMIT, Cause, Client, Pool, Session
-from mqtt_presence.mqtt.topic_tree import Tree
+from mqtt_presence.mqtt.topic_tree import TopicTree
 from mqtt_presence.protocol.sizes import MAX_PAYLOAD
 from mqtt_presence.protocol.topics import Topics
 
@@ -51,14 +51,14 @@ class Router:
     def __init__(self, config: EmbeddedConfig, passwords: PasswordFile | None) -> None:
         self.config = config
         complaints = RateLimitedLog(_log)
-        self.complain: Final = complaints.complain
-        self.entrance = Entrance(config, passwords, complaints)
+        self.log: Final = complaints.log
+        self.admission = Admission(config, passwords, complaints)
         self.topics = Topics(config.prefix)
         self.sessions: dict[str, Session] = {}
         self.connections: set[Client] = set()
         self.peers: dict[tuple[str, str], str] = {}
         self.closing = False
-        self._filters: Tree[dict[Session, int]] = Tree()
+        self._filters: TopicTree[dict[Session, int]] = TopicTree()
         self.retained: Final = RetainedMessages()
         self._waiting = Pool(QUEUES_LIMIT)
         self._subscriptions = Pool(SUBSCRIPTIONS_LIMIT)
@@ -116,10 +116,10 @@ class Router:
         """Forget the session that was left longest ago, where too many are kept."""
         of_user = [session for session in self._kept if session.user == user]
         if len(of_user) > KEPT_LIMIT_EACH:
-            self.complain("%d sessions of user=%r are kept: the oldest are forgotten", len(of_user), user)
+            self.log("%d sessions of user=%r are kept: the oldest are forgotten", len(of_user), user)
             self.discard(of_user[0])
         elif len(self._kept) > KEPT_LIMIT:
-            self.complain("%d sessions are kept: the oldest are forgotten", len(self._kept))
+            self.log("%d sessions are kept: the oldest are forgotten", len(self._kept))
             self.discard(next(iter(self._kept)))
 
     def discard(self, session: Session) -> None:
@@ -188,7 +188,7 @@ class Router:
         Return False when a message for the bridge is dropped: the publisher gets no acknowledgement.
         """
         targets: dict[Session, int] = {}
-        for sessions in self._filters.filters_for(message.levels):
+        for sessions in self._filters.matching_filters(message.levels):
             for session, qos in sessions.items():
                 targets[session] = max(qos, targets.get(session, 0))
         kept = taken_by_bridge = self._is_public(message) or not message.qos
@@ -223,7 +223,7 @@ class Router:
         return self._share.take(message.sender, asyncio.get_running_loop().time())
 
     def _complain_of_loss(self, behind: int) -> None:
-        self.complain(
+        self.log(
             "the bridge is %d messages behind or away: messages are dropped, unacknowledged",
             behind,
             level=logging.ERROR,

@@ -16,7 +16,7 @@ class Visitor(Protocol):
         """Close at once."""
 
 
-class Pipe(Visitor, Protocol):
+class Transport(Visitor, Protocol):
     """A TCP connection or a WebSocket: bytes in, bytes out.
 
     It raises nothing but OSError; `receive` also ProtocolError, where what came breaks the protocol.
@@ -34,7 +34,7 @@ class Pipe(Visitor, Protocol):
         """Send what is left, then close."""
 
 
-class TcpPipe:
+class TcpTransport:
     """A TCP connection."""
 
     __slots__ = ("_reader", "_writer", "address")

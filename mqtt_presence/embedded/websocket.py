@@ -14,28 +14,31 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from mqtt_presence.access.rate_limited_log import RateLimitedLog, shown
-from mqtt_presence.embedded.admission import Entrance
+from mqtt_presence.access.rate_limited_log import RateLimitedLog, quoted
+from mqtt_presence.embedded.admission import Admission
 from mqtt_presence.embedded.config import EmbeddedConfig
-from mqtt_presence.embedded.transports import HANG_UP_S, Pipe, address_of
+from mqtt_presence.embedded.transports import HANG_UP_S, Transport, address_of
 from mqtt_presence.mqtt.addresses import is_local_name, is_loopback
 from mqtt_presence.mqtt.framing import ProtocolError
 
-_complain = RateLimitedLog(logging.getLogger(__name__)).complain
+_log_limited = RateLimitedLog(logging.getLogger(__name__)).log
 
 FRAME_SIZE = 1 << 16
 """Bytes in a WebSocket frame: some clients take no more than 1 MiB."""
 
 
 async def serve_websockets(
-    sock: socket.socket, config: EmbeddedConfig, entrance: Entrance, handle: Callable[[Pipe], Awaitable[None]]
+    sock: socket.socket,
+    config: EmbeddedConfig,
+    admission: Admission,
+    handle: Callable[[Transport], Awaitable[None]],
 ) -> Server:
     """Accept WebSockets.
 
     Args:
         sock: it listens.
         config: of the broker.
-        entrance: where they wait until they are WebSockets.
+        admission: where they wait until they are WebSockets.
         handle: serves one until its end.
 
     """
@@ -43,7 +46,7 @@ async def serve_websockets(
     async def take(websocket: ServerConnection) -> None:
         if isinstance(websocket, _WebSocket):
             websocket.leave()  # and now waits as any other
-        await handle(WebSocketPipe(websocket))
+        await handle(WebSocketTransport(websocket))
 
     return await serve(
         take,
@@ -51,7 +54,7 @@ async def serve_websockets(
         subprotocols=[Subprotocol("mqtt")],
         process_request=partial(_refuse_foreign_page, config),
         compression=None,  # 50 KiB a connection, for messages of a hundred bytes
-        create_connection=partial(_WebSocket, entrance),  # type: ignore[arg-type] # called, that is all
+        create_connection=partial(_WebSocket, admission),  # type: ignore[arg-type] # called, that is all
         max_size=config.max_packet_size,
         open_timeout=config.connect_timeout_s,
         close_timeout=HANG_UP_S,
@@ -74,7 +77,7 @@ def _refuse_foreign_page(
     return connection.respond(HTTPStatus.FORBIDDEN, "Only pages of this machine may connect.\n")
 
 
-class WebSocketPipe:
+class WebSocketTransport:
     """A WebSocket; its frames are pieces of one stream of bytes."""
 
     __slots__ = ("_websocket", "address")
@@ -115,9 +118,9 @@ class WebSocketPipe:
 class _WebSocket(ServerConnection):
     """A WebSocket that waits at the door from its first byte on."""
 
-    def __init__(self, entrance: Entrance, *what: Any, **how: Any) -> None:
+    def __init__(self, admission: Admission, *what: Any, **how: Any) -> None:
         super().__init__(*what, **how)
-        self._entrance = entrance
+        self._entrance = admission
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._entrance.arrive(self, address_of(transport.get_extra_info("peername")))
@@ -131,7 +134,9 @@ class _WebSocket(ServerConnection):
             self.transport.abort()
             if not isinstance(error.__cause__, EOFError):  # it went without a word
                 address = address_of(self.remote_address)
-                _complain("no WebSocket with address=%s: %s", address, shown(str(error)), level=logging.INFO)
+                _log_limited(
+                    "no WebSocket with address=%s: %s", address, quoted(str(error)), level=logging.INFO
+                )
         except (ConnectionClosed, OSError):
             self.transport.abort()
 

@@ -87,7 +87,7 @@ def plain_origin(origin: str) -> str | None:
     return f"{parts.scheme}://{plain_host(host)}{shown_port}"
 
 
-def nearby(host: str) -> str:
+def local_address(host: str) -> str:
     """Return where programs on this machine find a socket that listens on a host.
 
     Args:
@@ -103,3 +103,13 @@ def nearby(host: str) -> str:
     if address.is_unspecified:
         return "127.0.0.1" if address.version == 4 else "::1"
     return str(address)
+
+
+def network_of(address: str) -> str:
+    """Return whose address it is: who has one of IPv6 has the 2^64 beside it."""
+    parsed = parse_address(address)
+    if parsed is None:
+        return address
+    if parsed.version == 4:
+        return str(parsed)
+    return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))

@@ -4,7 +4,7 @@ import struct
 
 from mqtt_presence.mqtt.framing import ProtocolError, fixed_header, read_length
 
-short = struct.Struct(">H").pack
+uint16 = struct.Struct(">H").pack
 """Write a number in two bytes."""
 
 
@@ -39,18 +39,18 @@ class Cursor:
         """Read one byte."""
         return self.take(1)[0]
 
-    def number(self) -> int:
+    def uint16(self) -> int:
         """Read two bytes as a number (§1.5.2)."""
         return int.from_bytes(self.take(2))
 
-    def blob(self) -> bytes:
+    def binary(self) -> bytes:
         """Read bytes whose number stands before them."""
-        return self.take(self.number())
+        return self.take(self.uint16())
 
     def text(self) -> str:
         """Read a string: UTF-8, no NUL (§1.5.3)."""
         try:
-            text = self.blob().decode()
+            text = self.binary().decode()
         except UnicodeDecodeError as error:
             raise ProtocolError("a string is not UTF-8") from error
         if "\0" in text:
@@ -59,7 +59,7 @@ class Cursor:
 
     def packet_id(self) -> int:
         """Read a packet id, which is not 0 (§2.3.1)."""
-        packet_id = self.number()
+        packet_id = self.uint16()
         if not packet_id:
             raise ProtocolError("packet id 0")
         return packet_id
@@ -79,10 +79,10 @@ class Cursor:
         return self._data[self._at :]
 
 
-def counted(data: bytes | str) -> bytes:
+def length_prefixed(data: bytes | str) -> bytes:
     """Write a string or bytes with their number before them (§1.5.3)."""
     data = data.encode() if isinstance(data, str) else data
-    return short(len(data)) + data
+    return uint16(len(data)) + data
 
 
 def packet(first: int, body: bytes) -> bytes:
@@ -96,6 +96,6 @@ def packet(first: int, body: bytes) -> bytes:
     return fixed_header(first, len(body)) + body
 
 
-def with_length(properties: bytes | None) -> bytes:
+def property_field(properties: bytes | None) -> bytes:
     """Write the properties of a packet of MQTT 5 (MQTT 5 §2.2.2); None: it is one of MQTT 3.1.1."""
     return b"" if properties is None else packet(0, properties)[1:]

@@ -8,7 +8,7 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
-from mqtt_presence.mqtt.addresses import is_loopback, parse_address
+from mqtt_presence.mqtt.addresses import is_loopback
 
 _SIOCGIFADDR = 0x8915
 """netdevice(7)"""
@@ -84,7 +84,7 @@ def accepts(address: str, port: int, timeout_s: float) -> bool:
     return True
 
 
-def cannot_listen(host: str, setting: str, port: int, error: Exception) -> str:
+def explain_listen_error(host: str, setting: str, port: int, error: Exception) -> str:
     """Say in one sentence why a port cannot be had, and what to do.
 
     Args:
@@ -100,13 +100,3 @@ def cannot_listen(host: str, setting: str, port: int, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return f"{where} is not allowed to this user: choose a {setting} above 1023"
     return f"cannot listen with {where}: {error}"
-
-
-def network_of(address: str) -> str:
-    """Return whose address it is: who has one of IPv6 has the 2^64 beside it."""
-    parsed = parse_address(address)
-    if parsed is None:
-        return address
-    if parsed.version == 4:
-        return str(parsed)
-    return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))

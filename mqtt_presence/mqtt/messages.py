@@ -29,7 +29,7 @@ class Outgoing(Struct, frozen=True, gc=False):
     retain: bool = False
     ticket: Any = None
     """Handed back in `Arrivals.delivered` when the broker has acknowledged it; None: not wanted."""
-    of_connection: bool = False
+    this_connection_only: bool = False
     """It tells of the connection that it goes by: it is not sent again by the next one."""
     replaced: tuple[Any, ...] = ()
     """The tickets of older messages that need not be sent because of this one."""

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mqtt_presence.mqtt.fields import Cursor, counted, packet, short, with_length
+from mqtt_presence.mqtt.fields import Cursor, length_prefixed, packet, property_field, uint16
 from mqtt_presence.mqtt.framing import Kind, ProtocolError, fixed_header, read_length
 from mqtt_presence.mqtt.return_codes import FAILURE
 
@@ -68,18 +68,18 @@ def connect_packet(connect: Connect) -> bytes:
     """Write a CONNECT."""
     will, user, password = connect.will, connect.user, connect.password
     flags = 2 if connect.clean else 0
-    tail = counted(connect.client_id)
+    tail = length_prefixed(connect.client_id)
     if will is not None:
         flags |= 4 | will.qos << 3 | will.retain << 5
-        tail += with_length(will.properties) + counted(will.topic) + counted(will.payload)
+        tail += property_field(will.properties) + length_prefixed(will.topic) + length_prefixed(will.payload)
     if user is not None:
         flags |= 0x80
-        tail += counted(user)
+        tail += length_prefixed(user)
     if password is not None:
         flags |= 0x40
-        tail += counted(password)
-    head = counted("MQTT") + bytes((connect.level, flags)) + short(connect.keep_alive_s)
-    return packet(0x10, head + with_length(connect.properties) + tail)
+        tail += length_prefixed(password)
+    head = length_prefixed("MQTT") + bytes((connect.level, flags)) + uint16(connect.keep_alive_s)
+    return packet(0x10, head + property_field(connect.properties) + tail)
 
 
 def read_connect(body: bytes, levels: Container[int] = (MQTT_311, MQTT_5)) -> Connect:
@@ -97,7 +97,7 @@ def read_connect(body: bytes, levels: Container[int] = (MQTT_311, MQTT_5)) -> Co
     if name != "MQTT" or level not in levels:
         return Connect(level)
     mqtt5 = level == MQTT_5
-    flags, keep_alive_s, properties = cursor.byte(), cursor.number(), cursor.properties(mqtt5=mqtt5)
+    flags, keep_alive_s, properties = cursor.byte(), cursor.uint16(), cursor.properties(mqtt5=mqtt5)
     client_id = cursor.text()
     will_qos, is_password_alone = flags >> 3 & 3, flags & 0x40 and not flags & 0x80 and not mqtt5
     if flags & 1 or will_qos == 3 or (flags & 0x38 and not flags & 4) or is_password_alone:
@@ -105,9 +105,9 @@ def read_connect(body: bytes, levels: Container[int] = (MQTT_311, MQTT_5)) -> Co
     will = None
     if flags & 4:
         will_properties = cursor.properties(mqtt5=mqtt5)
-        will = Will(cursor.text(), cursor.blob(), will_qos, bool(flags & 0x20), will_properties)
+        will = Will(cursor.text(), cursor.binary(), will_qos, bool(flags & 0x20), will_properties)
     user = cursor.text() if flags & 0x80 else None
-    password = cursor.blob() if flags & 0x40 else None
+    password = cursor.binary() if flags & 0x40 else None
     if cursor:
         raise ProtocolError("CONNECT has bytes left over")
     return Connect(level, bool(flags & 2), keep_alive_s, client_id, will, user, password, properties)
@@ -115,7 +115,7 @@ def read_connect(body: bytes, levels: Container[int] = (MQTT_311, MQTT_5)) -> Co
 
 def connack_packet(code: int, *, session_present: bool = False, properties: bytes | None = None) -> bytes:
     """Write a CONNACK with a return code, or in MQTT 5 a reason code."""
-    return packet(0x20, bytes((session_present, code)) + with_length(properties))
+    return packet(0x20, bytes((session_present, code)) + property_field(properties))
 
 
 def read_connack(body: bytes, *, mqtt5: bool = False) -> tuple[bool, int, bytes | None]:
@@ -171,18 +171,18 @@ def publish_packet(
     if dup:
         first |= 8
     if properties is None:
-        middle = short(packet_id) if packet_id else b""
+        middle = uint16(packet_id) if packet_id else b""
     elif packet_id and not properties:
         middle = _ID_WITHOUT_PROPERTIES(packet_id, 0)
     else:
-        middle = (short(packet_id) if packet_id else b"") + with_length(properties)
+        middle = (uint16(packet_id) if packet_id else b"") + property_field(properties)
     length = 2 + size + len(middle) + len(payload)
     if length < 128:  # the two usual sizes: one call instead of three
         head = _SMALL_HEAD(first, length, size)
     elif length < 16_384:
         head = _USUAL_HEAD(first, length % 128 | 128, length >> 7, size)
     else:
-        head = fixed_header(first, length) + short(size)
+        head = fixed_header(first, length) + uint16(size)
     return head + name + middle + payload
 
 
@@ -245,7 +245,7 @@ def id_packet(first: int, packet_id: int, *, reason_code: int = 0, properties: b
     """
     if not reason_code and not properties:
         return _ID_PACKET(first, 2, packet_id)
-    return packet(first, short(packet_id) + bytes((reason_code,)) + with_length(properties or b""))
+    return packet(first, uint16(packet_id) + bytes((reason_code,)) + property_field(properties or b""))
 
 
 def puback_packets(packet_ids: Iterable[int]) -> bytes:
@@ -268,8 +268,10 @@ def subscribe_packet(
     filters: Iterable[tuple[str, int]], packet_id: int, *, properties: bytes | None = None
 ) -> bytes:
     """Write a SUBSCRIBE with topic filters, each with its QoS or in MQTT 5 its options."""
-    entries = b"".join([counted(topic_filter) + bytes((options,)) for topic_filter, options in filters])
-    return packet(0x82, short(packet_id) + with_length(properties) + entries)
+    entries = b"".join(
+        [length_prefixed(topic_filter) + bytes((options,)) for topic_filter, options in filters]
+    )
+    return packet(0x82, uint16(packet_id) + property_field(properties) + entries)
 
 
 def read_subscribe(body: bytes, *, mqtt5: bool = False) -> tuple[int, list[tuple[str, int]], bytes | None]:
@@ -284,7 +286,9 @@ def read_subscribe(body: bytes, *, mqtt5: bool = False) -> tuple[int, list[tuple
 
 def unsubscribe_packet(filters: Sequence[str], packet_id: int, *, properties: bytes | None = None) -> bytes:
     """Write an UNSUBSCRIBE."""
-    return packet(0xA2, short(packet_id) + with_length(properties) + b"".join(map(counted, filters)))
+    return packet(
+        0xA2, uint16(packet_id) + property_field(properties) + b"".join(map(length_prefixed, filters))
+    )
 
 
 def read_unsubscribe(body: bytes, *, mqtt5: bool = False) -> tuple[int, list[str], bytes | None]:
@@ -299,12 +303,12 @@ def read_unsubscribe(body: bytes, *, mqtt5: bool = False) -> tuple[int, list[str
 
 def suback_packet(packet_id: int, codes: bytes, *, properties: bytes | None = None) -> bytes:
     """Write a SUBACK, with a return code for each of the filters."""
-    return packet(0x90, short(packet_id) + with_length(properties) + codes)
+    return packet(0x90, uint16(packet_id) + property_field(properties) + codes)
 
 
 def unsuback_packet(packet_id: int, codes: bytes, *, properties: bytes) -> bytes:
     """Write an UNSUBACK of MQTT 5, with a reason code for each of the filters."""
-    return packet(UNSUBACK, short(packet_id) + with_length(properties) + codes)
+    return packet(UNSUBACK, uint16(packet_id) + property_field(properties) + codes)
 
 
 def read_codes(body: bytes, *, mqtt5: bool = False) -> tuple[int, bytes, bytes | None]:
@@ -319,7 +323,7 @@ def read_codes(body: bytes, *, mqtt5: bool = False) -> tuple[int, bytes, bytes |
 
 def reason_packet(kind: Kind, reason_code: int, properties: bytes = b"") -> bytes:
     """Write a DISCONNECT or AUTH with a reason code."""
-    return packet(kind << 4, bytes((reason_code,)) + with_length(properties))
+    return packet(kind << 4, bytes((reason_code,)) + property_field(properties))
 
 
 def read_reason(body: bytes) -> tuple[int, bytes]:

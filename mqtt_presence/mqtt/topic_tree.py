@@ -7,21 +7,21 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Tree(Generic[T]):
+class TopicTree(Generic[T]):
     """Values by topic or filter, level by level: a lookup walks only the branches that can match."""
 
     __slots__ = ("_next_number", "children", "number", "order", "value")
 
     def __init__(self, number: int = 0) -> None:
-        self.children: dict[str, Tree[T]] = {}
+        self.children: dict[str, TopicTree[T]] = {}
         self.value: T | None = None
         self.number = number  # among its siblings, ascending in the order in which they were added
-        self.order: list[Tree[T]] = []
+        self.order: list[TopicTree[T]] = []
         self._next_number = 1
 
     def get(self, levels: Sequence[str]) -> T | None:
         """Return the value at exactly this topic or filter."""
-        node: Tree[T] | None = self
+        node: TopicTree[T] | None = self
         for level in levels:
             node = node.children.get(level) if node is not None else None
         return None if node is None else node.value
@@ -38,16 +38,16 @@ class Tree(Generic[T]):
             del parent.children[level]
             del parent.order[bisect_left(parent.order, node.number, key=_number_of)]
 
-    def child(self, level: str) -> "Tree[T]":
+    def child(self, level: str) -> "TopicTree[T]":
         """Return the branch of a level; add it if it is not there."""
         child = self.children.get(level)
         if child is None:
-            self.children[level] = child = Tree(self._next_number)
+            self.children[level] = child = TopicTree(self._next_number)
             self._next_number += 1
             self.order.append(child)
         return child
 
-    def _children_in_order(self) -> "Iterator[Tree[T]]":
+    def _children_in_order(self) -> "Iterator[TopicTree[T]]":
         """Yield the children; changes of the tree between two of them are allowed."""
         number = 0
         while (at := bisect_right(self.order, number, key=_number_of)) < len(self.order):
@@ -55,7 +55,7 @@ class Tree(Generic[T]):
             number = child.number
             yield child
 
-    def filters_for(self, topic: Sequence[str], at: int = 0) -> Iterator[T]:
+    def matching_filters(self, topic: Sequence[str], at: int = 0) -> Iterator[T]:
         """Yield the values whose filters match a topic."""
         if (rest := self.children.get("#")) is not None and rest.value is not None:
             yield rest.value
@@ -65,9 +65,9 @@ class Tree(Generic[T]):
             return
         for level in (topic[at], "+"):
             if (child := self.children.get(level)) is not None:
-                yield from child.filters_for(topic, at + 1)
+                yield from child.matching_filters(topic, at + 1)
 
-    def topics_for(self, topic_filter: Sequence[str], at: int = 0) -> Iterator[T | None]:
+    def matching_topics(self, topic_filter: Sequence[str], at: int = 0) -> Iterator[T | None]:
         """Yield the values whose topics a filter matches; None for each other step of the search.
 
         The tree may change between two steps. A value that is there throughout is yielded once.
@@ -80,10 +80,10 @@ class Tree(Generic[T]):
         if level in ("+", "#"):
             for child in self._children_in_order():
                 yield None
-                yield from child.topics_for(topic_filter, at + (level == "+"))
+                yield from child.matching_topics(topic_filter, at + (level == "+"))
         elif (only := self.children.get(level)) is not None:
-            yield from only.topics_for(topic_filter, at + 1)
+            yield from only.matching_topics(topic_filter, at + 1)
 
 
-def _number_of(node: Tree[T]) -> int:
+def _number_of(node: TopicTree[T]) -> int:
     return node.number

@@ -12,7 +12,7 @@ from websockets.uri import WebSocketURI
 from mqtt_presence.mqtt.url import BrokerUrl
 
 
-class WebSocket:
+class WebSocketClient:
     """A client's side of a WebSocket, whose binary frames are pieces of one stream of bytes.
 
     Args:

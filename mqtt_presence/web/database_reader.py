@@ -10,7 +10,7 @@ from mqtt_presence.access.rate_limited_log import RateLimitedLog
 from mqtt_presence.errors import PresenceError
 from mqtt_presence.store.reader import Reader
 
-_complain = RateLimitedLog(logging.getLogger(__name__)).complain
+_complain = RateLimitedLog(logging.getLogger(__name__)).log
 T = TypeVar("T")
 
 WAITING: Final = 16

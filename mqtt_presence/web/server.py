@@ -13,7 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from mqtt_presence.errors import WebError
-from mqtt_presence.mqtt.listening import cannot_listen, listen
+from mqtt_presence.mqtt.listening import explain_listen_error, listen
 from mqtt_presence.web.application import make_app
 from mqtt_presence.web.config import WebConfig
 from mqtt_presence.web.uvicorn_limits import HEAD_BYTES, HttpProtocol, WebSocketProtocol
@@ -75,7 +75,7 @@ class WebServer:
         try:
             self._socket = listen(config.host, config.port)
         except (OSError, OverflowError) as error:
-            why = cannot_listen(config.host, "web_port", config.port, error)
+            why = explain_listen_error(config.host, "web_port", config.port, error)
             raise WebError(f"{why}, or leave the page out: --no-web") from error
         app, self._api = make_app(
             config, self._authenticate, None if self._broker is None else self._broker.serve

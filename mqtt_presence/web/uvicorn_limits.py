@@ -16,9 +16,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from mqtt_presence.access.rate_limited_log import RateLimitedLog
-from mqtt_presence.mqtt.listening import network_of
+from mqtt_presence.mqtt.addresses import network_of
 
-_complain = RateLimitedLog(logging.getLogger(__name__)).complain
+_complain = RateLimitedLog(logging.getLogger(__name__)).log
 
 CONNECTIONS: Final = 1000
 """How many there may be at a time, WebSockets included."""

@@ -13,7 +13,7 @@ from mqtt_presence.web.responses import refusal
 from mqtt_presence.web.uvicorn_limits import wire
 
 if TYPE_CHECKING:
-    from mqtt_presence.embedded import Pipe
+    from mqtt_presence.embedded import Transport
 
 SUBPROTOCOL: Final = "mqtt"
 FRAME_SIZE: Final = 1 << 16
@@ -23,7 +23,7 @@ TURN_BYTES: Final = 4 * 1024
 TURN_FRAMES: Final = 32
 """Frames taken in one turn."""
 
-Serve = Callable[["Pipe"], Awaitable[None]]
+Serve = Callable[["Transport"], Awaitable[None]]
 
 
 class MqttEndpoint:

@@ -41,8 +41,8 @@ def test_who_says_nothing_makes_room(monkeypatch, transport):
         finally:
             for sock in silent:
                 sock.close()
-        doorstep = house.broker._broker.hub.entrance.doorstep
-        until(lambda: len(doorstep) == 0, "who has gone waits no more")
+        pending = house.broker._broker.router.admission.pending
+        until(lambda: len(pending) == 0, "who has gone waits no more")
 
 
 def test_there_are_only_so_many_clients(monkeypatch, caplog):
@@ -75,10 +75,10 @@ def test_only_so_many_sessions_are_kept(monkeypatch, caplog):
     monkeypatch.setattr(router, "KEPT_LIMIT", 4)
 
     def kept() -> set[str]:
-        return {s.client_id for s in house.broker._broker.hub.sessions.values()}
+        return {s.client_id for s in house.broker._broker.router.sessions.values()}
 
     def is_away(client_id: str) -> bool:
-        session = house.broker._broker.hub.sessions.get(client_id)
+        session = house.broker._broker.router.sessions.get(client_id)
         return session is None or session.connection is None
 
     with ours() as house:
@@ -188,14 +188,20 @@ def test_a_flood_of_one_user_does_not_push_out_the_others(monkeypatch):
         alice.publish("presence/alice/phone/login", "me too")
         alice.ping()
         waiting = [
-            d.message.payload for s in house.broker._broker.hub.sessions.values() if s.bridge for d in s.queue
+            d.message.payload
+            for s in house.broker._broker.router.sessions.values()
+            if s.bridge
+            for d in s.queue
         ]
         assert b"me too" in waiting
         assert len(waiting) <= 260
         mallory.publish("presence/mallory/m/will", "the end is heard")
         mallory.ping()
         waiting = [
-            d.message.payload for s in house.broker._broker.hub.sessions.values() if s.bridge for d in s.queue
+            d.message.payload
+            for s in house.broker._broker.router.sessions.values()
+            if s.bridge
+            for d in s.queue
         ]
         assert b"the end is heard" in waiting
         bridge.sock.close()

@@ -91,8 +91,8 @@ def test_a_client_id_belongs_to_its_user(house, persistent):
 def test_the_peer_address_is_known_while_and_after(house):
     """By user and client, over both transports."""
     house.client("alice", "addressed").disconnect()
-    assert house.broker.peer_address("alice", "addressed") == "127.0.0.1"
-    assert house.broker.peer_address("bob", "addressed") is None
+    assert house.broker.client_address("alice", "addressed") == "127.0.0.1"
+    assert house.broker.client_address("bob", "addressed") is None
 
 
 def test_paho_over_websocket_lives_by_the_same_rules(house):
@@ -204,7 +204,7 @@ def test_insecure_listens_everywhere():
     """Whoever says insecure gets it, and a client's address is the IPv4 one."""
     with ours(host="0.0.0.0", insecure=True) as house:
         house.client("alice", "p")
-        assert house.broker.peer_address("alice", "p") == "127.0.0.1"
+        assert house.broker.client_address("alice", "p") == "127.0.0.1"
 
 
 def test_a_slow_reader_costs_bounded_memory_and_the_others_nothing(house):

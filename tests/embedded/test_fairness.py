@@ -15,7 +15,7 @@ from mqtt_presence.embedded import (
     sessions,
 )
 from mqtt_presence.mqtt import packets
-from mqtt_presence.mqtt.topic_tree import Tree
+from mqtt_presence.mqtt.topic_tree import TopicTree
 from tests.embedded.brokers import SECRET, ours
 from tests.embedded.wire import Wire
 from tests.support.waiting import until
@@ -45,7 +45,7 @@ def fill(house, users: int) -> Wire:
 
 
 def session_of(house, client_id: str) -> sessions.Session:
-    return house.broker._broker.hub.sessions[client_id]
+    return house.broker._broker.router.sessions[client_id]
 
 
 def resident_bytes() -> int:
@@ -207,7 +207,7 @@ def test_what_waits_for_all_clients_together_is_bounded(monkeypatch):
             bridge.publish("status/x", bytes(200_000), qos=0)
         bridge.ping()
         assert session_of(house, "late").queued >= 5
-        pool = house.broker._broker.hub._waiting
+        pool = house.broker._broker.router._waiting
         assert pool.used <= 800
         for wire in (*slow, late):
             wire.kill()
@@ -225,7 +225,7 @@ def test_subscriptions_of_all_clients_together_are_bounded(monkeypatch):
             assert codes.count(0x80) == 100 - codes.count(1)
         assert house.client("alice", "phone").subscribe("status/+", "bridge/state") == [1, 1]
         house.bridge(*(f"status/b{n}" for n in range(50)))
-        pool = house.broker._broker.hub._subscriptions
+        pool = house.broker._broker.router._subscriptions
         for wire in greedy:
             wire.disconnect()
         until(lambda: pool.used == 52, "they are given back")
@@ -266,7 +266,7 @@ def test_messages_of_quality_two_without_an_end_close_the_connection(monkeypatch
 
 def test_a_search_survives_changes_of_the_tree():
     """Branches come and go between its steps: what is there throughout is found, and once."""
-    tree: Tree[str] = Tree()
+    tree: TopicTree[str] = TopicTree()
 
     def put(topic: str, value: str | None = "x") -> None:
         tree.put(topic.split("/"), topic if value else None)
@@ -275,7 +275,7 @@ def test_a_search_survives_changes_of_the_tree():
         put(f"status/u{n}")
     put("bridge/state")
     found = []
-    for step, topic in enumerate(tree.topics_for(["+", "+"])):
+    for step, topic in enumerate(tree.matching_topics(["+", "+"])):
         if topic is not None:
             found.append(topic)
         if step < 90:

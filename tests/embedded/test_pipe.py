@@ -50,8 +50,8 @@ def test_a_peer_that_takes_no_answers_is_not_heard(monkeypatch: pytest.MonkeyPat
     peer = Greedy(chunks=500)
     with EmbeddedBroker(EmbeddedConfig(port=0, bridge_password="secret")) as broker:
         served = broker.submit(broker.serve(peer))
-        until(lambda: broker.peer_address("alice", "greedy") == "192.0.2.1")
-        (served_by,) = broker._broker.hub.connections
+        until(lambda: broker.client_address("alice", "greedy") == "192.0.2.1")
+        (served_by,) = broker._broker.router.connections
         until(lambda: served_by._outbox_size > 2 * 10_000)
         with pytest.raises(concurrent.futures.TimeoutError):
             served.result(0.2)

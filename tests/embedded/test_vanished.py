@@ -76,8 +76,8 @@ def test_accepted_connections_are_watched_by_the_kernel():
     with ours(ws_port=0) as house:
         for port in (house.port, house.broker.ws_port):
             with closing(socket.create_connection(("127.0.0.1", port))) as sock:
-                entrance = house.broker._broker.hub.entrance
-                (visitor,) = until(lambda e=entrance: list(e.doorstep._address), "it is accepted")
+                admission = house.broker._broker.router.admission
+                (visitor,) = until(lambda e=admission: list(e.pending._address), "it is accepted")
                 transport = getattr(visitor, "transport", None) or visitor._writer
                 accepted = transport.get_extra_info("socket")
                 assert accepted.getpeername() == sock.getsockname()
@@ -87,4 +87,4 @@ def test_accepted_connections_are_watched_by_the_kernel():
                     for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_USER_TIMEOUT")
                 }
                 assert tcp == {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_USER_TIMEOUT": 120_000}
-            until(lambda e=entrance: not len(e.doorstep), "it has gone")
+            until(lambda e=admission: not len(e.pending), "it has gone")

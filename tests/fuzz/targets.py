@@ -21,7 +21,7 @@ from mqtt_presence.adapters.brokers.json_events import EmqxEvents, NanomqEvents
 from mqtt_presence.adapters.brokers.mosquitto import ERRORS, NOTICES, VERSION, MosquittoLog
 from mqtt_presence.adapters.port import Connected, Ended
 from mqtt_presence.embedded import EmbeddedConfig
-from mqtt_presence.embedded.client_connection import Connection
+from mqtt_presence.embedded.client_connection import ClientConnection
 from mqtt_presence.embedded.router import Router
 from mqtt_presence.errors import ConfigError, PayloadError
 from mqtt_presence.mqtt.framing import Framer, ProtocolError
@@ -345,13 +345,13 @@ class _Pipe:
 
 async def _serve(pipe: _Pipe) -> list[str]:
     """Serve one client, beside a bridge that is away; return what has come for the bridge."""
-    hub = Router(EmbeddedConfig(bridge_password="x"), None)
-    bridge, _ = hub.open("bridge", "b", hub.grant("bridge", "b"), clean=False)
+    router = Router(EmbeddedConfig(bridge_password="x"), None)
+    bridge, _ = router.open("bridge", "b", router.grant("bridge", "b"), clean=False)
     for wanted in ("presence/#", "status/#"):
-        hub.subscribe(bridge, wanted, 1)
-    await Connection(hub, pipe).run()
-    hub.entrance.close()
-    for session in hub.sessions.values():
+        router.subscribe(bridge, wanted, 1)
+    await ClientConnection(router, pipe).run()
+    router.admission.close()
+    for session in router.sessions.values():
         if session.expiry is not None:
             session.expiry.cancel()
     return [delivery.message.topic for delivery in bridge.queue]

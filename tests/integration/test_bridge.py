@@ -27,7 +27,7 @@ AnyBroker = Mosquitto | Embedded
 
 @contextmanager
 def bridge_on(broker: AnyBroker, database: str, **settings: Any) -> Iterator[BridgeThread]:
-    peer = broker.broker.peer_address if isinstance(broker, Embedded) else None
+    peer = broker.broker.client_address if isinstance(broker, Embedded) else None
     flags = {"broker": broker.url, "database": database, "prefix": broker.prefix, **settings}
     with BridgeThread({"address_of": peer}, **flags) as bridge:
         yield bridge

@@ -200,7 +200,7 @@ def test_a_killed_browser_is_offline_at_once(house: House) -> None:
             body = b"\0\4MQTT\4\x8e\0\x3c\0\5phone" + will + b"\0\5alice"
             page.send(bytes((0x10, len(body))) + body)
             assert page.recv() == b"\x20\x02\0\0"
-            assert house.broker.peer_address("alice", "phone") == "127.0.0.1"
+            assert house.broker.client_address("alice", "phone") == "127.0.0.1"
             page.socket.shutdown(socket.SHUT_RDWR)
         head, said = bridge._read()
         assert (head & 0xF0, said[2:27]) == (0x30, b"presence/alice/phone/will")
@@ -368,7 +368,7 @@ def test_websockets_that_answer_no_ping_are_cut(sqlite_url: str, monkeypatch: py
         living.send(mqtt_connect("living"))
         assert living.recv() == b"\x20\x02\0\0"
         assert is_cut(dead)
-        sessions = broker._broker.hub.sessions
+        sessions = broker._broker.router.sessions
         until(lambda: "dead" not in sessions or sessions["dead"].connection is None)
         living.send(b"\xc0\0")
         assert living.recv() == b"\xd0\0"

@@ -93,6 +93,6 @@ def test_a_stranger_behind_the_proxy_shuts_out_nobody_else(
         with websocket(page.port, forwarded="203.0.113.8") as bob:
             bob.send(mqtt_connect("tv", "bob", "right"))
             assert bob.recv() == b"\x20\x02\0\0"
-            assert broker.peer_address("bob", "tv") == "203.0.113.8"
+            assert broker.client_address("bob", "tv") == "203.0.113.8"
         assert asks("right", "203.0.113.8") == 200
         assert Wire(broker.port).connect("carol", "phone", password="right") == 0

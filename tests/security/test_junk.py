@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from mqtt_presence.access.rate_limited_log import QUIET_S
+from mqtt_presence.access.rate_limited_log import LOG_INTERVAL_S
 from tests.support.web import Page, frame, mqtt_connect
 
 TIMES = 200
@@ -111,7 +111,7 @@ def assert_log_stays_short(up: Page, port: int, kinds: dict[str, bytes], first: 
         honest.close()
         lines = up.log()[before:].splitlines()
         assert not [line for line in lines if "Traceback" in line or line.startswith(" ")], (kind, lines)
-        assert len(lines) <= KINDS_OF_LINES * (1 + (time.monotonic() - began) / QUIET_S), (kind, lines)
+        assert len(lines) <= KINDS_OF_LINES * (1 + (time.monotonic() - began) / LOG_INTERVAL_S), (kind, lines)
 
 
 def ws_port(up: Page) -> int:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Self
 
-from mqtt_presence.mqtt.fields import counted, packet, short
+from mqtt_presence.mqtt.fields import length_prefixed, packet, uint16
 from mqtt_presence.mqtt.framing import Framer, Kind, Packet
 from mqtt_presence.mqtt.packets import DISCONNECT, MQTT_311, Connect, Will, connect_packet, read_connack
 
@@ -67,7 +67,7 @@ class Client:
         if qos:
             self.publish_all([(topic, payload)], retain=retain)
         else:
-            self._socket.sendall(packet(0x30 | retain, counted(topic) + payload))
+            self._socket.sendall(packet(0x30 | retain, length_prefixed(topic) + payload))
 
     def publish_all(self, messages: Iterable[tuple[str | bytes, bytes]], *, retain: bool = False) -> int:
         """Publish at QoS 1 in this order, as fast as it goes; return when all are acknowledged: how many."""
@@ -75,7 +75,7 @@ class Client:
         chunk: list[bytes] = []
         for topic, payload in messages:
             self._mid = self._mid % 65_535 + 1
-            chunk.append(packet(0x32 | retain, counted(topic) + short(self._mid) + payload))
+            chunk.append(packet(0x32 | retain, length_prefixed(topic) + uint16(self._mid) + payload))
             count += 1
             if len(chunk) >= _WINDOW:
                 self._await_acks(waiting)

@@ -4,8 +4,14 @@ import pytest
 
 from mqtt_presence.access.password_attempts import PasswordAttempts
 from mqtt_presence.embedded.transports import address_of
-from mqtt_presence.mqtt.addresses import is_local_name, is_loopback, nearby, plain_address, plain_origin
-from mqtt_presence.mqtt.listening import network_of
+from mqtt_presence.mqtt.addresses import (
+    is_local_name,
+    is_loopback,
+    local_address,
+    network_of,
+    plain_address,
+    plain_origin,
+)
 from mqtt_presence.mqtt.url import BrokerUrl
 
 
@@ -87,7 +93,7 @@ def test_local_names() -> None:
 )
 def test_this_machine_finds_what_listens(host: str, found: str) -> None:
     """Wherever it listens, all addresses included."""
-    assert nearby(host) == found
+    assert local_address(host) == found
 
 
 @pytest.mark.parametrize(

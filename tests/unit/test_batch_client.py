@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from mqtt_presence.bridge.link.batch_client import BatchClient
-from mqtt_presence.mqtt.fields import counted, packet, short, with_length
+from mqtt_presence.mqtt.fields import length_prefixed, packet, property_field, uint16
 from mqtt_presence.mqtt.framing import frames
 
 MAX_PACKET = 21_000
@@ -53,7 +53,7 @@ def peer():
 
 
 def publish(topic: bytes, payload: bytes, mid: int, flags: int, properties: bytes | None = None) -> bytes:
-    body = counted(topic) + (short(mid) if flags & 6 else b"") + with_length(properties) + payload
+    body = length_prefixed(topic) + (uint16(mid) if flags & 6 else b"") + property_field(properties) + payload
     return packet(0x30 | flags, body)
 
 

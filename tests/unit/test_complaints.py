@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mqtt_presence.access.rate_limited_log import LibraryLimit, RateLimitedLog, shown
+from mqtt_presence.access.rate_limited_log import LibraryLimit, RateLimitedLog, quoted
 
 
 def test_a_flood_makes_one_line_in_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
@@ -13,12 +13,12 @@ def test_a_flood_makes_one_line_in_ten_seconds(caplog: pytest.LogCaptureFixture)
     now = 0.001
     complaints = RateLimitedLog(logging.getLogger("test"), lambda: now)
     for n in range(1000):
-        complaints.complain("wrong password of %s", n)
-        complaints.complain("no room")
+        complaints.log("wrong password of %s", n)
+        complaints.log("no room")
     now += 10.5
-    complaints.complain("wrong password of %s", "alice", level=logging.ERROR)
+    complaints.log("wrong password of %s", "alice", level=logging.ERROR)
     now += 10.5
-    complaints.complain("wrong password of %s", "bob")
+    complaints.log("wrong password of %s", "bob")
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
         ("WARNING", "wrong password of 0"),
         ("WARNING", "no room"),
@@ -29,10 +29,10 @@ def test_a_flood_makes_one_line_in_ten_seconds(caplog: pytest.LogCaptureFixture)
 
 def test_what_somebody_gives_is_escaped_and_cut() -> None:
     """A name cannot forge a line, nor make it endless; one that is allowed is whole."""
-    assert shown("alice") == "'alice'"
-    assert shown("a\n2026 \x1b[2J\u202e") == r"'a\n2026 \x1b[2J\u202e'"
-    assert shown("x" * 65_535) == f"'{'x' * 300}'…"
-    assert shown("é" * 128) == "'" + r"\xe9" * 128 + "'"
+    assert quoted("alice") == "'alice'"
+    assert quoted("a\n2026 \x1b[2J\u202e") == r"'a\n2026 \x1b[2J\u202e'"
+    assert quoted("x" * 65_535) == f"'{'x' * 300}'…"
+    assert quoted("é" * 128) == "'" + r"\xe9" * 128 + "'"
 
 
 class Kept(logging.Handler):

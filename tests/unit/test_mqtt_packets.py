@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import VariableByteIntegers
 
-from mqtt_presence.mqtt.fields import Cursor, counted
+from mqtt_presence.mqtt.fields import Cursor, length_prefixed
 from mqtt_presence.mqtt.framing import Framer, Kind, Packet, ProtocolError, fixed_header, frames, read_length
 from mqtt_presence.mqtt.packets import (
     DISCONNECT,
@@ -265,14 +265,18 @@ def test_packet_beyond_the_limit_is_refused_before_it_is_there() -> None:
 @pytest.mark.parametrize(
     ("read", "body", "why"),
     [
-        (read_connect, counted("HTTP") + b"\4\2\0\0\0\0", "protocol 'HTTP'"),
-        (read_connect, counted("MQTT") + b"\4\3\0\0\0\0", "flags 0x03"),  # a reserved bit
-        (read_connect, counted("MQTT") + b"\4\x42\0\0\0\0", "flags 0x42"),  # a password and no user
-        (read_connect, counted("MQTT") + b"\4\x0a\0\0\0\0", "flags 0x0a"),  # a QoS of no will
-        (read_connect, counted("MQTT") + b"\4\x1e\0\0\0\0", "flags 0x1e"),  # a will at QoS 3
-        (read_connect, counted("MQTT") + b"\4\2\0\0\0\0x", "left over"),
-        (read_connect, counted("MQTT") + b"\5\2\0\0\x05\0\0", "shorter"),  # properties beyond the packet
-        (read_connect, counted("MQTT") + b"\5\2\0\0\xff", "shorter"),  # their length is cut
+        (read_connect, length_prefixed("HTTP") + b"\4\2\0\0\0\0", "protocol 'HTTP'"),
+        (read_connect, length_prefixed("MQTT") + b"\4\3\0\0\0\0", "flags 0x03"),  # a reserved bit
+        (read_connect, length_prefixed("MQTT") + b"\4\x42\0\0\0\0", "flags 0x42"),  # a password and no user
+        (read_connect, length_prefixed("MQTT") + b"\4\x0a\0\0\0\0", "flags 0x0a"),  # a QoS of no will
+        (read_connect, length_prefixed("MQTT") + b"\4\x1e\0\0\0\0", "flags 0x1e"),  # a will at QoS 3
+        (read_connect, length_prefixed("MQTT") + b"\4\2\0\0\0\0x", "left over"),
+        (
+            read_connect,
+            length_prefixed("MQTT") + b"\5\2\0\0\x05\0\0",
+            "shorter",
+        ),  # properties beyond the packet
+        (read_connect, length_prefixed("MQTT") + b"\5\2\0\0\xff", "shorter"),  # their length is cut
         (read_connack, b"\0", "shorter"),
         (read_id, b"\0\0", "packet id 0"),
         (read_subscribe, b"\0\1\0\1a", "shorter"),
@@ -306,9 +310,9 @@ def test_fast_reader_needs_properties_in_mqtt5(body: bytes) -> None:
 
 def test_unknown_protocol_is_not_read_beyond_its_level() -> None:
     """Another version is refused by its number, whatever follows."""
-    assert read_connect(counted("MQTT") + b"\6") == Connect(6)
-    assert read_connect(counted("MQIsdp") + b"\3") == Connect(3)
-    assert read_connect(counted("MQTT") + b"\5", levels=(MQTT_311,)) == Connect(5)
+    assert read_connect(length_prefixed("MQTT") + b"\6") == Connect(6)
+    assert read_connect(length_prefixed("MQIsdp") + b"\3") == Connect(3)
+    assert read_connect(length_prefixed("MQTT") + b"\5", levels=(MQTT_311,)) == Connect(5)
 
 
 @settings(deadline=None)
@@ -317,7 +321,7 @@ def test_readers_raise_nothing_else(data: bytes, flags: int, mqtt5: bool) -> Non
     """Whatever the bytes, a reader returns fields or raises ProtocolError."""
     readers: list[Callable[[], object]] = [
         lambda: read_connect(data),
-        lambda: read_connect(counted("MQTT") + bytes((MQTT_5 if mqtt5 else MQTT_311,)) + data),
+        lambda: read_connect(length_prefixed("MQTT") + bytes((MQTT_5 if mqtt5 else MQTT_311,)) + data),
         lambda: read_connack(data, mqtt5=mqtt5),
         lambda: read_publish(flags, data, mqtt5=mqtt5),
         lambda: split_publish(flags, data, 0, len(data), mqtt5=mqtt5),

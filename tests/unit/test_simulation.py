@@ -15,7 +15,7 @@ from websockets.typing import Subprotocol
 
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.mqtt.url import BrokerUrl
-from mqtt_presence.mqtt.websocket_client import WebSocket
+from mqtt_presence.mqtt.websocket_client import WebSocketClient
 from mqtt_presence.rules.model import State
 from mqtt_presence.tools.simulate import socket_loop
 from mqtt_presence.tools.simulate.scenario import Do, Expected, Plan, Scenario, Step
@@ -233,7 +233,7 @@ def test_connections_beyond_what_the_system_allows_are_refused(monkeypatch: pyte
         socket_loop.allow_files(1000)
 
 
-def agreed(websocket: WebSocket) -> bytes:
+def agreed(websocket: WebSocketClient) -> bytes:
     """What a server answers to the request of a WebSocket."""
     server = ServerProtocol(subprotocols=[Subprotocol("mqtt")])
     server.receive_data(websocket.output())
@@ -245,7 +245,7 @@ def agreed(websocket: WebSocket) -> bytes:
 
 def test_websocket_sends_what_came_early_and_takes_frames_as_a_stream() -> None:
     """Nothing is sent before the server agrees; then all of it. What comes may be in pieces of any size."""
-    websocket = WebSocket(BrokerUrl.parse("ws://user:secret@localhost:9001/path"))
+    websocket = WebSocketClient(BrokerUrl.parse("ws://user:secret@localhost:9001/path"))
     websocket.send(b"CONNECT")
     answer = agreed(websocket)
     assert list(websocket.feed(answer[:20])) == []
@@ -269,13 +269,13 @@ def test_websocket_sends_what_came_early_and_takes_frames_as_a_stream() -> None:
 )
 def test_websocket_says_why_there_is_none(answer: bytes | None, error: type[Exception], told: str) -> None:
     """A server that is none of MQTT over WebSocket is told in words."""
-    websocket = WebSocket(BrokerUrl.parse("ws://localhost"))
+    websocket = WebSocketClient(BrokerUrl.parse("ws://localhost"))
     with pytest.raises(error, match=told):
         list(websocket.feed(answer or agreed(websocket) + b"\x81\x02ab"))
 
 
 def test_websocket_that_is_closed_is_over() -> None:
     """A close frame ends the connection, as the end of a TCP connection does."""
-    websocket = WebSocket(BrokerUrl.parse("ws://localhost"))
+    websocket = WebSocketClient(BrokerUrl.parse("ws://localhost"))
     with pytest.raises(ConnectionError, match="closed"):
         list(websocket.feed(agreed(websocket) + b"\x88\x00"))

@@ -88,7 +88,7 @@ class Publications:
 
     def disconnected(self) -> None:
         """Put the publications in flight before those that wait, except those about the lost connection."""
-        unacknowledged = (m for m in self.in_flight.values() if not m.of_connection)
+        unacknowledged = (m for m in self.in_flight.values() if not m.this_connection_only)
         self._waiting = deque(newest_only((*unacknowledged, *self._waiting)))
         self.in_flight.clear()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mqtt_presence.access.rights import BRIDGE_USER
 from mqtt_presence.errors import ConfigError
-from mqtt_presence.mqtt.addresses import nearby
+from mqtt_presence.mqtt.addresses import local_address
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.tools.init_broker.file_plan import File, Plan, Tls
 from mqtt_presence.tools.init_broker.mosquitto_hashes import mosquitto_hash, new_password
@@ -124,7 +124,7 @@ def _bridge(plan: Plan, password: str) -> str:
     tls = plan.tls
     settings = {}
     if tls is None:
-        url = BrokerUrl("mqtt", nearby(plan.address), plan.port, username=BRIDGE_USER)
+        url = BrokerUrl("mqtt", local_address(plan.address), plan.port, username=BRIDGE_USER)
     else:
         url = BrokerUrl("mqtts", "localhost", tls.port, username=BRIDGE_USER)
         settings["ca_file"] = str(plan.directory / CA)

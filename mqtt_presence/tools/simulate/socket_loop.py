@@ -14,7 +14,7 @@ from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.mqtt.framing import Framer, Packet, ProtocolError
 from mqtt_presence.mqtt.tls_files import TlsFiles
 from mqtt_presence.mqtt.url import BrokerUrl
-from mqtt_presence.mqtt.websocket_client import WebSocket
+from mqtt_presence.mqtt.websocket_client import WebSocketClient
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _SPARE_FILES = 64
@@ -97,7 +97,7 @@ class Connection:
         self._on_packet = on_packet
         self._on_lost = on_lost
         self._framer = Framer()
-        self._websocket = WebSocket(target.url) if target.url.websockets else None
+        self._websocket = WebSocketClient(target.url) if target.url.websockets else None
         self._out = bytearray() if self._websocket is None else bytearray(self._websocket.output())
         self._phase = _Phase.CONNECTING
         self._interest = _READ | _WRITE
