@@ -31,6 +31,7 @@ check: $(VENV)/.installed-dev node_modules/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	npm run --silent check
+	$(BIN)/python -m tests.prose
 
 unit: $(VENV)/.installed-dev node_modules/.installed
 	$(BIN)/pytest --numprocesses $(PROCESSES) --dist worksteal $(TESTS)
