@@ -38,7 +38,7 @@ class Connected(Struct, frozen=True, gc=False):
     user_id: UserId
     """Whom the broker authenticated."""
     address: str | None
-    peer: int
+    network_id: int
     """A number that no other connection of this client has; greater than 0."""
 
 
@@ -49,8 +49,8 @@ class Ended(Struct, frozen=True, kw_only=True, gc=False):
     cause: Cause
     user_id: UserId | None = None
     """None: not told, it is the user of the latest connection with this client id."""
-    peer: int | None = None
-    """Which one, as in `Connected`; None: not told."""
+    network_id: int | None = None
+    """The network id of `Connected`; None: unknown."""
     endpoint: int | None = None
     """Which one by its address and port, `Connected.peer` modulo 2**32; None: not told."""
     second: int | None = None

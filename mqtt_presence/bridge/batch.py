@@ -53,7 +53,7 @@ class BatchRecorder(Protocol):
 class Reports(Protocol):
     """Knows which messages are reports of the broker."""
 
-    def has_read(self, message: Incoming) -> bool:
+    def is_uncommitted(self, message: Incoming) -> bool:
         """Return whether a message reports a network connection, and is not committed yet."""
 
 
@@ -107,7 +107,7 @@ class BatchCommit(Part):
                 break
             batch.messages.append(entry.message)
             is_nameless = _is_nameless(entry)
-            may_come_again.append((entry.message, is_nameless or self._reports.has_read(entry.message)))
+            may_come_again.append((entry.message, is_nameless or self._reports.is_uncommitted(entry.message)))
             if is_nameless and self._redeliveries.is_repeated(entry.message):
                 continue
             for event in entry.events:
@@ -128,7 +128,7 @@ class BatchCommit(Part):
                 recorder.batch_committed(batch, outcomes)
             self._done(link, batch)
 
-        if not batch.events and not any(map(self._reports.has_read, batch.messages)):
+        if not batch.events and not any(map(self._reports.is_uncommitted, batch.messages)):
             self._done(link, batch)
             return
         try:

@@ -30,7 +30,7 @@ _EMQX_CAUSES = {
     "kicked": Cause.KICKED,
 }
 _NOBODY = "undefined"  # what Erlang says for no name
-_MAX_PEER = 2**62
+_MAX_NETWORK_ID = 2**62
 
 
 class _EmqxClient(Struct):
@@ -64,14 +64,14 @@ class EmqxEvents:
         user, at = said.username, said.connected_at
         if said.clientid != named[1] or not is_name(said.clientid) or user is None or user == _NOBODY:
             return None
-        if not is_name(user) or (at is not None and not 0 < at < _MAX_PEER):
+        if not is_name(user) or (at is not None and not 0 < at < _MAX_NETWORK_ID):
             return None
         client_id, user_id = ClientId(said.clientid), UserId(user)
         if named[2] == "connected":
             return None if at is None else Connected(client_id, user_id, _host(said.ipaddress), at)
         cause = _EMQX_CAUSES.get(said.reason or "", Cause.ERROR)
         # EMQX 4 does not say here when it had connected: then it is the latest.
-        return Ended(client_id=client_id, user_id=user_id, cause=cause, peer=at)
+        return Ended(client_id=client_id, user_id=user_id, cause=cause, network_id=at)
 
 
 def _host(text: str | None) -> str | None:

@@ -119,8 +119,8 @@ def _connected(line: str) -> Connected | None:
     address = plain_address(host)
     if address is None or not is_name(client_id) or not is_name(user_id):
         return None
-    peer = (_seconds(second) or 0) << 32 | (_endpoint(host, port) or 1)
-    return Connected(ClientId(client_id), UserId(user_id), address, peer)
+    network_id = (_seconds(second) or 0) << 32 | (_endpoint(host, port) or 1)
+    return Connected(ClientId(client_id), UserId(user_id), address, network_id)
 
 
 def _end_2_0(second: str | None, client_id: str, cause: Cause) -> Ended | None:

@@ -16,7 +16,7 @@ class Arrivals:
     delivered: list[Any] = field(default_factory=list)
     """The tickets of acknowledged publications, in the broker's order."""
     unsent: list[Outgoing] = field(default_factory=list)
-    """Publications that stay unsent: receivers may close the connection on their topic (MQTT 3.1.1 §1.5.3)."""
+    """Publications that stay unsent: receivers may close the connection on the topic (MQTT 3.1.1 §1.5.3)."""
     refused: list[Outgoing] = field(default_factory=list)
     """Publications that the broker has acknowledged with a failure (MQTT 5 §3.4.2.1)."""
     connected: bool = False

@@ -346,9 +346,9 @@ class Link:
 
     def _log_refused(self, message: Outgoing, reason: int) -> None:
         if reason == NOT_AUTHORIZED:
-            self._refusals.complain(_REFUSED_RIGHT, message.topic, level=logging.ERROR)
+            self._refusals.log(_REFUSED_RIGHT, message.topic, level=logging.ERROR)
         else:
-            self._refusals.complain(_REFUSED, message.topic, reason, level=logging.ERROR)
+            self._refusals.log(_REFUSED, message.topic, reason, level=logging.ERROR)
 
 
 def _has_buffered(sock: Any) -> bool:
