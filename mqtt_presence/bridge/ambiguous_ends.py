@@ -1,8 +1,8 @@
 """Ambiguous ends: mosquitto 2.0's line "closed its connection" after a takeover.
 
 mosquitto 2.0 logs the client id of a closed connection, and not which of its connections was closed. If a
-WebSocket was taken over, the line appears only when its socket ends, and the old client decides when. So for a
-client id that was ever taken over the line may mean an old connection, and is ignored.
+WebSocket was taken over, the line appears only when its socket ends, and the old client decides when. So for
+a client id that was ever taken over the line may mean an old connection, and is ignored.
 """
 
 import logging

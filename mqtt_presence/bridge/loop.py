@@ -16,7 +16,7 @@ from mqtt_presence.bridge.intake import Intake
 from mqtt_presence.bridge.link.arrivals import Arrivals
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.pace import Pace
-from mqtt_presence.bridge.part import Due, Parts
+from mqtt_presence.bridge.part import Due, Part, Parts
 from mqtt_presence.bridge.recovery.clock_steps import ClockSteps
 from mqtt_presence.errors import StoreError
 from mqtt_presence.store import Store, Transaction
@@ -68,6 +68,10 @@ class Bridge:
         self._requests: queue.SimpleQueue[Due] = queue.SimpleQueue()
         self._link: Link | None = None
         self._is_stopping = False
+
+    def add(self, part: Part) -> None:
+        """Add a part, which the loop calls last; before `run` only."""
+        self._parts = (*self._parts, part)
 
     # From any thread.
 
