@@ -571,13 +571,13 @@ def test_another_source_than_before_gives_up_the_subscriptions() -> None:
 def test_dialect_is_kept() -> None:
     """What has waited for the bridge comes before the broker tells its version again."""
     reports = Reports("2.1.2")
-    assert reports.connections.dialect.is_news
+    assert reports.connections.dialect.has_changed
     store: Any = SimpleNamespace(transaction=lambda: nullcontext(reports.tx))
     save_changed(store, reports.connections.dialect)
-    assert not reports.connections.dialect.is_news
+    assert not reports.connections.dialect.has_changed
     again = BrokerConnections(NO_STORE)
     again.restore(reports.tx)
-    assert not again.dialect.is_news
+    assert not again.dialect.has_changed
     assert again._source is not None
     assert again._source.dialect == "2.1"
 

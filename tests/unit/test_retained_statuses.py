@@ -41,11 +41,11 @@ def test_probe_is_offered_until_it_is_kept() -> None:
     outbox = Outbox()
     outbox.add(1, STATUS, ALICE)
     outbox.delivered(1, 1)
-    assert (outbox.clearable, outbox.probe) == (1, ALICE)
+    assert (outbox.clearable, outbox.last_status) == (1, ALICE)
     outbox.cleared(1)
     outbox.add(2, EVENT, None)
     outbox.delivered(2, 1)
-    assert (outbox.clearable, outbox.probe) == (2, None)
+    assert (outbox.clearable, outbox.last_status) == (2, None)
 
 
 def test_probe_that_came_while_another_was_kept_is_still_offered() -> None:
@@ -58,7 +58,7 @@ def test_probe_that_came_while_another_was_kept_is_still_offered() -> None:
     outbox.delivered(2, 1)
     assert clearing is not None
     outbox.cleared(clearing)
-    assert (outbox.clearable, outbox.probe) == (2, ALICE)
+    assert (outbox.clearable, outbox.last_status) == (2, ALICE)
 
 
 # When the broker may lack something, the database says so: a bridge that is killed begins anew.

@@ -281,7 +281,7 @@ class Link:
         self._client.flush()
 
     def _read(self, at_most: int) -> bool:
-        """Read messages; return whether the operating system has no more of them."""
+        """Read messages; return whether all that had arrived are read."""
         client, messages = self._client, self._arrivals.messages
         client.bytes_read = 0
         while len(messages) < at_most:
