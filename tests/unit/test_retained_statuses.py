@@ -107,7 +107,7 @@ def restored_parts(store: Store) -> Assembly:
 
 def renewals(ends: Ends) -> list[Outgoing]:
     """Return the statuses with a new version that are on their way."""
-    return [m for m in ends.link._in_flight.values() if isinstance(m.ticket, int)]
+    return [m for m in ends.link._publications.in_flight.values() if isinstance(m.ticket, int)]
 
 
 def test_witness_of_before_the_answer_is_doubted(store: Store, ends: Ends) -> None:
@@ -139,7 +139,7 @@ def test_statuses_that_are_published_again_count_when_they_are_acknowledged(stor
     with store.transaction() as tx:
         retained.save_witness(tx, LastStatus("status/a", 1))  # published before, acknowledged now
     assert recall(store, "probe") is None
-    run = next(m.ticket for m in ends.link._in_flight.values() if isinstance(m.ticket, Republished))
+    run = next(m.ticket for m in ends.link._publications.in_flight.values() if isinstance(m.ticket, Republished))
     for ticket, count in ((Republished(0), 3), (run, 2)):  # the first is of an earlier connection
         retained.acknowledged(ticket, count)
         retained.step(ends.link)
