@@ -28,7 +28,7 @@ from referencing.jsonschema import DRAFT7
 from mqtt_presence.errors import PayloadError
 from mqtt_presence.mqtt.url import DEFAULT_PATH, DEFAULT_PORTS
 from mqtt_presence.protocol import client_messages, incoming, outgoing, sizes, topics
-from mqtt_presence.protocol.publications import Publication, of_outcome
+from mqtt_presence.protocol.publications import Publication, outcome_publications
 from mqtt_presence.protocol.times import LATEST
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules import status
@@ -749,7 +749,7 @@ def published(
     for events in [history] if batch else [[event] for event in history]:
         outcome = fold(user, events, rule_settings)
         user = outcome.user
-        yield from of_outcome(outcome, Topics(), private=private)
+        yield from outcome_publications(outcome, Topics(), private=private)
 
 
 def test_statuses_and_events_are_what_the_document_says() -> None:

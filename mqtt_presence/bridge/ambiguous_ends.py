@@ -37,12 +37,12 @@ class AmbiguousEnds:
 
     def restore(self, tx: Transaction) -> None:
         """Read the client ids, also those that version 0.1.0 stored."""
-        self._taken_over = set(tx.recall_all(_TAKEN_OVER))
-        for name in tx.recall_all(_COUNTED):
-            tx.remember(_COUNTED + name, None)
+        self._taken_over = set(tx.read_values(_TAKEN_OVER))
+        for name in tx.read_values(_COUNTED):
+            tx.write_value(_COUNTED + name, None)
             if name not in self._taken_over:
                 self._taken_over.add(name)
-                tx.remember(_TAKEN_OVER + name, "")
+                tx.write_value(_TAKEN_OVER + name, "")
 
     def add(self, client_id: ClientId) -> None:
         """Record a takeover. An addition that the broker delivers again changes nothing."""
@@ -60,7 +60,7 @@ class AmbiguousEnds:
     def save(self, tx: Transaction) -> None:
         """Store the additions; `saved` follows once they are committed."""
         for client_id in self._unsaved:
-            tx.remember(_TAKEN_OVER + client_id, "")
+            tx.write_value(_TAKEN_OVER + client_id, "")
         self._saving = len(self._unsaved)
 
     def saved(self) -> None:

@@ -111,16 +111,16 @@ class BrokerConnections(OnCheck):
 
     def restore(self, tx: Transaction) -> None:
         """Read the state of the last run; most of it is in the open records."""
-        before = SOURCES.get(tx.recall(_SETTING) or "none", SOURCES["none"])()
+        before = SOURCES.get(tx.read_value(_SETTING) or "none", SOURCES["none"])()
         wanted = () if self._source is None else self._source.filters
         self._unwanted = () if before is None else tuple(f for f in before.filters if f not in wanted)
-        tx.remember(_SETTING, self._setting)
+        tx.write_value(_SETTING, self._setting)
         if self._source is not None:
             self._source.dialect = self.dialect.restore(tx)
-        for user_id, client_id, network_id, address in tx.told_connections(MAX_CONNECTIONS):
+        for user_id, client_id, network_id, address in tx.network_connections(MAX_CONNECTIONS):
             self._current.pop(client_id, None)
             self._current[client_id] = ReportedConnection(user_id, address, network_id, self._era)
-        stored = tx.recall(_NEW)
+        stored = tx.read_value(_NEW)
         if stored is not None:  # these connections are later than those with an open record
             self._not_logged_in = msgspec.json.decode(stored, type=NotLoggedIn)
             for client_id, connection in self._not_logged_in.items():
@@ -137,7 +137,7 @@ class BrokerConnections(OnCheck):
         self._ambiguous.save(tx)
         waiting = self._not_logged_in_after(batch.messages, batch.events)
         if waiting != self._not_logged_in:
-            tx.remember(_NEW, msgspec.json.encode(waiting).decode() if waiting else None)
+            tx.write_value(_NEW, msgspec.json.encode(waiting).decode() if waiting else None)
 
     def batch_committed(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """See `BatchRecorder`."""

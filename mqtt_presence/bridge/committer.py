@@ -23,7 +23,7 @@ from mqtt_presence.integrations.port import Output
 from mqtt_presence.mqtt.messages import Outgoing
 from mqtt_presence.protocol.publications import Publication, pack, unpack
 from mqtt_presence.protocol.topics import Topics, is_name
-from mqtt_presence.rules.activity import only_heartbeats, settle
+from mqtt_presence.rules.activity import only_heartbeats, settle_heartbeats
 from mqtt_presence.rules.fold import LIMITS, fold
 from mqtt_presence.rules.model import (
     ActivityState,
@@ -319,14 +319,14 @@ class Committer(Part):
         rest = dict(events)
         waiting = iter(beats.items())
         while portion := dict(islice(waiting, PORTION)):
-            live = tx.load_pulses(portion)
+            live = tx.load_activity(portion)
             pulses: list[ActivityState] = []
             for user_id, of_user in portion.items():
-                settled = settle(of_user, live[user_id], self._rules)
+                settled = settle_heartbeats(of_user, live[user_id], self._rules)
                 if settled is not None:
                     pulses += settled
                     del rest[user_id]
-            tx.touch(pulses)
+            tx.save_activity(pulses)
         return rest
 
     def _fold(

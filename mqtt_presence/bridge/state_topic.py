@@ -31,11 +31,11 @@ class StateTopic(Part):
     def restore(self, tx: Transaction) -> None:
         """Continue after the version that the last run published."""
         self._started_at = self._clock.now()
-        self._version = max(int(tx.recall(_NAME) or 0), self._started_at)
+        self._version = max(int(tx.read_value(_NAME) or 0), self._started_at)
 
     def save(self, tx: Transaction) -> None:
         """Store the version that was published last."""
-        tx.remember(_NAME, str(self._version))
+        tx.write_value(_NAME, str(self._version))
 
     finish = save
 

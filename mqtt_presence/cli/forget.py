@@ -58,11 +58,11 @@ def command(
         raise ConfigError("name a user, or give --match")
     user_ids = list(dict.fromkeys(UserId(require_stored_name("user", user)) for user in users or ()))
     with Reader(settings.database) as reader:
-        found = [] if match is None else list(reader.names_like(match))
+        found = [] if match is None else list(reader.matching_names(match))
         if match is not None and not found:
             complain(f"there is no user like {match}")
         user_ids = list(dict.fromkeys([*user_ids, *found]))
-        remembered = reader.known(user_ids)
+        remembered = reader.known_users(user_ids)
         known = [user_id for user_id in user_ids if user_id in remembered]
         strangers = [u for u in user_ids if u not in remembered and not reader.has_tombstone(u)]
     for user_id in strangers:
@@ -102,7 +102,7 @@ def _clear(store: Store, settings: Settings, user_ids: list[UserId]) -> None:
             later = f"{error}. The bridge will do it when it next runs"
         else:
             with store.transaction() as tx:
-                tx.bury(left[0], wall_clock())
+                tx.mark_cleared(left[0], wall_clock())
             say(f"{left.pop(0)}: the status is cleared.")
             continue
         complain(f"the status of {', '.join(left)} is not cleared yet: {later}.")

@@ -48,7 +48,7 @@ def command(
     now = wall_clock()
     earliest = None if since is None else now - round(read_duration("since", since) * 1000)
     with Reader(settings.database) as reader:
-        if not reader.knows(user):
+        if not reader.has_user(user):
             complain(f"there is no user {user}")
             raise typer.Exit(1)
         records = reader.history(user, limit=limit, since=earliest)

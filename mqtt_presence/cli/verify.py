@@ -161,7 +161,7 @@ class _Kept:
         self._reader.__exit__(kind, error, trace)
 
     def odd(self, among: Sequence[UserId] | None = None) -> set[UserId]:
-        return self._reader.odd(among)
+        return self._reader.inconsistent_users(among)
 
     def page(self, after: str) -> list[UserPresence]:
         return self._reader.presences_page(after=after, limit=CHUNK)
@@ -228,7 +228,7 @@ class _Retained:
     def _right(self, user: UserPresence) -> tuple[str, bytes]:
         if user.status is None:
             return self._topics.status(user.user_id), b""
-        right = told.of_status(user, user.status, self._topics, private=self._private)
+        right = told.status_publication(user, user.status, self._topics, private=self._private)
         return right.topic, right.payload
 
     def _shown(self, found: Mapping[str, bytes]) -> dict[UserId, Shown]:

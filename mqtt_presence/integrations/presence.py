@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from mqtt_presence.protocol.publications import Publication, of_outcome
+from mqtt_presence.protocol.publications import Publication, outcome_publications
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import Outcome
 
@@ -22,4 +22,4 @@ class PresenceOutput:
 
     def publications(self, outcome: Outcome) -> Iterable[Publication]:
         """Return the status, if it changed, before the events."""
-        return of_outcome(outcome, self._topics, private=self._private)
+        return outcome_publications(outcome, self._topics, private=self._private)

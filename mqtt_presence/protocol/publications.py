@@ -24,7 +24,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Publication]).decode
 
 
-def of_status(user: UserPresence, status: Status, topics: Topics, *, private: bool) -> Publication:
+def status_publication(user: UserPresence, status: Status, topics: Topics, *, private: bool) -> Publication:
     """Say a user's state (contract section 4).
 
     Args:
@@ -40,11 +40,11 @@ def of_status(user: UserPresence, status: Status, topics: Topics, *, private: bo
     return Publication(topics.status(user.user_id), payload, retain=True)
 
 
-def of_outcome(outcome: Outcome, topics: Topics, *, private: bool) -> Iterable[Publication]:
+def outcome_publications(outcome: Outcome, topics: Topics, *, private: bool) -> Iterable[Publication]:
     """Say all that an outcome gives to say, the status before the events."""
     user = outcome.user
     if outcome.status_changed and user.status is not None:
-        yield of_status(user, user.status, topics, private=private)
+        yield status_publication(user, user.status, topics, private=private)
     for event in outcome.events:
         yield Publication(topics.event(user.user_id, event.name), encode_event(event, user.version))
 

@@ -25,7 +25,7 @@ def only_heartbeats(events: Sequence[Event]) -> Sequence[Activity]:
     return beats if len(beats) == len(events) else ()
 
 
-def settle(
+def settle_heartbeats(
     beats: Iterable[Activity], live: Mapping[Key, ActivityState], settings: RuleSettings
 ) -> Sequence[ActivityState] | None:
     """Decide on signs of life of one user that change nothing but their connections' activity.

@@ -189,7 +189,7 @@ def prepare(database: peewee.Database) -> None:
         StoreError: the database cannot be opened or written.
 
     """
-    with said_plainly("open the database"):
+    with store_errors("open the database"):
         if isinstance(database, peewee.SqliteDatabase):
             # Addresses and names are in it: for the owner only, from its first byte on. One that is there is
             # not opened: to close it would give up the locks that this process may hold on it (SQLite's "How
@@ -230,7 +230,7 @@ def is_postgresql(database: peewee.Database) -> bool:
 
 
 @contextmanager
-def said_plainly(what: str) -> Iterator[None]:
+def store_errors(what: str) -> Iterator[None]:
     """Turn what database drivers raise into a `StoreError`.
 
     Args:

@@ -16,7 +16,7 @@ from mqtt_presence.store.database import (
     interrupt_after,
     is_postgresql,
     open_connection,
-    said_plainly,
+    store_errors,
 )
 from mqtt_presence.store.rows import (
     CONNECTION_COLUMNS,
@@ -55,7 +55,7 @@ class Reader:
 
         """
         try:
-            with said_plainly("open the database"):
+            with store_errors("open the database"):
                 open_connection(self._database)
                 if self._is_sqlite:
                     self._database.execute_sql("PRAGMA query_only = ON")
@@ -105,11 +105,11 @@ class Reader:
                 for row in rows:
                     yield to_presence(row, {}, {})
 
-    def knows(self, user_id: str) -> bool:
+    def has_user(self, user_id: str) -> bool:
         """Tell whether there is anything about a user."""
-        return bool(self.known([UserId(user_id)]))
+        return bool(self.known_users([UserId(user_id)]))
 
-    def known(self, user_ids: Sequence[UserId]) -> set[UserId]:
+    def known_users(self, user_ids: Sequence[UserId]) -> set[UserId]:
         """Return those of the users of which there is a row or a record."""
         return self._those_with(
             user_ids,
@@ -117,7 +117,7 @@ class Reader:
             "(SELECT 1 FROM connection_records c WHERE c.user_id = k.column1)",
         )
 
-    def names_like(self, pattern: str) -> Iterator[UserId]:
+    def matching_names(self, pattern: str) -> Iterator[UserId]:
         """Find the names of users that match a pattern of ``*``, ``?`` and ``[…]``, in pages."""
         matches = re.compile(fnmatch.translate(pattern)).match
         after = ""
@@ -283,7 +283,7 @@ class Reader:
             )
             return list(self._presences([UserId(row[0]) for row in rows]).values())
 
-    def odd(self, among: Sequence[UserId] | None = None) -> set[UserId]:
+    def inconsistent_users(self, among: Sequence[UserId] | None = None) -> set[UserId]:
         """Return the users whose row contradicts itself, and those with live connections but no row.
 
         Args:
@@ -315,7 +315,7 @@ class Reader:
     def _one_moment(self) -> Iterator[None]:
         """See nothing of what is committed meanwhile; nobody waits for us, nor we for anybody."""
         how = {} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        with said_plainly("read the database"), self._database.atomic(**how):
+        with store_errors("read the database"), self._database.atomic(**how):
             yield
 
     def _presences(self, user_ids: Sequence[UserId]) -> dict[UserId, UserPresence]:
@@ -409,7 +409,7 @@ class Reader:
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """Read in a transaction that says it only reads: a pooler may give the session to a writer next."""
-        with said_plainly("read the database"):
+        with store_errors("read the database"):
             if self._is_sqlite or self._database.in_transaction():
                 yield
             else:

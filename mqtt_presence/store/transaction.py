@@ -28,7 +28,7 @@ from mqtt_presence.rules.model import (
     UserId,
     UserPresence,
 )
-from mqtt_presence.store.database import connect, is_postgresql, prepare, said_plainly
+from mqtt_presence.store.database import connect, is_postgresql, prepare, store_errors
 from mqtt_presence.store.database_files import Files
 from mqtt_presence.store.rows import (
     ACTIVITY_FIELDS,
@@ -125,7 +125,7 @@ class Store:
             time.sleep(_LOOK_EVERY_S)
 
     def _try_to_take_seat(self) -> bool:
-        with said_plainly("open the database"):
+        with store_errors("open the database"):
             return self._seat.take()
 
     @property
@@ -136,7 +136,7 @@ class Store:
     def close(self) -> None:
         """Leave the seat, if we hold it, and disconnect."""
         if self._is_postgresql and not self._database.is_closed():
-            with suppress(StoreError), said_plainly("leave the seat"):
+            with suppress(StoreError), store_errors("leave the seat"):
                 self._seat.release()
         self._disconnect()
         if not self._is_postgresql:  # last: SQLite still writes when it is closed
@@ -162,7 +162,7 @@ class Store:
 
         """
         try:
-            with said_plainly("use the database"):
+            with store_errors("use the database"):
                 if self._files is not None:
                     self._files.mend()
                 self._database.connect(reuse_if_open=True)
@@ -250,7 +250,7 @@ class Transaction:
 
     # Users and their connections.
 
-    def load_pulses(
+    def load_activity(
         self, beats: Mapping[UserId, Sequence[Activity]]
     ) -> dict[UserId, dict[Key, ActivityState]]:
         """Read what heartbeats may be settled by: the live connections of the clients they came from."""
@@ -314,7 +314,7 @@ class Transaction:
             for record in outcome.changed:
                 (known if names_of(record) in self._loaded else new).append(record)
             touched += outcome.touched
-        self.touch(touched)
+        self.save_activity(touched)
         self._change(known)
         self._add(new)
         self._executemany(self._update(UserRow, (UserRow.last_seen,), (UserRow.user_id,)), seen)
@@ -324,7 +324,7 @@ class Transaction:
     # Of what was loaded only what has changed is written, found by its number: a part of what all of it
     # costs, most of all where it is in an index.
 
-    def touch(self, pulses: Iterable[ActivityState]) -> None:
+    def save_activity(self, pulses: Iterable[ActivityState]) -> None:
         """Write the activity of connections that this transaction has loaded, and nothing else."""
         activities, deadlines = [], []
         for pulse in pulses:
@@ -383,21 +383,21 @@ class Transaction:
 
     def has_other_users(self) -> bool:
         """Tell whether rows of users were added or removed by anything but this class."""
-        return int(self.recall(_USER_COUNT) or 0) != self.count_users()
+        return int(self.read_value(_USER_COUNT) or 0) != self.count_users()
 
     def accept_users(self) -> None:
         """Take the rows of users that there are for our own."""
-        self.remember(_USER_COUNT, str(self.count_users()))
+        self.write_value(_USER_COUNT, str(self.count_users()))
 
     def _count_more_users(self, more: int) -> None:
         if more:
-            self.remember(_USER_COUNT, str(int(self.recall(_USER_COUNT) or 0) + more))
+            self.write_value(_USER_COUNT, str(int(self.read_value(_USER_COUNT) or 0) + more))
 
     def count_users(self) -> int:
         """Tell how many users there are."""
         return int(self._select("SELECT COUNT(*) FROM user_states", [])[0][0])
 
-    def told_connections(self, limit: int) -> list[tuple[UserId, ClientId, int, str | None]]:
+    def network_connections(self, limit: int) -> list[tuple[UserId, ClientId, int, str | None]]:
         """Read by which of the broker's connections open records came, the latest last."""
         rows = self._select(
             "SELECT c.user_id, c.client_id, c.peer, c.ip_addr FROM connection_records c "
@@ -433,10 +433,10 @@ class Transaction:
         is_unconfirmed = f"c.logout_time IS NULL AND c.announce AND c.last_seen < {self._mark}"
         return self._live_users(is_unconfirmed, [announced_at], after, limit)
 
-    def lies_ahead(self, now: int) -> bool:
+    def has_future_times(self, now: int) -> bool:
         """Tell whether a sign of life or an end was stamped by a clock that was ahead."""
         # The one goes through a short table, a tenth of a second for a million rows, the other by an index.
-        lies_ahead = bool(
+        has_future_times = bool(
             self._select(f"SELECT 1 FROM pulses WHERE last_seen > {self._mark} LIMIT 1", [now])
             or self._select(
                 f"SELECT 1 FROM connection_records WHERE logout_time > {self._mark} LIMIT 1", [now]
@@ -444,7 +444,7 @@ class Transaction:
         )
         if not self._is_postgresql:  # SQLite has kept all of it, mostly what nobody will ask for again
             self._database.execute_sql("PRAGMA shrink_memory")
-        return lies_ahead
+        return has_future_times
 
     def live_users(self, after: str, now: int, limit: int) -> dict[UserId, bool]:
         """Read a page of users with live connections, in the order of their names.
@@ -476,7 +476,7 @@ class Transaction:
         )
         return {UserId(row[0]): row[1] == 1 for row in rows}
 
-    def move_last_seen(
+    def shift_last_seen(
         self, after: tuple[UserId, ClientId, int] | None, by: int, now: int, limit: int
     ) -> tuple[UserId, ClientId, int] | None:
         """Have a page of open connections seen later, as by a clock that was ahead already.
@@ -560,7 +560,7 @@ class Transaction:
         self._run(UserRow.delete().where(UserRow.user_id == user_id))
         self._count_more_users(-len(versions))
         # Should the user come back, versions go on growing.
-        self.remember(VERSION_FLOOR, str(max(self._version_floor(), *versions, 0)))
+        self.write_value(VERSION_FLOOR, str(max(self._version_floor(), *versions, 0)))
         fields = (TombstoneRow.user_id, TombstoneRow.buried_at)
         self._executemany(self._upsert(TombstoneRow, fields, fields[:1]), [(user_id, None)])
         return records
@@ -573,7 +573,7 @@ class Transaction:
         known = UserRow.select(UserRow.version).where(UserRow.user_id == user_id)
         return [row.version for row in self._run(known.for_update() if self._is_postgresql else known)]
 
-    def tombstones(self) -> list[UserId]:
+    def uncleared(self) -> list[UserId]:
         """Tell whose retained status is still to be cleared; whoever has come back needs none."""
         # Not by IN: SQLite reads all users for that, even if there is no tombstone.
         self._database.execute_sql(
@@ -583,15 +583,15 @@ class Transaction:
         unburied = TombstoneRow.select().where(TombstoneRow.buried_at.is_null())
         return [row.user_id for row in self._run(unburied)]
 
-    def bury(self, user_id: UserId, now: int) -> None:
+    def mark_cleared(self, user_id: UserId, now: int) -> None:
         """The broker has acknowledged that the retained status of a forgotten user is cleared."""
         self._run(TombstoneRow.update(buried_at=now).where(TombstoneRow.user_id == user_id))
 
-    def exhume(self) -> None:
+    def clear_again(self) -> None:
         """The broker may have lost what it acknowledged: all is to be cleared again."""
         self._run(TombstoneRow.update(buried_at=None).where(TombstoneRow.buried_at.is_null(is_null=False)))
 
-    def forget_buried(self, before: int) -> None:
+    def forget_cleared(self, before: int) -> None:
         """Those who were buried before a time are gone for good."""
         self._run(TombstoneRow.delete().where(TombstoneRow.buried_at < before))
 
@@ -601,18 +601,18 @@ class Transaction:
         """Read the name by which the broker knows the bridge's session."""
         return str(self._select("SELECT client_id FROM seats WHERE id = 0", [])[0][0])
 
-    def recall(self, name: str) -> str | None:
+    def read_value(self, name: str) -> str | None:
         """Read what was remembered under a name."""
         for row in self._run(BridgeRow.select().where(BridgeRow.name == name)):
             return str(row.value)
         return None
 
-    def recall_all(self, prefix: str) -> dict[str, str]:
+    def read_values(self, prefix: str) -> dict[str, str]:
         """Read all that was remembered under names that begin so, by what follows."""
         rows = self._run(BridgeRow.select().where(peewee.fn.SUBSTR(BridgeRow.name, 1, len(prefix)) == prefix))
         return {row.name[len(prefix) :]: row.value for row in rows}
 
-    def remember(self, name: str, value: str | None) -> None:
+    def write_value(self, name: str, value: str | None) -> None:
         """Keep a text under a name; None: no longer."""
         if value is None:
             self._database.execute_sql(f"DELETE FROM bridge WHERE name = {self._mark}", [name])
@@ -794,7 +794,7 @@ class Transaction:
         return rows if self._is_postgresql else ""
 
     def _version_floor(self) -> int:
-        return int(self.recall(VERSION_FLOOR) or 0)
+        return int(self.read_value(VERSION_FLOOR) or 0)
 
     def _select(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         rows: list[Any] = self._database.execute_sql(sql, parameters).fetchall()

@@ -47,7 +47,9 @@ def _end(page: dict[UserId, list[Connection]], store: Store, config: BridgeConfi
         told = [
             publication
             for outcome in outcomes
-            for publication in say.of_outcome(outcome, config.topics, private=config.publish_private)
+            for publication in say.outcome_publications(
+                outcome, config.topics, private=config.publish_private
+            )
         ]
         if told:
             tx.put_outbox(say.pack(told))

@@ -131,7 +131,7 @@ class Api:
 
         def ask(reader: Reader) -> Response:
             found = reader.connections_page(user, since=since, until=until, before=before, limit=limit + 1)
-            if not found and not reader.knows(user):
+            if not found and not reader.has_user(user):
                 return refusal(404, f"there is no user {user}")
             return _connections(found, limit, _after_login)
 

@@ -205,7 +205,7 @@ def test_which_messages_may_come_again_outlives_the_update(database: str) -> Non
             1,
             (2, [], {7: 12, 1: 34}),
         )
-        assert tx.recall("redeliveries") is None
+        assert tx.read_value("redeliveries") is None
         tx.put_redeliveries(3, b"c")
         tx.put_redeliveries(5, b"e")
         tx.put_redeliveries(5, b"again")
@@ -412,7 +412,7 @@ def test_heartbeats_load_the_live_connections_of_their_clients(store: Store) -> 
         Activity(user_id="alice", client_id="phone", now=NOW, connection_id=name) for name in ("c1", None)
     ]
     with store.transaction() as tx:
-        loaded = tx.load_pulses({"alice": beats, "carol": beats[:1]})
+        loaded = tx.load_activity({"alice": beats, "carol": beats[:1]})
     live = [FULL, ended("graced", check_at=NOW + 9)]
     assert loaded == {"alice": {("phone", c.connection_id): alone(c) for c in live}, "carol": {}}
 
@@ -425,7 +425,7 @@ def test_all_are_loaded_however_many_are_asked_for(store: Store, asked: int) -> 
     users = everybody[-asked:]
     beats = {u: [Activity(user_id=u, client_id="phone", now=NOW, connection_id="c1")] for u in users}
     with store.transaction() as tx:
-        pulses = tx.load_pulses(beats)
+        pulses = tx.load_activity(beats)
     assert pulses == {u: {("phone", "c1"): alone(record(user=u, login_order=NOW + n))}
                       for n, u in enumerate(everybody) if u in users}  # fmt: skip
     loaded = load(store, *(login(id="c2", user=u) for u in users), *(login(user=f"new-{u}") for u in users))
@@ -448,8 +448,8 @@ def test_a_heartbeat_is_saved_without_the_rest(store: Store, check_at: int | Non
             "check_at": check_at}  # fmt: skip
     with store.transaction() as tx:
         beat = Activity(user_id="alice", client_id="phone", now=NOW, connection_id="c1")
-        (pulse,) = tx.load_pulses({"alice": [beat]})["alice"].values()
-        tx.touch([replace(pulse, **told)])
+        (pulse,) = tx.load_activity({"alice": [beat]})["alice"].values()
+        tx.save_activity([replace(pulse, **told)])
     loaded = load(store, login())["alice"]
     assert loaded.connections == {("phone", "c1"): replace(kept, **told)}
     assert (loaded.version, loaded.last_seen) == (5, NOW + 20)
@@ -524,8 +524,8 @@ def test_told_connections_are_the_open_ones_the_latest_last(store: Store) -> Non
         ended("4", user="dave", network_id=14),
     )
     with store.transaction() as tx:
-        assert tx.told_connections(9) == [("bob", "phone", 12, None), ("alice", "phone", 11, "192.0.2.1")]
-        assert tx.told_connections(1) == [("alice", "phone", 11, "192.0.2.1")]
+        assert tx.network_connections(9) == [("bob", "phone", 12, None), ("alice", "phone", 11, "192.0.2.1")]
+        assert tx.network_connections(1) == [("alice", "phone", 11, "192.0.2.1")]
 
 
 def test_connections_of_version_1_are_brought_up_to_date(database: str) -> None:
@@ -579,13 +579,13 @@ def test_newest_is_not_asked_where_no_rule_needs_it() -> None:
 def test_transaction_is_all_or_nothing(store: Store) -> None:
     """What fails half way leaves nothing behind, and the store is as good as before."""
     with pytest.raises(RuntimeError), store.transaction() as tx:  # noqa: PT012
-        tx.remember("name", "value")
+        tx.write_value("name", "value")
         raise RuntimeError
     with store.transaction() as tx:
-        assert tx.recall("name") is None
-        tx.remember("name", "value")
+        assert tx.read_value("name") is None
+        tx.write_value("name", "value")
     with store.transaction() as tx:
-        assert tx.recall("name") == "value"
+        assert tx.read_value("name") == "value"
 
 
 def test_what_the_database_refuses_is_not_transient(store: Store) -> None:
@@ -597,7 +597,7 @@ def test_what_the_database_refuses_is_not_transient(store: Store) -> None:
         tx._executemany(f"UPDATE outbox SET id = {tx._mark} WHERE id = {tx._mark}", [(2**70, 2**70)])
     assert caught.value.transient is False
     with store.transaction() as tx:
-        assert tx.recall("a") is None
+        assert tx.read_value("a") is None
 
 
 # What is due.
@@ -646,12 +646,12 @@ def test_what_lies_ahead_of_the_clock_is_seen(store: Store) -> None:
     """A sign of life, or an end, that is yet to come."""
     save(store, record(), ended(id="c2", at=NOW - 5, last_seen=NOW - 9))
     with store.transaction() as tx:
-        assert not tx.lies_ahead(NOW)
-        assert tx.lies_ahead(NOW - 1)
+        assert not tx.has_future_times(NOW)
+        assert tx.has_future_times(NOW - 1)
     save(store, ended(id="c3", at=NOW + 1, last_seen=NOW - 9))
     with store.transaction() as tx:
-        assert tx.lies_ahead(NOW)
-        assert not tx.lies_ahead(NOW + 1)
+        assert tx.has_future_times(NOW)
+        assert not tx.has_future_times(NOW + 1)
 
 
 def test_live_users_come_in_pages_and_tell_what_lies_ahead_of_now(store: Store) -> None:
@@ -708,7 +708,7 @@ def test_open_connections_are_moved_by_pages(store: Store) -> None:
     pages, page = 0, None
     while pages == 0 or page is not None:
         with store.transaction() as tx:
-            page = tx.move_last_seen(page, 15, NOW + 35, 2)
+            page = tx.shift_last_seen(page, 15, NOW + 35, 2)
         pages += 1
     assert pages == 3
     with store.transaction() as tx:
@@ -731,14 +731,14 @@ def test_forgetting_leaves_a_tombstone_and_the_version(store: Store) -> None:
     with store.transaction() as tx:
         assert tx.forget("alice") == 2
         assert tx.forget("stranger") is None
-        assert tx.tombstones() == ["alice"]
+        assert tx.uncleared() == ["alice"]
     assert load(store, login())["alice"] == UserPresence(user_id="alice", version=17)
     assert load(store, login(user="newcomer"))["newcomer"].version == 17
     assert load(store, login(user="bob"))["bob"].version == 3
     with store.transaction() as tx:
         tx.forget("bob")  # of a lesser version: the floor does not sink
-        tx.bury("alice", NOW)
-        assert tx.tombstones() == ["bob"]
+        tx.mark_cleared("alice", NOW)
+        assert tx.uncleared() == ["bob"]
     assert load(store, login())["alice"].version == 17
 
 
@@ -747,24 +747,24 @@ def test_what_is_buried_is_kept_until_no_broker_can_bring_it_back(store: Store) 
     save(store, record(), record(user="bob"))
     with store.transaction() as tx:
         tx.forget("alice")
-        tx.bury("alice", NOW)
-        tx.forget_buried(NOW)
-        assert tx.tombstones() == []
-        tx.exhume()
-        assert tx.tombstones() == ["alice"]
-        tx.bury("alice", NOW)
+        tx.mark_cleared("alice", NOW)
+        tx.forget_cleared(NOW)
+        assert tx.uncleared() == []
+        tx.clear_again()
+        assert tx.uncleared() == ["alice"]
+        tx.mark_cleared("alice", NOW)
         tx.forget("bob")
-        tx.forget_buried(NOW + 1)
-        tx.exhume()
-        assert tx.tombstones() == ["bob"]
+        tx.forget_cleared(NOW + 1)
+        tx.clear_again()
+        assert tx.uncleared() == ["bob"]
     save(store, record(user="carol"))
     with store.transaction() as tx:
         tx.forget("carol")
-        tx.bury("carol", NOW)
+        tx.mark_cleared("carol", NOW)
     save(store, record(user="carol"), version=2)
     with store.transaction() as tx:
         tx.forget("carol")  # again: this one is not cleared yet
-        assert sorted(tx.tombstones()) == ["bob", "carol"]
+        assert sorted(tx.uncleared()) == ["bob", "carol"]
 
 
 def test_tombstone_of_who_came_back_is_dropped(store: Store) -> None:
@@ -775,7 +775,7 @@ def test_tombstone_of_who_came_back_is_dropped(store: Store) -> None:
         tx.forget("alice")
     save(store, record(), version=2)
     with store.transaction() as tx:
-        assert tx.tombstones() == []
+        assert tx.uncleared() == []
 
 
 # What the bridge keeps for itself.
@@ -784,21 +784,21 @@ def test_tombstone_of_who_came_back_is_dropped(store: Store) -> None:
 def test_remembered_is_recalled(store: Store) -> None:
     """A text is kept under its name until it is replaced or given up."""
     with store.transaction() as tx:
-        assert tx.recall("a") is None
-        tx.remember("a", "1")
-        tx.remember("a", "2")
-        tx.remember("b", "3")
-        tx.remember("b", None)
-        tx.remember("never", None)
-        assert (tx.recall("a"), tx.recall("b")) == ("2", None)
+        assert tx.read_value("a") is None
+        tx.write_value("a", "1")
+        tx.write_value("a", "2")
+        tx.write_value("b", "3")
+        tx.write_value("b", None)
+        tx.write_value("never", None)
+        assert (tx.read_value("a"), tx.read_value("b")) == ("2", None)
 
 
 def test_remembered_is_recalled_by_how_the_names_begin(store: Store) -> None:
     """Exactly so: a name may hold any character, also those that mean something to LIKE."""
     with store.transaction() as tx:
         for name in ("x_ a%", "x_ ä", "x_", "xx a", "X_ b"):
-            tx.remember(name, name)
-        assert tx.recall_all("x_ ") == {"a%": "x_ a%", "ä": "x_ ä"}
+            tx.write_value(name, name)
+        assert tx.read_values("x_ ") == {"a%": "x_ a%", "ä": "x_ ä"}
 
 
 def test_outbox_is_in_order_and_numbers_only_grow(store: Store) -> None:
@@ -962,7 +962,7 @@ def test_no_work_of_the_bridge_scans_the_records(plans: Plans) -> None:
     by_index = {
         "load": (lambda tx: tx.load(batch), {"connections_live", "connectionrow_user_id_client_id_connection_id",
                                              "connectionrow_user_id_client_id_login_order"}),
-        "heartbeats": (lambda tx: tx.load_pulses({f"u{n}": [Activity(user_id=f"u{n}", client_id="c1", now=NOW)] for n in range(20)}),
+        "heartbeats": (lambda tx: tx.load_activity({f"u{n}": [Activity(user_id=f"u{n}", client_id="c1", now=NOW)] for n in range(20)}),
                        {"COVERING INDEX connections_live (user_id=? AND client_id=?)"}),
         "due": (lambda tx: tx.due_users(NOW, 100), {"connections_due"}),
         "unconfirmed": (lambda tx: tx.unconfirmed_users(NOW, "u3", 100), {"connections_live"}),
@@ -1080,17 +1080,17 @@ def test_opening_a_second_store_keeps_the_locks_of_the_first(sqlite_url: str, tm
     first = Store(sqlite_url)
     first.open()
     with first.transaction() as tx:
-        tx.remember("before", "1")
+        tx.write_value("before", "1")
     second = Store(sqlite_url)
     second.open()
     second.close()
     with first.transaction() as tx:
-        tx.remember("between", "1")
+        tx.write_value("between", "1")
     # Whoever closes last checkpoints, and removes the log: another process must see that it is not the last.
     look = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM bridge').fetchall()"
     subprocess.run([sys.executable, "-c", look, tmp_path / "presence.db"], check=True)
     with first.transaction() as tx:
-        tx.remember("after", "1")
+        tx.write_value("after", "1")
     assert (tmp_path / "presence.db-wal").exists()
     look = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT name FROM bridge').fetchall())"
     seen = subprocess.run(
@@ -1124,9 +1124,9 @@ def test_a_reader_sees_users_as_the_bridge_does(store: Store, database: str) -> 
         assert reader.presences(["bob", "alice", "stranger"]) == kept
         assert reader.presences_page(after="", limit=5) == [kept["alice"]]
         assert reader.presences_page(after="alice", limit=5) == []
-        assert reader.odd() == {"bob"}
-        assert reader.odd(["alice", "bob"]) == {"bob"}
-        assert reader.odd(["alice"]) == reader.odd([]) == set()
+        assert reader.inconsistent_users() == {"bob"}
+        assert reader.inconsistent_users(["alice", "bob"]) == {"bob"}
+        assert reader.inconsistent_users(["alice"]) == reader.inconsistent_users([]) == set()
     assert kept["stranger"].version == 30
     assert len(kept["alice"].connections) == 2
 
@@ -1136,7 +1136,7 @@ def test_a_reader_waits_for_no_writer(store: Store, database: str) -> None:
     save(store, record())
     with store.transaction() as tx:
         tx.load({"alice": [login()]})
-        tx.remember("something", "uncommitted")
+        tx.write_value("something", "uncommitted")
         with Reader(database, patience_s=2) as reader:
             assert [u.user_id for u in reader.presences_page(after="", limit=5)] == ["alice"]
             assert reader.presences(["alice"])["alice"].connections

@@ -29,9 +29,9 @@ READS: dict[str, Callable[[Reader], Any]] = {
     "users": lambda r: list(islice(r.users(), PAGE)),
     "users that are here": lambda r: list(islice(r.users(State.ONLINE), PAGE)),
     "users that have left": lambda r: list(islice(r.users(State.OFFLINE), PAGE)),
-    "known": lambda r: r.known([*USERS, "stranger"]),
+    "known_users": lambda r: r.known_users([*USERS, "stranger"]),
     "uncleared": lambda r: r.uncleared([*USERS, "stranger"]),
-    "names_like": lambda r: next(r.names_like("user-1*")),
+    "matching_names": lambda r: next(r.matching_names("user-1*")),
     "users_page": lambda r: r.users_page(after="user-2", limit=PAGE, containing=None),
     "users_page, a search": lambda r: r.users_page(after="user-2", limit=PAGE, containing="er"),
     "connections_page": lambda r: r.connections_page("records", since=NOW - 9, until=NOW - 2, before=None, limit=5),
@@ -41,7 +41,7 @@ READS: dict[str, Callable[[Reader], Any]] = {
     "open_connections": lambda r: next(r.open_connections()),
     "presences": lambda r: r.presences(USERS),
     "presences_page": lambda r: r.presences_page(after="user-2", limit=PAGE),
-    "odd": lambda r: r.odd(USERS),
+    "inconsistent_users": lambda r: r.inconsistent_users(USERS),
 }  # fmt: skip
 
 
@@ -59,17 +59,17 @@ def end(user: str, client: str) -> End:
 
 WORK: dict[str, Callable[[Transaction], Any]] = {
     "load": lambda tx: tx.load(events(login("clients", "page-7"), end("records", "phone-5"), login("user-7", "phone"))),
-    "load_pulses": lambda tx: tx.load_pulses(events(*(Activity(user_id=u, client_id="phone", now=NOW) for u in USERS))),
+    "load_activity": lambda tx: tx.load_activity(events(*(Activity(user_id=u, client_id="phone", now=NOW) for u in USERS))),
     "users_after": lambda tx: tx.users_after("user-2", PAGE),
     "due_users": lambda tx: tx.due_users(NOW, PAGE),
     "unconfirmed_users": lambda tx: tx.unconfirmed_users(NOW - 99_999, "user-2", PAGE),
     "live_users": lambda tx: tx.live_users("user-2", NOW, PAGE),
-    "move_last_seen": lambda tx: tx.move_last_seen(("user-2", "", 0), 5, NOW, PAGE),
+    "shift_last_seen": lambda tx: tx.shift_last_seen(("user-2", "", 0), 5, NOW, PAGE),
     "delete_ended": lambda tx: tx.delete_ended(NOW - 1, PAGE),
     "delete_ended_of, many clients": lambda tx: tx.delete_ended_of("clients", ("page-5", ""), PAGE),
     "delete_ended_of, many records": lambda tx: tx.delete_ended_of("records", ("phone-1", "c2"), PAGE),
     "forget": lambda tx: tx.forget("user-70"),
-    "tombstones": lambda tx: tx.tombstones(),
+    "uncleared": lambda tx: tx.uncleared(),
 }  # fmt: skip
 """What the bridge does for a message and in one step of a job."""
 
@@ -233,7 +233,7 @@ def test_forgetting_lets_others_commit(database: str, monkeypatch: pytest.Monkey
     def commit(_: float) -> None:
         with bridge.transaction() as tx:
             assert tx.load(events(login("records", "phone-5"), login("user-7", "phone")))
-            tx.remember("heard", str(len(left)))
+            tx.write_value("heard", str(len(left)))
         (count,) = query(database, "SELECT COUNT(*) AS n FROM connection_records WHERE user_id = 'records'")
         (known,) = query(database, "SELECT state FROM user_states WHERE user_id = 'records'")
         left.append(count["n"])

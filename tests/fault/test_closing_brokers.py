@@ -278,7 +278,7 @@ def test_who_is_forgotten_is_buried_while_others_come_and_go(sqlite_url: str) ->
 
             def is_buried() -> bool:
                 with store.transaction() as tx:
-                    return not tx.tombstones()
+                    return not tx.uncleared()
 
             until(is_buried, "it is taken")
             store.close()
@@ -297,12 +297,12 @@ def test_who_is_forgotten_is_not_buried_while_the_broker_refuses(sqlite_url: str
                 tx.forget(UserId("alice"))
             until(lambda: broker.published[0].count(("status/alice", b"")) > 1, "it is tried again")
             with store.transaction() as tx:
-                assert tx.tombstones() == ["alice"]
+                assert tx.uncleared() == ["alice"]
             broker.refuses = 0
 
             def is_buried() -> bool:
                 with store.transaction() as tx:
-                    return not tx.tombstones()
+                    return not tx.uncleared()
 
             until(is_buried, "it is taken")
             store.close()

@@ -162,9 +162,9 @@ def test_what_the_bridge_sends_itself_is_no_sign_that_nothing_is_lost(
     with store.transaction() as tx:
         (user,) = tx.users_after("user-18", 1)
         assert user.status is not None
-        told = publications.of_status(user, user.status, Topics(), private=False)
+        told = publications.status_publication(user, user.status, Topics(), private=False)
         tx.put_outbox(publications.pack([told]))
-        tx.remember("probe", json.dumps({"topic": told.topic, "version": user.version}))
+        tx.write_value("probe", json.dumps({"topic": told.topic, "version": user.version}))
     store.close()
     mosquitto.stop()
     mosquitto.wipe()

@@ -279,7 +279,7 @@ def test_forgetting_who_gives_a_sign_of_life_is_done_at_the_second_attempt(
         tx.save([fold(tx.load({user_id: [login]})[user_id], [login], RuleSettings())])
     forgetting = threading.Thread(target=forget._delete, args=(command, user_id))
     with bridge.transaction() as tx:
-        assert tx.load_pulses({user_id: [beat]})[user_id]
+        assert tx.load_activity({user_id: [beat]})[user_id]
         forgetting.start()
         until(
             lambda: query(database, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),

@@ -194,13 +194,13 @@ def test_who_freezes_inside_a_transaction_keeps_nobody_waiting(
             taking_over.start()
             taking_over.join(20)
             assert not taking_over.is_alive()
-            tx.remember("written by the frozen one", "1")
+            tx.write_value("written by the frozen one", "1")
 
     with pytest.raises(StoreError) as caught:
         take_over_meanwhile()
     assert caught.value.transient
     with pytest.raises(SeatLostError, match="the bridge is now process"), frozen.transaction() as tx:
-        tx.remember("written by the frozen one", "2")
+        tx.write_value("written by the frozen one", "2")
     assert query(database, "SELECT * FROM bridge WHERE name = 'written by the frozen one'") == []
     frozen.close()
     with Reader(database):
@@ -218,7 +218,7 @@ def test_the_seat_is_held_through_a_pooler(postgres: Postgres) -> None:
         def keep() -> None:
             while not done.is_set():
                 with first.transaction() as tx:
-                    tx.remember("kept", "1")
+                    tx.write_value("kept", "1")
             first.close()
 
         keeping = threading.Thread(target=keep)
@@ -244,7 +244,7 @@ def test_a_bridge_of_before_keeps_its_client_id(database: str) -> None:
     store.take_seat()
     with store.transaction() as tx:
         assert tx.client_id() == "bridge-of-before"
-        assert tx.recall("client_id") is None
+        assert tx.read_value("client_id") is None
     store.close()
     fresh = Store(database)
     fresh.take_seat()  # its holder has left

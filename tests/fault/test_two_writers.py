@@ -17,7 +17,7 @@ from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import Activity, ClientId, End, Event, Login, Reason, RuleSettings, UserId
 from mqtt_presence.store import Store, Transaction
-from mqtt_presence.store.database import said_plainly
+from mqtt_presence.store.database import store_errors
 from tests.support.postgres import Postgres, cursor, query
 from tests.support.waiting import until
 
@@ -155,7 +155,7 @@ def test_writers_with_mixed_batches_never_lock_each_other_out(postgres: Postgres
         try:
             while not done.is_set():
                 with store.transaction() as tx:
-                    tx.move_last_seen(None, 1, AT + 10_000, 1000)
+                    tx.shift_last_seen(None, 1, AT + 10_000, 1000)
                 with store.transaction() as tx:
                     tx.delete_ended(AT + 10_000, 5)
         except StoreError as error:
@@ -252,7 +252,7 @@ def test_what_python_refuses_is_the_inputs_fault(postgres: Postgres, value: str)
     store = Store(postgres.database())
     store.open()
     with pytest.raises(StoreError) as caught, store.transaction() as tx:
-        tx.remember("name", value)
+        tx.write_value("name", value)
     assert not caught.value.transient
     store.close()
 
@@ -279,7 +279,7 @@ def test_only_the_inputs_own_faults_are_refused_by_sqlite(
 
 
 def test_a_want_of_memory_is_nobodys_fault() -> None:
-    with pytest.raises(StoreError) as caught, said_plainly("use the database"):
+    with pytest.raises(StoreError) as caught, store_errors("use the database"):
         raise MemoryError
     assert caught.value.transient
 

@@ -137,18 +137,18 @@ class Bridge:
 
     # The part of a database that `BrokerConnections` uses.
 
-    def recall(self, name: str) -> str | None:
+    def read_value(self, name: str) -> str | None:
         return self.database.get(name)
 
-    def recall_all(self, prefix: str) -> dict[str, str]:
+    def read_values(self, prefix: str) -> dict[str, str]:
         return {n.removeprefix(prefix): v for n, v in self.database.items() if n.startswith(prefix)}
 
-    def remember(self, name: str, value: str | None) -> None:
+    def write_value(self, name: str, value: str | None) -> None:
         self.database.pop(name, None)
         if value is not None:
             self.database[name] = value
 
-    def told_connections(self, _limit: int) -> list[tuple[str, str, int, str | None]]:
+    def network_connections(self, _limit: int) -> list[tuple[str, str, int, str | None]]:
         opened = [c for user in self.users.values() for c in user.connections.values() if c.is_open]
         opened.sort(key=lambda c: c.login_time or 0)
         return [(c.user_id, c.client_id, c.network_id, c.ip_addr) for c in opened if c.network_id is not None]

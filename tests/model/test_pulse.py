@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqtt_presence.rules.activity import only_heartbeats, settle
+from mqtt_presence.rules.activity import only_heartbeats, settle_heartbeats
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import (
     Activity,
@@ -78,7 +78,7 @@ def test_what_is_settled_alone_is_what_the_rules_decide(
     user = UserPresence(user_id=ALICE, status=status, version=3, last_seen=NOW, connections=known)
     outcome = fold(user, events, SETTINGS)
     asked = {event.client_id for event in events}
-    settled = settle(events, {k: alone(c) for k, c in known.items() if k[0] in asked}, SETTINGS)
+    settled = settle_heartbeats(events, {k: alone(c) for k, c in known.items() if k[0] in asked}, SETTINGS)
     if settled is None:
         # It was right to leave it: something is to be told, or to be ignored, on the way if not in the end.
         assert any(_does_more(user, events[:n]) for n in range(1, len(events) + 1))

@@ -102,7 +102,7 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
             for key, c in before.connections.items()
             if c.client_id == event.client_id and c.is_live
         }
-        settled = activity_rules.settle([event], of_client, self.settings)
+        settled = activity_rules.settle_heartbeats([event], of_client, self.settings)
         more = outcome.changed or outcome.events or outcome.status_changed or outcome.ignored
         assert (settled is None) == bool(more)
         if settled is not None:

@@ -72,7 +72,7 @@ def test_who_has_answered_is_not_taken_for_silent_while_the_answers_wait(house: 
         house.step()
     assert _reasons(house) == {"c1": None}
     with house.store.transaction() as tx:
-        assert tx.recall("announced_at") is None
+        assert tx.read_value("announced_at") is None
 
 
 def test_batch_has_many_heartbeats_but_fewer_messages_that_say_more(house: HeldBridge) -> None:
@@ -226,11 +226,11 @@ def test_who_is_forgotten_twice_is_cleared_twice(house: HeldBridge) -> None:
     house.link.taken = [first]
     house.check()
     with house.store.transaction() as tx:
-        assert tx.tombstones() == ["alice"]
+        assert tx.uncleared() == ["alice"]
     house.link.taken = acknowledged
     house.check()
     with house.store.transaction() as tx:
-        assert tx.tombstones() == []
+        assert tx.uncleared() == []
     empty = [message for message in house.link.published if message == "status/alice"]
     assert len(empty) == 4, "two that she is here, two that she never was"
 
@@ -249,10 +249,10 @@ def test_acknowledged_empty_status_counts_for_nothing_once_the_user_is_back(hous
     house.link.taken = []
     house.check()
     with house.store.transaction() as tx:
-        assert tx.tombstones() == ["alice"]
+        assert tx.uncleared() == ["alice"]
     house.check()
     with house.store.transaction() as tx:
-        assert tx.tombstones() == []
+        assert tx.uncleared() == []
 
 
 def test_who_is_forgotten_where_there_is_no_room_is_back_once_forgotten(house: HeldBridge) -> None:
@@ -267,7 +267,7 @@ def test_who_is_forgotten_where_there_is_no_room_is_back_once_forgotten(house: H
         house.step(house.messages(said("activity")))
         house.step()
     with house.store.transaction() as tx:
-        assert (tx.count_users(), tx.tombstones()) == (1, [])
+        assert (tx.count_users(), tx.uncleared()) == (1, [])
 
 
 # A clock that is set.
@@ -514,14 +514,14 @@ def test_nobody_is_asked_before_all_are_moved(house: HeldBridge, monkeypatch: py
     def whose_answer_is_lost(store: Store) -> Iterator[Transaction]:
         nonlocal moves
         with transaction(store) as tx:
-            move, before = tx.move_last_seen, moves
+            move, before = tx.shift_last_seen, moves
 
             def counted(*args: Any) -> Any:
                 nonlocal moves
                 moves += 1
                 return move(*args)
 
-            monkeypatch.setattr(tx, "move_last_seen", counted)
+            monkeypatch.setattr(tx, "shift_last_seen", counted)
             yield tx
         if (before, moves) == (0, 1):
             raise StoreError("cannot use the database: the connection is lost")

@@ -52,18 +52,18 @@ class FakeTransaction:
         self.names: dict[str, str | None] = {}
         self.records = list(records)
 
-    def recall(self, name: str) -> str | None:
+    def read_value(self, name: str) -> str | None:
         return self.names.get(name)
 
-    def remember(self, name: str, value: str | None) -> None:
+    def write_value(self, name: str, value: str | None) -> None:
         self.names[name] = value
         if value is None:
             del self.names[name]
 
-    def recall_all(self, prefix: str) -> dict[str, str | None]:
+    def read_values(self, prefix: str) -> dict[str, str | None]:
         return {name.removeprefix(prefix): v for name, v in self.names.items() if name.startswith(prefix)}
 
-    def told_connections(self, limit: int) -> list[tuple[str, str, int, str | None]]:
+    def network_connections(self, limit: int) -> list[tuple[str, str, int, str | None]]:
         return self.records[-limit:]
 
 
@@ -280,7 +280,7 @@ def test_counts_of_an_older_version_are_read_and_removed() -> None:
         reports.restart()
         reports.connect("phone", "alice")
         assert reports.end("phone", CLOSED) is None
-        assert reports.tx.recall_all("source_late ") == {}
+        assert reports.tx.read_values("source_late ") == {}
 
 
 def test_takeover_that_comes_again_ends_the_record_again() -> None:
@@ -385,7 +385,7 @@ def test_more_takeovers_than_are_stored(caplog: pytest.LogCaptureFixture) -> Non
     reports.connect("phone", "alice")
     reports.commit()
     assert caplog.text.count("client ids were taken over") == 1
-    assert len(reports.tx.recall_all("taken_over ")) == 2
+    assert len(reports.tx.read_values("taken_over ")) == 2
     for _ in range(2):
         assert [reports.end(client, CLOSED) for client in ("m0", "m3", "phone")] == [None, None, None]
         reports.restart()
@@ -397,7 +397,7 @@ def test_no_takeover_is_recorded_on_2_1() -> None:
     reports = Reports("2.1.2")
     taken_back(reports)
     reports.commit()
-    assert reports.tx.recall_all("taken_over ") == {}
+    assert reports.tx.read_values("taken_over ") == {}
 
 
 def test_who_has_connected_and_not_logged_in_is_known_after_a_restart(

@@ -174,5 +174,5 @@ class _Kept:
     def __init__(self, text: str | None) -> None:
         self.text = text
 
-    def recall(self, name: str) -> str | None:
+    def read_value(self, name: str) -> str | None:
         return self.text

@@ -299,11 +299,11 @@ def test_forget_asks_first(sqlite_url: str) -> None:
     shown = run("forget", "alice", "--database", sqlite_url, stdin="n\n")
     assert shown.exit_code == 1
     with Reader(sqlite_url) as reader:
-        assert reader.knows("alice")
+        assert reader.has_user("alice")
     shown = run("forget", "alice", "nobody", "--yes", "--database", sqlite_url)  # all of them, or none
     assert (shown.exit_code, "there is no user nobody" in shown.stderr) == (1, True)
     with Reader(sqlite_url) as reader:
-        assert reader.knows("alice")
+        assert reader.has_user("alice")
     assert run("forget", "a/b", "--yes", "--database", sqlite_url).exit_code == 2
 
 

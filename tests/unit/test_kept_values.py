@@ -25,7 +25,7 @@ def store(sqlite_url: str) -> Iterator[Store]:
 
 def recall(store: Store, name: str) -> str | None:
     with store.transaction() as tx:
-        return tx.recall(name)
+        return tx.read_value(name)
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def test_losses_of_an_earlier_version_are_read(
 ) -> None:
     """A database keeps its sense when the bridge is updated."""
     with store.transaction() as tx:
-        tx.remember("losses", kept)
+        tx.write_value("losses", kept)
     watch = losses(store)
     with store.transaction() as tx:
         watch.restore(tx)

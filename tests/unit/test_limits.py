@@ -139,7 +139,7 @@ def test_refusals_are_kept_over_restarts(sqlite_url: str) -> None:
 
     def totals() -> dict[str, Any]:
         with store.transaction() as tx:
-            text = tx.recall("refused")
+            text = tx.read_value("refused")
         return {reason: (kept["total"], kept["last"]) for reason, kept in json.loads(text or "{}").items()}
 
     def check(part: RefusalTotals) -> None:

@@ -32,7 +32,7 @@ def test_probe_whose_commit_failed_is_kept_by_the_next(sqlite_url: str) -> None:
     with store.transaction() as tx:
         convergence.save_witness(tx, ALICE)
     with store.transaction() as tx:
-        assert tx.recall("probe") == '{"topic":"status/alice","version":7}'
+        assert tx.read_value("probe") == '{"topic":"status/alice","version":7}'
     store.close()
 
 
@@ -87,7 +87,7 @@ def store(sqlite_url: str) -> Iterator[Store]:
 
 def recall(store: Store, name: str) -> str | None:
     with store.transaction() as tx:
-        return tx.recall(name)
+        return tx.read_value(name)
 
 
 def is_doubted(store: Store) -> bool:
@@ -113,7 +113,7 @@ def renewals(ends: Ends) -> list[Outgoing]:
 def test_witness_of_before_the_answer_is_doubted(store: Store, ends: Ends) -> None:
     """What the broker acknowledges before it has answered tells nothing of what it had before."""
     with store.transaction() as tx:
-        tx.remember("probe", '{"topic":"status/b","version":1}')
+        tx.write_value("probe", '{"topic":"status/b","version":1}')
     convergence = restored(store)
     convergence.connected(ends.link, session_present=True, contested=False)
     assert not is_doubted(store)
@@ -139,7 +139,9 @@ def test_statuses_that_are_published_again_count_when_they_are_acknowledged(stor
     with store.transaction() as tx:
         retained.save_witness(tx, LastStatus("status/a", 1))  # published before, acknowledged now
     assert recall(store, "probe") is None
-    run = next(m.ticket for m in ends.link._publications.in_flight.values() if isinstance(m.ticket, Republished))
+    run = next(
+        m.ticket for m in ends.link._publications.in_flight.values() if isinstance(m.ticket, Republished)
+    )
     for ticket, count in ((Republished(0), 3), (run, 2)):  # the first is of an earlier connection
         retained.acknowledged(ticket, count)
         retained.step(ends.link)
@@ -161,19 +163,19 @@ def test_statuses_that_are_published_again_count_when_they_are_acknowledged(stor
 def test_witness_of_nobody_is_none(store: Store, topic: str) -> None:
     """Its user was forgotten while the bridge was away, or the prefix was another one."""
     with store.transaction() as tx:
-        tx.remember("probe", f'{{"topic":"{topic}","version":1}}')
+        tx.write_value("probe", f'{{"topic":"{topic}","version":1}}')
     assert restored(store)._witness is None
 
 
 def test_users_of_an_earlier_version_are_published_once(store: Store) -> None:
     """It has not counted them, so nobody knows who was added since."""
     with store.transaction() as tx:
-        tx.remember("probe", '{"topic":"status/b","version":1}')
-        tx.remember("user_count", None)
+        tx.write_value("probe", '{"topic":"status/b","version":1}')
+        tx.write_value("user_count", None)
     assert restored(store)._page_after == ""
     assert is_doubted(store)
     with store.transaction() as tx:
-        tx.remember("republishing", None)  # they are published
+        tx.write_value("republishing", None)  # they are published
     assert restored(store)._page_after is None
 
 

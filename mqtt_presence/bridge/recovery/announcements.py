@@ -94,7 +94,7 @@ class Announcements(OnCheck):
 
     def restore(self, tx: Transaction) -> None:
         """Repeat an unfinished announcement: its answers may have arrived or not."""
-        self.is_requested = self._kept.restore(tx) is not None or tx.recall(_SENT) is not None
+        self.is_requested = self._kept.restore(tx) is not None or tx.read_value(_SENT) is not None
 
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
         """Announce if the broker has lost the session, and with it the messages that waited."""
@@ -146,8 +146,8 @@ class Announcements(OnCheck):
     def _send(self, link: Link) -> None:
         now = self._clock_steps.now  # a step of the clock since the last read is not detected yet
         with self._store.transaction() as tx:
-            tx.remember(_SENT, str(now))
-            tx.remember(self._kept.name, None)
+            tx.write_value(_SENT, str(now))
+            tx.write_value(self._kept.name, None)
             tx.clear_redeliveries(self._redeliveries.lost_up_to)
         self.is_requested, self._kept.stored = False, None
         self._sent = _Sent(now, Announced(now))
@@ -177,7 +177,7 @@ class Announcements(OnCheck):
         if not is_last:
             return False
         with self._store.transaction() as tx:
-            tx.remember(_SENT, None)
+            tx.write_value(_SENT, None)
         self._sent = None
         return True
 

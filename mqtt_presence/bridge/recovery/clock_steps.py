@@ -83,8 +83,8 @@ class ClockSteps(Part):
         """Go on with a shift; notice a clock that was set back while the bridge was away."""
         now = self._clock.now()
         self._behind_s = self._clock.monotonic() - now / 1000
-        self._is_cutting_back = tx.lies_ahead(now)
-        self._is_moving_forward = tx.recall(_NAME) is not None
+        self._is_cutting_back = tx.has_future_times(now)
+        self._is_moving_forward = tx.read_value(_NAME) is not None
 
     def detect(self, now: int, now_s: float) -> int:
         """Return by how much the wall clock was set since the last call, milliseconds; 0: not worth acting.
@@ -133,15 +133,15 @@ class ClockSteps(Part):
     def _move_forward(self) -> bool:
         now = self._clock.now() - 1  # strictly before an answer to the next announcement
         with self._store.transaction() as tx:
-            kept = tx.recall(_NAME)
+            kept = tx.read_value(_NAME)
             left = _Left([]) if kept is None else json.decode(kept, type=_Left)
             begun = 0 if left.after is None else 1
             waiting = sum(left.by[begun:]) + sum(self._forward)
             left.by[begun:] = [waiting] if waiting else []
             if left.by:
-                left.after = tx.move_last_seen(left.after, left.by[0], now, self._page)
+                left.after = tx.shift_last_seen(left.after, left.by[0], now, self._page)
                 if left.after is None:
                     del left.by[0]
-                tx.remember(_NAME, json.encode(left).decode() if left.by else None)
+                tx.write_value(_NAME, json.encode(left).decode() if left.by else None)
         self._forward.clear()
         return not left.by

@@ -97,13 +97,13 @@ class ForgottenUsers(OnCheck):
         now = self._clock.now()
         with self._store.transaction() as tx:
             for user_id in self._cleared:
-                tx.bury(user_id, now)
+                tx.mark_cleared(user_id, now)
             if self._cleared:
                 self._forget(tx, self._cleared)
             if self._must_clear_again:
-                tx.exhume()
-            tx.forget_buried(now - _CLEARED_MS)
-            forgotten = tx.tombstones()
+                tx.clear_again()
+            tx.forget_cleared(now - _CLEARED_MS)
+            forgotten = tx.uncleared()
         self._must_clear_again = False
         for user_id in self._cleared:
             del self._clearing[user_id]

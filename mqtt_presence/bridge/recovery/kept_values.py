@@ -1,6 +1,6 @@
 """Kept values: short texts that must survive a restart, each stored under a name when it has changed.
 
-A value that belongs to the effect of a batch is stored with the batch instead (`Transaction.remember`).
+A value that belongs to the effect of a batch is stored with the batch instead (`Transaction.write_value`).
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class KeptValue:
 
     def restore(self, tx: Transaction) -> str | None:
         """Return the text of the last run; None: no text."""
-        self.stored = tx.recall(self.name)
+        self.stored = tx.read_value(self.name)
         return self.stored
 
     @property
@@ -46,6 +46,6 @@ def save_changed(store: Store, *values: KeptValue) -> None:
         return
     with store.transaction() as tx:
         for value, text in changed:
-            tx.remember(value.name, text)
+            tx.write_value(value.name, text)
     for value, text in changed:
         value.stored = text

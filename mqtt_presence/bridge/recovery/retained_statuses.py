@@ -20,7 +20,7 @@ from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.outbox import LastStatus
 from mqtt_presence.bridge.part import Part
 from mqtt_presence.mqtt.messages import Incoming, Outgoing
-from mqtt_presence.protocol.publications import of_status, version_of
+from mqtt_presence.protocol.publications import status_publication, version_of
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import Event, Renew, UserId
 from mqtt_presence.store import Store, Transaction
@@ -134,16 +134,16 @@ class RetainedStatuses(Part):
 
     def restore(self, tx: Transaction) -> None:
         """See `Part`."""
-        witness = tx.recall(_WITNESS)
+        witness = tx.read_value(_WITNESS)
         if witness is not None:
             self._witness = msgspec.json.decode(witness, type=LastStatus)
             user_id = self._topics.parse_status(self._witness.topic)
             if user_id is None or not tx.known_users([user_id]):
                 self._witness = None  # the user was forgotten meanwhile, or the prefix has changed
         if tx.has_other_users():
-            tx.remember(_MARK, "1")
+            tx.write_value(_MARK, "1")
             tx.accept_users()
-        if tx.recall(_MARK) is not None:
+        if tx.read_value(_MARK) is not None:
             self._may_be_marked = True
             self._republish_all()
 
@@ -161,7 +161,7 @@ class RetainedStatuses(Part):
             self._mark(tx)
         if witness is not None:  # the same again, too: its commit may have failed
             self._witness = witness
-            tx.remember(_WITNESS, msgspec.json.encode(witness).decode())
+            tx.write_value(_WITNESS, msgspec.json.encode(witness).decode())
 
     def forget(self, tx: Transaction, user_id: UserId) -> None:
         """Replace the witness if it is the status of a forgotten user."""
@@ -172,11 +172,11 @@ class RetainedStatuses(Part):
 
     def _mark(self, tx: Transaction) -> None:
         self._may_be_marked = True
-        tx.remember(_MARK, "1")
+        tx.write_value(_MARK, "1")
 
     def _drop_witness(self, tx: Transaction) -> None:
         self._witness = None
-        tx.remember(_WITNESS, None)
+        tx.write_value(_WITNESS, None)
 
     # The probe: does the broker still have the witness?
 
@@ -276,7 +276,7 @@ class RetainedStatuses(Part):
         if after == "":
             log.info("publishing the statuses of all users again: the broker may lack some")
         statuses = [
-            of_status(user, user.status, self._topics, private=self._private)
+            status_publication(user, user.status, self._topics, private=self._private)
             for user in users
             if user.status is not None
         ]
@@ -292,7 +292,7 @@ class RetainedStatuses(Part):
                 self._mark(tx)
         elif self._may_be_marked and not self._is_unsure and not self._must_renew:
             with self._store.transaction() as tx:
-                tx.remember(_MARK, None)
+                tx.write_value(_MARK, None)
             self._may_be_marked = False
 
     def _provide_witness(self, link: Link) -> None:

@@ -55,7 +55,7 @@ class SimulatedUsers:
     def _look(self) -> str | None:
         try:
             with Reader(self._database) as reader:
-                self._before = reader.known(self._user_ids)
+                self._before = reader.known_users(self._user_ids)
         except PresenceError as error:
             return str(error)
         return None
@@ -70,7 +70,7 @@ class SimulatedUsers:
             with Reader(self._database) as reader:
                 deadline = time.monotonic() + _QUIET_S
                 while time.monotonic() < deadline:
-                    known = reader.known(ours)
+                    known = reader.known_users(ours)
                     for user_id in sorted(known):  # or again, by a message that was still on its way
                         store.forget(user_id)
                     deleted |= known
