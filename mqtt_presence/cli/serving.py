@@ -71,7 +71,8 @@ class Signals:
         self._bridge = bridge
         _collect_seldom()
         threading.Thread(target=end, name="clean-end", daemon=True).start()
-        with Schedule(request):
+        with Schedule(request) as schedule:
+            bridge.add(schedule)
             bridge.run()
 
     def _hear(self, _number: int, _frame: FrameType | None) -> None:

@@ -17,18 +17,18 @@ class Kept:
 
     def commit(self, batch: Sequence[tuple[Incoming, bool]]) -> None:
         """Do what the bridge does with a batch."""
-        line = self.known.line(batch)
+        line = self.known.journal_entry(batch)
         if line is not None:
             self.lines[line.number] = line.body
             self.lines = {n: body for n, body in self.lines.items() if n > line.obsolete}
-            self.known.committed(line)
+            self.known.batch_done(line)
 
     def forget(self) -> None:
         """The broker's session is over."""
-        self.known.forget()
-        self.lines = {n: body for n, body in self.lines.items() if n > self.known.forgotten}
+        self.known.forget_session()
+        self.lines = {n: body for n, body in self.lines.items() if n > self.known.lost_up_to}
 
     def restart(self) -> None:
         """Know what was kept, and nothing else."""
         self.known = Redeliveries(self._window)
-        self.known.learn(sorted(self.lines.items()))
+        self.known.read_journal(sorted(self.lines.items()))

@@ -1,4 +1,4 @@
-"""What is known of messages that the broker delivers again (mqtt_presence/redelivery.py)."""
+"""What is known of messages that the broker delivers again (mqtt_presence/bridge/redeliveries.py)."""
 
 from collections.abc import Iterable
 
@@ -110,11 +110,11 @@ def test_redelivery_of_a_session_that_is_over_is_none(kept: Kept) -> None:
 def test_redelivery_of_a_commit_in_doubt_is_none_once_its_session_is_over(kept: Kept) -> None:
     """Whether it was done is learnt when another session has begun: its line may go, and nothing is known of it."""
     kept.commit([(message(1), True)])
-    line = kept.known.line([(message(2), True)])
+    line = kept.known.journal_entry([(message(2), True)])
     assert line is not None
     kept.lines[line.number] = line.body
     kept.forget()
-    kept.known.committed(line)
+    kept.known.batch_done(line)
     kept.commit([(message(3), True)])
     assert knows(kept, [1, 2, 3]) == [3]
     assert len(kept.lines) == 1

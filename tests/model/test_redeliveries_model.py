@@ -1,4 +1,4 @@
-"""What the broker delivers again counts once (mqtt_presence/redelivery.py), wherever acknowledgements and kills fall."""
+"""What the broker delivers again counts once (mqtt_presence/bridge/redeliveries.py), wherever acknowledgements and kills fall."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -112,4 +112,4 @@ def test_nothing_that_comes_again_counts_twice(plan: list[tuple[str, int]]) -> N
     story.write(WINDOW)
     story.commit(WINDOW)
     assert {number: story.effects[number] for number in story.nameless} == dict.fromkeys(story.nameless, 1)
-    assert len(story.kept.known._known) <= 3 * WINDOW
+    assert len(story.kept.known._committed) <= 3 * WINDOW

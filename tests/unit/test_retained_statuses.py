@@ -41,11 +41,11 @@ def test_probe_is_offered_until_it_is_kept() -> None:
     outbox = Outbox()
     outbox.add(1, STATUS, ALICE)
     outbox.delivered(1, 1)
-    assert (outbox.clearable, outbox.probe) == (1, ALICE)
+    assert (outbox.clearable, outbox.last_status) == (1, ALICE)
     outbox.cleared(1)
     outbox.add(2, EVENT, None)
     outbox.delivered(2, 1)
-    assert (outbox.clearable, outbox.probe) == (2, None)
+    assert (outbox.clearable, outbox.last_status) == (2, None)
 
 
 def test_probe_that_came_while_another_was_kept_is_still_offered() -> None:
@@ -58,7 +58,7 @@ def test_probe_that_came_while_another_was_kept_is_still_offered() -> None:
     outbox.delivered(2, 1)
     assert clearing is not None
     outbox.cleared(clearing)
-    assert (outbox.clearable, outbox.probe) == (2, ALICE)
+    assert (outbox.clearable, outbox.last_status) == (2, ALICE)
 
 
 # When the broker may lack something, the database says so: a bridge that is killed begins anew.
@@ -107,7 +107,7 @@ def restored_parts(store: Store) -> Assembly:
 
 def renewals(ends: Ends) -> list[Outgoing]:
     """Return the statuses with a new version that are on their way."""
-    return [m for m in ends.link._in_flight.values() if isinstance(m.ticket, int)]
+    return [m for m in ends.link._publications.in_flight.values() if isinstance(m.ticket, int)]
 
 
 def test_witness_of_before_the_answer_is_doubted(store: Store, ends: Ends) -> None:
@@ -139,7 +139,9 @@ def test_statuses_that_are_published_again_count_when_they_are_acknowledged(stor
     with store.transaction() as tx:
         retained.save_witness(tx, LastStatus("status/a", 1))  # published before, acknowledged now
     assert recall(store, "probe") is None
-    run = next(m.ticket for m in ends.link._in_flight.values() if isinstance(m.ticket, Republished))
+    run = next(
+        m.ticket for m in ends.link._publications.in_flight.values() if isinstance(m.ticket, Republished)
+    )
     for ticket, count in ((Republished(0), 3), (run, 2)):  # the first is of an earlier connection
         retained.acknowledged(ticket, count)
         retained.step(ends.link)

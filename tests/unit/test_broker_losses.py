@@ -64,8 +64,8 @@ def test_junk_says_nothing(house: House, payload: bytes) -> None:
     """Neither topic is believed to say what it does not."""
     assert house.hear(UPTIME, payload)
     assert house.hear(DROPPED, payload)
-    assert not house.watch.memory.is_news
-    assert not house.watch._must_announce()
+    assert not house.watch.reports.has_changed
+    assert not house.watch._must_request()
     assert not house.hear("$SYS/broker/version", b"7")
 
 
@@ -78,7 +78,7 @@ def test_a_broker_that_goes_on_is_not_suspected(house: House) -> None:
     house.clock.now_s += 60
     house.uptime(120, retain=True)
     house.uptime(191)
-    assert not house.watch._must_announce()
+    assert not house.watch._must_request()
 
 
 def test_what_is_read_late_is_no_restart(house: House) -> None:
@@ -87,7 +87,7 @@ def test_what_is_read_late_is_no_restart(house: House) -> None:
     house.clock.now_s += 40
     for seconds in (110, 120, 130, 140):
         house.uptime(seconds)
-    assert not house.watch._must_announce()
+    assert not house.watch._must_request()
 
 
 @pytest.mark.parametrize("retain", [True, False])
@@ -96,11 +96,11 @@ def test_a_broker_that_counts_from_the_beginning_was_restarted(house: House, ret
     house.uptime(100)
     house.connect()
     house.uptime(3, retain=retain)
-    assert house.watch._must_announce()
-    assert not house.watch._must_announce()
+    assert house.watch._must_request()
+    assert not house.watch._must_request()
     house.clock.now_s += 10
     house.uptime(13)
-    assert not house.watch._must_announce()
+    assert not house.watch._must_request()
 
 
 def test_a_restart_during_a_long_absence_is_noticed(house: House) -> None:
@@ -109,9 +109,9 @@ def test_a_restart_during_a_long_absence_is_noticed(house: House) -> None:
     house.clock.now_s += 3600
     house.connect()
     house.uptime(200, retain=True)
-    assert not house.watch._must_announce()
+    assert not house.watch._must_request()
     house.uptime(210)
-    assert house.watch._must_announce()
+    assert house.watch._must_request()
 
 
 def test_who_was_asked_on_this_connection_is_not_asked_again_for_what_was_before_it(house: House) -> None:
@@ -119,53 +119,53 @@ def test_who_was_asked_on_this_connection_is_not_asked_again_for_what_was_before
     house.uptime(100)
     house.connect(session_present=False)
     house.uptime(1)
-    house.watch.suspect()
-    assert not house.watch._must_announce()
+    house.watch._suspect_loss()
+    assert not house.watch._must_request()
 
 
 def test_drops_are_told_by_the_difference_and_asked_for_once_a_minute(house: House) -> None:
     """An old count tells nothing; after that each new loss does, but not each at once."""
     house.hear(DROPPED, b"1000", retain=True)
     house.clock.now_s += 100
-    assert not house.watch._must_announce()
+    assert not house.watch._must_request()
     house.hear(DROPPED, b"1001")
-    assert house.watch._must_announce()
+    assert house.watch._must_request()
     house.hear(DROPPED, b"1002")
-    assert not house.watch._must_announce()
+    assert not house.watch._must_request()
     house.clock.now_s += 60
-    assert house.watch._must_announce()
+    assert house.watch._must_request()
     house.hear(DROPPED, b"0")
     house.clock.now_s += 60
-    assert not house.watch._must_announce()
+    assert not house.watch._must_request()
 
 
 def test_a_first_count_that_comes_live_is_of_now(house: House) -> None:
     """A broker that has dropped nothing for a minute retains no count: the next one says that it has just changed."""
     house.clock.now_s += 100
     house.hear(DROPPED, b"7")
-    assert house.watch._must_announce()
+    assert house.watch._must_request()
 
 
 def test_a_first_count_of_a_broker_that_begins_is_no_loss(house: House) -> None:
     """It tells 0 when it starts."""
     house.clock.now_s += 100
     house.hear(DROPPED, b"0")
-    assert not house.watch._must_announce()
+    assert not house.watch._must_request()
 
 
 def test_a_wish_to_ask_outlives_the_bridge(house: House) -> None:
     """What was dropped is known and kept at once, but asked for later: the next bridge asks, once."""
     assert house.hear(DROPPED, b"5")
-    assert house.watch.memory.is_news
-    assert not house.watch._must_announce()  # it has just asked, on connecting
+    assert house.watch.reports.has_changed
+    assert not house.watch._must_request()  # it has just asked, on connecting
     later = losses(clock=house.clock)
-    later.restore(_Kept(house.watch.memory.dump()))
+    later.restore(_Kept(house.watch.reports.current()))
     house.clock.now_s += 1000
-    assert later._must_announce()
-    assert later.memory.is_news
+    assert later._must_request()
+    assert later.reports.has_changed
     last = losses(clock=house.clock)
-    last.restore(_Kept(later.memory.dump()))
-    assert not last._must_announce()
+    last.restore(_Kept(later.reports.current()))
+    assert not last._must_request()
 
 
 class _Kept:
