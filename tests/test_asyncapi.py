@@ -390,7 +390,7 @@ def test_fields_are_as_in_the_protocol() -> None:
         for verb in messages:
             told.setdefault(verb, set()).update(words(name))
     assert told == {verb: fields_of(messages_of(channel)[0]) for channel, verb in INPUTS.items()}
-    assert {words(name)[0] for name, _ in rows("User status", 2)} == fields_of("status")
+    assert {words(name)[0] for name, _ in rows("The user's status", 2)} == fields_of("status")
     for events, _, names in rows("Events", 3):
         for event in words(events):
             fields = set(words(re.sub(r"\(.*?\)", "", names))) | {"userId"}

@@ -177,6 +177,20 @@ def test_rules_are_named_by_their_ids() -> None:
         assert not found, (path.relative_to(ROOT).as_posix(), found)
 
 
+def test_sections_that_the_code_names_exist() -> None:
+    """A reference such as docs/protocol.md, "Topics" leads to a heading, one with # to an anchor."""
+    sources = [*(ROOT / "mqtt_presence").rglob("*.py"), *(ROOT / "mqtt_presence/web/static").rglob("*.js")]
+    for path in sources:
+        text = path.read_text("utf-8")
+        for document, heading in re.findall(r'(docs/\w+\.md), "([^"]+)"', text):
+            found = re.search(
+                rf"^#+ {re.escape(heading)}$", (ROOT / document).read_text("utf-8"), re.MULTILINE
+            )
+            assert found, f"{path.name} names {heading} in {document}"
+        for document, anchor in re.findall(r"(docs/\w+\.md)#([\w-]+)", text):
+            assert anchor in anchors(ROOT / document), f"{path.name} names {document}#{anchor}"
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_files_that_a_document_names_are_there(path: Path) -> None:
     """A Python file in backquotes exists: with a folder in that place, without one anywhere."""
