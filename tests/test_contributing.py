@@ -1,6 +1,8 @@
 """The examples in CONTRIBUTING.md run in a real bridge, and its map names every folder."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 from mqtt_presence.adapters.registry import ADAPTERS
 from mqtt_presence.bridge.link.arrivals import Arrivals
-from mqtt_presence.integrations.registry import OUTPUTS
+from mqtt_presence.integrations.outputs import OUTPUTS
 from mqtt_presence.mqtt.messages import Incoming, Outgoing
 from tests.support.held_bridge import HeldBridge
 
@@ -78,6 +80,17 @@ def test_examples_are_not_in_the_package(kind: str) -> None:
     """An example that became a feature needs a new example."""
     first = block(f"file: {kind}").splitlines()[0]
     assert not [path for path in PACKAGE.rglob("*.py") if path.read_text().startswith(first)]
+
+
+@pytest.mark.parametrize("kind", ["adapter", "output"])
+@pytest.mark.parametrize("command", ["check", "format"])
+def test_examples_have_the_style_of_the_package(kind: str, command: str) -> None:
+    """An example can be copied into the package without a complaint of `make check`."""
+    ruff = [Path(sys.executable).parent / "ruff", command, "--stdin-filename", "mqtt_presence/example.py"]
+    source = block(f"file: {kind}") + "\n"
+    done = subprocess.run([*ruff, "-"], check=False, input=source, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout
+    assert command == "check" or done.stdout == source
 
 
 def folders() -> list[str]:

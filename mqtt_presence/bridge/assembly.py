@@ -27,8 +27,8 @@ from mqtt_presence.bridge.recovery.retained_statuses import RetainedStatuses
 from mqtt_presence.bridge.redeliveries import Redeliveries
 from mqtt_presence.bridge.retention import Retention
 from mqtt_presence.bridge.state_topic import StateTopic
+from mqtt_presence.integrations.outputs import OUTPUTS
 from mqtt_presence.integrations.port import Output
-from mqtt_presence.integrations.registry import OUTPUTS
 from mqtt_presence.rules.model import ClientId, UserId
 from mqtt_presence.store import Store, Transaction
 

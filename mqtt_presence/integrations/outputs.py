@@ -1,4 +1,4 @@
-"""The registry of outputs: one line for each format in which a bridge publishes."""
+"""The list of outputs: one line for each format in which a bridge publishes."""
 
 from collections.abc import Callable
 
