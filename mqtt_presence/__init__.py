@@ -1,7 +1,7 @@
 """Presence for MQTT: who is online, who is idle, who has just left, and who was here when.
 
-For devices and services: `PresenceClient`. For whoever wants to know: `StatusWatcher`. The bridge between
-them is the command ``mqtt-presence``.
+Devices and services use `PresenceClient`; programs that need the users' statuses use `StatusWatcher`. The
+bridge between them is the command ``mqtt-presence``.
 """
 
 from importlib import import_module
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
         StatusWatcher,
         UserStatus,
     )
+    from mqtt_presence.mqtt.url import BrokerUrl
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BrokerError",
+    "BrokerUrl",
     "Change",
     "Changes",
     "ConfigError",
@@ -44,9 +46,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # The bridge does without the clients, and starts sooner for it (PEP 562).
+    # Imported on demand (PEP 562), because the bridge starts sooner without the clients.
     if name in __all__:
-        return getattr(import_module("mqtt_presence.client"), name)
+        module = "mqtt_presence.mqtt.url" if name == "BrokerUrl" else "mqtt_presence.client"
+        return getattr(import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""``python -m mqtt_presence`` is ``mqtt-presence``."""
+"""Entry point of ``python -m mqtt_presence``: the command ``mqtt-presence``."""
 
 from mqtt_presence.cli import main
 

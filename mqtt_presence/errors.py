@@ -1,8 +1,8 @@
-"""The exceptions of the package: every one says what, which value, and what to do."""
+"""Exceptions of the package. Their messages name the wrong value and, where possible, the remedy."""
 
 
 class PresenceError(Exception):
-    """The base of everything this package raises on purpose."""
+    """Base class of all exceptions that this package raises on purpose."""
 
 
 class ConfigError(PresenceError):
@@ -10,11 +10,11 @@ class ConfigError(PresenceError):
 
 
 class PayloadError(PresenceError):
-    """A topic or payload is not what contract sections 1 and 2 say.
+    """A topic or payload violates the protocol (docs/protocol.md, "Topics" and "What clients send").
 
     Args:
-        reason: a short word to count by, e.g. ``bad_topic``.
-        detail: what was wrong, for the log.
+        reason: the category under which the message is counted, e.g. ``bad_topic``.
+        detail: a description for the log.
 
     """
 
@@ -25,14 +25,14 @@ class PayloadError(PresenceError):
 
 
 class StoreError(PresenceError):
-    """The database did not take or give something.
+    """The database failed to read or write.
 
     Args:
-        message: what happened.
-        transient: True when the same work may well succeed later (locked, disk full, connection lost);
-            False when this very input is refused by the database.
-        conflict: True when the database has undone the work for the sake of another transaction: the same
-            work may be tried again at once, on the same connection.
+        message: a description of the failure.
+        transient: True if the same work may succeed later (database locked, disk full, connection lost);
+            False if the database refuses the input itself.
+        conflict: True if the database rolled back the work in favour of another transaction. The same work
+            can be repeated at once, on the same connection.
 
     """
 
@@ -43,15 +43,15 @@ class StoreError(PresenceError):
 
 
 class SeatTakenError(PresenceError):
-    """Another process is the bridge of this database; the message names it."""
+    """Another process is the bridge of this database. The message names the process."""
 
 
 class SeatLostError(PresenceError):
-    """Another process has become the bridge of this database: this one must write nothing more."""
+    """Another process has become the bridge of this database. This process must stop writing."""
 
 
 class BrokerError(PresenceError):
-    """The broker cannot be reached, refuses us, or cannot be started."""
+    """The broker cannot be reached, refuses the connection, or cannot be started."""
 
 
 class WebError(PresenceError):
@@ -59,4 +59,4 @@ class WebError(PresenceError):
 
 
 class ReplacedError(PresenceError):
-    """Another database is where the one of this process was, or an older state of it."""
+    """The database was replaced by another one, or by an older state of itself."""

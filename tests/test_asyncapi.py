@@ -775,7 +775,7 @@ def test_statuses_and_events_are_what_the_document_says() -> None:
 
     any_history()
     # The command `check` tests a broker with the smallest possible status.
-    probe = status_of_the_check(SimpleNamespace(stand_in="alice"), 1)
+    probe = status_of_the_check(SimpleNamespace(names=SimpleNamespace(invented_user="alice")), 1)
     tally.take(Topics().status("alice"), probe, retain=True)
     for message in ("status", *messages_of("event")):
         tally.assert_whole(message, resolve(MESSAGES[message]["payload"]))

@@ -339,7 +339,7 @@ def test_three_terminals_of_the_readme(shell: Shell) -> None:
     """A login appears, a killed client disappears, and its record has the reason."""
     watch = shell.start(block("run: watch"))
     try:
-        until(lambda: "the bridge is there" in shell.log(), "watch sees the bridge")
+        until(lambda: "the bridge is online" in shell.log(), "watch sees the bridge")
         shell.run(block("run: login"))
         until(lambda: "alice  online  1 connection" in shell.log(), "watch sees alice come")
         shell.run(block("run: kill"))

@@ -1,18 +1,18 @@
 #!/bin/sh
 # Users and their rights for mqtt-presence on RabbitMQ. Reads "name password" lines from standard input, so that no
 # password is on a command line:   users.sh < passwords
-# "bridge" is the bridge, who is named in OPERATORS (names with blanks between them) may read events as well.
-# Client ids must begin with the user's name and a dash, alice-phone: a session is a queue of that name, and so nobody
-# can open another user's. RABBITMQCTL names another rabbitmqctl.
+# The user "bridge" is the bridge. The users in OPERATORS (separated by blanks) may also read events.
+# Client ids must begin with the user's name and a dash, alice-phone: a session is a queue of that name, and no
+# user can open another user's queue. RABBITMQCTL names another rabbitmqctl.
 #
-# RabbitMQ puts the client id into the topic permission as it is until 4.2: there an id like "x|.*" would open
-# everything. So the rights below know the user and not the client; on 4.3 and later set ESCAPES_IDS=yes.
+# RabbitMQ puts the client id into the topic permission as it is until 4.2: there an id like "x|.*" would match
+# every topic. So the rights below include the user but not the client; on 4.3 and later set ESCAPES_IDS=yes.
 set -eu
 ctl=${RABBITMQCTL:-rabbitmqctl}
 operators=" ${OPERATORS:-operator} "
 verbs='(login|activity|logout|will|time)'
 
-# It has everybody's well-known password.
+# Its password is well known.
 $ctl -q delete_user guest </dev/null 2>/dev/null || true
 
 while read -r name password; do
@@ -20,7 +20,7 @@ while read -r name password; do
     '' | '#'*) continue ;;
     *[!A-Za-z0-9_]*) echo "$name: only letters, digits and _, for it stands in regular expressions" >&2; exit 2 ;;
   esac
-  # From standard input, and again where the user is there already.
+  # The password goes through standard input; the second command changes that of an existing user.
   printf '%s\n' "$password" | $ctl -q add_user "$name" 2>/dev/null \
     || printf '%s\n' "$password" | $ctl -q change_password "$name"
 
@@ -29,7 +29,7 @@ while read -r name password; do
   $ctl -q set_permissions -p / "$name" "^$queues\$" "^(amq\\.topic|amq\\.default|$queues)\$" "^(amq\\.topic|$queues)\$" </dev/null
   if [ "$name" = bridge ]; then
     write='^(status\.[^.]+|events\.[^.]+\.[^.]+|bridge\.[^.]+|reply\.[^.]+\.[^.]+\.[^.]+)$'
-    # $SYS is empty here. But the bridge asks for it where there is MQTT 5, and a refusal would close its connection.
+    # $SYS is empty here. But the bridge subscribes to it in MQTT 5, and a refusal would close its connection.
     read='^(presence\.\*\.\*\.\*|status\.[^.]+|bridge\.[^.]+|\$SYS\..+)$'
   else
     client='[^.]+'

@@ -1,4 +1,7 @@
-"""The command line (contract section 6)."""
+"""The command line: arguments, output and exit codes of all commands; the work is done by other rooms.
+
+May import all rooms.
+"""
 
 from mqtt_presence.cli.app import main
 

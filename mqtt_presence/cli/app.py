@@ -1,4 +1,4 @@
-"""The commands, put together."""
+"""The program `mqtt-presence` and its list of commands."""
 
 import sys
 from importlib import import_module
@@ -23,13 +23,13 @@ COMMANDS = {
     "passwd": "passwd",
     "init-broker": "init_broker",
 }
-"""The commands, and in which module beside this one each is, as `command`."""
+"""The commands, and the module of this folder whose function `command` runs each of them."""
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class _Commands(TyperGroup):
-    """Imports a command when it is asked for: a bridge needs neither the embedded broker nor a simulation."""
+    """Imports a command only to run it: starting a bridge needs no import of the embedded broker."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         del ctx
@@ -53,11 +53,11 @@ app = typer.Typer(
     name="mqtt-presence",
     cls=_Commands,
     help="Presence for MQTT: who is online, who is idle, who has just left, and who was here when.",
-    epilog="Every setting of a command is a flag, a variable MQTT_PRESENCE_<SETTING> and a line of the TOML "
-    "file --config: the first of these that says something counts.",
+    epilog="A command reads each of its settings from its flag, the environment variable "
+    "MQTT_PRESENCE_<SETTING> or the TOML file given by --config. The first one found counts.",
     no_args_is_help=True,
-    rich_markup_mode=None,  # it would take mqtt[s] for markup
-    pretty_exceptions_enable=False,  # they show local variables, passwords among them
+    rich_markup_mode=None,  # markup would swallow the [s] of mqtt[s]
+    pretty_exceptions_enable=False,  # they would show local variables, including passwords
     context_settings=_HELP,
 )
 
@@ -71,16 +71,17 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+        bool,
+        typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version),
     ] = False,
 ) -> None:
     del version
 
 
 def main() -> None:
-    """Run the command that the command line names."""
+    """Run the command given on the command line."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that has no é still gets a line
+            stream.reconfigure(errors="backslashreplace")  # for terminals with other encodings than UTF-8
     with guarded_output():
         app(prog_name="mqtt-presence")

@@ -1,11 +1,11 @@
-"""What `mqtt-presence up` says when it is up: where everything is, and what to try next."""
+"""The banner of `mqtt-presence up`: addresses of all parts, and commands to try next."""
 
 import shlex
 import shutil
 import sys
 
 from mqtt_presence.cli.output import cell, console
-from mqtt_presence.cli.page_config import lacking, url
+from mqtt_presence.cli.page_config import missing_files, page_url
 from mqtt_presence.embedded import EmbeddedBroker
 from mqtt_presence.mqtt.addresses import local_address
 from mqtt_presence.mqtt.url import BrokerUrl
@@ -16,60 +16,60 @@ from mqtt_presence.web import WebServer
 
 
 def show_banner(settings: Settings, broker: EmbeddedBroker, page: WebServer | None = None) -> None:
-    """Print it.
+    """Print the banner.
 
     Args:
-        settings: of the command.
-        broker: started.
-        page: started; None: there is none.
+        settings: the command's settings.
+        broker: the embedded broker, started.
+        page: the live page, started; None without a page.
 
     """
     out = console()
-    host = settings.host.strip("[]") or "0.0.0.0"  # noqa: S104, it is what an empty host means
+    host = settings.host.strip("[]") or "0.0.0.0"  # noqa: S104, the meaning of an empty host
     rows = [("MQTT", str(BrokerUrl("mqtt", host, broker.port)))]
     if broker.ws_port is not None:
         rows.append(("WebSocket", str(BrokerUrl("ws", host, broker.ws_port, "/mqtt"))))
     if page is not None:
-        rows.insert(0, ("Page", url(page)))
+        rows.insert(0, ("Page", page_url(page)))
     rows.append(("Database", _without_password(settings.database)))
     rows.append(("Access", _access(broker)))
     out.print(cell("mqtt-presence is up. Ctrl-C ends it.", "bold green"))
     for name, value in rows:
         out.print(cell(f"  {name:9} "), cell(value), sep="", soft_wrap=True)
-    if page is not None and (why := lacking()) is not None:
-        out.print(cell(f"But {why}.", "bold yellow"), soft_wrap=True)
-    for what, line in commands(settings, broker):
+    if page is not None and (problem := missing_files()) is not None:
+        out.print(cell(f"But {problem}.", "bold yellow"), soft_wrap=True)
+    for purpose, line in suggestions(settings, broker):
         out.print()
-        out.print(cell(f"{what}:", "bold"))
+        out.print(cell(f"{purpose}:", "bold"))
         out.print(cell(f"  {line}", "cyan"), soft_wrap=True)
     out.print()
     out.file.flush()
 
 
-def commands(settings: Settings, broker: EmbeddedBroker) -> list[tuple[str, str]]:
-    """Say what to try, ready to be pasted into a shell."""
-    here = local_address(settings.host)
+def suggestions(settings: Settings, broker: EmbeddedBroker) -> list[tuple[str, str]]:
+    """Return commands to try, each with its purpose, quoted for a shell."""
+    address = local_address(settings.host)
     topics = Topics(settings.prefix)
     password = [] if broker.config.open else ["-P", "PASSWORD"]
-    be_there = _shell(
-        "mosquitto_pub", "-h", here, "-p", broker.port, "-u", "alice", *password, "-i", "alice-phone",
+    publish = _shell(
+        "mosquitto_pub", "-h", address, "-p", broker.port, "-u", "alice", *password, "-i", "alice-phone",
         "-q", 1, "-l", "-t", topics.input("alice", "alice-phone", LOGIN), "--will-qos", 1,
         "--will-topic", topics.input("alice", "alice-phone", WILL),
     )  # fmt: skip
-    alice = BrokerUrl("mqtt", here, broker.port, username="alice")
+    alice = BrokerUrl("mqtt", address, broker.port, username="alice")
     shown = str(alice) if broker.config.open else str(alice).replace("@", ":PASSWORD@")
     prefix = ["--prefix", settings.prefix] if settings.prefix else []
-    elsewhere = default_database() != settings.database
-    database = ["--database", _without_password(settings.database)] if elsewhere else []
+    is_elsewhere = default_database() != settings.database
+    database = ["--database", _without_password(settings.database)] if is_elsewhere else []
     return [
-        ("Be there as alice, until Ctrl-D or Ctrl-C", f"(echo {{}}; cat) | {be_there}"),
-        ("See who is there, live", _shell(*program(), "watch", "--broker", shown, *prefix)),
-        ("See who is there, and who was", _shell(*program(), "users", *database)),
+        ("Be online as alice, until Ctrl-D or Ctrl-C", f"(echo {{}}; cat) | {publish}"),
+        ("See who is online, live", _shell(*program(), "watch", "--broker", shown, *prefix)),
+        ("See who is online, and who was", _shell(*program(), "users", *database)),
     ]
 
 
 def program() -> list[str]:
-    """Say how to start this command again: as it was, where the shell would not find it (a venv)."""
+    """Return the words that start this program: its path if the shell would not find it, as in a venv."""
     name = "mqtt-presence"
     if shutil.which(name) is not None:
         return [name]
@@ -80,16 +80,16 @@ def program() -> list[str]:
 def _access(broker: EmbeddedBroker) -> str:
     config = broker.config
     if config.open:
-        return "anyone, under the name they give, without a password"
-    return f"with the passwords in {config.password_file}; mqtt-presence passwd USER adds one"
+        return "anyone, under any name, without a password"
+    return f"with a password from {config.password_file}; mqtt-presence passwd USER sets one"
 
 
 def _without_password(database: str) -> str:
     scheme, separator, rest = database.partition("://")
-    credentials, at, where = rest.rpartition("@")
+    credentials, at, host = rest.rpartition("@")
     if scheme == "sqlite" or not at:
         return database
-    return f"{scheme}{separator}{credentials.partition(':')[0]}@{where}"
+    return f"{scheme}{separator}{credentials.partition(':')[0]}@{host}"
 
 
 def _shell(*words: object) -> str:

@@ -1,4 +1,4 @@
-"""The bridge's configuration, made from the settings."""
+"""Configuration of the bridge, made from the settings."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import RuleSettings
-from mqtt_presence.settings import Settings, text
+from mqtt_presence.settings import Settings, path_text
 
 
 def bridge_config(settings: Settings) -> BridgeConfig:
@@ -42,17 +42,17 @@ def link_config(settings: Settings, client_id: str) -> LinkConfig:
     """Return the configuration of the bridge's link to the broker.
 
     Args:
-        settings: say where the broker is.
-        client_id: the bridge's, from the database.
+        settings: the broker's URL, certificates and keep alive.
+        client_id: the client id of the bridge, from the database.
 
     """
     return LinkConfig(
         url=BrokerUrl.parse(settings.broker),
         client_id=client_id,
         keep_alive_s=settings.keep_alive,
-        ca_file=text(settings.ca_file),
-        cert_file=text(settings.cert_file),
-        key_file=text(settings.key_file),
+        ca_file=path_text(settings.ca_file),
+        cert_file=path_text(settings.cert_file),
+        key_file=path_text(settings.key_file),
     )
 
 

@@ -1,10 +1,9 @@
-"""``mqtt-presence check``: try what the broker will and will not do for presence."""
+"""``mqtt-presence check``: test the broker's behaviour for presence."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import msgspec
@@ -14,18 +13,21 @@ from rich.padding import Padding
 from rich.status import Status
 
 from mqtt_presence.cli import logs
-from mqtt_presence.cli.output import Cell, cell, complain, console, live_console, print_table, say_json
+from mqtt_presence.cli.output import Cell, cell, console, live_console, print_error, print_json, print_table
 from mqtt_presence.cli.setting_options import FAILED, TLS, WRONG_SETTING, with_settings
-from mqtt_presence.cli.signals import handled
+from mqtt_presence.cli.signals import on_end_signals
 from mqtt_presence.client.connect_arguments import make_endpoint
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import Topics, require_name
-from mqtt_presence.settings import Settings, text
+from mqtt_presence.settings import Settings, path_text
 from mqtt_presence.tools.check import runner
-from mqtt_presence.tools.check.findings import KINDS, Finding, Verdict, any_failed
-from mqtt_presence.tools.check.probe_client import Access
-from mqtt_presence.tools.check.prober import CheckConfig, InterruptedCheckError, Prober
+from mqtt_presence.tools.check.config import CheckConfig
+from mqtt_presence.tools.check.findings import Finding, Verdict, any_failed
+from mqtt_presence.tools.check.known_brokers import kinds
+from mqtt_presence.tools.check.poll_loop import InterruptedCheckError
+from mqtt_presence.tools.check.probe_client import Credentials
+from mqtt_presence.tools.check.prober import Prober
 
 INTERRUPTED = 130
 _INDENT = (0, 0, 0, 2)
@@ -50,7 +52,7 @@ def command(
         str | None,
         typer.Option(
             "--websocket",
-            help="Where browsers connect: ws[s]://host:port/path. As the client, unless it names a user.",
+            help="The broker's URL for browsers: ws[s]://host:port/path; default user: that of --client.",
             metavar="URL",
             show_default=False,
         ),
@@ -59,7 +61,7 @@ def command(
         list[str] | None,
         typer.Option(
             "--only",
-            help=f"Only this check; may be given several times: {', '.join(runner.NAMES)}.",
+            help=f"Run only this check; repeatable: {', '.join(runner.NAMES)}.",
             metavar="NAME",
             show_default=False,
         ),
@@ -68,8 +70,9 @@ def command(
         int | None,
         typer.Option(
             "--queue",
-            help="How many messages must wait for a bridge that is away. Only if it is given, that is tried "
-            f"even where a bridge lives, at work or away: its queue is filled, too. [default: {_QUEUE}]",
+            help="The number of messages that the broker must queue for an absent bridge. Given explicitly, "
+            "this check also runs if there is a bridge on this broker, whose queue fills up too. "
+            f"[default: {_QUEUE}]",
             metavar="NUMBER",
             show_default=False,
         ),
@@ -78,43 +81,45 @@ def command(
         str | None,
         typer.Option(
             "--kind",
-            help="Which broker it is, to be told what to do there; default: it is recognised, if it can be.",
-            metavar="|".join(KINDS),
+            help="The kind of broker, for fitting advice; default: recognised if possible.",
+            metavar="|".join(kinds()),
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each check.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line for each check.")
+    ] = False,
 ) -> None:
-    """Try what the broker will and will not do for presence.
+    """Test whether a broker does everything that presence needs.
 
-    It connects as the bridge's user (--broker) and as a client (--client), with random client ids. What it
-    publishes under presence/ is refused by every bridge: no records, no events, no change of a status; a
-    bridge that runs counts and logs the refusals. Where bridge/state tells of a bridge, online or offline,
-    the broker's queues are not filled, unless --queue is given. One retained status of a made-up user is
-    published and cleared, and its sessions are ended, also after SIGINT, SIGTERM and SIGHUP. After kill -9 a
-    broker of MQTT 5 forgets both in two minutes.
+    The check connects as the bridge's user (--broker) and as a client (--client), with random client ids.
+    Bridges refuse its messages under presence/, so that records, events and statuses stay unchanged; a
+    running bridge counts and logs the refusals. If bridge/state shows that the broker has a bridge, the check
+    fills the broker's queues only with --queue. The check publishes and clears one retained status of an
+    invented user, and ends its sessions, also after SIGINT, SIGTERM and SIGHUP. After kill -9, an MQTT 5
+    broker forgets both within two minutes.
 
-    Exit codes: 0 nothing has failed (there may be warnings); 1 something has; 2 a setting is wrong, or the
-    broker cannot be reached, goes away meanwhile, or refuses one of the users; 130 interrupted.
+    Exit codes: 0 no check failed (there may be warnings); 1 a check failed; 2 a setting is wrong, or the
+    broker cannot be reached, goes away, or refuses one of the users; 130 interrupted.
     """
-    logs.quiet()
+    logs.errors_only()
     probes = runner.choose(only or [])
-    if kind is not None and kind not in KINDS:
-        raise ConfigError(f"kind={kind} must be one of {', '.join(KINDS)}")
-    lab = Prober(_config(settings, websocket, queue))
-    with _interrupting(lab), _doing() as doing:
-        code = _check(lab, probes, kind, _Lines() if as_json else _Table(), doing)
-    for leftover in lab.leftovers:
-        complain(f"left behind, because the broker did not let it be cleared: {leftover}")
+    if kind is not None and kind not in kinds():
+        raise ConfigError(f"kind={kind} must be one of {', '.join(kinds())}")
+    prober = Prober(_config(settings, websocket, queue))
+    with on_end_signals(prober.interrupt), _progress() as show_progress:
+        code = _check(prober, probes, kind, _JsonLines() if as_json else _Table(), show_progress)
+    for leftover in prober.leftovers:
+        print_error(f"left behind, because the broker did not allow the check to clear it: {leftover}")
     if code:
         raise typer.Exit(code)
 
 
-class _Lines:
-    """Shows findings as JSON, one a line."""
+class _JsonLines:
+    """Prints findings as JSON, one a line."""
 
     def show(self, finding: Finding) -> None:
-        say_json(msgspec.json.encode({"check": finding.name, **_fields(finding)}))
+        print_json(msgspec.json.encode({"check": finding.name, **_fields(finding)}))
 
     def end(self) -> None:
         pass
@@ -130,7 +135,7 @@ def _fields(finding: Finding) -> dict[str, str]:
 
 
 class _Table:
-    """Shows findings as a table, and below it what they lead to and what to do."""
+    """Prints findings as a table, and below it their consequences and remedies."""
 
     def __init__(self) -> None:
         self._findings: list[Finding] = []
@@ -163,51 +168,53 @@ class _Table:
 
 
 def _check(
-    lab: Prober,
+    prober: Prober,
     probes: tuple[runner.Probe, ...],
     kind: str | None,
-    shown: _Lines | _Table,
-    doing: Callable[[str], None],
+    shown: _JsonLines | _Table,
+    show_progress: Callable[[str], None],
 ) -> int:
     findings = []
     try:
-        with lab:
-            for finding in runner.run(lab, probes, kind=kind, tell=doing):
+        with prober:
+            for finding in runner.run(prober, probes, kind=kind, on_begin=show_progress):
                 findings.append(finding)
                 shown.show(finding)
-            doing("clearing up")
+            show_progress("clearing up")
     except InterruptedCheckError:
-        doing("")
+        show_progress("")
         shown.end()
-        complain("interrupted")
+        print_error("interrupted")
         return INTERRUPTED
     except BrokerError as error:
-        doing("")
+        show_progress("")
         if findings:
             shown.end()
-        complain(str(error))
+        print_error(str(error))
         return WRONG_SETTING
-    doing("")
+    show_progress("")
     shown.end()
     return FAILED if any_failed(findings) else 0
 
 
 def _config(settings: Settings, websocket: str | None, queue: int | None) -> CheckConfig:
     if not settings.client:
-        raise ConfigError("client is not set: give it mqtt://user:password@host:port, a user as clients are")
+        raise ConfigError(
+            "client is not set: give the URL of an ordinary client, mqtt://user:password@host:port"
+        )
     if queue is not None and not 1 <= queue <= _MAX_QUEUE:
         raise ConfigError(f"queue={queue} must be 1 to {_MAX_QUEUE}")
-    make = _Accesses(settings)
+    maker = _CredentialsMaker(settings)
     config = CheckConfig(
-        bridge=make.access("broker", settings.broker, settings.cert_file, settings.key_file),
-        client=make.client("client", settings.client),
-        second=make.client("second_client", settings.second_client) if settings.second_client else None,
-        websocket=None if websocket is None else make.websocket(websocket),
+        bridge=maker.credentials("broker", settings.broker, settings.cert_file, settings.key_file),
+        client=maker.client("client", settings.client),
+        second=maker.client("second_client", settings.second_client) if settings.second_client else None,
+        websocket=None if websocket is None else maker.websocket(websocket),
         topics=Topics(settings.prefix),
         queue=_QUEUE if queue is None else queue,
         may_overflow=queue is not None,
     )
-    make.refuse_unused_files()
+    maker.refuse_unused_files()
     if config.user == config.bridge.url.username:
         raise ConfigError(f"client: must be another user than the bridge's, {config.user}")
     if config.second is not None and config.second.url.username == config.user:
@@ -215,11 +222,11 @@ def _config(settings: Settings, websocket: str | None, queue: int | None) -> Che
     return config
 
 
-class _Accesses:
-    """Makes accesses of URLs; the files for TLS go to those that are encrypted.
+class _CredentialsMaker:
+    """Makes credentials from URLs; certificates are used only for encrypted URLs.
 
     Args:
-        settings: that name the files.
+        settings: the certificate files.
 
     """
 
@@ -227,9 +234,9 @@ class _Accesses:
         self._settings = settings
         self._any_tls = False
 
-    def access(
+    def credentials(
         self, name: str, url: str | BrokerUrl, cert_file: Path | None, key_file: Path | None
-    ) -> Access:
+    ) -> Credentials:
         try:
             address = BrokerUrl.parse(url) if isinstance(url, str) else url
         except ConfigError as error:
@@ -237,39 +244,34 @@ class _Accesses:
         self._any_tls = self._any_tls or address.tls
         endpoint = make_endpoint(
             address,
-            user=None,
-            password=None,
-            client_id=None,
             keep_alive=self._settings.keep_alive,
-            ca_file=text(self._settings.ca_file) if address.tls else None,
-            cert_file=text(cert_file) if address.tls else None,
-            key_file=text(key_file) if address.tls else None,
-            reconnect_min=1.0,
-            reconnect_max=1.0,
+            ca_file=path_text(self._settings.ca_file) if address.tls else None,
+            cert_file=path_text(cert_file) if address.tls else None,
+            key_file=path_text(key_file) if address.tls else None,
         )
-        return Access(endpoint.url, endpoint.tls, has_certificate=address.tls and cert_file is not None)
+        return Credentials(endpoint.url, endpoint.tls, has_certificate=address.tls and cert_file is not None)
 
-    def client(self, name: str, url: str) -> Access:
-        made = self.access(name, url, self._settings.client_cert_file, self._settings.client_key_file)
+    def client(self, name: str, url: str) -> Credentials:
+        made = self.credentials(name, url, self._settings.client_cert_file, self._settings.client_key_file)
         require_name(f"the user in {name}", made.url.username or "")
         return made
 
-    def websocket(self, url: str) -> Access:
+    def websocket(self, url: str) -> Credentials:
         address = BrokerUrl.parse(url)
         if not address.websockets:
             raise ConfigError(f"websocket={address} must begin with ws:// or wss://")
         if address.username is None:
             client = BrokerUrl.parse(self._settings.client)
             address = replace(address, username=client.username, password=client.password)
-        return self.access(
+        return self.credentials(
             "websocket", address, self._settings.client_cert_file, self._settings.client_key_file
         )
 
     def refuse_unused_files(self) -> None:
-        """Complain of files for TLS where there is none.
+        """Refuse certificate files if no URL is encrypted.
 
         Raises:
-            ConfigError: there are.
+            ConfigError: a certificate file is set, and no URL uses TLS.
 
         """
         if self._any_tls:
@@ -280,28 +282,17 @@ class _Accesses:
 
 
 @contextmanager
-def _interrupting(lab: Prober) -> Iterator[None]:
-    """Have signals end the check; clearing up goes on, and takes a bounded time."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        lab.interrupt()
-
-    with handled(stop):
-        yield
-
-
-@contextmanager
-def _doing() -> Iterator[Callable[[str], None]]:
-    """Show on a terminal what is being tried."""
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows the current step on a terminal; an empty text ends the display."""
     on = live_console()
     if not on.is_terminal:
         yield lambda _: None
         return
     with Status("", console=on) as status:
 
-        def show(what: str) -> None:
-            if what:
-                status.update(cell(what))
+        def show(step: str) -> None:
+            if step:
+                status.update(cell(step))
             else:
                 status.stop()
 

@@ -1,4 +1,4 @@
-"""``mqtt-presence forget``: delete all that is known of a user, in the database and on the broker."""
+"""``mqtt-presence forget``: delete users from the database and their statuses from the broker."""
 
 import secrets
 import time
@@ -8,7 +8,7 @@ import typer
 
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.broker_endpoint import endpoint_of
-from mqtt_presence.cli.output import complain, plain, say
+from mqtt_presence.cli.output import plain, print_error, print_line
 from mqtt_presence.cli.setting_options import TLS, with_settings
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.protocol.times import wall_clock
@@ -30,51 +30,51 @@ def command(
     settings: Settings,
     users: Annotated[
         list[str] | None,
-        typer.Argument(help="Whom to forget, one or many.", metavar="USER", show_default=False),
+        typer.Argument(help="The users to forget.", metavar="USER", show_default=False),
     ] = None,
     match: Annotated[
         str | None,
         typer.Option(
             "--match",
-            help="Also all users whose names match, e.g. 'sim-*'.",
+            help="Also forget all users whose names match, e.g. 'sim-*'.",
             metavar="PATTERN",
             show_default=False,
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Forget users: delete the records, and clear the retained status.
+    """Forget users: delete their records and clear their retained statuses.
 
-    The bridge clears it if it runs; else this command goes to the broker itself, as the user in --broker. Who
-    is connected comes back with the next sign of life. Many records are deleted in portions, and messages are
-    processed in between; if that is interrupted, give the command again.
+    A running bridge clears the statuses; otherwise, this command connects to the broker as the user in
+    --broker. A user who is still connected comes back with the next sign of life. Many records are deleted in
+    portions, so that the bridge can work in between. If interrupted, run the command again.
 
-    Exit codes: 0 forgotten; 1 one of them is unknown, none matches or the answer was no, and all are kept, or
+    Exit codes: 0 forgotten; 1 nothing deleted (a user is unknown, no user matches, or the answer was no), or
     the database cannot be used; 2 a setting is wrong; 3 the records are deleted, and the bridge will clear
-    the status when it next runs.
+    the statuses when it next runs.
     """
-    logs.quiet()
+    logs.errors_only()
     if not users and match is None:
-        raise ConfigError("name a user, or give --match")
+        raise ConfigError("name a user or give --match")
     user_ids = list(dict.fromkeys(UserId(require_stored_name("user", user)) for user in users or ()))
     with Reader(settings.database) as reader:
         found = [] if match is None else list(reader.matching_names(match))
         if match is not None and not found:
-            complain(f"there is no user like {match}")
+            print_error(f"there is no user like {match}")
         user_ids = list(dict.fromkeys([*user_ids, *found]))
-        remembered = reader.known_users(user_ids)
-        known = [user_id for user_id in user_ids if user_id in remembered]
-        strangers = [u for u in user_ids if u not in remembered and not reader.has_tombstone(u)]
-    for user_id in strangers:
-        complain(f"there is no user {user_id}")
-    if strangers or not user_ids:
+        stored = reader.known_users(user_ids)
+        known = [user_id for user_id in user_ids if user_id in stored]
+        unknown = [u for u in user_ids if u not in stored and not reader.has_tombstone(u)]
+    for user_id in unknown:
+        print_error(f"there is no user {user_id}")
+    if unknown or not user_ids:
         raise typer.Exit(1)
     if known and not yes:
-        typer.confirm(f"Delete all records of {_listed(known)}, for ever?", abort=True, err=True)
+        typer.confirm(f"Delete all records of {_listed(known)} permanently?", abort=True, err=True)
     store = Store(settings.database)
     try:
         for user_id in known:
-            say(f"{user_id}: {store.forget(user_id) or 0} records deleted.")
+            print_line(f"{user_id}: {store.forget(user_id) or 0} records deleted.")
         _clear(store, settings, user_ids)
     finally:
         store.close()
@@ -86,31 +86,31 @@ def _listed(user_ids: list[UserId]) -> str:
 
 
 def _clear(store: Store, settings: Settings, user_ids: list[UserId]) -> None:
-    left = _left_by_bridge(settings.database, user_ids)
+    left = _await_bridge(settings.database, user_ids)
     for user_id in user_ids:
         if user_id not in left:
-            say(f"{user_id}: the bridge has cleared the status.")
+            print_line(f"{user_id}: the bridge has cleared the status.")
     while left:
         try:
-            if is_name(left[0]):  # else no bridge publishes a status
+            if is_name(left[0]):  # bridges publish no status for other names
                 clear_status(
                     endpoint_of(settings, f"forget-{secrets.token_hex(8)}"), Topics(settings.prefix), left[0]
                 )
         except BridgeIsThereError as error:
-            later = f"{error} and has not come to it yet: it will"
+            explanation = f"{error} and will clear it later"
         except BrokerError as error:
-            later = f"{error}. The bridge will do it when it next runs"
+            explanation = f"{error}. The bridge will clear it when it next runs"
         else:
             with store.transaction() as tx:
                 tx.mark_cleared(left[0], wall_clock())
-            say(f"{left.pop(0)}: the status is cleared.")
+            print_line(f"{left.pop(0)}: the status is cleared.")
             continue
-        complain(f"the status of {', '.join(left)} is not cleared yet: {later}.")
+        print_error(f"the status of {', '.join(left)} is not cleared yet: {explanation}.")
         raise typer.Exit(STATUS_REMAINS)
 
 
-def _left_by_bridge(database: str, user_ids: list[UserId]) -> list[UserId]:
-    """Give a bridge the time to see the tombstones, to publish, and to hear that the broker has it."""
+def _await_bridge(database: str, user_ids: list[UserId]) -> list[UserId]:
+    """Wait for a running bridge to clear the statuses; return the users with uncleared ones."""
     deadline, left = time.monotonic() + _BRIDGE_S, user_ids
     with Reader(database) as reader:
         while uncleared := reader.uncleared(left):

@@ -1,4 +1,4 @@
-"""``mqtt-presence init-broker``: a broker's configuration, rights and secrets, ready to start."""
+"""``mqtt-presence init-broker``: write a broker's configuration, rights, passwords and certificates."""
 
 import os
 import shlex
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mqtt_presence.cli.banner import program
-from mqtt_presence.cli.output import complain, say
+from mqtt_presence.cli.output import print_error, print_line
 from mqtt_presence.cli.setting_options import with_settings
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.addresses import is_loopback
@@ -22,7 +22,7 @@ from mqtt_presence.tools.init_broker.file_plan import Plan, Tls
 
 KNOWN = ("mosquitto",)
 BY_HAND = ("ejabberd", "rabbitmq", "nats", "aedes", "emqx", "hivemq")
-"""There is a configuration of these in broker_config/, to be installed by hand."""
+"""Brokers with files in broker_config/ that are installed by hand."""
 
 _NAME = {"metavar": "NAME", "show_default": False}
 
@@ -31,34 +31,45 @@ _NAME = {"metavar": "NAME", "show_default": False}
 def command(
     settings: Settings,
     *,
-    broker: Annotated[str, typer.Argument(help="Which broker: mosquitto.", show_default=False)],
+    broker: Annotated[str, typer.Argument(help="The kind of broker: mosquitto.", show_default=False)],
     directory: Annotated[
         Path,
         typer.Option(
-            "--dir", help="Where to put it; made if it is not there.", show_default=False, readable=False
+            "--dir",
+            help="The directory for the files; created if missing.",
+            show_default=False,
+            readable=False,
         ),
     ],
-    user: Annotated[list[str] | None, typer.Option(help="Who gets a password; repeatable.", **_NAME)] = None,
+    user: Annotated[
+        list[str] | None, typer.Option(help="A user who gets a password; repeatable.", **_NAME)
+    ] = None,
     operator: Annotated[
         list[str] | None,
-        typer.Option(help="Who may also read events; repeatable. [default: operator]", **_NAME),
+        typer.Option(help="A user who may also read events; repeatable. [default: operator]", **_NAME),
     ] = None,
     listen: Annotated[
         str,
-        typer.Option(help="The IP address for connections without TLS; empty: all.", metavar="ADDRESS"),
+        typer.Option(
+            help="The IP address for connections without TLS; empty: all addresses.", metavar="ADDRESS"
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The TCP port there.")] = 1883,
-    ws: Annotated[bool, typer.Option("--ws/--no-ws", help="Let browsers in too, by WebSocket.")] = True,
-    ws_port: Annotated[int, typer.Option(help="The WebSocket port there.")] = 9001,
+    port: Annotated[int, typer.Option(help="The TCP port for connections without TLS.")] = 1883,
+    ws: Annotated[
+        bool, typer.Option("--ws/--no-ws", help="Accept WebSocket connections too, for browsers.")
+    ] = True,
+    ws_port: Annotated[int, typer.Option(help="The WebSocket port for connections without TLS.")] = 9001,
     tls: Annotated[
         bool,
         typer.Option(
-            "--tls", help="TLS as well, on all addresses, with a private certificate authority made now."
+            "--tls", help="Also listen with TLS, on all addresses, with a new private certificate authority."
         ),
     ] = False,
     host: Annotated[
         list[str] | None,
-        typer.Option(help="With --tls: a name or address that clients know it by; repeatable.", **_NAME),
+        typer.Option(
+            help="With --tls: a name or address of the broker for its certificate; repeatable.", **_NAME
+        ),
     ] = None,
     tls_port: Annotated[int, typer.Option(help="With --tls: the TCP port.")] = 8883,
     wss_port: Annotated[int, typer.Option(help="With --tls: the WebSocket port.")] = 8884,
@@ -72,21 +83,21 @@ def command(
     run_as: Annotated[
         str | None,
         typer.Option(
-            help="The account of the broker when root starts it. [default: mosquitto, if this is root]",
+            help="The account under which the broker runs if root starts it. [default as root: mosquitto]",
             metavar="ACCOUNT",
             show_default=False,
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace what is there; all passwords and certificates are new.")
+        bool, typer.Option("--force", help="Replace existing files; all passwords and certificates are new.")
     ] = False,
 ) -> None:
     """Write a broker's configuration, ready to start.
 
-    Rights, fresh passwords, certificates, and the bridge's settings, in one directory. Then it says which two
-    commands start broker and bridge, and which files have the secrets.
+    The directory gets the rights, new passwords, certificates, and the bridge's settings. The command then
+    prints the two commands that start broker and bridge, and the files with secrets.
 
-    Exit codes: 0 done; 2 an option is wrong, or the directory cannot be used.
+    Exit codes: 0 written; 2 an option is wrong, or the directory cannot be used.
     """
     _require_known(broker)
     if not tls and (host or client_certificates):
@@ -105,7 +116,7 @@ def command(
     install(
         plan.directory, mosquitto_files.files(plan), mosquitto_files.DATA, run_as=plan.run_as, force=force
     )
-    _tell(plan)
+    _print_summary(plan)
 
 
 def _absolute(directory: Path) -> Path:
@@ -134,41 +145,50 @@ def _account(run_as: str | None) -> str | None:
     return run_as if run_as is not None else "mosquitto"
 
 
-def _tell(plan: Plan) -> None:
-    there = plan.directory
-    say(f"Written to {there}:")
+def _print_summary(plan: Plan) -> None:
+    directory = plan.directory
+    print_line(f"Written to {directory}:")
     rows = [
         (mosquitto_files.BRIDGE, "the bridge's settings, with its password"),
-        (mosquitto_files.PASSWORDS, f"the passwords of {', '.join(plan.people)}"),
-        (mosquitto_files.CONFIG, "the broker's settings; acl has the rights, passwd the hashes"),
+        (mosquitto_files.PASSWORDS, f"the passwords of {', '.join(plan.users_and_operators)}"),
+        (mosquitto_files.CONFIG, "the broker's settings; acl has the rights, passwd the password hashes"),
     ]
     if plan.tls is not None:
-        rows.append((mosquitto_files.CA, "what clients must trust; keep tls/ca.key away from the broker"))
+        rows.append(
+            (
+                mosquitto_files.CA,
+                "the certificate that clients must trust; keep tls/ca.key away from the broker",
+            )
+        )
         if plan.tls.client_certificates:
             rows.append(("tls/clients/", "a certificate and a key for each user"))
-    for name, what in rows:
-        say(f"  {name:15} {what}")
-    say("")
-    say("Start the broker, and beside it the bridge:")
-    say(f"  {shlex.join([_mosquitto(), '-c', str(there / mosquitto_files.CONFIG)])}")
-    say(f"  {shlex.join([*program(), 'run', '--config', str(there / mosquitto_files.BRIDGE)])}")
+    for name, contents in rows:
+        print_line(f"  {name:15} {contents}")
+    print_line("")
+    print_line("Start the broker, then the bridge:")
+    print_line(f"  {shlex.join([_mosquitto(), '-c', str(directory / mosquitto_files.CONFIG)])}")
+    print_line(f"  {shlex.join([*program(), 'run', '--config', str(directory / mosquitto_files.BRIDGE)])}")
     if not is_loopback(plan.address):
-        complain(
-            f"listen={plan.address or 'all addresses'}: passwords cross the network in the clear there: use "
-            "--tls, and leave the listeners without it on 127.0.0.1"
+        print_error(
+            f"listen={plan.address or 'all addresses'}: passwords cross the network in the clear: use --tls, "
+            "and keep the listeners without TLS on 127.0.0.1"
         )
     for name, port in plan.ports.items():
         if port is not None and _is_taken(plan.address, port):
-            complain(f"{name}={port} is in use: stop what listens there, or choose another port")
+            print_error(
+                f"{name}={port} is in use: stop the program that listens there, or choose another port"
+            )
 
 
 def _mosquitto() -> str:
-    """Say how to start it: Debian keeps it where only root's PATH looks."""
+    """Return the command that starts mosquitto; Debian installs it outside of an ordinary user's PATH."""
     if shutil.which("mosquitto") is not None:
         return "mosquitto"
     found = shutil.which("mosquitto", path="/usr/local/sbin:/usr/sbin")
     if found is None:
-        complain("mosquitto is not installed here: install it, 2.0 or newer, e.g. apt-get install mosquitto")
+        print_error(
+            "mosquitto is not installed here: install it, 2.0 or newer, e.g. apt-get install mosquitto"
+        )
     return found or "mosquitto"
 
 

@@ -1,4 +1,4 @@
-"""Logging on standard error: a line each, for people or as JSON; whatever clients put into it is escaped."""
+"""Logging on standard error: one line for each record, as text or JSON. Text from clients is escaped."""
 
 import json
 import logging
@@ -14,18 +14,17 @@ from mqtt_presence.settings import Settings
 _OURS: Final = "mqtt_presence"
 
 
-class _Readable(logging.Formatter):
+class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        name = record.name.removeprefix("mqtt_presence.")
-        line = f"{_time(record)} {record.levelname.lower():7} {name}: {plain(record.getMessage())}"
+        line = f"{_time(record)} {record.levelname.lower():7} {_room(record)}: {plain(record.getMessage())}"
         if record.exc_info:
             trace = self.formatException(record.exc_info)
-            # Set in, so that nothing that an error quotes can look like a line of its own.
+            # Indented, so that text quoted by an error cannot look like a log line.
             line = "\n".join([line, *(f"  {plain(part)}" for part in trace.split("\n"))])
         return line
 
 
-class _Json(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         entry = {
             "time": _time(record),
@@ -35,18 +34,20 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry)  # ASCII: nothing in it is for a terminal to obey
+        return json.dumps(entry)  # in ASCII, so without terminal escapes
 
 
 def start(settings: Settings) -> None:
-    """Log from now on as the settings say; of libraries warnings and errors, in a limited number."""
-    _log_to(sys.stderr, _Json() if settings.log_format == "json" else _Readable(), logging.WARNING)
+    """Start logging as set; libraries log only warnings and errors, at a limited rate."""
+    _log_to(
+        sys.stderr, _JsonFormatter() if settings.log_format == "json" else _TextFormatter(), logging.WARNING
+    )
     logging.getLogger(_OURS).setLevel(settings.log_level.upper())
 
 
-def quiet() -> None:
-    """Log nothing but errors: the command itself says what there is to say."""
-    _log_to(sys.stderr, _Readable(), logging.ERROR)
+def errors_only() -> None:
+    """Log only errors, for commands that print their own output."""
+    _log_to(sys.stderr, _TextFormatter(), logging.ERROR)
 
 
 def _log_to(stream: TextIO, formatter: logging.Formatter, level: int) -> None:
@@ -58,8 +59,13 @@ def _log_to(stream: TextIO, formatter: logging.Formatter, level: int) -> None:
 
 
 def _ignore_failures() -> None:
-    """Lose log lines that cannot be written: logging would write a traceback for each, to the same place."""
+    """Drop log lines that cannot be written; by default, logging writes a traceback to the same stream."""
     logging.raiseExceptions = False
+
+
+def _room(record: logging.LogRecord) -> str:
+    """Return the part of this package, or the library, that has logged: a short form of the logger's name."""
+    return record.name.removeprefix(f"{_OURS}.").partition(".")[0]
 
 
 def _time(record: logging.LogRecord) -> str:

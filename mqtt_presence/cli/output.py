@@ -1,4 +1,4 @@
-"""How commands show things. Names come from clients and may be hostile: all is escaped here."""
+"""Output of the commands: lines, tables, times. Everything is escaped, since clients choose the names."""
 
 import errno
 import io
@@ -20,54 +20,53 @@ from rich.text import Text
 from mqtt_presence.rules.model import State
 
 CANNOT_WRITE = 74
-"""The exit code when standard output cannot be written: EX_IOERR of sysexits.h, which no command uses."""
+"""The exit code if standard output cannot be written: EX_IOERR of sysexits.h."""
 PIPE_CLOSED = 141
-"""The exit code when the reader of standard output has ended: as a shell reports SIGPIPE."""
+"""The exit code if the reader of standard output has ended; a shell reports SIGPIPE alike."""
 
 _STANDARD_ERROR = 2
 
 STYLES = {State.ONLINE: "green", State.IDLE: "yellow", State.OFFLINE: "bright_black"}
-"""Online green, idle amber, offline grey."""
 
 _UNLIMITED = 100_000
 _MEASURED = 500
-"""Rows that decide on the widths of a table's columns."""
+"""The number of rows that set the widths of a table's columns."""
 _GAP = 2
 _NARROW = 8
-"""A column that does not fit a terminal is made no narrower than this."""
-_BESIDE_ASCII = re.compile("[^ -~]")
+"""The minimum width of columns that are narrowed to fit a terminal."""
+_NOT_PRINTABLE_ASCII = re.compile("[^ -~]")
 _LONG_NUMBER = re.compile(r"(\d{40})\d+")
 
 
 def plain(text: str) -> str:
-    r"""Make a text harmless to a terminal: what cannot be seen becomes ``\x1b``, ``\u202e`` and the like."""
+    r"""Escape invisible characters, e.g. as ``\x1b`` or ``\u202e``, so that a terminal does not obey them."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def cell(text: object, style: str = "") -> Text:
-    """Make a cell of a table; it is not taken for markup."""
+    """Return a cell of a table: escaped, and never read as markup."""
     return Text(plain(str(text)), style)
 
 
 def console() -> Console:
-    """Make the console of standard output; except on a terminal, lines are never wrapped.
+    """Return a console for standard output, which wraps lines only on a terminal.
 
-    Colours may be forced by the environment (`FORCE_COLOR`); a terminal is not.
+    The environment may force colours (`FORCE_COLOR`), but does not make a terminal of a file.
     """
     width = None if on_terminal() else _UNLIMITED
     return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def on_terminal() -> bool:
-    """Return whether standard output is a terminal, and so can show what is drawn over again."""
+    """Return whether standard output is a terminal, on which output can be redrawn."""
     return sys.stdout.isatty()
 
 
 def live_console() -> Console:
-    """Make the console of standard error for live displays; `is_terminal` tells whether to use it."""
-    # rich would take a file for a terminal where the environment forces colours.
+    """Return a console for live displays on standard error; use it only if its `is_terminal` is true."""
+    # If the environment forces colours, rich would treat a file as a terminal.
     is_terminal = sys.stderr.isatty()
     return Console(stderr=True, highlight=False, markup=False, emoji=False, force_terminal=is_terminal)
 
@@ -80,14 +79,14 @@ class Cell(NamedTuple):
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Print a table row by row, so that it needs no more memory than the first rows, which set the widths.
+    """Print a table row by row; only the first rows, which set the widths, are kept in memory.
 
-    On a terminal the table fits its width, and longer cells are wrapped. Elsewhere a longer cell moves the
+    On a terminal, the table fits the width and longer cells are wrapped. Elsewhere, a longer cell moves the
     rest of its row to the right.
 
     Args:
         columns: the headings.
-        rows: any number of them; each has a cell for each column.
+        rows: any number of rows, each with a cell for each column.
 
     """
     upcoming = iter(rows)
@@ -109,7 +108,7 @@ def _width(cell: Cell) -> int:
 
 
 class _RowPrinter:
-    """Prints rows in columns as wide as some of them need.
+    """Prints rows in columns whose widths fit some measured rows.
 
     Args:
         measured: the rows that set the widths.
@@ -131,10 +130,10 @@ class _RowPrinter:
         for line in zip_longest(*map(self._wrapped, row, self._widths), fillvalue=Cell("")):
             self._print_line(line)
 
-    def _narrow(self, room: int) -> None:
-        """Take from the widest columns until all of them fit."""
+    def _narrow(self, available: int) -> None:
+        """Narrow the widest columns until the row fits."""
         widths = self._widths
-        while sum(widths) > room and max(widths) > _NARROW:
+        while sum(widths) > available and max(widths) > _NARROW:
             widths[widths.index(max(widths))] -= 1
 
     def _wrapped(self, cell: Cell, width: int) -> list[Cell]:
@@ -145,7 +144,7 @@ class _RowPrinter:
         parts: list[str] = []
         blank = 0
         for cell, width in zip(row, self._widths, strict=True):
-            if cell.text != "":  # spaces only where something follows: no line ends in them
+            if cell.text != "":  # avoids trailing spaces
                 parts.append(" " * blank + self._styled(cell))
                 blank = 0
             blank += max(0, width - _width(cell)) + _GAP
@@ -164,8 +163,8 @@ class _RowPrinter:
 
 
 def table(on: Console, *columns: str) -> Table:
-    """Make a table that is drawn at once; see `print_table` for one that may be long."""
-    made = Table(
+    """Return a table that is drawn as a whole; long tables need `print_table`."""
+    drawn = Table(
         box=None,
         header_style="bold",
         padding=(0, 2, 0, 0),
@@ -173,8 +172,8 @@ def table(on: Console, *columns: str) -> Table:
         collapse_padding=True,
     )
     for column in columns:
-        made.add_column(column, overflow="fold", no_wrap=not on.is_terminal)
-    return made
+        drawn.add_column(column, overflow="fold", no_wrap=not on.is_terminal)
+    return drawn
 
 
 class OutputError(Exception):
@@ -186,7 +185,7 @@ class OutputError(Exception):
 
 
 class _Output(io.TextIOWrapper):
-    """Standard output whose errors cannot be taken for those of another file."""
+    """Standard output whose errors are distinct from those of other files."""
 
     def write(self, text: str) -> int:
         with _as_output_error():
@@ -207,9 +206,9 @@ def _as_output_error() -> Iterator[None]:
 
 @contextmanager
 def guarded_output() -> Iterator[None]:
-    """End the process with one line and `CANNOT_WRITE` when standard output fails in this block.
+    """End the process with an error message and `CANNOT_WRITE` if standard output fails in this block.
 
-    A closed pipe ends it with `PIPE_CLOSED` and no line: the reader has seen enough.
+    A closed pipe ends the process with `PIPE_CLOSED` and no message: the reader wants no more output.
     """
     _open_missing()
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -229,14 +228,14 @@ def guarded_output() -> Iterator[None]:
         _discard(sys.stdout)
         if error.is_closed_pipe:
             sys.exit(PIPE_CLOSED)
-        complain(str(error))
+        print_error(str(error))
         sys.exit(CANNOT_WRITE)
     finally:
-        _give_up_errors()
+        _flush_errors()
 
 
 def _open_missing() -> None:
-    """Open standard streams that are closed: the next file or socket would take their numbers."""
+    """Open closed standard streams; otherwise, the next file or socket would get their descriptors."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
         pass
     os.close(descriptor)
@@ -245,8 +244,8 @@ def _open_missing() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
-def _give_up_errors() -> None:
-    """Discard what standard error does not take: it must not change the exit code."""
+def _flush_errors() -> None:
+    """Flush standard error; a failure is ignored, since it must not change the exit code."""
     try:
         sys.stderr.flush()
     except OSError:
@@ -254,20 +253,20 @@ def _give_up_errors() -> None:
 
 
 def _discard(stream: TextIO) -> None:
-    """Send the rest of a stream nowhere, so that Python's own flush at the end succeeds."""
+    """Discard the rest of a stream, so that Python's own flush at exit succeeds."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, stream.fileno())
     os.close(descriptor)
 
 
-def say(text: str) -> None:
-    """Print a line."""
-    print(plain(text), flush=True)  # noqa: T201, it is what a command is for
+def print_line(text: str) -> None:
+    """Print a line on standard output."""
+    print(plain(text), flush=True)  # noqa: T201, the output of a command
 
 
-def say_json(payload: bytes) -> None:
-    """Print a JSON object as a line, in ASCII: exact in any encoding, and harmless to a terminal."""
-    print(_BESIDE_ASCII.sub(_escaped, payload.decode()), flush=True)  # noqa: T201
+def print_json(payload: bytes) -> None:
+    """Print a JSON object as a line, in ASCII: readable in any encoding, and safe for a terminal."""
+    print(_NOT_PRINTABLE_ASCII.sub(_escaped, payload.decode()), flush=True)  # noqa: T201
 
 
 def _escaped(found: re.Match[str]) -> str:
@@ -275,22 +274,22 @@ def _escaped(found: re.Match[str]) -> str:
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
-def complain(text: str) -> None:
-    """Write what went wrong on standard error, if that can be written."""
+def print_error(text: str) -> None:
+    """Print an error message on standard error; ignore a failure to write."""
     line = plain(_LONG_NUMBER.sub(r"\1…", text))
     with suppress(OSError):
         print(f"mqtt-presence: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def moment(millis: int | None) -> str:
-    """Write a time in the zone of whoever looks; none: a dash."""
+def format_time(millis: int | None) -> str:
+    """Return a time in the local time zone; a dash for None."""
     if millis is None:
         return "-"
     return datetime.fromtimestamp(millis / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def duration(millis: int) -> str:
-    """Write a duration, its two greatest units: ``3d 4h``, ``12m 5s``."""
+def format_duration(millis: int) -> str:
+    """Return a duration in its two largest units: ``3d 4h``, ``12m 5s``."""
     left = max(0, millis // 1000)
     parts: list[str] = []
     for name, size_s in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):

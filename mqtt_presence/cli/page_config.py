@@ -1,4 +1,4 @@
-"""The live page as `up` and `run` serve it: its configuration, of the settings."""
+"""Configuration and start messages of the live page, for `up` and `run`."""
 
 import logging
 
@@ -12,15 +12,15 @@ log = logging.getLogger(__name__)
 
 
 def web_config(settings: Settings, *, mqtt_url: str | None = None, is_open: bool | None = None) -> WebConfig:
-    """Make the web server's configuration.
+    """Return the web server's configuration.
 
     Args:
-        settings: of the command.
-        mqtt_url: the broker as browsers reach it; None: it is in this process.
-        is_open: that broker asks for no password; None: it is another one, and nobody knows.
+        settings: the command's settings.
+        mqtt_url: the broker's URL for browsers; None for the embedded broker.
+        is_open: whether the embedded broker accepts clients without a password; None for another broker.
 
     Raises:
-        ConfigError: strangers would be let in.
+        ConfigError: the settings would give everybody access.
 
     """
     config = WebConfig(
@@ -39,31 +39,32 @@ def web_config(settings: Settings, *, mqtt_url: str | None = None, is_open: bool
     )
     if config.open is False and config.is_local and config.strangers and not config.proxy:
         log.warning(
-            "web_origin=%s looks like a reverse proxy: for wrong passwords all who come through it are one,"
-            " so that one can shut out all; let it set X-Forwarded-For, and set web_proxy",
+            "web_origin=%s looks like a reverse proxy: wrong passwords are counted by address, and"
+            " a proxy has one address for all visitors, so one visitor can lock out all; have the proxy set"
+            " X-Forwarded-For, and set web_proxy",
             config.strangers[0],
         )
     return config
 
 
-def url(page: WebServer) -> str:
-    """Say where a browser on this machine finds it."""
-    here = local_address(page.config.host)
-    return f"http://{f'[{here}]' if ':' in here else here}:{page.port}/"
+def page_url(page: WebServer) -> str:
+    """Return the URL of the page for a browser on this machine."""
+    address = local_address(page.config.host)
+    return f"http://{f'[{address}]' if ':' in address else address}:{page.port}/"
 
 
-def lacking() -> str | None:
-    """Say what the page cannot work without and is not there; None: all is. pip hides it when it builds."""
+def missing_files() -> str | None:
+    """Return a message if a file of the page is missing, else None. pip hides messages of the build."""
     if MQTT_JS.is_file():
         return None
     return (
-        "the page cannot connect: its MQTT.js is missing, as the build could not fetch it. Install npm"
-        " (Debian: apt-get install npm) and install mqtt-presence again; docs/browser.md says more"
+        "the page cannot connect: its MQTT.js is missing, because the build could not fetch it. Install npm"
+        " (Debian: apt-get install npm) and install mqtt-presence again; see docs/browser.md"
     )
 
 
-def announce(page: WebServer) -> None:
-    """Log it."""
-    log.info("the page is at %s", plain(url(page)))
-    if (why := lacking()) is not None:
-        log.warning("%s", why)
+def log_page(page: WebServer) -> None:
+    """Log the URL of the page."""
+    log.info("the page is at %s", plain(page_url(page)))
+    if (problem := missing_files()) is not None:
+        log.warning("%s", problem)

@@ -1,4 +1,4 @@
-"""``mqtt-presence passwd``: who may come into the embedded broker."""
+"""``mqtt-presence passwd``: set or remove a password of the embedded broker."""
 
 import sys
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from mqtt_presence.access.passwords import add_user, remove_user
 from mqtt_presence.access.rights import BRIDGE_USER
-from mqtt_presence.cli.output import complain, plain, say
+from mqtt_presence.cli.output import plain, print_error, print_line
 from mqtt_presence.cli.setting_options import with_settings
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.settings import Settings
@@ -17,39 +17,43 @@ from mqtt_presence.settings.data_directory import make_data_directory
 @with_settings("password_file")
 def command(
     settings: Settings,
-    user: Annotated[str, typer.Argument(help="Whose password to set.", show_default=False)],
+    user: Annotated[str, typer.Argument(help="The user whose password to set.", show_default=False)],
     stdin: Annotated[
-        bool, typer.Option("--stdin", help="Read the password from standard input, one line.")
+        bool, typer.Option("--stdin", help="Read the password from the first line of standard input.")
     ] = False,
-    delete: Annotated[bool, typer.Option("--delete", help="Remove the user instead.")] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove the user instead of setting a password.")
+    ] = False,
 ) -> None:
     """Set a password of the embedded broker.
 
-    It counts for mqtt-presence up --no-open; a running broker asks for it from the next connection on.
+    Used by mqtt-presence up --no-open. A running broker reads the change at the next connection.
 
-    Exit codes: 0 done; 1 --delete: there is no such user; 2 the name, password or file cannot be used.
+    Exit codes: 0 done; 1 with --delete: the user is unknown; 2 the name, password or file cannot be used.
     """
     path = settings.passwords
     if delete:
         if not remove_user(path, user):
-            complain(f"{user} is not in {path}")
+            print_error(f"{user} is not in {path}")
             raise typer.Exit(1)
-        say(f"{user} is removed from {path}.")
+        print_line(f"{user} was removed from {path}.")
         return
     if user == BRIDGE_USER:
-        raise ConfigError(f"user={user} is the bridge's own name: choose another")
+        raise ConfigError(f"user={user} is reserved for the bridge: choose another name")
     password = _read_line() if stdin else _ask(user)
     if settings.password_file is None:
-        _make_data_directory()
+        _create_data_directory()
     add_user(path, user, password)
-    say(f"The password of {user} is set in {path}.")
+    print_line(f"The password of {user} was set in {path}.")
 
 
-def _make_data_directory() -> None:
+def _create_data_directory() -> None:
     try:
         make_data_directory()
     except OSError as error:
-        raise ConfigError(f"password_file is not given, and its directory cannot be made: {error}") from error
+        raise ConfigError(
+            f"password_file is not set, and the data directory cannot be created: {error}"
+        ) from error
 
 
 def _read_line() -> str:

@@ -1,11 +1,11 @@
-"""``mqtt-presence run``: the bridge beside a broker, with the live page if it is wanted."""
+"""``mqtt-presence run``: run the bridge beside a broker, optionally with the live page."""
 
 from contextlib import ExitStack
 
 from mqtt_presence.bridge.assembly import bridge
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.bridge_config import bridge_config
-from mqtt_presence.cli.serving import Signals, make_home
+from mqtt_presence.cli.serving import ServingSignals, make_default_directory
 from mqtt_presence.cli.setting_options import LOG, RULES, TLS, WEB, with_settings
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.url import BrokerUrl
@@ -17,35 +17,36 @@ from mqtt_presence.store import Store
 def command(settings: Settings) -> None:
     """Run the bridge beside a broker.
 
-    Until SIGINT, SIGTERM or SIGHUP; it comes back by itself when broker or database were away.
+    The bridge runs until SIGINT, SIGTERM or SIGHUP. After a failure of broker or database, it reconnects by
+    itself.
 
-    Exit codes: 0 stopped by a signal; 1 the broker refuses us, the database cannot be used, another process
-    is the bridge of it, or the page's port is in use; 2 a setting is wrong.
+    Exit codes: 0 ended by a signal; 1 the broker refuses the bridge, the database cannot be used, another
+    process is its bridge, or the page's port is in use; 2 a setting is wrong.
     """
     logs.start(settings)
-    make_home(settings)
-    with Signals() as signals, ExitStack() as house:
+    make_default_directory(settings)
+    with ServingSignals() as signals, ExitStack() as resources:
         if settings.web:
-            _serve_page(settings, house)
+            _serve_page(settings, resources)
         signals.serve(bridge(bridge_config(settings), Store(settings.database)))
 
 
-def _serve_page(settings: Settings, house: ExitStack) -> None:
-    # Imported here: a bridge without a page starts sooner without a web server.
+def _serve_page(settings: Settings, resources: ExitStack) -> None:
+    # Imported here, because a bridge without a page starts sooner without the web server.
     from mqtt_presence.cli import page_config  # noqa: PLC0415
     from mqtt_presence.web import WebServer  # noqa: PLC0415
 
     config = page_config.web_config(settings, mqtt_url=_mqtt_url(settings))
-    page_config.announce(house.enter_context(WebServer(config)))
+    page_config.log_page(resources.enter_context(WebServer(config)))
 
 
 def _mqtt_url(settings: Settings) -> str:
-    """Say where browsers find the broker; never with the bridge's own user and password."""
+    """Return the broker's URL for browsers, without the bridge's user and password."""
     if settings.web_mqtt_url is not None:
         return settings.web_mqtt_url
     url = BrokerUrl.parse(settings.broker)
     if not url.websockets:
         raise ConfigError(
-            "web needs web_mqtt_url: browsers reach a broker by WebSocket only, e.g. ws://broker.example:9001/"
+            "web needs web_mqtt_url: browsers connect by WebSocket only, e.g. to ws://broker.example:9001/"
         )
     return str(BrokerUrl(url.scheme, url.host, url.port, url.path))

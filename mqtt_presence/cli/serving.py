@@ -1,41 +1,37 @@
-"""Running a bridge in the main thread until a signal says otherwise; what `run` and `up` share."""
+"""Serving: `run` and `up` run a bridge in the main thread until a signal ends it."""
 
 import gc
-import itertools
 import queue
-import signal
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
 from mqtt_presence.bridge.loop import Bridge
 from mqtt_presence.bridge.part import Due
 from mqtt_presence.bridge.schedule import Schedule
-from mqtt_presence.cli.signals import handled
+from mqtt_presence.cli.signals import on_end_signals
 from mqtt_presence.errors import StoreError
 from mqtt_presence.settings import Settings
 from mqtt_presence.settings.data_directory import default_database, make_data_directory
 
 
-class Signals:
-    """Ends a bridge on the signals of `handled`.
+class ServingSignals:
+    """End signals of a command that runs a bridge.
 
-    The first signal ends a bridge cleanly, the second without ceremony, a third ends the process at once:
-    nothing that was acknowledged is lost by any of them.
+    The first signal ends the bridge cleanly, the second at once; a third kills the process. Acknowledged
+    messages are never lost.
     """
 
     def __init__(self) -> None:
-        # Not events: a handler can interrupt itself, and would then wait for an event's lock for ever.
+        # A queue rather than an event: a handler that interrupts itself would deadlock on an event's lock.
         self._ends: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._count = itertools.count(1)
         self._bridge: Bridge | None = None
         self._handling = ExitStack()
-        self._signals: tuple[signal.Signals, ...] = ()
 
     def __enter__(self) -> Self:
-        self._signals = self._handling.enter_context(handled(self._hear))
+        self._handling.enter_context(on_end_signals(self._end_cleanly, self._end_at_once, then_kill=True))
         return self
 
     def __exit__(
@@ -43,24 +39,24 @@ class Signals:
     ) -> None:
         self._handling.close()
 
-    def serve(self, bridge: Bridge, before_the_end: Callable[[], None] = lambda: None) -> None:
-        """Run the bridge until a signal comes, or at once to its end if one has come already.
+    def serve(self, bridge: Bridge, before_end: Callable[[], None] = lambda: None) -> None:
+        """Run the bridge until a signal ends it. A signal received before the call ends it at once.
 
         Args:
-            bridge: not started.
-            before_the_end: done in another thread while the bridge still works; must end by itself.
+            bridge: not started yet.
+            before_end: called in another thread before the bridge is stopped; must return by itself.
 
         Raises:
             StoreError: the database cannot be used.
-            BrokerError: the broker refuses us for good.
-            ConfigError: a certificate or the like cannot be used.
+            BrokerError: the broker refuses the bridge permanently.
+            ConfigError: a file that a setting names cannot be used, e.g. a certificate.
 
         """
 
         def end() -> None:
             self._ends.get()
             try:
-                before_the_end()
+                before_end()
             finally:
                 self._stop()
 
@@ -69,43 +65,40 @@ class Signals:
                 bridge.request(due)
 
         self._bridge = bridge
-        _collect_seldom()
+        _collect_garbage_seldom()
         threading.Thread(target=end, name="clean-end", daemon=True).start()
         with Schedule(request) as schedule:
             bridge.add(schedule)
             bridge.run()
 
-    def _hear(self, _number: int, _frame: FrameType | None) -> None:
-        match next(self._count):
-            case 1:
-                self._ends.put(None)
-            case 2:
-                self._ends.put(None)
-                self._stop()
-                for sign in self._signals:
-                    signal.signal(sign, signal.SIG_DFL)
+    def _end_cleanly(self) -> None:
+        self._ends.put(None)
+
+    def _end_at_once(self) -> None:
+        self._ends.put(None)
+        self._stop()
 
     def _stop(self) -> None:
         if self._bridge is not None:
-            with suppress(OSError):  # it has ended by itself
+            with suppress(OSError):  # the bridge has ended by itself
                 self._bridge.stop()
 
 
-def _collect_seldom() -> None:
-    """Have the garbage collector look less often, and not at what was there before the bridge.
+def _collect_garbage_seldom() -> None:
+    """Run the garbage collector less often, and exclude all objects that exist before the bridge starts.
 
-    It looks for cycles whenever there are 700 more objects than before, so several times in each batch, whose
-    objects have none and go with it: a tenth of the bridge's time (docs/performance.md).
+    By default, the collector runs after every 700 new objects, several times in each batch. A batch's objects
+    have no cycles, so these runs waste a tenth of the bridge's time (docs/performance.md).
     """
     gc.freeze()
     gc.set_threshold(20_000, *gc.get_threshold()[1:])
 
 
-def make_home(settings: Settings) -> None:
-    """Make the data directory if the database belongs there.
+def make_default_directory(settings: Settings) -> None:
+    """Create the data directory if the database is in it.
 
     Raises:
-        StoreError: the directory cannot be made.
+        StoreError: the directory cannot be created.
 
     """
     default = default_database()
@@ -113,4 +106,4 @@ def make_home(settings: Settings) -> None:
         try:
             make_data_directory()
         except OSError as error:
-            raise StoreError(f"cannot open the database: its directory cannot be made: {error}") from error
+            raise StoreError(f"cannot open the database: its directory cannot be created: {error}") from error

@@ -1,4 +1,4 @@
-"""Making options of settings, so that each is defined once; and the exit code of what goes wrong."""
+"""Command line options made from the settings, and exit codes of errors."""
 
 import functools
 import inspect
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mqtt_presence.cli.output import complain
+from mqtt_presence.cli.output import print_error
 from mqtt_presence.errors import ConfigError, PresenceError
 from mqtt_presence.settings import CONFIG_VARIABLE, SETTINGS, Setting, is_utf8, load, shortened
 
@@ -37,10 +37,10 @@ LOG = ("log_level", "log_format")
 def with_settings(
     *names: str,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the settings that it takes first, from flags, environment and file.
+    """Return a decorator that passes the settings to a command as its first argument.
 
     Args:
-        names: the settings that get a flag.
+        names: the settings for which the command gets options.
 
     """
 
@@ -48,32 +48,32 @@ def with_settings(
         @functools.wraps(function)
         def command(config: Path | None, **values: Any) -> None:
             flags = {name: values.pop(name) or None if _is_list(name) else values.pop(name) for name in names}
-            with said_plainly():
+            with exit_on_error():
                 _require_utf8(values)
                 function(load(flags, config), **values)
 
-        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-        _declare(command, [*own, *(_option(SETTINGS[name]) for name in names), _config()])
+        arguments = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        _declare(command, [*arguments, *(_option(SETTINGS[name]) for name in names), _config()])
         return command
 
     return decorate
 
 
 @contextmanager
-def said_plainly() -> Iterator[None]:
-    """End with one line on standard error, and an exit code, when something of ours goes wrong."""
+def exit_on_error() -> Iterator[None]:
+    """End the command with one line on standard error and an exit code if an error occurs in this block."""
     try:
         yield
     except ConfigError as error:
-        complain(str(error))
+        print_error(str(error))
         raise typer.Exit(WRONG_SETTING) from None
     except (PresenceError, OSError) as error:
-        complain(str(error))
+        print_error(str(error))
         raise typer.Exit(FAILED) from None
 
 
 def _require_utf8(values: Mapping[str, object]) -> None:
-    """Refuse arguments that are no text; a path may consist of any bytes."""
+    """Refuse text arguments that are not UTF-8; paths may have any bytes."""
     for name, value in values.items():
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and not is_utf8(text):
@@ -85,7 +85,7 @@ def _is_list(name: str) -> bool:
 
 
 def _declare(command: Any, parameters: list[inspect.Parameter]) -> None:
-    """Tell typer, which reads signatures, what there is to be given."""
+    """Set the signature that typer reads, to declare the options."""
     command.__signature__ = inspect.Signature(
         [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     )
@@ -94,16 +94,16 @@ def _declare(command: Any, parameters: list[inspect.Parameter]) -> None:
 
 
 def _option(setting: Setting) -> inspect.Parameter:
-    """Make an option: the setting checks its value, so that all three sources are told off alike."""
-    shown = f"{setting.help} [default: {setting.default}]" if setting.default else setting.help
+    """Return the option of a setting, as text: the settings check values from all three sources alike."""
+    help_text = f"{setting.help} [default: {setting.default}]" if setting.default else setting.help
     if setting.kind == "switch":
-        kind: Any = bool | None
+        value_type: Any = bool | None
         flags = f"{setting.flag}/--no-{setting.flag.removeprefix('--')}"
-        declared = typer.Option(flags, help=shown, show_default=False)
+        declared = typer.Option(flags, help=help_text, show_default=False)
     else:
-        kind = list[str] | None if setting.kind == "list" else str | None
-        declared = typer.Option(setting.flag, help=shown, metavar=setting.metavar, show_default=False)
-    return _keyword(setting.name, Annotated[kind, declared])
+        value_type = list[str] | None if setting.kind == "list" else str | None
+        declared = typer.Option(setting.flag, help=help_text, metavar=setting.metavar, show_default=False)
+    return _keyword(setting.name, Annotated[value_type, declared])
 
 
 def _config() -> inspect.Parameter:
@@ -112,7 +112,7 @@ def _config() -> inspect.Parameter:
         help=f"A TOML file with settings. [env: {CONFIG_VARIABLE}]",
         metavar="FILE",
         show_default=False,
-        readable=False,  # `load` refuses it in our words
+        readable=False,  # `load` checks it, with a better message
     )
     return _keyword("config", Annotated[Path | None, declared])
 

@@ -1,71 +1,89 @@
-"""Signals that end a command in an orderly way: SIGINT, SIGTERM, and SIGHUP when its terminal is closed."""
+"""Signals that end a command: SIGINT, SIGTERM, and SIGHUP when its terminal is closed.
 
+Commands handle them with `on_end_signals`. For commands that only read, `until_interrupted` raises
+KeyboardInterrupt.
+"""
+
+import itertools
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-_CLOSING_S = 3.0  # the end takes less
+_CLOSING_S = 3.0
+"""Longer than a command needs to end; a signal within this time is the same signal again."""
 
 
 @contextmanager
-def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[tuple[signal.Signals, ...]]:
-    """Have a handler called for each signal that ends a command, and yield these signals.
+def on_end_signals(*actions: Callable[[], None], then_kill: bool = False) -> Iterator[None]:
+    """Call one action for each end signal: the first action for the first signal, and so on.
 
-    SIGINT and SIGTERM are handled even if a shell had us ignore them (``mqtt-presence run &``). SIGHUP stays
-    ignored if it was (``nohup``). When a terminal is closed, both the kernel and the shell may send SIGHUP:
-    the handler is called for the first one only.
+    SIGINT and SIGTERM are handled even if a shell has the process ignore them (``mqtt-presence run &``).
+    SIGHUP stays ignored if it was ignored (``nohup``). When a terminal is closed, both the kernel and the
+    shell may send SIGHUP: only the first SIGHUP counts.
+
+    Args:
+        actions: called in the signal handler, so they must not take locks.
+        then_kill: after the last action, further signals kill the process; by default, the last action is
+            repeated.
+
     """
-    hung_up = False
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal hung_up
-        if number == signal.SIGHUP and hung_up:
-            return
-        hung_up = hung_up or number == signal.SIGHUP
-        handler(number, frame)
-
-    ending = [signal.SIGINT, signal.SIGTERM]
+    signals = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        ending.append(signal.SIGHUP)
-    before = {sign: signal.signal(sign, handle) for sign in ending}
+        signals.append(signal.SIGHUP)
+    count = itertools.count()  # atomic: a handler can interrupt itself
+    is_hung_up = False
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal is_hung_up
+        if number == signal.SIGHUP and is_hung_up:
+            return
+        is_hung_up = is_hung_up or number == signal.SIGHUP
+        index = min(next(count), len(actions) - 1)
+        actions[index]()
+        if then_kill and index == len(actions) - 1:
+            for name in signals:
+                signal.signal(name, signal.SIG_DFL)
+
+    before = {name: signal.signal(name, handle) for name in signals}
     try:
-        yield tuple(ending)
+        yield
     finally:
-        for sign, previous in before.items():
-            signal.signal(sign, previous)
+        for name, previous in before.items():
+            signal.signal(name, previous)
 
 
 class Interrupts:
-    """What signals do to a command that only reads: they raise KeyboardInterrupt.
+    """End signals of a command that only reads: raised as KeyboardInterrupt.
 
-    Once, and again where the end takes long.
+    Raised for the first signal, and for another one if the end takes long.
     """
 
     def __init__(self) -> None:
-        self.came = False
-        self._is_noted = False
+        self.received = False
+        """Whether a signal has been received."""
+        self._is_deferred = False
         self._raise_from_s = 0.0
 
     @contextmanager
-    def noted(self) -> Iterator[None]:
-        """Have what is raised by a signal wait until the end of this block; `came` tells of it.
+    def deferred(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt for a signal only at the end of this block; `received` is set at once.
 
-        In the middle of anything it may leave a lock locked that another thread wants, too.
+        For code that takes locks: an interrupt there could leave a lock locked that another thread needs.
         """
-        self._is_noted = True
+        self._is_deferred = True
         try:
             yield
         finally:
-            self._is_noted = False
-        if self.came:
+            self._is_deferred = False
+        if self.received:
             self._raise()
 
-    def hear(self, _number: int, _frame: FrameType | None) -> None:
+    def handle(self) -> None:
         """Handle a signal."""
-        self.came = True
-        if not self._is_noted:
+        self.received = True
+        if not self._is_deferred:
             self._raise()
 
     def _raise(self) -> None:
@@ -76,7 +94,7 @@ class Interrupts:
 
 @contextmanager
 def until_interrupted() -> Iterator[Interrupts]:
-    """Leave the block, and only it, on one of the signals."""
+    """Leave this block, and only this block, on an end signal."""
     interrupts = Interrupts()
-    with handled(interrupts.hear), suppress(KeyboardInterrupt):
+    with on_end_signals(interrupts.handle), suppress(KeyboardInterrupt):
         yield interrupts

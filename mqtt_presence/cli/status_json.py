@@ -1,4 +1,4 @@
-"""Writing a status as a client has read it back into the contract's JSON."""
+"""JSON of statuses received by a client, in the format of `status/<user>`."""
 
 from datetime import datetime
 
@@ -17,11 +17,11 @@ class _Forgotten(Struct, rename="camel"):
 
 
 def encode(change: Change, *, private: bool) -> bytes:
-    """Write what a user's status has become; of a forgotten user there is nothing but the name.
+    """Return the JSON of a user's new status; of a forgotten user, only name and version.
 
     Args:
-        change: with at least one of both sides.
-        private: addresses and user agents too, where the bridge publishes them.
+        change: the change of the status.
+        private: include addresses and user agents, if the bridge publishes them.
 
     """
     new = change.new
@@ -34,7 +34,7 @@ def encode(change: Change, *, private: bool) -> bytes:
 
 
 def millis(moment: datetime | None) -> int | None:
-    """Write a time in epoch milliseconds."""
+    """Return a time in epoch milliseconds; None for None."""
     return None if moment is None else round(moment.timestamp() * 1000)
 
 

@@ -1,4 +1,4 @@
-"""``mqtt-presence up``: broker, bridge and live page in one process."""
+"""``mqtt-presence up``: run broker, bridge and live page in one process."""
 
 import resource
 import secrets
@@ -13,7 +13,7 @@ from mqtt_presence.cli import logs
 from mqtt_presence.cli.banner import show_banner
 from mqtt_presence.cli.bridge_config import bridge_config
 from mqtt_presence.cli.page_config import web_config
-from mqtt_presence.cli.serving import Signals, make_home
+from mqtt_presence.cli.serving import ServingSignals, make_default_directory
 from mqtt_presence.cli.setting_options import LOG, RULES, WEB, with_settings
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from mqtt_presence.errors import ConfigError
@@ -31,16 +31,16 @@ _FILES = 12_000
 
 @with_settings(*_ACCESS, "database", *RULES, *WEB, *LOG)
 def command(settings: Settings) -> None:
-    """Run all in one: broker, WebSocket, bridge and live page.
+    """Run broker, WebSocket, bridge and live page in one process.
 
-    An MQTT broker for this machine or a home, the bridge on it, and a page in the browser that shows who is
-    here, until SIGINT, SIGTERM or SIGHUP (its terminal is closed).
+    The MQTT broker is meant for this machine or a home network. The live page shows in a browser who is
+    online. Everything runs until SIGINT, SIGTERM or SIGHUP (sent when the terminal is closed).
 
-    Exit codes: 0 stopped by a signal; 1 a port is in use, the database cannot be used, or another process is
-    the bridge of it; 2 a setting is wrong.
+    Exit codes: 0 ended by a signal; 1 a port is in use, the database cannot be used, or another process is
+    its bridge; 2 a setting is wrong.
     """
     logs.start(settings)
-    make_home(settings)
+    make_default_directory(settings)
     _allow_many_files()
     secret = secrets.token_urlsafe(32)
     broker = EmbeddedBroker(_broker_config(settings, secret))
@@ -48,26 +48,25 @@ def command(settings: Settings) -> None:
     page = None
     if settings.web is not False:
         page = WebServer(web_config(settings, is_open=broker.config.open), broker)
-    # What enters the house last leaves it first.
-    with Signals() as signals, ExitStack() as house:
-        house.callback(store.close)
-        store.take_seat()  # first: nobody should be let in who cannot be recorded
-        house.enter_context(broker)
+    with ServingSignals() as signals, ExitStack() as resources:
+        resources.callback(store.close)
+        store.take_seat()  # before the broker accepts clients that could not be recorded
+        resources.enter_context(broker)
         config = _bridge_config(settings, broker, secret)
         end_leftovers(settings.database, store, config, wall_clock())
         if page is not None:
-            house.enter_context(page)  # on the broker's loop
+            resources.enter_context(page)  # runs on the broker's event loop
         show_banner(settings, broker, page)
-        # Draining, the wills go out while the bridge still works: what it makes of them is kept and told.
+        # Drained before the bridge stops, so that the bridge still records and publishes all wills.
         signals.serve(bridge(config, store, address_of=broker.client_address), broker.drain)
 
 
 def _allow_many_files() -> None:
-    """Each client is an open file; the usual 1024 are few, and the system lets us have more."""
-    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
-    if few != resource.RLIM_INFINITY and few < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    """Raise the limit of open files, usually 1024: each client is an open file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _broker_config(settings: Settings, secret: str) -> EmbeddedConfig:
@@ -75,7 +74,7 @@ def _broker_config(settings: Settings, secret: str) -> EmbeddedConfig:
     if is_open is None:
         is_open = settings.password_file is None and (settings.insecure or is_loopback(settings.host))
     elif is_open and settings.password_file is not None:
-        raise ConfigError("open and password_file contradict each other: is a password needed or not?")
+        raise ConfigError("open and password_file contradict each other: set one of them only")
     return EmbeddedConfig(
         host=settings.host,
         port=settings.port,

@@ -1,4 +1,4 @@
-"""``mqtt-presence users``: who is here and who was, from the database."""
+"""``mqtt-presence users``: all users and their states, from the database."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mqtt_presence.cli.output import STYLES, Cell, moment, print_table, say, say_json
+from mqtt_presence.cli.output import STYLES, Cell, format_time, print_json, print_line, print_table
 from mqtt_presence.cli.setting_options import with_settings
 from mqtt_presence.protocol.outgoing import encode_status
 from mqtt_presence.rules.model import State, UserPresence
@@ -27,14 +27,14 @@ def command(
         bool, typer.Option("--private", help="Show addresses and user agents of the last logins.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line, as in status/<user>.")
+        bool, typer.Option("--json", help="Print one JSON object a line, as in status/<user>.")
     ] = False,
 ) -> None:
-    """Show who is here and who was.
+    """Show all users and their states.
 
-    All users, whoever is here first; from the database, whether or not the bridge runs.
+    Users who are online come first. The data come from the database, so the bridge need not run.
 
-    Exit codes: 0 shown, also when there are none; 1 the database cannot be read; 2 a setting is wrong.
+    Exit codes: 0 shown, even without users; 1 the database cannot be read; 2 a setting is wrong.
     """
     with Reader(settings.database) as reader:
         users = reader.users(state)
@@ -42,12 +42,12 @@ def command(
         found = users if first is None else chain([first], users)
         if as_json:
             for user in found:
-                say_json(_encode(user, private))
+                print_json(_encode(user, private))
         elif first is not None:
             columns = (*_COLUMNS, *(_PRIVATE if private else ()))
             print_table(columns, (tuple(_row(user, private)) for user in found))
         else:
-            say("There are no users." if state is None else f"Nobody is {state}.")
+            print_line("There are no users." if state is None else f"No user is {state}.")
 
 
 def _encode(user: UserPresence, private: bool) -> bytes:
@@ -63,9 +63,9 @@ def _row(user: UserPresence, private: bool) -> Iterator[Cell]:
     login = status.last_login
     yield Cell(user.user_id, "" if status.online else STYLES[State.OFFLINE])
     yield Cell(status.state, STYLES[status.state])
-    yield Cell(moment(status.since))
-    yield Cell(moment(None if login is None else login.date))
-    yield Cell(moment(status.last_activity))
+    yield Cell(format_time(status.since))
+    yield Cell(format_time(None if login is None else login.date))
+    yield Cell(format_time(status.last_activity))
     yield Cell(status.connections)
     if private:
         yield Cell((login and login.ip_addr) or "-")

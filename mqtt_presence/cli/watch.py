@@ -1,4 +1,4 @@
-"""``mqtt-presence watch``: who is here, live, from the broker."""
+"""``mqtt-presence watch``: show all users' states live, from the broker."""
 
 import threading
 import time
@@ -17,13 +17,13 @@ from mqtt_presence.cli import logs
 from mqtt_presence.cli.output import (
     STYLES,
     cell,
-    complain,
     console,
-    duration,
-    moment,
+    format_duration,
+    format_time,
     on_terminal,
-    say,
-    say_json,
+    print_error,
+    print_json,
+    print_line,
     table,
 )
 from mqtt_presence.cli.setting_options import TLS, with_settings
@@ -35,12 +35,12 @@ from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.client_messages import UserStatus
 from mqtt_presence.protocol.times import wall_clock
 from mqtt_presence.rules.model import State
-from mqtt_presence.settings import Settings, text
+from mqtt_presence.settings import Settings, path_text
 
 _COLUMNS = ("USER", "STATE", "SINCE", "FOR", "LAST ACTIVITY", "CONNECTIONS")
 _PRIVATE = ("ADDRESS", "USER AGENT")
 _ORDER = {State.ONLINE: 0, State.IDLE: 1, State.OFFLINE: 2}
-_LOOK_EVERY_S = 0.2
+_CHECK_EVERY_S = 0.2
 _DRAW_EVERY_S = 1.0
 _ROWS_BESIDE = 4
 
@@ -52,28 +52,28 @@ def command(
         bool, typer.Option("--private", help="Show addresses and user agents, if the bridge publishes them.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line for each change, as in status/<user>.")
+        bool,
+        typer.Option("--json", help="Print one JSON object a line for each change, as in status/<user>."),
     ] = False,
 ) -> None:
-    """Show who is here, live.
+    """Show who is online, live.
 
-    From the broker: a table on a terminal, elsewhere a line for each change. With --json, a user who was
-    forgotten is a line with nothing but userId and version.
+    Prints a table on a terminal, elsewhere a line for each change. With --json, the line of a forgotten user
+    has only userId and version. The data come from the broker.
 
-    Exit codes: 0 ended by a signal; 1 the broker cannot be reached or refuses us;
-    2 a setting is wrong.
+    Exit codes: 0 ended by a signal; 1 the broker cannot be reached or refuses the user; 2 a setting is wrong.
     """
-    logs.quiet()
+    logs.errors_only()
     watcher = StatusWatcher(
         settings.broker,
         prefix=settings.prefix,
         keep_alive=settings.keep_alive,
-        ca_file=text(settings.ca_file),
-        cert_file=text(settings.cert_file),
-        key_file=text(settings.key_file),
+        ca_file=path_text(settings.ca_file),
+        cert_file=path_text(settings.cert_file),
+        key_file=path_text(settings.key_file),
     )
     url = BrokerUrl.parse(settings.broker)
-    with until_interrupted() as interrupts, _hinting(url):
+    with until_interrupted() as interrupts, _suggest_name(url):
         if as_json:
             _follow(watcher, _JsonLines(private))
         elif on_terminal():
@@ -83,8 +83,8 @@ def command(
 
 
 @contextmanager
-def _hinting(url: BrokerUrl) -> Iterator[None]:
-    """Say what to do where the broker wants a name and was given none: `up` does, even when open."""
+def _suggest_name(url: BrokerUrl) -> Iterator[None]:
+    """Add advice to the error of a broker that requires a user name, as `up` does even when open."""
     try:
         yield
     except BrokerError as error:
@@ -93,28 +93,28 @@ def _hinting(url: BrokerUrl) -> Iterator[None]:
         raise
 
 
-# Lines.
+# Output as lines
 
 
 class _Lines(Protocol):
     def change(self, change: Change) -> None: ...
 
-    def presence(self, text: str) -> None: ...
+    def bridge_change(self, text: str) -> None: ...
 
 
 def _follow(watcher: StatusWatcher, lines: _Lines) -> None:
-    changes = watcher.changes(timeout=_LOOK_EVERY_S)  # before connecting: no change is missed
-    told = ""
+    changes = watcher.changes(timeout=_CHECK_EVERY_S)  # before connecting, so that no change is missed
+    shown = ""
     with watcher:
         while True:
             for change in changes:
                 lines.change(change)
-                if _presence(watcher) != told:
+                if _bridge_text(watcher) != shown:
                     break
-            now = _presence(watcher)
-            if now != told:
-                told = now
-                lines.presence(now)
+            text = _bridge_text(watcher)
+            if text != shown:
+                shown = text
+                lines.bridge_change(text)
 
 
 class _JsonLines:
@@ -122,10 +122,10 @@ class _JsonLines:
         self._private = private
 
     def change(self, change: Change) -> None:
-        say_json(encode(change, private=self._private))
+        print_json(encode(change, private=self._private))
 
-    def presence(self, text: str) -> None:
-        complain(text)
+    def bridge_change(self, text: str) -> None:
+        print_error(text)
 
 
 class _PlainLines:
@@ -135,62 +135,64 @@ class _PlainLines:
     def change(self, change: Change) -> None:
         new = change.new
         if new is None:
-            say(f"{moment(wall_clock())}  {change.user_id}  forgotten")
+            print_line(f"{format_time(wall_clock())}  {change.user_id}  forgotten")
             return
-        parts = [moment(millis(new.since)), new.user_id, new.state.value, _connections(new)]
+        parts = [format_time(millis(new.since)), new.user_id, new.state.value, _connections(new)]
         if new.last_activity is not None:
-            parts.append(f"last activity {moment(millis(new.last_activity))}")
+            parts.append(f"last activity {format_time(millis(new.last_activity))}")
         if self._private and new.last_login is not None:
             parts += [part for part in (new.last_login.ip_addr, new.last_login.user_agent) if part]
-        say("  ".join(parts))
+        print_line("  ".join(parts))
 
-    def presence(self, text: str) -> None:
-        say(f"{moment(wall_clock())}  {text}")
+    def bridge_change(self, text: str) -> None:
+        print_line(f"{format_time(wall_clock())}  {text}")
 
 
 def _connections(status: UserStatus) -> str:
     return f"{status.connections} connection{'' if status.connections == 1 else 's'}"
 
 
-def _presence(watcher: StatusWatcher) -> str:
+def _bridge_text(watcher: StatusWatcher) -> str:
     if not watcher.connected:
-        return "the connection to the broker is lost; what was shown may not be true any more"
-    return "the bridge is there" if watcher.bridge_connected else "the bridge is not there"
+        return "the connection to the broker is lost; the states shown may be outdated"
+    return "the bridge is online" if watcher.bridge_connected else "the bridge is offline"
 
 
-# The table.
+# Output as a table
 
 
 def _draw(watcher: StatusWatcher, url: BrokerUrl, private: bool, interrupts: Interrupts) -> None:
     out = console()
-    news = threading.Event()
+    changed = threading.Event()
     with (
         watcher,
         watcher.observe(
-            added=lambda _: news.set(), changed=lambda *_: news.set(), removed=lambda _: news.set()
+            added=lambda _: changed.set(), changed=lambda *_: changed.set(), removed=lambda _: changed.set()
         ),
         Live(console=out, auto_refresh=False, vertical_overflow="crop") as live,
     ):
         while True:
-            with interrupts.noted():  # these have locks in common with the watcher's thread
-                news.clear()
+            with interrupts.deferred():  # shares locks with the watcher's thread
+                changed.clear()
                 users = watcher.snapshot()
             shown = sorted(users.values(), key=lambda user: (_ORDER[user.state], user.user_id))
             header = _header(url, watcher, Counter(user.state for user in shown))
             live.update(Group(header, *_body(shown, out.height - _ROWS_BESIDE, private)), refresh=True)
             draw_at = time.monotonic() + _DRAW_EVERY_S
-            with interrupts.noted():
-                while not (interrupts.came or news.wait(_LOOK_EVERY_S)) and time.monotonic() < draw_at:
+            with interrupts.deferred():
+                while (
+                    not (interrupts.received or changed.wait(_CHECK_EVERY_S)) and time.monotonic() < draw_at
+                ):
                     pass
-            time.sleep(_LOOK_EVERY_S / 4)  # several changes at once are drawn once
+            time.sleep(_CHECK_EVERY_S / 4)  # collects changes, to draw them together
 
 
 def _header(url: BrokerUrl, watcher: StatusWatcher, counts: Counter[State]) -> Text:
     header = cell(url, "bold")
     if not watcher.connected:
-        header.append("  connection lost, this may not be true any more", "bold red")
+        header.append("  connection lost, states may be outdated", "bold red")
     elif not watcher.bridge_connected:
-        header.append("  the bridge is not there, this may not be true any more", "bold red")
+        header.append("  bridge offline, states may be outdated", "bold red")
     elif watcher.stale:
         header.append("  catching up", "yellow")
     else:
@@ -200,25 +202,25 @@ def _header(url: BrokerUrl, watcher: StatusWatcher, counts: Counter[State]) -> T
     return header
 
 
-def _body(shown: list[UserStatus], room: int, private: bool) -> list[Table | Text]:
+def _body(shown: list[UserStatus], max_rows: int, private: bool) -> list[Table | Text]:
     if not shown:
         return [cell("There are no users yet.")]
     now = wall_clock()
     out = console()
-    made = table(out, *_COLUMNS, *(_PRIVATE if private else ()))
-    for user in shown[: max(1, room)]:
+    drawn = table(out, *_COLUMNS, *(_PRIVATE if private else ()))
+    for user in shown[: max(1, max_rows)]:
         since = millis(user.since)
         row = [
             cell(user.user_id, STYLES[user.state]),
             cell(user.state, STYLES[user.state]),
-            cell(moment(since)),
-            cell("-" if since is None else duration(now - since)),
-            cell(moment(millis(user.last_activity))),
+            cell(format_time(since)),
+            cell("-" if since is None else format_duration(now - since)),
+            cell(format_time(millis(user.last_activity))),
             cell(user.connections),
         ]
         if private:
             row.append(cell((user.last_login and user.last_login.ip_addr) or "-"))
             row.append(cell((user.last_login and user.last_login.user_agent) or "-"))
-        made.add_row(*row)
-    hidden = len(shown) - max(1, room)
-    return [made, cell(f"and {hidden} more")] if hidden > 0 else [made]
+        drawn.add_row(*row)
+    hidden = len(shown) - max(1, max_rows)
+    return [drawn, cell(f"and {hidden} more")] if hidden > 0 else [drawn]

@@ -1,4 +1,7 @@
-"""The two clients: `PresenceClient` for whoever is to be seen, `StatusWatcher` for whoever wants to see."""
+"""The clients: `PresenceClient` publishes one user's presence, `StatusWatcher` follows all statuses.
+
+Imports `protocol`, `mqtt`, `rules` and `errors`.
+"""
 
 from mqtt_presence.client.idle_monitor import IdleMonitor
 from mqtt_presence.client.observers import Changes, Observer

@@ -1,31 +1,31 @@
-"""Whether the bridge is there, from `bridge/state`. Pure."""
+"""Presence of the bridge, from the messages on `bridge/state`. Pure."""
 
 from mqtt_presence.protocol import client_messages
 from mqtt_presence.protocol.client_messages import BridgeState, BridgeStateName
 
 
 class BridgePresence:
-    """What is known of the bridge on the present connection: offline until it says otherwise."""
+    """The state of the bridge as known on the current connection: offline until a message arrives."""
 
     def __init__(self) -> None:
         self._last: BridgeState | None = None
 
     @property
     def online(self) -> bool:
-        """It is there."""
+        """Whether the bridge is online."""
         return self._last is not None and self._last.state is BridgeStateName.ONLINE
 
     def reset(self) -> None:
-        """The connection to the broker was lost: nothing is known."""
+        """Forget the state: the connection to the broker was lost."""
         self._last = None
 
-    def take(self, payload: bytes) -> bool:
-        """Take a message; True: the bridge has just come.
+    def receive(self, payload: bytes) -> bool:
+        """Process a message; return True if the bridge has just come online.
 
-        One older than what was heard (the late will of a bridge that another has replaced) is dropped.
+        Messages older than the last one are dropped: they are late wills of a bridge that was replaced.
 
         Raises:
-            PayloadError: it is none.
+            PayloadError: the payload is not a bridge state.
 
         """
         if not payload:

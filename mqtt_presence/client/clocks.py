@@ -1,4 +1,4 @@
-"""The two local clocks: one to measure with, one that people set."""
+"""The two local clocks: a steady clock to measure with, and the wall clock, which can be set."""
 
 import time
 
@@ -6,13 +6,13 @@ _BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def steady() -> float:
-    """Return seconds that only ever grow, whatever happens to the wall clock.
+    """Return the seconds of a clock that never goes back, even when the wall clock is set.
 
-    On Linux they also go on while the machine sleeps; elsewhere a sleep shows as a jump of the wall clock.
+    On Linux this clock also runs while the machine sleeps. Elsewhere, the wall clock jumps after a sleep.
     """
     return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
 
 def wall() -> float:
-    """Return the wall clock, epoch seconds."""
+    """Return the wall clock's time in epoch seconds."""
     return time.time()

@@ -1,4 +1,4 @@
-"""How to reach the broker: the arguments that both clients share, checked before anything is touched."""
+"""Arguments for a connection to the broker: shared by both clients, and checked before connecting."""
 
 import secrets
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from mqtt_presence.protocol.topics import require_name
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A broker, and as whom to connect there."""
+    """A broker, and the user and client id to connect with."""
 
     url: BrokerUrl
     client_id: str
@@ -22,39 +22,39 @@ class Endpoint:
     reconnect_max: float
 
     def with_name(self) -> "Endpoint":
-        """Return the same with the client id as the user name, for a broker that asks for some name."""
+        """Return a copy with the client id as the user name, for brokers that require some user name."""
         return replace(self, url=replace(self.url, username=self.client_id))
 
 
 def make_endpoint(
     url: str | BrokerUrl,
     *,
-    user: str | None,
-    password: str | None,
-    client_id: str | None,
-    keep_alive: int,
-    ca_file: str | None,
-    cert_file: str | None,
-    key_file: str | None,
-    reconnect_min: float,
-    reconnect_max: float,
+    user: str | None = None,
+    password: str | None = None,
+    client_id: str | None = None,
+    keep_alive: int = 30,
+    ca_file: str | None = None,
+    cert_file: str | None = None,
+    key_file: str | None = None,
+    reconnect_min: float = 1.0,
+    reconnect_max: float = 30.0,
 ) -> Endpoint:
-    """Check the arguments.
+    """Check the arguments and return the endpoint.
 
     Args:
         url: ``mqtt[s]|ws[s]://user:password@host:port/path``.
-        user: instead of the one in the URL.
-        password: instead of the one in the URL.
-        client_id: None: a random one.
+        user: overrides the user in the URL.
+        password: overrides the password in the URL.
+        client_id: default: a random one.
         keep_alive: seconds, 1 to 65535.
-        ca_file: PEM file of the authorities to trust; None: those of the system.
-        cert_file: PEM file of our own certificate.
-        key_file: PEM file of its key; None: it is in `cert_file`.
-        reconnect_min: the first delay before a reconnect, seconds.
-        reconnect_max: the longest, seconds.
+        ca_file: PEM file of the certificate authorities to trust; default: those of the system.
+        cert_file: PEM file of the client's certificate.
+        key_file: PEM file of the certificate's private key; default: `cert_file`.
+        reconnect_min: the first delay before a reconnect, seconds; later delays double, with jitter.
+        reconnect_max: the longest delay, seconds.
 
     Raises:
-        ConfigError: one of them is wrong; the message names it.
+        ConfigError: an argument is wrong; the message names it.
 
     """
     address = BrokerUrl.parse(url) if isinstance(url, str) else url
@@ -63,7 +63,9 @@ def make_endpoint(
     if secret is not None and username is None:
         raise ConfigError("password is set but no user: MQTT 3.1.1 has no password without a user")
     if client_id is None:
-        client_id = f"py{secrets.token_hex(10)}"  # 22 characters: every broker takes 23 (MQTT 3.1.1 §3.1.3.1)
+        client_id = (
+            f"py{secrets.token_hex(10)}"  # 22 characters: every broker accepts 23 (MQTT 3.1.1 §3.1.3.1)
+        )
     if not 1 <= keep_alive <= 65535:
         raise ConfigError(f"keep_alive={keep_alive} must be 1 to 65535 seconds")
     if not 0 < reconnect_min <= reconnect_max:

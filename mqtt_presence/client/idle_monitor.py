@@ -1,4 +1,4 @@
-"""The client's own idle monitor: `IdleState` with a thread, and reports in server time."""
+"""Idle monitor of a client: runs `IdleState` in a thread and reports its changes in server time."""
 
 import threading
 from collections.abc import Callable
@@ -16,18 +16,18 @@ from mqtt_presence.client.server_clock import Clock, ServerClock
 from mqtt_presence.errors import PresenceError
 
 SendReport = Callable[[bool, int], bool]
-"""Sends idle or active, and the last activity in epoch milliseconds; False: there is no connection."""
+"""Sends whether the user is idle, and the last activity in epoch milliseconds; False if not connected."""
 
 
 class IdleMonitor:
-    """Tells the bridge whether anybody is there, from the `ping` calls of the program.
+    """Reports to the bridge when the user becomes idle or active, from the program's calls of `ping`.
 
-    Get it as `PresenceClient.monitor`. Its methods may be called from any thread.
+    Available as `PresenceClient.monitor`. Its methods may be called from any thread.
 
     Args:
         send: sends a report.
-        clock: server time.
-        steady: seconds that only grow.
+        clock: the server's clock.
+        steady: returns the seconds of a clock that never goes back.
 
     """
 
@@ -40,24 +40,26 @@ class IdleMonitor:
         self._stopped = threading.Event()
         self._unsent = False
         self._active_at = 0
-        """The last activity in server time, epoch milliseconds, fixed when it happens and never going back:
-        the bridge drops a report whose activity is older than one it has (contract A1), be it by the
-        millisecond that a better estimate of the server time has taken off."""
+        """The last activity in server time, epoch milliseconds.
+
+        Fixed when the activity happens, and never decreased. Otherwise a better estimate of the server time
+        could make a new activity look older, and the bridge would drop its report (rule A1).
+        """
         self._reported = 0
 
     @property
     def is_monitoring(self) -> bool:
-        """It runs."""
+        """Whether the monitor is running."""
         return self._state.is_monitoring
 
     @property
     def is_idle(self) -> bool:
-        """It runs, and nothing was pinged for longer than the threshold."""
+        """Whether the monitor is running and the last ping is older than the threshold."""
         return self._state.is_idle
 
     @property
     def last_activity(self) -> datetime | None:
-        """The last activity in server time, aware and in UTC; None before the first start."""
+        """The last activity in server time, as an aware datetime in UTC; None before the first start."""
         millis = self._active_at
         return datetime.fromtimestamp(millis / 1000, UTC) if millis else None
 
@@ -68,16 +70,17 @@ class IdleMonitor:
         *,
         timeout: float = 5.0,
     ) -> None:
-        """Begin to monitor. The start counts as activity and is reported.
+        """Start monitoring. The start counts as activity and is reported.
 
         Args:
-            threshold: idle when the last ping lies more than so many seconds back.
-            interval: how often to look, seconds, at least 1.
-            timeout: how long to wait for the server time, which the reports need, seconds; 0: not at all.
+            threshold: seconds without a ping after which the user is idle.
+            interval: seconds between checks, at least 1.
+            timeout: seconds to wait for the server time, which the reports need; 0: do not wait.
 
         Raises:
             ConfigError: `threshold` or `interval` is wrong.
-            PresenceError: it runs, or the server time is not known in time (is the bridge there?).
+            PresenceError: the monitor is running already, or the server time is unknown after `timeout`,
+                e.g. because there is no bridge.
 
         """
         check_settings(threshold, interval)
@@ -87,54 +90,54 @@ class IdleMonitor:
             )
         with self._lock:
             report = self._state.start(threshold, self._steady())
-            self._mark()
+            self._record_activity()
             self._report(report)
             stopped = self._stopped = threading.Event()
         threading.Thread(
-            target=self._watch, args=(interval, stopped), name="mqtt-presence-idle", daemon=True
+            target=self._check_regularly, args=(interval, stopped), name="mqtt-presence-idle", daemon=True
         ).start()
 
     def stop(self) -> None:
-        """End the monitoring; whoever was idle is reported active, as of now.
+        """Stop monitoring. An idle user is reported as active now.
 
         Raises:
-            PresenceError: it does not run.
+            PresenceError: the monitor is not running.
 
         """
         with self._lock:
             report = self._state.stop(self._steady())
             self._stopped.set()
             if report is not None:
-                self._mark()
+                self._record_activity()
             self._report(report)
 
     def ping(self) -> None:
-        """Say that there is activity, now. Without effect while the monitor is stopped."""
+        """Record activity, now. Has no effect while the monitor is stopped."""
         self.beat()
 
     def beat(self) -> int | None:
-        """Do as `ping`, and return the moment, for a heartbeat to tell; None while the monitor is stopped."""
+        """Record activity like `ping`; return its time for a heartbeat, or None while stopped."""
         with self._lock:
             if not self._state.is_monitoring:
                 return None
-            self._mark()
+            self._record_activity()
             self._report(self._state.ping(self._steady()))
             return self._active_at
 
     def renew(self) -> None:
-        """Say again after a login what it does not tell: that the user is idle, or a report not sent."""
+        """Send again after a login: an idle state, which the login does not contain, or an unsent report."""
         with self._lock:
             if self._state.is_monitoring and (self._state.is_idle or self._unsent):
                 self._unsent = not self._send(self._state.is_idle, self._reported)
 
     def close(self) -> None:
-        """End the monitoring without a report: the connection ends as well."""
+        """Stop monitoring without a report, because the connection ends too."""
         with self._lock:
             self._stopped.set()
             if self._state.is_monitoring:
                 self._state.stop(self._steady())
 
-    def _mark(self) -> None:
+    def _record_activity(self) -> None:
         self._active_at = max(self._active_at, self._clock.now())
 
     def _report(self, report: Report | None) -> None:
@@ -145,7 +148,7 @@ class IdleMonitor:
         self._reported = self._active_at
         self._unsent = not self._send(report.idle, self._reported)
 
-    def _watch(self, interval: float, stopped: threading.Event) -> None:
+    def _check_regularly(self, interval: float, stopped: threading.Event) -> None:
         while not stopped.wait(interval):
             with self._lock:
                 if not stopped.is_set():

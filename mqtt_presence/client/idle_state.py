@@ -1,8 +1,9 @@
-"""When a user is idle, as a function of pings and checks. Pure: `now` comes as an argument, in seconds of any
-clock that only grows.
+"""Idle state of a user, as a function of pings and checks.
 
-The rules are those of the contract's ancestors: one report at the start and one for each transition; idle
-when the last activity lies more than the threshold back, not when it lies exactly that far back.
+Pure: `now` is an argument, in seconds of any clock that never goes back.
+
+One report is made at the start, and one for each change. The user is idle when the last activity is more than
+the threshold ago; exactly the threshold is still active. `idle-state.js` has the same rules for the browser.
 """
 
 from typing import NamedTuple
@@ -15,17 +16,17 @@ MIN_INTERVAL_S = 1.0
 
 
 class Report(NamedTuple):
-    """What to tell the bridge."""
+    """A report for the bridge."""
 
     idle: bool
     last_activity: float
 
 
 def check_settings(threshold: float, interval: float) -> None:
-    """Check the settings of a monitor, both in seconds.
+    """Check the threshold and the interval of a monitor, both in seconds.
 
     Raises:
-        ConfigError: the threshold is not above 0, or the interval below 1.
+        ConfigError: the threshold is not positive, or the interval is less than 1.
 
     """
     if not 0 < threshold < float("inf"):
@@ -35,7 +36,7 @@ def check_settings(threshold: float, interval: float) -> None:
 
 
 class IdleState:
-    """A monitor that is stopped at first. Every method returns the report to send, or None."""
+    """The state of a monitor, stopped at first. Every method returns the report to send, or None."""
 
     def __init__(self) -> None:
         self.is_monitoring = False
@@ -45,10 +46,10 @@ class IdleState:
         self._threshold = DEFAULT_THRESHOLD_S
 
     def start(self, threshold: float, now: float) -> Report:
-        """Begin; starting counts as activity.
+        """Start. The start counts as activity.
 
         Raises:
-            PresenceError: it has begun.
+            PresenceError: the monitor is running already.
 
         """
         if self.is_monitoring:
@@ -60,10 +61,10 @@ class IdleState:
         return Report(False, now)
 
     def stop(self, now: float) -> Report | None:
-        """End; whoever was idle counts as active from now on.
+        """Stop. An idle user counts as active from now on.
 
         Raises:
-            PresenceError: it is not running.
+            PresenceError: the monitor is not running.
 
         """
         if not self.is_monitoring:
@@ -76,14 +77,14 @@ class IdleState:
         return Report(False, now)
 
     def ping(self, now: float) -> Report | None:
-        """There was activity. Without effect while stopped."""
+        """Record activity. Has no effect while stopped."""
         if not self.is_monitoring:
             return None
         self.last_activity = now
         return self.check(now)
 
     def check(self, now: float) -> Report | None:
-        """See whether the state has changed."""
+        """Check whether the state has changed, and return the report if so."""
         if not self.is_monitoring or self.last_activity is None:
             return None
         idle = now - self.last_activity > self._threshold

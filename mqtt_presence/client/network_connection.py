@@ -1,12 +1,11 @@
-"""One network connection to the broker, from CONNECT to its end: the clients' only user of paho.
+"""One network connection of a client to the broker, from CONNECT to its end.
 
-Every connection has a paho client of its own, so that nothing of an old one (unacknowledged messages, packet
-ids, the will) can get into a new one. The thread that calls `serve` does all reading and writing; every other
-thread only queues. What the hooks raise is logged here: in a paho callback it would end the thread.
+Every connection has a paho client of its own. So unacknowledged messages, packet ids and the will of an old
+connection cannot get into a new one. The thread that calls `serve` does all reading and writing, and other
+threads only queue messages. Exceptions of the hooks are logged: in a paho callback they would end the thread.
 """
 
 import logging
-import os
 import socket
 import threading
 import time
@@ -22,6 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from mqtt_presence.client.connect_arguments import Endpoint
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.mqtt.paho_client import prepare, transport
+from mqtt_presence.mqtt.paho_sockets import duplicate
 from mqtt_presence.mqtt.return_codes import BAD_USER_NAME_OR_PASSWORD, connack_words
 
 _log = logging.getLogger("mqtt_presence.client")
@@ -29,7 +29,7 @@ _TICK_S = 0.5
 
 
 class Will(NamedTuple):
-    """What the broker is to publish if the connection is lost."""
+    """The message that the broker publishes if the connection is lost."""
 
     topic: str
     payload: bytes
@@ -37,35 +37,37 @@ class Will(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What to call as a connection comes and goes, always in the thread that serves it."""
+    """Callbacks of a connection, always called in the thread that serves it."""
 
     will: Callable[[], Will | None]
-    """Return the will of the connection that is about to be opened."""
-    up: Callable[["Connection"], None]
-    """The broker has accepted it."""
+    """Returns the will of a connection that is about to be opened."""
+    up: Callable[["NetworkConnection"], None]
+    """The broker has accepted the connection."""
     message: Callable[[str, bytes, bool], None]
-    """A message has come: topic, payload, and whether it is a retained one."""
+    """A message has arrived: its topic, its payload, and whether it is a retained message."""
     tick: Callable[[], None]
-    """Do what is due; called at least twice a second while it is up."""
+    """Called at least twice a second while the connection is up, for regular work."""
     down: Callable[[], None]
-    """The connection that was up has ended."""
+    """A connection that was up has ended."""
     subscribed: Callable[[], None] = lambda: None
-    """The broker has answered a subscription; the filters that it refuses are in `Connection.denied`."""
+    """The broker has answered a subscription; `NetworkConnection.denied` has the refused filters."""
 
 
 class NameNeededError(BrokerError):
-    """The broker refuses a connection that gives no user name (MQTT 3.1.1 §3.2.2.3, return code 4)."""
+    """The broker refuses a connection without a user name (MQTT 3.1.1 §3.2.2.3, return code 4)."""
 
 
 class Receipt:
-    """Tells whether the broker has acknowledged a message."""
+    """The acknowledgement of a published message, which may still be pending."""
 
-    def __init__(self, info: MQTTMessageInfo, connection: "Connection") -> None:
+    def __init__(self, info: MQTTMessageInfo, connection: "NetworkConnection") -> None:
         self._info = info
         self._connection = connection
 
     def wait(self, timeout: float) -> bool:
-        """Wait until it has; False: it did not in time, or the connection ended. Not for the hooks.
+        """Wait for the acknowledgement; return False after the timeout or the end of the connection.
+
+        Must not be called by the hooks, which run in the thread that reads the acknowledgement.
 
         Args:
             timeout: seconds.
@@ -74,22 +76,22 @@ class Receipt:
         deadline = time.monotonic() + timeout
         try:
             while not self._info.is_published():
-                left = deadline - time.monotonic()
-                if left <= 0 or self._connection.ended:
+                remaining_s = deadline - time.monotonic()
+                if remaining_s <= 0 or self._connection.ended:
                     return False
-                self._info.wait_for_publish(min(left, 0.1))
+                self._info.wait_for_publish(min(remaining_s, 0.1))
         except (RuntimeError, ValueError):
             return False
         return True
 
 
-class Connection:
-    """A connection that has yet to be opened.
+class NetworkConnection:
+    """A network connection that `serve` opens.
 
     Args:
-        endpoint: where to, and as whom.
-        hooks: whom to tell.
-        timeout: seconds for each step until the broker has accepted it.
+        endpoint: the broker, and the user and client id to connect with.
+        hooks: the callbacks.
+        timeout: seconds for each step until the broker has accepted the connection.
 
     """
 
@@ -100,7 +102,7 @@ class Connection:
         self._hooks = hooks
         self._timeout = timeout
         self.denied: list[str] = []
-        """The topic filters that the broker did not grant."""
+        """Topic filters to which the broker refused a subscription."""
         self._subscriptions: deque[list[tuple[str, int]]] = deque()
         self._subscribed = threading.Event()
         self._refused: str | None = None
@@ -128,15 +130,15 @@ class Connection:
         """Open the connection and serve it until it ends.
 
         Raises:
-            NameNeededError: the broker refused it because it gives no user name.
-            BrokerError: it could not be opened, or the broker refused it.
+            NameNeededError: the broker refused the connection because it has no user name.
+            BrokerError: the broker could not be reached, or refused the connection.
 
         """
         url = self._endpoint.url
         try:
             self._client.connect(url.host, url.port, self._endpoint.keep_alive)
         except Exception as error:
-            # Not only OSError: a strange answer to the WebSocket handshake, a host that IDNA does not take
+            # Not only OSError: also a malformed WebSocket handshake, or a host name that IDNA refuses.
             self._end()
             raise BrokerError(f"{url} cannot be reached: {error}") from error
         try:
@@ -160,38 +162,38 @@ class Connection:
         self.ended = True
         self.is_up = False
         self.abort()
-        # Else the client, this object and its file descriptors would wait for the garbage collector.
+        # Break the reference cycle: otherwise file descriptors stay open until the garbage collector runs.
         client = self._client
         client.on_connect = client.on_subscribe = client.on_message = None
 
     def publish(self, topic: str, payload: bytes, qos: int, *, retain: bool = False) -> Receipt:
-        """Queue a message; from any thread."""
+        """Queue a message. May be called from any thread."""
         return Receipt(self._client.publish(topic, payload, qos, retain), self)
 
     def subscribe(self, filters: list[tuple[str, int]]) -> None:
-        """Queue a subscription to topic filters with their QoS; from one thread."""
-        self._subscriptions.append(filters)  # before it is sent: another thread reads the answer
+        """Queue a subscription to topic filters with their QoS. Always call it from the same thread."""
+        self._subscriptions.append(filters)  # before sending: another thread reads the answer
         self._client.subscribe(filters)
 
     def unsubscribe(self, filters: list[str]) -> None:
-        """Queue an end of subscriptions; from any thread."""
+        """Queue an UNSUBSCRIBE. May be called from any thread."""
         self._client.unsubscribe(filters)
 
     def wait_subscribed(self, timeout: float) -> bool:
-        """Wait until the broker has answered the subscription; False: not in time. Not for the hooks."""
+        """Wait for the broker's answer to a subscription; return False after the timeout. Not for hooks."""
         return self._subscribed.wait(timeout)
 
     def disconnect(self) -> None:
-        """Queue a DISCONNECT: the broker discards the will. From any thread."""
+        """Queue a DISCONNECT, so that the broker discards the will. May be called from any thread."""
         self._client.disconnect()
 
     def abort(self) -> None:
-        """Give up the socket without a DISCONNECT: the broker publishes the will. From any thread."""
+        """Close the socket without a DISCONNECT, so that the broker publishes the will. From any thread."""
         self._abandoned = True
-        with suppress(Exception), _duplicate(self._client.socket()) as sock:
+        with suppress(Exception), duplicate(self._client.socket()) as sock:
             sock.shutdown(socket.SHUT_RDWR)
 
-    # Called by paho.
+    # Callbacks of paho
 
     def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
@@ -204,29 +206,24 @@ class Connection:
         guard(self._hooks.up, self)
 
     def _on_subscribe(self, _client: Client, _data: Any, _mid: int, codes: Any, _properties: Any) -> None:
-        filters = self._subscriptions.popleft() if self._subscriptions else []  # answers come in order
+        filters = self._subscriptions.popleft() if self._subscriptions else []  # brokers answer in order
         denied = [name for (name, _), code in zip(filters, codes, strict=False) if code.is_failure]
         if denied:
             self.denied += denied
-            _log.warning("%s does not let us read %s", self._endpoint.url, ", ".join(denied))
+            _log.warning("%s does not let this client read %s", self._endpoint.url, ", ".join(denied))
         self._subscribed.set()
         guard(self._hooks.subscribed)
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        guard(self._take, message)
+        guard(self._pass_on, message)
 
-    def _take(self, message: MQTTMessage) -> None:
+    def _pass_on(self, message: MQTTMessage) -> None:
         self._hooks.message(message.topic, bytes(message.payload), message.retain)
 
 
 def guard(call: Callable[..., None], *args: Any) -> None:
-    """Call a hook and log what it raises."""
+    """Call a hook and log its exceptions."""
     try:
         call(*args)
     except Exception:  # noqa: BLE001, user code
         _log.exception("a callback failed")
-
-
-def _duplicate(sock: Any) -> socket.socket:
-    """Return a socket object for the TCP connection below TLS and WebSocket; closing it leaves that open."""
-    return socket.socket(fileno=os.dup(sock.fileno()))

@@ -1,4 +1,4 @@
-"""Whom a watcher tells: callbacks for the users that match a predicate, and iterators over all changes."""
+"""Observers of a watcher: callbacks for users that match a predicate, and iterators over all changes."""
 
 import logging
 import queue
@@ -17,10 +17,11 @@ Callback = Callable[[UserStatus], object]
 ChangeCallback = Callable[[UserStatus, UserStatus], object]
 
 MAX_PENDING = 100_000
+"""The number of changes that an iterator keeps until they are fetched."""
 
 
 class Observer:
-    """A running `StatusWatcher.observe`. Ends with `stop`, or as a context manager."""
+    """A subscription made by `StatusWatcher.observe`. Ends with `stop`, or as a context manager."""
 
     def __init__(
         self,
@@ -39,7 +40,7 @@ class Observer:
         self._stopped = False
 
     def stop(self) -> None:
-        """Call nothing any more; a callback running in another thread still returns. May be repeated."""
+        """Make no further calls. A callback that runs in another thread still finishes. May be repeated."""
         self._stopped = True
         self._forget(self)
 
@@ -51,8 +52,8 @@ class Observer:
     ) -> None:
         self.stop()
 
-    def tell(self, change: Change) -> None:
-        """Call what a change calls for. Never raises: what a callback raises is logged."""
+    def notify(self, change: Change) -> None:
+        """Call the callback that fits a change. Exceptions of callbacks are logged, never raised."""
         if self._stopped:
             return
         old, new = change
@@ -83,16 +84,15 @@ class Observer:
 
 
 class Changes(Iterator[Change]):
-    """A running `StatusWatcher.changes`: each user's status before and after, in order.
+    """The iterator of `StatusWatcher.changes`: each user's status before and after, in order.
 
-    Ends when the watcher is closed, or when nothing comes for as long as the timeout says. It keeps what is
-    not fetched yet, up to 100,000 changes.
+    Ends when the watcher is closed, or when no change arrives within the timeout. Keeps up to 100,000 changes
+    until they are fetched.
     """
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
-        # Not a `queue.Queue`: whoever is interrupted while it waits may leave that locked, and then nobody
-        # could end it.
+        # Unlike `queue.Queue`, cannot stay locked by a thread that was interrupted while it waited.
         self._pending: queue.SimpleQueue[Change | None] = queue.SimpleQueue()
         self._overrun = False
 
@@ -103,8 +103,8 @@ class Changes(Iterator[Change]):
         """Wait for the next change.
 
         Raises:
-            StopIteration: the watcher was closed, or the time is up.
-            PresenceError: too many changes were left unfetched, and some are lost.
+            StopIteration: the watcher was closed, or no change arrived within the timeout.
+            PresenceError: changes were fetched too slowly, and some are lost.
 
         """
         try:
@@ -112,7 +112,7 @@ class Changes(Iterator[Change]):
         except queue.Empty:
             raise StopIteration from None
         if change is None:
-            self.put(None)  # so that the next call ends as well
+            self.put(None)  # for the next call
             raise StopIteration
         if self._overrun and self._pending.empty():
             self.put(None)
@@ -120,7 +120,7 @@ class Changes(Iterator[Change]):
         return change
 
     def put(self, change: Change | None) -> None:
-        """Add a change, or None for the end. Never blocks."""
+        """Append a change, or None for the end. Never blocks."""
         if self._pending.qsize() > MAX_PENDING:
             self._overrun = True
         else:

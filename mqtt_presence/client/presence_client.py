@@ -1,4 +1,4 @@
-"""The client of a device, a program or a person: says that it is here, and leaves its will."""
+"""`PresenceClient`: publishes the presence of one client of a user, with a will for its loss."""
 
 import logging
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from mqtt_presence.client import clocks
 from mqtt_presence.client.bridge_presence import BridgePresence
 from mqtt_presence.client.connect_arguments import make_endpoint
 from mqtt_presence.client.idle_monitor import IdleMonitor
-from mqtt_presence.client.network_connection import Connection, Hooks, Receipt, Will
-from mqtt_presence.client.reconnector import Session
+from mqtt_presence.client.network_connection import Hooks, NetworkConnection, Receipt, Will
+from mqtt_presence.client.reconnector import Reconnector
 from mqtt_presence.client.server_clock import ServerClock
 from mqtt_presence.errors import BrokerError, ConfigError, PayloadError
 from mqtt_presence.mqtt.url import BrokerUrl
@@ -23,38 +23,39 @@ from mqtt_presence.rules.model import ConnectionId
 _log = logging.getLogger("mqtt_presence.client")
 
 
-class _Live(NamedTuple):
-    """A connection that is logged in: what is sent on it carries its id and no other."""
+class _LoggedIn(NamedTuple):
+    """A network connection with the id of its login, which all its messages carry."""
 
-    connection: Connection
+    connection: NetworkConnection
     connection_id: ConnectionId
     began: float
     """Steady seconds."""
 
 
 class PresenceClient:
-    """Keeps a user shown as online for as long as the program lives and the network holds.
+    """Keeps a user online while the program runs and the network works.
 
     ``with PresenceClient("mqtt://alice:secret@localhost") as me:`` connects and logs in; leaving the block
-    logs out. If the connection is lost, the broker says so for the client (its will), and the client comes
-    back as a new connection.
+    logs out. If the connection is lost, the broker publishes the client's will. The client then reconnects
+    and logs in as a new connection.
 
     Args:
         url: ``mqtt[s]|ws[s]://user:password@host:port/path``.
-        user: who this is; default: the user of the URL.
-        password: instead of the one in the URL.
-        client_id: which of the user's clients; default: a random one. No two may run at the same time.
-        prefix: what the bridge puts before every topic.
-        user_agent: what operators are shown.
-        idle_threshold: seconds without activity until the bridge takes this client for idle (contract B1).
-        timeout: seconds of silence after which the bridge takes it for gone (contract B2).
-        meta: anything else to keep in the record, at most 2 KiB as JSON.
-        announce: log in again when the bridge asks for it (contract B3).
-        keep_alive: seconds until the broker notices that the network is gone, two thirds of them at least.
-        ca_file: PEM file of the authorities to trust; default: those of the system.
-        cert_file: PEM file of our own certificate.
-        key_file: PEM file of its key; default: it is in `cert_file`.
-        reconnect_min: seconds until the first attempt to reconnect; doubled each time, with jitter.
+        user: the user's name; default: the user in the URL.
+        password: overrides the password in the URL.
+        client_id: the name of this client of the user; default: a random one. Clients that run at the same
+            time need different ids.
+        prefix: the beginning of every topic, as set for the bridge.
+        user_agent: a description of this program, shown to operators.
+        idle_threshold: seconds without activity after which the bridge considers this client idle (rule B1).
+        timeout: seconds of silence after which the bridge ends the connection (rule B2).
+        meta: other data for the record, at most 2 KiB as JSON.
+        announce: log in again when the bridge asks for it (rule B3).
+        keep_alive: MQTT keep alive, seconds. The broker notices a lost network after 1.5 times as long.
+        ca_file: PEM file of the certificate authorities to trust; default: those of the system.
+        cert_file: PEM file of the client's certificate.
+        key_file: PEM file of the certificate's private key; default: `cert_file`.
+        reconnect_min: the first delay before a reconnect, seconds; later delays double, with jitter.
         reconnect_max: the longest delay, seconds.
 
     Raises:
@@ -95,7 +96,7 @@ class PresenceClient:
             reconnect_max=reconnect_max,
         )
         if endpoint.url.username is None:
-            raise ConfigError("user is not set: presence needs to know who this is (user=, or in the URL)")
+            raise ConfigError("user is not set: presence needs a user name (user=, or in the URL)")
         self.user = require_name("user", endpoint.url.username)
         self.client_id = endpoint.client_id
         self._topics = Topics(prefix)
@@ -105,14 +106,14 @@ class PresenceClient:
         self._timeout = _duration("timeout", timeout)
         self._meta = None if meta is None else client_messages.encode_meta(meta)
         self._announce = announce
-        self._login_payload(fresh_connection_id(), None)  # raises now rather than on connecting
+        self._login_payload(fresh_connection_id(), None)  # raises ConfigError now rather than on connecting
         self._next_id = fresh_connection_id()
-        self._live: _Live | None = None
-        self._login: Receipt | None = None
+        self._logged_in: _LoggedIn | None = None
+        self._login_receipt: Receipt | None = None
         self._bridge = BridgePresence()
         self._clock = ServerClock(self._ask_time)
         self._monitor = IdleMonitor(self._send_report, self._clock)
-        self._session = Session(
+        self._reconnector = Reconnector(
             endpoint,
             Hooks(
                 will=self._will,
@@ -123,52 +124,52 @@ class PresenceClient:
             ),
         )
 
-    # The connection
+    # Connecting
 
     def connect(self, timeout: float = 10.0, *, wait: bool = True) -> None:
-        """Connect and log in, and from now on come back whenever the connection is lost.
+        """Connect and log in, and from now on reconnect whenever the connection is lost.
 
         Args:
-            timeout: seconds until the broker has acknowledged the login.
-            wait: False: return at once, and go on trying even if the broker is not there yet.
+            timeout: seconds to wait until the broker has acknowledged the login.
+            wait: False: return at once, and keep trying until the broker can be reached.
 
         Raises:
-            BrokerError: the broker cannot be reached, refuses us, or does not take the login.
-            PresenceError: connected already.
+            BrokerError: the broker cannot be reached, refuses the client, or does not acknowledge the login.
+            PresenceError: the client is connected already.
 
         """
         deadline = clocks.steady() + timeout
-        self._session.start(timeout, wait)
+        self._reconnector.start(timeout, wait)
         if wait:
-            login = self._login
+            login = self._login_receipt
             if login is None or not login.wait(max(0.1, deadline - clocks.steady())):
-                self._session.stop(clean=False)
+                self._reconnector.stop(clean=False)
                 raise BrokerError(
                     f"the broker did not acknowledge the login in {timeout:g} s: "
                     f"may {self.user!r} write {self._topics.input(self.user, self.client_id, topics.LOGIN)}?"
                 )
 
     def disconnect(self, timeout: float = 5.0) -> bool:
-        """Log out and disconnect; without effect when not connected.
+        """Log out and disconnect. Has no effect while not connected.
 
-        If the broker does not acknowledge the logout, the connection is given up without a DISCONNECT, so
-        that at least the will is published. The idle monitor stops.
+        If the broker does not acknowledge the logout, the connection is closed without a DISCONNECT, so that
+        at least the will is published. The idle monitor stops.
 
         Args:
             timeout: seconds to wait for the acknowledgement.
 
         Returns:
-            True: the broker has the logout. False: it does not; what it has is the will.
+            Whether the broker has acknowledged the logout. If False, the broker may still publish the will.
 
         """
         self._monitor.close()
-        live, self._live = self._live, None
+        current, self._logged_in = self._logged_in, None
         sent = False
-        if live is not None:
+        if current is not None:
             topic = self._topics.input(self.user, self.client_id, topics.LOGOUT)
-            receipt = live.connection.publish(topic, client_messages.encode_end(live.connection_id), 1)
+            receipt = current.connection.publish(topic, client_messages.encode_end(current.connection_id), 1)
             sent = receipt.wait(timeout)
-        self._session.stop(clean=sent)
+        self._reconnector.stop(clean=sent)
         return sent
 
     logout = disconnect
@@ -184,18 +185,18 @@ class PresenceClient:
 
     @property
     def connected(self) -> bool:
-        """The broker is there, and the login is on its way."""
+        """Whether the client is connected to the broker and has sent its login."""
         return self.connection_id is not None
 
     @property
     def connection_id(self) -> str | None:
-        """The id of the present connection, a new one for each; None while not connected."""
-        live = self._live
-        return live.connection_id if live is not None and live.connection.is_up else None
+        """The id of the current connection, different for each connection; None while not connected."""
+        current = self._logged_in
+        return current.connection_id if current is not None and current.connection.is_up else None
 
     @property
     def bridge_connected(self) -> bool:
-        """The bridge is there too, as `bridge/state` says."""
+        """Whether the client is connected and the bridge is online according to `bridge/state`."""
         return self._bridge.online
 
     # Activity and time
@@ -207,16 +208,16 @@ class PresenceClient:
 
     @property
     def server_time(self) -> ServerClock:
-        """The clock of the server."""
+        """The bridge's clock, as far as this client knows it."""
         return self._clock
 
     def heartbeat(self) -> bool:
-        """Give a sign of life, which counts as activity (contract A1), also for the idle monitor.
+        """Send a sign of life that counts as activity (rule A1), also for the idle monitor.
 
-        Not kept for later: when the connection comes back, its login counts as activity by itself.
+        Not queued while disconnected, because the next login counts as activity too.
 
         Returns:
-            False: not connected, nothing was sent.
+            Whether the heartbeat was sent; False while not connected.
 
         """
         return self._send_activity(None, self._monitor.beat(), 0)
@@ -225,45 +226,49 @@ class PresenceClient:
         return self._send_activity(idle, last_activity, 1)
 
     def _send_activity(self, idle: bool | None, last_activity: int | None, qos: int) -> bool:
-        live = self._live
-        if live is None or not live.connection.is_up:
+        current = self._logged_in
+        if current is None or not current.connection.is_up:
             return False
-        payload = client_messages.encode_activity(live.connection_id, idle=idle, last_activity=last_activity)
-        live.connection.publish(self._topics.input(self.user, self.client_id, topics.ACTIVITY), payload, qos)
+        payload = client_messages.encode_activity(
+            current.connection_id, idle=idle, last_activity=last_activity
+        )
+        current.connection.publish(
+            self._topics.input(self.user, self.client_id, topics.ACTIVITY), payload, qos
+        )
         return True
 
     def _ask_time(self, payload: bytes) -> None:
-        live = self._live
-        if live is not None and live.connection.is_up:
-            live.connection.publish(self._topics.input(self.user, self.client_id, topics.TIME), payload, 0)
+        current = self._logged_in
+        if current is not None and current.connection.is_up:
+            current.connection.publish(self._topics.input(self.user, self.client_id, topics.TIME), payload, 0)
 
-    # The hooks of the session, in its thread
+    # Hooks, called in the thread of the connection
 
     def _will(self) -> Will:
         self._next_id = fresh_connection_id()
         topic = self._topics.input(self.user, self.client_id, topics.WILL)
         return Will(topic, client_messages.encode_end(self._next_id))
 
-    def _up(self, connection: Connection) -> None:
+    def _up(self, connection: NetworkConnection) -> None:
         filters = [(self._topics.bridge_state, 1), (self._reply_topic, 0)]
         if self._announce:
             filters.append((self._topics.bridge_announce, 1))
         connection.subscribe(filters)
-        live = _Live(connection, self._next_id, clocks.steady())
-        self._log_in(live)
-        self._live = live  # only now: nothing may be sent before the login
+        current = _LoggedIn(connection, self._next_id, clocks.steady())
+        self._log_in(current)
+        self._logged_in = current  # after the login: other threads must not send before it
         self._monitor.renew()
         self._clock.tick()
 
     def _down(self) -> None:
-        self._live = None
+        self._logged_in = None
         self._bridge.reset()
-        self._clock.interrupted()
+        self._clock.connection_lost()
 
-    def _log_in(self, live: _Live) -> None:
-        payload = self._login_payload(live.connection_id, self._clock.at(live.began))
+    def _log_in(self, current: _LoggedIn) -> None:
+        payload = self._login_payload(current.connection_id, self._clock.at(current.began))
         topic = self._topics.input(self.user, self.client_id, topics.LOGIN)
-        self._login = live.connection.publish(topic, payload, 1)
+        self._login_receipt = current.connection.publish(topic, payload, 1)
 
     def _login_payload(self, connection_id: str, time: int | None) -> bytes:
         return client_messages.encode_login(
@@ -279,14 +284,14 @@ class PresenceClient:
     def _message(self, topic: str, payload: bytes, retained: bool) -> None:
         try:
             if topic == self._reply_topic:
-                self._clock.take(payload)
+                self._clock.receive(payload)
             elif topic == self._topics.bridge_state:
-                if self._bridge.take(payload):
-                    self._clock.encourage()
+                if self._bridge.receive(payload):
+                    self._clock.bridge_appeared()
             elif topic == self._topics.bridge_announce and not retained:
-                live = self._live
-                if live is not None:
-                    self._log_in(live)
+                current = self._logged_in
+                if current is not None:
+                    self._log_in(current)
                     self._monitor.renew()
         except PayloadError as error:
             _log.debug("%s: ignored: %s", topic, error)

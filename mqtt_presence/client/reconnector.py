@@ -1,4 +1,4 @@
-"""Keeps a connection to the broker: one thread that opens a new one whenever it is lost."""
+"""Reconnecting: a thread that opens a new network connection whenever the last one is lost."""
 
 import logging
 import threading
@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from mqtt_presence.client.connect_arguments import Endpoint
-from mqtt_presence.client.network_connection import Connection, Hooks, NameNeededError, guard
+from mqtt_presence.client.network_connection import Hooks, NameNeededError, NetworkConnection, guard
 from mqtt_presence.errors import BrokerError, PresenceError
 from mqtt_presence.mqtt.backoff import Backoff
 
@@ -15,12 +15,12 @@ _STEP_TIMEOUT_S = 10.0
 _JOIN_S = 2.0
 
 
-class Session:
-    """A connection to the broker, kept up from `start` to `stop`.
+class Reconnector:
+    """Keeps a client connected to the broker from `start` to `stop`.
 
     Args:
-        endpoint: where to, and as whom.
-        hooks: whom to tell.
+        endpoint: the broker, and the user and client id to connect with.
+        hooks: the callbacks of each connection.
 
     """
 
@@ -32,24 +32,24 @@ class Session:
         self._stopping = threading.Event()
         self._tried = threading.Event()
         self._failure: BrokerError | None = None
-        self._connection: Connection | None = None
+        self._connection: NetworkConnection | None = None
 
     @property
-    def connection(self) -> Connection | None:
-        """The connection, while the broker has accepted it."""
+    def connection(self) -> NetworkConnection | None:
+        """The current connection if the broker has accepted it; None otherwise."""
         connection = self._connection
         return connection if connection is not None and connection.is_up else None
 
     def start(self, timeout: float, wait: bool) -> None:
-        """Begin to connect.
+        """Start to connect.
 
         Args:
             timeout: seconds to wait for the first connection.
-            wait: False: do not wait; go on trying until it works.
+            wait: False: return at once, and retry until a connection succeeds.
 
         Raises:
-            BrokerError: the first connection failed; nothing goes on.
-            PresenceError: it has been started.
+            BrokerError: the first connection failed; there are no further attempts.
+            PresenceError: started already.
 
         """
         with self._lock:
@@ -76,10 +76,10 @@ class Session:
             raise failure
 
     def stop(self, *, clean: bool) -> None:
-        """End the connection and the thread; without effect when there is none.
+        """End the connection and the thread. Has no effect while stopped.
 
         Args:
-            clean: with a DISCONNECT; False: as if the network had failed, so that the will is published.
+            clean: send a DISCONNECT; False: close the socket, so that the broker publishes the will.
 
         """
         with self._lock:
@@ -95,9 +95,7 @@ class Session:
                     connection.abort()
             if thread is not threading.current_thread():
                 up = connection is not None and connection.is_up
-                thread.join(
-                    _JOIN_S if up else _JOIN_S / 10
-                )  # connecting cannot be interrupted, only disowned
+                thread.join(_JOIN_S if up else _JOIN_S / 10)  # a thread that connects cannot be interrupted
                 if thread.is_alive() and connection is not None:
                     connection.abort()
             self._thread = None
@@ -113,8 +111,8 @@ class Session:
                 return
             if stopping.is_set():
                 return
-            lived = time.monotonic() - began if was_up else 0.0
-            delay = backoff.next(lived)
+            lasted_s = time.monotonic() - began if was_up else 0.0
+            delay = backoff.next(lasted_s)
             _log.log(
                 logging.WARNING if was_up else logging.INFO,
                 "%s: %s; trying again in %.1f s",
@@ -125,28 +123,28 @@ class Session:
             stopping.wait(delay)
 
     def _connect_once(self, stopping: threading.Event, tried: threading.Event) -> tuple[BrokerError, bool]:
-        """Serve one connection to its end; return why it ended, and whether it ever was up."""
+        """Serve one connection to its end; return why it ended, and whether the broker had accepted it."""
         was_up = False
 
-        def up(connection: Connection) -> None:
+        def up(connection: NetworkConnection) -> None:
             nonlocal was_up
             was_up = True
             guard(self._hooks.up, connection)
             tried.set()
 
         failure = BrokerError("the connection is lost")
-        connection: Connection | None = None
+        connection: NetworkConnection | None = None
         try:
-            connection = Connection(self._endpoint, replace(self._hooks, up=up), _STEP_TIMEOUT_S)
+            connection = NetworkConnection(self._endpoint, replace(self._hooks, up=up), _STEP_TIMEOUT_S)
             self._connection = connection
-            if not stopping.is_set():  # else `stop` may have come too early to see this connection
+            if not stopping.is_set():  # `stop` may have run before it could see this connection
                 connection.serve()
         except NameNeededError:
             self._endpoint = self._endpoint.with_name()
             return self._connect_once(stopping, tried)
         except BrokerError as error:
             failure = error
-        except Exception as error:  # noqa: BLE001 - for the test to see
+        except Exception as error:  # noqa: BLE001, reported to `start` and retried
             _log.exception("the connection failed unexpectedly")
             failure = BrokerError(f"the connection failed: {error}")
         finally:

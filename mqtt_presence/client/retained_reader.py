@@ -1,4 +1,4 @@
-"""Reading the retained messages of some topics until all have come: for commands that compare statuses."""
+"""Reading of all retained messages of some topics, for commands that compare or clear statuses."""
 
 import math
 import queue
@@ -8,46 +8,46 @@ from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 from mqtt_presence.client.connect_arguments import Endpoint
-from mqtt_presence.client.network_connection import Connection, Hooks
+from mqtt_presence.client.network_connection import Hooks, NetworkConnection
 from mqtt_presence.errors import BrokerError
 
 
 class RetainedQuestion:
-    """Decides when all retained messages of some topics have come, whatever the connection.
+    """Decides when all retained messages of some topics have arrived. Independent of the kind of connection.
 
-    A broker marks neither the last retained message nor their absence, but answers in order. So a second
-    subscription, to the marker, follows the first. The answer is complete when the broker has granted it and
-    no retained message has come for a while. Filters with wildcards have no marker: of very many messages
-    mosquitto may drop the answer to it.
+    A broker does not mark the last retained message, but answers subscriptions in order. So a subscription
+    to a marker topic follows the first one. The answer is complete when the broker has answered the marker,
+    and no retained message has arrived for a while. Filters with wildcards are read without a marker: after
+    very many messages, mosquitto may drop the answer.
 
     Args:
         filters: topics, or topic filters.
         marker: the topic of the second subscription.
-        quiet_s: how long no retained message may have come.
+        quiet_s: seconds without a retained message after which the answer is complete.
 
     """
 
     def __init__(self, filters: list[str], marker: str, quiet_s: float) -> None:
         self.filters = filters
         self.topics = None if any("+" in name or "#" in name for name in filters) else set(filters)
-        """The topics, if there are no wildcards."""
+        """The topics; None if a filter has wildcards."""
         has_marker = self.topics is not None and marker not in self.topics
         self.subscriptions = [filters, [marker]] if has_marker else [filters]
-        """To be sent in this order."""
+        """The subscriptions, in the order to send them."""
         self._quiet_s = quiet_s
         self._quiet_since = math.inf
 
     def granted(self, now: float) -> None:
-        """Note that the broker has answered the last subscription, at `now` in monotonic seconds."""
+        """Record that the broker has answered the last subscription at `now`, in monotonic seconds."""
         self._quiet_since = now
 
     def came(self, now: float) -> None:
-        """Note that a retained message has come, at `now` in monotonic seconds."""
+        """Record that a retained message has arrived at `now`, in monotonic seconds."""
         if not math.isinf(self._quiet_since):
             self._quiet_since = now
 
     def wait_s(self, now: float) -> float:
-        """Return the seconds until the answer is complete if nothing comes; infinite before the grant."""
+        """Return the seconds until the answer is complete without another message; at first infinite."""
         return self._quiet_since + self._quiet_s - now
 
 
@@ -58,15 +58,15 @@ class _Message(NamedTuple):
 
 
 class RetainedReader:
-    """A connection that reads retained messages and publishes them, for a thread that may wait.
+    """A blocking connection that reads, publishes and clears retained messages.
 
     Args:
         endpoint: the broker, and the user to connect as.
-        marker: a topic that the user may read, see `RetainedQuestion`.
-        answer_s: how long the broker may take for each answer.
+        marker: a topic that the user may read; see `RetainedQuestion`.
+        answer_s: seconds to wait for each answer of the broker.
 
     Raises:
-        BrokerError: by every method: the broker cannot be reached, refuses the user, or does not answer.
+        BrokerError: (all methods) the broker cannot be reached, refuses the user, or does not answer.
 
     """
 
@@ -74,19 +74,19 @@ class RetainedReader:
         self._url = endpoint.url
         self._marker = marker
         self._answer_s = answer_s
-        self._came: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()
-        """The messages, and None for each answer to a subscription."""
+        self._arrived: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()
+        """The messages, and None for each answer to a subscription, in order of arrival."""
         self._went_up = threading.Event()
         self._failure: BrokerError | None = None
         hooks = Hooks(
             will=lambda: None,
             up=lambda _: self._went_up.set(),
-            message=lambda *message: self._came.put(_Message(*message)),
+            message=lambda *message: self._arrived.put(_Message(*message)),
             tick=lambda: None,
             down=lambda: None,
-            subscribed=lambda: self._came.put(None),
+            subscribed=lambda: self._arrived.put(None),
         )
-        self._connection = Connection(endpoint, hooks, answer_s)
+        self._connection = NetworkConnection(endpoint, hooks, answer_s)
         self._thread = threading.Thread(target=self._serve, name="retained reader", daemon=True)
 
     def __enter__(self) -> Self:
@@ -105,15 +105,15 @@ class RetainedReader:
 
     @property
     def denied(self) -> list[str]:
-        """The topic filters that the broker has not granted."""
+        """Topic filters to which the broker refused a subscription."""
         return self._connection.denied
 
     def read(self, filters: list[str], *, quiet_s: float) -> dict[str, bytes]:
-        """Return the retained payloads by topic, once every topic has one or no more come.
+        """Return the retained payloads by topic, once every topic has one or the answer is complete.
 
         Args:
             filters: topics, or topic filters.
-            quiet_s: how long no retained message may have come.
+            quiet_s: see `RetainedQuestion`.
 
         """
         question = RetainedQuestion(filters, self._marker, quiet_s)
@@ -124,7 +124,7 @@ class RetainedReader:
         while grants or topics is None or len(found) < len(topics):
             wait_s = question.wait_s(time.monotonic())
             try:
-                message = self._came.get(timeout=max(0.0, min(wait_s, self._answer_s)))
+                message = self._arrived.get(timeout=max(0.0, min(wait_s, self._answer_s)))
             except queue.Empty:
                 if not grants:
                     break
@@ -142,7 +142,7 @@ class RetainedReader:
         return found
 
     def publish(self, messages: Iterable[tuple[str, bytes]]) -> None:
-        """Publish retained messages, and wait until the broker has acknowledged all of them."""
+        """Publish retained messages and wait until the broker has acknowledged all of them."""
         receipts = [self._connection.publish(*message, 1, retain=True) for message in messages]
         for receipt in receipts:
             if not receipt.wait(self._answer_s):
@@ -150,9 +150,9 @@ class RetainedReader:
                 raise BrokerError(f"{self._url} did not acknowledge in {self._answer_s:g} s")
 
     def clear(self, topic: str) -> None:
-        """Clear a retained message, and wait until the broker has delivered the clearing.
+        """Clear a retained message and wait until the broker has delivered the empty message.
 
-        A broker of MQTT 3.1.1 also acknowledges a message that it does not allow: a subscription shows it.
+        An acknowledgement would not be enough: in MQTT 3.1.1 brokers also acknowledge forbidden messages.
 
         Raises:
             BrokerError: also if the user may not publish to the topic.
@@ -164,7 +164,7 @@ class RetainedReader:
         cleared = _Message(topic, b"", is_retained=False)
         while (left := deadline - time.monotonic()) > 0:
             try:
-                if self._came.get(timeout=left) == cleared:
+                if self._arrived.get(timeout=left) == cleared:
                     return
             except queue.Empty:
                 break

@@ -1,4 +1,4 @@
-"""The clock of the server as a client sees it: `TimeSync` with real clocks and messages."""
+"""The server's clock as known by a client: `TimeSync` with real clocks and messages."""
 
 import threading
 from collections.abc import Callable
@@ -11,13 +11,15 @@ Clock = Callable[[], float]
 
 
 class ServerClock:
-    """Server time, kept in step over MQTT: best of five round trips, again every ten minutes and after a jump
-    of the local clock by more than five seconds (contract section 4). May be used from any thread.
+    """Estimates the server's time with time requests over MQTT. May be used from any thread.
+
+    The best of five round trips counts. The estimate is renewed every ten minutes, and after the local clock
+    has jumped by more than five seconds (docs/protocol.md, "Server time").
 
     Args:
-        ask: sends the payload of a time request; it may get lost.
-        steady: seconds that only grow.
-        wall: epoch seconds.
+        ask: sends the payload of a time request, which may get lost.
+        steady: returns the seconds of a clock that never goes back.
+        wall: returns epoch seconds.
 
     """
 
@@ -32,39 +34,39 @@ class ServerClock:
 
     @property
     def is_synced(self) -> bool:
-        """The server has answered at least once."""
+        """Whether the server has answered at least once."""
         return self._sync.estimate is not None
 
     @property
     def offset(self) -> float | None:
-        """How far the server is ahead of the local wall clock, seconds; None: not synced."""
+        """The seconds by which the server is ahead of the local wall clock; None until synced."""
         estimate = self._sync.estimate
         return None if estimate is None else estimate.at(self._steady()) / 1000 - self._wall()
 
     @property
     def round_trip(self) -> float | None:
-        """The round trip the estimate rests on, seconds: it errs by half of it at most. None: not synced."""
+        """The round trip of the estimate, seconds; its error is at most half of it. None until synced."""
         estimate = self._sync.estimate
         return None if estimate is None else estimate.round_trip
 
     def now(self) -> int:
-        """Return the server time, epoch milliseconds; the local wall clock until synced."""
+        """Return the server time in epoch milliseconds; until synced, the local wall clock's time."""
         server = self.at(self._steady())
         return round(self._wall() * 1000) if server is None else server
 
     def at(self, steady: float) -> int | None:
-        """Return the server time at a moment of the steady clock, epoch milliseconds; None: not synced."""
+        """Return the server time at a time of the steady clock, epoch milliseconds; None until synced."""
         estimate = self._sync.estimate
         return None if estimate is None else round(estimate.at(steady))
 
     def resync(self) -> None:
-        """Ask again now."""
+        """Start a new estimate now."""
         with self._changed:
             self._sync.restart()
             self._poll()
 
     def wait_synced(self, timeout: float) -> bool:
-        """Wait until synced; False: not in time.
+        """Wait until synced; return False after the timeout.
 
         Args:
             timeout: seconds.
@@ -74,15 +76,15 @@ class ServerClock:
             return self._changed.wait_for(lambda: self._sync.estimate is not None, timeout)
 
     def tick(self) -> None:
-        """Ask if it is time to. Called about twice a second while connected."""
+        """Send the next request if it is due. Called about twice a second while connected."""
         with self._changed:
             self._poll()
 
-    def take(self, payload: bytes) -> None:
-        """Take an answer.
+    def receive(self, payload: bytes) -> None:
+        """Process an answer.
 
         Raises:
-            PayloadError: it is none.
+            PayloadError: the payload is not a time reply.
 
         """
         steady = self._steady()
@@ -92,15 +94,15 @@ class ServerClock:
                 self._changed.notify_all()
                 self._poll()
 
-    def interrupted(self) -> None:
-        """The connection was lost, and with it the answers under way."""
+    def connection_lost(self) -> None:
+        """Start the current estimate again: its requests were lost with the connection."""
         with self._changed:
-            self._sync.interrupted()
+            self._sync.connection_lost()
 
-    def encourage(self) -> None:
-        """The bridge has just come."""
+    def bridge_appeared(self) -> None:
+        """Send a request at once if there is no estimate yet."""
         with self._changed:
-            self._sync.encourage()
+            self._sync.bridge_appeared()
             self._poll()
 
     def _poll(self) -> None:

@@ -1,4 +1,7 @@
-"""Who is in which state, from the retained messages on ``status/+``. Pure: versions decide, not arrival."""
+"""Table of all users' statuses, from the retained messages on ``status/+``. Pure.
+
+The version of a status decides, not its order of arrival.
+"""
 
 from collections import Counter
 from typing import NamedTuple
@@ -9,35 +12,35 @@ from mqtt_presence.protocol.client_messages import UserStatus
 
 
 class Change(NamedTuple):
-    """One user's status before and after; None: not there."""
+    """A user's status before and after a change; None if the user was or is unknown."""
 
     old: UserStatus | None
     new: UserStatus | None
 
     @property
     def user_id(self) -> str:
-        """Whose it is."""
+        """The user whose status has changed."""
         status = self.new or self.old
         return "" if status is None else status.user_id
 
 
 class StatusTable:
-    """The users of whom the broker has a status."""
+    """The users that have a status on the broker."""
 
     def __init__(self) -> None:
         self.users: dict[str, UserStatus] = {}
         self.ignored: Counter[str] = Counter()
-        """How many messages had no effect, by reason."""
+        """The number of messages without effect, by reason."""
         self._forgotten: dict[str, int] = {}
-        """The last version of users that were forgotten: what comes after is newer."""
+        """The last versions of forgotten users; later statuses of these users must be newer."""
         self._unconfirmed: set[str] = set()
 
     def apply(self, user_id: str, payload: bytes) -> Change | None:
-        """Take a message; None: nothing has changed.
+        """Process a message; return the change, or None if the user's status stays the same.
 
         Args:
-            user_id: of the topic.
-            payload: a status; empty: the user was forgotten (contract section 4).
+            user_id: the user named by the topic.
+            payload: a status; empty for a forgotten user (docs/protocol.md, "Forgotten users").
 
         """
         if not payload:
@@ -50,9 +53,9 @@ class StatusTable:
             return None
         self._unconfirmed.discard(user_id)
         old = self.users.get(user_id)
-        known = self._forgotten.get(user_id, -1) if old is None else old.version
-        if new.version <= known:
-            if new.version < known or old is None:
+        last_version = self._forgotten.get(user_id, -1) if old is None else old.version
+        if new.version <= last_version:
+            if new.version < last_version or old is None:
                 self.ignored["stale"] += 1
             return None
         self.users[user_id] = new
@@ -61,17 +64,17 @@ class StatusTable:
 
     @property
     def is_confirmed(self) -> bool:
-        """Everybody has been named since `reconnected`; False: some may have changed or been forgotten."""
+        """Whether every user's status has arrived since `reconnected`; if not, some may be outdated."""
         return not self._unconfirmed
 
     def reconnected(self) -> None:
-        """The broker will now send everything again: whom it does not name was forgotten meanwhile."""
+        """Wait for all statuses again: users without one were forgotten while the connection was lost."""
         self._unconfirmed = set(self.users)
 
     def prune(self) -> list[Change]:
-        """The broker has sent everything: remove whom it did not name since `reconnected`."""
-        gone, self._unconfirmed = self._unconfirmed, set()
-        changes = [self._remove(user_id, keep_version=False) for user_id in gone]
+        """Remove the users without a status since `reconnected`: the broker has sent all of them."""
+        missing, self._unconfirmed = self._unconfirmed, set()
+        changes = [self._remove(user_id, keep_version=False) for user_id in missing]
         return [change for change in changes if change is not None]
 
     def _remove(self, user_id: str, *, keep_version: bool) -> Change | None:

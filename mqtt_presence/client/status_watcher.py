@@ -1,4 +1,4 @@
-"""The client of whoever wants to know who is there: a live mapping of all users."""
+"""`StatusWatcher`: a live mapping of all users' statuses."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -9,9 +9,9 @@ from weakref import ReferenceType, ref
 from mqtt_presence.client import clocks
 from mqtt_presence.client.bridge_presence import BridgePresence
 from mqtt_presence.client.connect_arguments import make_endpoint
-from mqtt_presence.client.network_connection import Connection, Hooks
+from mqtt_presence.client.network_connection import Hooks, NetworkConnection
 from mqtt_presence.client.observers import Callback, ChangeCallback, Changes, Observer, Predicate
-from mqtt_presence.client.reconnector import Session
+from mqtt_presence.client.reconnector import Reconnector
 from mqtt_presence.client.status_table import Change, StatusTable
 from mqtt_presence.errors import BrokerError, PayloadError
 from mqtt_presence.mqtt.url import BrokerUrl
@@ -19,32 +19,31 @@ from mqtt_presence.protocol.client_messages import UserStatus
 from mqtt_presence.protocol.topics import Topics
 
 _QUIET_S = 5.0
-"""The retained messages have all come when no more have for so long, and the bridge is there."""
+"""All retained messages have arrived after this time without one, while the bridge is online."""
 
 
 class StatusWatcher(Mapping[str, UserStatus]):
     """A mapping of user ids to `UserStatus` that follows the bridge.
 
-    ``with StatusWatcher("mqtt://localhost") as users:`` connects; the users come within moments, offline
-    ones too. What is older by `version` is dropped, and users that were forgotten go. It may be read from any
-    thread. While the connection is lost it keeps the last known state, see `stale`.
+    ``with StatusWatcher("mqtt://localhost") as users:`` connects. All users, offline ones too, arrive shortly
+    after. Statuses with an older `version` are dropped, and forgotten users are removed. The mapping may be
+    read from any thread. While the connection is lost, it keeps the last known statuses; see `stale`.
 
-    All users are sent at once on connecting. A mosquitto with its default settings queues 1,000 messages for
-    one client and drops the rest: for more users raise `max_queued_messages` (the shipped `broker_config`
-    does).
+    The broker sends all statuses at once. With its default settings, mosquitto queues 1,000 messages for a
+    client and drops the rest. For more users, raise `max_queued_messages`, as `broker_config/mosquitto` does.
 
     Args:
         url: ``mqtt[s]|ws[s]://user:password@host:port/path``.
-        user: the user name; default: the one of the URL. Without either, none is sent, or the client id where
-            the broker refuses a connection without a name, as `mqtt-presence up` does.
-        password: instead of the one in the URL.
+        user: the user name; default: the user in the URL, if any. Some brokers refuse connections without a
+            name, as `mqtt-presence up` does. The watcher then connects with the client id as its name.
+        password: overrides the password in the URL.
         client_id: default: a random one.
-        prefix: what the bridge puts before every topic.
-        keep_alive: seconds until a lost network is noticed, at most about twice as long.
-        ca_file: PEM file of the authorities to trust; default: those of the system.
-        cert_file: PEM file of our own certificate.
-        key_file: PEM file of its key; default: it is in `cert_file`.
-        reconnect_min: seconds until the first attempt to reconnect; doubled each time, with jitter.
+        prefix: the beginning of every topic, as set for the bridge.
+        keep_alive: MQTT keep alive, seconds. A lost network is noticed after at most about twice as long.
+        ca_file: PEM file of the certificate authorities to trust; default: those of the system.
+        cert_file: PEM file of the client's certificate.
+        key_file: PEM file of the certificate's private key; default: `cert_file`.
+        reconnect_min: the first delay before a reconnect, seconds; later delays double, with jitter.
         reconnect_max: the longest delay, seconds.
 
     Raises:
@@ -80,53 +79,55 @@ class StatusWatcher(Mapping[str, UserStatus]):
             reconnect_max=reconnect_max,
         )
         self._topics = Topics(prefix)
-        self._roster = StatusTable()
+        self._table = StatusTable()
         self._bridge = BridgePresence()
         self._lock = threading.RLock()
-        """Guards the roster; held only for moments."""
-        self._news = threading.Condition(self._lock)
-        self._telling = threading.RLock()
-        """Held while observers are told, so that each sees one change at a time. Taken before `_lock`."""
+        """Guards the table; held only briefly."""
+        self._table_changed = threading.Condition(self._lock)
+        self._notifying = threading.RLock()
+        """Held while observers are called, one change at a time. Acquired before `_lock`."""
         self._observers: list[Observer] = []
         self._iterators: list[ReferenceType[Changes]] = []
         self._prune_at: float | None = None
-        self._session = Session(
+        self._reconnector = Reconnector(
             endpoint,
             Hooks(will=lambda: None, up=self._up, message=self._message, tick=self._tick, down=self._down),
         )
 
-    # The connection
+    # Connecting
 
     def connect(self, timeout: float = 10.0, *, wait: bool = True) -> None:
-        """Connect, and from now on come back whenever the connection is lost.
+        """Connect, and from now on reconnect whenever the connection is lost.
 
         Args:
-            timeout: seconds until the broker has accepted the connection and the subscription.
-            wait: False: return at once, and go on trying even if the broker is not there yet.
+            timeout: seconds to wait until the broker has accepted the connection and the subscription.
+            wait: False: return at once, and keep trying until the broker can be reached.
 
         Raises:
-            BrokerError: the broker cannot be reached, refuses us, or does not let us read the users' status.
-            PresenceError: connected already.
+            BrokerError: the broker cannot be reached, refuses the client, or does not let it read statuses.
+            PresenceError: the watcher is connected already.
 
         """
         deadline = clocks.steady() + timeout
-        self._session.start(timeout, wait)
+        self._reconnector.start(timeout, wait)
         if wait:
-            connection = self._session.connection
-            left = max(0.1, deadline - clocks.steady())
-            if connection is None or not connection.wait_subscribed(left):
+            connection = self._reconnector.connection
+            remaining_s = max(0.1, deadline - clocks.steady())
+            if connection is None or not connection.wait_subscribed(remaining_s):
                 self.close()
                 raise BrokerError(f"the broker did not acknowledge the subscription in {timeout:g} s")
             if self._topics.statuses in connection.denied:
                 self.close()
-                raise BrokerError(f"the broker does not let us read {self._topics.statuses}: check its ACL")
+                raise BrokerError(
+                    f"the broker does not let this client read {self._topics.statuses}: check its ACL"
+                )
 
     def close(self) -> None:
-        """Disconnect; iterators over changes end, the users stay as they were. May be repeated."""
-        self._session.stop(clean=True)
-        # Without a lock: a callback that waits for something holds it, perhaps for ever.
+        """Disconnect. Iterators over changes end; the mapping keeps its last state. May be repeated."""
+        self._reconnector.stop(clean=True)
+        # Without a lock: a blocked callback may hold it for ever.
         iterators, self._iterators = self._iterators, []
-        _put(iterators, None)
+        _put_into(iterators, None)
 
     def __enter__(self) -> Self:
         self.connect()
@@ -139,36 +140,36 @@ class StatusWatcher(Mapping[str, UserStatus]):
 
     @property
     def connected(self) -> bool:
-        """The broker is there."""
-        return self._session.connection is not None
+        """Whether the watcher is connected to the broker."""
+        return self._reconnector.connection is not None
 
     @property
     def bridge_connected(self) -> bool:
-        """The bridge is there too, as `bridge/state` says."""
+        """Whether the watcher is connected and the bridge is online according to `bridge/state`."""
         return self._bridge.online
 
     @property
     def stale(self) -> bool:
-        """What the mapping shows is the last known state, not the present one.
+        """Whether the mapping may be outdated.
 
-        Broker or bridge are not there, or they are back and the broker has not yet named everybody again: the
-        bridge's state comes before the users'.
+        True while the broker or the bridge is away. Also true after a reconnect until the broker has sent all
+        users' statuses, which arrive after the bridge's state.
         """
         with self._lock:
-            return not (self.connected and self._bridge.online and self._roster.is_confirmed)
+            return not (self.connected and self._bridge.online and self._table.is_confirmed)
 
     # The mapping
 
     def __getitem__(self, user_id: str) -> UserStatus:
         with self._lock:
-            return self._roster.users[user_id]
+            return self._table.users[user_id]
 
     def __iter__(self) -> Iterator[str]:
         with self._lock:
-            return iter(list(self._roster.users))
+            return iter(list(self._table.users))
 
     def __len__(self) -> int:
-        return len(self._roster.users)
+        return len(self._table.users)
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -179,17 +180,17 @@ class StatusWatcher(Mapping[str, UserStatus]):
         return f"<StatusWatcher {len(self)} users, connected={self.connected}>"
 
     def snapshot(self) -> dict[str, UserStatus]:
-        """Return all users as they are at one moment."""
+        """Return a copy of the mapping as of one moment."""
         with self._lock:
-            return dict(self._roster.users)
+            return dict(self._table.users)
 
     @property
     def ignored(self) -> dict[str, int]:
-        """How many messages were dropped: ``bad_topic``, ``bad_payload``, ``too_large`` or ``stale``."""
+        """Dropped messages, counted by reason: ``bad_topic``, ``bad_payload``, ``too_large``, ``stale``."""
         with self._lock:
-            return dict(self._roster.ignored)
+            return dict(self._table.ignored)
 
-    # Being told
+    # Observing changes
 
     def observe(
         self,
@@ -199,48 +200,47 @@ class StatusWatcher(Mapping[str, UserStatus]):
         removed: Callback | None = None,
         where: Predicate | None = None,
     ) -> Observer:
-        """Be told of the users that match a predicate.
+        """Call functions when users that match a predicate change.
 
-        ``added(status)`` is called when a user begins to match, and before this method returns for those that
-        do; ``changed(new, old)`` when the status changes and still matches; ``removed(old)`` when it ceases
-        to match, or the user is forgotten. The callbacks of all observers run one after the other, in the
-        thread of the connection: they must not wait for anything. What they raise is logged.
+        The callbacks of all observers run one after the other in the connection's thread, so they must not
+        block. Their exceptions are logged. `added` is also called before this method returns, for each user
+        that matches already.
 
         Args:
-            added: see above.
-            changed: see above.
-            removed: see above.
-            where: whom to consider, e.g. ``lambda user: user.online``; default: everybody.
+            added: called as ``added(status)`` when a user starts to match.
+            changed: called as ``changed(new, old)`` when a matching user's status changes and still matches.
+            removed: called as ``removed(old)`` when a user stops matching or is forgotten.
+            where: the predicate, e.g. ``lambda user: user.online``; default: all users match.
 
         Returns:
-            The observer, to be stopped by `Observer.stop` or as a context manager.
+            The observer. Stop it with `Observer.stop`, or use it as a context manager.
 
         """
         observer = Observer(added, changed, removed, where, self._forget)
-        with self._telling:
+        with self._notifying:
             for status in self.snapshot().values():
-                observer.tell(Change(None, status))
+                observer.notify(Change(None, status))
             self._observers = [*self._observers, observer]
         return observer
 
     def changes(self, timeout: float | None = None) -> Changes:
-        """Iterate over the changes from this call on, as pairs of a user's status before and after.
+        """Return an iterator over all changes from now on, as pairs of a user's status before and after.
 
         Args:
-            timeout: end when nothing has come for so many seconds; None: wait until the watcher is closed.
+            timeout: end after so many seconds without a change; default: end when the watcher is closed.
 
         """
         iterator = Changes(timeout)
-        with self._telling:
+        with self._notifying:
             self._iterators = [*(i for i in self._iterators if i() is not None), ref(iterator)]
         return iterator
 
     def wait_for(self, predicate: Callable[["StatusWatcher"], bool], timeout: float = 10.0) -> bool:
-        """Wait until something is true of this watcher; False: it was not in time. Not for callbacks.
+        """Wait until a predicate is true; return False after the timeout. Must not be called by callbacks.
 
         Args:
-            predicate: called with the watcher after every change, e.g. ``lambda users: users["bob"].online``;
-                a KeyError counts as False.
+            predicate: called with the watcher after every change, e.g. ``lambda users: users["bob"].online``.
+                A KeyError counts as False.
             timeout: seconds.
 
         """
@@ -251,51 +251,51 @@ class StatusWatcher(Mapping[str, UserStatus]):
             except KeyError:
                 return False
 
-        with self._news:
-            return self._news.wait_for(holds, timeout)
+        with self._table_changed:
+            return self._table_changed.wait_for(holds, timeout)
 
     def _forget(self, observer: Observer) -> None:
         with self._lock:
             self._observers = [other for other in self._observers if other is not observer]
 
-    # The hooks of the session, in its thread
+    # Hooks, called in the thread of the connection
 
-    def _up(self, connection: Connection) -> None:
-        with self._news:
-            self._roster.reconnected()
+    def _up(self, connection: NetworkConnection) -> None:
+        with self._table_changed:
+            self._table.reconnected()
             self._prune_at = None
-            self._news.notify_all()
-        # The bridge's state first: where the users overflow the broker's queue, it is not among the dropped.
+            self._table_changed.notify_all()
+        # The bridge's state first: the broker may drop messages when all statuses overflow its queue.
         connection.subscribe([(self._topics.bridge_state, 1), (self._topics.statuses, 1)])
 
     def _down(self) -> None:
-        with self._news:
+        with self._table_changed:
             self._bridge.reset()
             self._prune_at = None
-            self._news.notify_all()
+            self._table_changed.notify_all()
 
     def _message(self, topic: str, payload: bytes, retained: bool) -> None:
         if topic == self._topics.bridge_state:
-            with self._news:
+            with self._table_changed:
                 try:
-                    self._bridge.take(payload)
+                    self._bridge.receive(payload)
                 except PayloadError as error:
-                    self._roster.ignored[error.reason] += 1
+                    self._table.ignored[error.reason] += 1
                 self._postpone_prune()
-                self._news.notify_all()
+                self._table_changed.notify_all()
             return
         user_id = self._topics.parse_status(topic)
-        with self._telling:
-            with self._news:
-                if retained:  # what comes live says nothing of them; where many come and go it never ceases
+        with self._notifying:
+            with self._table_changed:
+                if retained:  # live messages never cease on a busy broker
                     self._postpone_prune()
                 if user_id is None:
-                    self._roster.ignored["bad_topic"] += 1
+                    self._table.ignored["bad_topic"] += 1
                     return
-                change = self._roster.apply(user_id, payload)
-                self._news.notify_all()
+                change = self._table.apply(user_id, payload)
+                self._table_changed.notify_all()
             if change is not None:
-                self._tell(change)
+                self._notify(change)
 
     def _postpone_prune(self) -> None:
         self._prune_at = clocks.steady() + _QUIET_S if self._bridge.online else None
@@ -303,22 +303,22 @@ class StatusWatcher(Mapping[str, UserStatus]):
     def _tick(self) -> None:
         if self._prune_at is None or clocks.steady() < self._prune_at:
             return
-        with self._telling:
-            with self._news:
+        with self._notifying:
+            with self._table_changed:
                 self._prune_at = None
-                changes = self._roster.prune()
-                self._news.notify_all()
+                changes = self._table.prune()
+                self._table_changed.notify_all()
             for change in changes:
-                self._tell(change)
+                self._notify(change)
 
-    def _tell(self, change: Change) -> None:
+    def _notify(self, change: Change) -> None:
         for observer in self._observers:
-            observer.tell(change)
-        _put(self._iterators, change)
+            observer.notify(change)
+        _put_into(self._iterators, change)
 
 
-def _put(iterators: list[ReferenceType[Changes]], change: Change | None) -> None:
-    """Tell those that somebody still has."""
+def _put_into(iterators: list[ReferenceType[Changes]], change: Change | None) -> None:
+    """Append a change to the iterators that still exist."""
     for reference in iterators:
         iterator = reference()
         if iterator is not None:

@@ -1,7 +1,7 @@
-"""What time it is on the server, from questions and answers. Pure: the local clocks come as arguments.
+"""Estimate of the server's time from time requests and replies. Pure: the local clocks are arguments.
 
-The estimate is tied to the steady clock, not to the wall clock that people set: server time in milliseconds
-is steady seconds times 1000 plus a base. Of several round trips the shortest wins: it bounds the error best.
+The estimate refers to the steady clock, since the wall clock may be set: the server time in milliseconds is
+steady seconds times 1000 plus a base. The shortest of several round trips counts: its error is smallest.
 """
 
 from typing import NamedTuple
@@ -13,44 +13,44 @@ MAX_JUMP_S = 5.0
 RETRY_MIN_S = 5.0
 RETRY_MAX_S = 60.0
 _ROUNDING_S = 0.002
-"""t1 and t2 are whole milliseconds."""
+"""Tolerance for t1 and t2, which are whole milliseconds."""
 
 
 class Estimate(NamedTuple):
-    """Server time as one round trip saw it."""
+    """The server time according to one round trip."""
 
     round_trip: float
-    """Seconds on the way, without the server's own time."""
+    """The seconds spent on the network, without the server's processing time."""
     base_ms: float
-    """Server time in epoch milliseconds, less steady time in milliseconds."""
+    """The server time in epoch milliseconds minus the steady time in milliseconds."""
 
     def at(self, steady: float) -> float:
         """Return the server time at a steady time in seconds, epoch milliseconds."""
         return steady * 1000 + self.base_ms
 
 
-class _Question(NamedTuple):
+class _Request(NamedTuple):
     t0: int
-    asked: float
+    sent_at: float
 
 
 class TimeSync:
-    """Asks in bursts: at first, every ten minutes, after a jump of the wall clock, after no answer at all."""
+    """Plans bursts of requests: at the start, every ten minutes, after a clock jump or a failed burst."""
 
     def __init__(self) -> None:
         self.estimate: Estimate | None = None
         self._best: Estimate | None = None
         self._settled = False
-        """The estimate comes from a whole burst: replace it by a whole burst only."""
-        self._left = 0
-        self._question: _Question | None = None
+        """Whether the estimate comes from a complete burst; only another complete burst replaces it then."""
+        self._remaining = 0
+        self._request: _Request | None = None
         self._due = float("-inf")
-        self._lost_bursts = 0
+        self._failed_bursts = 0
         self._last_t0 = 0
         self._drift: float | None = None
 
     def poll(self, steady: float, wall: float) -> int | None:
-        """Return the t0 of a question to send now, or None. Call it often.
+        """Return the t0 of a request to send now, or None. Must be called often.
 
         Args:
             steady: seconds.
@@ -61,71 +61,71 @@ class TimeSync:
         if self._drift is not None and abs(drift - self._drift) > MAX_JUMP_S:
             self.restart()
         self._drift = drift
-        if self._question is not None and steady - self._question.asked >= ANSWER_TIMEOUT_S:
-            self._answered(steady)
-        if self._left == 0 and steady >= self._due:
-            self._left = ROUND_TRIPS
+        if self._request is not None and steady - self._request.sent_at >= ANSWER_TIMEOUT_S:
+            self._finish_round_trip(steady)
+        if self._remaining == 0 and steady >= self._due:
+            self._remaining = ROUND_TRIPS
             self._best = None
-        if self._left == 0 or self._question is not None:
+        if self._remaining == 0 or self._request is not None:
             return None
         self._last_t0 = max(self._last_t0 + 1, int(steady * 1_000_000))
-        self._question = _Question(self._last_t0, steady)
+        self._request = _Request(self._last_t0, steady)
         return self._last_t0
 
     def answer(self, t0: int, t1: int, t2: int, steady: float) -> bool:
-        """Take an answer; False: it answers nothing that was asked (late, repeated, or made up).
+        """Process a reply; return False if it fits no open request (late, repeated or forged).
 
         Args:
-            t0: of the question.
+            t0: the t0 of the request.
             t1: when the server received it, epoch milliseconds.
-            t2: when the server answered, epoch milliseconds.
-            steady: when the answer came, seconds.
+            t2: when the server replied, epoch milliseconds.
+            steady: when the reply arrived, seconds.
 
         """
-        question = self._question
-        if question is None or question.t0 != t0:
+        request = self._request
+        if request is None or request.t0 != t0:
             return False
-        round_trip = steady - question.asked - (t2 - t1) / 1000
+        round_trip = steady - request.sent_at - (t2 - t1) / 1000
         if round_trip < -_ROUNDING_S:
             return False
-        base_ms = (t1 + t2) / 2 - (question.asked + steady) / 2 * 1000
+        base_ms = (t1 + t2) / 2 - (request.sent_at + steady) / 2 * 1000
         sample = Estimate(max(0.0, round_trip), base_ms)
         if self._best is None or sample.round_trip < self._best.round_trip:
             self._best = sample
         if not self._settled:
             self.estimate = self._best
-        self._answered(steady)
+        self._finish_round_trip(steady)
         return True
 
-    def _answered(self, steady: float) -> None:
-        """One round trip is over, with or without an answer."""
-        self._question = None
-        self._left -= 1
-        if self._left > 0:
+    def _finish_round_trip(self, steady: float) -> None:
+        """Finish a round trip, with or without a reply."""
+        self._request = None
+        self._remaining -= 1
+        if self._remaining > 0:
             return
         if self._best is None:
-            self._due = steady + min(RETRY_MAX_S, RETRY_MIN_S * 2.0 ** min(self._lost_bursts, 10))
-            self._lost_bursts += 1
+            self._due = steady + min(RETRY_MAX_S, RETRY_MIN_S * 2.0 ** min(self._failed_bursts, 10))
+            self._failed_bursts += 1
         else:
             self.estimate = self._best
             self._settled = True
             self._due = steady + RESYNC_S
-            self._lost_bursts = 0
+            self._failed_bursts = 0
 
     def restart(self) -> None:
-        """Begin a new burst with the next `poll`; the estimate stays until its first answer."""
-        self._question = None
-        self._left = 0
+        """Start a new burst with the next `poll`; the estimate stays until the first reply."""
+        self._request = None
+        self._remaining = 0
         self._due = float("-inf")
         self._settled = False
 
-    def interrupted(self) -> None:
-        """The connection was lost: a burst under way begins again."""
-        if self._left > 0:
+    def connection_lost(self) -> None:
+        """Start an unfinished burst again."""
+        if self._remaining > 0:
             self.restart()
 
-    def encourage(self) -> None:
-        """The bridge has just come: if there is no estimate yet, ask at once."""
+    def bridge_appeared(self) -> None:
+        """Start a burst at once if there is no estimate yet."""
         if self.estimate is None:
-            self._lost_bursts = 0
+            self._failed_bursts = 0
             self.restart()

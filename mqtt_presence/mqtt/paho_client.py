@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from paho.mqtt.client import Client
 
+from mqtt_presence.mqtt.paho_sockets import without_wrapper
 from mqtt_presence.mqtt.url import BrokerUrl
 
 
@@ -41,8 +42,7 @@ def prepare(client: Client, url: BrokerUrl, *, timeout_s: float, tls: ssl.SSLCon
 
 def _send_without_delay(_client: Client, _data: object, sock: Any) -> None:
     # With Nagle's algorithm every answer waits 5 to 40 ms for the acknowledgement of the previous one.
-    raw = getattr(sock, "_socket", sock)  # in paho's WebSocket wrapper
-    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    without_wrapper(sock).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _ignore(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""The user's data directory: the default place of the database and of the embedded broker's passwords."""
+"""The user's data directory: the default location of the database and of the embedded broker's passwords."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from mqtt_presence.errors import ConfigError
 
 
 def data_directory() -> Path:
-    """Return the data directory, which need not exist.
+    """Return the path of the data directory, which may not exist yet.
 
     Raises:
         ConfigError: the user has no home directory.
@@ -24,11 +24,11 @@ def data_directory() -> Path:
 
 
 def make_data_directory() -> None:
-    """Make the data directory, for its owner only.
+    """Create the data directory, accessible to its owner only.
 
     Raises:
         ConfigError: the user has no home directory.
-        OSError: the directory cannot be made.
+        OSError: the directory cannot be created.
 
     """
     data_directory().mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Tools for operators: check, simulate, verify, init-broker, forget; the product runs without them.
+"""The tools for operators: check, simulate, verify, init-broker, forget; no other room needs them.
 
 Imports all rooms but `cli` and `settings`.
 """

@@ -1,14 +1,14 @@
-"""Ending what was open when an embedded broker died with all its connections (kill -9, power cut).
+"""Leftovers: connections that were open when the embedded broker and its bridge died (kill -9, power cut).
 
-Beside a broker of its own the bridge waits for wills and answers; here both died at once, and no will ever
-comes. So what is still open when the broker starts is lost: clients that come back say so with a new login.
-The setting `grace` covers the time between, for whoever wants no flicker.
+With a separate broker, the bridge waits for wills and logins. Here both died at once, so no will follows. An
+open connection is therefore lost when the broker starts, and clients that reconnect send a new login. The
+setting `grace` bridges the time until then, for operators who want no short offline status.
 """
 
 import logging
 
 from mqtt_presence.bridge.config import BridgeConfig
-from mqtt_presence.protocol import publications as say
+from mqtt_presence.protocol import publications
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import Connection, End, Event, Reason, UserId
 from mqtt_presence.store import Store
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 
 
 def end_leftovers(database: str, store: Store, config: BridgeConfig, now: int) -> None:
-    """End all connections that are open, as lost; the bridge publishes it when it starts.
+    """End all open connections as lost; the bridge publishes the statuses when it starts.
 
     Args:
         database: the URL of the store's database.
         store: open, with no bridge running on it.
-        config: the bridge's.
+        config: of the bridge.
         now: epoch milliseconds.
 
     """
@@ -33,7 +33,7 @@ def end_leftovers(database: str, store: Store, config: BridgeConfig, now: int) -
             _end(page, store, config, now)
             count += sum(map(len, page.values()))
     if count:
-        log.warning("connections=%d were open when the broker last died: they end as lost", count)
+        log.warning("connections=%d were open when the broker died: they end as lost", count)
 
 
 def _end(page: dict[UserId, list[Connection]], store: Store, config: BridgeConfig, now: int) -> None:
@@ -44,15 +44,15 @@ def _end(page: dict[UserId, list[Connection]], store: Store, config: BridgeConfi
         users = tx.load(events)
         outcomes = [fold(users[user_id], of_user, config.rules) for user_id, of_user in events.items()]
         tx.save(outcomes)
-        told = [
+        due = [
             publication
             for outcome in outcomes
-            for publication in say.outcome_publications(
+            for publication in publications.outcome_publications(
                 outcome, config.topics, private=config.publish_private
             )
         ]
-        if told:
-            tx.put_outbox(say.pack(told))
+        if due:
+            tx.put_outbox(publications.pack(due))
 
 
 def _lost(record: Connection, now: int) -> End:

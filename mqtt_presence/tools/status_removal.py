@@ -1,4 +1,4 @@
-"""Clearing a forgotten user's retained status without a bridge."""
+"""Removal of a forgotten user's retained status without a bridge."""
 
 from mqtt_presence.client.connect_arguments import Endpoint
 from mqtt_presence.client.retained_reader import RetainedReader
@@ -10,20 +10,20 @@ _RETAINED_S = 0.5
 
 
 class BridgeIsThereError(BrokerError):
-    """A bridge runs: it is its business."""
+    """A bridge uses this broker, and removes the status itself."""
 
 
 def clear_status(endpoint: Endpoint, topics: Topics, user_id: str) -> None:
-    """Publish the empty retained status, and see that the broker took it.
+    """Publish the empty retained status, and wait until the broker has accepted it.
 
     Args:
-        endpoint: the broker, and as whom to connect there.
+        endpoint: the broker, with the user to connect as.
         topics: the topics under the prefix in use.
-        user_id: whose status.
+        user_id: the user of the status.
 
     Raises:
-        BridgeIsThereError: a bridge runs on this broker; nothing was done.
-        BrokerError: it cannot be reached, refuses us, or does not let us write the topic.
+        BridgeIsThereError: a bridge uses this broker; the status stays.
+        BrokerError: the broker cannot be reached, refuses the user, or refuses the topic.
 
     """
     with RetainedReader(endpoint, topics.bridge_state, _ANSWER_S) as reader:

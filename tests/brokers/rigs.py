@@ -36,7 +36,7 @@ def password(user: str) -> str:
 
 
 def replaced(text: str, changes: dict[str, str]) -> str:
-    """Replace texts that must be there exactly once: what is tested is what is shipped."""
+    """Replace texts that must appear exactly once, so that the tests use the shipped files."""
     for old, new in changes.items():
         assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in the shipped file"
         text = text.replace(old, new)
@@ -44,7 +44,7 @@ def replaced(text: str, changes: dict[str, str]) -> str:
 
 
 def _signal(process: subprocess.Popen[bytes], sign: signal.Signals) -> None:
-    """Signal a process of ours with its children: RabbitMQ's is a shell with Erlang beneath."""
+    """Signal a process with its children: RabbitMQ's is a shell with Erlang below."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, sign)
 
@@ -62,25 +62,25 @@ class Rig:
     ws_path = "/mqtt"
     mqtt5 = False
     ties_client_id = True
-    """Its rights know the client id: one device of a user cannot write for another."""
+    """Whether rights include the client id: one device of a user cannot publish for another."""
     has_wildcard_replay = True
-    """A subscription with wildcards brings retained messages."""
+    """Whether a subscription with wildcards delivers retained messages."""
     refuses_subscriptions = True
-    """To what may not be read; else it delivers nothing."""
+    """Whether forbidden subscriptions are refused; otherwise they deliver no messages."""
     keeps_sessions = True
-    """They survive a restart."""
+    """Whether sessions survive a restart."""
     foreign_id = "kicks"
-    """Who connects with another user's client id: ``kicks`` it, is ``refused``, or has a session ``apart``."""
+    """The effect of another user's client id: it ``kicks`` the client, is ``refused``, or has a session ``apart``."""
 
     unlimited: tuple[str, ...] = ()
-    """Transports on which packets may be of any size."""
+    """Transports without a limit of the packet size."""
 
     failures: frozenset[str] = frozenset()
-    """What `mqtt-presence check` finds wrong that no configuration can mend."""
+    """Failures of `mqtt-presence check` that no configuration can avoid."""
     recognised = "not recognised"
-    """How what `mqtt-presence check` says of which broker it is begins."""
+    """The beginning of the broker's description by `mqtt-presence check`."""
     takeover = "will, login"
-    """What the bridge hears when a client takes its own connection over: or ``login``, or ``both`` in any order."""
+    """The bridge's messages at a takeover by the same client; also ``login``, or ``both`` in any order."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -118,14 +118,14 @@ class Rig:
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start, and wait until all listeners are there."""
+        """Start, and wait until all listeners are open."""
         raise NotImplementedError
 
     def add_users(self) -> None:
-        """Make the users, where that needs a running broker."""
+        """Make the users, if that needs a running broker."""
 
     def stop(self) -> None:
-        """End it as an operator would."""
+        """End the broker as an operator would."""
         for process in reversed(self._processes):
             _signal(process, signal.SIGTERM)
             process.wait(30)
@@ -140,7 +140,7 @@ class Rig:
         return f"{transport}://{user}:{password(user)}@{host}:{self.ports[transport]}{path}"
 
     def trust(self, transport: str = "") -> dict[str, Path]:
-        """What the bridge needs beside the URL, as flags."""
+        """Return the bridge's flags besides the URL."""
         return {"ca_file": self.directory / "ca.crt"} if (transport or self.transports[0]) in TLS else {}
 
     def peer(self, user: str, client_id: str, transport: str = "", **how) -> Peer:
@@ -156,7 +156,7 @@ class Rig:
         return made
 
     def context(self, certificate: Pem | None = None) -> ssl.SSLContext:
-        """Trust the broker, and show a certificate."""
+        """Trust the broker, and send a certificate."""
         context = ssl.create_default_context(cafile=str(self.directory / "ca.crt"))
         if certificate is not None:
             path = self.directory / "client.pem"
@@ -184,7 +184,7 @@ class Rig:
             raise AssertionError(f"{error}\n{self.log()}") from None
 
     def listening(self) -> set[tuple[str, int]]:
-        """Return what its processes listen on, as the kernel lists it."""
+        """Return the listening addresses of its processes, as the kernel lists them."""
         return listening(*(pid for process in self._processes for pid in with_children(process.pid)))
 
     def listens(self, *ports: str) -> bool:
@@ -207,7 +207,7 @@ class Rig:
 
 
 class Mosquitto(Rig):
-    """As `init-broker` fills the shipped files in."""
+    """mosquitto with the shipped files, filled in by `init-broker`."""
 
     name = "mosquitto"
     recognised = name
@@ -375,7 +375,7 @@ class Nats(Rig):
 
 
 class NatsTls(Nats):
-    """With the TLS blocks: it has one listener of each kind, with TLS or without."""
+    """NATS with the TLS blocks: it has one listener of each kind, with or without TLS."""
 
     name = "nats-tls"
     transports = ("mqtts", "wss")
@@ -423,7 +423,7 @@ class Aedes(Rig):
 
 
 class AedesCertificates(Aedes):
-    """With client certificates."""
+    """aedes with client certificates."""
 
     transports = ("mqtts", "wss")
 

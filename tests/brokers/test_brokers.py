@@ -33,8 +33,8 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(autouse=True)
-def _story(rig: Rig, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Tell the broker's log when a test fails."""
+def _log_of_failure(rig: Rig, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Add the broker's log to a failed test."""
     failed = request.session.testsfailed
     yield
     if request.session.testsfailed > failed:
@@ -42,7 +42,7 @@ def _story(rig: Rig, request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def fresh(user: str) -> str:
-    """Make a client id that nobody had; RabbitMQ's rights want the user's name in front."""
+    """Make an unused client id; RabbitMQ's rights require the user's name at its beginning."""
     return f"{user}-{next(_numbers)}"
 
 
@@ -50,7 +50,7 @@ def fresh(user: str) -> str:
 
 
 def test_listens_for_this_machine_alone(rig: Rig) -> None:
-    """As the files say: what stands before TLS in them, and ports that nobody needs for presence."""
+    """Listeners without TLS, and ports that presence does not need, are for this machine only."""
     for_the_network = {rig.ports[name] for name in TLS}
     found = rig.listening()
     assert {port for _, port in found} >= {rig.ports[name] for name in rig.transports}
@@ -61,7 +61,7 @@ def test_listens_for_this_machine_alone(rig: Rig) -> None:
 
 
 def test_client_writes_its_own_topics(rig: Rig) -> None:
-    """Each verb of a client's own reaches the bridge, and so does its will, on every listener."""
+    """Each verb of a client and its will reach the bridge, on every listener."""
     for transport in rig.transports:
         bridge = rig.peer("bridge", fresh("bridge"), transport, filters=("presence/+/+/+",))
         assert bridge.granted == [True]
@@ -92,8 +92,8 @@ def forgeries(me: str, alice: str) -> list[str]:
     ]
 
 
-class Witnesses:
-    """Everybody who would see a forgery."""
+class Readers:
+    """Connections that would receive a forgery."""
 
     def __init__(self, rig: Rig) -> None:
         self.phone = fresh("alice")
@@ -104,16 +104,16 @@ class Witnesses:
         self._marks = itertools.count()
 
     def forged(self) -> list[str]:
-        """Return the topics of what was heard, when all that was said before has been."""
+        """Return the topics of all messages so far, after a message that follows them."""
         mark = f"mark-{next(self._marks)}"
         speaker = self._rig.peer("bridge", fresh("bridge"))
-        for topic, witness in (
+        for topic, reader in (
             (f"status/{mark}", self._bridge),
             (f"events/{mark}/userOnline", self._operator),
             (f"reply/alice/{self.phone}/{mark}", self._alice),
         ):
             assert speaker.publish(topic, mark.encode())
-            witness.wait_for(topic)
+            reader.wait_for(topic)
         self._alice.publish(f"presence/alice/{self.phone}/time", mark.encode())
         self._bridge.wait_for(f"presence/alice/{self.phone}/time", mark.encode())
         speaker.close()
@@ -121,28 +121,28 @@ class Witnesses:
         return [topic for topic, payload, _ in everything if payload == b"forged"]
 
 
-def test_client_writes_nothing_else(rig: Rig) -> None:
-    """Neither as a message, retained or not, nor as a will does anything but its own topics get through."""
-    witnesses = Witnesses(rig)
+def test_client_writes_no_other_topics(rig: Rig) -> None:
+    """Messages and wills, retained or not, pass only on the client's own topics."""
+    readers = Readers(rig)
     for number, _ in enumerate(forgeries("", "")):
         for retain in (False, True):
             me = fresh("mallory")
-            topic = forgeries(me, witnesses.phone)[number]
+            topic = forgeries(me, readers.phone)[number]
             mallory = rig.peer("mallory", me)
             mallory.publish(topic, b"forged", retain=retain)
             mallory.close()
-    assert witnesses.forged() == []
+    assert readers.forged() == []
     for number, _ in enumerate(forgeries("", "")):
         me = fresh("mallory")
-        will = (forgeries(me, witnesses.phone)[number], b"forged")
+        will = (forgeries(me, readers.phone)[number], b"forged")
         dies_with(rig, me, will)
-    assert witnesses.forged() == []
+    assert readers.forged() == []
     later = rig.peer("alice", fresh("alice"), filters=("status/alice", "bridge/state", "status/mark-0"))
     assert [payload for _, payload, _ in later.heard if payload == b"forged"] == []
 
 
 def dies_with(rig: Rig, client_id: str, will: tuple[str, bytes]) -> None:
-    """Die as mallory with this will, and see that the broker has noticed."""
+    """Die as mallory with this will, and wait until the broker has noticed."""
     try:
         mallory = rig.peer("mallory", client_id, will=will)
     except RefusedError:
@@ -152,8 +152,8 @@ def dies_with(rig: Rig, client_id: str, will: tuple[str, bytes]) -> None:
 
 
 def test_another_device_of_the_same_user(rig: Rig) -> None:
-    """Where the rights know client ids, one device cannot speak for another; where they do not, it can."""
-    witnesses = Witnesses(rig)
+    """One device can publish for another only if the rights do not include client ids."""
+    readers = Readers(rig)
     for other in ("mallory-other", "mallory-more"):
         mallory = rig.peer("mallory", fresh("mallory"))
         mallory.publish(f"presence/mallory/{other}/login", b"forged")
@@ -164,11 +164,11 @@ def test_another_device_of_the_same_user(rig: Rig) -> None:
         "presence/mallory/mallory-more/login",
         "presence/mallory/mallory-other/will",
     }  # fmt: skip
-    assert set(witnesses.forged()) == expected
+    assert set(readers.forged()) == expected
 
 
 def may_read(rig: Rig, user: str, client_id: str, topic_filter: str) -> bool:
-    """Subscribe on a connection of its own: some brokers end it where it is not allowed."""
+    """Subscribe on a new connection, which some brokers close at a forbidden subscription."""
     peer = rig.peer(user, client_id, filters=(topic_filter,))
     granted = peer.granted == [True]
     peer.close()
@@ -176,7 +176,7 @@ def may_read(rig: Rig, user: str, client_id: str, topic_filter: str) -> bool:
 
 
 def test_who_reads_what(rig: Rig) -> None:
-    """Everybody reads statuses, the bridge's state and the own replies; operators events; nobody presence."""
+    """All users read statuses, the bridge's state and own replies; operators events; no user presence."""
     me = fresh("alice")
     if not rig.refuses_subscriptions:
         # What is delivered is tried in tests/integration/test_mosquitto_config.py.
@@ -206,8 +206,8 @@ def test_who_reads_what(rig: Rig) -> None:
     assert may_read(rig, "alice", me, "reply/alice/alice-other/time") == (not rig.ties_client_id)
 
 
-def test_nobody_comes_in_without_a_password(rig: Rig) -> None:
-    """No anonymous access, on no listener."""
+def test_connections_without_a_password_are_refused(rig: Rig) -> None:
+    """No listener accepts anonymous clients."""
     for transport in rig.transports:
         for user, secret in (("alice", "wrong"), ("alice", None), ("nobody", "secret-of-nobody"), ("", "")):
             with pytest.raises(RefusedError):
@@ -215,7 +215,7 @@ def test_nobody_comes_in_without_a_password(rig: Rig) -> None:
 
 
 def test_client_id_of_another_user(rig: Rig) -> None:
-    """Whether somebody can push another user's client off the broker is as the table says."""
+    """The effect of another user's client id is that of the table."""
     bridge = rig.peer("bridge", fresh("bridge"), filters=("presence/+/+/+",))
     phone = fresh("alice")
     alice = rig.peer("alice", phone, will=(f"presence/alice/{phone}/will", b"lost"))
@@ -233,7 +233,7 @@ def test_client_id_of_another_user(rig: Rig) -> None:
 
 
 def test_takeover_by_the_same_client(rig: Rig) -> None:
-    """A client that comes back before the broker has missed it: its old will, and in which order, is as the table says."""
+    """After an early reconnect, the old will and its order are those of the table."""
     bridge = rig.peer("bridge", fresh("bridge"), filters=("presence/+/+/+",))
     for _ in range(5):
         phone = fresh("alice")
@@ -254,8 +254,8 @@ def test_takeover_by_the_same_client(rig: Rig) -> None:
         second.close()
 
 
-def test_what_is_too_large_is_not_delivered(rig: Rig) -> None:
-    """Nobody makes the bridge read what no message of presence needs; the largest that one needs passes."""
+def test_large_messages_are_not_delivered(rig: Rig) -> None:
+    """The broker refuses larger messages than presence needs; the largest needed one passes."""
     for transport in rig.transports:
         bridge = rig.peer("bridge", fresh("bridge"), transport, filters=("presence/+/+/+",))
         large = fresh("alice")
@@ -287,7 +287,7 @@ def test_messages_wait_for_an_absent_bridge(rig: Rig) -> None:
 
 
 def test_retained_statuses_come_back(rig: Rig) -> None:
-    """A new subscriber is told the status: by its exact topic always, by wildcard where the table says so."""
+    """A new subscriber gets the status by its exact topic, and by wildcard if the table says so."""
     bridge = rig.peer("bridge", fresh("bridge"))
     assert bridge.publish("status/kept", b"here", retain=True)
     assert bridge.publish("status/kept-too", b"here", retain=True)
@@ -305,8 +305,8 @@ def test_retained_statuses_come_back(rig: Rig) -> None:
         bridge.publish(topic, b"", retain=True)
 
 
-def test_check_finds_nothing_else(rig: Rig) -> None:
-    """`mqtt-presence check`, which knows nothing of these files, fails where the table says so, and nowhere else."""
+def test_check_finds_the_known_failures(rig: Rig) -> None:
+    """`mqtt-presence check` finds the failures of the table, and no others."""
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in rig.trust().items()]
     done = subprocess.run(
         [sys.executable, "-m", "mqtt_presence", "check", "--json", "--queue", "5000", *flags],
@@ -324,8 +324,8 @@ def test_check_finds_nothing_else(rig: Rig) -> None:
 # The real bridge.
 
 
-class House:
-    """The bridge as operators run it, with an operator who watches and a client of alice's."""
+class RunningBridge:
+    """The bridge as operators run it, with a watching operator and a client of alice."""
 
     def __init__(self, rig: Rig, directory: Path, transport: str) -> None:
         self.rig = rig
@@ -350,7 +350,7 @@ class House:
         self.wait_until_heard()
 
     def wait_until_heard(self) -> None:
-        """Ask the bridge for the time until it answers: then it hears."""
+        """Ask the bridge for the time until it answers."""
         asking = fresh("alice")
         alice = self.rig.peer("alice", asking, self.transport, filters=(f"reply/alice/{asking}/time",))
 
@@ -383,8 +383,8 @@ class House:
 
 
 @pytest.fixture
-def house(rig: Rig, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[House]:
-    made = House(rig, tmp_path, getattr(request, "param", ""))
+def running(rig: Rig, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RunningBridge]:
+    made = RunningBridge(rig, tmp_path, getattr(request, "param", ""))
     try:
         made.start()
         yield made
@@ -393,74 +393,74 @@ def house(rig: Rig, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[
 
 
 def test_bridge_sees_logins_and_ends(rig: Rig, tmp_path: Path) -> None:
-    """On every listener: alice is online when she logs in, and offline when her client is killed."""
+    """On every listener, alice is online after a login, and offline after a kill of her client."""
     for transport in rig.transports:
         directory = tmp_path / transport
         directory.mkdir()
-        house = House(rig, directory, transport)
-        with house.bridge:
-            house.wait_until_heard()
+        running = RunningBridge(rig, directory, transport)
+        with running.bridge:
+            running.wait_until_heard()
             phone = fresh("alice")
-            alice = house.login(phone)
-            house.is_told(b'"state":"online"')
+            alice = running.login(phone)
+            running.is_told(b'"state":"online"')
             alice.die()
-            house.is_told(b'"state":"offline"')
+            running.is_told(b'"state":"offline"')
             late = rig.peer("alice", fresh("alice"), transport, filters=("status/alice",))
             late.wait_for("status/alice", b'"state":"offline"')
-            house.operator.wait_for("events/alice/connectionLogout", b'"reason":"lost"')
-            assert house.records() == [(phone, "lost")]
-            assert ("going on with 3.1.1" in house.bridge.log()) == (not rig.mqtt5)
-            assert house.bridge.stop() == 0
-        house.operator.wait_for("bridge/state", b'"offline"')
-        assert "rror" not in house.bridge.log(), house.bridge.log()
+            running.operator.wait_for("events/alice/connectionLogout", b'"reason":"lost"')
+            assert running.records() == [(phone, "lost")]
+            assert ("going on with 3.1.1" in running.bridge.log()) == (not rig.mqtt5)
+            assert running.bridge.stop() == 0
+        running.operator.wait_for("bridge/state", b'"offline"')
+        assert "rror" not in running.bridge.log(), running.bridge.log()
 
 
-def test_bridge_away_misses_nothing(rig: Rig, house: House) -> None:
-    """Who comes and goes while the bridge is stopped, and who is lost, is known when it is back."""
+def test_bridge_away_misses_nothing(rig: Rig, running: RunningBridge) -> None:
+    """Logins, logouts and losses during an absence of the bridge are known after its return."""
     gone, lost, here = fresh("alice"), fresh("alice"), fresh("alice")
-    leaving = house.login(gone)
-    house.is_told(b'"state":"online"')
-    assert house.bridge.stop() == 0
+    leaving = running.login(gone)
+    running.is_told(b'"state":"online"')
+    assert running.bridge.stop() == 0
     assert leaving.publish(f"presence/alice/{gone}/logout", b"")
-    house.login(lost).die()
-    house.login(here)
-    house.start()
-    house.is_told(b'"connections":1')
-    assert set(house.records()) == {(gone, "logout"), (lost, "lost"), (here, None)}
+    running.login(lost).die()
+    running.login(here)
+    running.start()
+    running.is_told(b'"connections":1')
+    assert set(running.records()) == {(gone, "logout"), (lost, "lost"), (here, None)}
 
 
-def test_bridge_killed_loses_nothing(rig: Rig, house: House) -> None:
-    """Killed in the middle of hundreds of logins, twice, it has a record of each afterwards."""
+def test_bridge_killed_loses_nothing(rig: Rig, running: RunningBridge) -> None:
+    """After two kills during hundreds of logins, the bridge has a record of each login."""
     phone = fresh("alice")
-    alice = house.login(phone, b'{"connectionId":"0"}')
+    alice = running.login(phone, b'{"connectionId":"0"}')
     for number in range(1, 401):
         assert alice.publish(
             f"presence/alice/{phone}/login", json.dumps({"connectionId": str(number)}).encode()
         )
         if number in {150, 300}:
-            house.bridge.kill()
+            running.bridge.kill()
         if number in {200, 350}:
-            house.bridge.start(ready=False)
-    house.wait_until_heard()
-    until(lambda: len(house.records()) == 401, "all are recorded", deadline_s=40, every_s=0.2)
-    assert sum(reason is None for _, reason in house.records()) == 1
+            running.bridge.start(ready=False)
+    running.wait_until_heard()
+    until(lambda: len(running.records()) == 401, "all are recorded", deadline_s=40, every_s=0.2)
+    assert sum(reason is None for _, reason in running.records()) == 1
 
 
-def test_bridge_survives_a_restart_of_the_broker(rig: Rig, house: House) -> None:
-    """The status is there afterwards, whatever the broker has lost, and the next login counts."""
+def test_bridge_survives_a_restart_of_the_broker(rig: Rig, running: RunningBridge) -> None:
+    """The broker has the status again after any loss, and the next login counts."""
     phone = fresh("alice")
-    house.login(phone)
-    house.is_told(b'"state":"online"')
+    running.login(phone)
+    running.is_told(b'"state":"online"')
     rig.stop()
     rig.start()
-    house.wait_until_heard()
-    house.watch()
+    running.wait_until_heard()
+    running.watch()
     late = rig.peer("alice", fresh("alice"), filters=("status/alice",))
     late.wait_for("status/alice", b"")
-    alice = house.login(phone, b'{"connectionId":"after"}')
-    house.is_told(b'"state":"online"')
+    alice = running.login(phone, b'{"connectionId":"after"}')
+    running.is_told(b'"state":"online"')
     alice.die()
-    house.operator.wait_for("events/alice/connectionLogout", b'"reason":"lost"')
+    running.operator.wait_for("events/alice/connectionLogout", b'"reason":"lost"')
     if not rig.keeps_sessions:
-        assert house.bridge.log().count("had no session for the bridge") == 2
-    assert "Traceback" not in house.bridge.log()
+        assert running.bridge.log().count("had no session for the bridge") == 2
+    assert "Traceback" not in running.bridge.log()

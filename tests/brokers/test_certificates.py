@@ -9,8 +9,8 @@ from tests.brokers.rigs import AedesCertificates
 from tests.support.peer import RefusedError
 
 
-def test_certificate_says_who_one_is(tmp_path: Path) -> None:
-    """Whatever CONNECT says; none, or one of another authority, is refused, even with the right password."""
+def test_certificate_names_the_user(tmp_path: Path) -> None:
+    """The user of CONNECT does not count; none, or another authority's, is refused even with the password."""
     with AedesCertificates(tmp_path / "aedes") as rig:
         for transport in rig.transports:
             bridge = rig.peer(

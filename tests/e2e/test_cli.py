@@ -31,7 +31,7 @@ HOSTILE = "e\u202evil\u200b[red]x[bold]"
 
 
 class Running:
-    """A command that is running, with what it has said so far."""
+    """A running command, with its output so far."""
 
     def __init__(self, directory: Path, *arguments: str, **variables: str) -> None:
         self._files = [directory / f"{len(list(directory.iterdir()))}.{name}" for name in ("out", "err")]
@@ -57,7 +57,7 @@ class Running:
         return self._files[1].read_text(errors="replace")
 
     def says(self, pattern: str, deadline_s: float = 15) -> str:
-        """Wait until it has said something that matches, on either stream; return the match."""
+        """Wait for output that matches, on either stream; return the match."""
 
         def said() -> re.Match[str] | None:
             found = re.search(pattern, self.out) or re.search(pattern, self.err)
@@ -75,7 +75,7 @@ class Running:
 
 
 def environment(directory: Path, **variables: str) -> dict[str, str]:
-    """Nothing of the developer's own settings and data."""
+    """An environment without the developer's own settings and data."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MQTT_PRESENCE_", "XDG_"))}
     return (
         kept
@@ -85,7 +85,7 @@ def environment(directory: Path, **variables: str) -> dict[str, str]:
 
 
 class Commands:
-    """Starts commands, and ends those that are left."""
+    """Starts commands, and ends those that still run."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -135,7 +135,7 @@ def start_run(commands: Commands, mosquitto: Mosquitto, database: str, *more: st
 
 
 class Device:
-    """A device as small as they get: mosquitto_pub, held open; logged in, with an empty will."""
+    """The smallest device: mosquitto_pub, kept open, logged in, with an empty will."""
 
     def __init__(self, port: int, user: str, client: str) -> None:
         topic = f"presence/{user}/{client}"
@@ -169,7 +169,7 @@ def device() -> Iterator[Any]:
 
 
 def states(database: str) -> dict[str, str]:
-    """Look as `users` does, without a process for every look."""
+    """Read the states as `users` does, without a process for each reading."""
     if not sqlite_file(database).exists():
         return {}
     with Reader(database) as reader:
@@ -187,7 +187,7 @@ def sqlite_file(url: str) -> Path:
 def test_run_ends_cleanly_on_a_signal(
     commands: Commands, mosquitto: Mosquitto, sqlite_url: str, sign: signal.Signals
 ) -> None:
-    """It finishes, says offline, and that is no failure."""
+    """The bridge finishes its batch, publishes offline, and exits with 0."""
     recorder = mosquitto.recorder()
     running = start_run(commands, mosquitto, sqlite_url)
     mosquitto.say("alice", "phone", "login")
@@ -202,7 +202,7 @@ def bridge_states(recorder: Any) -> list[str]:
 
 
 def test_wrong_setting_of_run(commands: Commands) -> None:
-    """Exit code 2, one line that names it, no traceback and no password."""
+    """Exit code 2, and one line that names the setting, without traceback or password."""
     done = commands.done("run", MQTT_PRESENCE_BROKER="mqtt://bridge:s3cret@host:port")
     assert done.returncode == 2
     assert done.stderr.startswith("mqtt-presence: broker: the port of the broker URL must be")
@@ -210,7 +210,7 @@ def test_wrong_setting_of_run(commands: Commands) -> None:
 
 
 def test_run_without_password_or_database(commands: Commands, tmp_path: Path) -> None:
-    """Exit code 1 where settings are right and the world is not."""
+    """Exit code 1 if the settings are right, but broker or database refuse."""
     with Mosquitto(tmp_path / "closed", users={"bridge": "right"}) as broker:
         url = f"mqtt://bridge:wr0ng@127.0.0.1:{broker.port}"
         done = commands.done("run", "--broker", url, "--database", f"sqlite:///{tmp_path / 'x.db'}")
@@ -244,7 +244,7 @@ def test_module_is_the_command() -> None:
 def test_what_happened_is_shown(
     commands: Commands, mosquitto: Mosquitto, sqlite_url: str, device: Any
 ) -> None:
-    """A plug is pulled, and it is in users and history, under hostile names too."""
+    """A client whose plug is pulled is in users and history, also under a hostile name."""
     start_run(commands, mosquitto, sqlite_url)
     phone = device(mosquitto.port, "alice", "phone")
     mosquitto.say(HOSTILE, "c", "login", json.dumps({"userAgent": "\x1b[2J"}).encode())
@@ -259,7 +259,7 @@ def test_what_happened_is_shown(
 
 
 def retained(mosquitto: Mosquitto, user: str) -> bytes | None:
-    """Ask as a new subscriber does."""
+    """Read a status as a new subscriber does."""
     recorder = mosquitto.recorder(f"status/{user}", "bridge/+")
     until(lambda: any(m.topic == "bridge/state" for m in list(recorder.heard)))
     found = [m.payload for m in list(recorder.heard) if m.topic.startswith("status/")]
@@ -267,7 +267,7 @@ def retained(mosquitto: Mosquitto, user: str) -> bytes | None:
 
 
 def test_forget_with_a_bridge(commands: Commands, mosquitto: Mosquitto, sqlite_url: str) -> None:
-    """The bridge sees the tombstones and clears the statuses."""
+    """The bridge clears the statuses of forgotten users."""
     start_run(commands, mosquitto, sqlite_url)
     names = ("alice", "bob")
     for name in names:
@@ -281,7 +281,7 @@ def test_forget_with_a_bridge(commands: Commands, mosquitto: Mosquitto, sqlite_u
 
 
 def test_forget_without_a_bridge(commands: Commands, mosquitto: Mosquitto, sqlite_url: str) -> None:
-    """Then it is done here; and where the broker is not there either, the bridge does it when it next runs."""
+    """Without a bridge the command clears the status; without a broker, the bridge does when it next runs."""
     running = start_run(commands, mosquitto, sqlite_url)
     mosquitto.say("alice", "phone", "login")
     mosquitto.say("bob", "phone", "login")
@@ -294,7 +294,7 @@ def test_forget_without_a_bridge(commands: Commands, mosquitto: Mosquitto, sqlit
     assert (done.returncode, "alice: the status is cleared" in done.stdout) == (0, True), done.stderr
     assert retained(mosquitto, "alice") is None
     assert nowhere.process.wait(20) == 3
-    assert "The bridge will do it when it next runs" in nowhere.err
+    assert "The bridge will clear it when it next runs" in nowhere.err
     assert retained(mosquitto, "bob")
     start_run(commands, mosquitto, sqlite_url)
     until(lambda: retained(mosquitto, "bob") is None)
@@ -304,7 +304,7 @@ def test_forget_without_a_bridge(commands: Commands, mosquitto: Mosquitto, sqlit
 def test_json_is_json_in_any_encoding(
     commands: Commands, mosquitto: Mosquitto, sqlite_url: str, encoding: str
 ) -> None:
-    """A name that the output's encoding has no letter for is exact, in each command that writes JSON."""
+    """A name without letters in the encoding of the output is exact, in each command that writes JSON."""
     name = "é😀\u202e"
     running = start_run(commands, mosquitto, sqlite_url)
     where = ("--broker", mosquitto.url, "--json")
@@ -329,7 +329,7 @@ def test_json_is_json_in_any_encoding(
 
 
 def test_watch_prints_lines(commands: Commands, mosquitto: Mosquitto, sqlite_url: str) -> None:
-    """Not on a terminal each change is a line; SIGINT is how one ends it."""
+    """Without a terminal each change is a line; SIGINT ends the command."""
     running = start_run(commands, mosquitto, sqlite_url)
     watching = [
         commands.start("watch", "--broker", mosquitto.url),
@@ -338,7 +338,7 @@ def test_watch_prints_lines(commands: Commands, mosquitto: Mosquitto, sqlite_url
         commands.start("watch", "--broker", mosquitto.url, FORCE_COLOR="1"),
     ]
     for watch in watching:
-        watch.says("the bridge is there")
+        watch.says("the bridge is online")
     mosquitto.say(HOSTILE, "phone", "login")
     watching[0].says(r"e\\u202evil\\u200b\[red\]x\[bold\]  online  1 connection\n")
     watching[1].says('"state":"online"')
@@ -348,7 +348,7 @@ def test_watch_prints_lines(commands: Commands, mosquitto: Mosquitto, sqlite_url
     watching[2].says("offline  0 connections\n")
     assert running.end() == 0
     for watch in watching:
-        watch.says("the bridge is not there")
+        watch.says("the bridge is offline")
         assert watch.end(signal.SIGINT) == 0
         assert "\x1b" not in watch.out
     lines = [json.loads(line) for line in watching[1].out.splitlines()]
@@ -356,7 +356,7 @@ def test_watch_prints_lines(commands: Commands, mosquitto: Mosquitto, sqlite_url
 
 
 def test_watch_ends_while_nobody_reads_what_it_says(commands: Commands, mosquitto: Mosquitto) -> None:
-    """As in a pager that shows its first page: a signal ends it in the middle of a line."""
+    """A signal ends the command in the middle of a line, as with a pager that shows its first page."""
     client = mosquitto.client("publisher", "statuses")
     for n in range(300):
         status = Status(state=State.ONLINE, since=1_800_000_000_000, connections=1)
@@ -385,7 +385,7 @@ def test_watch_ends_while_nobody_reads_what_it_says(commands: Commands, mosquitt
 
 
 def test_watch_draws_a_table(commands: Commands, mosquitto: Mosquitto, sqlite_url: str) -> None:
-    """On a terminal there is a live table, in colours, whoever is here first."""
+    """On a terminal there is a live table, in colours, with online users first."""
     start_run(commands, mosquitto, sqlite_url)
     mosquitto.say("zoe", "phone", "login")
     mosquitto.say("amy", "phone", "login")
@@ -421,7 +421,7 @@ def read_until(terminal: int, pattern: str, deadline_s: float) -> str:
 
 
 def test_watch_without_a_broker(commands: Commands) -> None:
-    """It says so, at once."""
+    """The command names the error at once."""
     done = commands.done("watch", "--broker", f"mqtt://127.0.0.1:{free_port()}")
     assert (done.returncode, "cannot be reached" in done.stderr, "Traceback" in done.stderr) == (
         1,
@@ -445,7 +445,7 @@ def default_database(commands: Commands) -> str:
 
 
 def test_up_says_what_to_try_and_it_works(commands: Commands, device: Any) -> None:
-    """All in one process; its clean end is kept, wills included."""
+    """All parts in one process; a clean end records all wills."""
     port = free_port()
     running = commands.start("up", "--port", str(port), "--ws-port", "0")
     running.says("mqtt-presence users")
@@ -458,7 +458,7 @@ def test_up_says_what_to_try_and_it_works(commands: Commands, device: Any) -> No
     watched = re.search(r"mqtt-presence watch --broker (\S+)", running.out)
     assert watched
     watch = commands.start("watch", "--broker", watched[1])
-    watch.says("the bridge is there")
+    watch.says("the bridge is online")
     pasted = re.search(r"\(echo \{\}; cat\) \| (mosquitto_pub .*)", running.out)
     assert pasted
     with subprocess.Popen(["sh", "-c", pasted[1]], stdin=subprocess.PIPE) as alice:
@@ -477,7 +477,7 @@ def test_up_says_what_to_try_and_it_works(commands: Commands, device: Any) -> No
 
 
 def test_up_names_the_port_in_use(commands: Commands) -> None:
-    """And the remedy."""
+    """The message also has the remedy."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = commands.done("up", "--port", str(port), "--no-ws")
@@ -488,7 +488,7 @@ def test_up_names_the_port_in_use(commands: Commands) -> None:
 
 
 def test_up_killed_and_restarted_is_right_again(commands: Commands, device: Any) -> None:
-    """The broker died with all its connections: whoever does not come back is lost, whoever does is there."""
+    """The broker died with all its connections: clients that do not come back are lost, the others are online."""
     port = free_port()
     database = default_database(commands)
     running = start_up(commands, port)
@@ -511,7 +511,7 @@ def test_up_killed_and_restarted_is_right_again(commands: Commands, device: Any)
 
 
 def test_up_ends_on_impatience(commands: Commands, device: Any) -> None:
-    """A second signal does not wait, and does not hang."""
+    """A second signal neither waits nor hangs."""
     running = start_up(commands, free_port())
     running.process.send_signal(signal.SIGINT)
     began = time.monotonic()
@@ -520,7 +520,7 @@ def test_up_ends_on_impatience(commands: Commands, device: Any) -> None:
 
 
 def test_up_with_passwords(commands: Commands) -> None:
-    """`passwd`, then `up --no-open`: only who knows a password comes in."""
+    """After `passwd`, `up --no-open` accepts only clients with a password."""
     assert commands.done("passwd", "alice", "--stdin", stdin="s3cret\n").returncode == 0
     port = free_port()
     running = start_up(commands, port, "--no-open")
@@ -528,5 +528,5 @@ def test_up_with_passwords(commands: Commands) -> None:
     refused = commands.done("watch", "--broker", f"mqtt://alice:wrong@127.0.0.1:{port}")
     assert refused.returncode == 1
     watch = commands.start("watch", "--broker", f"mqtt://alice:s3cret@127.0.0.1:{port}")
-    watch.says("the bridge is there")
+    watch.says("the bridge is online")
     assert running.end() == 0

@@ -11,7 +11,7 @@ from typing import Self
 
 import pytest
 
-from mqtt_presence.client import StatusWatcher
+from mqtt_presence import StatusWatcher
 from tests.support.brokers import Embedded, Mosquitto
 from tests.support.recorder import Recorder
 from tests.support.waiting import until
@@ -105,11 +105,19 @@ def recorder(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Recorder]:
 
 
 def test_every_example_has_a_test_here() -> None:
-    """An example that is not run is an example that does not work."""
+    """Every example is run here, and has a line in the README of the examples."""
     here = Path(__file__).read_text("utf-8")
+    readme = (EXAMPLES / "README.md").read_text("utf-8")
     for path in EXAMPLES.iterdir():
-        if path.is_file():
-            assert f'EXAMPLES / "{path.name}"' in here, path.name
+        if path.suffix != ".md":
+            assert f"]({path.name}" in readme, path.name
+            assert path.is_dir() or f'EXAMPLES / "{path.name}"' in here, path.name
+
+
+def test_examples_import_the_public_package_only() -> None:
+    """Examples show the import that the README describes."""
+    for path in EXAMPLES.glob("*.py"):
+        assert set(re.findall(r"from (mqtt_presence\S*)", path.read_text("utf-8"))) == {"mqtt_presence"}, path
 
 
 def device(mosquitto: Mosquitto, tmp_path: Path, *arguments: str, **variables: str) -> Example:
@@ -152,7 +160,7 @@ def test_hello_presence_comes_pings_and_leaves(
         assert hello.process.stdin is not None
         hello.process.stdin.write(b"\n")
         hello.process.stdin.flush()
-        hello.says(r"^ping; bridge there$")
+        hello.says(r"^ping; bridge online$")
         hello.process.stdin.close()
         hello.says(r"^alice has left$")
         assert hello.ends() == 0

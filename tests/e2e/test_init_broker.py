@@ -17,7 +17,7 @@ from mqtt_presence.cli.app import app
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.tools.init_broker.certificates import Authority
 from mqtt_presence.tools.init_broker.file_plan import Plan, Tls
-from mqtt_presence.tools.init_broker.shipped_files import replace_lines
+from mqtt_presence.tools.shipped_files import replace_lines
 from tests.support.bridges import BridgeProcess
 from tests.support.peer import Peer, RefusedError
 from tests.support.sockets import listening
@@ -28,13 +28,13 @@ AS_ROOT = ["--run-as", "root"] if os.geteuid() == 0 else []  # pytest's director
 
 
 def init(*arguments: str) -> tuple[int, str, str]:
-    """Run the command in this process; return its exit code and what it says on both streams."""
+    """Run the command in this process; return its exit code and both outputs."""
     run = CliRunner().invoke(app, ["init-broker", *arguments])
     return run.exit_code, run.stdout, run.stderr
 
 
-class Made:
-    """A set that was made, with the processes its two commands started."""
+class InstalledBroker:
+    """An installed set of files, with the processes of its two commands."""
 
     def __init__(self, directory: Path, *flags: str) -> None:
         self.directory = directory
@@ -55,11 +55,11 @@ class Made:
 
     @property
     def commands(self) -> list[list[str]]:
-        lines = self.said.partition("Start the broker, and beside it the bridge:\n")[2].splitlines()
+        lines = self.said.partition("Start the broker, then the bridge:\n")[2].splitlines()
         return [shlex.split(line) for line in lines if line]
 
     def start(self, listener: str = "port") -> None:
-        """Run both commands as they were printed, and wait until the bridge hears clients."""
+        """Run both printed commands, and wait until the bridge receives clients' messages."""
         _, bridge = self.commands
         self.start_broker()
         until(lambda: listens(self.ports[listener]), "the broker listens")
@@ -68,7 +68,7 @@ class Made:
         with_bridge.wait_for("bridge/state", b'"online"')
 
     def start_broker(self) -> int:
-        """Run the first command as it was printed; return the id of its process."""
+        """Run the first printed command; return the id of its process."""
         self._run(self.commands[0], "broker")
         return self._processes[-1].pid
 
@@ -81,7 +81,7 @@ class Made:
         return (self.directory / f"{name}.log").read_text(errors="replace")
 
     def peer(self, user: str, client_id: str, listener: str = "port", **how) -> Peer:
-        """Connect by one of the listeners, with the password of the file."""
+        """Connect to one of the listeners, with the password of the file."""
         path = "/mqtt" if listener.startswith("ws") else None
         how.setdefault("password", self.passwords.get(user))
         made = Peer(self.ports[listener], user, client_id, path=path, **how)
@@ -105,9 +105,9 @@ class Made:
 
 
 @pytest.fixture
-def made(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Made]:
+def made(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[InstalledBroker]:
     """Make a set with the flags of the test, and start it."""
-    one = Made(tmp_path / "set", *getattr(request, "param", ()))
+    one = InstalledBroker(tmp_path / "set", *getattr(request, "param", ()))
     try:
         one.start()
         yield one
@@ -115,8 +115,8 @@ def made(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Made]:
         one.close()
 
 
-def comes_and_goes(made: Made, listener: str, **how) -> None:
-    """A client's login and its will do what they should."""
+def log_in_and_die(made: InstalledBroker, listener: str, **how) -> None:
+    """Check that a client's login and its will change the status."""
     name = f"pad-{listener}"
     operator = made.peer("operator", f"op-{listener}", filters=("status/+", "events/+/+"))
     alice = made.peer("alice", name, listener, will=(f"presence/alice/{name}/will", b""), **how)
@@ -127,8 +127,8 @@ def comes_and_goes(made: Made, listener: str, **how) -> None:
     assert b'"reason":"lost"' in operator.wait_for("events/alice/connectionLogout")
 
 
-def cannot_forge(made: Made, listener: str, **how) -> None:
-    """Neither a message nor a will of mallory's is taken for alice's, nor any for the bridge's."""
+def assert_no_forgery(made: InstalledBroker, listener: str, **how) -> None:
+    """Check that mallory's messages and wills do not count as alice's or the bridge's."""
     operator = made.peer("operator", f"op-f-{listener}", filters=("status/+", "events/+/+"))
     for number, topic in enumerate(
         ("presence/alice/pad/login", "presence/mallory/pad/login", "status/alice")
@@ -151,8 +151,8 @@ def cannot_forge(made: Made, listener: str, **how) -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "127.0.0.9"])
 def test_listeners_without_tls_are_at_the_address_alone(tmp_path: Path, address: str) -> None:
-    """The kernel lists no other address for the two ports, and the one that the file names for both."""
-    made = Made(tmp_path / "set", "--listen", address)
+    """For both ports, the kernel lists the address of the file, and no other."""
+    made = InstalledBroker(tmp_path / "set", "--listen", address)
     try:
         broker = made.start_broker()
         wanted = {(address, made.ports[name]) for name in ("port", "ws-port")}
@@ -163,8 +163,8 @@ def test_listeners_without_tls_are_at_the_address_alone(tmp_path: Path, address:
 
 
 def test_listeners_with_tls_are_the_only_ones_for_the_network(tmp_path: Path) -> None:
-    """With TLS, the listeners without it stay where they were."""
-    made = Made(tmp_path / "set", "--tls")
+    """With TLS, the listeners without TLS keep their addresses."""
+    made = InstalledBroker(tmp_path / "set", "--tls")
     try:
         broker = made.start_broker()
         until(lambda: {port for _, port in listening(broker)} == set(made.ports.values()), "all ports listen")
@@ -175,11 +175,11 @@ def test_listeners_with_tls_are_the_only_ones_for_the_network(tmp_path: Path) ->
         made.close()
 
 
-def test_printed_commands_start_broker_and_bridge(made: Made) -> None:
-    """A user's client comes, is killed and goes, by TCP and WebSocket; nobody speaks for another."""
-    cannot_forge(made, "port")
-    comes_and_goes(made, "port")
-    comes_and_goes(made, "ws-port")
+def test_printed_commands_start_broker_and_bridge(made: InstalledBroker) -> None:
+    """Logins, kills and ends work over TCP and WebSocket; no client can publish for another."""
+    assert_no_forgery(made, "port")
+    log_in_and_die(made, "port")
+    log_in_and_die(made, "ws-port")
     with pytest.raises(RefusedError):
         made.peer("alice", "pad", password="wrong")
     with pytest.raises(RefusedError):
@@ -188,9 +188,9 @@ def test_printed_commands_start_broker_and_bridge(made: Made) -> None:
     assert "rights" not in made.log("bridge")
 
 
-def test_secrets_are_for_their_owner_only(tmp_path: Path) -> None:
-    """Files with secrets are closed to others, no password is printed, and each is told to be in a file."""
-    made = Made(tmp_path / "set", "--tls", "--client-certificates")
+def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
+    """Files with secrets are closed to others; the output names the files but no password."""
+    made = InstalledBroker(tmp_path / "set", "--tls", "--client-certificates")
     names = {path.relative_to(made.directory).as_posix(): path for path in made.directory.rglob("*.*")}
     names |= {name: made.directory / name for name in ("acl", "passwd", "data")}
     modes = {name: stat.S_IMODE(path.stat().st_mode) for name, path in names.items()}
@@ -207,10 +207,10 @@ def test_secrets_are_for_their_owner_only(tmp_path: Path) -> None:
 
 
 def test_umask_does_not_lock_the_broker_out(tmp_path: Path) -> None:
-    """Root's umask may close what it makes to others; the broker's account must come in, and to nothing else."""
+    """With a strict umask of root, the broker's account can still read its files, and no others."""
     before = os.umask(0o077)
     try:
-        made = Made(tmp_path / "set", "--tls", "--client-certificates")
+        made = InstalledBroker(tmp_path / "set", "--tls", "--client-certificates")
     finally:
         os.umask(before)
     modes = {
@@ -222,23 +222,25 @@ def test_umask_does_not_lock_the_broker_out(tmp_path: Path) -> None:
     assert stat.S_IMODE((made.directory / "bridge.toml").stat().st_mode) == 0o600
 
 
-def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     """A second run changes nothing and names the files; with --force all secrets are new."""
-    made = Made(tmp_path / "set")
+    made = InstalledBroker(tmp_path / "set")
     before = {path: path.read_bytes() for path in made.directory.rglob("*.*")}
     code, said, complaint = init("mosquitto", "--dir", str(made.directory), *AS_ROOT)
     assert (code, said) == (2, "")
     assert "passwords.txt" in complaint
     assert "--force" in complaint
     assert {path: path.read_bytes() for path in made.directory.rglob("*.*")} == before
-    again = Made(made.directory, "--force")
+    again = InstalledBroker(made.directory, "--force")
     assert not set(again.passwords.values()) & set(made.passwords.values())
     assert not [path.name for path in made.directory.iterdir() if path.name.startswith(".")]
 
 
-def test_options_are_in_what_is_written(tmp_path: Path) -> None:
-    """Prefix, operators and listeners are in the files; what was not asked for is not."""
-    made = Made(tmp_path / "set", "--prefix", "acme", "--operator", "eve", "--operator", "bob", "--no-ws")
+def test_options_are_in_the_files(tmp_path: Path) -> None:
+    """The files have the chosen prefix, operators and listeners, and no others."""
+    made = InstalledBroker(
+        tmp_path / "set", "--prefix", "acme", "--operator", "eve", "--operator", "bob", "--no-ws"
+    )
     rights = [x for x in (made.directory / "acl").read_text().splitlines() if x and not x.startswith("#")]
     assert [x for x in rights if x.startswith("user")] == ["user bridge", "user eve", "user bob"]
     topics = [x.split(" ")[2] for x in rights if not x.startswith("user")]
@@ -255,10 +257,10 @@ def test_options_are_in_what_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("made", [("--tls",)], indirect=True)
-def test_tls_with_passwords(made: Made) -> None:
-    """Passwords count by mqtts and wss as well; the broker's certificate is good for this machine's names."""
+def test_tls_with_passwords(made: InstalledBroker) -> None:
+    """Passwords work with mqtts and wss; the broker's certificate is valid for this machine's names."""
     for listener in ("tls-port", "wss-port"):
-        comes_and_goes(made, listener, tls=made.trust())
+        log_in_and_die(made, listener, tls=made.trust())
         with pytest.raises(RefusedError):
             made.peer("alice", "pad", listener, tls=made.trust(), password="wrong")
         with pytest.raises(RefusedError, match="CERTIFICATE_VERIFY_FAILED"):
@@ -269,14 +271,14 @@ def test_tls_with_passwords(made: Made) -> None:
 @pytest.mark.parametrize(
     "made", [("--tls", "--client-certificates", "--host", "broker.example")], indirect=True
 )
-def test_client_certificates(made: Made, tmp_path: Path) -> None:
-    """The certificate says who one is, whatever CONNECT says; none, or one of another authority, is refused."""
+def test_client_certificates(made: InstalledBroker, tmp_path: Path) -> None:
+    """The certificate names the user, for any CONNECT; none, or one of another authority, is refused."""
     stranger = Authority()
     forged = stranger.client("alice")
     (tmp_path / "forged.pem").write_bytes(forged.certificate + forged.key)
     for listener in ("tls-port", "wss-port"):
-        comes_and_goes(made, listener, tls=made.trust("alice"), password=None)
-        cannot_forge(made, listener, tls=made.trust("mallory"), password=None)
+        log_in_and_die(made, listener, tls=made.trust("alice"), password=None)
+        assert_no_forgery(made, listener, tls=made.trust("mallory"), password=None)
         liar = made.peer("alice", "pad", listener, tls=made.trust("mallory"), password=None)
         liar.publish("presence/alice/pad/login", b"")
         until(lambda: "as pad (" in made.log("broker"), "the broker has told who came")
@@ -293,8 +295,8 @@ def test_client_certificates(made: Made, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "made", [("--tls", "--client-certificates", "--host", "broker.example")], indirect=True
 )
-def test_bridge_over_wss_with_its_certificate(made: Made, tmp_path: Path) -> None:
-    """The bridge's certificate lets it in by WebSocket as well; the server's has the names that were given."""
+def test_bridge_over_wss_with_its_certificate(made: InstalledBroker, tmp_path: Path) -> None:
+    """The bridge's certificate works over WebSocket too; the server's has the given names."""
     clients = made.directory / "tls/clients"
     with BridgeProcess(
         tmp_path / "wss.log",
@@ -323,8 +325,8 @@ def documented(mark: str, directory: Path) -> None:
 
 
 def test_one_more_user_and_a_renewed_certificate(tmp_path: Path) -> None:
-    """As the documents say: carol's new certificate lets her in, and the broker's new one is trusted as the old was."""
-    made = Made(tmp_path / "set", "--tls", "--client-certificates", "--host", "broker.example")
+    """By the documentation: carol's new certificate works, and clients trust the broker's new one."""
+    made = InstalledBroker(tmp_path / "set", "--tls", "--client-certificates", "--host", "broker.example")
     before = (made.directory / "tls/server.crt").read_bytes()
     documented("user", made.directory)
     documented("renew", made.directory)
@@ -372,7 +374,7 @@ def test_one_more_user_and_a_renewed_certificate(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_options(tmp_path: Path, arguments: list[str], complaint: str) -> None:
-    """One line that names the option, exit code 2, and nothing is written."""
+    """One line names the option; the exit code is 2, and no file is written."""
     code, said, complaints = init(*arguments, "--dir", str(tmp_path / "set"), *AS_ROOT)
     assert (code, said) == (2, "")
     assert complaint in complaints
@@ -381,14 +383,14 @@ def test_wrong_options(tmp_path: Path, arguments: list[str], complaint: str) -> 
 
 
 def test_directory_that_cannot_be_written(tmp_path: Path) -> None:
-    """It is said which."""
+    """The error names the directory."""
     (tmp_path / "file").touch()
     code, _, complaint = init("mosquitto", "--dir", str(tmp_path / "file/set"), *AS_ROOT)
     assert (code, "file/set" in complaint) == (2, True)
 
 
 def test_account_must_be_able_to_enter(tmp_path: Path) -> None:
-    """Root can give the files to another account; nobody can give them where that account cannot go."""
+    """Root can install for another account only in a directory that the account may enter."""
     tmp_path.chmod(0o700)
     account = "nobody"
     code, _, complaint = init("mosquitto", "--dir", str(tmp_path / "set"), "--run-as", account)
@@ -397,8 +399,8 @@ def test_account_must_be_able_to_enter(tmp_path: Path) -> None:
     assert wanted in complaint
 
 
-def test_port_in_use_is_told(tmp_path: Path) -> None:
-    """Debian starts a mosquitto of its own: better told now than by the broker."""
+def test_port_in_use_is_reported(tmp_path: Path) -> None:
+    """Debian starts its own mosquitto: the command reports that before the broker does."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -410,8 +412,8 @@ def test_port_in_use_is_told(tmp_path: Path) -> None:
     assert f"port={port} is in use" in complaint
 
 
-def test_passwords_in_the_clear_are_told(tmp_path: Path) -> None:
-    """Whoever listens to a network without TLS is told so."""
+def test_passwords_in_the_clear_are_reported(tmp_path: Path) -> None:
+    """A network listener without TLS gives a warning."""
     for number, address in enumerate(("0.0.0.0", "")):
         directory = tmp_path / str(number)
         ports = ["--port", str(free_port()), "--no-ws"]
@@ -428,8 +430,8 @@ def test_passwords_in_the_clear_are_told(tmp_path: Path) -> None:
 # The parts.
 
 
-def test_template_and_code_cannot_part() -> None:
-    """A line to be replaced that the template does not have is an error, not a hole in the configuration."""
+def test_template_must_have_the_replaced_lines() -> None:
+    """A missing line in the template is an error, not a gap in the configuration."""
     assert replace_lines("a\nb\n", {"b": "c\nd"}) == "a\nc\nd\n"
     assert replace_lines("a\nb", {"a": None}) == "b"
     with pytest.raises(LookupError, match="'x' is 0 times"):
@@ -437,9 +439,9 @@ def test_template_and_code_cannot_part() -> None:
 
 
 def test_plan_shows_no_secret_and_holds_its_limits(tmp_path: Path) -> None:
-    """A name is there once, operators first; a directory that configuration files cannot name is refused."""
+    """Each name appears once, operators first; a directory with unprintable characters is refused."""
     plan = Plan(tmp_path, users=("a", "b"), operators=("b",))
-    assert plan.people == ("b", "a")
+    assert plan.users_and_operators == ("b", "a")
     with pytest.raises(ConfigError, match="dir="):
         Plan(Path("/x\ny"))
     assert Tls(hosts=("::1", "192.0.2.1", "a-b.example")).hosts

@@ -30,7 +30,7 @@ WRONG = "wrong user name or password, or no right to connect"
 
 @pytest.fixture(autouse=True)
 def database(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Have the simulations look at the bridge's database, and never at the developer's own."""
+    """Make simulations use the bridge's database instead of the developer's own."""
     monkeypatch.setenv("MQTT_PRESENCE_DATABASE", sqlite_url)
     return sqlite_url
 
@@ -42,12 +42,12 @@ def bridge(mosquitto: Mosquitto, sqlite_url: str) -> Iterator[BridgeThread]:
 
 
 def simulate(url: str, *flags: str) -> Result:
-    """Run the command in this process, to its end."""
+    """Run the command in this process to its end."""
     return CliRunner().invoke(app, ["simulate", "--broker", url, *flags])
 
 
 def test_small_run_is_right(mosquitto: Mosquitto, bridge: BridgeThread, sqlite_url: str) -> None:
-    """Logouts, cuts, reports and a storm: every status is right, then all are offline, and so says verify."""
+    """After logouts, cuts, reports and a storm every status is right, then offline, as verify confirms."""
     run = simulate(
         mosquitto.url, "--users=50", "--connections=2", "--rate=150", "--abrupt=0.3", "--storm-every=1.5s",
         "--duration=3s", "--seed=4", "--name=sim",
@@ -61,7 +61,7 @@ def test_small_run_is_right(mosquitto: Mosquitto, bridge: BridgeThread, sqlite_u
 
 
 def test_kept_users_stay_online(mosquitto: Mosquitto, bridge: BridgeThread) -> None:
-    """With --keep there is neither logout nor will; nobody else's name is touched."""
+    """With --keep the users get no logout and no will; other users are unchanged."""
     watched = mosquitto.recorder()
     mosquitto.say("alice", "alice-phone", "login")
     watched.wait_for_state("alice", "online")
@@ -74,7 +74,7 @@ def test_kept_users_stay_online(mosquitto: Mosquitto, bridge: BridgeThread) -> N
 
 
 def names_in(database: str) -> set[str]:
-    """Everybody of whom there is anything in the database."""
+    """Return all users with data in the database."""
     tables = ("user_states", "connection_records")
     return {row["user_id"] for table in tables for row in query(database, f"SELECT user_id FROM {table}")}
 
@@ -82,7 +82,7 @@ def names_in(database: str) -> set[str]:
 def test_simulated_users_are_deleted_at_the_end(
     mosquitto: Mosquitto, bridge: BridgeThread, database: str
 ) -> None:
-    """Their records and statuses are gone, and nobody else's; nor those of a user who was known before."""
+    """Their records and statuses are deleted, but not those of other or earlier users."""
     watched = mosquitto.recorder("status/+")
     for user in ("alice", "sim-1"):
         mosquitto.say(user, "phone", "login")
@@ -100,10 +100,10 @@ def test_simulated_users_are_deleted_at_the_end(
     assert names_in(database) == {"alice", "sim-1", *(f"other-{n}" for n in range(4))}
 
 
-def test_an_interrupted_simulation_deletes_its_users_too(
+def test_interrupted_simulation_deletes_its_users(
     mosquitto: Mosquitto, bridge: BridgeThread, database: str
 ) -> None:
-    """A second signal ends it in the middle of everything, with connections up; none of them comes back."""
+    """A second signal ends it with open connections; no user returns afterwards."""
     watched = mosquitto.recorder("status/+")
     process = subprocess.Popen(
         [*COMMAND, "--broker", mosquitto.url, "--users=10", "--rate=100"],
@@ -122,10 +122,10 @@ def test_an_interrupted_simulation_deletes_its_users_too(
     assert names_in(database) == set()
 
 
-def test_without_the_database_it_says_how_to_delete_the_users(
+def test_without_the_database_the_output_has_the_command_to_delete_users(
     mosquitto: Mosquitto, bridge: BridgeThread, database: str, tmp_path: Path
 ) -> None:
-    """On a machine that has only the broker; the command that it prints works where the database is."""
+    """The printed command works on the machine with the database."""
     watched = mosquitto.recorder("status/+")
     mosquitto.say("alice", "phone", "login")
     watched.wait_for_state("alice", "online")
@@ -145,7 +145,7 @@ def test_without_the_database_it_says_how_to_delete_the_users(
 
 
 def test_falsified_status_is_found(mosquitto: Mosquitto, bridge: BridgeThread) -> None:
-    """Somebody else publishes a status while it is compared: exit 1, and the user is named."""
+    """A status from another client is found: exit code 1, and the name of the user."""
     false = json.dumps(
         {"userId": "sim-3", "state": "online", "online": True, "idle": False, "connections": 9, "version": 99}
     ).encode()
@@ -169,17 +169,17 @@ def test_falsified_status_is_found(mosquitto: Mosquitto, bridge: BridgeThread) -
     assert "sim-3: online, connections=9; must be " in run.stderr
 
 
-def test_without_a_bridge_nothing_is_right(mosquitto: Mosquitto) -> None:
-    """Nobody publishes statuses: exit 1, and why is said, once."""
+def test_without_a_bridge_all_statuses_are_wrong(mosquitto: Mosquitto) -> None:
+    """Without published statuses the exit code is 1, and the reason appears once."""
     run = simulate(mosquitto.url, "--users=3", "--duration=0.2s", "--settle=1s", "--keep")
     assert run.exit_code == 1
     assert "3 of 3 statuses are wrong" in run.stderr
     assert "no status; must be" in run.stderr
-    assert run.stderr.count("no bridge is there") == 1
+    assert run.stderr.count("no bridge is online") == 1
 
 
 def test_progress_fits_a_terminal(mosquitto: Mosquitto) -> None:
-    """On 80 columns the time and the numbers are there, whole; and the cursor comes back."""
+    """80 columns have room for the time and the numbers; the cursor is visible again at the end."""
     ours, its = pty.openpty()
     termios.tcsetwinsize(its, (24, 80))
     flags = ("--broker", mosquitto.url, "--users=2", "--duration=0.5s", "--settle=1s", "--keep")
@@ -196,7 +196,7 @@ def test_progress_fits_a_terminal(mosquitto: Mosquitto) -> None:
 
 
 def test_interrupted_run_is_compared(mosquitto: Mosquitto, bridge: BridgeThread) -> None:
-    """For ever means until SIGINT; what was done so far must be right."""
+    """A simulation without end runs until SIGINT, and compares the statuses then."""
     watched = mosquitto.recorder("status/+")
     process = subprocess.Popen(
         [*COMMAND, "--broker", mosquitto.url, "--users=10", "--rate=100"],
@@ -212,8 +212,8 @@ def test_interrupted_run_is_compared(mosquitto: Mosquitto, bridge: BridgeThread)
     assert "after all have logged out: all 10 statuses are right" in out
 
 
-def test_broker_restart_in_between_is_survived(tmp_path: Path, sqlite_url: str) -> None:
-    """The broker goes and comes back: clients reconnect, and all is right in the end."""
+def test_clients_survive_a_restart_of_the_broker(tmp_path: Path, sqlite_url: str) -> None:
+    """Clients reconnect after a restart of the broker, and all statuses are right at the end."""
     with (
         Mosquitto(tmp_path / "mosquitto") as mosquitto,
         BridgeThread(broker=mosquitto.url, database=sqlite_url),
@@ -241,7 +241,7 @@ def test_broker_restart_in_between_is_survived(tmp_path: Path, sqlite_url: str) 
 
 
 class Running:
-    """The command at work, as a process.
+    """A process that runs the command.
 
     Args:
         mosquitto: the broker; there must be a bridge.
@@ -277,7 +277,7 @@ class Running:
         until(lambda: said in self.output, f"it says {said!r}")
 
     def end(self, timeout_s: float) -> int:
-        """Wait for its end; return the exit code."""
+        """Wait for the end; return the exit code."""
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -288,21 +288,21 @@ class Running:
         return self._log.read_text()
 
 
-def test_bridge_that_goes_and_comes_is_told(mosquitto: Mosquitto, sqlite_url: str, tmp_path: Path) -> None:
-    """It is said when there is none, and when there is one again; and all is right in the end."""
+def test_absence_of_the_bridge_is_reported(mosquitto: Mosquitto, sqlite_url: str, tmp_path: Path) -> None:
+    """The output reports the absence and the return of the bridge; all statuses are right at the end."""
     with ExitStack() as stack:
         with BridgeThread(broker=mosquitto.url, database=sqlite_url):
             running = stack.enter_context(Running(mosquitto, tmp_path / "output"))
-        running.wait_for("no bridge is there")
+        running.wait_for("no bridge is online")
         with BridgeThread(broker=mosquitto.url, database=sqlite_url):
-            running.wait_for("the bridge is there")
+            running.wait_for("the bridge is online")
             running.signal(signal.SIGINT)
             assert running.end(40) == 0, running.output
 
 
 @pytest.mark.parametrize("flags", [(), ("--duration=3s",)], ids=["for-ever", "ends-meanwhile"])
-def test_broker_that_stays_away_ends_it(tmp_path: Path, sqlite_url: str, flags: tuple[str, ...]) -> None:
-    """Retries are no progress: after --settle it says since when the broker has been away, and ends."""
+def test_absent_broker_ends_the_simulation(tmp_path: Path, sqlite_url: str, flags: tuple[str, ...]) -> None:
+    """After --settle the simulation ends, and the error has the time since the broker went away."""
     with (
         Mosquitto(tmp_path / "mosquitto") as mosquitto,
         BridgeThread(broker=mosquitto.url, database=sqlite_url),
@@ -312,11 +312,11 @@ def test_broker_that_stays_away_ends_it(tmp_path: Path, sqlite_url: str, flags: 
         mosquitto.kill()
         assert running.end(40) == 1
         assert re.search(r"the broker is away since \d\d:\d\d:\d\d, waiting 4 s for it", running.output)
-        assert re.search(r"the broker has been away since [\d:]+, for 4 s: nothing", running.output)
+        assert re.search(r"the broker has been away since [\d:]+, for 4 s: no comparison", running.output)
 
 
-def test_interrupted_while_the_broker_is_away_it_waits_and_compares(tmp_path: Path, sqlite_url: str) -> None:
-    """One signal ends the plan, whether there is a broker or not; when it is back, all must be right."""
+def test_interrupt_without_a_broker_waits_and_compares(tmp_path: Path, sqlite_url: str) -> None:
+    """One signal ends the plan even without a broker; after its return all statuses must be right."""
     with (
         Mosquitto(tmp_path / "mosquitto") as mosquitto,
         BridgeThread(broker=mosquitto.url, database=sqlite_url),
@@ -333,7 +333,7 @@ def test_interrupted_while_the_broker_is_away_it_waits_and_compares(tmp_path: Pa
 
 
 def test_second_signal_ends_at_once(tmp_path: Path, sqlite_url: str) -> None:
-    """The first waits for the broker, for as long as --settle says; the second waits for nothing."""
+    """The first signal waits for the broker, up to --settle; the second one does not wait."""
     with (
         Mosquitto(tmp_path / "mosquitto") as mosquitto,
         BridgeThread(broker=mosquitto.url, database=sqlite_url),
@@ -352,7 +352,7 @@ def test_second_signal_ends_at_once(tmp_path: Path, sqlite_url: str) -> None:
 
 
 def test_password_pattern_and_refusals(tmp_path: Path, sqlite_url: str) -> None:
-    """Every user has a password of its own; a wrong one is told at once."""
+    """Every user has its own password; a wrong one ends the simulation at once."""
     users = {"bridge": BRIDGE_PASSWORD, **{f"sim-{n}": f"secret-sim-{n}" for n in range(3)}}
     with (
         Mosquitto(tmp_path / "mosquitto", users=users) as mosquitto,
@@ -379,8 +379,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return certificate, key
 
 
-def test_refusal_over_tls_is_told(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
-    """The broker says no and hangs up, and both are read at once: why it said no is what counts."""
+def test_refusal_over_tls_is_reported(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    """The broker refuses and closes in one read: the error has the reason of the refusal."""
     port = free_port()
     more = f"listener {port} 127.0.0.1\ncertfile {certificate[0]}\nkeyfile {certificate[1]}\n"
     flags = ("--users=1", "--connections=1", f"--ca-file={certificate[0]}")
@@ -397,7 +397,7 @@ def test_refusal_over_tls_is_told(tmp_path: Path, certificate: tuple[Path, Path]
 def test_other_ways_to_the_broker(
     tmp_path: Path, sqlite_url: str, certificate: tuple[Path, Path], scheme: str
 ) -> None:
-    """By TLS, by WebSocket and by both: whoever is cut has a will there, too."""
+    """With TLS, with WebSocket and with both, a cut client has a will too."""
     port = free_port()
     more = f"listener {port} 127.0.0.1\n"
     if scheme != "mqtts":
@@ -417,7 +417,7 @@ def test_other_ways_to_the_broker(
 
 
 def test_websocket_of_the_embedded_broker(sqlite_url: str) -> None:
-    """The other server of WebSockets, with frames of its own."""
+    """The embedded broker is another WebSocket server, with other frames."""
     with Embedded(ws=True) as broker, BridgeThread(broker=broker.url, database=sqlite_url):
         run = simulate(
             f"ws://operator@127.0.0.1:{broker.ws_port}", "--users=20", "--duration=1s", "--rate=100"
@@ -426,8 +426,8 @@ def test_websocket_of_the_embedded_broker(sqlite_url: str) -> None:
         assert " 0 lost" in run.stdout
 
 
-def test_no_websocket_where_there_is_none(mosquitto: Mosquitto) -> None:
-    """A listener for plain MQTT is told from one that is away."""
+def test_websocket_url_of_a_plain_listener_is_reported(mosquitto: Mosquitto) -> None:
+    """The error distinguishes a plain MQTT listener from an absent one."""
     run = simulate(f"ws://127.0.0.1:{mosquitto.port}", "--users=1", "--duration=1s")
     assert run.exit_code == 1
     assert "cannot be reached: " in run.stderr
@@ -435,7 +435,7 @@ def test_no_websocket_where_there_is_none(mosquitto: Mosquitto) -> None:
 
 @pytest.mark.parametrize("flags", [("--users=0",), ("--duration=soon",), ("--settle=0s",)])
 def test_wrong_settings_exit_2(flags: tuple[str, ...]) -> None:
-    """The message names the setting, and nothing is connected."""
+    """The message names the setting, and no client connects."""
     run = simulate("mqtt://127.0.0.1:1", *flags)
     assert run.exit_code == 2
     assert flags[0].split("=")[0].removeprefix("--") in run.stderr

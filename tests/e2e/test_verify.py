@@ -27,8 +27,8 @@ COMMAND = (sys.executable, "-m", "mqtt_presence", "verify")
 SETTLE = "--settle=0.5s"
 
 
-class House:
-    """A broker with some users on it whose bridge has been here.
+class SystemWithoutBridge:
+    """A broker and a database with some users, whose bridge has ended.
 
     Args:
         mosquitto: the broker.
@@ -42,7 +42,7 @@ class House:
         self.recorder: Recorder = mosquitto.recorder("status/+")
 
     def verify(self, *flags: str) -> tuple[int, list[dict[str, Any]], str]:
-        """Run the command in this process; return its exit code, what it says, and its complaints."""
+        """Run the command in this process; return its exit code, output and errors."""
         run = CliRunner().invoke(
             app,
             ["verify", "--broker", self.mosquitto.url, "--database", self.database, SETTLE, "--json", *flags],
@@ -50,7 +50,7 @@ class House:
         return run.exit_code, [json.loads(line) for line in run.stdout.splitlines()], run.stderr
 
     def found(self, *flags: str) -> list[tuple[str, str]]:
-        """Run the command, which must find something; return users and kinds."""
+        """Run the command, which must find differences; return users and kinds."""
         code, told, stderr = self.verify(*flags)
         assert code == (0 if "--repair" in flags else 1), stderr
         return [(line["userId"], line["kind"]) for line in told]
@@ -69,14 +69,14 @@ class House:
             cur.execute(sql)
 
     def assert_right(self) -> None:
-        """Nothing is found any more."""
+        """Check that the command finds no differences."""
         assert self.verify() == (0, [], "")
 
 
 @pytest.fixture
-def house(mosquitto: Mosquitto, sqlite_url: str) -> Iterator[House]:
-    """Eight users who are online, and no bridge any more."""
-    made = House(mosquitto, sqlite_url)
+def system(mosquitto: Mosquitto, sqlite_url: str) -> Iterator[SystemWithoutBridge]:
+    """Make eight online users, and end the bridge."""
+    made = SystemWithoutBridge(mosquitto, sqlite_url)
     with BridgeThread(broker=mosquitto.url, database=sqlite_url):
         for user in USERS:
             mosquitto.say(user, f"{user}-phone", "login", b'{"connectionId":"c"}')
@@ -93,16 +93,16 @@ def _ghost() -> bytes:
     ).encode()
 
 
-def test_each_kind_of_difference_is_found_and_repaired(house: House) -> None:
-    """One of each at once: exit 1 and a line each; repaired: exit 0, and all is right afterwards."""
-    house.publish("user0", b"")
-    house.falsify("user1", version=0)
-    house.falsify("user2", version=1000)
-    house.falsify("user3", state="offline", online=False, connections=0)
-    house.publish("user4", b"junk")
-    house.publish("ghost", _ghost())
-    house.execute("UPDATE user_states SET connections = 2, version = version + 1 WHERE user_id = 'user5'")
-    house.execute("UPDATE user_states SET idle = 1 WHERE user_id = 'user6'")
+def test_each_kind_of_difference_is_found_and_repaired(system: SystemWithoutBridge) -> None:
+    """One difference of each kind gives exit code 1 and a line each; the repair gives 0 and corrects them."""
+    system.publish("user0", b"")
+    system.falsify("user1", version=0)
+    system.falsify("user2", version=1000)
+    system.falsify("user3", state="offline", online=False, connections=0)
+    system.publish("user4", b"junk")
+    system.publish("ghost", _ghost())
+    system.execute("UPDATE user_states SET connections = 2, version = version + 1 WHERE user_id = 'user5'")
+    system.execute("UPDATE user_states SET idle = 1 WHERE user_id = 'user6'")
     expected = [
         ("ghost", "leftOver"),
         ("user0", "missing"),
@@ -114,11 +114,11 @@ def test_each_kind_of_difference_is_found_and_repaired(house: House) -> None:
         ("user5", "stale"),
         ("user6", "row"),
     ]
-    assert house.found() == expected
-    assert house.found("--repair") == expected
-    house.assert_right()
-    statuses = house.recorder.wait_for(
-        lambda: "ghost" not in house.recorder.statuses() and house.recorder.statuses()
+    assert system.found() == expected
+    assert system.found("--repair") == expected
+    system.assert_right()
+    statuses = system.recorder.wait_for(
+        lambda: "ghost" not in system.recorder.statuses() and system.recorder.statuses()
     )
     assert {user: (s["state"], s["connections"]) for user, s in statuses.items()} == {
         user: ("idle" if user == "user7" else "online", 1) for user in USERS
@@ -126,37 +126,39 @@ def test_each_kind_of_difference_is_found_and_repaired(house: House) -> None:
     # Versions only grow, for whoever has heard of the wrong ones, too.
     assert statuses["user2"]["version"] == 1001
     assert statuses["user3"]["version"] == 2
-    floor = query(house.database, "SELECT value FROM bridge WHERE name = 'version_floor'")
+    floor = query(system.database, "SELECT value FROM bridge WHERE name = 'version_floor'")
     assert int(floor[0]["value"]) >= 50
 
 
-def test_rows_that_are_gone_or_wrong_are_made_of_the_records(house: House) -> None:
-    """A deleted row comes back with its live connections; a wrong state is corrected, with its version."""
-    house.execute("DELETE FROM user_states WHERE user_id = 'user0'")
-    house.execute("UPDATE user_states SET state = 'offline', online = 0, idle = NULL WHERE user_id = 'user1'")
-    assert {kind for user, kind in house.found("--repair") if user == "user0"} == {"row", "leftOver"}
-    house.assert_right()
-    rows = query(house.database, "SELECT user_id, state, connections FROM users ORDER BY user_id LIMIT 2")
+def test_rows_are_restored_from_the_records(system: SystemWithoutBridge) -> None:
+    """A deleted row is restored with its live connections; a wrong state is corrected, with its version."""
+    system.execute("DELETE FROM user_states WHERE user_id = 'user0'")
+    system.execute(
+        "UPDATE user_states SET state = 'offline', online = 0, idle = NULL WHERE user_id = 'user1'"
+    )
+    assert {kind for user, kind in system.found("--repair") if user == "user0"} == {"row", "leftOver"}
+    system.assert_right()
+    rows = query(system.database, "SELECT user_id, state, connections FROM users ORDER BY user_id LIMIT 2")
     assert [tuple(row.values()) for row in rows] == [("user0", "online", 1), ("user1", "online", 1)]
 
 
-def test_wiped_broker_gets_everything_again(house: House) -> None:
-    """The broker has lost all: all are missing, and published."""
-    house.mosquitto.lose_everything()
-    assert house.found("--repair") == [(user, "missing") for user in USERS]
-    recorder = house.mosquitto.recorder("status/+")
+def test_wiped_broker_gets_everything_again(system: SystemWithoutBridge) -> None:
+    """After a loss of all statuses, all are missing, and all are published."""
+    system.mosquitto.lose_everything()
+    assert system.found("--repair") == [(user, "missing") for user in USERS]
+    recorder = system.mosquitto.recorder("status/+")
     recorder.wait_for(lambda: recorder.statuses().keys() == set(USERS), "all statuses")
-    house.assert_right()
+    system.assert_right()
 
 
-def test_plain_output_says_what_and_how_many(house: House) -> None:
-    """For people: a line each and a summary."""
-    flags = ["--broker", house.mosquitto.url, "--database", house.database, SETTLE]
+def test_plain_output_has_a_line_each_and_a_summary(system: SystemWithoutBridge) -> None:
+    """The output for people has a line for each difference, and a summary."""
+    flags = ["--broker", system.mosquitto.url, "--database", system.database, SETTLE]
     run = subprocess.run([*COMMAND, *flags], capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, run.stdout) == (0, "8 users, all is right.\n")
-    right = house.recorder.status("user2")["since"]
-    house.falsify("user2", connections=3, since="2026-01-02T03:04:05.678Z")
-    house.publish("user3", b"")
+    right = system.recorder.status("user2")["since"]
+    system.falsify("user2", connections=3, since="2026-01-02T03:04:05.678Z")
+    system.publish("user3", b"")
     run = subprocess.run(
         [*COMMAND, *flags, "--repair"], capture_output=True, text=True, timeout=60, check=False
     )
@@ -168,19 +170,19 @@ def test_plain_output_says_what_and_how_many(house: House) -> None:
     assert run.stdout.endswith("8 users, 2 differences, all repaired.\n")
 
 
-def test_locked_database_is_compared_all_the_same(house: House) -> None:
-    """Whoever looks takes no lock; nor does a repair that has only to publish."""
-    house.publish("user3", b"")
-    with cursor(house.database) as cur:
+def test_locked_database_can_be_compared(system: SystemWithoutBridge) -> None:
+    """A comparison takes no lock, nor does a repair that only publishes."""
+    system.publish("user3", b"")
+    with cursor(system.database) as cur:
         cur.execute("BEGIN IMMEDIATE")
         cur.execute("UPDATE user_states SET version = version WHERE user_id = 'user0'")
-        assert house.found() == [("user3", "missing")]
-        assert house.found("--repair") == [("user3", "missing")]
-        house.assert_right()
+        assert system.found() == [("user3", "missing")]
+        assert system.found("--repair") == [("user3", "missing")]
+        system.assert_right()
 
 
-def test_database_where_nothing_may_be_written_says_what_to_do(tmp_path: Path, sqlite_url: str) -> None:
-    """A backup in a directory that is not ours: SQLite cannot read it there, and the message says why."""
+def test_read_only_directory_of_the_database_is_reported(tmp_path: Path, sqlite_url: str) -> None:
+    """SQLite cannot read a backup in a read-only directory; the message has the reason."""
     store = Store(sqlite_url)
     store.open()
     store.close()
@@ -197,8 +199,8 @@ def test_database_where_nothing_may_be_written_says_what_to_do(tmp_path: Path, s
 
 
 def test_busy_system_is_right(mosquitto: Mosquitto, sqlite_url: str) -> None:
-    """A bridge at work, statuses changing all the time, more users than a queue holds: silence, and exit 0."""
-    house = House(mosquitto, sqlite_url)
+    """With a running bridge, constant changes and more users than the queue holds: no output, exit code 0."""
+    system = SystemWithoutBridge(mosquitto, sqlite_url)
     client = mosquitto.client("publisher", "busy")
     stop = threading.Event()
     users = 1500
@@ -217,24 +219,24 @@ def test_busy_system_is_right(mosquitto: Mosquitto, sqlite_url: str) -> None:
         try:
             until(lambda: running.bridge.counters.published > 2.5 * users, "the system is busy")
             before = running.bridge.counters.published
-            assert house.verify("--settle=3s") == (0, [], "")
+            assert system.verify("--settle=3s") == (0, [], "")
             assert running.bridge.counters.published > before
             # And with something wrong among it.
-            house.publish("busy7", b"")
-            house.publish("ghost", _ghost())
-            assert house.found("--repair", "--settle=3s") == [("busy7", "missing"), ("ghost", "leftOver")]
+            system.publish("busy7", b"")
+            system.publish("ghost", _ghost())
+            assert system.found("--repair", "--settle=3s") == [("busy7", "missing"), ("ghost", "leftOver")]
         finally:
             stop.set()
             thread.join(20)
 
 
-def test_settings_that_are_wrong_exit_2_and_what_is_away_exits_1(tmp_path: Path, house: House) -> None:
-    """Exit codes tell a mistake from a difference."""
-    assert house.verify("--settle=soon")[0] == 2
-    assert house.verify(f"--database=sqlite:///{tmp_path}/none.db")[0] == 2
-    house.mosquitto.hang_up()
-    house.mosquitto.stop()
-    code, _, stderr = house.verify()
+def test_wrong_settings_exit_2_and_absent_servers_exit_1(tmp_path: Path, system: SystemWithoutBridge) -> None:
+    """The exit codes distinguish a mistake from a difference."""
+    assert system.verify("--settle=soon")[0] == 2
+    assert system.verify(f"--database=sqlite:///{tmp_path}/none.db")[0] == 2
+    system.mosquitto.hang_up()
+    system.mosquitto.stop()
+    code, _, stderr = system.verify()
     assert code == 1
     assert "cannot be reached" in stderr
-    house.mosquitto.start()
+    system.mosquitto.start()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import hatch_build
+from tests.support.brokers import Mosquitto
 
 ROOT = Path(__file__).parents[2]
 STATIC = "mqtt_presence/web/static/"
@@ -99,6 +100,40 @@ def test_wheel_has_the_files_that_init_broker_fills_in(wheel: zipfile.ZipFile) -
         assert wheel.read(f"mqtt_presence/broker_config/mosquitto/{name}") == shipped
 
 
+def test_check_works_from_the_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    """The data of every known broker is in the wheel, and `check` reads it from there, not from a checkout."""
+    data = [
+        path
+        for path in (ROOT / "broker_config").rglob("*.toml")
+        if path.name in ("check.toml", "generic.toml")
+    ]
+    assert len(data) >= 9
+    for path in data:
+        assert wheel.read(f"mqtt_presence/{path.relative_to(ROOT).as_posix()}") == path.read_bytes()
+    wheel.extractall(tmp_path)
+
+    def run(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, *arguments], env=os.environ | {"PYTHONPATH": str(tmp_path)}, cwd=tmp_path,
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+
+    code = (
+        "from mqtt_presence.tools.check import known_brokers as known; print(known.__file__);"
+        "[print(kind, known.remedy_for(kind, 'passwords')) for kind in known.kinds()]"
+    )
+    place, *lines = run("-c", code).splitlines()
+    assert Path(place).is_relative_to(tmp_path)
+    kinds = sorted(path.parent.name for path in data if path.name == "check.toml")
+    assert [line.split()[0] for line in lines] == [*kinds, "other"]
+    assert all(len(line.split()) > 1 for line in lines)
+    with Mosquitto(tmp_path / "broker", users={"bridge": "b", "alice": "a"}) as broker:
+        urls = [f"mqtt://{user}@127.0.0.1:{broker.port}" for user in ("bridge:b", "alice:a")]
+        found = run("-m", "mqtt_presence", "check", f"--broker={urls[0]}", f"--client={urls[1]}", "--json",
+                    "--only=persistence")  # fmt: skip
+    assert "`persistence true` (broker_config/mosquitto/mosquitto.conf)" in found
+
+
 def test_wheel_has_nothing_else(wheel: zipfile.ZipFile) -> None:
     """The package and its metadata: no tests, no tools."""
     assert {name.partition("/")[0].partition("-")[0] for name in wheel.namelist()} == {
@@ -115,7 +150,7 @@ def test_build_without_npm_says_so_and_works(source: Path, tmp_path: Path) -> No
     assert "MQTT.js is NOT in this build: there is no npm" in said
     with zipfile.ZipFile(made) as opened:
         assert f"{STATIC}presence.js" in opened.namelist()
-        assert "mqtt_presence/bridge.py" in opened.namelist()
+        assert "mqtt_presence/bridge/loop.py" in opened.namelist()
         assert not [name for name in opened.namelist() if name.startswith(VENDOR)]
 
 

@@ -13,9 +13,10 @@ from mqtt_presence.mqtt.framing import Packet
 from mqtt_presence.mqtt.packets import MQTT_311, Connect, connect_packet, read_connack
 from mqtt_presence.mqtt.tls_files import TlsFiles
 from mqtt_presence.mqtt.url import BrokerUrl
-from mqtt_presence.tools.check.probe_client import Access
-from mqtt_presence.tools.check.prober import CheckConfig, Prober
-from mqtt_presence.tools.simulate.socket_loop import Connection, Loop, find
+from mqtt_presence.tools.check.config import CheckConfig
+from mqtt_presence.tools.check.probe_client import Credentials
+from mqtt_presence.tools.check.prober import Prober
+from mqtt_presence.tools.simulate.socket_loop import Loop, SocketConnection, find_target
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import Mosquitto
 from tests.support.certificates import Authority
@@ -84,21 +85,21 @@ def test_client_comes_back_with_renewed_certificates(secure: Secure, kind: Any) 
 
 def test_check_goes_on_with_renewed_certificates(secure: Secure) -> None:
     """Its connections are many, and come one after another."""
-    access = Access(BrokerUrl.parse(secure.url("alice")), TlsFiles(**secure.authority.client_files))
+    access = Credentials(BrokerUrl.parse(secure.url("alice")), TlsFiles(**secure.authority.client_files))
     with Prober(CheckConfig(bridge=access, client=access)) as opened:
         secure.renew()
-        assert opened.client().is_accepted
+        assert opened.connections.client().is_accepted
 
 
 def test_simulated_clients_come_back_with_renewed_certificates(secure: Secure) -> None:
     """A simulation may last for days."""
     url = BrokerUrl.parse(secure.url("alice"))
-    target = find(url, TlsFiles(**secure.authority.client_files))
+    target = find_target(url, TlsFiles(**secure.authority.client_files))
     for round_ in range(2):
         if round_:
             secure.renew()
         loop, came, lost = Loop(), list[Packet](), list[str]()
-        connection = Connection(loop, target, came.append, lost.append)
+        connection = SocketConnection(loop, target, came.append, lost.append)
         connection.send(connect_packet(Connect(MQTT_311, True, 60, "phone", None, "alice", None)))
         until(lambda loop=loop, came=came, lost=lost: loop.run_once(0.1) or came or lost, "an answer")
         assert not lost

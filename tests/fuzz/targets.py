@@ -31,7 +31,7 @@ from mqtt_presence.protocol import client_messages, incoming, outgoing, topics
 from mqtt_presence.protocol.times import LATEST, from_iso, to_iso
 from mqtt_presence.protocol.topics import Topics, is_name
 from mqtt_presence.rules.model import Activity, End, Login
-from mqtt_presence.settings import seconds
+from mqtt_presence.settings import parse_seconds
 from mqtt_presence.web.allowed_origins import is_host, refuse_host, refuse_origin
 from mqtt_presence.web.config import WebConfig
 from mqtt_presence.web.parameters import ParameterError, Parameters, client_cursor, pair_cursor
@@ -226,7 +226,7 @@ def iso_time(data: bytes) -> None:
 def duration(data: bytes) -> None:
     """A duration is refused, or is a number of seconds."""
     try:
-        value = seconds(data.decode(errors="replace"))
+        value = parse_seconds(data.decode(errors="replace"))
     except ValueError:
         return
     assert isinstance(value, float)

@@ -1,4 +1,4 @@
-"""`mqtt-presence check` on brokers that are as they should be, that are not, and that are none."""
+"""`mqtt-presence check` on correct brokers, faulty brokers, and servers that are no brokers."""
 
 import json
 import re
@@ -32,12 +32,13 @@ from mqtt_presence.mqtt.packets import (
     suback_packet,
 )
 from mqtt_presence.mqtt.url import BrokerUrl
-from mqtt_presence.tools.check import broker_facts, prober, runner
-from mqtt_presence.tools.check.broker_facts import Hints
-from mqtt_presence.tools.check.delivery_probes import WINDOW
+from mqtt_presence.tools.check import probe_connections, recognition, runner
+from mqtt_presence.tools.check.config import CheckConfig
 from mqtt_presence.tools.check.findings import Finding, Verdict, failed
-from mqtt_presence.tools.check.probe_client import Access
-from mqtt_presence.tools.check.prober import CheckConfig, Prober
+from mqtt_presence.tools.check.probe_client import Credentials
+from mqtt_presence.tools.check.prober import Prober
+from mqtt_presence.tools.check.queue_probes import WINDOW
+from mqtt_presence.tools.check.recognition import Hints
 from tests.embedded.raw_client import RawClient
 from tests.integration.test_bridge_tls import _certify, _openssl
 from tests.integration.test_mosquitto_config import PASSWORD, Shipped
@@ -55,7 +56,7 @@ ATTACKS = ("passwords", *runner.NAMES[runner.NAMES.index("other-user") : runner.
 def check(
     broker: str, client: str, *flags: str, only: tuple[str, ...] = ()
 ) -> tuple[int, dict[str, Any], str]:
-    """Run the command in this process; return its exit code, the findings by name, and its complaints."""
+    """Run the command in this process; return its exit code, the findings by name, and its errors."""
     arguments = ["check", "--broker", broker, "--client", client, "--json", *flags]
     run = CliRunner().invoke(app, [*arguments, *(f"--only={name}" for name in only)])
     assert run.exception is None or isinstance(run.exception, SystemExit), run.exception
@@ -78,12 +79,12 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shipped]:
 
 
 def sessions(shipped: Shipped) -> set[tuple[str, str]]:
-    """User and id of all that have connected with a persistent session, by mosquitto's log."""
+    """Return user and client id of all persistent sessions in mosquitto's log."""
     return set(re.findall(r" as (\S+-check-\S+) \(p\d, c0, k\d+, u'(\w+)'\)", shipped.log()))
 
 
-def assert_nothing_is_left(shipped: Shipped) -> None:
-    """No session, and no retained message."""
+def assert_no_leftovers(shipped: Shipped) -> None:
+    """Check that the broker has no session and no retained message of the check."""
     made = sessions(shipped)
     assert made
     for client_id, user in made:
@@ -102,9 +103,9 @@ def assert_nothing_is_left(shipped: Shipped) -> None:
 
 
 def test_shipped_mosquitto_passes(shipped: Shipped) -> None:
-    """Everything that mosquitto can do is as it should be, in less than 20 seconds, and nothing is left behind."""
+    """The shipped files pass all that mosquitto can do, within 20 seconds and without leftovers."""
     began = time.monotonic()
-    code, found, complaints = check(
+    code, found, errors = check(
         shipped.url("bridge"),
         shipped.url("alice"),
         "--websocket",
@@ -121,12 +122,12 @@ def test_shipped_mosquitto_passes(shipped: Shipped) -> None:
     assert "5000 of 5000" in found["queue"]["evidence"]
     assert "persistent to persistent: login, no will" in found["takeover"]["evidence"]
     assert took_s < 20
-    assert complaints == ""
-    assert_nothing_is_left(shipped)
+    assert errors == ""
+    assert_no_leftovers(shipped)
 
 
 def test_port_that_is_not_local_warns(tmp_path: Path) -> None:
-    """The URL says this machine, and the listener is at all addresses; one that is at loopback is not named."""
+    """The URL names this machine, but the listener has all addresses; a loopback listener is not named."""
     assert network_addresses(), "this test needs a machine with a network"
     open_port = free_port()
     with Mosquitto(tmp_path / "broker", f"listener {open_port}\n", {"bridge": "b", "alice": "a"}) as broker:
@@ -143,7 +144,7 @@ def test_port_that_is_not_local_warns(tmp_path: Path) -> None:
 
 
 def test_interrupted_check_clears_up(shipped: Shipped) -> None:
-    """In the middle of its greatest mess, SIGINT ends it, and nothing is left behind."""
+    """SIGINT during the queue check ends it without leftovers."""
     before = len(sessions(shipped))
     process = subprocess.Popen(
         [sys.executable, "-m", "mqtt_presence", "check", "--broker", shipped.url("bridge"),
@@ -153,22 +154,22 @@ def test_interrupted_check_clears_up(shipped: Shipped) -> None:
     try:
         until(
             lambda: len(sessions(shipped)) > before,
-            f"the queue is tried\n{shipped.log()[-2000:]}",
+            f"the queue check\n{shipped.log()[-2000:]}",
             every_s=0.05,
         )
         process.send_signal(signal.SIGINT)
-        out, complaints = process.communicate(timeout=20)
+        out, errors = process.communicate(timeout=20)
     finally:
         process.kill()
     assert process.returncode == 130
-    assert complaints == "mqtt-presence: interrupted\n"
+    assert errors == "mqtt-presence: interrupted\n"
     assert re.search(r"^pass +retained ", out, re.MULTILINE)
     assert not re.search(r"^\w+ +queue ", out, re.MULTILINE)
-    assert_nothing_is_left(shipped)
+    assert_no_leftovers(shipped)
 
 
 def test_bridge_at_work_is_not_disturbed(shipped: Shipped, sqlite_url: str) -> None:
-    """A bridge on the same broker refuses what it hears: no record, no user; and its queue is not made to overflow."""
+    """A bridge on the same broker refuses all messages, stores no record, and its queue is not filled."""
     with BridgeThread(broker=shipped.url("bridge"), database=sqlite_url) as bridge:
         code, found, _ = check(shipped.url("bridge"), shipped.url("alice"), only=QUICK)
         assert code == 0, found
@@ -185,7 +186,7 @@ def test_bridge_at_work_is_not_disturbed(shipped: Shipped, sqlite_url: str) -> N
 
 
 def test_bridge_that_is_away_keeps_its_queue(mosquitto: Callable[..., Mosquitto], sqlite_url: str) -> None:
-    """Online or offline, `bridge/state` tells that a session may wait: even where only the bridge's user may read it."""
+    """An online or offline state means a waiting session, even if only the bridge's user may read it."""
     broker = mosquitto("user bridge\ntopic readwrite #\npattern write presence/%u/%c/+\n", users=USERS)
     alice = f"mqtt://alice:alice-secret@127.0.0.1:{broker.port}"
     with BridgeThread(broker=broker.url, database=sqlite_url):
@@ -195,56 +196,52 @@ def test_bridge_that_is_away_keeps_its_queue(mosquitto: Callable[..., Mosquitto]
     assert code == 0
     for name in ("queue", "window"):
         assert found[name]["verdict"] == "note"
-        assert "lives here and is away" in found[name]["evidence"]
+        assert "uses this broker and is away" in found[name]["evidence"]
         assert "--queue 5000 tries it all the same" in found[name]["remedy"]
     _, found, _ = check(broker.url, alice, "--queue", "50", only=("queue", "window"))
     assert named(found, "pass") == {"queue", "window"}
 
 
-def test_queue_is_not_filled_where_a_bridge_could_not_be_seen(mosquitto: Callable[..., Mosquitto]) -> None:
-    """Mosquitto grants a subscription and delivers nothing: silence on `bridge/state` does not mean that there is none."""
+def test_queue_is_not_filled_if_a_bridge_may_be_hidden(mosquitto: Callable[..., Mosquitto]) -> None:
+    """Mosquitto grants forbidden subscriptions, so silence on `bridge/state` does not exclude a bridge."""
     broker = mosquitto("user bridge\ntopic read presence/#\npattern write presence/%u/%c/+\n", users=USERS)
     alice = f"mqtt://alice:alice-secret@127.0.0.1:{broker.port}"
     code, found, _ = check(broker.url, alice, only=("queue",))
     assert code == 0
     assert found["queue"]["verdict"] == "note"
-    assert "a bridge may live here" in found["queue"]["evidence"]
+    assert "a bridge may use this broker" in found["queue"]["evidence"]
 
 
 @pytest.mark.parametrize("name", ["mqtt-3.1.1", "passwords", "other-user", "other-will", "bridge-will"])
-def test_broker_that_goes_away_is_no_finding(
+def test_lost_broker_is_no_finding(
     mosquitto: Callable[..., Mosquitto], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """What could not be tried is neither passed nor failed, nor worth a warning only: a script gets exit code 2."""
+    """A probe that could not run has no verdict, and the exit code is 2."""
     broker = mosquitto(None)
 
     def look(opened: Prober) -> Hints:
         broker.kill()
-        return Hints(
-            {}, {}, refuses_mqtt5_in_mqtt5=False, grants=-1, refuses_slash=False, refuses_blank=False
-        )
+        return Hints({}, {})
 
-    monkeypatch.setattr(broker_facts, "look", look)
-    code, found, complaints = check(broker.url, f"mqtt://alice@127.0.0.1:{broker.port}", only=(name,))
+    monkeypatch.setattr(recognition, "collect_hints", look)
+    code, found, errors = check(broker.url, f"mqtt://alice@127.0.0.1:{broker.port}", only=(name,))
     assert (code, set(found)) == (2, {"broker"}), found
-    assert re.match(
-        rf"mqtt-presence: {re.escape(name)} could not be tried: \S+ cannot be reached", complaints
-    )
+    assert re.match(rf"mqtt-presence: {re.escape(name)} could not be tried: \S+ cannot be reached", errors)
 
 
 def test_refused_will_is_a_failure_and_no_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the right to the client's will is missing, some brokers refuse its CONNECT: that is told, and the rest tried."""
+    """Some brokers refuse CONNECT without the right to the will: that is a finding, and other probes run."""
     monkeypatch.setattr(rights, "VERBS", rights.VERBS - {"will"})
     with Embedded() as broker:
-        code, found, complaints = check(
+        code, found, errors = check(
             broker.url,
             f"mqtt://alice@127.0.0.1:{broker.port}",
             only=("will-cut", "will-disconnect", "will-silence"),
         )
-    assert code == 1, complaints
+    assert code == 1, errors
     assert named(found, "fail") == {"will-cut", "will-silence"}
     assert found["will-cut"]["evidence"] == (
-        "a client with a will on its own topic is refused at CONNECT (reason 0x87), without one it gets in"
+        "a client with a will on its own topic is refused at CONNECT (reason 0x87), without one it is accepted"
     )
     assert found["will-disconnect"]["verdict"] == "warn"
     assert "refuses us" in found["will-disconnect"]["evidence"]
@@ -253,7 +250,7 @@ def test_refused_will_is_a_failure_and_no_wrong_password(monkeypatch: pytest.Mon
 
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
-    """Start mosquittos with rights of a test's own."""
+    """Start mosquitto with the rights that a test needs."""
     started: list[Mosquitto] = []
 
     def start(acl: str | None, **how: Any) -> Mosquitto:
@@ -283,10 +280,10 @@ pattern read reply/%u/%c/+
 """
 
 
-def test_usual_mosquitto_fails_where_it_is_known_to(mosquitto: Callable[..., Mosquitto]) -> None:
-    """With `#` for the verbs a client id with a slash gets through; by default a queue has 1,000 places."""
+def test_common_mosquitto_configuration_fails(mosquitto: Callable[..., Mosquitto]) -> None:
+    """With `#` for the verbs, an id with a slash gets rights; the default queue has 1,000 places."""
     broker = mosquitto(_USUAL, users=USERS, more="max_queued_messages 1000\nmax_inflight_messages 20")
-    code, found, complaints = check(
+    code, found, errors = check(
         broker.url,
         f"mqtt://alice:alice-secret@127.0.0.1:{broker.port}",
         only=("queue", "other-client", "slash-client-id", "client-id-theft"),
@@ -297,11 +294,11 @@ def test_usual_mosquitto_fails_where_it_is_known_to(mosquitto: Callable[..., Mos
     assert "`max_queued_messages 1000000`" in found["queue"]["remedy"]
     assert "`pattern write presence/%u/%c/login`" in found["slash-client-id"]["remedy"]
     assert named(found, "warn") == {"client-id-theft"}
-    assert complaints == ""
+    assert errors == ""
 
 
 def test_mosquitto_without_rights_fails_all_attacks(mosquitto: Callable[..., Mosquitto]) -> None:
-    """Where everybody may do everything, each attack succeeds, and each is told."""
+    """Without rights each attack succeeds, and the report has each of them."""
     broker = mosquitto(None)
     code, found, _ = check(broker.url, f"mqtt://alice@127.0.0.1:{broker.port}", only=ATTACKS)
     assert code == 1
@@ -315,8 +312,8 @@ def test_mosquitto_without_rights_fails_all_attacks(mosquitto: Callable[..., Mos
     assert found["broker"]["evidence"].startswith("mosquitto 2.")
 
 
-def test_missing_rights_of_bridge_and_client_are_told(mosquitto: Callable[..., Mosquitto]) -> None:
-    """A verb that was forgotten is named, and so is what the bridge cannot write and the client not read."""
+def test_missing_rights_are_found(mosquitto: Callable[..., Mosquitto]) -> None:
+    """The evidence names missing verbs, and topics that bridge or client cannot use."""
     acl = "user bridge\ntopic read presence/#\ntopic write status/+\n"
     acl += "".join(f"pattern write presence/%u/%c/{verb}\n" for verb in ("login", "logout", "time"))
     broker = mosquitto(acl, users=USERS)
@@ -333,9 +330,9 @@ def test_missing_rights_of_bridge_and_client_are_told(mosquitto: Callable[..., M
 
 @pytest.mark.parametrize("prefix", ["", "acme/"])
 def test_embedded_broker_passes(prefix: str) -> None:
-    """Its documented limits are warnings: MQTT 5, memory, and that it is open on loopback."""
+    """The documented limits are warnings: MQTT 5, storage in memory, and open access on loopback."""
     with Embedded(prefix) as broker:
-        code, found, complaints = check(
+        code, found, errors = check(
             broker.url,
             f"mqtt://alice@127.0.0.1:{broker.port}",
             "--prefix",
@@ -347,11 +344,11 @@ def test_embedded_broker_passes(prefix: str) -> None:
     assert found["broker"]["evidence"].startswith("embedded")
     assert "5000 of 5000" in found["queue"]["evidence"]
     assert found["takeover"]["evidence"] == "always: will, then login"
-    assert complaints == ""
+    assert errors == ""
 
 
-def test_tls_and_certificates_are_told(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> None:
-    """Over mqtts and wss, with a client certificate: its facts, and that the broker's ends soon."""
+def test_tls_and_certificates_are_checked(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> None:
+    """With mqtts, wss and a client certificate: the evidence describes TLS, and warns of an early end."""
     _openssl(tmp_path, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", "ca.key",
              "-out", "ca.crt", "-subj", "/CN=Test ca")  # fmt: skip
     for name in ("server", "client"):
@@ -366,14 +363,14 @@ def test_tls_and_certificates_are_told(tmp_path: Path, mosquitto: Callable[..., 
     files = [f"--ca-file={tmp_path}/ca.crt"]
     for name in ("", "client-"):
         files += [f"--{name}cert-file={tmp_path}/client.crt", f"--{name}key-file={tmp_path}/client.key"]
-    code, found, complaints = check(
+    code, found, errors = check(
         f"mqtts://bridge@localhost:{mqtts}",
         f"mqtts://alice@localhost:{mqtts}",
         f"--websocket=wss://localhost:{wss}",
         *files,
         only=("tls", "websocket", "passwords", "own-topics", "queue", "will-cut"),
     )
-    assert code == 0, (found, complaints)
+    assert code == 0, (found, errors)
     assert re.match(
         r"TLSv1\.3, .*, certificate for localhost, 127\.0\.0\.1, valid for 1 more days",
         found["tls"]["evidence"],
@@ -383,13 +380,13 @@ def test_tls_and_certificates_are_told(tmp_path: Path, mosquitto: Callable[..., 
     assert found["passwords"]["verdict"] == "note"
     assert found["queue"]["verdict"] == "pass"
 
-    code, found, complaints = check(f"mqtts://bridge@localhost:{mqtts}", f"mqtts://alice@localhost:{mqtts}")
+    code, found, errors = check(f"mqtts://bridge@localhost:{mqtts}", f"mqtts://alice@localhost:{mqtts}")
     assert (code, found) == (2, {})
-    assert "certificate verify failed" in complaints
+    assert "certificate verify failed" in errors
 
 
-def test_wrong_credentials_and_settings_are_said_plainly(shipped: Shipped) -> None:
-    """Which of the users is refused, and where nobody answers; never the password."""
+def test_wrong_credentials_and_settings_end_the_check(shipped: Shipped) -> None:
+    """The error names the refused user or the silent address, but not the password."""
     good, alice = shipped.url("bridge"), shipped.url("alice")
     here = f"127.0.0.1:{shipped.port}"
     for broker, client, words in (
@@ -408,10 +405,10 @@ def test_wrong_credentials_and_settings_are_said_plainly(shipped: Shipped) -> No
         (good, f"mqtt://{here}", "the user in client"),
         (good, "alice", "client: the broker URL has no scheme"),
     ):
-        code, found, complaints = check(broker, client)
-        assert (code, found) == (2, {}), complaints
-        assert words in complaints
-        assert "nonsense" not in complaints
+        code, found, errors = check(broker, client)
+        assert (code, found) == (2, {}), errors
+        assert words in errors
+        assert "nonsense" not in errors
     for flags, words in (
         (["--only", "nothing"], "only=nothing: there is no such check"),
         (["--client", good], "client: must be another user than the bridge's"),
@@ -421,13 +418,13 @@ def test_wrong_credentials_and_settings_are_said_plainly(shipped: Shipped) -> No
         (["--second-client", alice], "must be another user than client"),
         (["--ca-file", "/nowhere"], "no URL is encrypted"),
     ):
-        code, _, complaints = check(good, alice, *flags)
+        code, _, errors = check(good, alice, *flags)
         assert code == 2
-        assert words in complaints
+        assert words in errors
 
 
-def test_bridge_without_its_rights_is_told_so() -> None:
-    """A user who may not read what clients say cannot be the bridge; no more is tried."""
+def test_bridge_without_its_rights_fails() -> None:
+    """A user without the right to clients' messages cannot be the bridge; other probes do not run."""
     with Embedded() as broker:
         code, found, _ = check(
             f"mqtt://bob@127.0.0.1:{broker.port}", f"mqtt://alice@127.0.0.1:{broker.port}", only=QUICK
@@ -438,34 +435,34 @@ def test_bridge_without_its_rights_is_told_so() -> None:
     assert found["queue"]["evidence"] == "not tried: see own-topics"
 
 
-def access(url: str) -> Access:
-    return Access(BrokerUrl.parse(url))
+def credentials(url: str) -> Credentials:
+    return Credentials(BrokerUrl.parse(url))
 
 
-def test_lost_connection_of_the_observer_is_no_finding_about_the_broker(shipped: Shipped) -> None:
-    """What did not arrive because nobody listened is not held against the broker; the next check is told again."""
+def test_lost_observer_connection_is_inconclusive(shipped: Shipped) -> None:
+    """A missing message without a reader is no fault of the broker; the next probe runs normally."""
 
     def cut(opened: Prober) -> Finding:
         opened.observer.cut()
         return failed("own-topics", "none of them arrives", "")
 
-    config = CheckConfig(bridge=access(shipped.url("bridge")), client=access(shipped.url("alice")))
+    config = CheckConfig(bridge=credentials(shipped.url("bridge")), client=credentials(shipped.url("alice")))
     with Prober(config) as opened:
-        probes = [runner.LastStatus("names", cut), *runner.choose(["own-topics"])]
+        probes = [runner.Probe("names", cut), *runner.choose(["own-topics"])]
         found = {f.name: f for f in runner.run(opened, probes)}
     assert found["names"].verdict is Verdict.WARN
     assert "ended the bridge's connection" in found["names"].evidence
     assert found["own-topics"].verdict is Verdict.PASS
 
 
-# Something that is no broker, or not much of one.
+# Servers that are no complete brokers.
 
 
-class Deaf:
-    """Accepts and acknowledges everything, and delivers nothing; of MQTT 5 it does not know.
+class SilentBroker:
+    """Accepts and acknowledges everything in MQTT 3.1.1, and delivers no message.
 
     Args:
-        answers: False: it does not even answer CONNECT.
+        answers: False for a server that does not even answer CONNECT.
 
     """
 
@@ -512,17 +509,17 @@ class Deaf:
 
 
 @contextmanager
-def deaf(*, answers: bool) -> Iterator[Deaf]:
-    made = Deaf(answers)
+def silent_broker(*, answers: bool) -> Iterator[SilentBroker]:
+    made = SilentBroker(answers)
     try:
         yield made
     finally:
         made.close()
 
 
-def test_broker_that_delivers_nothing_fails_and_is_not_asked_for_more() -> None:
-    """Where the bridge does not hear a client's own topics, nothing else can be told of it."""
-    with deaf(answers=True) as broker:
+def test_broker_without_deliveries_fails_and_ends_the_probes() -> None:
+    """Without clients' messages at the bridge, the other probes mean nothing."""
+    with silent_broker(answers=True) as broker:
         code, found, _ = check(
             f"mqtt://bridge@127.0.0.1:{broker.port}", f"mqtt://alice@127.0.0.1:{broker.port}"
         )
@@ -534,39 +531,39 @@ def test_broker_that_delivers_nothing_fails_and_is_not_asked_for_more() -> None:
     assert untried == set(runner.NAMES[runner.NAMES.index("own-topics") + 1 :]) - {"persistence"}
 
 
-def test_client_may_come_another_way_without_mqtt_5(shipped: Shipped) -> None:
-    """Bridge and client need not speak the same version."""
-    with deaf(answers=True) as gateway:
-        code, found, complaints = check(
+def test_client_may_use_another_listener_without_mqtt_5(shipped: Shipped) -> None:
+    """Bridge and client may use different versions."""
+    with silent_broker(answers=True) as gateway:
+        code, found, errors = check(
             shipped.url("bridge"),
             f"mqtt://alice@127.0.0.1:{gateway.port}",
             only=("mqtt-3.1.1", "mqtt-5", "own-topics"),
         )
-    assert code == 1, complaints
+    assert code == 1, errors
     assert {found["mqtt-3.1.1"]["verdict"], found["mqtt-5"]["verdict"]} == {"pass"}
     assert found["own-topics"]["evidence"] == "none of them arrives"
 
 
 @pytest.mark.parametrize("way", ["broker", "client"])
-def test_connection_that_a_proxy_closes_is_no_finding_about_mqtt_5(shipped: Shipped, way: str) -> None:
-    """A port proxy whose broker comes a moment later has not answered for it."""
+def test_connection_closed_by_a_proxy_is_no_refusal_of_mqtt_5(shipped: Shipped, way: str) -> None:
+    """A port proxy closes the connection while its broker starts."""
     with PortProxy(shipped.port, closes={0}.__contains__) as proxy:
         urls = {name: shipped.url(user) for name, user in (("broker", "bridge"), ("client", "alice"))}
         urls[way] = urls[way].replace(f":{shipped.port}", f":{proxy.port}")
         assert str(proxy.port) in urls[way]
-        config = CheckConfig(bridge=access(urls["broker"]), client=access(urls["client"]))
+        config = CheckConfig(bridge=credentials(urls["broker"]), client=credentials(urls["client"]))
         with Prober(config) as opened:
-            assert opened.mqtt5
-            assert opened._client_mqtt5
+            assert opened.connections.mqtt5
+            assert opened.connections.client_mqtt5
             assert proxy.accepted >= 3
 
 
-def test_something_that_does_not_answer_is_said_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may be another service, or a broker that is stuck."""
-    monkeypatch.setattr(prober, "OPEN_S", 1.0)
-    with deaf(answers=False) as broker:
-        code, found, complaints = check(
+def test_silent_server_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server may be another service, or a broker that hangs."""
+    monkeypatch.setattr(probe_connections, "OPEN_S", 1.0)
+    with silent_broker(answers=False) as broker:
+        code, found, errors = check(
             f"mqtt://bridge@127.0.0.1:{broker.port}", f"mqtt://alice@127.0.0.1:{broker.port}"
         )
     assert (code, found) == (2, {})
-    assert "does not answer to CONNECT in 1 s" in complaints
+    assert "does not answer to CONNECT in 1 s" in errors

@@ -1,4 +1,4 @@
-"""What a server sees of a paho client of ours that begins to connect."""
+"""The first bytes that a paho client of this package sends to a server."""
 
 import socket
 import threading
@@ -8,10 +8,10 @@ import pytest
 from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.client.connect_arguments import Endpoint
-from mqtt_presence.client.network_connection import Connection, Hooks
+from mqtt_presence.client.network_connection import Hooks, NetworkConnection
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.mqtt.url import BrokerUrl
-from mqtt_presence.tools.check.probe_client import Access, ConnectOptions, Peer, UnreachableError
+from mqtt_presence.tools.check.probe_client import ConnectOptions, Credentials, ProbeClient, UnreachableError
 
 
 def bridge(url: BrokerUrl) -> None:
@@ -22,7 +22,7 @@ def bridge(url: BrokerUrl) -> None:
 
 def check(url: BrokerUrl) -> None:
     with pytest.raises(UnreachableError):
-        Peer(Access(url), "check", ConnectOptions(), lambda *_: True).open()
+        ProbeClient(Credentials(url), "check", ConnectOptions(), lambda *_: True).open()
 
 
 def client(url: BrokerUrl) -> None:
@@ -30,7 +30,7 @@ def client(url: BrokerUrl) -> None:
         will=lambda: None, up=lambda _: None, message=lambda *_: None, tick=lambda: None, down=lambda: None
     )
     with pytest.raises(BrokerError):
-        Connection(Endpoint(url, "client", 30, None, 1.0, 1.0), hooks, 5.0).serve()
+        NetworkConnection(Endpoint(url, "client", 30, None, 1.0, 1.0), hooks, 5.0).serve()
 
 
 @pytest.mark.parametrize("connect", [bridge, check, client])
@@ -39,7 +39,7 @@ def client(url: BrokerUrl) -> None:
     [(socket.AF_INET6, "::1", "[::1]"), (socket.AF_INET, "127.0.0.1", "127.0.0.1")],
 )
 def test_websocket_handshake_names_the_host(connect, family, address, host) -> None:
-    """An IPv6 address has its brackets in the Host header (RFC 9110 §7.2), or proxies would refuse us."""
+    """An IPv6 address has brackets in the Host header (RFC 9110 §7.2), otherwise proxies refuse the request."""
     said: list[bytes] = []
     with socket.create_server((address, 0), family=family) as server:
         port = server.getsockname()[1]

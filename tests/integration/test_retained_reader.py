@@ -49,14 +49,14 @@ def reader(shipped: Shipped) -> Iterator[RetainedReader]:
 
 
 def test_all_of_a_filter_are_read(reader: RetainedReader) -> None:
-    """Each topic once, with its payload, again and again."""
+    """Each read returns every topic with its payload, repeatedly."""
     everything = {f"status/u{n}": b"%d" % n for n in range(USERS)}
     assert reader.read(["status/+"], quiet_s=1.0) == everything
     assert reader.read(["status/+"], quiet_s=1.0) == everything
 
 
 def test_topics_are_read_after_a_filter(reader: RetainedReader) -> None:
-    """Messages that an earlier question still brings are not counted as an answer."""
+    """Messages that answer an earlier question do not count as an answer."""
     reader.read(["status/+"], quiet_s=0.0)
     wanted = [f"status/u{n}" for n in range(0, USERS, 100)]
     found = reader.read([*wanted, "status/nobody"], quiet_s=QUIET_S)
@@ -64,7 +64,7 @@ def test_topics_are_read_after_a_filter(reader: RetainedReader) -> None:
 
 
 def test_live_messages_are_no_retained_ones(shipped: Shipped, reader: RetainedReader) -> None:
-    """While the reader waits for quiet, other users' statuses change."""
+    """Other users' statuses change while the reader waits."""
     bridge = shipped.client(BRIDGE_USER, "live", password=BRIDGE_PASSWORD)
     done = threading.Event()
 
@@ -82,7 +82,7 @@ def test_live_messages_are_no_retained_ones(shipped: Shipped, reader: RetainedRe
 
 
 def test_published_and_cleared_messages_are_seen(reader: RetainedReader) -> None:
-    """Publishing waits for the broker, clearing for its delivery."""
+    """Publishing waits for the acknowledgement, clearing for the delivery."""
     topics = ["status/new1", "status/new2"]
     reader.publish((topic, b"x") for topic in topics)
     assert reader.read(topics, quiet_s=QUIET_S) == dict.fromkeys(topics, b"x")
@@ -92,7 +92,7 @@ def test_published_and_cleared_messages_are_seen(reader: RetainedReader) -> None
 
 
 def test_clearing_without_the_right_fails(shipped: Shipped, reader: RetainedReader) -> None:
-    """Mosquitto acknowledges a message that it does not allow; the status is still there."""
+    """Mosquitto acknowledges a forbidden message, but the status is still retained: an error."""
     alice = endpoint(shipped.port, "alice", PASSWORD)
     with (
         RetainedReader(alice, MARKER, 2.0) as hers,
@@ -103,7 +103,7 @@ def test_clearing_without_the_right_fails(shipped: Shipped, reader: RetainedRead
 
 
 def test_denied_filters_are_named() -> None:
-    """The embedded broker refuses a subscription that the user has no right to."""
+    """The embedded broker refuses a subscription without a right to it."""
     with Embedded() as broker, RetainedReader(endpoint(broker.port, "alice", ""), MARKER, 5.0) as hers:
         assert hers.read(["presence/+/+/login"], quiet_s=QUIET_S) == {}
         assert hers.read(["status/+"], quiet_s=QUIET_S) == {}
@@ -111,7 +111,7 @@ def test_denied_filters_are_named() -> None:
 
 
 def test_refused_and_lost_connections_raise(tmp_path: Path) -> None:
-    """The error says why, and the thread of the connection ends."""
+    """The error has the reason, and the thread of the connection ends."""
     with Shipped(tmp_path / "mosquitto") as broker:
         wrong = RetainedReader(endpoint(broker.port, BRIDGE_USER, "wrong"), MARKER, 5.0)
         with pytest.raises(BrokerError, match="refuses us"), wrong:

@@ -149,7 +149,7 @@ def test_what_the_page_lacks_is_said_at_the_start(
         monkeypatch.setattr(cli_page, "MQTT_JS", file)
         caplog.clear()
         banner.show_banner(settings, house.broker, house.page)
-        cli_page.announce(house.page)
+        cli_page.log_page(house.page)
         shown = capsys.readouterr().out
         assert "mqtt-presence is up" in shown
         for said in (shown, caplog.text):

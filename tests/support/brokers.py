@@ -14,7 +14,7 @@ from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from mqtt_presence.tools.init_broker import mosquitto_files as setup
 from mqtt_presence.tools.init_broker.file_plan import Plan
 from mqtt_presence.tools.init_broker.mosquitto_hashes import mosquitto_hash
-from mqtt_presence.tools.init_broker.shipped_files import replace_lines
+from mqtt_presence.tools.shipped_files import replace_lines
 from tests.support.mqtt import Client
 from tests.support.recorder import Recorder
 from tests.support.waiting import free_port, listens, until

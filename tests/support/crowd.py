@@ -7,10 +7,10 @@ from typing import Self
 
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import Topics
-from mqtt_presence.tools.simulate.scenario import Do, Plan, Scenario
+from mqtt_presence.tools.simulate.scenario import Action, Plan, Scenario
 from mqtt_presence.tools.simulate.simulated_devices import Device, Names, SimulatedDevices
-from mqtt_presence.tools.simulate.socket_loop import Loop, find
-from mqtt_presence.tools.simulate.status_observer import Observer
+from mqtt_presence.tools.simulate.socket_loop import Loop, find_target
+from mqtt_presence.tools.simulate.status_reader import StatusReader
 from tests.support.brokers import BRIDGE_PASSWORD, PASSWORD, Shipped
 from tests.support.said import Client, Said
 from tests.support.waiting import until
@@ -38,10 +38,10 @@ class Crowd:
         self._loop = Loop()
         scenario = Scenario(users=len(CROWD), connections=2, rate=rate, churn=0.3, seed=seed)
         self._plan = Plan(scenario)
-        target, topics = find(BrokerUrl("mqtt", "127.0.0.1", broker.port), None), Topics("")
+        target, topics = find_target(BrokerUrl("mqtt", "127.0.0.1", broker.port), None), Topics("")
         self._fleet = _Fleet(self._loop, target, topics, Names("sim", scenario.users, 2, PASSWORD))
         self._fleet.tell(said, unsaid=unsaid)
-        self._observer = Observer(
+        self._observer = StatusReader(
             self._loop,
             target,
             BrokerUrl("mqtt", "127.0.0.1", broker.port, username="bridge", password=BRIDGE_PASSWORD),
@@ -86,9 +86,9 @@ class Crowd:
             for step in chain(self._plan.arrivals(), self._plan.steps()):
                 while self._fleet.is_busy or (monotonic() < began + step.at_s and not self._quiet.is_set()):
                     self._serve()
-                if self._quiet.is_set():  # this step is not made: nothing else counts on it
+                if self._quiet.is_set():  # this step does not happen; no other step depends on it
                     break
-                self._fleet.ask(step.client, step.do)
+                self._fleet.add(step.client, step.action)
             while not self._over.is_set():
                 self._serve()
                 if not self._fleet.left:
@@ -97,9 +97,9 @@ class Crowd:
             self.error = error
 
     def _serve(self) -> None:
-        self._observer.tend()
-        if self._observer.is_up:  # who comes back must hear what is announced from then on
-            self._fleet.tend()
+        self._observer.maintain()
+        if self._observer.is_up:  # clients that reconnect must receive later announcements
+            self._fleet.maintain()
         self._loop.run_once(0.005)
 
 
@@ -116,18 +116,18 @@ class _Device(Device):
     __slots__ = ("_client", "_said", "_unsaid", "_waiting")
 
     def __init__(
-        self, fleet: SimulatedDevices, user_id: str, client_id: str, said: Said, *, unsaid: bool
+        self, devices: SimulatedDevices, user_id: str, client_id: str, said: Said, *, unsaid: bool
     ) -> None:
-        super().__init__(fleet, user_id, client_id)
+        super().__init__(devices, user_id, client_id)
         self._unsaid = unsaid
         self._client = Client(user_id, client_id)
         self._said = said
         self._waiting: dict[int, tuple[str, bytes]] = {}
 
-    def _do(self, do: Do) -> None:
-        if do is Do.CUT and self._unsaid and self._fleet.count.cuts % 2:
-            self.leave_quietly()
-        super()._do(do)
+    def _perform(self, action: Action) -> None:
+        if action is Action.CUT and self._unsaid and self._devices.count.cuts % 2:
+            self.disconnect_without_logout()
+        super()._perform(action)
 
     def _publish(self, verb: str, payload: bytes) -> int:
         packet_id = super()._publish(verb, payload)

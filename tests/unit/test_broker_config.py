@@ -1,5 +1,6 @@
-"""What can be said of the shipped configurations without a broker: they are whole, and agree on the topics."""
+"""The shipped configurations are complete and agree on the topics, as far as no broker is needed."""
 
+import tomllib
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -13,31 +14,36 @@ DIRECTORIES = sorted(path.name for path in SHIPPED.iterdir() if path.is_dir() an
 
 
 def test_every_broker_is_known() -> None:
-    """init-broker tells of each, the README links each, and each has one of its own."""
+    """init-broker names each broker, the README links each, and each has a README and a check.toml."""
     assert set(DIRECTORIES) == {*KNOWN, *BY_HAND, "embedded"}
     readme = (SHIPPED / "README.md").read_text()
     for name in DIRECTORIES:
         assert f"]({name}/README.md)" in readme
         assert (SHIPPED / name / "README.md").exists()
+        assert (SHIPPED / name / "check.toml").exists()
 
 
 @pytest.mark.parametrize("name", sorted({*KNOWN, *BY_HAND}))
 def test_rights_name_each_verb(name: str) -> None:
-    """A verb that is missing in the rights is one that no client can say."""
-    text = "".join(path.read_text() for path in (SHIPPED / name).iterdir() if path.suffix != ".md")
+    """A client cannot use a verb that the rights lack."""
+    text = "".join(
+        path.read_text()
+        for path in (SHIPPED / name).iterdir()
+        if not path.match("*.md") and path.name != "check.toml"
+    )
     for word in (*VERBS, "status", "events", "bridge", "reply", "operator"):
         assert word in text, f"{name} lacks {word}"
 
 
 @pytest.mark.parametrize("name", ["emqx", "hivemq"])
-def test_what_was_not_run_says_so(name: str) -> None:
-    """In each file, not in the README alone."""
+def test_untested_files_carry_a_warning(name: str) -> None:
+    """The warning is in each file, not only in the README."""
     for path in (SHIPPED / name).iterdir():
         assert "NOT RUN HERE" in path.read_text().upper(), path.name
 
 
 def test_rights_of_hivemq() -> None:
-    """Its file is well-formed, and holds what the table of rights says, topic by topic."""
+    """Its file is well-formed and grants the rights of the table, topic by topic."""
     ET.parse(SHIPPED / "hivemq/config.xml")
     root = ET.parse(SHIPPED / "hivemq/credentials.xml").getroot()
     rights = {
@@ -56,3 +62,14 @@ def test_rights_of_hivemq() -> None:
     }
     assert rights["operator"] == {("events/+/+", "SUBSCRIBE")}
     assert ("presence/+/+/+", "SUBSCRIBE") in rights["bridge"]
+
+
+def test_wheel_includes_the_data_of_check() -> None:
+    """The build names each check.toml, since it has no wildcards; mosquitto's folder is included whole."""
+    wheel = tomllib.loads((SHIPPED.parent / "pyproject.toml").read_text())["tool"]["hatch"]["build"][
+        "targets"
+    ]["wheel"]
+    included = {name for name in wheel["force-include"] if name.startswith("broker_config/")}
+    data = {f"broker_config/{name}/check.toml" for name in DIRECTORIES if name != "mosquitto"}
+    assert included == data | {"broker_config/generic.toml", "broker_config/mosquitto"}
+    assert all(wheel["force-include"][name] == f"mqtt_presence/{name}" for name in included)

@@ -1,4 +1,4 @@
-"""What `mqtt-presence check` makes of what it has seen; trying is tests/integration/test_check.py's."""
+"""The judgements and remedies of `mqtt-presence check`; tests/integration/test_check.py runs the probes."""
 
 import re
 from collections import Counter
@@ -14,20 +14,14 @@ from mqtt_presence.tools.check import (
     connection_probes,
     delivery_probes,
     known_brokers,
-    remedies,
+    queue_probes,
     runner,
     will_probes,
 )
-from mqtt_presence.tools.check.broker_facts import (
-    DROPPED_TOPIC,
-    EMQX_TOPIC,
-    UPTIME_TOPIC,
-    VERSION_TOPIC,
-    Hints,
-    judge_drops,
-    recognise,
-)
-from mqtt_presence.tools.check.findings import KINDS, Verdict, any_failed, failed, note, passed, warned
+from mqtt_presence.tools.check.broker_facts import DROPPED_TOPIC, UPTIME_TOPIC, judge_drops
+from mqtt_presence.tools.check.findings import Verdict, any_failed, failed, note, passed, warned
+from mqtt_presence.tools.check.known_brokers import generic_remedies, kinds, known_broker, remedy_for
+from mqtt_presence.tools.check.recognition import Hints, recognise
 
 ROOT = Path(__file__).parents[2]
 PASS, NOTE, WARN, FAIL = Verdict.PASS, Verdict.NOTE, Verdict.WARN, Verdict.FAIL
@@ -39,15 +33,15 @@ def test_only_a_failure_fails() -> None:
     assert any_failed([passed("a", ""), failed("b", "", "")])
 
 
-def test_drops_are_judged_by_what_is_always_there() -> None:
-    """The number of drops is retained for a minute only: with and without it the finding is the same."""
+def test_recent_drops_do_not_change_the_verdict() -> None:
+    """Mosquitto retains the number of drops for a minute only, so the uptime decides."""
     assert judge_drops({UPTIME_TOPIC}) == judge_drops({UPTIME_TOPIC, DROPPED_TOPIC})
     assert judge_drops(set()) == judge_drops({DROPPED_TOPIC})
     assert (judge_drops({UPTIME_TOPIC}).verdict, judge_drops(set()).verdict) == (PASS, NOTE)
 
 
-def test_a_report_in_a_file_has_no_line_that_is_filled_up(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is not written on a terminal is as wide as its text."""
+def test_report_in_a_file_has_no_trailing_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    """Outside a terminal, lines are as long as their text."""
     report = _Table()
     for finding in (
         passed("a", "short"),
@@ -65,49 +59,49 @@ def test_a_report_in_a_file_has_no_line_that_is_filled_up(capsys: pytest.Capture
 
 
 def queue(**seen: object) -> tuple[Verdict, str]:
-    finding = delivery_probes.judge_queue(
-        5000, **{"early": 5000, "came": 5000, "lost": 0, "present": True, "in_order": True} | seen
+    finding = queue_probes.judge_queue(
+        5000, **{"early": 5000, "arrived": 5000, "lost": 0, "present": True, "in_order": True} | seen
     )
     return finding.verdict, finding.evidence
 
 
 def test_queue_that_keeps_everything_passes() -> None:
-    """All that was published while the bridge was away has come."""
+    """All messages published during the absence have arrived."""
     assert queue()[0] is PASS
     assert "when the bridge had them" not in queue()[1]
 
 
 def test_queue_that_acknowledges_late_passes() -> None:
-    """The embedded broker acknowledges only what the bridge has."""
+    """The embedded broker acknowledges a message only after the bridge."""
     verdict, evidence = queue(early=0)
     assert verdict is PASS
     assert "when the bridge had them" in evidence
 
 
-def test_queue_that_drops_fails_and_tells_how_many() -> None:
+def test_queue_that_drops_fails_with_the_numbers() -> None:
     """Mosquitto's default keeps 1,000 and acknowledges the rest."""
-    verdict, evidence = queue(came=1000, lost=4000)
+    verdict, evidence = queue(arrived=1000, lost=4000)
     assert verdict is FAIL
     assert "1000 of 5000" in evidence
     assert "4000 were acknowledged and dropped" in evidence
 
 
 def test_queue_without_a_session_fails() -> None:
-    """Nothing waits; whether the broker said that the session was there is told."""
-    assert queue(came=0, present=False, lost=5000) == (
+    """No message waits, and the evidence names the broker's session present flag."""
+    assert queue(arrived=0, present=False, lost=5000) == (
         FAIL, "0 of 5000 messages came after an absence (no session was kept); 5000 had been acknowledged",
     )  # fmt: skip
-    assert "the session was there" in queue(came=0, lost=5000)[1]
+    assert "the session was present" in queue(arrived=0, lost=5000)[1]
 
 
 def test_queue_out_of_order_or_without_session_present_warns() -> None:
-    """All came, and yet not as it should be."""
+    """All messages arrive, but with a fault."""
     assert queue(in_order=False)[0] is WARN
     assert queue(present=False)[0] is WARN
 
 
 @pytest.mark.parametrize(
-    ("came", "right"),
+    ("arrived", "right"),
     [
         ((b"1", b"2", b"3"), True),
         ((b"1", b"1", b"3"), True),
@@ -115,20 +109,20 @@ def test_queue_out_of_order_or_without_session_present_warns() -> None:
         ((b"2", b"1"), False),
     ],
 )
-def test_order_is_that_of_first_arrivals(came: tuple[bytes, ...], right: bool) -> None:
-    """What comes twice, or not at all, is not out of order."""
-    assert delivery_probes._in_order(came, (b"1", b"2", b"3")) is right
+def test_order_is_that_of_first_arrivals(arrived: tuple[bytes, ...], right: bool) -> None:
+    """Duplicates and gaps are not a wrong order."""
+    assert queue_probes._in_order(arrived, (b"1", b"2", b"3")) is right
 
 
 # Other deliveries.
 
 
 def test_window_is_judged_by_its_size() -> None:
-    """20 are mosquitto's default for MQTT 3.1.1."""
-    assert delivery_probes.judge_window(20, mqtt5=False).verdict is WARN
-    assert "2000 a second" in delivery_probes.judge_window(20, mqtt5=False).consequence
-    assert delivery_probes.judge_window(100, mqtt5=True).verdict is PASS
-    assert "at least 500" in delivery_probes.judge_window(500, mqtt5=True).evidence
+    """Mosquitto's default for MQTT 3.1.1 is 20."""
+    assert queue_probes.judge_window(20, mqtt5=False).verdict is WARN
+    assert "2000 a second" in queue_probes.judge_window(20, mqtt5=False).consequence
+    assert queue_probes.judge_window(100, mqtt5=True).verdict is PASS
+    assert "at least 500" in queue_probes.judge_window(500, mqtt5=True).evidence
 
 
 def own_topics(acknowledged: bool = True, **qos: list[int]) -> tuple[Verdict, str]:
@@ -138,7 +132,7 @@ def own_topics(acknowledged: bool = True, **qos: list[int]) -> tuple[Verdict, st
 
 
 def test_own_topics_must_all_arrive_at_qos_1() -> None:
-    """A right that lacks one verb is named; QoS 0 and missing acknowledgements are faults."""
+    """The finding names missing verbs; QoS 0 and missing acknowledgements are faults."""
     assert own_topics()[0] is PASS
     assert own_topics(logout=[], time=[]) == (FAIL, "logout, time does not arrive")
     assert own_topics(activity=[], login=[], logout=[], time=[], will=[]) == (FAIL, "none of them arrives")
@@ -159,7 +153,7 @@ def test_own_topics_must_all_arrive_at_qos_1() -> None:
 def test_retained_must_be_replayed_for_all_users(
     exact: bool, plus: bool, deep: bool, remains: bool, verdict: Verdict
 ) -> None:
-    """`status/+` must bring the users; `status/#` is only another way to say so."""
+    """`status/+` must deliver all users; `status/#` is an optional alternative."""
     got = {"status/x": exact, "status/+": plus, "status/#": deep}
     assert (
         delivery_probes.judge_retained(got, exact="status/x", deep="status/#", remains=remains).verdict
@@ -168,10 +162,10 @@ def test_retained_must_be_replayed_for_all_users(
 
 
 def test_redelivery_may_not_take_long() -> None:
-    """NATS sends again after its `ack_wait`, by default 30 s, and not when the bridge is back."""
-    assert delivery_probes.judge_redelivery(0.1).verdict is PASS
-    assert delivery_probes.judge_redelivery(29.6).verdict is WARN
-    assert delivery_probes.judge_redelivery(None).verdict is FAIL
+    """NATS redelivers after its `ack_wait`, by default 30 s, and not at the reconnect."""
+    assert queue_probes.judge_redelivery(0.1).verdict is PASS
+    assert queue_probes.judge_redelivery(29.6).verdict is WARN
+    assert queue_probes.judge_redelivery(None).verdict is FAIL
 
 
 # Wills.
@@ -179,7 +173,7 @@ def test_redelivery_may_not_take_long() -> None:
 
 @pytest.mark.parametrize(("after_s", "verdict"), [(None, FAIL), (0.01, PASS), (2.5, WARN)])
 def test_will_after_a_cut_must_be_prompt(after_s: float | None, verdict: Verdict) -> None:
-    """The broker sees that the socket has ended."""
+    """The broker notices the end of a socket at once."""
     assert will_probes.judge_will_cut(after_s).verdict is verdict
 
 
@@ -190,7 +184,7 @@ def test_will_after_a_cut_must_be_prompt(after_s: float | None, verdict: Verdict
 def test_will_after_a_silence_may_take_a_while(
     after_s: float | None, keep_alive_s: int, verdict: Verdict
 ) -> None:
-    """1.5 times the keep alive, and the broker may look every five seconds only."""
+    """The limit is 1.5 times the keep alive, plus the five seconds of some brokers' checks."""
     assert will_probes.judge_silence(after_s, keep_alive_s).verdict is verdict
 
 
@@ -200,8 +194,8 @@ def takeover(*orders: str) -> tuple[Verdict, str]:
     return finding.verdict, finding.evidence
 
 
-def test_takeover_is_told_for_each_pair() -> None:
-    """A will that comes late is a limit, one that does not come is none: the login ends the old connection."""
+def test_takeover_is_judged_for_each_pair() -> None:
+    """A late will is a limit; a missing one is not, since the login ends the old connection."""
     assert takeover("WN", "WN", "WN", "WN") == (PASS, "always: will, then login")
     verdict, evidence = takeover("WN", "WN", "WN", "N")
     assert verdict is PASS
@@ -210,7 +204,7 @@ def test_takeover_is_told_for_each_pair() -> None:
     assert takeover("WN", "W", "WN", "WN")[0] is FAIL
 
 
-def test_takeover_tells_how_often_when_it_varies() -> None:
+def test_takeover_counts_varying_orders() -> None:
     """Ejabberd sends the old will after the new login in a third of takeovers."""
     seen = {pair: Counter({"WN": 5}) for pair in will_probes.PAIRS} | {
         will_probes.PAIRS[0]: Counter({"WN": 3, "NW": 2})
@@ -231,7 +225,7 @@ _CERTIFICATE = {
 
 
 def test_certificate_that_ends_soon_warns() -> None:
-    """Thirty days are time enough to get another."""
+    """Thirty days are enough to renew a certificate."""
     judge = connection_probes.judge_certificate
     later = judge("TLSv1.3", "AES", _CERTIFICATE, _END - 40 * _DAY)
     assert later.verdict is PASS
@@ -242,119 +236,133 @@ def test_certificate_that_ends_soon_warns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "here"),
+    ("url", "is_local"),
     [
         ("mqtt://127.0.0.1", True), ("mqtt://127.8.8.8", True), ("mqtt://[::1]", True), ("mqtt://LOCALHOST", True),
         ("mqtt://10.0.0.1", False), ("mqtt://broker.example", False), ("mqtt://localhost.example", False),
     ],
 )  # fmt: skip
-def test_loopback_is_this_machine(url: str, here: bool) -> None:
-    """Only what cannot leave the machine needs no encryption."""
-    assert connection_probes.is_this_machine(BrokerUrl.parse(url)) is here
+def test_loopback_is_this_machine(url: str, is_local: bool) -> None:
+    """Only connections within the machine need no encryption."""
+    assert connection_probes.is_this_machine(BrokerUrl.parse(url)) is is_local
 
 
 def test_open_embedded_broker_is_only_a_warning() -> None:
-    """It is open on loopback, or when it was told twice; any other broker that is open fails."""
-    assert attack_probes.judge_passwords([], is_embedded=False).verdict is PASS
-    assert attack_probes.judge_passwords(["a wrong password"], is_embedded=False).verdict is FAIL
-    assert attack_probes.judge_passwords(["a wrong password"], is_embedded=True).verdict is WARN
+    """The embedded broker is open on loopback, or by an explicit setting; other open brokers fail."""
+    assert attack_probes.judge_passwords([], may_be_open=False).verdict is PASS
+    assert attack_probes.judge_passwords(["a wrong password"], may_be_open=False).verdict is FAIL
+    assert attack_probes.judge_passwords(["a wrong password"], may_be_open=True).verdict is WARN
 
 
 # Recognising.
 
 
+VERSION_TOPIC = "$SYS/broker/version"
+EMQX_TOPIC = "$SYS/brokers/+/version"
+
+
 def hints(
-    sys: dict[str, str] | None = None,
-    *,
-    in_mqtt5: bool = False,
-    grants: int = -1,
-    slash: bool = False,
-    blank: bool = False,
-    **facts: object,
+    retained: dict[str, str] | None = None, *refuses: known_brokers.Refusal, **connack: object
 ) -> Hints:
-    return Hints(sys or {}, facts, in_mqtt5, grants, slash, blank)
+    return Hints(retained or {}, connack, frozenset(refuses))
 
 
 @pytest.mark.parametrize(
     ("shown", "kind", "version"),
     [
         (hints({VERSION_TOPIC: "mosquitto version 2.0.11"}), "mosquitto", "2.0.11"),
+        (hints({VERSION_TOPIC: "mosquitto"}), "mosquitto", ""),
         (hints({DROPPED_TOPIC: "0"}), "mosquitto", ""),
+        (hints({EMQX_TOPIC: "5.8.6", DROPPED_TOPIC: "0"}), "emqx", "5.8.6"),
         (hints(AssignedClientIdentifier="auto-6E92AE9A-FF86-8A44-5F8B-2C3D0AA2D1C1"), "mosquitto", ""),
         (hints({EMQX_TOPIC: "5.8.6"}), "emqx", "5.8.6"),
         (hints(AssignedClientIdentifier="hmq_k3TzQ_12_9e107d9d372bb6826bd81d3542a419d6"), "hivemq", ""),
-        (hints(in_mqtt5=True, grants=1, slash=True), "embedded", ""),
-        (hints(in_mqtt5=True, grants=2, slash=True), "other", ""),  # aedes
-        (hints(in_mqtt5=True, grants=1, blank=True), "nats", ""),
-        (hints(in_mqtt5=True, grants=1), "other", ""),
+        (hints({}, "mqtt-5", "qos-2", "slash"), "embedded", ""),
+        (hints({}, "mqtt-5", "slash"), "other", ""),  # aedes
+        (hints({}, "mqtt-5", "qos-2", "blank"), "nats", ""),
+        (hints({}, "mqtt-5", "slash", "blank"), "other", ""),
+        (hints({}, "mqtt-5", "qos-2"), "other", ""),
         (hints(MaximumQoS=1, SharedSubscriptionAvailable=0), "rabbitmq", ""),
         (hints(TopicAliasMaximum=100, SharedSubscriptionAvailable=0), "ejabberd", ""),
         (hints(MaximumQoS=1), "other", ""),
-        (hints({VERSION_TOPIC: "somebody else"}), "other", ""),
+        (hints({VERSION_TOPIC: "another broker"}), "other", ""),
         (hints(), "other", ""),
     ],
 )
 def test_brokers_are_recognised(shown: Hints, kind: str, version: str) -> None:
-    """By what they say of themselves, else by what only they do."""
+    """By the broker's own reports, else by behaviour that no other broker has."""
     found = recognise(shown)
     assert (found.kind, found.version) == (kind, version)
-    assert found.kind in KINDS
+    assert found.kind in kinds()
 
 
 # The probes as a whole.
 
 
-def test_every_probe_asks_something_and_has_a_remedy() -> None:
-    """A probe that can find something bad says what to do about it."""
+def test_every_probe_has_a_question_and_a_remedy() -> None:
+    """A probe that can find a fault has advice for every broker."""
     for probe in runner.PROBES:
         assert probe.question.endswith("?"), probe.name
-        assert remedies.GENERIC.get(probe.name) or probe.name == "shared", probe.name
+        assert generic_remedies().get(probe.name) or probe.name == "shared", probe.name
 
 
-def test_remedies_are_for_probes_that_there_are() -> None:
-    """No remedy for what nobody looks for."""
-    named = set(remedies.GENERIC).union(*known_brokers.SPECIFIC.values())
-    assert named <= set(runner.NAMES)
-    assert set(known_brokers.SPECIFIC) == set(KINDS) - {"other"}
+@pytest.mark.parametrize("kind", kinds())
+def test_data_of_a_broker_names_probes_once(kind: str) -> None:
+    """A check.toml has no advice for an unknown probe, and no second advice for the same."""
+    broker = known_broker(kind)
+    named = [name for remedy in broker.remedies for name in remedy.probes]
+    assert len(named) == len(set(named))
+    assert {*named, *(finding.probe for finding in broker.findings)} <= set(runner.NAMES)
+    assert bool(broker.remedies) == (kind != "other")
+
+
+def test_generic_remedies_are_for_known_probes() -> None:
+    """There is no advice for an unknown probe."""
+    assert set(generic_remedies()) <= set(runner.NAMES)
 
 
 def test_lines_that_remedies_quote_are_in_the_shipped_files() -> None:
-    """What one is told to look for is there, for every broker that has files."""
+    """Each quoted line stands in the file that the remedy names."""
     quoted = [
-        (kind, remedy.file, remedy.line)
-        for kind, known in known_brokers.SPECIFIC.items()
-        for remedy in known.values()
-        if remedy.file
+        (kind, remedy.file, remedy.line, len(remedy.probes))
+        for kind in kinds()
+        for remedy in known_broker(kind).remedies
+        if remedy.file or remedy.line
     ]
-    assert {kind for kind, *_ in quoted} == set(KINDS) - {"other"}
-    assert len(quoted) > 150
-    for kind, file, line in quoted:
+    assert {kind for kind, *_ in quoted} == set(kinds()) - {"other"}
+    assert sum(count for *_, count in quoted) > 150
+    for kind, file, line, _ in quoted:
         text = (ROOT / "broker_config" / kind / file).read_text("utf-8")
         assert line in {without_comment(shipped) for shipped in text.splitlines()}, (kind, file, line)
 
 
+def test_embedded_broker_answers_some_probes_in_advance() -> None:
+    """Its data answers the probes that a check from outside cannot decide."""
+    found = known_brokers.known_finding("embedded", "persistence")
+    assert found is not None
+    assert (found.verdict, found.name) == (WARN, "persistence")
+    assert known_brokers.known_finding("embedded", "queue") is None
+    assert known_brokers.known_finding("mosquitto", "persistence") is None
+
+
 def without_comment(line: str) -> str:
-    """Return a line of a file as a remedy quotes it: not indented, and without what is said behind it."""
+    """Return a line of a file as remedies quote it: without indentation and trailing comment."""
     return re.split(r" +(?:#|//) ", line, maxsplit=1)[0].strip()
 
 
 def test_remedy_names_the_line_of_the_broker_at_hand() -> None:
-    """Where the broker is not known, it is said in general."""
-    assert remedies.remedy_for("mosquitto", "window").endswith(
+    """An unknown broker gets the general remedy."""
+    assert remedy_for("mosquitto", "window").endswith(
         "`max_inflight_messages 20000` (broker_config/mosquitto/mosquitto.conf)"
     )
-    assert remedies.remedy_for("nats", "redelivery").endswith(
-        """`ack_wait: "10s"` (broker_config/nats/nats.conf)"""
-    )
-    assert (
-        remedies.remedy_for("hivemq", "window") == f"{remedies.GENERIC['window']}; see broker_config/hivemq/"
-    )
-    assert remedies.remedy_for("other", "window") == remedies.GENERIC["window"]
-    assert remedies.remedy_for("embedded", "window") == remedies.GENERIC["window"]
+    assert remedy_for("nats", "redelivery").endswith("""`ack_wait: "10s"` (broker_config/nats/nats.conf)""")
+    assert remedy_for("hivemq", "window") == f"{generic_remedies()['window']}; see broker_config/hivemq/"
+    assert remedy_for("other", "window") == generic_remedies()["window"]
+    assert remedy_for("embedded", "window") == generic_remedies()["window"]
 
 
-def test_choice_keeps_the_order_and_refuses_what_there_is_not() -> None:
-    """The order matters: what waits longest comes last."""
+def test_choice_keeps_the_order_and_refuses_unknown_names() -> None:
+    """The order matters: the longest wait comes last."""
     assert [p.name for p in runner.choose(["window", "tls"])] == ["tls", "window"]
     assert runner.choose([]) == runner.PROBES
     with pytest.raises(ConfigError, match=r"only=nothing: there is no such check; there are mqtt-3\.1\.1,"):
@@ -363,7 +371,7 @@ def test_choice_keeps_the_order_and_refuses_what_there_is_not() -> None:
 
 
 def test_every_probe_is_documented_with_its_question() -> None:
-    """docs/check.md has a row for each, in words of the code."""
+    """docs/check.md has a row for each probe, with the question from the code."""
     documented = (ROOT / "docs/check.md").read_text("utf-8")
     for probe in runner.PROBES:
         assert f"| `{probe.name}` | {probe.question} |" in documented

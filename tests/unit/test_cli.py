@@ -1,4 +1,4 @@
-"""The commands in this process, on a database that was filled as the bridge fills it."""
+"""The commands in this process, on a database filled like that of a bridge."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from mqtt_presence import __version__
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.app import app
-from mqtt_presence.cli.output import duration, plain, say_json
+from mqtt_presence.cli.output import format_duration, plain, print_json
 from mqtt_presence.errors import StoreError
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import (
@@ -108,7 +108,7 @@ def filled(sqlite_url: str) -> str:
 
 @pytest.fixture
 def filled_anywhere(database: str) -> str:
-    """Name a database of each kind in turn."""
+    """Return the URL of a filled database of each kind in turn."""
     return populate(database)
 
 
@@ -122,8 +122,8 @@ def test_version_and_help() -> None:
     assert "mqtt[s]|ws[s]://" in run("run", "--help").stdout
 
 
-def test_users_are_shown_whoever_is_here_first(filled: str) -> None:
-    """Online, then idle, then offline; no addresses unless asked for."""
+def test_users_are_shown_online_first(filled: str) -> None:
+    """Online, then idle, then offline users; addresses only with --private."""
     shown = run("users", "--database", filled)
     lines = shown.stdout.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [
@@ -144,7 +144,7 @@ def test_users_of_a_state(filled_anywhere: str, state: str, names: list[str]) ->
     assert [json.loads(line)["userId"] for line in shown.stdout.splitlines()] == names
 
 
-def test_users_as_json_speak_the_contract(filled: str) -> None:
+def test_users_as_json_follow_the_protocol(filled: str) -> None:
     """One object a line, spelled as in status/<user>."""
     alice = json.loads(run("users", "--json", "--database", filled).stdout.splitlines()[0])
     assert alice == {
@@ -162,7 +162,7 @@ def test_users_as_json_speak_the_contract(filled: str) -> None:
 
 
 def test_history_is_newest_first(filled_anywhere: str) -> None:
-    """Over all clients of the user."""
+    """The connections of all clients of the user, newest first."""
     shown = run("history", "alice", "--database", filled_anywhere)
     rows = [line.split() for line in shown.stdout.splitlines()[1:]]
     assert [row[:2] for row in rows] == [["desk", "a3"], ["phone", "a2"], ["phone", "a1"]]
@@ -173,7 +173,7 @@ def test_history_is_newest_first(filled_anywhere: str) -> None:
 
 
 def test_history_as_json(filled: str) -> None:
-    """Private things only when asked for; `meta` is an object again."""
+    """Private fields only with --private; `meta` is an object again."""
     lines = run("history", "alice", "--json", "--database", filled).stdout.splitlines()
     last = json.loads(lines[2])
     assert last["reason"] == "lost"
@@ -193,7 +193,7 @@ def test_history_as_json(filled: str) -> None:
 
 
 def test_history_is_limited(filled_anywhere: str) -> None:
-    """By number, and by time; what is still open counts as now."""
+    """--limit limits the number, --since the time; open connections count as of now."""
     lines = run(
         "history", "alice", "--limit", "1", "--json", "--database", filled_anywhere
     ).stdout.splitlines()
@@ -205,15 +205,15 @@ def test_history_is_limited(filled_anywhere: str) -> None:
     assert run("history", "alice", "--since", "soon", "--database", filled_anywhere).exit_code == 2
 
 
-def test_history_of_a_stranger(filled: str) -> None:
-    """Is an error, and says so on standard error."""
+def test_history_of_an_unknown_user(filled: str) -> None:
+    """An unknown user is an error on standard error."""
     shown = run("history", "nobody", "--json", "--database", filled)
     assert (shown.exit_code, shown.stdout) == (1, "")
     assert shown.stderr == "mqtt-presence: there is no user nobody\n"
 
 
 def test_hostile_names_are_harmless(filled: str) -> None:
-    """No escape reaches the terminal, no markup is obeyed; JSON says exactly what was said."""
+    """No escape reaches the terminal, no markup is obeyed; JSON has the exact names."""
     for arguments in (
         ("users", "--private"),
         ("history", HOSTILE, "--private"),
@@ -237,7 +237,7 @@ def test_hostile_names_are_harmless(filled: str) -> None:
 
 
 def test_history_costs_what_it_shows(tmp_path: Path) -> None:
-    """The newest come by the index; nothing is sorted, no table is scanned."""
+    """The newest connections come by the index; without sorting or scanning a table."""
     url = f"sqlite:///{tmp_path / 'plan.db'}"
     fill(url, login("alice", "phone", "a1", T0))
     with Reader(url) as reader:
@@ -257,8 +257,8 @@ def test_history_costs_what_it_shows(tmp_path: Path) -> None:
     assert set(scans) <= {"SCAN k", "SCAN CONSTANT ROW"}  # the keys that are looked for
 
 
-def test_reader_makes_nothing(tmp_path: Path) -> None:
-    """Looking at a database that is not there does not make one."""
+def test_reader_creates_no_database(tmp_path: Path) -> None:
+    """Reading a missing database does not create it."""
     shown = run("users", "--database", f"sqlite:///{tmp_path / 'none.db'}")
     assert shown.exit_code == 2
     assert "there is no such file" in shown.stderr
@@ -274,7 +274,7 @@ def test_reader_makes_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_other_schema_is_refused(sqlite_url: str, change: str, message: str) -> None:
-    """A schema of another version is neither read wrongly nor migrated by a look at it."""
+    """A schema of another version is neither misread nor migrated."""
     fill(sqlite_url, login("alice", "phone", "a1", T0))
     store = Store(sqlite_url)
     with store.transaction() as tx:
@@ -288,13 +288,13 @@ def test_other_schema_is_refused(sqlite_url: str, change: str, message: str) -> 
 
 
 def test_reader_cannot_write(filled_anywhere: str) -> None:
-    """The database itself sees to it."""
+    """The database itself refuses writes of a reader."""
     with Reader(filled_anywhere) as reader, pytest.raises(StoreError):
         reader._select("DELETE FROM user_states", [])
 
 
 def test_forget_asks_first(sqlite_url: str) -> None:
-    """Without a yes nothing happens."""
+    """Without a yes, everything is kept."""
     fill(sqlite_url, login("alice", "phone", "a1", T0))
     shown = run("forget", "alice", "--database", sqlite_url, stdin="n\n")
     assert shown.exit_code == 1
@@ -308,7 +308,7 @@ def test_forget_asks_first(sqlite_url: str) -> None:
 
 
 def test_passwd_sets_and_removes(tmp_path: Path) -> None:
-    """The file is for its owner only, and has no password in it."""
+    """The file is accessible to its owner only, and has no plain password."""
     path = tmp_path / "passwords"
     done = run("passwd", "alice", "--password-file", str(path), "--stdin", stdin="s3cret\n")
     assert (done.exit_code, "s3cret" in done.output) == (0, False)
@@ -325,7 +325,7 @@ def test_passwd_sets_and_removes(tmp_path: Path) -> None:
     ("user", "stdin"), [("alice", ""), ("alice", "\n"), ("a/b", "x\n"), ("bridge", "x\n")]
 )
 def test_passwd_refuses(tmp_path: Path, user: str, stdin: str) -> None:
-    """No password, no name, or the bridge's own."""
+    """An empty password or name, or the name of the bridge, is refused."""
     done = run("passwd", user, "--stdin", "--password-file", str(tmp_path / "p"), stdin=stdin)
     assert done.exit_code == 2
     assert not (tmp_path / "p").exists()
@@ -343,7 +343,7 @@ def test_passwd_refuses(tmp_path: Path, user: str, stdin: str) -> None:
     ],
 )
 def test_wrong_setting_is_exit_code_2(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
-    """One line that names the setting."""
+    """Standard error has one line that names the setting."""
     database = () if arguments[0] == "watch" else ("--database", f"sqlite:///{tmp_path / 'x.db'}")
     done = run(*arguments, *database)
     assert (done.exit_code, done.stdout) == (2, "")
@@ -352,11 +352,11 @@ def test_wrong_setting_is_exit_code_2(tmp_path: Path, arguments: tuple[str, ...]
 
 
 def test_log_lines_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
-    """A name in the log is escaped, and JSON lines are JSON."""
+    """Names in the log are escaped, JSON lines are JSON, and text lines have the short name of the logger."""
     before = logging.getLogger().handlers[:]
     try:
         logs.start(load({}))
-        logging.getLogger("mqtt_presence.bridge").info("user=%s", "a\x1b[2J\nfake line")
+        logging.getLogger("mqtt_presence.bridge.link.link").info("user=%s", "a\x1b[2J\nfake line")
         logs.start(load({"log_format": "json"}))
         logging.getLogger("mqtt_presence.bridge").warning("user=%s", "a\u009b")
     finally:
@@ -370,9 +370,9 @@ def test_log_lines_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_line_is_exact(capsys: pytest.CaptureFixture[str]) -> None:
-    """What a terminal would obey is escaped as JSON does it."""
+    """Control characters are escaped in JSON, as exact as before."""
     value = {"é": "\x1b\u009b\u202e\u2028é😀"}
-    say_json(json.dumps(value, ensure_ascii=False).encode())
+    print_json(json.dumps(value, ensure_ascii=False).encode())
     said = capsys.readouterr().out
     assert json.loads(said) == value
     assert said.isascii()
@@ -384,4 +384,4 @@ def test_json_line_is_exact(capsys: pytest.CaptureFixture[str]) -> None:
     [(0, "0s"), (-5, "0s"), (59_999, "59s"), (3_600_000, "1h"), (90_061_000, "1d 1h"), (62_000, "1m 2s")],
 )
 def test_duration_has_two_units(millis: int, text: str) -> None:
-    assert duration(millis) == text
+    assert format_duration(millis) == text

@@ -1,4 +1,4 @@
-"""The idle monitor: the semantics of the ancestors, with `now` as an argument; and the thread around it."""
+"""The idle monitor: its pure state with `now` as an argument, and the thread around it."""
 
 import threading
 
@@ -11,7 +11,7 @@ from mqtt_presence.errors import ConfigError, PresenceError
 
 
 def test_start_reports_active_once():
-    """The start is activity, reported once; checks that change nothing report nothing."""
+    """The start counts as activity and is reported once; checks without a change report nothing."""
     state = IdleState()
     assert state.start(60, 100) == Report(False, 100)
     assert state.check(101) is None
@@ -21,7 +21,7 @@ def test_start_reports_active_once():
 
 
 def test_idle_only_beyond_the_threshold():
-    """Exactly the threshold ago is not idle; the least bit more is."""
+    """Exactly the threshold is still active; any longer is idle."""
     state = IdleState()
     state.start(60, 100)
     assert state.check(160) is None
@@ -31,7 +31,7 @@ def test_idle_only_beyond_the_threshold():
 
 
 def test_ping_makes_active_once():
-    """The first ping of an idle user is reported at once, with its own time; the next are not."""
+    """The first ping of an idle user is reported at once, with its own time; later pings are not."""
     state = IdleState()
     state.start(60, 100)
     state.check(200)
@@ -42,7 +42,7 @@ def test_ping_makes_active_once():
 
 
 def test_stop_reports_active_only_when_idle():
-    """Who was idle counts as active from the stop; who was not need not be told of."""
+    """An idle user is reported active at the stop; an active user is not reported."""
     state = IdleState()
     state.start(60, 100)
     assert state.stop(120) is None
@@ -57,7 +57,7 @@ def test_stop_reports_active_only_when_idle():
 
 
 def test_start_twice_and_stop_stopped_raise():
-    """A program that has lost track is told so."""
+    """Starting a running monitor or stopping a stopped one is an error."""
     state = IdleState()
     with pytest.raises(PresenceError, match="not running"):
         state.stop(1)
@@ -81,7 +81,7 @@ class Fixture:
 
     def sync(self, server_ms=5_000_000):
         self.clock.resync()
-        self.clock.take(self.question[:-1] + b',"t1":%d,"t2":%d}' % (server_ms, server_ms))
+        self.clock.receive(self.question[:-1] + b',"t1":%d,"t2":%d}' % (server_ms, server_ms))
 
     def send(self, idle, last_activity):
         if self.online:
@@ -97,7 +97,7 @@ def it():
 
 
 def test_monitor_needs_server_time():
-    """Without server time there is nothing true to report: a clear error, and nothing has begun."""
+    """Without the server time, the start fails with a clear error and leaves the monitor stopped."""
     it = Fixture(synced=False)
     with pytest.raises(PresenceError, match="server time"):
         it.monitor.start(timeout=0)
@@ -118,14 +118,14 @@ def test_monitor_needs_server_time():
     ],
 )
 def test_monitor_settings_are_checked(it, settings):
-    """An interval below a second or no threshold is refused, by name."""
+    """An interval below a second or a threshold of 0 is refused by name."""
     with pytest.raises(ConfigError, match=next(iter(settings))):
         it.monitor.start(**settings)
     assert it.sent == []
 
 
 def test_reports_are_in_server_time(it):
-    """What is reported is server time, not the local clock."""
+    """Reports carry server time, not the time of the local clock."""
     it.monitor.start(timeout=0)
     assert it.sent == [(False, 5_000_000)]
     assert it.monitor.last_activity.timestamp() == 5000
@@ -133,7 +133,7 @@ def test_reports_are_in_server_time(it):
 
 
 def test_thread_notices_idleness(it):
-    """The thread looks by itself; nobody has to call anything."""
+    """The thread reports the idle state without any call of the program."""
     reported = threading.Event()
     send = it.monitor._send
     it.monitor._send = lambda idle, at: (reported.set() if idle else None, send(idle, at))[1]
@@ -145,7 +145,7 @@ def test_thread_notices_idleness(it):
 
 
 def test_renewal_repeats_idle_with_its_old_activity(it):
-    """A new connection is told that the user is idle, and the same activity to the millisecond, resync or not."""
+    """A new connection reports the idle state again, with exactly the same activity, whether resynced or not."""
     it.monitor.start(timeout=0)
     it.monitor.renew()
     assert len(it.sent) == 1  # active: a login says as much
@@ -157,7 +157,7 @@ def test_renewal_repeats_idle_with_its_old_activity(it):
 
 
 def test_report_made_while_offline_is_sent_on_the_next_login(it):
-    """The start while the connection was lost is told when it is back, once."""
+    """A start without a connection is reported once the connection is back."""
     it.online = False
     it.monitor.start(timeout=0)
     it.online = True
@@ -167,7 +167,7 @@ def test_report_made_while_offline_is_sent_on_the_next_login(it):
 
 
 def test_close_says_nothing(it):
-    """A client that logs out does not report first that it is active; the monitor may be started again."""
+    """A client that logs out sends no active report before; the monitor can be started again."""
     it.monitor.start(timeout=0)
     it.now += 61
     it.monitor._report(it.monitor._state.check(it.now))
@@ -179,7 +179,7 @@ def test_close_says_nothing(it):
 
 
 def test_stop_reports_active_now(it):
-    """Stopped while idle: active, as of now; and the public errors."""
+    """A monitor stopped while idle reports active as of now; misuse raises the public errors."""
     it.monitor.start(timeout=0)
     with pytest.raises(PresenceError):
         it.monitor.start(timeout=0)
@@ -193,7 +193,7 @@ def test_stop_reports_active_now(it):
 
 
 def test_heartbeat_is_activity_for_the_monitor(it):
-    """A heartbeat tells the moment that a later idle report will tell; the bridge would drop an older one."""
+    """A heartbeat carries the time of a later idle report; the bridge would drop an older one."""
     assert it.monitor.beat() is None
     it.monitor.start(timeout=0)
     it.now += 30
@@ -204,7 +204,7 @@ def test_heartbeat_is_activity_for_the_monitor(it):
 
 
 def test_activity_never_goes_back(it):
-    """A better estimate of the server time moves nothing that was reported, and what follows is newer (contract A1)."""
+    """A better estimate of the server time changes no reported time, and later times are newer (rule A1)."""
     it.monitor.start(timeout=0)
     it.sync(server_ms=4_999_000)  # the first estimate was a second ahead
     it.now += 61

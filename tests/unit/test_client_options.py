@@ -1,4 +1,4 @@
-"""The arguments of the clients, what they become on the wire, and errors that name them."""
+"""The arguments of the clients, their encoding in messages, and errors that name them."""
 
 import pytest
 
@@ -34,7 +34,7 @@ URL = "mqtt://alice:secret@127.0.0.1"
     ],
 )
 def test_wrong_argument_is_named(options, names):
-    """The error names the argument, before anything is connected, and does not show the password."""
+    """The error names the argument before anything is connected, and does not show the password."""
     with pytest.raises(ConfigError, match=names) as caught:
         PresenceClient(URL, **options)
     assert "secret" not in str(caught.value)
@@ -48,7 +48,7 @@ def test_tls_files_are_checked():
 
 
 def test_presence_needs_a_user_and_a_watcher_does_not():
-    """Nobody can be present; anybody may watch, if the broker lets them."""
+    """A presence client needs a user name; a watcher works without one."""
     with pytest.raises(ConfigError, match="user is not set"):
         PresenceClient("mqtt://127.0.0.1")
     with pytest.raises(ConfigError, match="password"):
@@ -60,7 +60,7 @@ def test_presence_needs_a_user_and_a_watcher_does_not():
 
 
 def test_client_id_is_random_and_short():
-    """Every broker takes it, and no two are alike."""
+    """The default id is accepted by every broker, and different each time."""
     first, second = (PresenceClient(URL).client_id for _ in range(2))
     assert first != second
     assert len(first) <= 23
@@ -68,7 +68,7 @@ def test_client_id_is_random_and_short():
 
 
 def test_nothing_happens_before_connect():
-    """Constructed, a client is not connected; a heartbeat goes nowhere and says so; disconnecting is harmless."""
+    """Before `connect`, a client is not connected, a heartbeat returns False, and disconnecting has no effect."""
     client = PresenceClient(URL)
     assert not client.connected
     assert client.connection_id is None
@@ -86,7 +86,7 @@ def read(verb, payload):
 
 
 def test_bridge_reads_what_clients_write():
-    """Both sides of the wire agree on every field."""
+    """The bridge reads every field that the client writes."""
     meta = client_messages.encode_meta({"room": 7})
     login = read(
         topics.LOGIN,

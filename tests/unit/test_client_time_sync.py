@@ -1,4 +1,4 @@
-"""Server time from round trips: which one wins, when to ask, and what is not believed. No sockets, no clocks."""
+"""Server time from round trips: which one counts, when to ask, which replies are refused. Without sockets."""
 
 import pytest
 
@@ -44,7 +44,7 @@ class World:
 
 
 def test_first_answer_gives_an_estimate():
-    """One answer is enough to be synced; the server's own time does not count as way."""
+    """One reply is enough to be synced; the server's processing time does not count as round trip."""
     world = World(ahead_s=-7.25)
     world.round_trip(0.010, 0.010, works=0.5)
     assert world.sync.estimate.round_trip == pytest.approx(0.020, abs=0.002)
@@ -52,7 +52,7 @@ def test_first_answer_gives_an_estimate():
 
 
 def test_shortest_round_trip_wins():
-    """A burst keeps its best answer, wherever in the burst it came; lopsided slow ones do not spoil it."""
+    """A burst keeps its best reply, wherever it comes in the burst; asymmetric slow ones do not spoil it."""
     world = World(ahead_s=3.0)
     for there, back in ((0.400, 0.010), (0.004, 0.004), (0.010, 0.900), (0.050, 0.050), (0.300, 0.001)):
         world.round_trip(there, back)
@@ -61,7 +61,7 @@ def test_shortest_round_trip_wins():
 
 
 def test_burst_ends_and_comes_again_after_ten_minutes():
-    """Five questions, then silence, then five again."""
+    """Five requests, a pause, then five again."""
     world = World()
     for _ in range(ROUND_TRIPS):
         world.round_trip(0.01, 0.01)
@@ -73,7 +73,7 @@ def test_burst_ends_and_comes_again_after_ten_minutes():
 
 
 def test_resync_replaces_the_estimate_by_its_own_best_only():
-    """In a regular resync the first, slow answer does not replace a good estimate; the best of the burst does."""
+    """In a regular resync, the best of the burst replaces the estimate; the first, slow reply does not."""
     world = World()
     for _ in range(ROUND_TRIPS):
         world.round_trip(0.01, 0.01)
@@ -86,7 +86,7 @@ def test_resync_replaces_the_estimate_by_its_own_best_only():
 
 
 def test_lost_answers_are_given_up():
-    """An unanswered question is followed by the next; a burst without an answer by a pause and another burst."""
+    """A request without a reply is followed by the next; a failed burst by a pause and another burst."""
     world = World()
     asked = set()
     for _ in range(ROUND_TRIPS):
@@ -101,7 +101,7 @@ def test_lost_answers_are_given_up():
 
 
 def test_pause_after_lost_bursts_grows():
-    """A bridge that is not there is asked less and less often, at least every minute."""
+    """An absent bridge is asked less and less often, but at least every minute."""
     world = World()
     pauses = []
     for _ in range(7):
@@ -117,7 +117,7 @@ def test_pause_after_lost_bursts_grows():
 
 
 def test_answers_to_nothing_are_ignored():
-    """Late, repeated and invented answers change nothing, nor one that claims to have taken longer than the way."""
+    """Late, repeated and forged replies have no effect, nor one that claims more time than the round trip took."""
     world = World()
     first = world.poll()
     now = world.server_ms()
@@ -133,7 +133,7 @@ def test_answers_to_nothing_are_ignored():
 
 @pytest.mark.parametrize(("jump", "asks"), [(6.0, True), (-6.0, True), (4.0, False), (-4.0, False)])
 def test_clock_jump_asks_again(jump, asks):
-    """The wall clock is set by more than five seconds: ask at once; what was known of server time still holds."""
+    """After the wall clock is set by more than five seconds, a request follows at once; the estimate stays."""
     world = World()
     for _ in range(ROUND_TRIPS):
         world.round_trip(0.01, 0.01)
@@ -144,7 +144,7 @@ def test_clock_jump_asks_again(jump, asks):
 
 
 def test_machine_that_slept_believes_the_first_answer():
-    """After a jump the old estimate may be wrong by hours: the first answer replaces it."""
+    """After a jump the old estimate may be wrong by hours, so the first reply replaces it."""
     world = World()
     for _ in range(ROUND_TRIPS):
         world.round_trip(0.01, 0.01)
@@ -154,26 +154,26 @@ def test_machine_that_slept_believes_the_first_answer():
 
 
 def test_interrupted_burst_begins_again():
-    """The connection was lost in the middle of a burst: a whole new one follows."""
+    """After a connection is lost in the middle of a burst, a whole new burst follows."""
     world = World()
     world.poll()
-    world.sync.interrupted()
+    world.sync.connection_lost()
     for _ in range(ROUND_TRIPS):
         world.round_trip(0.01, 0.01)
     assert world.poll() is None
 
 
 def test_bridge_that_comes_is_asked_at_once():
-    """No pause is waited for when the bridge has just come, unless time is known anyway."""
+    """A bridge that comes online is asked without a pause, unless the time is known already."""
     world = World()
     for _ in range(ROUND_TRIPS):
         world.poll()
         world.wait(ANSWER_TIMEOUT_S)
     assert world.poll() is None
-    world.sync.encourage()
+    world.sync.bridge_appeared()
     for _ in range(ROUND_TRIPS):
         world.round_trip(0.01, 0.01)
-    world.sync.encourage()
+    world.sync.bridge_appeared()
     assert world.poll() is None
 
 
@@ -182,7 +182,7 @@ def make_clock(world, sent):
 
 
 def test_clock_tells_server_time():
-    """`now`, `offset` and `round_trip` follow from the answers; before them the local clock stands in."""
+    """`now`, `offset` and `round_trip` follow from the replies; until then, the local clock is used."""
     world = World(ahead_s=90.0)
     sent = []
     clock = make_clock(world, sent)
@@ -195,7 +195,7 @@ def test_clock_tells_server_time():
     world.wait(0.02)
     request = sent.pop()
     middle = world.server_ms() - 10
-    clock.take(request[:-1] + b',"t1":%d,"t2":%d}' % (middle, middle))
+    clock.receive(request[:-1] + b',"t1":%d,"t2":%d}' % (middle, middle))
     assert clock.is_synced
     assert clock.wait_synced(0)
     assert clock.offset == pytest.approx(90.0, abs=0.002)
@@ -205,7 +205,7 @@ def test_clock_tells_server_time():
 
 
 def test_clock_refuses_junk():
-    """Junk is refused and changes nothing."""
+    """Junk is refused without any effect."""
     world = World()
     sent = []
     clock = make_clock(world, sent)
@@ -220,5 +220,5 @@ def test_clock_refuses_junk():
         b'{"t0":1,"t1":-1,"t2":2}',
     ):
         with pytest.raises(PayloadError):
-            clock.take(junk)
+            clock.receive(junk)
     assert not clock.is_synced

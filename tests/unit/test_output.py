@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 
 def test_rows_are_printed_as_they_come(capsys: pytest.CaptureFixture[str]) -> None:
-    """However many there are: no more of them than set the widths wait to be printed."""
+    """Rows are printed while more are read: only those that set the widths are kept."""
     printed = 0
 
     def rows() -> Iterator[tuple[Cell, Cell]]:
@@ -32,7 +32,7 @@ def test_rows_are_printed_as_they_come(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_long_cell_moves_its_row_only(capsys: pytest.CaptureFixture[str]) -> None:
-    """No line ends in spaces; wide letters count as what they take on a screen."""
+    """Lines have no trailing spaces; wide letters count with their width on a screen."""
     many = [(Cell("a"), Cell("", "red"), Cell("x"))] * output._MEASURED
     late = (Cell("longer than all before"), Cell("b"), Cell(""))
     print_table(("NAME", "", "LAST"), [(Cell("用户用户"), Cell("b"), Cell("y")), *many, late])
@@ -42,7 +42,7 @@ def test_a_long_cell_moves_its_row_only(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_table_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is wider is wrapped in its column; nothing is lost, and the codes of colours stay in their cells."""
+    """Longer cells are wrapped in their column without loss, and colour codes stay in their cells."""
     monkeypatch.setenv("COLUMNS", "30")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -61,7 +61,7 @@ def test_a_table_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_forced_colours_make_no_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the environment wants colours in a file, a line is still as long as it wants, and nothing is live."""
+    """If the environment forces colours for a file, lines are not wrapped, and there is no live display."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     print_table(("NAME",), [(Cell("n" * 300, "green"),)])
     assert "\x1b[32m" + "n" * 300 in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""When all retained messages have come (mqtt_presence/client/retained_reader.py), without a broker."""
+"""When all retained messages have arrived (mqtt_presence/client/retained_reader.py), without a broker."""
 
 import math
 
@@ -17,12 +17,12 @@ from mqtt_presence.client.retained_reader import RetainedQuestion
     ],
 )
 def test_marker_follows_topics(filters: list[str], subscriptions: list[list[str]]) -> None:
-    """Wildcards have no marker, and the marker needs none."""
+    """Filters with wildcards have no marker, nor does a question about the marker itself."""
     assert RetainedQuestion(filters, "bridge/state", 1.0).subscriptions == subscriptions
 
 
 def test_answer_is_complete_when_nothing_came_for_a_while_after_the_grant() -> None:
-    """Messages before the grant prove nothing; each later one starts the wait again."""
+    """Messages before the grant do not count; each later message restarts the wait."""
     question = RetainedQuestion(["status/+"], "bridge/state", 2.0)
     question.came(5.0)
     assert question.wait_s(1_000.0) == math.inf

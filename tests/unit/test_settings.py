@@ -1,10 +1,11 @@
-"""The settings: where they come from, which source wins, and what is said of wrong ones."""
+"""The settings: their sources, the precedence of sources, and the errors of wrong values."""
 
 from pathlib import Path
 
 import pytest
 
 from mqtt_presence.bridge.config import Limits
+from mqtt_presence.cli.bridge_config import bridge_config
 from mqtt_presence.cli.up import _broker_config
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.settings import PREFIX, SETTINGS, Settings, load
@@ -26,7 +27,7 @@ def toml(directory: Path, text: str) -> Path:
 
 
 def test_flag_beats_variable_beats_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Flags, environment, file, default: the first that says something counts."""
+    """Flags, environment, file, default: the first value found counts."""
     config = toml(tmp_path, "grace = 3\nretention = '90d'\nkeep_alive = 7\n")
     monkeypatch.setenv("MQTT_PRESENCE_GRACE", "2m")
     monkeypatch.setenv("MQTT_PRESENCE_KEEP_ALIVE", "8")
@@ -35,14 +36,14 @@ def test_flag_beats_variable_beats_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert settings.expire_after is None
 
 
-def test_file_can_be_named_by_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there are no flags, as in a container, the variable names the file."""
+def test_variable_can_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without flags, as in a container, an environment variable names the file."""
     monkeypatch.setenv("MQTT_PRESENCE_CONFIG", str(toml(tmp_path, "grace = '500ms'")))
     assert load({}).grace == 0.5
 
 
-def test_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`CA_FILE=` in an environment file means none, not the current directory."""
+def test_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`CA_FILE=` in an environment file means no file, not the current directory."""
     monkeypatch.setenv("MQTT_PRESENCE_CA_FILE", "")
     assert load({}).ca_file is None
 
@@ -84,14 +85,14 @@ def test_operators_are_listed_in_each_source(tmp_path: Path, monkeypatch: pytest
     ],
 )
 def test_wrong_flag_is_named_with_its_value(flags: dict[str, str], message: str) -> None:
-    """What is wrong, which value, what to do."""
+    """The message names the setting, its value and the remedy."""
     with pytest.raises(ConfigError) as caught:
         load(flags)
     assert str(caught.value).startswith(message)
 
 
 def test_wrong_value_names_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value that nobody has just typed is hard to find."""
+    """A wrong value from a file or the environment is hard to find without its source."""
     config = toml(tmp_path, "grace = -3")
     with pytest.raises(ConfigError, match=rf"grace=-3: must be 0 or more \(from {config}\)"):
         load({}, config)
@@ -100,21 +101,21 @@ def test_wrong_value_names_its_source(tmp_path: Path, monkeypatch: pytest.Monkey
         load({}, config)
 
 
-def test_all_wrong_settings_are_told_at_once() -> None:
-    """Nobody should have to start five times."""
+def test_all_wrong_settings_are_named_at_once() -> None:
+    """All wrong settings are named in one run."""
     with pytest.raises(ConfigError, match=r"grace=-1: .*; keep_alive=1: must be 5 or more"):
         load({"grace": "-1", "keep_alive": "1"})
 
 
 def test_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A misspelt variable would else be silently not set."""
+    """A misspelt variable would otherwise be ignored silently."""
     monkeypatch.setenv("MQTT_PRESENCE_GRCE", "5")
     with pytest.raises(ConfigError, match=r"MQTT_PRESENCE_GRCE: .*did you mean MQTT_PRESENCE_GRACE\?"):
         load({})
 
 
 def test_unknown_key_of_file_is_refused(tmp_path: Path) -> None:
-    """So would a misspelt line, or a table."""
+    """Also a misspelt key or a table."""
     config = toml(tmp_path, "idle-threshold = 5")
     with pytest.raises(
         ConfigError, match=r"idle-threshold: there is no such setting in .*mean idle_threshold\?"
@@ -124,7 +125,7 @@ def test_unknown_key_of_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["grace = ", "\xff"])
 def test_broken_file_is_named(tmp_path: Path, text: str) -> None:
-    """A file that is no TOML, or no text, is named."""
+    """A file that is not TOML, or not text, is named."""
     path = tmp_path / "presence.toml"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=f"--config {path}: "):
@@ -153,7 +154,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_password_is_in_no_message(flags: dict[str, str]) -> None:
-    """Messages end in logs and tickets."""
+    """Messages end up in logs and tickets, so they have no passwords."""
     with pytest.raises(ConfigError) as caught:
         load(flags)
     assert "s3cr" not in str(caught.value)
@@ -161,7 +162,7 @@ def test_password_is_in_no_message(flags: dict[str, str]) -> None:
 
 
 def test_every_setting_is_described() -> None:
-    """Help, flag and variable come of the one definition."""
+    """Help, flag and variable come from the same definition."""
     assert SETTINGS.keys() == Settings.model_fields.keys()
     assert all(setting.help for setting in SETTINGS.values())
     assert SETTINGS["idle_threshold"].flag == "--idle-threshold"
@@ -171,19 +172,21 @@ def test_every_setting_is_described() -> None:
 
 
 def test_limits_reach_bridge_and_broker() -> None:
-    """There are some by default; 0 is none."""
+    """Limits exist by default; 0 means no limit."""
     some, none = (
         load({}),
         load(dict.fromkeys(("max_connections", "max_records", "max_rate", "max_users"), "0")),
     )
-    assert some.bridge().rules.max_connections == _broker_config(some, "x").max_connections == 1000
-    assert some.bridge().limits == Limits(records=1000, rate=100, users=1_000_000)
-    assert none.bridge().rules.max_connections is _broker_config(none, "x").max_connections is None
-    assert none.bridge().limits == Limits()
+    assert bridge_config(some).rules.max_connections == _broker_config(some, "x").max_connections == 1000
+    assert bridge_config(some).limits == Limits(records=1000, rate=100, users=1_000_000)
+    assert bridge_config(none).rules.max_connections is _broker_config(none, "x").max_connections is None
+    assert bridge_config(none).limits == Limits()
 
 
 def test_bridge_gets_milliseconds() -> None:
     """Settings are in seconds, the bridge counts milliseconds."""
-    config = load({"idle_threshold": "1m", "grace": "1.5", "expire_after": "1h", "retention": "1d"}).bridge()
+    config = bridge_config(
+        load({"idle_threshold": "1m", "grace": "1.5", "expire_after": "1h", "retention": "1d"})
+    )
     assert (config.rules.idle_threshold_ms, config.rules.grace_ms) == (60_000, 1500)
     assert (config.rules.expire_after_ms, config.retention_ms) == (3_600_000, 86_400_000)

@@ -1,4 +1,4 @@
-"""The simulation's plan and packets, without a socket."""
+"""The plan, the run and the WebSocket of a simulation, without a socket."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.mqtt.websocket_client import WebSocketClient
 from mqtt_presence.rules.model import State
 from mqtt_presence.tools.simulate import socket_loop
-from mqtt_presence.tools.simulate.scenario import Do, Expected, Plan, Scenario, Step
+from mqtt_presence.tools.simulate.scenario import Action, Expected, Plan, Scenario, Step
 from mqtt_presence.tools.simulate.simulated_devices import Count, Names
 from mqtt_presence.tools.simulate.simulation_run import Progress, Simulation
 
@@ -50,61 +50,61 @@ def test_same_seed_has_the_same_plan(scenario: Scenario) -> None:
 
 
 @given(SCENARIOS)
-def test_clients_do_what_they_can(scenario: Scenario) -> None:
-    """Who is away logs in and nothing else, who is here does not, and time does not go back."""
-    here: set[int] = set()
+def test_steps_are_possible(scenario: Scenario) -> None:
+    """Only absent clients log in, only connected ones act, and times do not decrease."""
+    connected: set[int] = set()
     at = 0.0
     reported: set[int] = set()
     for step in all_steps(Plan(scenario)):
         assert step.at_s >= at
         at = step.at_s
-        assert (step.client in here) == (step.do is not Do.LOGIN)
-        match step.do:
-            case Do.LOGIN:
-                here.add(step.client)
+        assert (step.client in connected) == (step.action is not Action.LOGIN)
+        match step.action:
+            case Action.LOGIN:
+                connected.add(step.client)
                 reported.discard(step.client)
-            case Do.LOGOUT | Do.CUT:
-                here.discard(step.client)
-            case Do.HEARTBEAT:
-                assert step.client in reported, "or the bridge's idle check decides"
+            case Action.LOGOUT | Action.CUT:
+                connected.discard(step.client)
+            case Action.HEARTBEAT:
+                assert step.client in reported, "otherwise the bridge's idle check decides"
             case _:
                 reported.add(step.client)
 
 
 @given(SCENARIOS, st.integers(0, 200))
 def test_expectation_follows_every_step(scenario: Scenario, count: int) -> None:
-    """Wherever the plan is left, it tells what must have come of the steps that were made."""
+    """After any number of steps, the plan expects the statuses that follow from them."""
     plan = Plan(scenario)
     idle: dict[int, bool] = {}
-    heard: set[int] = set()
+    logged_in: set[int] = set()
     for step in itertools.islice(itertools.chain(plan.arrivals(), plan.steps()), count):
         user = step.client // scenario.connections
-        heard.add(user)
-        if step.do in (Do.LOGOUT, Do.CUT):
+        logged_in.add(user)
+        if step.action in (Action.LOGOUT, Action.CUT):
             del idle[step.client]
         else:
-            idle[step.client] = step.do is Do.IDLE
-    for user, told in enumerate(plan.expected()):
+            idle[step.client] = step.action is Action.IDLE
+    for user, expected in enumerate(plan.expected()):
         live = [i for client, i in idle.items() if client // scenario.connections == user]
         state = State.OFFLINE if not live else State.IDLE if all(live) else State.ONLINE
-        assert told == (Expected(state, len(live)) if user in heard else None)
+        assert expected == (Expected(state, len(live)) if user in logged_in else None)
 
 
 @given(SCENARIOS)
-def test_farewell_leaves_nobody(scenario: Scenario) -> None:
-    """In the end all are offline."""
+def test_logouts_leave_all_users_offline(scenario: Scenario) -> None:
+    """The plan ends with all users offline."""
     plan = Plan(scenario)
     all_steps(plan)
-    assert {step.do for step in plan.farewell()} <= {Do.LOGOUT}
+    assert {step.action for step in plan.logouts()} <= {Action.LOGOUT}
     assert set(plan.expected()) == {Expected(State.OFFLINE, 0)}
 
 
-def test_storm_cuts_all_and_brings_them_back() -> None:
-    """Whoever is here is cut, and logs in again at the same moment."""
+def test_storm_cuts_and_reconnects_all_clients() -> None:
+    """Each connected client is cut, and logs in again at the same time."""
     plan = Plan(Scenario(users=5, connections=2, rate=0, storm_every_s=2, duration_s=3))
     list(plan.arrivals())
     steps = list(plan.steps())
-    assert Counter(step.do for step in steps) == {Do.CUT: 10, Do.LOGIN: 10}
+    assert Counter(step.action for step in steps) == {Action.CUT: 10, Action.LOGIN: 10}
     assert {step.at_s for step in steps} == {2}
 
 
@@ -119,7 +119,7 @@ def test_scenario_out_of_range_is_refused(wrong: dict[str, float]) -> None:
 
 
 def test_users_have_names_and_passwords_of_their_own() -> None:
-    """Clients are dealt to users in order; the pattern makes each password."""
+    """Clients belong to users in order; the pattern gives each password."""
     names = Names("sim-1", 2, 3, "pw-{user}!")
     assert [names.of_client(n) for n in (0, 2, 3)] == [
         ("sim-1-0", "sim-1-0-0"),
@@ -130,7 +130,7 @@ def test_users_have_names_and_passwords_of_their_own() -> None:
 
 
 class Stuck:
-    """Fleet, observer and loop of a simulation that comes to no end, by a clock of its own."""
+    """The devices, reader and loop of a simulation that makes no progress, with a clock of its own."""
 
     def __init__(self, left: Iterable[int], away_at: float = math.inf) -> None:
         self.now = 0.0
@@ -139,14 +139,14 @@ class Stuck:
         self.names = Names("sim", 1, 1)
         self.count = Count()
         self.is_up, self.is_busy, self.seen = True, False, {}
-        self.told: list[Progress] = []
+        self.reported: list[Progress] = []
 
     @property
     def left(self) -> int:
         return next(self._left)
 
     bridge_away_since = None
-    outside = 0
+    unaccepted = 0
 
     @property
     def away_since(self) -> float | None:
@@ -155,17 +155,17 @@ class Stuck:
     def run_once(self, timeout_s: float) -> None:
         self.now += max(timeout_s, 0.01)
 
-    def ask(self, *_: object) -> None:
+    def add(self, *_: object) -> None:
         pass
 
-    tend = look_all = ask
+    maintain = read_all = add
 
     def run(self, **scenario: float) -> None:
-        """Run a simulation that may take 3 s to come to rest."""
+        """Run a simulation with 3 s to settle."""
         plan = Plan(Scenario(users=1, connections=1, **scenario))  # type: ignore[arg-type]
         stuck: Any = self
         Simulation(
-            plan, stuck, stuck, stuck, settle_s=3, tell=self.told.append, monotonic=lambda: self.now
+            plan, stuck, stuck, stuck, settle_s=3, report=self.reported.append, monotonic=lambda: self.now
         ).run()
 
 
@@ -174,56 +174,56 @@ class Paused(Stuck):
 
     def __init__(self) -> None:
         super().__init__(itertools.repeat(0))
-        self.asked_at: list[float] = []
+        self.added_at: list[float] = []
         self.resumed_at = math.inf
 
-    def ask(self, *_: object) -> None:
-        self.asked_at.append(self.now)
-        if len(self.asked_at) == 1_000:
+    def add(self, *_: object) -> None:
+        self.added_at.append(self.now)
+        if len(self.added_at) == 1_000:
             self.now += 3_600.0
             self.resumed_at = self.now
 
 
-def test_steps_missed_while_the_process_was_stopped_do_not_come_at_once() -> None:
-    """The plan goes on from where it was, at its rate: a broker is not flooded with the steps of an hour."""
+def test_steps_after_a_pause_of_the_process_keep_their_rate() -> None:
+    """The plan continues at its rate: the broker does not get the steps of an hour at once."""
     paused = Paused()
     plan, stuck = Plan(Scenario(users=1, connections=1, rate=100, duration_s=100)), cast(Any, paused)
     simulation = Simulation(
-        plan, stuck, stuck, stuck, settle_s=3, tell=lambda _: None, monotonic=lambda: paused.now
+        plan, stuck, stuck, stuck, settle_s=3, report=lambda _: None, monotonic=lambda: paused.now
     )
-    simulation._carry_out(plan.steps())
-    after = [at - paused.resumed_at for at in paused.asked_at if at >= paused.resumed_at]
-    assert len(after) > 5_000, "the plan is carried out to its end"
+    simulation._perform(plan.steps())
+    after = [at - paused.resumed_at for at in paused.added_at if at >= paused.resumed_at]
+    assert len(after) > 5_000, "the plan is performed to its end"
     assert sum(at < 1.0 for at in after) < 1_000
 
 
-def test_broker_that_comes_and_goes_makes_no_progress() -> None:
-    """The same done again and again is nothing done: it ends when the least that was left is 3 s old."""
+def test_repeated_work_is_no_progress() -> None:
+    """With a flapping broker, the time limit runs from the last new minimum of remaining work."""
     stuck = Stuck(itertools.chain(range(200, 9, -1), itertools.cycle((12, 500, 10))))
-    with pytest.raises(BrokerError, match="not acknowledged all that was sent within 3 s"):
+    with pytest.raises(BrokerError, match="not acknowledged all publications within 3 s"):
         stuck.run()
     assert stuck.now == pytest.approx(3 + 190 * 0.02, abs=0.2)
 
 
-def test_broker_without_room_is_told_by_numbers() -> None:
-    """Who is not let in is no message that was not acknowledged: it says how many, and what to look at."""
+def test_unaccepted_clients_are_counted_in_the_error() -> None:
+    """The error has the number of unaccepted clients, and advice."""
     stuck = Stuck(itertools.repeat(7))
-    stuck.outside, stuck.count.here = 7, 5
-    with pytest.raises(BrokerError, match=r"5 connections are up, 7 are not let in; .*ulimit -n"):
+    stuck.unaccepted, stuck.count.connected = 7, 5
+    with pytest.raises(BrokerError, match=r"5 connections are open, 7 are not accepted; .*ulimit -n"):
         stuck.run()
 
 
 def test_broker_that_is_away_for_too_long_ends_the_plan() -> None:
-    """For ever does not mean without a broker; how long it has been away is told from the beginning."""
+    """A plan without end needs a broker; the progress has the time since it went away."""
     stuck = Stuck(itertools.repeat(0), away_at=5)
     with pytest.raises(BrokerError, match=r"away since \d\d:\d\d:\d\d, for 3 s"):
         stuck.run()
     assert stuck.now == pytest.approx(8, abs=0.2)
-    assert min(p.away_s for p in stuck.told if p.away_s is not None) < 0.2
+    assert min(p.away_s for p in stuck.reported if p.away_s is not None) < 0.2
 
 
 def test_connections_beyond_what_the_system_allows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says how many there may be and what to do."""
+    """The message names the limit and the remedy."""
     limits = [(256, 1000)]
     monkeypatch.setattr(socket_loop.resource, "getrlimit", lambda _: limits[-1])
     monkeypatch.setattr(socket_loop.resource, "setrlimit", lambda _, new: limits.append(new))
@@ -233,8 +233,8 @@ def test_connections_beyond_what_the_system_allows_are_refused(monkeypatch: pyte
         socket_loop.allow_files(1000)
 
 
-def agreed(websocket: WebSocketClient) -> bytes:
-    """What a server answers to the request of a WebSocket."""
+def server_answer(websocket: WebSocketClient) -> bytes:
+    """Return a server's answer to the request of a WebSocket."""
     server = ServerProtocol(subprotocols=[Subprotocol("mqtt")])
     server.receive_data(websocket.output())
     (request,) = server.events_received()
@@ -243,11 +243,11 @@ def agreed(websocket: WebSocketClient) -> bytes:
     return b"".join(server.data_to_send())
 
 
-def test_websocket_sends_what_came_early_and_takes_frames_as_a_stream() -> None:
-    """Nothing is sent before the server agrees; then all of it. What comes may be in pieces of any size."""
+def test_websocket_buffers_until_accepted_and_reads_a_stream() -> None:
+    """Data waits for the server's acceptance; received frames may have pieces of any size."""
     websocket = WebSocketClient(BrokerUrl.parse("ws://user:secret@localhost:9001/path"))
     websocket.send(b"CONNECT")
-    answer = agreed(websocket)
+    answer = server_answer(websocket)
     assert list(websocket.feed(answer[:20])) == []
     assert websocket.output() == b""
     assert list(websocket.feed(answer[20:] + b"\x82\x02ab\x89\x00\x82\x01c")) == [b"ab", b"c"]
@@ -259,7 +259,7 @@ def test_websocket_sends_what_came_early_and_takes_frames_as_a_stream() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "told"),
+    ("answer", "error", "message"),
     [
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", ConnectionError, "HTTP 404"),
         (b"\x20\x02\x00\x00\r\n", ConnectionError, "valid HTTP response"),
@@ -267,15 +267,17 @@ def test_websocket_sends_what_came_early_and_takes_frames_as_a_stream() -> None:
     ],
     ids=["http", "mqtt", "text"],
 )
-def test_websocket_says_why_there_is_none(answer: bytes | None, error: type[Exception], told: str) -> None:
-    """A server that is none of MQTT over WebSocket is told in words."""
+def test_websocket_reports_a_failed_handshake(
+    answer: bytes | None, error: type[Exception], message: str
+) -> None:
+    """The error names the reason when a server does not speak MQTT over WebSocket."""
     websocket = WebSocketClient(BrokerUrl.parse("ws://localhost"))
-    with pytest.raises(error, match=told):
-        list(websocket.feed(answer or agreed(websocket) + b"\x81\x02ab"))
+    with pytest.raises(error, match=message):
+        list(websocket.feed(answer or server_answer(websocket) + b"\x81\x02ab"))
 
 
 def test_websocket_that_is_closed_is_over() -> None:
     """A close frame ends the connection, as the end of a TCP connection does."""
     websocket = WebSocketClient(BrokerUrl.parse("ws://localhost"))
     with pytest.raises(ConnectionError, match="closed"):
-        list(websocket.feed(agreed(websocket) + b"\x88\x00"))
+        list(websocket.feed(server_answer(websocket) + b"\x88\x00"))

@@ -32,7 +32,7 @@ def connection(number: int = 0, *, idle: bool | None = None) -> Connection:
 
 
 def user(*live: Connection, version: int = 7, name: str = "alice", **status: Any) -> UserPresence:
-    """Make a user whose row is right, but for what is said of the status."""
+    """Make a user with a correct row, except for the given values of the status."""
     right = Status(
         state=State.ONLINE if live else State.OFFLINE, since=NOW, connections=len(live),
         last_login=LastLogin(order=NOW, date=NOW),
@@ -50,16 +50,16 @@ def retained(of: UserPresence) -> bytes:
     return encode_status(of.user_id, of.status, version=of.version, last_seen=NOW + 5, private=True)
 
 
-def test_what_the_bridge_publishes_is_what_is_expected() -> None:
-    """A status that was encoded for the row compares equal, whatever it says of lastSeen and addresses."""
+def test_published_status_equals_the_expected_one() -> None:
+    """A status encoded for the row compares equal, for any lastSeen and addresses."""
     for right in (user(), user(connection()), user(connection(), state=State.IDLE, last_activity=NOW)):
         assert shown(right.user_id, retained(right)) == expected(right)
         assert status_difference(right, shown(right.user_id, retained(right)), right.version) is None
 
 
 @pytest.mark.parametrize("payload", [b"junk", b"{}", b'{"userId":"bob"}', b"[1]", b"x" * 9000])
-def test_what_is_no_status_is_unreadable(payload: bytes) -> None:
-    """Junk under a user's topic is told as such."""
+def test_payload_without_a_status_is_unreadable(payload: bytes) -> None:
+    """Junk on a user's topic is a kind of its own."""
     assert shown("alice", payload) is UNREADABLE
     found = status_difference(user(), shown("alice", payload), 7)
     assert found is not None
@@ -75,8 +75,8 @@ def test_what_is_no_status_is_unreadable(payload: bytes) -> None:
         (user(connection(idle=True), state=State.IDLE, last_activity=NOW - 1), {"last_activity"}),
     ],
 )
-def test_row_that_its_records_do_not_make_is_found(wrong: UserPresence, names: set[str]) -> None:
-    """The row must be the function of the live records; what differs is named."""
+def test_row_that_differs_from_its_records_is_found(wrong: UserPresence, names: set[str]) -> None:
+    """The row must follow from the live records; the difference has the names of the columns."""
     found = row_difference(wrong, odd=False)
     assert found is not None
     assert found.kind is Kind.ROW
@@ -92,7 +92,7 @@ def test_row_that_shows_a_later_activity_is_right() -> None:
 
 
 def test_live_records_without_a_row_are_a_difference_and_get_one() -> None:
-    """Who is connected has a row."""
+    """A connected user must have a row."""
     rowless = UserPresence(user_id=UserId("alice"), version=4, connections=user(connection()).connections)
     assert row_difference(rowless, odd=True) is not None
     made = corrected(rowless, None, NOW, odd=True)
@@ -104,8 +104,8 @@ def test_live_records_without_a_row_are_a_difference_and_get_one() -> None:
     )  # fmt: skip
 
 
-def test_version_that_is_in_motion_is_no_difference() -> None:
-    """A topic behind the row is stale only when it is behind what the row was a while ago."""
+def test_version_that_still_changes_is_no_difference() -> None:
+    """A topic is stale only if it is behind an earlier version of the row."""
     right = user(connection(), version=9)
     behind = replace(expected(right), version=8)
     assert status_difference(right, behind, 8) is None
@@ -115,8 +115,8 @@ def test_version_that_is_in_motion_is_no_difference() -> None:
         assert found.kind is kind
 
 
-def test_each_kind_of_retained_status_is_told() -> None:
-    """Missing, ahead of the row, of the same version with other content, of nobody."""
+def test_each_kind_of_difference_is_found() -> None:
+    """Missing, ahead of the row, of the same version with other values, of an unknown user."""
     right = user(connection())
     cases: list[tuple[UserPresence, Shown | None, Kind]] = [
         (right, None, Kind.MISSING),
@@ -131,8 +131,8 @@ def test_each_kind_of_retained_status_is_told() -> None:
     assert status_difference(UserPresence(user_id=UserId("alice")), None, 0) is None
 
 
-def test_what_cannot_be_read_has_no_facts() -> None:
-    """Junk under the name of nobody says nothing, not even a version."""
+def test_unreadable_status_has_no_values() -> None:
+    """Junk on the topic of an unknown user has no values, not even a version."""
     found = status_difference(UserPresence(user_id=UserId("alice")), shown("alice", b"junk"), 0)
     assert found == Difference(UserId("alice"), Kind.LEFT_OVER)
 
@@ -140,15 +140,15 @@ def test_what_cannot_be_read_has_no_facts() -> None:
 @pytest.mark.parametrize(
     ("seen_version", "version"), [(None, 7), (6, 7), (7, 8), (11, 12), (2**53 - 1, 7)], ids=str
 )
-def test_correction_has_a_version_that_subscribers_take(seen_version: int | None, version: int) -> None:
-    """Whoever has heard a wrong status of the same or a newer version would drop ours; absurd ones do not count."""
+def test_correction_has_a_version_that_subscribers_accept(seen_version: int | None, version: int) -> None:
+    """The version exceeds that of a wrong status, unless that version is absurd."""
     kept = user(connection())
     seen = None if seen_version is None else replace(expected(kept), version=seen_version, connections=5)
     assert corrected(kept, seen, NOW, odd=False) == replace(kept, version=version)
 
 
-def test_correction_of_the_unknown_tells_the_version_to_go_on_from() -> None:
-    """Should the user of a left-over come back, versions go on growing."""
+def test_correction_of_an_unknown_user_keeps_the_version() -> None:
+    """If the user of a leftover returns, versions continue to grow."""
     stranger = UserPresence(user_id=UserId("alice"), version=3)
     assert corrected(stranger, replace(expected(user()), version=40), NOW, odd=False).version == 40
     assert corrected(stranger, None, NOW, odd=False) == stranger
@@ -157,7 +157,7 @@ def test_correction_of_the_unknown_tells_the_version_to_go_on_from() -> None:
 
 
 class FakeDatabase:
-    """Users in a dict."""
+    """A database of users in a dict."""
 
     def __init__(self, *users: UserPresence) -> None:
         self.users = {u.user_id: u for u in users}
@@ -181,7 +181,7 @@ class FakeDatabase:
 
 
 class FakeBroker:
-    """Retained statuses in a dict; the first look at all misses what it is told to."""
+    """A broker of retained statuses in a dict; the first read of all users misses some."""
 
     def __init__(self, *users: UserPresence) -> None:
         self.seen = {u.user_id: expected(u) for u in users}
@@ -222,22 +222,22 @@ def people() -> list[UserPresence]:
     return [user(connection(), name=f"u{n}") for n in range(5)]
 
 
-def test_all_is_right_without_a_second_look() -> None:
-    """Five users in three pages, nothing to report."""
+def test_correct_users_are_read_once() -> None:
+    """Five users in three pages have no differences."""
     looking = verifier(FakeDatabase(*people()), FakeBroker(*people()))
     assert looking.differences() == []
     assert looking.users == 5
 
 
-def test_apparent_miss_is_looked_at_again() -> None:
-    """What a broker drops when all is asked for at once is not missing."""
+def test_missing_status_is_read_again() -> None:
+    """A status that the broker drops from the long list is not missing."""
     broker = FakeBroker(*people())
     broker.misses = {"u1", "u4"}
     assert verifier(FakeDatabase(*people()), broker).differences() == []
 
 
-def test_user_who_changes_all_the_time_is_no_difference() -> None:
-    """The topic is always one version behind, and always moves."""
+def test_user_that_changes_constantly_is_no_difference() -> None:
+    """The topic is always one version behind, but changes too."""
     database, broker = FakeDatabase(*people()), FakeBroker(*people())
 
     def change() -> None:
@@ -249,8 +249,8 @@ def test_user_who_changes_all_the_time_is_no_difference() -> None:
     assert verifier(database, broker, change).differences() == []
 
 
-def test_what_stays_wrong_is_reported_and_repaired() -> None:
-    """One of each, then none."""
+def test_lasting_differences_are_reported_and_repaired() -> None:
+    """One difference of each kind, then none after the repair."""
     database, broker = FakeDatabase(*people()), FakeBroker(*people())
     del broker.seen[UserId("u0")]
     broker.seen[UserId("u1")] = replace(broker.seen[UserId("u1")], version=3)
@@ -268,8 +268,8 @@ def test_what_stays_wrong_is_reported_and_repaired() -> None:
     assert sorted(broker.published) == [("ghost", None), ("u0", 7), ("u1", 7), ("u2", 31)]
 
 
-def test_repair_publishes_the_newer_version_that_came_in_between() -> None:
-    """The bridge published a newer status just before ours: ours must not stay."""
+def test_repair_publishes_a_newer_version_from_the_bridge() -> None:
+    """The bridge published a newer status just before the repair: the older one must not stay."""
     database, broker = FakeDatabase(*people()), FakeBroker(*people())
     del broker.seen[UserId("u0")]
     newer = replace(database.users[UserId("u0")], version=8)
@@ -279,8 +279,8 @@ def test_repair_publishes_the_newer_version_that_came_in_between() -> None:
     assert broker.published == [("u0", 7), ("u0", 8)]
 
 
-def test_what_the_broker_does_not_take_remains() -> None:
-    """A broker that acknowledges and forgets is found out."""
+def test_difference_remains_if_the_broker_loses_the_repair() -> None:
+    """A broker that acknowledges without storing is noticed."""
     database, broker = FakeDatabase(*people()), FakeBroker(*people())
     del broker.seen[UserId("u0")]
     broker.then = [lambda: broker.seen.pop(UserId("u0")) and None]

@@ -30,6 +30,7 @@ from mqtt_presence.bridge.link.subscriptions import Subscriptions
 from mqtt_presence.bridge.link.wake_up import WakeUp
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.mqtt.messages import Incoming, Outgoing
+from mqtt_presence.mqtt.paho_sockets import has_buffered
 from mqtt_presence.mqtt.return_codes import FAILURE, NOT_AUTHORIZED
 from mqtt_presence.protocol.topics import is_safe
 
@@ -266,7 +267,7 @@ class Link:
         if not at_most:
             self._client.excuse_silence()
             self._wake_up.wait(timeout_s)
-        elif _has_buffered(sock):
+        elif has_buffered(sock):
             self._wake_up.clear()
         else:
             self._wake_up.wait(timeout_s, sock, writes=self._client.want_write())
@@ -349,9 +350,3 @@ class Link:
             self._refusals.log(_REFUSED_RIGHT, message.topic, level=logging.ERROR)
         else:
             self._refusals.log(_REFUSED, message.topic, reason, level=logging.ERROR)
-
-
-def _has_buffered(sock: Any) -> bool:
-    """Return whether TLS has decrypted more than was read; a poll of the socket does not show it."""
-    pending = getattr(sock, "pending", None)
-    return pending is not None and pending() > 0

@@ -1,1 +1,4 @@
-"""Plugging into a broker from outside, and trying what it will and will not do for presence."""
+"""The tool `check`: connects to a broker as a bridge and as a client, and tries its behaviour.
+
+Imports the rooms from `bridge` downwards, and `tools.shipped_files`.
+"""

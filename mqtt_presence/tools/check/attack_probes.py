@@ -1,214 +1,219 @@
-"""Probes of what the broker must not allow: each does, as the client, what a stranger would try.
+"""Probes of forbidden requests: each makes, as the client, an attack that the broker must refuse.
 
-What is written can do no harm where it gets through: see `lab`. An attack counts as fended off only when a
-message sent after it has arrived, by the same way, and it has not.
+A successful attack does no harm, see `prober`. An attack has failed only if the broker refuses it, or if a
+later message on the same path arrives and the attack does not.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import LOGIN, WILL
 from mqtt_presence.tools.check.findings import Finding, Verdict, failed, note, passed, warned
-from mqtt_presence.tools.check.probe_client import Access, ClosedError, Peer, RefusedError
+from mqtt_presence.tools.check.known_brokers import known_broker
+from mqtt_presence.tools.check.probe_client import ClosedError, Credentials, ProbeClient, RefusedError
 from mqtt_presence.tools.check.prober import Prober
 
-_SPEAKS_FOR_OTHERS = "anybody with a password can show anybody as online, idle or gone"
-_SPEAKS_FOR_DEVICES = "one client of a user can speak for the others, and end their connections"
+_ANY_USER = "every user can show every other user as online, idle or offline"
+_ANY_CLIENT = "one client of a user can publish for the others, and end their connections"
 
 
-def other_user(lab: Prober) -> Finding:
-    """May a client speak for another user?"""
+def other_user(prober: Prober) -> Finding:
+    """May a client publish for another user?"""
     name = "other-user"
-    topic = lab.topics.input(lab.victim, lab.nobodys_id(), LOGIN)
-    return _judge(name, _write(lab, topic, lab.observer), _SPEAKS_FOR_OTHERS)
+    topic = prober.topics.input(prober.names.other_user, prober.names.unused_client_id(), LOGIN)
+    return _judge(name, _write(prober, topic, prober.observer), _ANY_USER)
 
 
-def other_client(lab: Prober) -> Finding:
-    """May a client speak for another client of its user?"""
-    topic = lab.own(lab.nobodys_id(), LOGIN)
-    outcome = _write(lab, topic, lab.observer)
-    lab.ties_client_ids = not outcome.arrived
-    return _judge("other-client", outcome, _SPEAKS_FOR_DEVICES)
+def other_client(prober: Prober) -> Finding:
+    """May a client publish for another client of its user?"""
+    topic = prober.names.own_topic(prober.names.unused_client_id(), LOGIN)
+    outcome = _write(prober, topic, prober.observer)
+    prober.ties_client_ids = not outcome.arrived
+    return _judge("other-client", outcome, _ANY_CLIENT)
 
 
-def other_will(lab: Prober) -> Finding:
+def other_will(prober: Prober) -> Finding:
     """May a client leave a will for another user?"""
-    topic = lab.topics.input(lab.victim, lab.nobodys_id(), WILL)
-    payload = lab.mark()
+    topic = prober.topics.input(prober.names.other_user, prober.names.unused_client_id(), WILL)
+    payload = prober.names.unique_payload()
     try:
-        peer = lab.client(will=(topic, payload))
+        client = prober.connections.client(will=(topic, payload))
     except (RefusedError, ClosedError):
         return passed("other-will", "refused at CONNECT")
-    peer.cut()
-    # A will that is allowed, of a connection that ends later, tells that the other is not to be expected.
-    client_id, own = lab.new_id(), lab.mark()
-    lab.client(client_id, will=(lab.own(client_id, WILL), own)).cut()
-    told = lab.heard(own) is not None
-    lab.arrived(lab.observer, payload, lab.quiet_s)
-    if lab.came(lab.observer, payload):
-        return failed("other-will", f"a will on {topic} is published", _SPEAKS_FOR_OTHERS)
-    if not told:
-        return note("other-will", "cannot tell: not even a will of the client's own comes")
+    client.cut()
+    # The arrival of a later, allowed will shows that the forbidden one was not published.
+    client_id, own = prober.names.client_id(), prober.names.unique_payload()
+    prober.connections.client(client_id, will=(prober.names.own_topic(client_id, WILL), own)).cut()
+    has_own = prober.wait_for_observer(own) is not None
+    prober.wait_for_payload(prober.observer, payload, prober.quiet_s)
+    if prober.observer.inbox.with_payload(payload):
+        return failed("other-will", f"a will on {topic} is published", _ANY_USER)
+    if not has_own:
+        return note("other-will", "inconclusive: not even the client's own will is published")
     return passed("other-will", "not published")
 
 
-def slash_client_id(lab: Prober) -> Finding:
-    """May a client whose id has a slash speak for another client?"""
+def slash_client_id(prober: Prober) -> Finding:
+    """May a client whose id has a slash publish for another client?"""
     name = "slash-client-id"
-    device = lab.nobodys_id()
-    return _as_client_id(lab, name, f"{device}/{LOGIN}", device)
+    device = prober.names.unused_client_id()
+    return _as_client_id(prober, name, f"{device}/{LOGIN}", device)
 
 
-def wildcard_client_id(lab: Prober) -> Finding:
-    """May a client whose id is a pattern speak for others?"""
+def wildcard_client_id(prober: Prober) -> Finding:
+    """May a client whose id is a pattern publish for others?"""
     name = "wildcard-client-id"
-    ids = ("+", "#", ".*", f"{lab.nobodys_id()}|.*")  # the last got through RabbitMQ before 4.3
-    findings = [_as_client_id(lab, name, client_id, lab.nobodys_id()) for client_id in ids]
+    # RabbitMQ before 4.3 accepts the last one.
+    ids = ("+", "#", ".*", f"{prober.names.unused_client_id()}|.*")
+    findings = [_as_client_id(prober, name, client_id, prober.names.unused_client_id()) for client_id in ids]
     worst = [f for f in findings if f.verdict is Verdict.FAIL] or [
         f for f in findings if f.verdict is not Verdict.PASS
     ]
     return worst[0] if worst else passed(name, "+, #, |.* and .* give no rights")
 
 
-def _as_client_id(lab: Prober, name: str, client_id: str, device: str) -> Finding:
+def _as_client_id(prober: Prober, name: str, client_id: str, device: str) -> Finding:
     try:
-        peer = lab.client(client_id)
+        client = prober.connections.client(client_id)
     except (RefusedError, ClosedError):
         return passed(name, f"client id {client_id} is refused")
-    topics = [lab.own(device, LOGIN), lab.topics.input(lab.victim, device, LOGIN)]
-    payloads = [lab.mark() for _ in topics]
+    topics = [
+        prober.names.own_topic(device, LOGIN),
+        prober.topics.input(prober.names.other_user, device, LOGIN),
+    ]
+    payloads = [prober.names.unique_payload() for _ in topics]
     for topic, payload in zip(topics, payloads, strict=True):
-        if peer.is_over:
-            peer = lab.client(client_id)
-        lab.answered(peer.publish(topic, payload), peer, lab.quiet_s)
-    peer.disconnect()
-    # Such an id need not have a topic of its own: another connection puts up the fence.
-    told = lab.fence(lab.client())
-    own, others = (bool(lab.came(lab.observer, payload)) for payload in payloads)
+        if client.is_over:
+            client = prober.connections.client(client_id)
+        prober.wait_for_answer(client.publish(topic, payload), client, prober.quiet_s)
+    client.disconnect()
+    # Such an id may have no topic of its own: another connection publishes the allowed message.
+    is_synced = prober.sync(prober.connections.client())
+    own, others = (bool(prober.observer.inbox.with_payload(payload)) for payload in payloads)
     if others:
-        return failed(name, f"a client with the id {client_id} can write {topics[1]}", _SPEAKS_FOR_OTHERS)
-    if own and lab.ties_client_ids is False:
-        return note(name, "no matter: here a client needs no such id to speak for another, see other-client")
+        return failed(name, f"a client with the id {client_id} can write {topics[1]}", _ANY_USER)
+    if own and prober.ties_client_ids is False:
+        return note(
+            name, "unimportant: here a client needs no such id to publish for another, see other-client"
+        )
     if own:
-        return failed(name, f"a client with the id {client_id} can write {topics[0]}", _SPEAKS_FOR_DEVICES)
-    if not told:
-        return note(name, "cannot tell: not even what is allowed arrives")
+        return failed(name, f"a client with the id {client_id} can write {topics[0]}", _ANY_CLIENT)
+    if not is_synced:
+        return note(name, "inconclusive: not even an allowed message arrives")
     return passed(name, f"client id {client_id} gives no rights to others' topics")
 
 
-def slash_user(lab: Prober) -> Finding:
-    """May a user whose name has a slash speak for another?"""
+def slash_user(prober: Prober) -> Finding:
+    """May a user whose name has a slash publish for another?"""
     name = "slash-user"
-    if lab.config.client.has_certificate:
+    if prober.config.client.has_certificate:
         return note(
-            name, "cannot tell: the certificate may say who it is. Issue none for a name with / + or #"
+            name, "inconclusive: the certificate may name the user. Issue none for a name with / + or #"
         )
-    url = lab.config.client.url
-    user, device = f"{lab.config.user}/{lab.nobodys_id()}", LOGIN
-    access = Access(
-        BrokerUrl(url.scheme, url.host, url.port, url.path, user, url.password), lab.config.client.tls
+    url = prober.config.client.url
+    user, device = f"{prober.config.user}/{prober.names.unused_client_id()}", LOGIN
+    credentials = Credentials(
+        BrokerUrl(url.scheme, url.host, url.port, url.path, user, url.password), prober.config.client.tls
     )
     try:
-        peer = lab.client(device, access=access)
+        client = prober.connections.client(device, credentials=credentials)
     except (RefusedError, ClosedError):
-        return passed(name, "there is no such user, and none is let in without one")
-    payload = lab.mark()
-    topic = f"{lab.topics.input(user, LOGIN, '')}".rstrip("/")
-    sent = peer.publish(topic, payload)
-    lab.answered(sent, peer, lab.quiet_s)
-    peer.disconnect()
-    told = lab.fence(lab.client())
-    if lab.came(lab.observer, payload):
-        return failed(name, f"a user called {user} is let in, and can write {topic}", _SPEAKS_FOR_OTHERS)
-    if not told:
-        return note(name, "cannot tell: not even what is allowed arrives")
+        return passed(name, "there is no such user, and the broker refuses unknown ones")
+    payload = prober.names.unique_payload()
+    topic = f"{prober.topics.input(user, LOGIN, '')}".rstrip("/")
+    sent = client.publish(topic, payload)
+    prober.wait_for_answer(sent, client, prober.quiet_s)
+    client.disconnect()
+    is_synced = prober.sync(prober.connections.client())
+    if prober.observer.inbox.with_payload(payload):
+        return failed(name, f"the broker accepts a user called {user}, who can write {topic}", _ANY_USER)
+    if not is_synced:
+        return note(name, "inconclusive: not even an allowed message arrives")
     return warned(
         name,
-        f"a user called {user} is let in; it has no rights to others' topics",
-        "anybody gets in under any name that has a password like this one, or none",
+        f"the broker accepts a user called {user}, without rights to others' topics",
+        "clients can connect under any name that has the same password, or none",
     )
 
 
-def write_status(lab: Prober) -> Finding:
-    """May a client write somebody's status?"""
+def write_status(prober: Prober) -> Finding:
+    """May a client write a user's status?"""
     return _write_as_bridge(
-        lab, "write-status", lab.topics.status(lab.stand_in), "anybody can show anybody as online or gone"
+        prober,
+        "write-status",
+        prober.topics.status(prober.names.invented_user),
+        "every client can show every user as online or offline",
     )
 
 
-def write_bridge(lab: Prober) -> Finding:
-    """May a client speak for the bridge?"""
+def write_bridge(prober: Prober) -> Finding:
+    """May a client write the bridge's state?"""
     return _write_as_bridge(
-        lab,
+        prober,
         "write-bridge",
-        lab.bridge_topic(),
-        "anybody can say that the bridge is gone, and make all clients log in again",
+        prober.names.bridge_topic,
+        "every client can show the bridge as offline, and make all clients log in again",
     )
 
 
-def write_events(lab: Prober) -> Finding:
+def write_events(prober: Prober) -> Finding:
     """May a client write events?"""
     return _write_as_bridge(
-        lab,
+        prober,
         "write-events",
-        lab.topics.event(lab.stand_in, "check"),
-        "operators are told what has not happened",
+        prober.topics.event(prober.names.invented_user, "check"),
+        "operators receive false events",
     )
 
 
-def write_replies(lab: Prober) -> Finding:
-    """May a client answer in the bridge's place?"""
-    ears = lab.client()
-    topic = lab.topics.reply(lab.config.user, ears.client_id)
-    hears = lab.subscribe(ears, topic)
-    outcome = _write(lab, topic, ears if hears else None)
-    ears.disconnect()
-    return _judge("write-replies", outcome, "anybody can set the clocks of other clients wrong")
+def write_replies(prober: Prober) -> Finding:
+    """May a client write replies to clients?"""
+    listener = prober.connections.client()
+    topic = prober.topics.reply(prober.config.user, listener.client_id)
+    may_read = prober.subscribe(listener, topic)
+    outcome = _write(prober, topic, listener if may_read else None)
+    listener.disconnect()
+    return _judge("write-replies", outcome, "every client can set the clocks of other clients wrong")
 
 
-def _write_as_bridge(lab: Prober, name: str, topic: str, consequence: str) -> Finding:
-    """Write what only the bridge may, where somebody listens who would hear it if it were the bridge."""
-    witness = lab.witness(topic)
+def _write_as_bridge(prober: Prober, name: str, topic: str, consequence: str) -> Finding:
+    """Publish to a topic of the bridge, with a reader that can receive messages there."""
+    reader = prober.find_reader(topic)
     try:
-        outcome = _write(lab, topic, witness)
+        outcome = _write(prober, topic, reader)
     finally:
-        if witness is not None:
-            witness.disconnect()
+        if reader is not None:
+            reader.disconnect()
     return _judge(name, outcome, consequence)
 
 
-class _Outcome:
-    """What became of an attack by publishing.
+class _Outcome(NamedTuple):
+    """The outcome of an attack by publishing."""
 
-    Args:
-        arrived: where it should not.
-        denied: the broker has said no.
-        told: something sent after it has arrived.
-        topic: that it was sent to.
-
-    """
-
-    def __init__(self, topic: str, *, arrived: bool, denied: str, told: bool) -> None:
-        self.topic = topic
-        self.arrived = arrived
-        self.denied = denied
-        self.told = told
+    topic: str
+    arrived: bool
+    """Whether a reader received the message."""
+    denied: str
+    """The broker's refusal; empty if there was none."""
+    is_conclusive: bool
+    """Whether a reader would have received the message."""
 
 
-def _write(lab: Prober, topic: str, witness: Peer | None) -> _Outcome:
-    peer = lab.client()
-    payload = lab.mark()
-    sent = peer.publish(topic, payload)
-    lab.answered(sent, peer, lab.quiet_s)
-    told = lab.fence(peer)
-    if witness is not None:
-        lab.arrived(witness, payload, lab.quiet_s / 2)
-    arrived = witness is not None and bool(lab.came(witness, payload))
+def _write(prober: Prober, topic: str, reader: ProbeClient | None) -> _Outcome:
+    client = prober.connections.client()
+    payload = prober.names.unique_payload()
+    sent = client.publish(topic, payload)
+    prober.wait_for_answer(sent, client, prober.quiet_s)
+    is_synced = prober.sync(client)
+    if reader is not None:
+        prober.wait_for_payload(reader, payload, prober.quiet_s / 2)
+    arrived = reader is not None and bool(reader.inbox.with_payload(payload))
     denied = (
-        "it closes the connection" if peer.is_over else f"reason {sent.reason:#x}" if sent.is_denied else ""
+        "it closes the connection" if client.is_over else f"reason {sent.reason:#x}" if sent.is_denied else ""
     )
-    peer.disconnect()
-    return _Outcome(topic, arrived=arrived, denied=denied, told=told and witness is not None)
+    client.disconnect()
+    return _Outcome(topic, arrived=arrived, denied=denied, is_conclusive=is_synced and reader is not None)
 
 
 def _judge(name: str, outcome: _Outcome, consequence: str) -> Finding:
@@ -216,165 +221,169 @@ def _judge(name: str, outcome: _Outcome, consequence: str) -> Finding:
         return failed(name, f"a client can write {outcome.topic}", consequence)
     if outcome.denied:
         return passed(name, f"not allowed ({outcome.denied})")
-    if outcome.told:
+    if outcome.is_conclusive:
         return passed(name, "not delivered")
     return note(
-        name, f"cannot tell: nobody of the users given may read {outcome.topic}", remedy="look at the rights"
+        name, f"inconclusive: none of the users given may read {outcome.topic}", remedy="look at the rights"
     )
 
 
-def read_presence(lab: Prober) -> Finding:
-    """May a client read what others say?"""
-    everything = lab.topics.inputs.partition("+")[0] + "#"
-    filters = (everything, lab.topics.inputs, "#", f"{lab.topics.prefix}+/+/+/+")
+def read_presence(prober: Prober) -> Finding:
+    """May a client read other clients' messages?"""
+    everything = prober.topics.inputs.partition("+")[0] + "#"
+    filters = (everything, prober.topics.inputs, "#", f"{prober.topics.prefix}+/+/+/+")
 
-    def speak(payload: bytes) -> None:
-        speaker = lab.client()
-        speaker.publish(lab.own(speaker.client_id, LOGIN), payload)
-        lab.heard(payload)
-        speaker.disconnect()
+    def publish(payload: bytes) -> None:
+        sender = prober.connections.client()
+        sender.publish(prober.names.own_topic(sender.client_id, LOGIN), payload)
+        prober.wait_for_observer(payload)
+        sender.disconnect()
 
     return _read(
-        lab,
+        prober,
         "read-presence",
         filters,
-        speak,
-        consequence="anybody sees everybody's client ids and connection ids, and can push them off",
+        publish,
+        consequence="every client sees all client ids and connection ids, and can take them over",
     )
 
 
-def read_events(lab: Prober) -> Finding:
+def read_events(prober: Prober) -> Finding:
     """May a client read events?"""
-    everything = lab.topics.events.partition("+")[0] + "#"
+    everything = prober.topics.events.partition("+")[0] + "#"
 
-    def speak(payload: bytes) -> None:
-        writer = lab.bridge()
-        lab.delivered([writer.publish(lab.topics.event(lab.stand_in, "check"), payload)])
+    def publish(payload: bytes) -> None:
+        writer = prober.connections.bridge()
+        prober.wait_for_answers(
+            [writer.publish(prober.topics.event(prober.names.invented_user, "check"), payload)]
+        )
         writer.disconnect()
 
     return _read(
-        lab,
+        prober,
         "read-events",
-        (everything, lab.topics.events),
-        speak,
-        consequence="addresses and client ids are told to everybody, unless this user is an operator",
+        (everything, prober.topics.events),
+        publish,
+        consequence="every client sees addresses and client ids, unless this user is an operator",
     )
 
 
-def read_replies(lab: Prober) -> Finding:
+def read_replies(prober: Prober) -> Finding:
     """May a client read the replies to another user?"""
-    topic = lab.topics.reply(lab.victim, lab.nobodys_id())
-    everything = lab.topics.reply("+", "+", "+")
+    topic = prober.topics.reply(prober.names.other_user, prober.names.unused_client_id())
+    everything = prober.topics.reply("+", "+", "+")
 
-    def speak(payload: bytes) -> None:
-        writer = lab.bridge()
-        lab.delivered([writer.publish(topic, payload)])
+    def publish(payload: bytes) -> None:
+        writer = prober.connections.bridge()
+        prober.wait_for_answers([writer.publish(topic, payload)])
         writer.disconnect()
 
     return _read(
-        lab,
+        prober,
         "read-replies",
         (everything, topic),
-        speak,
+        publish,
         verdict=warned,
-        consequence="anybody sees whose clock is set, and their client ids",
+        consequence="every client sees which clients set their clocks, and their client ids",
     )
 
 
 def _read(
-    lab: Prober,
+    prober: Prober,
     name: str,
     filters: tuple[str, ...],
-    speak: Callable[[bytes], None],
+    publish: Callable[[bytes], None],
     *,
     consequence: str,
     verdict: Callable[[str, str, str], Finding] = failed,
 ) -> Finding:
-    listeners = {topic_filter: lab.client() for topic_filter in filters}
-    granted = [f for f, listener in listeners.items() if lab.subscribe(listener, f)]
-    payload = lab.mark()
-    speak(payload)
-    lab.until(lambda: all(lab.came(listeners[f], payload) for f in filters), lab.quiet_s)
-    heard = [f for f, listener in listeners.items() if lab.came(listener, payload)]
+    listeners = {topic_filter: prober.connections.client() for topic_filter in filters}
+    granted = [f for f, listener in listeners.items() if prober.subscribe(listener, f)]
+    payload = prober.names.unique_payload()
+    publish(payload)
+    prober.loop.until(lambda: all(listeners[f].inbox.with_payload(payload) for f in filters), prober.quiet_s)
+    readable = [f for f, listener in listeners.items() if listener.inbox.with_payload(payload)]
     for listener in listeners.values():
         listener.disconnect()
-    if heard:
-        return verdict(name, f"a client can read {', '.join(heard)}", consequence)
-    return passed(name, "granted, and nothing is delivered" if granted else "refused")
+    if readable:
+        return verdict(name, f"a client can read {', '.join(readable)}", consequence)
+    return passed(name, "granted, but without deliveries" if granted else "refused")
 
 
-def client_id_theft(lab: Prober) -> Finding:
-    """May another user connect with the bridge's client id, if it were known?"""
+def client_id_theft(prober: Prober) -> Finding:
+    """May another user connect with the bridge's client id?"""
     name = "client-id-theft"
-    client_id = lab.new_id("bridge", bridge=True)
-    bridge = lab.bridge(client_id, clean=False)
-    lab.subscribe(bridge, lab.topics.inputs)
+    client_id = prober.names.client_id("bridge", bridge=True)
+    bridge = prober.connections.bridge(client_id, clean=False)
+    prober.subscribe(bridge, prober.topics.inputs)
     try:
-        thief = lab.client(client_id, clean=False)
+        thief = prober.connections.client(client_id, clean=False)
     except (RefusedError, ClosedError):
-        lab.rest(lab.quiet_s)
-        kicked = bridge.is_over
+        prober.loop.rest(prober.quiet_s)
+        is_disconnected = bridge.is_over
         bridge.disconnect()
-        if kicked:
-            return warned(name, "refused, but the other connection ends all the same", _KICKED)
+        if is_disconnected:
+            return warned(name, "refused, but the other connection ends nevertheless", _DISCONNECTED)
         return passed(name, "refused: the client id belongs to another user")
-    lab.until(lambda: bridge.is_over, lab.quiet_s)
-    payload = lab.mark()
-    speaker = lab.client()
-    speaker.publish(lab.own(speaker.client_id), payload)
-    lab.heard(payload)
-    lab.arrived(thief, payload, lab.quiet_s)
-    stolen, kicked = bool(lab.came(thief, payload)), bridge.is_over
-    for peer in (thief, speaker, bridge):
-        peer.disconnect()
-    if stolen:
+    prober.loop.until(lambda: bridge.is_over, prober.quiet_s)
+    payload = prober.names.unique_payload()
+    sender = prober.connections.client()
+    sender.publish(prober.names.own_topic(sender.client_id), payload)
+    prober.wait_for_observer(payload)
+    prober.wait_for_payload(thief, payload, prober.quiet_s)
+    is_stolen, is_disconnected = bool(thief.inbox.with_payload(payload)), bridge.is_over
+    for client in (thief, sender, bridge):
+        client.disconnect()
+    if is_stolen:
         return failed(
             name,
-            "the other connection ends, and its messages come to the thief",
-            "anybody who knows the bridge's client id reads what clients say, and the bridge does not",
+            "the other connection ends, and the other user receives its messages",
+            "a user who knows the bridge's client id receives the clients' messages instead of the bridge",
         )
-    if kicked:
-        return warned(name, "the other connection ends; its messages are not to be had", _KICKED)
+    if is_disconnected:
+        return warned(name, "the other connection ends; its messages stay with its user", _DISCONNECTED)
     return passed(name, "each user has client ids of its own")
 
 
-_KICKED = (
-    "whoever knows a client id can throw that client out, and its will is published; the bridge's own id is "
-    "long, random and told to nobody"
+_DISCONNECTED = (
+    "a user who knows a client id can disconnect that client, and its will is published; the bridge's own id "
+    "is long, random and secret"
 )
 
 
-def passwords(lab: Prober) -> Finding:
-    """Does it take no password, or a wrong one?"""
-    if lab.config.client.has_certificate:
-        return note("passwords", "not tried: the client has a certificate, which may count instead")
-    url, tls = lab.config.client.url, lab.config.client.tls
-    wrong = f"wrong-{lab.run}"
-    let_in = []
-    for what, user, password in (
+def passwords(prober: Prober) -> Finding:
+    """Does the broker accept no password, or a wrong one?"""
+    if prober.config.client.has_certificate:
+        return note("passwords", "not tried: the client has a certificate, which may replace the password")
+    url, tls = prober.config.client.url, prober.config.client.tls
+    wrong = f"wrong-{prober.names.run}"
+    accepted = []
+    for label, user, password in (
         ("a wrong password", url.username, wrong),
         ("no user name", None, None),
     ):
-        access = Access(BrokerUrl(url.scheme, url.host, url.port, url.path, user, password), tls)
+        credentials = Credentials(BrokerUrl(url.scheme, url.host, url.port, url.path, user, password), tls)
         try:
-            lab.client(lab.new_id(), access=access).disconnect()
+            prober.connections.client(prober.names.client_id(), credentials=credentials).disconnect()
         except (RefusedError, ClosedError):
             continue
-        let_in.append(what)
-    lab.client().disconnect()  # with the right password it lets in: else it may have been about to go away
-    return judge_passwords(let_in, is_embedded=lab.broker.kind == "embedded")
+        accepted.append(label)
+    prober.connections.client().disconnect()  # a broker that is going away refuses the right password too
+    return judge_passwords(accepted, may_be_open=known_broker(prober.broker.kind).may_be_open)
 
 
-def judge_passwords(let_in: Sequence[str], *, is_embedded: bool) -> Finding:
-    """Judge what was good enough to be let in.
+def judge_passwords(accepted: Sequence[str], *, may_be_open: bool) -> Finding:
+    """Judge the credentials that the broker accepted.
 
     Args:
-        let_in: what was, in words.
-        is_embedded: the broker is the embedded one, which is open on loopback only, or when told twice.
+        accepted: wrong credentials, in words.
+        may_be_open: whether the broker is open only on loopback, or by an explicit setting.
 
     """
     name = "passwords"
-    if not let_in:
-        return passed(name, "a wrong password, and no user name, are refused")
-    verdict = warned if is_embedded else failed
-    return verdict(name, f"{' and '.join(let_in)} will do", "anybody can be anybody")
+    if not accepted:
+        return passed(name, "a wrong password, and a missing user name, are refused")
+    verdict = warned if may_be_open else failed
+    return verdict(
+        name, f"the broker accepts {' and '.join(accepted)}", "every client can pose as every user"
+    )

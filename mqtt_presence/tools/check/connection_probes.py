@@ -1,4 +1,4 @@
-"""Probes of the connection itself: versions of MQTT, WebSocket, TLS, and who can reach it."""
+"""Probes of the connection itself: versions of MQTT, WebSocket, TLS, and open ports."""
 
 import ssl
 import time
@@ -20,77 +20,80 @@ _OWN_MACHINE_S = 2.0
 _SOON_DAYS = 30
 
 
-def mqtt_311(lab: Prober) -> Finding:
-    """Does it speak MQTT 3.1.1, as most devices do?"""
+def mqtt_311(prober: Prober) -> Finding:
+    """Does the broker accept MQTT 3.1.1, which most devices use?"""
     name = "mqtt-3.1.1"
     try:
-        lab.client(mqtt5=False).disconnect()
+        prober.connections.client(mqtt5=False).disconnect()
     except (RefusedError, ClosedError) as error:
-        return failed(name, str(error), "devices that speak only MQTT 3.1.1 stay outside")
+        return failed(name, str(error), "devices that speak only MQTT 3.1.1 cannot connect")
     return passed(name, "spoken")
 
 
-def mqtt_5(lab: Prober) -> Finding:
-    """Does it speak MQTT 5, which the bridge prefers?"""
+def mqtt_5(prober: Prober) -> Finding:
+    """Does the broker accept MQTT 5, which the bridge prefers?"""
     name = "mqtt-5"
-    if not lab.mqtt5:
+    if not prober.connections.mqtt5:
         how = (
             "refused as an unsupported version"
-            if lab.mqtt5_refusal and lab.mqtt5_refusal.code == UNSUPPORTED_VERSION
+            if prober.connections.mqtt5_refusal
+            and prober.connections.mqtt5_refusal.code == UNSUPPORTED_VERSION
             else "not spoken"
         )
         return warned(
             name,
             how,
-            "the bridge goes on with 3.1.1: the broker alone decides how many messages are on the way to it, "
-            "and a publication that is not allowed is acknowledged as if it were",
+            "the bridge uses 3.1.1: the broker alone decides how many messages it sends before an "
+            "acknowledgement, and it acknowledges forbidden publications like allowed ones",
         )
-    facts = ", ".join(f"{key}={value}" for key, value in sorted(lab.facts.items()))
+    facts = ", ".join(
+        f"{key}={value}" for key, value in sorted(prober.connections.connack_properties.items())
+    )
     return passed(name, f"spoken ({facts})" if facts else "spoken")
 
 
-def websocket(lab: Prober) -> Finding:
-    """Do browsers get in?"""
+def websocket(prober: Prober) -> Finding:
+    """Can browsers connect?"""
     name = "websocket"
-    access = lab.config.websocket
-    if access is None:
-        if lab.config.client.url.websockets:
-            return passed(name, f"the client uses it: {lab.config.client.url}")
+    credentials = prober.config.websocket
+    if credentials is None:
+        if prober.config.client.url.websockets:
+            return passed(name, f"the client uses it: {prober.config.client.url}")
         return note(name, "not tried: no --websocket URL; only browsers need it")
     try:
-        peer = lab.client(access=access)
+        client = prober.connections.client(credentials=credentials)
     except BrokerError as error:
-        return failed(name, str(error), "browsers cannot take part")
-    arrives = lab.fence(peer)
-    peer.disconnect()
-    if not arrives:
-        return failed(name, "it connects, and its messages do not arrive", "browsers are not seen")
-    return passed(name, f"{access.url} connects, and is heard")
+        return failed(name, str(error), "browsers cannot connect")
+    is_received = prober.sync(client)
+    client.disconnect()
+    if not is_received:
+        return failed(name, "it connects, but its messages do not arrive", "the bridge does not see browsers")
+    return passed(name, f"{credentials.url} connects, and its messages arrive")
 
 
-def tls(lab: Prober) -> Finding:
-    """Are passwords safe on the way?"""
+def tls(prober: Prober) -> Finding:
+    """Are passwords encrypted on the network?"""
     name = "tls"
-    bare = [url for url in (lab.config.bridge.url, lab.config.client.url) if not url.tls]
+    bare = [url for url in (prober.config.bridge.url, prober.config.client.url) if not url.tls]
     far = [str(url) for url in bare if not is_this_machine(url)]
     if far:
         return warned(
             name,
             f"not encrypted: {', '.join(dict.fromkeys(far))}",
-            "passwords and presence cross the network for everybody to read",
+            "passwords and presence cross the network in the clear",
         )
     if bare:
-        return note(name, "not encrypted, on this machine: nothing crosses a network")
-    peer = lab.client()
-    facts = peer.tls_facts()
-    peer.disconnect()
-    assert facts is not None  # it is mqtts or wss
+        return note(name, "not encrypted, but on this machine: no data crosses a network")
+    client = prober.connections.client()
+    facts = client.tls_facts()
+    client.disconnect()
+    assert facts is not None  # the URL is mqtts or wss
     return judge_certificate(*facts, now_s=time.time())
 
 
-def local_ports(lab: Prober) -> Finding:
-    """Is what should be for this machine alone closed to the network?"""
-    config = lab.config
+def local_ports(prober: Prober) -> Finding:
+    """Are the ports for this machine alone closed to the network?"""
+    config = prober.config
     accesses = (config.bridge, config.client, config.second, config.websocket)
     local = [one.url for one in accesses if one is not None and is_this_machine(one.url) and not one.url.tls]
     ports = sorted({url.port for url in local})
@@ -132,12 +135,12 @@ def judge_local_ports(
 
 
 def judge_certificate(version: str, cipher: str, certificate: dict[str, Any], now_s: float) -> Finding:
-    """Judge an encrypted connection whose certificate was found to be valid.
+    """Judge an encrypted connection with a valid certificate.
 
     Args:
         version: of TLS, e.g. ``TLSv1.3``.
-        cipher: its name.
-        certificate: as `ssl.SSLSocket.getpeercert` gives it.
+        cipher: the name of the cipher.
+        certificate: as `ssl.SSLSocket.getpeercert` returns it.
         now_s: epoch seconds.
 
     """
@@ -149,10 +152,10 @@ def judge_certificate(version: str, cipher: str, certificate: dict[str, Any], no
     days = int((ssl.cert_time_to_seconds(not_after) - now_s) // _DAY_S)
     text = f"{text}, valid for {days} more days"
     if days < _SOON_DAYS:
-        return warned("tls", text, "when it has run out, nobody can connect any more")
+        return warned("tls", text, "clients cannot connect after its end")
     return passed("tls", text)
 
 
 def is_this_machine(url: BrokerUrl) -> bool:
-    """Tell whether the URL leads to this machine, as far as the URL tells."""
+    """Return whether the host of a URL is a loopback name or address."""
     return is_loopback(url.host)

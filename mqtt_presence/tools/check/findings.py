@@ -1,34 +1,43 @@
-"""What a check has found, and what that means for whoever asked. Pure."""
+"""The findings of a check: the broker, another bridge, and a verdict for each probe. Pure."""
 
 from collections.abc import Iterable
-from enum import Enum
+from enum import Enum, auto
 from typing import NamedTuple
 
 from msgspec import Struct
 
-KINDS = ("mosquitto", "embedded", "emqx", "rabbitmq", "ejabberd", "nats", "aedes", "hivemq", "other")
-
 
 class Broker(NamedTuple):
-    """Which broker it is."""
+    """The identity of a broker."""
 
     kind: str
-    """One of `KINDS`."""
+    """One of `known_brokers.kinds`."""
     version: str = ""
-    how: str = ""
-    """How it was recognised."""
+    evidence: str = ""
+    """The observation that identified it."""
+
+
+class OtherBridge(Enum):
+    """The state of a bridge that uses the checked broker."""
+
+    AT_WORK = auto()
+    AWAY = auto()
+    """Its state is offline; its session may wait for it."""
+    NONE = auto()
+    UNKNOWN = auto()
+    """No user of the check may read the state of a bridge."""
 
 
 class Verdict(Enum):
-    """How good or bad a finding is."""
+    """The verdict on a finding."""
 
     PASS = "pass"  # noqa: S105, no password
     NOTE = "note"
-    """Neither: it could not be told, was not tried, or does not matter."""
+    """Neither good nor bad: inconclusive, not tried, or without importance."""
     WARN = "warn"
-    """Presence works, with a limit that one should know."""
+    """Presence works, with a limit that operators should know."""
     FAIL = "fail"
-    """Something is lost, or somebody may do what nobody should."""
+    """Messages are lost, or a client has a right that it must not have."""
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -37,15 +46,15 @@ class Finding(Struct, frozen=True, kw_only=True):
     name: str
     verdict: Verdict
     evidence: str
-    """What was seen."""
+    """The observation."""
     consequence: str = ""
-    """What it leads to; empty: nothing."""
+    """Its effect on presence; empty if there is none."""
     remedy: str = ""
-    """What to do about it."""
+    """Advice for the operator."""
 
 
 def passed(name: str, evidence: str) -> Finding:
-    """Make a finding that is as it should be."""
+    """Make a finding of a good result."""
     return Finding(name=name, verdict=Verdict.PASS, evidence=evidence)
 
 
@@ -65,5 +74,5 @@ def failed(name: str, evidence: str, consequence: str, remedy: str = "") -> Find
 
 
 def any_failed(findings: Iterable[Finding]) -> bool:
-    """Tell whether one of them is a fault."""
+    """Return whether a finding is a fault."""
     return any(finding.verdict is Verdict.FAIL for finding in findings)

@@ -1,10 +1,10 @@
-"""One connection of the check: the only module of it that knows paho.
+"""A connection of the check to the broker: the only module of `check` that imports paho.
 
-Nothing here has a thread or waits, but for the opening of the socket: the lab serves all peers. What a peer
-must be able to do beside the usual: keep acknowledgements back, fall silent, and be gone without a word.
+The module has no thread, and waits only while a socket opens: a `PollLoop` serves all clients. Beside the
+usual, a probe client can withhold acknowledgements, fall silent, and lose its network connection without
+DISCONNECT.
 """
 
-import os
 import socket
 import ssl
 import time
@@ -21,28 +21,29 @@ from paho.mqtt.properties import Properties
 from mqtt_presence.bridge.link.config import RECEIVE_MAXIMUM
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.mqtt.paho_client import prepare, transport
+from mqtt_presence.mqtt.paho_sockets import duplicate, has_buffered, without_wrapper
 from mqtt_presence.mqtt.return_codes import FAILURE, connack_words
 from mqtt_presence.mqtt.tls_files import TlsFiles
 from mqtt_presence.mqtt.url import BrokerUrl
 
 OPEN_S = 5.0
-"""How long the broker may take for each step until it has accepted a connection."""
+"""Time limit for each step until the broker has accepted a connection, seconds."""
 
 _SESSION_S = 120
-"""How long a broker of MQTT 5 keeps a session of ours if we are killed."""
+"""How long a broker of MQTT 5 keeps a session of the check after a kill, seconds."""
 
 
 class UnreachableError(BrokerError):
-    """Nobody answers there, or nobody who speaks MQTT."""
+    """The server does not answer, or does not speak MQTT."""
 
 
 class RefusedError(BrokerError):
     """The broker has answered CONNECT with a refusal.
 
     Args:
-        message: what to say.
+        message: the text for the user.
         code: the reason code, in terms of MQTT 5.
-        in_mqtt5: it came in MQTT 5; a broker that knows of it only by name answers in 3.1.1.
+        in_mqtt5: the answer came in MQTT 5; a broker that knows MQTT 5 only by name answers in 3.1.1.
 
     """
 
@@ -57,13 +58,13 @@ class ClosedError(BrokerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """Where to connect, and as whom.
+class Credentials:
+    """A broker's URL with a user, a password and TLS files.
 
     Args:
         url: with user and password.
-        tls: None: the URL is not encrypted.
-        has_certificate: we have one of our own.
+        tls: None if the URL is not encrypted.
+        has_certificate: whether the files include a client certificate.
 
     """
 
@@ -74,15 +75,15 @@ class Access:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectOptions:
-    """How to connect.
+    """The options of a connection.
 
     Args:
-        mqtt5: or 3.1.1.
-        clean: no session before, none after.
+        mqtt5: MQTT 5, or 3.1.1.
+        clean: the session begins and ends with the connection.
         keep_alive_s: seconds.
         will: topic and payload, at QoS 1, not retained.
-        first: topic and payload to publish the moment the broker accepts us.
-        acknowledge: acknowledge what comes at QoS 1; False: never.
+        first: topic and payload of a message that follows the CONNACK at once.
+        acknowledge: acknowledge messages at QoS 1; False withholds all acknowledgements.
 
     """
 
@@ -95,7 +96,7 @@ class ConnectOptions:
 
 
 class Received(NamedTuple):
-    """A message that has come."""
+    """A message from the broker."""
 
     topic: str
     payload: bytes
@@ -107,91 +108,140 @@ class Received(NamedTuple):
 
 @dataclass(slots=True)
 class Sent:
-    """A message on its way to the broker."""
+    """A publication on its way to the broker."""
 
     reason: int | None = None
-    """What the broker answered, 0 in MQTT 3.1.1; None: nothing yet."""
+    """The broker's answer, 0 in MQTT 3.1.1; None before the answer."""
 
     @property
     def is_acknowledged(self) -> bool:
-        """The broker has taken it."""
+        """Whether the broker has accepted the publication."""
         return self.reason is not None and self.reason < FAILURE
 
     @property
     def is_denied(self) -> bool:
-        """The broker has said that it does not take it; only MQTT 5 has words for it."""
+        """Whether the broker has refused the publication, as only MQTT 5 can express it."""
         return self.reason is not None and self.reason >= FAILURE
 
 
 @dataclass(slots=True)
 class Subscribing:
-    """A subscription on its way."""
+    """A subscription on its way to the broker."""
 
     codes: list[int] = field(default_factory=list)
     is_answered: bool = False
 
     @property
     def is_granted(self) -> bool:
-        """The broker has granted it."""
+        """Whether the broker has granted the subscription."""
         return self.is_answered and all(code < FAILURE for code in self.codes)
 
 
-class Peer:
-    """A connection that has yet to be opened.
+@dataclass(frozen=True, slots=True)
+class Connack:
+    """The broker's answer to CONNECT.
 
     Args:
-        access: where to, and as whom.
+        session_present: as the broker reports it.
+        in_mqtt5: whether the answer came in MQTT 5, even if it refused MQTT 5.
+        properties: of MQTT 5.
+
+    """
+
+    session_present: bool = False
+    in_mqtt5: bool = False
+    properties: dict[str, Any] = field(default_factory=dict)
+
+
+class Inbox:
+    """The messages that a client has received.
+
+    Args:
+        is_wanted: returns whether to store a message by topic and payload; a live broker delivers others too.
+
+    """
+
+    def __init__(self, is_wanted: Callable[[str, bytes], bool]) -> None:
+        self._is_wanted = is_wanted
+        self._by_payload: dict[bytes, list[Received]] = {}
+        self.messages: list[Received] = []
+        self.count = 0
+        """The number of messages from the broker, wanted or not."""
+
+    def add(self, message: mqtt.MQTTMessage) -> None:
+        """Count a message, and store it if it is wanted."""
+        self.count += 1
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            return
+        payload = bytes(message.payload)
+        if self._is_wanted(topic, payload):
+            received = Received(topic, payload, message.qos, message.retain, time.monotonic())
+            self.messages.append(received)
+            self._by_payload.setdefault(payload, []).append(received)
+
+    def with_payload(self, payload: bytes) -> list[Received]:
+        """Return the stored messages with this payload."""
+        return self._by_payload.get(payload, [])
+
+    def on_topic(self, topic: str) -> list[Received]:
+        """Return the stored messages on this topic."""
+        return [message for message in self.messages if message.topic == topic]
+
+
+class ProbeClient:
+    """A connection that `open` begins.
+
+    Args:
+        credentials: the broker and the user.
         client_id: the client id.
-        manner: how.
-        wanted: which messages to keep; a live broker brings others too.
+        options: of the connection.
+        is_wanted: selects the messages to store, see `Inbox`.
 
     """
 
     def __init__(
-        self, access: Access, client_id: str, manner: ConnectOptions, wanted: Callable[[str, bytes], bool]
+        self,
+        credentials: Credentials,
+        client_id: str,
+        options: ConnectOptions,
+        is_wanted: Callable[[str, bytes], bool],
     ) -> None:
-        self.access = access
+        self.credentials = credentials
         self.client_id = client_id
-        self.manner = manner
-        self.received: list[Received] = []
-        self.by_payload: dict[bytes, list[Received]] = {}
-        self.count = 0
-        """How many messages have come, others than those wanted too."""
+        self.options = options
+        self.inbox = Inbox(is_wanted)
         self.answers = 0
-        """How many publications the broker has answered."""
+        """The number of publications that the broker has answered."""
         self.is_accepted = False
         self.is_over = False
-        """The connection has ended, or was never made."""
+        """Whether the connection has ended, or could not be made."""
         self.is_silent = False
-        """It neither reads nor writes any more."""
-        self.session_present = False
+        """Whether the poll loop leaves out this client, so that its keep alive runs out."""
+        self.connack = Connack()
         self.reason: int | None = None
-        """Why the broker refused the connection or ended it, as far as it said."""
-        self.answered_in_mqtt5 = False
-        """The broker knows of MQTT 5, even if it refuses it."""
-        self.facts: dict[str, Any] = {}
-        """What the broker said of itself in the CONNACK of MQTT 5."""
-        self._wanted = wanted
+        """The reason code with which the broker refused or ended the connection; None if there was none."""
         self._sent: dict[int, Sent] = {}
         self._subscribing: dict[int, Subscribing] = {}
         self._client = self._make()
 
     def _make(self) -> mqtt.Client:
-        url, manner = self.access.url, self.manner
+        url, options = self.credentials.url, self.options
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=self.client_id,
-            clean_session=None if manner.mqtt5 else manner.clean,
-            protocol=mqtt.MQTTv5 if manner.mqtt5 else mqtt.MQTTv311,
+            clean_session=None if options.mqtt5 else options.clean,
+            protocol=mqtt.MQTTv5 if options.mqtt5 else mqtt.MQTTv311,
             transport=transport(url),
             reconnect_on_failure=False,
-            manual_ack=not manner.acknowledge,
+            manual_ack=not options.acknowledge,
         )
-        tls = None if self.access.tls is None else self.access.tls.context()
+        tls = None if self.credentials.tls is None else self.credentials.tls.context()
         prepare(client, url, timeout_s=OPEN_S, tls=tls)
-        client.max_inflight_messages_set(0)  # as many on the way as there are
-        if manner.will is not None:
-            client.will_set(*manner.will, qos=1)
+        client.max_inflight_messages_set(0)  # no limit
+        if options.will is not None:
+            client.will_set(*options.will, qos=1)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -203,62 +253,61 @@ class Peer:
         """Open the socket and send CONNECT.
 
         Raises:
-            UnreachableError: nobody answers.
+            UnreachableError: the server does not answer.
 
         """
-        url = self.access.url
+        url = self.credentials.url
         try:
-            self._client.connect(url.host, url.port, self.manner.keep_alive_s, **self._session_options())
-        except Exception as error:  # also a strange answer to the WebSocket handshake, a host IDNA refuses
+            self._client.connect(url.host, url.port, self.options.keep_alive_s, **self._session_options())
+        except Exception as error:  # also a wrong WebSocket handshake, or a host that IDNA refuses
             self.is_over = True
             raise UnreachableError(f"{url} cannot be reached: {error}") from error
 
     def _session_options(self) -> dict[str, Any]:
-        if not self.manner.mqtt5:
+        if not self.options.mqtt5:
             return {}
         properties = Properties(PacketTypes.CONNECT)
-        properties.SessionExpiryInterval = 0 if self.manner.clean else _SESSION_S
+        properties.SessionExpiryInterval = 0 if self.options.clean else _SESSION_S
         properties.ReceiveMaximum = RECEIVE_MAXIMUM  # as the bridge asks for
-        return {"clean_start": self.manner.clean, "properties": properties}
+        return {"clean_start": self.options.clean, "properties": properties}
 
     @property
     def answer(self) -> str:
-        """How the broker refused the connection, in words."""
+        """The broker's refusal in words."""
         if self.reason is None:
             return "it closes the connection without an answer"
         return connack_words(self.reason)
 
-    # Served by the lab.
+    # Called by the poll loop.
 
     def fileno(self) -> int:
-        """Return the socket's file descriptor; -1: there is none."""
+        """Return the socket's file descriptor, or -1 without a socket."""
         sock: Any = self._client.socket()
         return -1 if sock is None else int(sock.fileno())
 
     @property
     def has_buffered(self) -> bool:
-        """TLS may have decrypted more than was read: no poll tells of that."""
-        pending = getattr(self._client.socket(), "pending", None)
-        return pending is not None and pending() > 0
+        """Whether TLS has decrypted bytes that were not read."""
+        return has_buffered(self._client.socket())
 
     @property
     def wants_to_write(self) -> bool:
-        """Something waits to be sent."""
+        """Whether packets wait to be sent."""
         return self._client.want_write()
 
     def read(self) -> None:
-        """Read what there is."""
+        """Read the packets that have arrived."""
         self._client.loop_read()
 
     def write(self) -> None:
-        """Write what waits."""
+        """Write the waiting packets."""
         self._client.loop_write()
 
     def keep_alive(self) -> None:
-        """Send a PINGREQ if it is time."""
+        """Send a PINGREQ if the keep alive requires it."""
         self._client.loop_misc()
 
-    # What it can say.
+    # Called by the probes.
 
     def publish(
         self, topic: str, payload: bytes, *, retain: bool = False, expires_after_s: int | None = None
@@ -269,11 +318,11 @@ class Peer:
             topic: the topic.
             payload: the payload.
             retain: with the retain flag.
-            expires_after_s: how long the broker is to keep it, where it speaks MQTT 5; None: for ever.
+            expires_after_s: the message expiry interval in MQTT 5; None for no expiry.
 
         """
         properties = None
-        if self.manner.mqtt5 and expires_after_s is not None:
+        if self.options.mqtt5 and expires_after_s is not None:
             properties = Properties(PacketTypes.PUBLISH)
             properties.MessageExpiryInterval = expires_after_s
         info = self._client.publish(topic, payload, 1, retain, properties)
@@ -289,29 +338,29 @@ class Peer:
         return asked
 
     def disconnect(self) -> None:
-        """Leave on purpose: no will."""
+        """Send DISCONNECT and close: the broker discards the will."""
         if not self.is_over:
-            with suppress(Exception):  # it may be gone already, in the middle of anything
+            with suppress(Exception):  # the broker may have closed the connection at any point
                 self._client.disconnect()
                 self._client.loop_write()
         self.cut()
 
     def cut(self) -> None:
-        """Be gone without a word: the will follows."""
+        """Close the connection without DISCONNECT: the broker publishes the will."""
         self.is_over = True
         sock: Any = self._client.socket()
         if sock is None:
             return
-        with suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as same:
-            same.shutdown(socket.SHUT_RDWR)  # below TLS and WebSocket, which would say good-bye
+        with suppress(OSError), duplicate(sock) as same:
+            same.shutdown(socket.SHUT_RDWR)  # TLS and WebSocket would send a closing message
         with suppress(Exception):
-            self._client.loop_read()  # it finds the end, and gives the socket back
+            self._client.loop_read()  # paho notices the end and releases the socket
             sock.close()
 
     def tls_facts(self) -> tuple[str, str, dict[str, Any]] | None:
-        """Return TLS version, cipher and the broker's certificate; None: it is not encrypted."""
+        """Return TLS version, cipher and the broker's certificate; None without TLS."""
         sock: Any = self._client.socket()
-        raw = getattr(sock, "_socket", sock)  # paho's WebSocket wrapper keeps it there
+        raw = without_wrapper(sock)
         if not isinstance(raw, ssl.SSLSocket):
             return None
         cipher = raw.cipher()
@@ -321,15 +370,16 @@ class Peer:
 
     def _on_connect(self, _client: Any, _data: Any, flags: Any, reason: Any, properties: Any) -> None:
         self.reason = int(reason.value)
-        self.answered_in_mqtt5 = properties is not None
+        self.connack = Connack(
+            session_present=bool(flags.session_present),
+            in_mqtt5=properties is not None,
+            properties={} if properties is None else properties.json(),
+        )
         if reason.is_failure:
             return
         self.is_accepted = True
-        self.session_present = bool(flags.session_present)
-        if properties is not None:
-            self.facts = properties.json()
-        if self.manner.first is not None:
-            self.publish(*self.manner.first)
+        if self.options.first is not None:
+            self.publish(*self.options.first)
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         self.is_over = True
@@ -337,16 +387,7 @@ class Peer:
             self.reason = int(reason.value)
 
     def _on_message(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
-        self.count += 1
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            return
-        if self._wanted(topic, bytes(message.payload)):
-            payload = bytes(message.payload)
-            came = Received(topic, payload, message.qos, message.retain, time.monotonic())
-            self.received.append(came)
-            self.by_payload.setdefault(payload, []).append(came)
+        self.inbox.add(message)
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
         self.answers += 1

@@ -1,4 +1,4 @@
-"""All probes in their order, and the run of those that are wanted."""
+"""The list of all probes in their order, and the run of the chosen ones."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -12,12 +12,15 @@ from mqtt_presence.tools.check import (
     broker_facts,
     connection_probes,
     delivery_probes,
+    queue_probes,
+    recognition,
     will_probes,
 )
 from mqtt_presence.tools.check.findings import Broker, Finding, Verdict, note, warned
+from mqtt_presence.tools.check.known_brokers import known_finding, remedy_for
 from mqtt_presence.tools.check.probe_client import ClosedError, RefusedError, UnreachableError
 from mqtt_presence.tools.check.prober import Prober
-from mqtt_presence.tools.check.remedies import remedy_for
+from mqtt_presence.tools.check.recognition import recognise
 
 BROKER = "broker"
 OWN_TOPICS = "own-topics"
@@ -26,11 +29,11 @@ SILENCE = "will-silence"
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Something to try.
+    """A question to the broker.
 
     Args:
-        name: its name.
-        run: tries it.
+        name: as in the report.
+        run: asks the broker; its docstring is the question.
 
     """
 
@@ -39,7 +42,7 @@ class Probe:
 
     @property
     def question(self) -> str:
-        """What it answers."""
+        """The question that the probe answers."""
         return (self.run.__doc__ or "").strip()
 
 
@@ -57,9 +60,9 @@ PROBES = tuple(
         "bridge-rights": delivery_probes.bridge_rights,
         "client-rights": delivery_probes.client_rights,
         "retained": delivery_probes.retained,
-        "queue": delivery_probes.queue,
-        "redelivery": delivery_probes.redelivery,
-        "window": delivery_probes.window,
+        "queue": queue_probes.queue,
+        "redelivery": queue_probes.redelivery,
+        "window": queue_probes.window,
         "shared": delivery_probes.shared,
         "persistence": broker_facts.persistence,
         "drops": broker_facts.drops,
@@ -85,20 +88,20 @@ PROBES = tuple(
         SILENCE: will_probes.will_silence,
     }.items()
 )
-"""In the order in which they are run: the one that waits longest begins first and ends last."""
+"""In the order of their runs: the silence begins before the first probe, and its will comes last."""
 
 NAMES = tuple(probe.name for probe in PROBES)
-_NEEDS_NO_EAR = frozenset(
+_NEEDS_NO_INPUTS = frozenset(
     {"mqtt-3.1.1", "mqtt-5", "tls", "local-ports", "passwords", OWN_TOPICS, "persistence"}
 )
-"""Probes that mean something even if the bridge hears nothing of what clients say."""
+"""Probes that work even if clients' messages do not reach the bridge."""
 
 
 def choose(names: Sequence[str]) -> tuple[Probe, ...]:
-    """Return the probes of these names, all if there are none.
+    """Return the probes with these names, or all probes without a name.
 
     Raises:
-        ConfigError: there is no such probe.
+        ConfigError: a name is unknown.
 
     """
     for name in names:
@@ -108,72 +111,75 @@ def choose(names: Sequence[str]) -> tuple[Probe, ...]:
 
 
 def run(
-    lab: Prober,
+    prober: Prober,
     probes: Sequence[Probe],
     *,
     kind: str | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    on_begin: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Finding]:
-    """Try the probes, one by one, and yield what was found.
+    """Run the probes one by one, and yield the findings.
 
     Args:
-        lab: open.
+        prober: entered.
         probes: in the order of `PROBES`.
-        kind: of the broker; None: it is recognised.
-        tell: told what is being tried.
+        kind: of the broker; None to recognise it.
+        on_begin: called with the name of each probe before it runs.
 
     Raises:
-        BrokerError: the broker has gone away.
+        BrokerError: the broker is no longer reachable.
 
     """
-    tell(BROKER)
-    lab.broker = Broker(kind, "", "as you say") if kind else broker_facts.recognise(broker_facts.look(lab))
-    yield note(BROKER, _describe(lab.broker))
+    on_begin(BROKER)
+    prober.broker = Broker(kind, "", "by --kind") if kind else recognise(recognition.collect_hints(prober))
+    yield note(BROKER, _describe(prober.broker))
     if any(probe.name == SILENCE for probe in probes):
-        with suppress(RefusedError, ClosedError):  # of its will, maybe: the probe looks into that
-            lab.begin_silence(will_probes.KEEP_ALIVE_S)
+        with suppress(RefusedError, ClosedError):  # the probe reports a refusal of its will
+            prober.begin_silence(will_probes.KEEP_ALIVE_S)
     for probe in probes:
-        tell(probe.name)
-        if lab.is_deaf and probe.name not in _NEEDS_NO_EAR:
+        on_begin(probe.name)
+        if not prober.receives_inputs and probe.name not in _NEEDS_NO_INPUTS:
             finding = note(probe.name, f"not tried: see {OWN_TOPICS}")
         else:
-            finding = _try(lab, probe)
-        yield _with_remedy(finding, lab.broker.kind)
+            finding = _try(prober, probe)
+        yield _with_remedy(finding, prober.broker.kind)
 
 
-def _try(lab: Prober, probe: Probe) -> Finding:
+def _try(prober: Prober, probe: Probe) -> Finding:
+    known = known_finding(prober.broker.kind, probe.name)
+    if known is not None:
+        return known
     try:
-        finding = probe.run(lab)
+        finding = probe.run(prober)
     except UnreachableError as error:
         raise UnreachableError(f"{probe.name} could not be tried: {error}") from error
     except BrokerError as error:
-        # Not a surprise on a strange broker: it may refuse what every other accepts.
+        # A strange broker may refuse requests that every other accepts.
         return Finding(
             name=probe.name,
             verdict=Verdict.WARN,
             evidence=f"could not be tried: {error}",
-            consequence="it may work or not",
-            remedy="try it again; if it stays so, the broker's log should say why",
+            consequence="the answer is unknown",
+            remedy="try it again; if it fails again, look for the reason in the broker's log",
         )
-    if lab.may_listen and not lab.still_listens():  # then nothing that did not arrive proves anything
-        lab.observe()
+    if prober.may_read_inputs and not prober.is_observing():  # a missing message proves nothing then
+        prober.observe()
         return warned(
             probe.name,
-            "could not be told: the broker has ended the bridge's connection meanwhile",
-            "if that was not the broker's restart, it happens to the bridge too",
+            "inconclusive: the broker has ended the bridge's connection meanwhile",
+            "unless the broker was restarted, it ends the bridge's connections too",
         )
     return finding
 
 
 def _with_remedy(finding: Finding, kind: str) -> Finding:
-    wants = finding.verdict in (Verdict.WARN, Verdict.FAIL) or bool(finding.consequence)
-    if finding.remedy or not wants or finding.verdict is Verdict.PASS:
+    needs_remedy = finding.verdict in (Verdict.WARN, Verdict.FAIL) or bool(finding.consequence)
+    if finding.remedy or not needs_remedy or finding.verdict is Verdict.PASS:
         return finding
     return replace(finding, remedy=remedy_for(kind, finding.name))
 
 
 def _describe(broker: Broker) -> str:
     if broker.kind == "other":
-        return "not recognised: what to do is said in general (--kind names it)"
+        return "not recognised: remedies are general (--kind names the broker)"
     version = f" {broker.version}" if broker.version else ""
-    return f"{broker.kind}{version} ({broker.how})"
+    return f"{broker.kind}{version} ({broker.evidence})"

@@ -1,1 +1,4 @@
-"""Writing a broker's configuration with passwords and certificates: for ``mqtt-presence init-broker``."""
+"""The tool `init-broker`: writes a broker's configuration with passwords and certificates.
+
+Imports `access`, `protocol`, `mqtt` and `tools.shipped_files`.
+"""

@@ -1,6 +1,6 @@
-"""A private certificate authority, and the certificates of a broker and its clients; knows ``cryptography``.
+"""A private certificate authority with certificates for a broker and its clients; imports ``cryptography``.
 
-Keys are on the curve P-256: small devices have it, and it is fast where thousands come back at once.
+Keys are on the curve P-256: small devices support it, and it is fast when thousands of clients reconnect.
 """
 
 import ipaddress
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 SERVER_DAYS = 825
-"""Apple's systems trust no server certificate that is valid for longer, of a private authority either."""
+"""The longest validity of a server certificate that Apple's systems trust, even from a private authority."""
 CLIENT_DAYS = 3650
 _AUTHORITY_DAYS = 3650
 _CLOCKS_DIFFER = timedelta(days=1)
@@ -29,13 +29,13 @@ class Pem:
 
 
 class Authority:
-    """A certificate authority, made on the spot."""
+    """A new certificate authority."""
 
     def __init__(self) -> None:
         self._now = datetime.now(UTC)
         self._key = ec.generate_private_key(ec.SECP256R1())
         serial = x509.random_serial_number()
-        # A name of its own: two authorities of one name are taken for one another, and nothing is trusted.
+        # Unique, because clients confuse two authorities with the same name and then trust neither.
         self._name = _name(f"mqtt-presence CA {serial:x}"[:40])
         self._certificate = (
             self._begin(self._name, self._key.public_key(), _AUTHORITY_DAYS)
@@ -47,13 +47,13 @@ class Authority:
         self.pem = _pem(self._certificate, self._key)
 
     def server(self, hosts: tuple[str, ...]) -> Pem:
-        """Certify a server, by these names and addresses and those of this machine itself."""
+        """Make a server certificate for names and addresses, and for those of this machine."""
         names = tuple(dict.fromkeys((*hosts, *_LOCAL)))
         alternatives = x509.SubjectAlternativeName([_general_name(host) for host in names])
         return self._certify(names[0][:64], SERVER_DAYS, ExtendedKeyUsageOID.SERVER_AUTH, alternatives)
 
     def client(self, user: str) -> Pem:
-        """Certify that somebody is this user."""
+        """Make a client certificate for a user."""
         return self._certify(user, CLIENT_DAYS, ExtendedKeyUsageOID.CLIENT_AUTH)
 
     def _certify(

@@ -1,4 +1,4 @@
-"""Putting a set of files into a directory: each of them whole, secrets for their owner only."""
+"""Installation of files into a directory: each in one step, secrets readable by their owner only."""
 
 import os
 import pwd
@@ -15,15 +15,15 @@ def install(directory: Path, files: list[File], data: str, *, run_as: str | None
     """Write the files.
 
     Args:
-        directory: where; made if it is not there.
-        files: what.
-        data: the directory within it that the broker writes to.
-        run_as: the account of the broker, if it is not the one that runs this; needs root.
-        force: replace what is there. What the broker and the bridge have written is left alone all the same.
+        directory: the target, created if it does not exist.
+        files: the files to write.
+        data: the subdirectory that the broker writes to.
+        run_as: the account of the broker if it is another one than the caller's; needs root.
+        force: replace existing files, but not those that broker and bridge have written.
 
     Raises:
-        ConfigError: files of the set are there already, or the broker may not enter the directory: then no
-            file is written; or the directory cannot be written.
+        ConfigError: files exist already, or the broker may not enter the directory, and no file was written;
+            or the directory cannot be written.
 
     """
     if not force:
@@ -48,16 +48,16 @@ def install(directory: Path, files: list[File], data: str, *, run_as: str | None
 
 
 def _refuse_to_overwrite(directory: Path, files: list[File]) -> None:
-    there = [file.name for file in files if os.path.lexists(directory / file.name)]
-    if there:
+    existing = [file.name for file in files if os.path.lexists(directory / file.name)]
+    if existing:
         raise ConfigError(
-            f"dir={directory} has {', '.join(there)} already: with --force they are replaced, and "
-            "the passwords and certificates that are in use now are good for nothing"
+            f"dir={directory} already has {', '.join(existing)}: --force replaces them, and "
+            "the passwords and certificates in use become invalid"
         )
 
 
 def _make_directory(directory: Path, *, is_for_others: bool) -> None:
-    """Make it if it is not there; open to the broker's account, whatever the umask of this one is."""
+    """Make a missing directory, open to the broker's account for any umask."""
     if directory.is_dir():
         return
     _make_directory(directory.parent, is_for_others=is_for_others)
@@ -67,7 +67,12 @@ def _make_directory(directory: Path, *, is_for_others: bool) -> None:
 
 
 def _require_entry(directory: Path, account: pwd.struct_passwd) -> None:
-    """The broker's files are of no use to it where it cannot get to them."""
+    """Check that the broker's account may enter the directory and all its parents.
+
+    Raises:
+        ConfigError: the account may not.
+
+    """
     groups = set(os.getgrouplist(account.pw_name, account.pw_gid))
     for place in (directory, *directory.parents):
         found = place.stat()
@@ -87,7 +92,7 @@ def _require_entry(directory: Path, account: pwd.struct_passwd) -> None:
 
 
 def _write(path: Path, file: File, account: pwd.struct_passwd | None) -> None:
-    """Replace the file in one step: at no moment may others read a secret, or anyone half a file."""
+    """Replace a file in one step, so that no reader sees a part of it, or a secret of another account."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:64]}.")
     try:
         with os.fdopen(handle, "wb") as out:

@@ -1,4 +1,4 @@
-"""What a ready set of broker files is to be like, and the files it consists of. No I/O."""
+"""The plan for a set of broker files, and the files themselves. No I/O."""
 
 import ipaddress
 import re
@@ -21,9 +21,9 @@ class File:
 
     Args:
         name: its path within the directory.
-        data: what is in it.
-        secret: only its owner may read it.
-        of_broker: the broker must be able to read it.
+        data: its contents.
+        secret: readable by its owner only.
+        of_broker: readable by the broker.
 
     """
 
@@ -35,13 +35,13 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """That there is to be TLS.
+    """The TLS listeners of the broker.
 
     Args:
         port: of MQTT over TLS.
-        ws_port: of WebSocket over TLS; None: none.
+        ws_port: of WebSocket over TLS; None for no listener.
         hosts: the names and addresses by which clients know the broker; this machine's are added.
-        client_certificates: they count instead of passwords.
+        client_certificates: identify clients by certificates instead of passwords.
 
     """
 
@@ -60,18 +60,18 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the broker is to be.
+    """The wanted configuration of the broker.
 
     Args:
-        directory: where all files go, absolute.
-        users: who gets a password, beside the bridge and the operators.
+        directory: the absolute path for all files.
+        users: the users with a password, besides the bridge and the operators.
         operators: users who may also read events.
-        prefix: what comes before every topic, as `Topics.prefix` has it.
-        address: where to listen without TLS; empty: everywhere.
-        port: the TCP port there.
-        ws_port: the WebSocket port there; None: none.
-        tls: None: none.
-        run_as: the account that root shall run the broker as; None: nobody but its own user starts it.
+        prefix: the beginning of every topic, as in `Topics.prefix`.
+        address: of the listeners without TLS; empty for all addresses.
+        port: the TCP port without TLS.
+        ws_port: the WebSocket port without TLS; None for no listener.
+        tls: None for no TLS listeners.
+        run_as: the account that a broker started by root switches to; None without such a switch.
 
     """
 
@@ -94,7 +94,7 @@ class Plan:
             for name in names:
                 self._check_name(what, name)
         if self.address and not _is_address(self.address):
-            # mosquitto starts without the port of a WebSocket listener that has a host name.
+            # With a host name, mosquitto starts without opening the port of a WebSocket listener.
             raise ConfigError(
                 f"listen={self.address!r} must be an address of this machine, such as 127.0.0.1"
             )
@@ -107,20 +107,20 @@ class Plan:
 
     @property
     def is_ipv4(self) -> bool:
-        """Whether there is one address to listen on without TLS, and that of IPv4."""
+        """Whether the listeners without TLS have one address, an IPv4 one."""
         return self.address != "" and ipaddress.ip_address(self.address).version == 4
 
     @property
     def ports(self) -> dict[str, int | None]:
-        """The ports by the name of their option; None: there is none."""
+        """The ports by the name of their option; None for no listener."""
         plain = {"port": self.port, "ws-port": self.ws_port}
         if self.tls is None:
             return plain
         return plain | {"tls-port": self.tls.port, "wss-port": self.tls.ws_port}
 
     @property
-    def people(self) -> tuple[str, ...]:
-        """Everybody but the bridge, each once: the operators first."""
+    def users_and_operators(self) -> tuple[str, ...]:
+        """All users but the bridge, the operators first."""
         return tuple(dict.fromkeys((*self.operators, *self.users)))
 
     def _check_name(self, what: str, name: str) -> None:

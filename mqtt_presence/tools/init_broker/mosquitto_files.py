@@ -1,4 +1,4 @@
-"""The files of a mosquitto for mqtt-presence: the shipped ones, filled in, and all secrets that they name."""
+"""The files of a mosquitto for mqtt-presence: the shipped files, adapted to a plan, and new secrets."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from mqtt_presence.mqtt.addresses import local_address
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.tools.init_broker.file_plan import File, Plan, Tls
 from mqtt_presence.tools.init_broker.mosquitto_hashes import mosquitto_hash, new_password
-from mqtt_presence.tools.init_broker.shipped_files import blocks, join, replace_lines, shipped
+from mqtt_presence.tools.shipped_files import blocks, join, replace_lines, shipped
 
 CONFIG = "mosquitto.conf"
 BRIDGE = "bridge.toml"
@@ -30,33 +30,33 @@ _OF_CLIENT_CERTIFICATES = ("#cafile ", "#require_certificate ", "#use_identity_a
 
 
 def files(plan: Plan) -> list[File]:
-    """Make all files of the set, with fresh passwords.
+    """Make all files of a plan, with new passwords.
 
     Raises:
-        ConfigError: the package that makes certificates is not installed.
+        ConfigError: the package for certificates is not installed.
 
     """
-    secrets = {name: new_password() for name in (BRIDGE_USER, *plan.people)}
+    secrets = {name: new_password() for name in (BRIDGE_USER, *plan.users_and_operators)}
     hashed = "".join(f"{name}:{mosquitto_hash(secret)}\n" for name, secret in secrets.items())
     made = [
         File(CONFIG, _configuration(plan).encode(), secret=False),
         File("acl", _rights(plan).encode(), secret=True, of_broker=True),
         File("passwd", hashed.encode(), secret=True, of_broker=True),
-        File(PASSWORDS, _told(plan, secrets).encode(), secret=True),
+        File(PASSWORDS, _password_list(plan, secrets).encode(), secret=True),
         File(BRIDGE, _bridge(plan, secrets[BRIDGE_USER]).encode(), secret=True),
     ]
     return made if plan.tls is None else made + _certificates(plan, plan.tls)
 
 
 def _configuration(plan: Plan) -> str:
-    there = plan.directory
+    directory = plan.directory
     parts = [
         part for block in blocks(shipped(_BROKER, CONFIG)) if (part := _listener(plan, block)) is not None
     ]
     lines: dict[str, str | None] = {
-        "password_file /etc/mosquitto/passwd": f"password_file {there / 'passwd'}",
-        "acl_file /etc/mosquitto/acl": f"acl_file {there / 'acl'}",
-        "persistence_location /var/lib/mosquitto/": f"persistence_location {there / DATA}/",
+        "password_file /etc/mosquitto/passwd": f"password_file {directory / 'passwd'}",
+        "acl_file /etc/mosquitto/acl": f"acl_file {directory / 'acl'}",
+        "persistence_location /var/lib/mosquitto/": f"persistence_location {directory / DATA}/",
         _MQTT: _listen(plan.port, plan.address),
     }
     if plan.run_as is not None:
@@ -65,7 +65,7 @@ def _configuration(plan: Plan) -> str:
 
 
 def _listener(plan: Plan, block: str) -> str | None:
-    """Fill in a listener that need not be there; None: it is not wanted. Other blocks stay as they are."""
+    """Adapt the block of an optional listener; None removes it. Other blocks stay unchanged."""
     lines = block.splitlines()
     tls = plan.tls
     if _WS in lines:
@@ -89,7 +89,7 @@ def _listen(port: int, address: str = "") -> str:
 
 
 def _tls_listener(plan: Plan, tls: Tls, block: str) -> str:
-    """Take the # away from the settings; comments have a blank behind it."""
+    """Uncomment the settings; the # of a comment has a blank behind it."""
     out = []
     for line in block.splitlines():
         is_setting = line.startswith("#") and not line.startswith("# ")
@@ -109,7 +109,7 @@ def _rights(plan: Plan) -> str:
     return join(parts)
 
 
-def _told(plan: Plan, secrets: dict[str, str]) -> str:
+def _password_list(plan: Plan, secrets: dict[str, str]) -> str:
     lines = [
         "# The passwords of the users, one a line: the name up to the last blank, the password behind it."
     ]
@@ -117,7 +117,7 @@ def _told(plan: Plan, secrets: dict[str, str]) -> str:
         lines.append(
             "# They count on the listeners without TLS; with TLS it is the certificates in tls/ that count."
         )
-    return "\n".join([*lines, *(f"{name} {secrets[name]}" for name in plan.people)]) + "\n"
+    return "\n".join([*lines, *(f"{name} {secrets[name]}" for name in plan.users_and_operators)]) + "\n"
 
 
 def _bridge(plan: Plan, password: str) -> str:
@@ -158,7 +158,7 @@ def _certificates(plan: Plan, tls: Tls) -> list[File]:
         File("tls/server.key", server.key, secret=True, of_broker=True),
     ]
     if tls.client_certificates:
-        for user in (BRIDGE_USER, *plan.people):
+        for user in (BRIDGE_USER, *plan.users_and_operators):
             client = authority.client(user)
             made.append(File(_client_file(user, "crt"), client.certificate, secret=False))
             made.append(File(_client_file(user, "key"), client.key, secret=True))

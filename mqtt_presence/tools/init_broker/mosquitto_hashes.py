@@ -1,11 +1,11 @@
-"""mosquitto's password hashes, so that no mosquitto_passwd is needed to make one."""
+"""mosquitto's password hashes, made without mosquitto_passwd."""
 
 import base64
 import hashlib
 import secrets
 
-# mosquitto_passwd's own numbers. The passwords made here are random, 144 bits: no number of rounds makes them
-# harder to guess, but each round costs the broker time when all clients come back at once.
+# The values of mosquitto_passwd. The passwords are random, 144 bits: more rounds would not make them harder
+# to guess, but each round costs the broker time when all clients reconnect.
 _ROUNDS = 101
 _SALT_BYTES = 12
 

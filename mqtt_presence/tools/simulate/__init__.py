@@ -1,1 +1,4 @@
-"""Many users on real sockets: a seeded plan, what must come of it, and the edge that carries it out."""
+"""The tool `simulate`: many users on real sockets, from a seeded plan with expected statuses.
+
+Imports `client` and the rooms below it, and the store to delete its users.
+"""

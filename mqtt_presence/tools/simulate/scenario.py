@@ -1,6 +1,7 @@
-"""What simulated clients do, and what must come of it. Pure: the same scenario has the same plan.
+"""The plan of a simulation: the actions of the clients, and the statuses that must result. Pure.
 
-What must come of it is kept while the plan is made, client by client, without the bridge's rules.
+The same scenario gives the same plan. The plan computes the expected statuses client by client, independently
+of the bridge's rules.
 """
 
 import random
@@ -17,21 +18,21 @@ _MAX_COUNT = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """How much happens, and of what.
+    """The amount and the mixture of actions.
 
     Args:
-        users: how many.
-        connections: how many clients each user has.
-        rate: steps a second over all, 0: nothing but logins and storms.
-        churn: the share of steps that end a connection; who is away comes back by such a step, too.
-        abrupt: the share of ends that are cuts: the broker publishes the will.
-        idle: the share of reports that say idle.
-        storm_every_s: so often all are cut and come back at once; None: never.
-        duration_s: for how long; None: for ever.
-        seed: of the plan.
+        users: the number of users.
+        connections: the number of clients of each user.
+        rate: steps a second over all clients; 0 for logins and storms only.
+        churn: the share of steps that end a connection; a step of an absent client connects it again.
+        abrupt: the share of ends without DISCONNECT, after which the broker publishes the will.
+        idle: the share of reports with idle true.
+        storm_every_s: the interval at which all clients are cut and reconnect at once; None for no storms.
+        duration_s: the length of the plan; None for a plan without end.
+        seed: of the random choices.
 
     Raises:
-        ConfigError: one of them is out of range.
+        ConfigError: a value is out of range.
 
     """
 
@@ -59,8 +60,8 @@ class Scenario:
             raise ConfigError(f"storm_every={self.storm_every_s} must be more than 0 seconds")
 
 
-class Do(Enum):
-    """What a client can do."""
+class Action(Enum):
+    """An action of a client."""
 
     LOGIN = auto()
     HEARTBEAT = auto()
@@ -71,27 +72,27 @@ class Do(Enum):
 
 
 class Step(NamedTuple):
-    """Something that a client does."""
+    """An action of one client at a time of the plan."""
 
     at_s: float
-    """Not before so many seconds after the beginning."""
+    """The earliest time, in seconds after the beginning."""
     client: int
     """`user * connections + number`."""
-    do: Do
+    action: Action
 
 
 class Expected(NamedTuple):
-    """What the status of a user must be."""
+    """The expected status of a user."""
 
     state: State
     connections: int
 
 
 class Plan:
-    """Makes the plan step by step, and knows what must come of the steps made so far.
+    """Makes the steps one by one, and computes the statuses that result from the steps so far.
 
     Args:
-        scenario: what is wanted.
+        scenario: the amount and the mixture of actions.
 
     """
 
@@ -99,17 +100,17 @@ class Plan:
         self._scenario = scenario
         self._random = random.Random(scenario.seed)  # noqa: S311, no secret
         self.clients = scenario.users * scenario.connections
-        self._heard_of = [False] * self.clients
-        self._here = [False] * self.clients
+        self._has_logged_in = [False] * self.clients
+        self._is_connected = [False] * self.clients
         self._idle: list[bool | None] = [None] * self.clients
-        """What the present connection has said last; None: nothing yet."""
+        """The last report of the current connection; None before the first."""
 
     def arrivals(self) -> Iterator[Step]:
-        """Log all in."""
-        return (self._step(0.0, client, Do.LOGIN) for client in range(self.clients))
+        """Log in all clients."""
+        return (self._step(0.0, client, Action.LOGIN) for client in range(self.clients))
 
     def steps(self) -> Iterator[Step]:
-        """Make the steps of the scenario, from when all have arrived."""
+        """Make the steps of the scenario, after all clients have logged in."""
         scenario = self._scenario
         storm_at = scenario.storm_every_s or float("inf")
         step_at = self._next(0.0)
@@ -123,55 +124,59 @@ class Plan:
                 yield self._step(step_at, client, self._choose(client))
                 step_at = self._next(step_at)
 
-    def farewell(self) -> Iterator[Step]:
-        """Log out all who are there."""
-        return (self._step(0.0, client, Do.LOGOUT) for client in range(self.clients) if self._here[client])
+    def logouts(self) -> Iterator[Step]:
+        """Log out all connected clients."""
+        return (
+            self._step(0.0, client, Action.LOGOUT)
+            for client in range(self.clients)
+            if self._is_connected[client]
+        )
 
     def expected(self) -> list[Expected | None]:
-        """Tell what the status of each user must be once all steps are done; None: there must be none."""
+        """Return the expected status of each user after all steps; None for no status."""
         size = self._scenario.connections
         return [self._of_user(range(first, first + size)) for first in range(0, self.clients, size)]
 
     def _of_user(self, clients: range) -> Expected | None:
-        if not any(self._heard_of[client] for client in clients):
+        if not any(self._has_logged_in[client] for client in clients):
             return None
-        here = [client for client in clients if self._here[client]]
-        if not here:
+        connected = [client for client in clients if self._is_connected[client]]
+        if not connected:
             return Expected(State.OFFLINE, 0)
-        if all(self._idle[client] for client in here):
-            return Expected(State.IDLE, len(here))
-        return Expected(State.ONLINE, len(here))
+        if all(self._idle[client] for client in connected):
+            return Expected(State.IDLE, len(connected))
+        return Expected(State.ONLINE, len(connected))
 
     def _next(self, at_s: float) -> float:
         rate = self._scenario.rate
         return at_s + self._random.expovariate(rate) if rate else float("inf")
 
     def _storm(self, at_s: float) -> Iterator[Step]:
-        here = [client for client in range(self.clients) if self._here[client]]
-        for do in (Do.CUT, Do.LOGIN):
-            self._random.shuffle(here)
-            for client in here:
-                yield self._step(at_s, client, do)
+        connected = [client for client in range(self.clients) if self._is_connected[client]]
+        for action in (Action.CUT, Action.LOGIN):
+            self._random.shuffle(connected)
+            for client in connected:
+                yield self._step(at_s, client, action)
 
-    def _choose(self, client: int) -> Do:
+    def _choose(self, client: int) -> Action:
         scenario, chance = self._scenario, self._random.random
-        if not self._here[client]:
-            return Do.LOGIN
+        if not self._is_connected[client]:
+            return Action.LOGIN
         if chance() < scenario.churn:
-            return Do.CUT if chance() < scenario.abrupt else Do.LOGOUT
-        # Who has never reported and sends heartbeats is monitored by the bridge: its idle check decides then.
+            return Action.CUT if chance() < scenario.abrupt else Action.LOGOUT
+        # The bridge monitors a client that sends heartbeats without reports: its own idle check decides then.
         if self._idle[client] is not None and chance() < 0.5:
-            return Do.HEARTBEAT
-        return Do.IDLE if chance() < scenario.idle else Do.ACTIVE
+            return Action.HEARTBEAT
+        return Action.IDLE if chance() < scenario.idle else Action.ACTIVE
 
-    def _step(self, at_s: float, client: int, do: Do) -> Step:
-        self._heard_of[client] = True
-        self._here[client] = do not in (Do.LOGOUT, Do.CUT)
-        match do:
-            case Do.LOGIN | Do.LOGOUT | Do.CUT:
+    def _step(self, at_s: float, client: int, action: Action) -> Step:
+        self._has_logged_in[client] = True
+        self._is_connected[client] = action not in (Action.LOGOUT, Action.CUT)
+        match action:
+            case Action.LOGIN | Action.LOGOUT | Action.CUT:
                 self._idle[client] = None
-            case Do.IDLE:
+            case Action.IDLE:
                 self._idle[client] = True
-            case Do.ACTIVE | Do.HEARTBEAT:
+            case Action.ACTIVE | Action.HEARTBEAT:
                 self._idle[client] = False
-        return Step(at_s, client, do)
+        return Step(at_s, client, action)

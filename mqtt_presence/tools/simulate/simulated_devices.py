@@ -1,4 +1,4 @@
-"""Simulated clients on real connections: each carries out its steps one after another."""
+"""Simulated clients on real connections; each performs its actions one after another."""
 
 import random
 import secrets
@@ -25,28 +25,28 @@ from mqtt_presence.mqtt.return_codes import Refusal, connack_words_311
 from mqtt_presence.protocol import client_messages
 from mqtt_presence.protocol import topics as verbs
 from mqtt_presence.protocol.topics import Topics
-from mqtt_presence.tools.simulate.scenario import Do
-from mqtt_presence.tools.simulate.socket_loop import Connection, Loop, Target
+from mqtt_presence.tools.simulate.scenario import Action
+from mqtt_presence.tools.simulate.socket_loop import Loop, SocketConnection, Target
 
 USER_AGENT = "mqtt-presence simulate"
 USER = "{user}"
-"""Stands for the user's name in a password."""
+"""The placeholder for the user's name in a password."""
 KEEP_ALIVE_S = 120
 _PING_AFTER_S = 60.0
 _SWEEP_EVERY_S = 15.0
-_WINDOW = 200  # more at once would overflow the broker's queue of those who knock
+_WINDOW = 200  # more connections at once overflow the broker's listen queue
 _RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """How the simulated users and clients are called, and get in.
+    """The names and the password of the simulated users and clients.
 
     Args:
-        name: what all user names and client ids begin with.
-        users: how many users.
-        connections: clients of each.
-        password: of every user, `USER` stands for the name; None: none.
+        name: the beginning of all user names and client ids.
+        users: the number of users.
+        connections: the number of clients of each user.
+        password: of every user, with `USER` for the name; None for no password.
 
     """
 
@@ -56,32 +56,32 @@ class Names:
     password: str | None = None
 
     def user(self, number: int) -> str:
-        """Name a user."""
+        """Return the name of a user."""
         return f"{self.name}-{number}"
 
     def of_client(self, client: int) -> tuple[str, str]:
-        """Name the user and the client id of a client of the plan."""
+        """Return the user and the client id of a client of the plan."""
         user, number = divmod(client, self.connections)
         return self.user(user), f"{self.user(user)}-{number}"
 
     def password_of(self, user_id: str) -> str | None:
-        """Make a user's password."""
+        """Return a user's password."""
         return None if self.password is None else self.password.replace(USER, user_id)
 
 
 @dataclass(slots=True)
 class Count:
-    """What has happened so far."""
+    """The events of the simulation so far."""
 
-    here: int = 0
-    """Connections that are up."""
+    connected: int = 0
+    """Open connections."""
     logins: int = 0
     logouts: int = 0
     cuts: int = 0
     messages: int = 0
-    """Published by clients and acknowledged by the broker."""
+    """Publications of clients that the broker has acknowledged."""
     lost: int = 0
-    """Connections that ended otherwise than planned."""
+    """Connections that ended against the plan."""
 
 
 class _Phase(Enum):
@@ -96,24 +96,24 @@ class Device:
     """One simulated client.
 
     Args:
-        fleet: that it belongs to.
-        user_id: whose it is.
-        client_id: its own.
+        devices: all simulated clients.
+        user_id: the user of the client.
+        client_id: of the client.
 
     """
 
     __slots__ = (
-        "_client_id", "_connection", "_connection_id", "_fleet", "_idle", "_login_id", "_logout_id",
-        "_next_id", "_phase", "_sent_at", "_steps", "_unacknowledged", "_user_id",
+        "_actions", "_client_id", "_connection", "_connection_id", "_devices", "_idle", "_login_id",
+        "_logout_id", "_next_id", "_phase", "_sent_at", "_unacknowledged", "_user_id",
     )  # fmt: skip
 
-    def __init__(self, fleet: "SimulatedDevices", user_id: str, client_id: str) -> None:
-        self._fleet = fleet
+    def __init__(self, devices: "SimulatedDevices", user_id: str, client_id: str) -> None:
+        self._devices = devices
         self._user_id = user_id
         self._client_id = client_id
-        self._steps: deque[Do] = deque()
+        self._actions: deque[Action] = deque()
         self._phase = _Phase.AWAY
-        self._connection: Connection | None = None
+        self._connection: SocketConnection | None = None
         self._connection_id = ""
         self._idle: bool | None = None
         self._next_id = 0
@@ -123,44 +123,44 @@ class Device:
 
     @property
     def left(self) -> int:
-        """How much it has still to do, or the broker to acknowledge."""
-        return len(self._steps) + self._unacknowledged + (self._phase not in (_Phase.AWAY, _Phase.UP))
+        """The number of open actions and unacknowledged publications."""
+        return len(self._actions) + self._unacknowledged + (self._phase not in (_Phase.AWAY, _Phase.UP))
 
-    def ask(self, do: Do) -> None:
-        """Do this, after what it was asked for before."""
-        self._steps.append(do)
+    def add(self, action: Action) -> None:
+        """Perform an action after all earlier ones."""
+        self._actions.append(action)
         self._go()
 
     def _go(self) -> None:
-        while self._steps and self._can(self._steps[0]):
-            self._do(self._steps.popleft())
+        while self._actions and self._can(self._actions[0]):
+            self._perform(self._actions.popleft())
 
-    def _can(self, do: Do) -> bool:
-        if do is Do.LOGIN:
+    def _can(self, action: Action) -> bool:
+        if action is Action.LOGIN:
             return self._phase is _Phase.AWAY
-        # Cut before its login has arrived, nobody would have heard of the user.
-        return self._phase is _Phase.UP and not (do is Do.CUT and self._login_id)
+        # A cut before the login has arrived would leave the user unknown.
+        return self._phase is _Phase.UP and not (action is Action.CUT and self._login_id)
 
-    def _do(self, do: Do) -> None:
-        match do:
-            case Do.LOGIN:
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Action.LOGIN:
                 self._idle = None
                 self._wait()
-            case Do.HEARTBEAT:
+            case Action.HEARTBEAT:
                 self._idle = False
                 self._publish(verbs.ACTIVITY, client_messages.encode_activity(self._connection_id))
-            case Do.IDLE | Do.ACTIVE:
-                self._idle = do is Do.IDLE
+            case Action.IDLE | Action.ACTIVE:
+                self._idle = action is Action.IDLE
                 self._report()
-            case Do.LOGOUT:
+            case Action.LOGOUT:
                 self._phase = _Phase.LEAVING
                 self._logout_id = self._publish(verbs.LOGOUT, client_messages.encode_end(self._connection_id))
-            case Do.CUT:
-                self._fleet.count.cuts += 1
-                self._away()
+            case Action.CUT:
+                self._devices.count.cuts += 1
+                self._on_ended()
 
-    def leave_quietly(self) -> None:
-        """Disconnect without a logout: no will, and still there for all who look."""
+    def disconnect_without_logout(self) -> None:
+        """Disconnect without a logout: the broker discards the will, and the user stays online."""
         if self._connection is not None:
             self._connection.finish(DISCONNECT)
             self._connection = None
@@ -172,24 +172,24 @@ class Device:
             self._connection.send(PINGREQ)
 
     def answer_announce(self) -> None:
-        """Log in again, with the same connection id, and say how it is."""
+        """Log in again, with the same connection id, and report activity."""
         if self._phase is _Phase.UP:
-            self._say_hello()
+            self._log_in()
 
     # Connecting.
 
     def _wait(self) -> None:
         self._phase = _Phase.WAITING
-        self._fleet.queue(self)
+        self._devices.queue(self)
 
     def connect(self) -> None:
-        """Open a connection; it is this client's turn."""
+        """Open a connection."""
         self._phase = _Phase.CONNECTING
         self._connection_id = secrets.token_hex(8)
         self._next_id = self._unacknowledged = self._login_id = self._logout_id = 0
-        fleet = self._fleet
-        password = fleet.names.password_of(self._user_id)
-        hello = Connect(
+        devices = self._devices
+        password = devices.names.password_of(self._user_id)
+        request = Connect(
             MQTT_311,
             keep_alive_s=KEEP_ALIVE_S,
             client_id=self._client_id,
@@ -198,11 +198,11 @@ class Device:
             password=None if password is None else password.encode(),
         )
         try:
-            self._connection = Connection(fleet.loop, fleet.target, self._on_packet, self._on_lost)
+            self._connection = SocketConnection(devices.loop, devices.target, self._on_packet, self._on_lost)
         except OSError as error:
             self._on_lost(str(error))
         else:
-            self._connection.send(connect_packet(hello))
+            self._connection.send(connect_packet(request))
 
     def _on_packet(self, packet: Packet) -> None:
         if packet.kind == Kind.PUBACK:
@@ -213,14 +213,14 @@ class Device:
                 self._on_lost("the broker is unavailable")
                 return
             if code:
-                self._fleet.refused(self._user_id, connack_words_311(code))
+                self._devices.on_refused(self._user_id, connack_words_311(code))
                 return
             self._phase = _Phase.UP
-            self._fleet.arrived()
-            self._say_hello()
+            self._devices.on_accepted()
+            self._log_in()
             self._go()
 
-    def _say_hello(self) -> None:
+    def _log_in(self) -> None:
         login = client_messages.encode_login(self._connection_id, user_agent=USER_AGENT, announce=True)
         self._login_id = self._publish(verbs.LOGIN, login)
         if self._idle is not None:
@@ -231,20 +231,20 @@ class Device:
 
     def _on_acknowledged(self, packet_id: int) -> None:
         self._unacknowledged -= 1
-        self._fleet.count.messages += 1
+        self._devices.count.messages += 1
         if packet_id == self._login_id:
             self._login_id = 0
-            self._fleet.count.logins += 1
+            self._devices.count.logins += 1
             self._go()
         elif packet_id == self._logout_id:
-            self._fleet.count.logouts += 1
-            self.leave_quietly()
-            self._away()
+            self._devices.count.logouts += 1
+            self.disconnect_without_logout()
+            self._on_ended()
 
     # Ending.
 
-    def _away(self) -> None:
-        self._fleet.count.here -= 1
+    def _on_ended(self) -> None:
+        self._devices.count.connected -= 1
         self._close()
         self._phase = _Phase.AWAY
         self._go()
@@ -256,29 +256,29 @@ class Device:
             self._connection = None
 
     def _on_lost(self, why: str) -> None:
-        """It ended, and that was not planned: come back, and be what it was."""
-        fleet = self._fleet
+        """Reconnect after an unplanned end, in the same state as before."""
+        devices = self._devices
         if self._phase is _Phase.CONNECTING:
-            fleet.did_not_arrive(why)
+            devices.on_failed(why)
         else:
-            fleet.count.here -= 1
-            fleet.count.lost += 1
+            devices.count.connected -= 1
+            devices.count.lost += 1
         if self._phase is _Phase.LEAVING:
-            self._steps.appendleft(Do.LOGOUT)  # nobody knows whether it was heard
+            self._actions.appendleft(Action.LOGOUT)  # the logout may not have arrived
         self._close()
         self._phase = _Phase.WAITING
-        fleet.retry(self)
+        devices.retry(self)
 
-    # Saying.
+    # Publishing.
 
     def _topic(self, verb: str) -> str:
-        return self._fleet.topics.input(self._user_id, self._client_id, verb)
+        return self._devices.topics.input(self._user_id, self._client_id, verb)
 
     def _publish(self, verb: str, payload: bytes) -> int:
         assert self._connection is not None
         self._next_id = packet_id = self._next_id % 65_535 + 1
         self._unacknowledged += 1
-        self._sent_at = self._fleet.now
+        self._sent_at = self._devices.now
         self._connection.send(publish_packet(self._topic(verb), payload, packet_id))
         return packet_id
 
@@ -287,11 +287,11 @@ class SimulatedDevices:
     """All simulated clients.
 
     Args:
-        loop: that serves their connections.
+        loop: serves the connections.
         target: the broker.
-        topics: under which prefix.
-        names: who they are.
-        monotonic: tells the time in seconds.
+        topics: the topics under the prefix in use.
+        names: of the users and clients.
+        monotonic: returns the time in seconds.
 
     """
 
@@ -315,33 +315,33 @@ class SimulatedDevices:
         self._connecting = 0
         self._retries: deque[tuple[float, Device]] = deque()
         self._sweep_at = self.now + _SWEEP_EVERY_S
-        self._ever_arrived = False
+        self._ever_accepted = False
         self._failure: BrokerError | None = None
 
-    def ask(self, client: int, do: Do) -> None:
-        """Have a client do something, after what it was asked for before."""
-        self._devices[client].ask(do)
+    def add(self, client: int, action: Action) -> None:
+        """Have a client perform an action after all its earlier ones."""
+        self._devices[client].add(action)
 
     @property
     def left(self) -> int:
-        """How much is still to be done, or to be acknowledged by the broker."""
+        """The number of open actions and unacknowledged publications."""
         return sum(device.left for device in self._devices)
 
     @property
-    def outside(self) -> int:
-        """How many want to connect and are not let in yet."""
+    def unaccepted(self) -> int:
+        """The number of clients that wait for the broker to accept them."""
         return len(self._waiting) + self._connecting + len(self._retries)
 
     @property
     def is_busy(self) -> bool:
-        """Many are waiting to connect: more steps can wait, too."""
+        """Whether so many clients wait to connect that further steps should wait too."""
         return len(self._waiting) + self._connecting > _WINDOW
 
-    def tend(self) -> None:
-        """Let in who waits, and keep alive who is silent; to be called again and again.
+    def maintain(self) -> None:
+        """Connect waiting clients, and ping for silent ones; call this repeatedly.
 
         Raises:
-            BrokerError: the broker lets nobody in.
+            BrokerError: the broker accepts no client.
 
         """
         if self._failure is not None:
@@ -358,39 +358,39 @@ class SimulatedDevices:
                 device.ping_if_silent(self.now)
 
     def answer_announce(self) -> None:
-        """The bridge may have missed something: all log in again."""
+        """Log in all connected clients again, as the bridge requests."""
         for device in self._devices:
             device.answer_announce()
 
-    def leave_quietly(self) -> None:
-        """Disconnect all without a logout."""
+    def disconnect_without_logout(self) -> None:
+        """Disconnect all clients without a logout."""
         for device in self._devices:
-            device.leave_quietly()
+            device.disconnect_without_logout()
 
-    # For the devices.
+    # Called by the devices.
 
     def queue(self, device: Device) -> None:
-        """Let it connect when it is its turn."""
+        """Connect a device when its turn comes."""
         self._waiting.append(device)
 
     def retry(self, device: Device) -> None:
-        """Let it connect again, a little later."""
+        """Connect a device again, a little later."""
         self._retries.append((self.now + _RETRY_S + random.random() / 10, device))  # noqa: S311
 
-    def arrived(self) -> None:
-        """The broker has accepted one."""
+    def on_accepted(self) -> None:
+        """Count a connection that the broker has accepted."""
         self._connecting -= 1
-        self._ever_arrived = True
-        self.count.here += 1
+        self._ever_accepted = True
+        self.count.connected += 1
 
-    def did_not_arrive(self, why: str) -> None:
-        """One that was connecting has failed."""
+    def on_failed(self, why: str) -> None:
+        """Count an attempt to connect that has failed."""
         self._connecting -= 1
-        if not self._ever_arrived and self._failure is None:  # it may have said why before it hung up
-            self._failure = BrokerError(f"the broker lets no simulated client in: {why}")
+        if not self._ever_accepted and self._failure is None:  # keep an earlier refusal with its reason
+            self._failure = BrokerError(f"the broker accepts no simulated client: {why}")
 
-    def refused(self, user_id: str, why: str) -> None:
-        """The broker has said no: it will again."""
+    def on_refused(self, user_id: str, why: str) -> None:
+        """Give up: the broker would refuse this user again."""
         self._failure = BrokerError(
-            f"the broker refuses user {user_id}: {why}; give --name and --password of users that it knows"
+            f"the broker refuses user {user_id}: {why}; give --name and --password of known users"
         )

@@ -1,4 +1,4 @@
-"""Deleting the users of a simulation from the bridge's database, where this machine has it."""
+"""Deletion of the simulated users from the bridge's database, if this machine has it."""
 
 import time
 from collections.abc import Sequence
@@ -9,21 +9,21 @@ from mqtt_presence.store import Store
 from mqtt_presence.store.reader import Reader
 
 _QUIET_S = 1.0
-"""Messages that were on their way come within this time after the clients have left."""
+"""Time for the last messages to arrive after the clients have disconnected."""
 _PATIENCE_S = 5.0
-"""For the bridge, to clear the statuses."""
+"""Time for the bridge to clear the statuses."""
 _LOOK_EVERY_S = 0.1
 
 
 class SimulatedUsers:
     """The simulated users in the bridge's database.
 
-    Users that the database knows before the simulation are left alone.
+    Users that the database had before the simulation stay.
 
     Args:
-        database: URL of the database that is looked at.
+        database: the URL of the bridge's database.
         user_ids: the names of the simulated users.
-        pattern: a pattern for `mqtt-presence forget --match` that fits all of them.
+        pattern: a pattern for `mqtt-presence forget --match` that matches all of them.
 
     """
 
@@ -71,7 +71,7 @@ class SimulatedUsers:
                 deadline = time.monotonic() + _QUIET_S
                 while time.monotonic() < deadline:
                     known = reader.known_users(ours)
-                    for user_id in sorted(known):  # or again, by a message that was still on its way
+                    for user_id in sorted(known):  # late messages bring a deleted user back
                         store.forget(user_id)
                     deleted |= known
                     if known:
@@ -80,9 +80,9 @@ class SimulatedUsers:
                 uncleared = _wait_for_bridge(reader, ours, patience_s)
         finally:
             store.close()
-        return self._told(len(deleted), len(uncleared))
+        return self._describe(len(deleted), len(uncleared))
 
-    def _told(self, deleted: int, uncleared: int) -> str:
+    def _describe(self, deleted: int, uncleared: int) -> str:
         if not deleted and len(self._before) < len(self._user_ids):
             return f"the database has no records of the users: is it the bridge's? {self._advice()}"
         parts = [f"the records of {deleted} users are deleted"]

@@ -1,4 +1,4 @@
-"""Thousands of connections in one thread: sockets that never wait, and the loop that serves them."""
+"""Thousands of connections in one thread: non-blocking sockets, and the loop that serves them."""
 
 import os
 import resource
@@ -22,10 +22,10 @@ _CONNECT_S = 10.0
 
 
 def allow_files(count: int) -> None:
-    """Let this process have so many connections.
+    """Raise the limit of open files for a number of connections.
 
     Raises:
-        ConfigError: the system does not.
+        ConfigError: the system does not allow as many.
 
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -42,7 +42,7 @@ def allow_files(count: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect, and by what."""
+    """The address of a broker, with its URL and TLS files."""
 
     family: socket.AddressFamily
     address: tuple[object, ...]
@@ -50,11 +50,11 @@ class Target:
     tls: TlsFiles | None
 
 
-def find(url: BrokerUrl, tls: TlsFiles | None) -> Target:
-    """Find an address of the broker that answers.
+def find_target(url: BrokerUrl, tls: TlsFiles | None) -> Target:
+    """Return an address of the broker that accepts connections.
 
     Raises:
-        BrokerError: there is none.
+        BrokerError: no address accepts one.
 
     """
     try:
@@ -66,22 +66,22 @@ def find(url: BrokerUrl, tls: TlsFiles | None) -> Target:
 
 class _Phase(Enum):
     CONNECTING = auto()
-    SHAKING_HANDS = auto()
+    HANDSHAKE = auto()
     OPEN = auto()
     CLOSED = auto()
 
 
-class Connection:
-    """A connection that is opened at once and serves itself when the loop says so.
+class SocketConnection:
+    """A connection to the broker, opened at once and served by the loop.
 
     Args:
-        loop: that serves it.
-        target: where to.
-        on_packet: told what comes.
-        on_lost: told, once, that it has ended, unless by `close` or `finish`.
+        loop: serves the connection.
+        target: the broker.
+        on_packet: called with each packet from the broker.
+        on_lost: called once with the reason of an end, unless by `close` or `finish`.
 
     Raises:
-        OSError: this machine has no socket or port left for it.
+        OSError: this machine has no socket or port left.
 
     """
 
@@ -120,11 +120,11 @@ class Connection:
 
     @property
     def is_closed(self) -> bool:
-        """It has ended, whoever ended it."""
+        """Whether the connection has ended on either side."""
         return self._phase is _Phase.CLOSED
 
     def send(self, data: bytes) -> None:
-        """Send as much as goes at once, and the rest later."""
+        """Send as much as the socket accepts now, and the rest later."""
         if self._phase is _Phase.CLOSED:
             return
         if self._websocket is None:
@@ -137,15 +137,15 @@ class Connection:
         if self._websocket is not None:
             self._out += self._websocket.output()
         if self._phase is _Phase.OPEN:
-            self._guarded(self._flush)
+            self._run_guarded(self._flush)
 
     def finish(self, data: bytes) -> None:
-        """Send this as the last, and close."""
+        """Send the last bytes, and close."""
         self._is_last = True
         self.send(data)
 
     def close(self) -> None:
-        """Cut it: what is not sent is not sent."""
+        """Close the socket at once, without sending queued bytes."""
         if self._phase is _Phase.CLOSED:
             return
         self._phase = _Phase.CLOSED
@@ -154,21 +154,21 @@ class Connection:
             self._sock.close()
 
     def serve(self, mask: int) -> None:
-        """Do what the socket is ready for."""
+        """Read and write as far as the socket is ready."""
         match self._phase:
             case _Phase.CONNECTING:
-                self._guarded(self._connected)
-            case _Phase.SHAKING_HANDS:
-                self._guarded(self._shake_hands)
+                self._run_guarded(self._connected)
+            case _Phase.HANDSHAKE:
+                self._run_guarded(self._continue_handshake)
             case _Phase.OPEN:
                 if mask & _WRITE:
-                    self._guarded(self._flush)
+                    self._run_guarded(self._flush)
                 if mask & _READ:
-                    self._guarded(self._read)
+                    self._run_guarded(self._read)
             case _Phase.CLOSED:
-                pass  # by what another connection heard a moment ago
+                pass  # a callback of another connection has just closed this one
 
-    def _guarded(self, step: Callable[[], None]) -> None:
+    def _run_guarded(self, step: Callable[[], None]) -> None:
         try:
             step()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -195,10 +195,10 @@ class Connection:
         self._sock = self._target.tls.context().wrap_socket(
             self._sock, do_handshake_on_connect=False, server_hostname=self._target.url.host
         )
-        self._phase = _Phase.SHAKING_HANDS
-        self._shake_hands()
+        self._phase = _Phase.HANDSHAKE
+        self._continue_handshake()
 
-    def _shake_hands(self) -> None:
+    def _continue_handshake(self) -> None:
         assert isinstance(self._sock, ssl.SSLSocket)
         self._sock.do_handshake()
         self._phase = _Phase.OPEN
@@ -224,7 +224,7 @@ class Connection:
                 raise ConnectionError("the broker has closed the connection")
             for packet in self._packets(data):
                 if self.is_closed:
-                    return  # what the last packet led to has closed it
+                    return  # the callback has closed the connection
                 self._on_packet(packet)
             if self._target.tls is None and len(data) < 65_536:
                 return
@@ -253,13 +253,13 @@ class Loop:
         self.selector = selectors.DefaultSelector()
 
     def run_once(self, timeout_s: float) -> None:
-        """Serve what is ready; wait for it no longer than this."""
+        """Serve all ready connections; wait for one up to the timeout."""
         for key, mask in self.selector.select(timeout_s):
-            connection: Connection = key.data
+            connection: SocketConnection = key.data
             connection.serve(mask)
 
     def close(self) -> None:
-        """Cut all connections that are left."""
+        """Close all remaining connections at once."""
         for key in list(self.selector.get_map().values()):
             key.data.close()
         self.selector.close()

@@ -1,1 +1,4 @@
-"""Comparing the database with the broker's retained statuses, and correcting what differs."""
+"""The tool `verify`: compares the database with the broker's retained statuses, and corrects differences.
+
+Imports `client`, `store` and the rooms below them.
+"""

@@ -1,7 +1,7 @@
-"""Comparing what is kept with what is retained: users rows with their records, the broker with the rows.
+"""Comparison of users rows with their records, and of retained statuses with the rows.
 
-No I/O: database and broker are ports (`Database`, `Broker`). The bridge may work on while it is looked at. It
-commits before it publishes; so a topic is read before its row, and may then be behind the row, never ahead.
+No I/O: database and broker are ports (`Database`, `Broker`). A bridge may run meanwhile. The bridge commits
+before it publishes. So each topic is read before its row: the topic may be behind the row, but not ahead.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,36 +23,38 @@ from mqtt_presence.rules.status import combine
 CHUNK = 500
 _ROUND_S = 0.25
 _ATTEMPTS = 20
-_MAX_VERSION = 2**52  # no bridge gets there, and from 2**53 on no JSON parser is sure: there is room to go on
+_MAX_VERSION = (
+    2**52
+)  # out of reach for a bridge; JSON parsers lose precision from 2**53 on, so repairs have room
 
 T = TypeVar("T")
 
 
 class Kind(StrEnum):
-    """In what way something is wrong."""
+    """The kind of a difference."""
 
     ROW = "row"
-    """The users row is not what the live records make it."""
+    """The users row does not follow from the live records."""
     MISSING = "missing"
     """The broker has no status of the user."""
     STALE = "stale"
-    """Its version is older than the row's."""
+    """The version of the status is older than the row's."""
     AHEAD = "ahead"
-    """Its version is newer than the row's: the database was restored from a backup, perhaps."""
+    """The version of the status is newer than the row's, for example after a restored backup."""
     WRONG = "wrong"
-    """It is of the row's version and says something else."""
+    """The status has the row's version and other values."""
     UNREADABLE = "unreadable"
-    """It is no status."""
+    """The retained message is no status."""
     LEFT_OVER = "leftOver"
-    """The database does not know the user."""
+    """The database has no row for the user."""
 
 
 class Shown(Struct, frozen=True, gc=False):
-    """What a status tells, but for `lastSeen` and what only operators may know."""
+    """The values of a status, without `lastSeen` and the values for operators."""
 
     version: int
     state: State | None = None
-    """None: it is unreadable."""
+    """None for an unreadable status."""
     online: bool | None = None
     idle: bool | None = None
     connections: int = 0
@@ -65,7 +67,7 @@ UNREADABLE = Shown(-1)
 
 
 class Difference(Struct, frozen=True):
-    """Something that is wrong with one user."""
+    """A difference at one user."""
 
     user_id: UserId
     kind: Kind
@@ -74,42 +76,42 @@ class Difference(Struct, frozen=True):
 
 
 class Database(Protocol):
-    """What is kept."""
+    """The rows and records of users."""
 
     def page(self, after: str) -> Sequence[UserPresence]:
-        """Read users with their live records, by name, from the first after this one."""
+        """Return the next users by name with their live records, after a given one."""
 
     def read(self, user_ids: Iterable[UserId]) -> dict[UserId, UserPresence]:
-        """Read some; `status` is None where there is no row."""
+        """Return some users; `status` is None without a row."""
 
     def odd(self, among: Sequence[UserId] | None = None) -> set[UserId]:
         """Return the users whose row contradicts itself, and those with live records but no row.
 
         Args:
-            among: only of these users; None: of all.
+            among: limits the answer to these users; None for all users.
 
         """
 
     def correct(
         self, user_ids: Sequence[UserId], correct: Callable[[UserPresence], UserPresence]
     ) -> dict[UserId, UserPresence]:
-        """Correct rows in one transaction; return them, with `status` None for who is unknown.
+        """Correct rows in one transaction; return them, with `status` None for unknown users.
 
-        Of the unknown nothing is kept but that versions go on growing from the one that `correct` tells.
+        Of an unknown user only the version from `correct` is stored, so that later versions are newer.
         """
 
 
 class Broker(Protocol):
-    """What is retained."""
+    """The retained statuses."""
 
     def look_all(self) -> dict[UserId, Shown]:
-        """Read all statuses; some may be missing, as a broker drops what is too much at once."""
+        """Read all statuses; some may be missing, as a broker drops messages beyond its queue."""
 
     def look(self, user_ids: Sequence[UserId]) -> dict[UserId, Shown]:
-        """Read some."""
+        """Read the statuses of some users."""
 
     def publish(self, users: Sequence[UserPresence]) -> None:
-        """Publish statuses, an empty one where there is none, and wait until the broker has them."""
+        """Publish statuses, an empty message for a user without one; wait for the acknowledgements."""
 
 
 # Comparing.
@@ -134,7 +136,7 @@ def shown(user_id: str, payload: bytes) -> Shown:
 
 
 def expected(user: UserPresence) -> Shown:
-    """Say what the status of a user must tell."""
+    """Return the expected values of a user's status."""
     status = user.status or Status()
     return Shown(
         user.version,
@@ -149,18 +151,16 @@ def expected(user: UserPresence) -> Shown:
 
 
 def row_difference(user: UserPresence, *, odd: bool) -> Difference | None:
-    """Compare a users row with the function of the user's live records.
+    """Compare a users row with the status that follows from the live records.
 
     Args:
         user: the row, and the live records.
-        odd: the row is known to contradict itself.
+        odd: whether the row contradicts itself.
 
     """
     right = _right(user, 0)
-    if right == user.status and not odd:
-        return None
-    if right is None:
-        return None  # neither row nor live records
+    if right is None or (right == user.status and not odd):
+        return None  # without a row and live records, or correct
     now = {} if user.status is None else _row_facts(user)
     then = _row_facts(replace(user, status=right))
     if now == then:
@@ -172,13 +172,13 @@ def status_difference(user: UserPresence, seen: Shown | None, at_least: int) -> 
     """Compare a retained status with a users row that was read after it.
 
     Args:
-        user: the row; `status` is None when there is none.
-        seen: None: nothing is retained.
-        at_least: a version that the broker had time enough to get.
+        user: the row; `status` is None without a row.
+        seen: the retained status; None without one.
+        at_least: a version that the broker must have by now.
 
     """
     if not is_name(user.user_id):
-        return None  # neither published nor looked at
+        return None  # such a name has no topic
     if user.status is None:
         found = {} if seen is None else _facts(seen)
         return None if seen is None else Difference(user.user_id, Kind.LEFT_OVER, found=found)
@@ -191,7 +191,7 @@ def status_difference(user: UserPresence, seen: Shown | None, at_least: int) -> 
         return Difference(user.user_id, Kind.UNREADABLE, expected=_in_short(right))
     if seen.version < right.version:
         if seen.version >= at_least:
-            return None  # the user changes while we look
+            return None  # the row has changed during the comparison
         kind = Kind.STALE
     else:
         kind = Kind.AHEAD if seen.version > right.version else Kind.WRONG
@@ -199,29 +199,29 @@ def status_difference(user: UserPresence, seen: Shown | None, at_least: int) -> 
 
 
 def corrected(user: UserPresence, seen: Shown | None, now: int, *, odd: bool) -> UserPresence:
-    """Make a user's row right, with a version that subscribers take.
+    """Return a user's corrected row, with a version that subscribers accept.
 
     Args:
         user: the row, and the live records.
-        seen: the status that is retained.
+        seen: the retained status.
         now: epoch milliseconds.
-        odd: the row is known to contradict itself.
+        odd: whether the row contradicts itself.
 
     """
     right = _right(user, now)
-    told = -1 if seen is None or seen.version >= _MAX_VERSION else seen.version
+    retained_version = -1 if seen is None or seen.version >= _MAX_VERSION else seen.version
     if right is None:
-        return replace(user, version=max(user.version, told))
+        return replace(user, version=max(user.version, retained_version))
     version = user.version + (odd or right != user.status)
     made = replace(user, status=right, version=version)
-    if told >= version and seen != expected(made):
-        # Whoever has heard of that version would drop ours.
-        made = replace(made, version=told + 1)
+    if retained_version >= version and seen != expected(made):
+        # Subscribers that have seen that version would ignore ours.
+        made = replace(made, version=retained_version + 1)
     return made
 
 
 def outcome_of(user: UserPresence) -> Outcome:
-    """Put a corrected user in the form that the store saves."""
+    """Return a corrected user in the form that the store saves."""
     return Outcome(user=user, changed=(), touched=(), events=(), status_changed=True, ignored=())
 
 
@@ -246,7 +246,7 @@ def _last_login(live: Sequence[Connection]) -> LastLogin | None:
 def _difference(
     user_id: UserId, kind: Kind, right: Mapping[str, Any], found: Mapping[str, Any]
 ) -> Difference:
-    """Keep of both sides what differs."""
+    """Make a difference of the values that differ."""
     names = [name for name in dict.fromkeys((*right, *found)) if right.get(name) != found.get(name)]
     return Difference(
         user_id, kind, {n: right[n] for n in names if n in right}, {n: found[n] for n in names if n in found}
@@ -260,7 +260,7 @@ def _facts(seen: Shown) -> dict[str, Any]:
 
 
 def _row_facts(user: UserPresence) -> dict[str, Any]:
-    """Leave out what does not follow from the live records: `since` and version are made by the repair."""
+    """Return the values that follow from the live records, so without `since` and version."""
     return {n: value for n, value in _facts(expected(user)).items() if n not in {"since", "version"}}
 
 
@@ -273,18 +273,18 @@ def _millis(moment: datetime | None) -> int | None:
     return None if moment is None else round(moment.timestamp() * 1000)
 
 
-# Looking.
+# Reading and repairing.
 
 
 class Verifier:
-    """Finds what differs and stays different, and repairs it.
+    """Finds lasting differences, and repairs them.
 
     Args:
-        database: what is kept.
-        broker: what is retained.
-        settle_s: how long the bridge has to publish what is on its way, seconds.
-        monotonic: tells the time in seconds.
-        pause: waits for so many seconds.
+        database: the rows and records.
+        broker: the retained statuses.
+        settle_s: time for the bridge to publish pending statuses, seconds.
+        monotonic: returns the time in seconds.
+        pause: sleeps for a number of seconds.
         now: the wall clock, epoch milliseconds.
 
     """
@@ -306,23 +306,23 @@ class Verifier:
         self._pause = pause
         self._now = now
         self.users = 0
-        """How many users were compared."""
+        """The number of compared users."""
         self.unpublished = 0
-        """The number of users among them whose status is not published, because clients refuse the name."""
+        """The number of compared users without a published status, because clients refuse the name."""
 
     def differences(self) -> list[Difference]:
         """Compare all users."""
         return self._settled(self._suspects())
 
     def repair(self, differences: Sequence[Difference]) -> list[Difference]:
-        """Put right what differs, look again, and tell what still does."""
+        """Correct differences, compare again, and return the remaining ones."""
         for chunk in _chunks(dict.fromkeys(d.user_id for d in differences)):
             self._repair(chunk)
         users = self._database.read([d.user_id for d in differences])
         return self._settled({user_id: user.version for user_id, user in users.items()})
 
     def _suspects(self) -> dict[UserId, int]:
-        """Look at everything once: users of whom something does not fit, with the version they had."""
+        """Compare all users once; return those with a difference, with their version."""
         seen = self._broker.look_all()
         odd = self._database.odd()
         suspects: dict[UserId, int] = {}
@@ -339,23 +339,23 @@ class Verifier:
         return suspects | dict.fromkeys([*seen, *odd], 0)
 
     def _settled(self, suspects: dict[UserId, int]) -> list[Difference]:
-        """Look at the suspects again and again; what is wrong all the time is what differs."""
+        """Compare the suspects repeatedly; return the differences that last."""
         deadline = self._monotonic() + self._settle_s
         while suspects:
             self._pause(_ROUND_S)
             is_last = self._monotonic() >= deadline
-            found = list(self._look(suspects))
+            found = list(self._compare(suspects))
             wrong = {difference.user_id for difference in found}
             suspects = {user_id: version for user_id, version in suspects.items() if user_id in wrong}
             if is_last:
                 return sorted(found, key=lambda d: d.user_id)
         return []
 
-    def _look(self, suspects: Mapping[UserId, int]) -> Iterator[Difference]:
+    def _compare(self, suspects: Mapping[UserId, int]) -> Iterator[Difference]:
         for chunk in _chunks(suspects):
             odd = self._database.odd(chunk)
             seen = self._broker.look(chunk)
-            users = self._database.read(chunk)  # after the topics, or they may be ahead
+            users = self._database.read(chunk)  # after the topics, which could be ahead otherwise
             for user_id in chunk:
                 yield from _differences(
                     users[user_id], seen.get(user_id), suspects[user_id], odd=user_id in odd
@@ -368,7 +368,7 @@ class Verifier:
             right = partial(_corrected, seen=seen, odd=odd, now=self._now())
             users = self._database.correct(chunk, right)
             self._broker.publish([users[user_id] for user_id in chunk])
-            # The bridge may have published a newer one before ours: then ours is the older, and retained.
+            # The bridge may have published a newer status just before ours, which is then retained.
             later = self._database.read(chunk)
             chunk = [user_id for user_id in chunk if _has_changed(users[user_id], later[user_id])]
             if not chunk:

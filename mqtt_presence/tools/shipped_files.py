@@ -1,27 +1,32 @@
-"""The shipped ``broker_config/``, read where it is, and filled in line by line.
+"""The shipped ``broker_config/`` directory: its files, and edits of their lines.
 
-It is the one source: what is installed by hand, what ``init-broker`` writes, and what the tests start.
+The directory is the only source of broker configuration: operators install it by hand, ``init-broker`` fills
+it in, ``check`` quotes it, and the tests start brokers with it.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parents[2]
+_PACKAGE = Path(__file__).parents[1]
 _PLACES = (_PACKAGE / "broker_config", _PACKAGE.parent / "broker_config")
-"""Where it is in an installed wheel, and in a checkout."""
+"""In an installed wheel, and in a checkout."""
+
+
+def shipped_directory() -> Path:
+    """Return the path of ``broker_config/``."""
+    return next(place for place in _PLACES if place.is_dir())
 
 
 def shipped(broker: str, name: str) -> str:
     """Return the text of a file of ``broker_config/<broker>/``."""
-    place = next(place for place in _PLACES if place.is_dir())
-    return (place / broker / name).read_text("utf-8")
+    return (shipped_directory() / broker / name).read_text("utf-8")
 
 
 def replace_lines(text: str, lines: Mapping[str, str | None]) -> str:
-    """Replace whole lines; None: the line goes.
+    """Replace whole lines; None removes the line.
 
     Raises:
-        LookupError: a line is not there, or twice: template and code have parted.
+        LookupError: the template does not have a line exactly once.
 
     """
     out = text.splitlines()
@@ -34,10 +39,10 @@ def replace_lines(text: str, lines: Mapping[str, str | None]) -> str:
 
 
 def blocks(text: str) -> list[str]:
-    """Take a text apart where there is an empty line."""
+    """Split a text at its empty lines."""
     return text.rstrip("\n").split("\n\n")
 
 
 def join(parts: list[str]) -> str:
-    """Put it together again."""
+    """Join blocks with empty lines, the reverse of `blocks`."""
     return "\n\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""What a watcher believes: versions, tombstones, junk; and whom it tells."""
+"""The watcher's table: versions, forgotten users and junk; and its observers."""
 
 import json
 import signal
@@ -27,7 +27,7 @@ def payload(user="alice", version=1, state=State.ONLINE):
 
 
 def test_status_is_what_the_bridge_wrote():
-    """Every field comes through, times aware and in UTC."""
+    """Every field arrives, with times aware and in UTC."""
     status = Status(
         state=State.IDLE,
         since=MS,
@@ -62,27 +62,27 @@ def test_status_is_what_the_bridge_wrote():
 
 
 def test_only_a_newer_version_counts():
-    """Older is dropped and counted; equal is the same publication again and changes nothing."""
-    roster = StatusTable()
-    first = roster.apply("alice", payload(version=5)).new
-    assert roster.apply("alice", payload(version=4, state=State.OFFLINE)) is None
-    assert roster.apply("alice", payload(version=5, state=State.OFFLINE)) is None
-    assert roster.users == {"alice": first}
-    assert roster.ignored == {"stale": 1}
-    change = roster.apply("alice", payload(version=6, state=State.OFFLINE))
+    """An older version is dropped and counted; an equal one is a repeated publication without effect."""
+    table = StatusTable()
+    first = table.apply("alice", payload(version=5)).new
+    assert table.apply("alice", payload(version=4, state=State.OFFLINE)) is None
+    assert table.apply("alice", payload(version=5, state=State.OFFLINE)) is None
+    assert table.users == {"alice": first}
+    assert table.ignored == {"stale": 1}
+    change = table.apply("alice", payload(version=6, state=State.OFFLINE))
     assert (change.old.version, change.new.version) == (5, 6)
 
 
 def test_tombstone_removes_and_what_is_older_does_not_bring_back():
     """An empty payload forgets the user; only a newer version brings the user back."""
-    roster = StatusTable()
-    assert roster.apply("alice", b"") is None
-    roster.apply("alice", payload(version=5))
-    change = roster.apply("alice", b"")
+    table = StatusTable()
+    assert table.apply("alice", b"") is None
+    table.apply("alice", payload(version=5))
+    change = table.apply("alice", b"")
     assert (change.old.version, change.new, change.user_id) == (5, None, "alice")
-    assert roster.apply("alice", payload(version=5)) is None
-    assert roster.users == {}
-    assert roster.apply("alice", payload(version=6)).old is None
+    assert table.apply("alice", payload(version=5)) is None
+    assert table.users == {}
+    assert table.apply("alice", payload(version=6)).old is None
 
 
 @pytest.mark.parametrize(
@@ -109,38 +109,38 @@ def test_tombstone_removes_and_what_is_older_does_not_bring_back():
     ],
 )
 def test_junk_is_counted_and_changes_nothing(junk):
-    """Whatever comes on a status topic, what was known stays."""
-    roster = StatusTable()
-    before = roster.apply("alice", payload(version=1)).new
-    assert roster.apply("alice", junk) is None
-    assert roster.users == {"alice": before}
-    assert sum(roster.ignored.values()) == 1
+    """Junk on a status topic changes no known status."""
+    table = StatusTable()
+    before = table.apply("alice", payload(version=1)).new
+    assert table.apply("alice", junk) is None
+    assert table.users == {"alice": before}
+    assert sum(table.ignored.values()) == 1
 
 
 def test_unknown_fields_are_ignored():
-    """A newer bridge may say more."""
+    """Unknown fields of a newer bridge are ignored."""
     text = json.dumps({"userId": "alice", "state": "online", "online": True, "version": 1, "mood": "fine"})
     assert StatusTable().apply("alice", text.encode()) is not None
 
 
-def test_prune_removes_whom_the_broker_no_longer_names():
-    """After a reconnect: the unnamed go, the named stay, even where their version has not changed."""
-    roster = StatusTable()
+def test_prune_removes_users_without_a_status():
+    """After a reconnect, users without a status are removed; the others stay, even with an unchanged version."""
+    table = StatusTable()
     for user in ("alice", "bob", "carol"):
-        roster.apply(user, payload(user))
-    assert roster.is_confirmed
-    roster.reconnected()
-    roster.apply("alice", payload("alice"))
-    roster.apply("bob", payload("bob", version=2))
-    assert not roster.is_confirmed
-    assert [change.user_id for change in roster.prune()] == ["carol"]
-    assert set(roster.users) == {"alice", "bob"}
-    assert roster.is_confirmed
-    assert roster.prune() == []
-    assert roster.apply("carol", payload("carol")) is not None
+        table.apply(user, payload(user))
+    assert table.is_confirmed
+    table.reconnected()
+    table.apply("alice", payload("alice"))
+    table.apply("bob", payload("bob", version=2))
+    assert not table.is_confirmed
+    assert [change.user_id for change in table.prune()] == ["carol"]
+    assert set(table.users) == {"alice", "bob"}
+    assert table.is_confirmed
+    assert table.prune() == []
+    assert table.apply("carol", payload("carol")) is not None
 
 
-class Heard:
+class RecordedCalls:
     def __init__(self, **options):
         self.calls = []
         self.observer = Observer(
@@ -150,40 +150,40 @@ class Heard:
             options.get("where"),
             lambda _: None,
         )
-        self.roster = StatusTable()
+        self.table = StatusTable()
 
-    def take(self, data):
-        change = self.roster.apply("alice", data)
+    def receive(self, data):
+        change = self.table.apply("alice", data)
         if change is not None:
-            self.observer.tell(change)
+            self.observer.notify(change)
 
 
 def test_observer_follows_a_predicate():
-    """Added when it begins to match, changed while it does, removed when it ceases; silent while it does not."""
-    heard = Heard(where=lambda user: user.online)
-    heard.take(payload(version=1, state=State.OFFLINE))
-    heard.take(payload(version=2))
-    heard.take(payload(version=3, state=State.IDLE))
-    heard.take(payload(version=4, state=State.OFFLINE))
-    heard.take(payload(version=5, state=State.OFFLINE))
-    heard.take(payload(version=6))
-    heard.take(b"")
-    assert heard.calls == [("added", 2), ("changed", 3, 2), ("removed", 3), ("added", 6), ("removed", 6)]
+    """Callbacks: added when a user starts to match, changed while matching, removed when no longer matching."""
+    observed = RecordedCalls(where=lambda user: user.online)
+    observed.receive(payload(version=1, state=State.OFFLINE))
+    observed.receive(payload(version=2))
+    observed.receive(payload(version=3, state=State.IDLE))
+    observed.receive(payload(version=4, state=State.OFFLINE))
+    observed.receive(payload(version=5, state=State.OFFLINE))
+    observed.receive(payload(version=6))
+    observed.receive(b"")
+    assert observed.calls == [("added", 2), ("changed", 3, 2), ("removed", 3), ("added", 6), ("removed", 6)]
 
 
-def test_observer_without_predicate_sees_everybody():
-    """The default predicate is everybody; after stop it is silent."""
-    heard = Heard()
-    heard.take(payload(version=1, state=State.OFFLINE))
-    heard.take(payload(version=2))
-    heard.observer.stop()
-    heard.observer.stop()
-    heard.take(payload(version=3))
-    assert heard.calls == [("added", 1), ("changed", 2, 1)]
+def test_observer_without_predicate_gets_all_users():
+    """Without a predicate all users match; after `stop`, no callback is called."""
+    observed = RecordedCalls()
+    observed.receive(payload(version=1, state=State.OFFLINE))
+    observed.receive(payload(version=2))
+    observed.observer.stop()
+    observed.observer.stop()
+    observed.receive(payload(version=3))
+    assert observed.calls == [("added", 1), ("changed", 2, 1)]
 
 
-def test_observer_survives_what_it_calls():
-    """Callbacks and predicates that raise are logged; what they should have seen still counts as seen."""
+def test_observer_survives_failing_callbacks():
+    """Exceptions of callbacks and predicates are logged; the change still counts as observed."""
     calls = []
 
     def bad(*statuses):
@@ -193,15 +193,15 @@ def test_observer_survives_what_it_calls():
     observer = Observer(bad, bad, bad, None, lambda _: None)
     one = StatusTable().apply("alice", payload(version=1)).new
     two = StatusTable().apply("alice", payload(version=2)).new
-    observer.tell(Change(None, one))
-    observer.tell(Change(one, two))
-    observer.tell(Change(two, None))
+    observer.notify(Change(None, one))
+    observer.notify(Change(one, two))
+    observer.notify(Change(two, None))
     assert calls == [(one,), (two, one), (two,)]
-    Observer(bad, bad, bad, bad, lambda _: None).tell(Change(None, one))
+    Observer(bad, bad, bad, bad, lambda _: None).notify(Change(None, one))
 
 
 def test_changes_end_after_their_timeout_and_on_close():
-    """The iterator ends when nothing comes in time, and for good when it is closed."""
+    """The iterator ends at the timeout, and permanently when it is closed."""
     changes = Changes(0.01)
     assert list(changes) == []
     change = Change(None, StatusTable().apply("alice", payload()).new)
@@ -212,7 +212,7 @@ def test_changes_end_after_their_timeout_and_on_close():
 
 
 def test_changes_that_nobody_fetches_fail_loudly(monkeypatch):
-    """Memory is bounded, and a loss is not silent."""
+    """Memory is bounded, and a loss is an error."""
     changes = Changes(None)
     assert observers.MAX_PENDING == 100_000
     monkeypatch.setattr(observers, "MAX_PENDING", 1)
@@ -226,7 +226,7 @@ def test_changes_that_nobody_fetches_fail_loudly(monkeypatch):
 
 
 def test_changes_can_be_ended_by_whoever_was_interrupted_in_them():
-    """Ctrl-C comes at any instruction: none of them leaves a lock behind that the end would wait for."""
+    """Ctrl-C at any instruction leaves no lock behind that the end would wait for."""
 
     class InterruptError(Exception):
         pass
@@ -252,34 +252,34 @@ def test_changes_can_be_ended_by_whoever_was_interrupted_in_them():
 
 
 def test_bridge_state_is_followed():
-    """Offline until it says otherwise; True tells that it has just come; a lost connection knows nothing."""
+    """The bridge is offline until its state arrives; `receive` returns True when it comes online."""
     bridge = BridgePresence()
     assert not bridge.online
-    assert bridge.take(encode_bridge_state("online", 3, MS))
+    assert bridge.receive(encode_bridge_state("online", 3, MS))
     assert bridge.online
-    assert not bridge.take(encode_bridge_state("online", 4, MS))
-    assert not bridge.take(encode_bridge_state("offline", 5, MS))
+    assert not bridge.receive(encode_bridge_state("online", 4, MS))
+    assert not bridge.receive(encode_bridge_state("offline", 5, MS))
     assert not bridge.online
-    assert bridge.take(encode_bridge_state("online", 6, MS))
+    assert bridge.receive(encode_bridge_state("online", 6, MS))
     bridge.reset()
     assert not bridge.online
 
 
 def test_late_will_of_an_old_bridge_is_dropped():
-    """Its version is older than that of the bridge which is there; one with a new database is believed."""
+    """A message with an older version is dropped; that of a bridge with a new database is not."""
     bridge = BridgePresence()
-    bridge.take(encode_bridge_state("online", 9, MS))
-    bridge.take(encode_bridge_state("offline", 8, MS - 1000))
+    bridge.receive(encode_bridge_state("online", 9, MS))
+    bridge.receive(encode_bridge_state("offline", 8, MS - 1000))
     assert bridge.online
-    bridge.take(encode_bridge_state("offline", 1, MS + 1000))
+    bridge.receive(encode_bridge_state("offline", 1, MS + 1000))
     assert not bridge.online
     with pytest.raises(PayloadError):
-        bridge.take(b'{"state":"maybe"}')
-    assert not bridge.take(b"")
+        bridge.receive(b'{"state":"maybe"}')
+    assert not bridge.receive(b"")
 
 
 def test_backoff_doubles_to_its_limit_with_jitter():
-    """Between half and the whole of 1, 2, 4 ... seconds, never more than the longest; reset by success only."""
+    """Delays are between half and all of 1, 2, 4 ... seconds up to the longest; only success resets them."""
     most = Backoff(1, 10, lambda: 1.0)
     assert [most.next(0) for _ in range(6)] == [1, 2, 4, 8, 10, 10]
     assert most.next(STEADY_AFTER_S - 1) == 10

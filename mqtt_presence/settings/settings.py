@@ -1,0 +1,261 @@
+"""The model of all settings: names, types, defaults, help texts, and the checks of their values."""
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from mqtt_presence.errors import ConfigError
+from mqtt_presence.mqtt.addresses import plain_origin
+from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.settings.data_directory import data_directory, default_database
+from mqtt_presence.settings.values import (
+    Count,
+    Duration,
+    LogFormat,
+    LogLevel,
+    Names,
+    Port,
+    SourceName,
+    require_text,
+)
+
+PREFIX = "MQTT_PRESENCE_"
+"""The beginning of the name of each environment variable."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,}")
+_ORIGIN = re.compile(r"(?i:https?)://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+_PATHS = frozenset(
+    {"ca_file", "cert_file", "client_cert_file", "client_key_file", "key_file", "password_file"}
+)
+"""Settings that may hold any bytes: Linux allows file names that are not UTF-8."""
+
+
+class Settings(BaseSettings):
+    """All settings of all commands, with defaults and help texts. Durations are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    broker: str = Field(
+        "mqtt://127.0.0.1:1883",
+        repr=False,
+        description="The broker's URL: mqtt[s]|ws[s]://user:password@host:port. Put passwords into the "
+        "environment or a file: on the command line, every user of this machine can read them.",
+    )
+    database: str = Field(
+        default_factory=default_database,
+        repr=False,
+        description="The database's URL: sqlite:///file or postgresql://user:password@host/name; "
+        "default: presence.db in $XDG_DATA_HOME/mqtt-presence or ~/.local/share/mqtt-presence.",
+    )
+    prefix: str = Field("", description="The beginning of every topic, e.g. acme/.")
+    idle_threshold: Duration = Field(
+        60.0, gt=0, description="The time without a heartbeat after which a connection is idle."
+    )
+    expire_after: Duration | None = Field(
+        None, description="The silence after which the bridge ends a connection; default: never."
+    )
+    grace: Duration = Field(0.0, description="How long a lost connection still counts for its user's status.")
+    confirm_within: Duration = Field(
+        30.0,
+        description="The time clients have to log in again after the broker lost the bridge's session.",
+    )
+    retention: Duration | None = Field(
+        None, description="How long to keep ended connections, e.g. 90d; default: for ever."
+    )
+    publish_private: bool = Field(
+        default=False, description="Publish addresses and user agents in the public status."
+    )
+    max_connections: Count = Field(
+        1000, description="Maximum number of open connections of a user; 0: no limit."
+    )
+    max_records: Count = Field(
+        1000, description="Maximum number of new connections of a user in a minute; 0: no limit."
+    )
+    max_rate: Count = Field(
+        100,
+        description="Maximum number of messages of a user in a second, on average over a minute; "
+        "0: no limit.",
+    )
+    max_users: Count = Field(
+        1_000_000,
+        description="Maximum number of users; messages of new users beyond it are refused; 0: no limit.",
+    )
+    source: SourceName = Field(
+        "auto",
+        description="The broker whose reports give addresses and ends of connections; auto: read mosquitto's "
+        "log if the broker allows it.",
+    )
+    keep_alive: int = Field(
+        30, ge=5, le=65_535, description="The keep alive of the bridge's connection to the broker, seconds."
+    )
+    ca_file: Path | None = Field(
+        None,
+        description="The certificate authorities to trust instead of the system's (PEM), for mqtts and wss.",
+    )
+    cert_file: Path | None = Field(None, description="The certificate of this program (PEM).")
+    key_file: Path | None = Field(None, description="The private key of cert_file (PEM).")
+
+    client: str = Field(
+        "",
+        repr=False,
+        description="The broker's URL for an ordinary client: mqtt[s]|ws[s]://user:password@host:port.",
+    )
+    second_client: str = Field(
+        "", repr=False, description="The broker's URL for another user, whose topics the client tries to use."
+    )
+    client_cert_file: Path | None = Field(None, description="The client's certificate (PEM).")
+    client_key_file: Path | None = Field(None, description="The private key of client_cert_file (PEM).")
+
+    host: str = Field("127.0.0.1", description="The address on which the embedded broker listens.")
+    port: Port = Field(1883, description="The embedded broker's TCP port; 0: any free port.")
+    ws: bool = Field(default=True, description="Accept WebSocket connections too, for browsers.")
+    ws_port: Port = Field(9001, description="The embedded broker's WebSocket port; 0: any free port.")
+    open: bool | None = Field(
+        None,
+        description="Accept any user name without a password; default: on for loopback addresses, "
+        "unless password_file is set.",
+    )
+    insecure: bool = Field(
+        default=False, description="Allow open on addresses that other machines can reach."
+    )
+    password_file: Path | None = Field(
+        None,
+        description="The user names and password hashes that mqtt-presence passwd writes; "
+        "default if open is off: passwords in the data directory.",
+    )
+    operator: Names = Field((), description="A user who may also read events, with addresses; repeatable.")
+
+    web: bool | None = Field(None, description="Serve the live page; default: on for up, off for run.")
+    web_host: str | None = Field(
+        None, description="The address on which the page is served; default: the value of host."
+    )
+    web_port: Port = Field(8080, description="The port of the page; 0: any free port.")
+    web_mqtt_url: str | None = Field(
+        None,
+        repr=False,
+        description="The broker's WebSocket URL for browsers, for run: ws[s]://host:port/path; "
+        "default: broker, if its URL is ws or wss.",
+    )
+    web_token: str | None = Field(
+        None,
+        repr=False,
+        description="A secret of at least 16 characters: visitors with this token see addresses and history. "
+        "Put it into the environment or a file.",
+    )
+    web_origin: Names = Field(
+        (),
+        description="Another origin allowed to use the page's server, e.g. of a reverse proxy or your own page: "
+        "https://host; repeatable.",
+    )
+    web_proxy: bool = Field(
+        default=False,
+        description="Trust X-Forwarded-For from a reverse proxy on this machine.",
+    )
+
+    log_level: LogLevel = Field("info", description="The lowest level of log lines to write.")
+    log_format: LogFormat = Field("text", description="The format of log lines, on standard error.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: object, info: ValidationInfo) -> object:
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(text, str):
+                require_text(text, may_be_bytes=info.field_name in _PATHS or text.startswith("sqlite:"))
+        return value
+
+    @field_validator("host", "web_host")
+    @classmethod
+    def _is_host(cls, value: str | None) -> str | None:
+        try:
+            (value or "").encode("idna")
+        except UnicodeError as error:
+            raise ValueError(f"must be a host name or an address: {error.__cause__ or error}") from None
+        return value
+
+    @field_validator("broker", "client", "second_client")
+    @classmethod
+    def _is_broker(cls, value: str, info: ValidationInfo) -> str:
+        if value or info.field_name == "broker":
+            _checked(BrokerUrl.parse, value)
+        return value
+
+    @field_validator("database")
+    @classmethod
+    def _is_database(cls, value: str) -> str:
+        if not value and not default_database():
+            return value
+        try:
+            parts = urlsplit(value)
+            port = parts.port
+        except ValueError:  # its message may quote the password
+            raise ValueError(
+                "the port must be a number (a / in a password is written %2F, an @ is %40)"
+            ) from None
+        if parts.scheme not in {"sqlite", "postgresql", "postgres"} or port == 0:
+            raise ValueError("must be sqlite:///file or postgresql://user:password@host/name")
+        return value
+
+    @field_validator("prefix")
+    @classmethod
+    def _is_prefix(cls, value: str) -> str:
+        topics: Topics = _checked(Topics, value)
+        return topics.prefix
+
+    @field_validator("web_mqtt_url")
+    @classmethod
+    def _is_websocket(cls, value: str | None) -> str | None:
+        if value is not None:
+            url: BrokerUrl = _checked(BrokerUrl.parse, value)
+            if not url.websockets or url.username is not None:
+                raise ValueError("must be ws[s]://host:port/path, without a user: every visitor can read it")
+        return value
+
+    @field_validator("web_token")
+    @classmethod
+    def _is_token(cls, value: str | None) -> str | None:
+        if value is not None and not _TOKEN.fullmatch(value):
+            raise ValueError("must be 16 or more letters, digits and -._~+/= (openssl rand -hex 16)")
+        return value
+
+    @field_validator("web_origin")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        plain = [plain_origin(origin) for origin in value if _ORIGIN.fullmatch(origin)]
+        if len(plain) < len(value) or None in plain:
+            raise ValueError("must be like https://presence.example or http://host:8080, without a path")
+        return tuple(origin for origin in plain if origin is not None)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources in order of precedence: flags, then the environment; `load` appends the file."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return init_settings, env_settings
+
+    @property
+    def passwords(self) -> Path:
+        """The path of the password file.
+
+        Raises:
+            ConfigError: the setting is missing, and the user has no home directory.
+
+        """
+        return self.password_file or data_directory() / "passwords"
+
+
+def _checked(make: Any, value: str) -> Any:
+    try:
+        return make(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None  # pydantic collects only ValueErrors

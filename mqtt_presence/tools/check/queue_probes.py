@@ -1,0 +1,190 @@
+"""Probes of the broker's queue for an absent or slow bridge."""
+
+import time
+from collections.abc import Sequence
+
+from mqtt_presence.errors import BrokerError
+from mqtt_presence.tools.check.findings import Finding, OtherBridge, failed, note, passed, warned
+from mqtt_presence.tools.check.other_bridge import REASONS, find_other_bridge
+from mqtt_presence.tools.check.poll_loop import ANSWER_S
+from mqtt_presence.tools.check.prober import Prober
+
+WINDOW = 500
+"""The number of messages to a bridge that does not acknowledge."""
+_ROOMY = 100
+_BULK_S = 30.0
+_BULK_QUIET_S = 3.0
+_AGAIN_S = 35.0  # NATS waits for 30 s
+
+
+def queue(prober: Prober) -> Finding:
+    """Do messages wait for a bridge that is away, and how many?"""
+    name = "queue"
+    wanted = prober.config.queue
+    why_not = None if prober.config.may_overflow else REASONS[find_other_bridge(prober)]
+    if why_not is not None:
+        return note(name, f"not tried: {why_not}", remedy=f"--queue {wanted} tries it all the same")
+    client_id = prober.names.client_id("queue", bridge=True)
+    bridge = prober.connections.bridge(client_id, clean=False)
+    prober.subscribe(bridge, prober.topics.inputs)
+    bridge.disconnect()
+    client = prober.connections.client()
+    payloads = [prober.names.unique_payload() for _ in range(wanted)]
+    topic = prober.names.own_topic(client.client_id)
+    sent = [client.publish(topic, payload) for payload in payloads]
+    # The embedded broker acknowledges after the bridge, so the acknowledgements may not arrive yet.
+    if prober.loop.until(lambda: client.answers, prober.long_wait_s):
+        prober.loop.until_quiet(lambda: client.answers, wanted, _BULK_QUIET_S, _BULK_S)
+    early = sum(s.is_acknowledged for s in sent)
+    try:
+        bridge = prober.connections.bridge(client_id, clean=False)
+    except BrokerError as error:
+        return failed(name, f"the bridge cannot reconnect: {error}", "the bridge receives no messages")
+    present = bridge.connack.session_present
+    prober.loop.until_quiet(lambda: len(bridge.inbox.messages), wanted, _BULK_QUIET_S, _BULK_S)
+    prober.loop.rest(prober.quiet_s)
+    published = set(payloads)
+    arrived = [m.payload for m in bridge.inbox.messages if m.payload in published]
+    bridge.disconnect()
+    client.disconnect()
+    lost = len({p for p, s in zip(payloads, sent, strict=True) if s.is_acknowledged} - set(arrived))
+    return judge_queue(
+        wanted,
+        early=early,
+        arrived=len(set(arrived)),
+        lost=lost,
+        present=present,
+        in_order=_in_order(arrived, payloads),
+    )
+
+
+def judge_queue(sent: int, *, early: int, arrived: int, lost: int, present: bool, in_order: bool) -> Finding:
+    """Judge the messages that waited for an absent bridge.
+
+    Args:
+        sent: the number of messages published during the absence.
+        early: the number of them that the broker acknowledged during the absence.
+        arrived: the number that it delivered when the bridge was back.
+        lost: the number that it acknowledged, then or later, and did not deliver.
+        present: whether it reported that the session was present.
+        in_order: whether the messages arrived in the order of publication.
+
+    """
+    name = "queue"
+    if arrived == 0:
+        session = "the session was present" if present else "no session was kept"
+        return failed(
+            name,
+            f"0 of {sent} messages came after an absence ({session}); {early} had been acknowledged",
+            "logins and logouts during a restart of the bridge are lost",
+        )
+    if arrived < sent:
+        return failed(
+            name,
+            f"{arrived} of {sent} messages came after an absence, {lost} were acknowledged and dropped",
+            "with more clients than that, logins and wills are lost while the bridge is away, or slow",
+        )
+    if not in_order:
+        return warned(
+            name,
+            f"{arrived} of {sent} messages came, in another order",
+            "clients without a connectionId may appear offline after a login",
+        )
+    if not present:
+        return warned(
+            name,
+            f"{arrived} of {sent} messages came, but session_present is 0",
+            "the bridge must assume that messages were lost, and asks all clients to log in again",
+        )
+    later = " (acknowledged to the client only when the bridge had them)" if early == 0 else ""
+    return passed(name, f"{arrived} of {sent} messages came after an absence, in order{later}")
+
+
+def _in_order(arrived: Sequence[bytes], sent: Sequence[bytes]) -> bool:
+    """Compare the order of first arrivals with the order of publication."""
+    place = {payload: index for index, payload in enumerate(sent)}
+    places = [place[payload] for payload in dict.fromkeys(arrived) if payload in place]
+    return places == sorted(places)
+
+
+def redelivery(prober: Prober) -> Finding:
+    """Does the broker redeliver messages that the bridge has not acknowledged?"""
+    client_id = prober.names.client_id("again", bridge=True)
+    bridge = prober.connections.bridge(client_id, clean=False, acknowledge=False)
+    prober.subscribe(bridge, prober.topics.inputs)
+    client = prober.connections.client()
+    payload = prober.names.unique_payload()
+    client.publish(prober.names.own_topic(client.client_id), payload)
+    first = prober.wait_for_payload(bridge, payload)
+    bridge.cut()
+    again = prober.connections.bridge(client_id, clean=False)
+    began = time.monotonic()
+    is_redelivered = first and prober.wait_for_payload(again, payload, _AGAIN_S)
+    after_s = time.monotonic() - began
+    prober.loop.rest(prober.quiet_s)
+    again.disconnect()
+    client.disconnect()
+    return judge_redelivery(after_s if is_redelivered else None)
+
+
+def judge_redelivery(after_s: float | None) -> Finding:
+    """Judge the seconds until an unacknowledged message was redelivered; None if it was not."""
+    name = "redelivery"
+    if after_s is None:
+        return failed(
+            name,
+            "an unacknowledged message is not delivered again",
+            "a killed bridge loses the messages that it has not committed",
+        )
+    if after_s > ANSWER_S:
+        return warned(
+            name,
+            f"an unacknowledged message is delivered again only after {after_s:.0f} s",
+            "after a kill, the bridge sees uncommitted messages that late",
+        )
+    return passed(name, "an unacknowledged message is delivered again on the next connection")
+
+
+def window(prober: Prober) -> Finding:
+    """How many messages does the broker send before the bridge acknowledges one?"""
+    if find_other_bridge(prober) is OtherBridge.AWAY and not prober.config.may_overflow:
+        return note(
+            "window",
+            f"not tried: {REASONS[OtherBridge.AWAY]}",
+            remedy=f"try it while that bridge is at work; --queue {prober.config.queue} tries it "
+            "all the same",
+        )
+    bridge = prober.connections.bridge(acknowledge=False)
+    prober.subscribe(bridge, prober.topics.inputs)
+    client = prober.connections.client()
+    topic = prober.names.own_topic(client.client_id)
+    for _ in range(WINDOW):
+        client.publish(topic, prober.names.unique_payload())
+    # Other clients' messages count as well: they share the window on a live broker.
+    prober.loop.until(lambda: bridge.inbox.count)
+    seen = prober.loop.until_quiet(lambda: bridge.inbox.count, WINDOW, prober.long_wait_s, _BULK_S)
+    bridge.disconnect()
+    prober.loop.rest(prober.quiet_s)
+    client.disconnect()
+    return judge_window(seen, mqtt5=prober.connections.mqtt5)
+
+
+def judge_window(seen: int, *, mqtt5: bool) -> Finding:
+    """Judge the number of unacknowledged messages.
+
+    Args:
+        seen: how many arrived, of `WINDOW`.
+        mqtt5: whether MQTT 5 was used, in which the bridge sets the limit.
+
+    """
+    name = "window"
+    how = "MQTT 5" if mqtt5 else "MQTT 3.1.1"
+    if seen >= _ROOMY:
+        least = "at least " if seen >= WINDOW else ""
+        return passed(name, f"{least}{min(seen, WINDOW)} on the way unacknowledged ({how})")
+    return warned(
+        name,
+        f"{seen} on the way unacknowledged ({how})",
+        f"a commit has {seen} messages at most: at 10 ms each that is {seen * 100} a second, and further "
+        "messages wait in the queue",
+    )
