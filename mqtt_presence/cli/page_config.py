@@ -37,12 +37,12 @@ def web_config(settings: Settings, *, mqtt_url: str | None = None, is_open: bool
         proxy=settings.web_proxy,
         publish_private=settings.publish_private,
     )
-    if config.open is False and config.is_local and config.strangers and not config.proxy:
+    if config.open is False and config.is_local and config.remote_origins and not config.proxy:
         log.warning(
             "web_origin=%s looks like a reverse proxy: wrong passwords are counted by address, and"
             " a proxy has one address for all visitors, so one visitor can lock out all; have the proxy set"
             " X-Forwarded-For, and set web_proxy",
-            config.strangers[0],
+            config.remote_origins[0],
         )
     return config
 

@@ -1,4 +1,7 @@
-"""The live page, served over HTTP: one URL for page, modules, API and MQTT over WebSocket."""
+"""The live page over HTTP: one URL for the page, its modules, the JSON API and MQTT over WebSocket.
+
+Imports `access`, `protocol`, `store`, `mqtt` and `rules`; the embedded broker only for its types.
+"""
 
 from mqtt_presence.web.config import WebConfig
 from mqtt_presence.web.server import WebServer

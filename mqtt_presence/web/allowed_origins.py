@@ -1,7 +1,7 @@
-"""Which name a request may use for this server, and which pages may speak to it; pure.
+"""Allowed hosts and origins: the names of this server, and the pages whose scripts may connect. Pure.
 
-A browser carries any page's requests to this machine. Two headers that pages cannot forge tell them apart:
-``Origin`` names the page, and ``Host`` unmasks a stranger's name that was made to point here (DNS rebinding).
+A browser sends requests of any page to this machine. Pages cannot forge two headers of them: ``Origin`` names
+the page, and ``Host`` shows a foreign name that resolves to this machine (DNS rebinding).
 """
 
 import re
@@ -14,13 +14,13 @@ _HOST = re.compile(r"(?P<name>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?P<port>:\d{1,5})?")
 
 
 def refuse_host(config: WebConfig, host: str) -> str | None:
-    """Say why a request must not go on under the name that it uses for us; None: it may.
+    """Return the reason to refuse a request for the name that it uses, None to accept it.
 
-    The name counts where strangers could do something with it: where only this machine should come, and where
-    the broker asks for no password.
+    The name is checked where a foreign page could profit from another one: on loopback, and where the broker
+    asks for no password.
 
     Args:
-        config: the server's.
+        config: the configuration of the web server.
         host: the ``Host`` header.
 
     """
@@ -30,26 +30,26 @@ def refuse_host(config: WebConfig, host: str) -> str | None:
     if not (config.is_local or config.open):
         return None
     name = plain_host(found["name"])
-    # The port proves nothing: a stranger's name may point here with any. A proxy may leave it out.
+    # The port is not compared: a foreign name may have any, and a proxy may leave the port out.
     if is_local_name(name) or name in _names(config):
         return None
     if not config.is_local and parse_address(name) is not None:
-        return None  # an address needs no DNS, so nobody can have bent it
+        return None  # DNS rebinding needs a name
     return f"this server is not known as {host}: if it is meant to be, set web_origin=https://{host}"
 
 
 def refuse_origin(config: WebConfig, host: str, origin: str | None) -> str | None:
-    """Say why a page must not speak to us; None: it may.
+    """Return the reason to refuse a request for the page that sent it, None to accept it.
 
     Args:
-        config: the server's.
+        config: the configuration of the web server.
         host: the ``Host`` header.
-        origin: the ``Origin`` header; None: there is none, so it is no page of another site.
+        origin: the ``Origin`` header; None if there is none, as from programs and for our own page.
 
     """
     if origin is None or (named := plain_origin(origin)) in config.origins:
         return None
-    # The scheme is not compared: behind a proxy that ends TLS it is another one, and the host is what counts.
+    # The scheme is not compared: a proxy that ends TLS changes it.
     same = named is not None and plain_origin(f"{urlsplit(named).scheme}://{host}") == named
     if same and not _lacks_port(config, host):
         return None
@@ -59,22 +59,23 @@ def refuse_origin(config: WebConfig, host: str, origin: str | None) -> str | Non
 
 
 def socket_origin(mqtt_url: str) -> str:
-    """Return the part of a WebSocket URL that a page's policy names."""
+    """Return the origin of a WebSocket URL, as a content security policy has it."""
     parts = urlsplit(mqtt_url)
     return f"{parts.scheme}://{parts.netloc}"
 
 
 def is_host(host: str) -> bool:
-    """Say whether it has the shape of a ``Host`` header, so that it can be named in a policy."""
+    """Return whether a text is a well-formed ``Host`` header, and so may be part of a policy."""
     return _HOST.fullmatch(host.lower()) is not None
 
 
 def sockets_of(config: WebConfig, host: str) -> list[str]:
-    """Return the WebSocket origins that a page's policy names for this server.
+    """Return the WebSocket origins of this server for the page's policy.
 
     Args:
-        config: the server's.
-        host: the ``Host`` header; a proxy may leave the port out, so the origins of its name count, too.
+        config: the configuration of the web server.
+        host: the ``Host`` header. A proxy may leave the port out, so
+            configured origins of the same name count, too.
 
     """
     found = _HOST.fullmatch(host.lower())
@@ -86,7 +87,7 @@ def sockets_of(config: WebConfig, host: str) -> list[str]:
 
 
 def _lacks_port(config: WebConfig, host: str) -> bool:
-    """Return whether a proxy may have left the port out, so that the host alone does not tell the origin."""
+    """Return whether a proxy may have left the port out, so that the host does not give the origin."""
     found = _HOST.fullmatch(host.lower())
     return found is not None and found["port"] is None and plain_host(found["name"]) in _names(config)
 
@@ -96,5 +97,5 @@ def _names(config: WebConfig) -> set[str]:
 
 
 def _name(origin: str) -> str:
-    """Return the host of an origin as a ``Host`` header has it, without the port."""
+    """Return the host of an origin without the port, spelled as in a ``Host`` header."""
     return plain_host(urlsplit(origin).hostname or "")

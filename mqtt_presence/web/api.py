@@ -1,4 +1,4 @@
-"""The JSON API: what the page asks of the database. It reads and changes nothing."""
+"""The JSON API of the page: resources below ``/api``, all of them read-only."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -16,8 +16,8 @@ from mqtt_presence.rules.model import Connection, UserPresence
 from mqtt_presence.store.reader import Reader
 from mqtt_presence.web.config import HISTORY_HOURS, MQTT_PATH, WebConfig
 from mqtt_presence.web.database_reader import BusyError, DatabaseReader
-from mqtt_presence.web.forwarded_address import address_of
-from mqtt_presence.web.headers import read
+from mqtt_presence.web.forwarded_address import client_address
+from mqtt_presence.web.headers import headers_of
 from mqtt_presence.web.parameters import (
     ParameterError,
     Parameters,
@@ -26,15 +26,15 @@ from mqtt_presence.web.parameters import (
     pair_cursor,
     require_user,
 )
-from mqtt_presence.web.responses import answer, refusal
+from mqtt_presence.web.responses import json_answer, refusal
 from mqtt_presence.web.visibility import Login, Requester, Verdict, after_login, judge, takes_passwords
 
 Authenticate = Callable[[str, str, str], Awaitable[bool]]
 Resource = Callable[[Request], Awaitable[Response]]
 LOGINS: Final = 4
-"""Passwords that are verified at a time: each takes the processor some 30 ms, on purpose."""
+"""Passwords verified at the same time; each takes some 30 ms of the processor by design."""
 _CHALLENGE = {"www-authenticate": 'Bearer realm="mqtt-presence"'}
-"""Not Basic, though that is taken too: browsers would ask in a window of their own."""
+"""Basic works, too, but to offer it would make browsers open a dialog of their own."""
 _SOON = {"retry-after": "1"}
 
 
@@ -42,9 +42,9 @@ class Api:
     """The resources below ``/api``.
 
     Args:
-        config: the server's.
-        authenticate: verifies a user's password, which came from an address.
-        has_mqtt_js: says whether the browser's MQTT library is there.
+        config: the configuration of the web server.
+        authenticate: verifies the password of a user, given also the address of the request.
+        has_mqtt_js: returns whether the MQTT library for browsers is installed.
 
     """
 
@@ -55,27 +55,27 @@ class Api:
         self._authenticate = authenticate
         self._has_mqtt_js = has_mqtt_js
         self._logins = 0
-        self.archive = DatabaseReader(config.database)
+        self.database = DatabaseReader(config.database)
 
     def routes(self) -> list[Route]:
-        """Return the resources."""
+        """Return the routes of all resources."""
         for_operators = {
             "/api/users": self._list_users,
             "/api/users/{user}/connections": self._list_of_user,
             "/api/connections": self._list_connections,
         }
         return [
-            Route("/api/config", partial(_said_plainly, self._say_config)),
+            Route("/api/config", partial(_with_errors_answered, self._get_config)),
             *(
-                Route(path, partial(_said_plainly, partial(self._for_operators, resource)))
+                Route(path, partial(_with_errors_answered, partial(self._for_operators, resource)))
                 for path, resource in for_operators.items()
             ),
         ]
 
     # The resources.
 
-    async def _say_config(self, request: Request) -> Response:
-        """Say what the page must know before anybody signs in; and whether who asks is an operator."""
+    async def _get_config(self, request: Request) -> Response:
+        """Return the settings that the page needs before a login, and the requester's rights."""
         config = self._config
         ways = ["token"] * bool(config.token) + ["password"] * takes_passwords(config)
         body = {
@@ -89,23 +89,23 @@ class Api:
             "mqttJs": self._has_mqtt_js(),
             "historyHours": HISTORY_HOURS,
         }
-        return answer(body)
+        return json_answer(body)
 
     async def _list_users(self, request: Request) -> Response:
         given = _parameters(request, "after", "limit", "q")
         limit, after, containing = given.limit(), given.after_name("after"), given.text("q")
 
-        def ask(reader: Reader) -> Response:
+        def question(reader: Reader) -> Response:
             return _users(reader.users_page(after=after, limit=limit + 1, containing=containing), limit)
 
-        return await self.archive.ask(ask)
+        return await self.database.ask(question)
 
     async def _list_of_user(self, request: Request) -> Response:
         given = _parameters(request, "from", "to", "before", "limit")
         return await self._timeline(require_user(request.path_params["user"]), given)
 
     async def _list_connections(self, request: Request) -> Response:
-        """List those of all users; or of one whose name no path can have: ``..``."""
+        """List the connections of all users, or of a user whose name cannot be in a path, such as ``..``."""
         if "user" in request.query_params:
             given = _parameters(request, "user", "from", "to", "before", "limit")
             return await self._timeline(given.name("user") or "", given)
@@ -113,13 +113,13 @@ class Api:
         limit = given.limit()
         if given.flag("open", default=True):
             after = given.after_client("after")
-            return await self.archive.ask(
+            return await self.database.ask(
                 lambda reader: _connections(
                     reader.open_page(after=after, limit=limit + 1), limit, _after_client
                 )
             )
         before = given.after_pair("after")
-        return await self.archive.ask(
+        return await self.database.ask(
             lambda reader: _connections(reader.ended_page(before=before, limit=limit + 1), limit, _after_end)
         )
 
@@ -129,37 +129,37 @@ class Api:
             raise ParameterError("from must not be later than to")
         before = given.after_pair("before")
 
-        def ask(reader: Reader) -> Response:
+        def question(reader: Reader) -> Response:
             found = reader.connections_page(user, since=since, until=until, before=before, limit=limit + 1)
             if not found and not reader.has_user(user):
                 return refusal(404, f"there is no user {user}")
             return _connections(found, limit, _after_login)
 
-        return await self.archive.ask(ask)
+        return await self.database.ask(question)
 
-    # Who may, and what else can go wrong.
+    # Access.
 
     async def _for_operators(self, resource: Resource, request: Request) -> Response:
-        """Answer operators; tell everybody else why not."""
+        """Answer operators with the resource, and other requesters with the reason for the refusal."""
         match await self._verdict(request):
             case Verdict.UNKNOWN:
-                return refusal(401, self._how(), _CHALLENGE)
+                return refusal(401, self._how_to_sign_in(), _CHALLENGE)
             case Verdict.FORBIDDEN:
-                return refusal(403, self._why_not())
+                return refusal(403, self._why_forbidden())
             case Verdict.OPERATOR:
                 return await resource(request)
 
     async def _verdict(self, request: Request) -> Verdict:
         client = request.client
         requester = Requester(
-            peer="" if client is None else client.host,
+            address="" if client is None else client.host,
             http_version=request.scope["http_version"],
-            headers=read(request.scope),
+            headers=headers_of(request.scope),
         )
         judged = judge(self._config, requester)
         if isinstance(judged, Verdict):
             return judged
-        return await self._verify(judged, address_of(self._config, requester.peer, requester.headers))
+        return await self._verify(judged, client_address(self._config, requester.address, requester.headers))
 
     async def _verify(self, login: Login, address: str) -> Verdict:
         if self._logins >= LOGINS:
@@ -171,26 +171,26 @@ class Api:
             self._logins -= 1
         return after_login(self._config, login, right=right)
 
-    def _how(self) -> str:
+    def _how_to_sign_in(self) -> str:
         ways = ["the token (Authorization: Bearer …)"] * bool(self._config.token)
         ways += ["an operator's name and password (Authorization: Basic …)"] * takes_passwords(self._config)
-        return f"only operators may see this: show {' or '.join(ways)}"
+        return f"only operators may see this: send {' or '.join(ways)}"
 
-    def _why_not(self) -> str:
+    def _why_forbidden(self) -> str:
         return "only operators may see this: set web_token" + (
             ", or make the user an operator" if self._config.open is False else ", or ask from this machine"
         )
 
 
-async def _said_plainly(resource: Resource, request: Request) -> Response:
-    """Answer, also where that is impossible."""
+async def _with_errors_answered(resource: Resource, request: Request) -> Response:
+    """Answer a request; an error becomes a refusal with its reason."""
     try:
         return await resource(request)
     except ParameterError as error:
         return refusal(400, str(error))
     except BusyError as error:
         return refusal(503, str(error), _SOON)
-    except PresenceError:  # the archive has logged it
+    except PresenceError:  # DatabaseReader has logged it
         return refusal(503, "the database cannot be read just now; the log says why", _SOON)
 
 
@@ -198,12 +198,12 @@ def _parameters(request: Request, *allowed: str) -> Parameters:
     return Parameters(request.query_params.multi_items(), frozenset(allowed))
 
 
-# Written in the archive's thread, too: five hundred of them are some milliseconds.
+# Encoding takes some milliseconds for five hundred rows, so it is done in the thread of the database.
 
 
 def _users(found: Sequence[UserPresence], limit: int) -> Response:
     after = name_cursor(found[limit - 1].user_id) if len(found) > limit else None
-    return answer({"users": [_user(user) for user in found[:limit]], "next": after})
+    return json_answer({"users": [_user(user) for user in found[:limit]], "next": after})
 
 
 def _user(user: UserPresence) -> msgspec.Raw:
@@ -218,7 +218,7 @@ def _connections(
 ) -> Response:
     shown = [msgspec.Raw(encode_connection(record, private=True)) for _, record in found[:limit]]
     after = cursor(*found[limit - 1]) if len(found) > limit else None
-    return answer({"connections": shown, "next": after})
+    return json_answer({"connections": shown, "next": after})
 
 
 def _after_client(row_id: int, record: Connection) -> str:

@@ -1,4 +1,4 @@
-"""The application: page, modules, API and MQTT put together under one URL."""
+"""The ASGI application: page, modules, API and MQTT under one URL."""
 
 import mimetypes
 from pathlib import Path
@@ -14,27 +14,27 @@ from starlette.staticfiles import StaticFiles
 
 from mqtt_presence.web.api import Api, Authenticate
 from mqtt_presence.web.config import MQTT_PATH, WebConfig
-from mqtt_presence.web.headers import Headers
-from mqtt_presence.web.origin_check import Entrance
+from mqtt_presence.web.headers import SecurityHeaders
+from mqtt_presence.web.origin_check import OriginCheck
 from mqtt_presence.web.responses import refusal
 from mqtt_presence.web.websocket_mqtt import MqttEndpoint, Serve
 
 STATIC: Final = Path(__file__).with_name("static")
 MQTT_JS: Final = STATIC / "vendor" / "mqtt.esm.js"
-"""The browser's MQTT library. The build brings it; without it the page still says what is missing."""
+"""The MQTT library for browsers. The build fetches it; without it, the page names the missing file."""
 
-# Whatever the system's table says: with `nosniff` a module of another type is not run.
+# Browsers run no module of another type (`nosniff`), and the table of the system may have another one.
 mimetypes.add_type("text/javascript", ".js")
 mimetypes.add_type("text/javascript", ".mjs")
 
 
 def make_app(config: WebConfig, authenticate: Authenticate, serve: Serve | None) -> tuple[Starlette, Api]:
-    """Put the application together.
+    """Build the application.
 
     Args:
-        config: the server's.
-        authenticate: verifies a user's password, which came from an address.
-        serve: serves an MQTT client; None: the broker is elsewhere.
+        config: the configuration of the web server.
+        authenticate: verifies the password of a user, given also the address of the request.
+        serve: serves an MQTT client; None if the broker is another process.
 
     """
     files = StaticFiles(directory=STATIC)
@@ -50,17 +50,17 @@ def make_app(config: WebConfig, authenticate: Authenticate, serve: Serve | None)
         routes.append(WebSocketRoute(f"/{MQTT_PATH}", endpoint))
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Headers, config), Middleware(Entrance, config)],
-        exception_handlers={HTTPException: _say_why, Exception: _say_sorry},
+        middleware=[Middleware(SecurityHeaders, config), Middleware(OriginCheck, config)],
+        exception_handlers={HTTPException: _answer_http_error, Exception: _answer_failure},
     )
     app.router.redirect_slashes = False
     return app, api
 
 
-def _say_why(_request: Request, error: Exception) -> Response:
+def _answer_http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return refusal(error.status_code, error.detail, error.headers)
 
 
-def _say_sorry(_request: Request, _error: Exception) -> Response:
-    return refusal(500, "something went wrong here; the log says what")
+def _answer_failure(_request: Request, _error: Exception) -> Response:
+    return refusal(500, "the server failed; its log has the reason")

@@ -1,4 +1,4 @@
-"""The settings of the web server, checked together: what would open the house by accident is refused."""
+"""Configuration of the web server; combinations that would admit everybody by accident are refused."""
 
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -7,9 +7,9 @@ from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.addresses import is_local_name, is_loopback
 
 MQTT_PATH = "mqtt"
-"""Where MQTT is on this server; as the page is told, relative to itself: a proxy may put all below a path."""
+"""Path of MQTT on this server, relative to the page: a proxy may move both below another path."""
 HISTORY_HOURS = 24
-"""How far back the page's timelines go."""
+"""Hours that the timelines of the page show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,21 +17,21 @@ class WebConfig:
     """Settings of the web server.
 
     Args:
-        database: the URL of the bridge's database; it is only read.
+        database: the URL of the bridge's database, used for reading only.
         host: the address to listen on.
         port: the TCP port; 0 takes any free one.
-        prefix: what stands before every topic (contract section 1).
-        mqtt_url: the broker as browsers reach it; None: it is served here, at `MQTT_PATH`.
-        open: the broker asks for no password; None: not known, it is another one.
+        prefix: the beginning of every topic (docs/protocol.md, "Topics").
+        mqtt_url: the URL of the broker for browsers; None for the embedded broker, at `MQTT_PATH`.
+        open: whether the broker asks for no password; None for another broker, where that is unknown.
         insecure: allow ``open`` beyond loopback.
         operators: the users whose password opens the API.
-        token: opens the API too; empty: nothing does.
+        token: opens the API, too; empty for no token.
         origins: other addresses of the page, and other pages that may connect: ``https://host[:port]``.
-        proxy: there is a reverse proxy on this machine, and ``X-Forwarded-For`` tells who has come to it.
-        publish_private: addresses and user agents are in the public status anyway.
+        proxy: whether a reverse proxy on this machine adds the client's address to ``X-Forwarded-For``.
+        publish_private: whether the public status contains addresses and user agents.
 
     Raises:
-        ConfigError: they would let strangers in who need no password.
+        ConfigError: other machines could connect without a password.
 
     """
 
@@ -56,9 +56,9 @@ class WebConfig:
                 f"web_host={self.host!r} is reachable from other machines and the broker asks no password of"
                 " anyone: set a password_file, or insecure if that is what you want"
             )
-        if self.strangers:
+        if self.remote_origins:
             raise ConfigError(
-                f"web_origin={self.strangers[0]} lets people from elsewhere in and the broker asks no"
+                f"web_origin={self.remote_origins[0]} lets people from elsewhere in and the broker asks no"
                 " password of anyone: set a password_file, or insecure if that is what you want"
             )
         if self.proxy:
@@ -69,10 +69,10 @@ class WebConfig:
 
     @property
     def is_local(self) -> bool:
-        """It listens for this machine alone."""
+        """Whether the server listens on loopback only."""
         return is_loopback(self.host)
 
     @property
-    def strangers(self) -> list[str]:
-        """The origins that are not on this machine: a proxy brings people from elsewhere."""
+    def remote_origins(self) -> list[str]:
+        """The origins on other machines, whose visitors come through a proxy."""
         return sorted(o for o in self.origins if not is_local_name(urlsplit(o).hostname or ""))

@@ -1,4 +1,4 @@
-"""Reading the database for the API: away from the loop, one question at a time, few waiting."""
+"""Database queries of the API: in a thread of their own, one at a time, with a short queue."""
 
 import asyncio
 import concurrent.futures
@@ -14,24 +14,23 @@ _complain = RateLimitedLog(logging.getLogger(__name__)).log
 T = TypeVar("T")
 
 WAITING: Final = 16
-"""Questions that wait at a time; a page asks one or two."""
-PATIENCE_S: Final = 5.0
-"""How long an answer may take; then whoever asked is told to come again."""
-COMPLAIN_S: Final = 10.0
+"""Queries in progress or waiting, at most; a page sends one or two."""
+QUERY_S: Final = 5.0
+"""Seconds that a query may take; then the request is answered with 503."""
 
 
 class BusyError(PresenceError):
-    """Too many questions wait already."""
+    """Too many queries are waiting."""
 
 
 class DatabaseReader:
-    """The database, read in a thread of its own.
+    """Reads the database in one thread of its own.
 
-    One thread, because it shares the interpreter with the bridge and the broker: two that convert rows at
-    the same time would take two thirds of it from them.
+    The thread shares the interpreter with the bridge and the broker. Two threads that convert rows would
+    leave them a third of it.
 
     Args:
-        url: of the bridge's database.
+        url: the URL of the bridge's database.
 
     """
 
@@ -41,12 +40,12 @@ class DatabaseReader:
         self._waiting = 0
 
     async def ask(self, question: Callable[[Reader], T]) -> T:
-        """Ask, with a connection of its own, and return the answer.
+        """Run a query on a database connection of its own, and return its result.
 
         Raises:
-            BusyError: too many wait.
+            BusyError: too many queries are waiting.
             StoreError: the database cannot be read.
-            ConfigError: there is none yet.
+            ConfigError: the database does not exist yet.
 
         """
         if self._waiting >= WAITING:
@@ -58,13 +57,13 @@ class DatabaseReader:
             self._waiting -= 1
 
     def close(self) -> None:
-        """Answer nothing more; what is being read ends by itself."""
+        """Cancel the waiting queries; a query in progress ends by itself."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _answer(self, question: Callable[[Reader], T]) -> T:
         try:
-            with Reader(self._url, patience_s=PATIENCE_S) as reader:
+            with Reader(self._url, patience_s=QUERY_S) as reader:
                 return question(reader)
         except PresenceError as error:
-            _complain("the page cannot be answered: %s", error)
+            _complain("the page cannot read the database: %s", error)
             raise

@@ -1,4 +1,7 @@
-"""Who is behind a reverse proxy: the one place that believes ``X-Forwarded-For``, if told to; pure."""
+"""The address of a client behind a reverse proxy, from ``X-Forwarded-For``. Pure.
+
+No other module reads that header, and this one only with the setting `web_proxy`.
+"""
 
 from collections.abc import Mapping
 
@@ -8,20 +11,20 @@ from mqtt_presence.web.config import WebConfig
 _HEADER = "x-forwarded-for"
 
 
-def address_of(config: WebConfig, peer: str, headers: Mapping[str, str]) -> str:
-    """Return the address to count and to show.
+def client_address(config: WebConfig, network_address: str, headers: Mapping[str, str]) -> str:
+    """Return the address of a client, to be recorded and to be counted for wrong passwords.
 
-    Proxies add who has come to them at the end; what stands before it anybody may have written.
+    A proxy appends the address of its client. The client may have written the addresses before it.
 
     Args:
-        config: the server's.
-        peer: the address of the connection.
-        headers: of the request, by lower-case name.
+        config: the configuration of the web server.
+        network_address: the address of the network connection.
+        headers: the headers of the request by lower-case name.
 
     """
-    peer = plain_address(peer)
-    if not config.proxy or not is_loopback(peer):
-        return peer
-    address = parse_node(headers.get(_HEADER, "").rpartition(",")[2])
-    # Without an address it is the proxy's fault, or a program on this machine asks.
-    return peer if address is None else str(address)
+    network_address = plain_address(network_address)
+    if not config.proxy or not is_loopback(network_address):
+        return network_address
+    forwarded = parse_node(headers.get(_HEADER, "").rpartition(",")[2])
+    # Without an address in the header, a program on this machine has connected, or the proxy adds none.
+    return network_address if forwarded is None else str(forwarded)

@@ -1,4 +1,4 @@
-"""What every answer says of itself: a strict content security policy and its relatives."""
+"""Security headers of every answer: a strict content security policy and related headers."""
 
 from collections.abc import Mapping
 
@@ -19,14 +19,14 @@ _FIXED = {
 
 
 def policy(config: WebConfig, host: str) -> str:
-    """Write the content security policy: only what comes from here, nothing inline, no frames, no forms.
+    """Return the content security policy: files of this server only, without inline code, frames and forms.
 
     Args:
-        config: the server's.
+        config: the configuration of the web server.
         host: the ``Host`` header.
 
     """
-    # Not every browser takes 'self' for the WebSocket of the same host.
+    # For some browsers 'self' does not include WebSockets of the same host.
     sockets = "".join(f" {socket}" for socket in sockets_of(config, host))
     if config.mqtt_url is not None:
         sockets = f" {socket_origin(config.mqtt_url)}"
@@ -46,8 +46,8 @@ def policy(config: WebConfig, host: str) -> str:
     )
 
 
-def read(scope: Scope) -> Mapping[str, str]:
-    """Return the headers of a request by lower-case name, the values of one that is repeated together."""
+def headers_of(scope: Scope) -> Mapping[str, str]:
+    """Return the headers of a request by lower-case name, the values of a repeated one joined by commas."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
@@ -55,12 +55,12 @@ def read(scope: Scope) -> Mapping[str, str]:
     return headers
 
 
-class Headers:
-    """Adds them to all that an application answers.
+class SecurityHeaders:
+    """Middleware that adds the security headers to every answer of an application.
 
     Args:
         app: the application.
-        config: the server's.
+        config: the configuration of the web server.
 
     """
 
@@ -69,15 +69,15 @@ class Headers:
         self._config = config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer."""
-        host = read(scope).get("host", "") if scope["type"] == "http" else ""
+        """Run the application, and add headers to its answer."""
+        host = headers_of(scope).get("host", "") if scope["type"] == "http" else ""
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(_FIXED)
                 headers["content-security-policy"] = policy(self._config, host)
-                # Asked again each time, and answered with 304: a new version shows at once, and as a whole.
+                # Browsers ask each time and get 304, so that all files of a new version are used at once.
                 headers.setdefault("cache-control", "no-cache")
             await send(message)
 

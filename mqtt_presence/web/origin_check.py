@@ -1,4 +1,4 @@
-"""The door of the application: requests under a wrong name, and from pages of other sites, end here."""
+"""Origin check: middleware that refuses requests for foreign host names and from pages of other sites."""
 
 import logging
 
@@ -7,18 +7,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mqtt_presence.web.allowed_origins import refuse_host, refuse_origin
 from mqtt_presence.web.config import WebConfig
-from mqtt_presence.web.headers import read
+from mqtt_presence.web.headers import headers_of
 from mqtt_presence.web.responses import refusal
 
 log = logging.getLogger(__name__)
 
 
-class Entrance:
-    """Lets in what may come in.
+class OriginCheck:
+    """Passes allowed requests on to an application, and answers the others.
 
     Args:
         app: the application.
-        config: the server's.
+        config: the configuration of the web server.
 
     """
 
@@ -27,8 +27,8 @@ class Entrance:
         self._config = config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on."""
-        headers = read(scope)
+        """Pass a request on, or answer with the reason for the refusal."""
+        headers = headers_of(scope)
         host = headers.get("host", "")
         answer: Response | None = None
         if (why := refuse_host(self._config, host)) is not None:

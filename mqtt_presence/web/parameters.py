@@ -1,4 +1,4 @@
-"""The parameters of the API, read and refused in plain words; and the cursors of its pages. Pure."""
+"""Query parameters of the API, and the cursors of its lists. Pure."""
 
 import base64
 import binascii
@@ -10,9 +10,9 @@ from mqtt_presence.protocol.times import from_iso
 from mqtt_presence.protocol.topics import MAX_NAME, NAME_RULE, is_stored_name
 
 LIMIT = 100
-"""How many there are on a page unless it is said."""
+"""Rows in an answer by default."""
 MAX_LIMIT = 500
-"""How many there are at most: what is read at once must not take long."""
+"""Rows in an answer, at most: a query must not take long."""
 _NUMBER = re.compile(r"\d{1,6}", re.ASCII)
 _CURSOR = re.compile(r"(?P<first>\d{1,15})\.(?P<second>\d{1,19})", re.ASCII)
 _ROW = re.compile(r"\d{1,19}", re.ASCII)
@@ -20,18 +20,18 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class ParameterError(ValueError):
-    """A parameter is wrong; the message names it and says what would be right."""
+    """A parameter is wrong; the message has its name and the allowed values."""
 
 
 class Parameters:
     """The query string of a request.
 
     Args:
-        pairs: names and values, decoded.
-        allowed: what this resource takes.
+        pairs: the decoded names and values.
+        allowed: the names that the resource accepts.
 
     Raises:
-        ParameterError: one is unknown or there twice.
+        ParameterError: a name is unknown, or occurs twice.
 
     """
 
@@ -43,17 +43,17 @@ class Parameters:
                 f"{unknown[0][:50]!r} is no parameter of this resource; {', '.join(sorted(allowed))} are"
             )
         if len(self._values) < len(pairs):
-            raise ParameterError("a parameter is there twice")
+            raise ParameterError("a parameter occurs twice")
 
     def limit(self) -> int:
-        """Read how many there shall be on a page."""
+        """Read the number of rows."""
         text = self._values.get("limit", str(LIMIT))
         if _NUMBER.fullmatch(text) is None or not 1 <= int(text) <= MAX_LIMIT:
             raise ParameterError(f"limit={text[:50]!r} must be 1 to {MAX_LIMIT}")
         return int(text)
 
     def time(self, name: str) -> int | None:
-        """Read a time in ISO 8601 with an offset, into epoch milliseconds."""
+        """Read a time in ISO 8601 with an offset, as epoch milliseconds."""
         text = self._values.get(name)
         if text is None:
             return None
@@ -77,32 +77,32 @@ class Parameters:
         return None if text is None else require_user(text)
 
     def text(self, name: str) -> str | None:
-        """Read what to look for in names."""
+        """Read a part of a name to search for."""
         text = self._values.get(name)
         if text is not None and (not 0 < len(text) <= MAX_NAME or _CONTROL.search(text)):
             raise ParameterError(f"{name} must be 1 to {MAX_NAME} characters, no control character")
         return text
 
     def after_name(self, name: str) -> str | None:
-        """Read the cursor of a list that is in the order of names."""
+        """Read the cursor of a list that is sorted by name."""
         text = self._values.get(name)
         if text is None:
             return None
         return _decoded(text) or _wrong_cursor(name)
 
     def after_client(self, name: str) -> tuple[str, str, int] | None:
-        """Read the cursor of a list that is in the order of users, their clients, and a number for each."""
+        """Read the cursor of a list that is sorted by user, client and row id."""
         text = self._values.get(name)
         if text is None:
             return None
-        number, _, names = text.partition(".")
+        row_id, _, names = text.partition(".")
         user, client = map(_decoded, names.partition(".")[::2])
-        if _ROW.fullmatch(number) is None or int(number) >= 1 << 63 or user is None or client is None:
+        if _ROW.fullmatch(row_id) is None or int(row_id) >= 1 << 63 or user is None or client is None:
             _wrong_cursor(name)
-        return user, client, int(number)
+        return user, client, int(row_id)
 
     def after_pair(self, name: str) -> tuple[int, int] | None:
-        """Read the cursor of a list that is in the order of two numbers."""
+        """Read the cursor of a list that is sorted by two integers."""
         text = self._values.get(name)
         if text is None:
             return None
@@ -112,10 +112,10 @@ class Parameters:
 
 
 def require_user(text: str) -> str:
-    """Return the name of a user.
+    """Return a text that is a user name.
 
     Raises:
-        ParameterError: it is none.
+        ParameterError: the text is not a user name.
 
     """
     if not is_stored_name(text):
@@ -123,18 +123,18 @@ def require_user(text: str) -> str:
     return text
 
 
-def client_cursor(user_id: str, client_id: str, number: int) -> str:
-    """Write the cursor of a list that is in the order of users, their clients, and a number for each."""
-    return f"{number}.{name_cursor(user_id)}.{name_cursor(client_id)}"
+def client_cursor(user_id: str, client_id: str, row_id: int) -> str:
+    """Return the cursor of a list that is sorted by user, client and row id."""
+    return f"{row_id}.{name_cursor(user_id)}.{name_cursor(client_id)}"
 
 
 def name_cursor(text: str) -> str:
-    """Write the cursor of a list that is in the order of names: letters of a URL only."""
+    """Return the cursor of a list that is sorted by name, in the characters of a URL."""
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def pair_cursor(first: int, second: int) -> str:
-    """Write the cursor of a list that is in the order of two numbers."""
+    """Return the cursor of a list that is sorted by two integers."""
     return f"{first}.{second}"
 
 
@@ -148,4 +148,4 @@ def _decoded(text: str) -> str | None:
 
 
 def _wrong_cursor(name: str) -> NoReturn:
-    raise ParameterError(f"{name} must be what the page before called next")
+    raise ParameterError(f"{name} must be the value of next in the answer before")

@@ -1,4 +1,4 @@
-"""Answers in JSON, the refusals among them."""
+"""Responses in JSON: answers and refusals."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,23 +9,23 @@ from starlette.responses import Response
 _NO_STORE = {"cache-control": "no-store"}
 
 
-def answer(body: Any) -> Response:
-    """Answer with what is read once and kept nowhere.
+def json_answer(body: Any) -> Response:
+    """Return a response that no cache stores.
 
     Args:
-        body: anything that msgspec writes; `msgspec.Raw` for what is JSON already.
+        body: a value that msgspec can encode; `msgspec.Raw` for encoded JSON.
 
     """
     return Response(msgspec.json.encode(body), media_type="application/json", headers=_NO_STORE)
 
 
 def refusal(status: int, why: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Refuse, and say why.
+    """Return a refusal with its reason.
 
     Args:
-        status: of HTTP.
-        why: a sentence, what to do included.
-        headers: to add.
+        status: the HTTP status.
+        why: the reason, and the remedy if there is one.
+        headers: further headers.
 
     """
     body = msgspec.json.encode({"error": why})

@@ -1,9 +1,7 @@
-"""Who may see addresses and history: the one place that decides, pure.
+"""Visibility of addresses and history: operators only. The one module that decides, pure.
 
-Contract section 4: addresses and user agents are nobody's business but the operator's. An operator shows the
-token, or the password of a user named in the setting `operator`. Where neither exists, the people of this
-machine are the operators of what runs on it: but only they, and a reverse proxy must not lend strangers its
-address.
+An operator sends the token, or the password of a user in the setting `operator`. Where neither is configured,
+requests from this machine are an operator's. Requests that a reverse proxy on this machine passes on are not.
 """
 
 import base64
@@ -22,18 +20,18 @@ _PROXIES = frozenset({"forwarded", "via"})
 
 
 class Verdict(enum.Enum):
-    """What is to be done with a request for what only operators may see."""
+    """The decision on a request for data of operators."""
 
     OPERATOR = "operator"
     UNKNOWN = "unknown"
-    """It may try again with credentials: 401."""
+    """Other credentials may help: 401."""
     FORBIDDEN = "forbidden"
-    """Credentials would not help: 403."""
+    """Credentials do not help: 403."""
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A name and a password that are still to be verified with the broker's password file."""
+    """A user name and a password, to be verified against the broker's password file."""
 
     user: str
     password: str = field(repr=False)
@@ -41,26 +39,26 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """What is known of whoever asks.
+    """The sender of a request.
 
     Args:
-        peer: the address of the connection.
-        http_version: of the request; browsers speak 1.1, some proxies 1.0.
-        headers: by lower-case name.
+        address: the address of the network connection.
+        http_version: the version of the request; browsers send 1.1, some proxies 1.0.
+        headers: the headers by lower-case name.
 
     """
 
-    peer: str
+    address: str
     http_version: str
     headers: Mapping[str, str]
 
 
 def judge(config: WebConfig, requester: Requester) -> Verdict | Login:
-    """Decide, or say whose password is to be verified first.
+    """Return the decision, or the login to verify first.
 
     Args:
-        config: the server's.
-        requester: who asks.
+        config: the configuration of the web server.
+        requester: the sender of the request.
 
     """
     scheme, _, credentials = requester.headers.get("authorization", "").partition(" ")
@@ -74,16 +72,16 @@ def judge(config: WebConfig, requester: Requester) -> Verdict | Login:
         return _login(credentials) or Verdict.UNKNOWN
     if config.token or takes_passwords(config):
         return Verdict.UNKNOWN
-    return Verdict.OPERATOR if _is_at_home(config, requester) else Verdict.FORBIDDEN
+    return Verdict.OPERATOR if _is_from_this_machine(config, requester) else Verdict.FORBIDDEN
 
 
 def after_login(config: WebConfig, login: Login, *, right: bool) -> Verdict:
-    """Decide once the password has been verified.
+    """Return the decision after the password was verified.
 
     Args:
-        config: the server's.
-        login: what was shown.
-        right: it is the user's password.
+        config: the configuration of the web server.
+        login: the name and the password of the request.
+        right: whether the password is correct.
 
     """
     if not right:
@@ -92,26 +90,26 @@ def after_login(config: WebConfig, login: Login, *, right: bool) -> Verdict:
 
 
 def takes_passwords(config: WebConfig) -> bool:
-    """Say whether a password opens the API: there are some, and somebody is an operator.
+    """Return whether a password opens the API: the broker has passwords, and a user is an operator.
 
-    Where the broker is open a name proves nothing, so `operator` opens nothing there.
+    On a broker without passwords anybody can use the name of an operator.
     """
     return config.open is False and bool(config.operators)
 
 
-def _is_at_home(config: WebConfig, requester: Requester) -> bool:
-    """Say whether somebody on this machine asks, and not a proxy for somebody elsewhere."""
+def _is_from_this_machine(config: WebConfig, requester: Requester) -> bool:
+    """Return whether a program on this machine sent the request, not a proxy for another machine."""
     try:
         name = urlsplit(f"//{requester.headers.get('host', '')}").hostname or ""
-    except ValueError:  # a bracket where none may be
+    except ValueError:  # a misplaced bracket
         return False
     proxied = any(header in _PROXIES or header.startswith(_PROXIED) for header in requester.headers)
     return (
         config.is_local
         and config.open is not False
-        and not config.strangers
+        and not config.remote_origins
         and not config.proxy
-        and is_loopback(requester.peer)
+        and is_loopback(requester.address)
         and is_local_name(name)
         and requester.http_version != "1.0"
         and not proxied
@@ -122,6 +120,6 @@ def _login(credentials: str) -> Login | None:
     """Read the credentials of HTTP Basic (RFC 7617, in UTF-8)."""
     try:
         user, colon, password = base64.b64decode(credentials, validate=True).decode().partition(":")
-    except ValueError:  # no base64, no ASCII at all, or no UTF-8 in it
+    except ValueError:  # not ASCII, not base64, or not UTF-8 inside
         return None
     return Login(user, password) if colon else None

@@ -1,4 +1,4 @@
-"""MQTT over WebSocket, handed to a broker in this process: frames in, packets' bytes out (MQTT 3.1.1 §6)."""
+"""MQTT over WebSocket for the embedded broker: from ASGI messages to bytes, and back (MQTT 3.1.1 §6)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,31 +7,31 @@ from typing import TYPE_CHECKING, Final
 from starlette.types import Message, Receive, Scope, Send
 
 from mqtt_presence.web.config import WebConfig
-from mqtt_presence.web.forwarded_address import address_of
-from mqtt_presence.web.headers import read
+from mqtt_presence.web.connection_access import connection_of
+from mqtt_presence.web.forwarded_address import client_address
+from mqtt_presence.web.headers import headers_of
 from mqtt_presence.web.responses import refusal
-from mqtt_presence.web.uvicorn_limits import wire
 
 if TYPE_CHECKING:
     from mqtt_presence.embedded import Transport
 
 SUBPROTOCOL: Final = "mqtt"
 FRAME_SIZE: Final = 1 << 16
-"""Bytes in a frame to the client: some clients take no more than 1 MiB."""
+"""Bytes in a frame to the client; some clients accept at most 1 MiB."""
 TURN_BYTES: Final = 4 * 1024
-"""What the broker is given in one turn of the loop; it handles all packets in it at once."""
+"""Bytes that the broker receives in one turn of the event loop; it handles all their packets at once."""
 TURN_FRAMES: Final = 32
-"""Frames taken in one turn."""
+"""Messages received in one turn of the event loop."""
 
 Serve = Callable[["Transport"], Awaitable[None]]
 
 
 class MqttEndpoint:
-    """An ASGI application that gives its WebSockets to a broker.
+    """An ASGI application that hands its WebSockets to a broker.
 
     Args:
-        serve: serves one until its end.
-        config: the server's.
+        serve: serves a WebSocket until its end.
+        config: the configuration of the web server.
 
     """
 
@@ -40,7 +40,7 @@ class MqttEndpoint:
         self._config = config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a client until its end."""
+        """Serve a client until its WebSocket ends; answer any other request with a refusal."""
         if scope["type"] != "websocket":
             answer = refusal(
                 426,
@@ -55,64 +55,64 @@ class MqttEndpoint:
         await receive()
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
         client = scope["client"]
-        address = address_of(self._config, str(client[0]) if client else "", read(scope))
-        await self._serve(AsgiPipe(scope, receive, send, address))
+        address = client_address(self._config, str(client[0]) if client else "", headers_of(scope))
+        await self._serve(WebSocketPipe(scope, receive, send, address))
 
 
-class AsgiPipe:
-    """A WebSocket as the broker wants it: bytes in, bytes out, and nothing raised but OSError."""
+class WebSocketPipe:
+    """A WebSocket as the broker uses it: bytes in, bytes out. Errors are subclasses of OSError."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, address: str) -> None:
-        self._wire = wire(scope)
+        self._connection = connection_of(scope)
         self._receive = receive
         self._send = send
-        self._rest = memoryview(b"")
-        self._frames = 0
+        self._unread = memoryview(b"")
+        self._messages = 0
         self._closed = False
         self.address = address
 
     async def receive(self) -> bytes:
-        """Return what came, nothing when it is over; others get their turn in between."""
-        while not self._rest:
-            await self._pause()
+        """Return the next bytes, an empty string at the end. Other tasks run in between."""
+        while not self._unread:
+            await self._yield_sometimes()
             event = await self._receive()
             if event["type"] != "websocket.receive":
                 return b""
-            self._rest = memoryview(_binary(event))
-        piece, self._rest = self._rest[:TURN_BYTES], self._rest[TURN_BYTES:]
-        if self._rest:
+            self._unread = memoryview(_binary(event))
+        piece, self._unread = self._unread[:TURN_BYTES], self._unread[TURN_BYTES:]
+        if self._unread:
             await asyncio.sleep(0)
         return bytes(piece)
 
     async def send(self, data: bytes) -> None:
-        """Send, and wait while the peer takes nothing."""
+        """Send bytes, and wait while the client does not read."""
         for at in range(0, len(data), FRAME_SIZE):  # a packet may span frames [MQTT-6.0.0-2]
-            await self._say({"type": "websocket.send", "bytes": data[at : at + FRAME_SIZE]})
+            await self._send_message({"type": "websocket.send", "bytes": data[at : at + FRAME_SIZE]})
 
     async def close(self) -> None:
-        """Send what is left, then close."""
+        """Close the WebSocket after the bytes already sent, and wait until the connection ends."""
         if not self._closed:
             self._closed = True
-            await self._say({"type": "websocket.close", "code": 1000})
-        await self._wire.gone()
+            await self._send_message({"type": "websocket.close", "code": 1000})
+        if self._connection is not None:
+            await self._connection.wait_closed()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close the connection at once, whatever the client has still to read."""
         self._closed = True
-        self._wire.abort()
+        if self._connection is not None:
+            self._connection.abort()
 
-    async def _pause(self) -> None:
-        """Give way now and then: a queue that is never empty would keep the loop for itself."""
-        self._frames = (self._frames + 1) % TURN_FRAMES
-        if not self._frames:
+    async def _yield_sometimes(self) -> None:
+        """Let other tasks run: a queue that is never empty would occupy the event loop."""
+        self._messages = (self._messages + 1) % TURN_FRAMES
+        if not self._messages:
             await asyncio.sleep(0)
 
-    async def _say(self, event: Message) -> None:
+    async def _send_message(self, message: Message) -> None:
         try:
-            await self._send(event)
-        except (
-            RuntimeError
-        ) as error:  # the peer has closed, or broken the protocol, and the server knows already
+            await self._send(message)
+        except RuntimeError as error:  # the WebSocket was closed by the client, or by the server for an error
             raise ConnectionResetError("the WebSocket is closed") from error
 
 

@@ -1,1 +1,1 @@
-"""The live page in a real browser. A package, so that what its tests share ends with them."""
+"""The live page in a real browser. A package, so that its fixtures end with its tests."""

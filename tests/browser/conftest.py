@@ -17,12 +17,12 @@ from tests.support.waiting import free_port
 from tests.support.web import Page
 
 one_broker = pytest.mark.parametrize("served", ["embedded"], indirect=True)
-"""For tests that have nothing to do with a broker."""
+"""For tests that do not depend on the broker."""
 
 
 @dataclass
 class Served:
-    """A live page that is served, and where its broker is."""
+    """A served live page, and the port of its broker."""
 
     url: str
     mqtt_port: int
@@ -83,7 +83,7 @@ def serve_one(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
 @pytest.fixture(scope="package")
 def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Serve a page with people on it, as a picture needs them; on mosquitto, which lets us write their statuses."""
+    """Serve a page with users for a picture, on a mosquitto where the test may publish statuses."""
     with ExitStack() as stack:
         served = serve("mosquitto", tmp_path_factory.mktemp("crowded"), stack)
         with Client(served.mqtt_port, "painter", "painter") as painter:
@@ -93,7 +93,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
-    """Run Playwright, for the tests here and no others: it keeps a loop in the main thread."""
+    """Run Playwright for these tests only, because it keeps an event loop in the main thread."""
     with sync_playwright() as started:
         yield started
 
@@ -107,7 +107,7 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
 
 @pytest.fixture
 def complaints() -> Iterator[RateLimitedLog]:
-    """Hear what pages complain of; what a test does not expect fails it."""
+    """Collect errors of pages; an unexpected one fails the test."""
     heard = RateLimitedLog()
     yield heard
     heard.assert_none()
@@ -115,7 +115,7 @@ def complaints() -> Iterator[RateLimitedLog]:
 
 @pytest.fixture(scope="package")
 def watcher(served: Served, browser: Browser) -> Iterator[Somebody]:
-    """Put somebody in front of the page who is there all the time and sees who comes and goes."""
+    """Sign a user in who watches the statuses of the others."""
     heard = RateLimitedLog()
     with windows(browser, heard) as opened:
         bob = Somebody(opened().new_page(), served.url, "bob")
@@ -134,7 +134,7 @@ def window(browser: Browser, complaints: RateLimitedLog) -> Iterator[Callable[..
 
 @pytest.fixture
 def somebody(window: Callable[..., BrowserContext]) -> Callable[..., Somebody]:
-    """Return a function that puts somebody in front of a page, in a window of their own or in one that is given."""
+    """Return a function that opens a page for a user, in a new window or in a given one."""
 
     def put(
         where: Served | str, name: str = "", *, beside: Somebody | None = None, **how: object

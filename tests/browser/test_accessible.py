@@ -1,4 +1,4 @@
-"""The page for everybody: axe-core finds nothing wrong with it, and the keyboard is enough."""
+"""Accessibility of the page: axe-core reports no violation, and the keyboard is enough."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +14,13 @@ WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 800}
 
 
 def faults(page: Page) -> list[str]:
-    """Return what axe-core finds wrong."""
+    """Return the violations that axe-core reports."""
     found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
     return [f"{fault['id']}: {node['html'][:200]}" for fault in found for node in fault["nodes"]]
 
 
 def test_axe_finds_nothing(crowded: Served, somebody: Callable[..., Somebody]) -> None:
-    """Contrast, names and roles are right: at the door and in all views, in light and dark, wide and on a phone."""
+    """Contrast, names and roles are right at the login and in all views, in light and dark, on any width."""
     for theme, size in (("light", WIDE), ("dark", PHONE)):
         ada = somebody(crowded, "ada", color_scheme=theme, viewport=size, reduced_motion="reduce")
         ada.come()
@@ -61,7 +61,7 @@ def test_the_keyboard_is_enough(served: Served, somebody: Callable[..., Somebody
     expect(ada.page.locator("#start-stop")).to_have_text("Start")
     go_to("#search")
     keyboard.type("nobody is called this")
-    expect(ada.page.locator("#people-empty")).to_have_text("Nobody is called so.")
+    expect(ada.page.locator("#people-empty")).to_have_text("No user matches.")
     keyboard.press("Escape")
     expect(ada.page.locator("#people-empty")).to_be_hidden()
     go_to(".tile[data-state='offline']")
@@ -73,8 +73,8 @@ def test_the_keyboard_is_enough(served: Served, somebody: Callable[..., Somebody
 
 
 @one_broker
-def test_what_moves_in_a_list_keeps_the_focus(served: Served, somebody: Callable[..., Somebody]) -> None:
-    """Whoever has come to a row with the keyboard stays there when it is sorted elsewhere."""
+def test_a_moved_row_keeps_the_focus(served: Served, somebody: Callable[..., Somebody]) -> None:
+    """A focused row keeps the focus when the order changes."""
     ada = somebody(served, "ada")
     ada.come()
     texts = ada.page.evaluate(
@@ -96,7 +96,7 @@ def test_what_moves_in_a_list_keeps_the_focus(served: Served, somebody: Callable
 
 @one_broker
 def test_the_appearance_can_be_chosen(served: Served, somebody: Callable[..., Somebody]) -> None:
-    """It is as the system wants until the button says otherwise; that stays, and can be taken back."""
+    """The button overrides the system's theme; the choice is stored, and can be undone."""
     ada = somebody(served, "ada", color_scheme="light")
     ada.come()
     root, button = ada.page.locator("html"), ada.page.locator("#theme")

@@ -1,4 +1,4 @@
-"""The focus is somewhere sensible after everything that takes the focused element away."""
+"""The focus moves to a near element when the focused one is removed, hidden or disabled."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ def focused(page: Page) -> str:
 
 @one_broker
 def test_sign_in_and_sign_out_move_the_focus(served: Served, somebody: Callable[..., Somebody]) -> None:
-    """With the keyboard and with the mouse: to the view, and back to the name."""
+    """The focus moves to the view, and back to the name, by keyboard and by mouse."""
     ada = somebody(served, "ada-focus")
     ada.come()
     expect(ada.page.locator("#name")).to_be_focused()
@@ -36,7 +36,7 @@ def test_sign_in_and_sign_out_move_the_focus(served: Served, somebody: Callable[
 def test_sign_in_at_another_view_moves_the_focus_there(
     served: Served, somebody: Callable[..., Somebody]
 ) -> None:
-    """The server has first to confirm that one is an operator; the people are shown meanwhile."""
+    """The users are shown until the server has confirmed the operator."""
     for view in ("connections", "history"):
         ada = somebody(served, "ada-view")
         ada.come(f"#{view}")
@@ -50,7 +50,7 @@ def test_sign_in_at_another_view_moves_the_focus_there(
 def test_the_token_moves_the_focus_to_the_view(
     serve_one: Callable[..., Served], somebody: Callable[..., Somebody]
 ) -> None:
-    """The dialog would give it back to its button, which has gone; after Cancel the button is there."""
+    """The dialog's button is gone after the token, and there after Cancel."""
     served = serve_one("embedded", "--web-token", "a-token-of-the-tests")
     ada = somebody(served, "ada")
     ada.come()
@@ -66,10 +66,10 @@ def test_the_token_moves_the_focus_to_the_view(
 
 
 @one_broker
-def test_who_is_no_operator_any_more_keeps_a_focus(
+def test_the_focus_stays_when_operator_rights_end(
     served: Served, somebody: Callable[..., Somebody], complaints: RateLimitedLog
 ) -> None:
-    """The views' links and the view with the focused box are hidden; the people are what is left."""
+    """The operator's links and view are hidden; the list of users remains."""
     complaints.allow("403")
     ada = somebody(served, "ada-no-more")
     ada.come("#connections")
@@ -89,8 +89,8 @@ def test_who_is_no_operator_any_more_keeps_a_focus(
 
 
 @one_broker
-def test_a_row_that_goes_hands_its_focus_on(served: Served, somebody: Callable[..., Somebody]) -> None:
-    """The focused link's connection ends: the next row's link has the focus, at last the title."""
+def test_a_removed_row_passes_its_focus_on(served: Served, somebody: Callable[..., Somebody]) -> None:
+    """When a focused connection ends, the next row gets the focus; after the last row, the title."""
     ada = somebody(served, "ada-rows")
     ada.come("#connections")
     with (
@@ -117,10 +117,8 @@ def test_a_row_that_goes_hands_its_focus_on(served: Served, somebody: Callable[.
 
 
 @one_broker
-def test_a_field_that_is_disabled_hands_its_focus_on(
-    served: Served, somebody: Callable[..., Somebody]
-) -> None:
-    """Enter in the threshold starts the monitor, which disables the field; the button that stops it is next."""
+def test_a_disabled_field_passes_its_focus_on(served: Served, somebody: Callable[..., Somebody]) -> None:
+    """Enter in the threshold starts the monitor and disables the field; the stop button gets the focus."""
     ada = somebody(served, "ada-monitor", viewport={"width": 1280, "height": 800})
     ada.come()
     ada.sign_in()
@@ -133,8 +131,8 @@ def test_a_field_that_is_disabled_hands_its_focus_on(
 
 
 @one_broker
-def test_the_last_of_show_more_hands_its_focus_on(served: Served, somebody: Callable[..., Somebody]) -> None:
-    """When there is no more to show the button goes; what has been shown is before it."""
+def test_the_show_more_button_passes_its_focus_on(served: Served, somebody: Callable[..., Somebody]) -> None:
+    """The button disappears with the last rows, and a row before it gets the focus."""
     ada = somebody(served, "ada-more")
 
     def many(route: Route) -> None:
@@ -156,10 +154,10 @@ def test_the_last_of_show_more_hands_its_focus_on(served: Served, somebody: Call
 
 
 @one_broker
-def test_a_click_beside_everything_takes_the_focus_away(
+def test_a_click_on_the_background_removes_the_focus(
     served: Served, somebody: Callable[..., Somebody]
 ) -> None:
-    """It is not given back when something else is hidden."""
+    """The focus does not come back when another element is hidden."""
     ada = somebody(served, "ada-away")
     ada.come()
     ada.sign_in()
@@ -173,7 +171,7 @@ def test_a_click_beside_everything_takes_the_focus_away(
 
 @one_broker
 def test_shortcuts_of_the_keyboard(served: Served, somebody: Callable[..., Somebody]) -> None:
-    """`/` is for the search of the view that is shown, but in a field it is a sign; the first Tab skips the header."""
+    """`/` focuses the search of the present view, but in a field it is text; the first Tab skips the header."""
     ada = somebody(served, "ada-keys-2")
     ada.come()
     ada.page.keyboard.type("a/b")

@@ -27,7 +27,7 @@ def test_a_page_in_the_back_forward_cache_is_offline_and_comes_back(
     complaints: RateLimitedLog,
     watcher: Somebody,
 ) -> None:
-    """Who goes on to another page is gone, though this one is kept; with the way back they are there again."""
+    """A user who goes to another page is offline although this page is cached, and online after going back."""
     with windows(caching_browser, complaints) as window:
         context = window()
         context.add_init_script(_REMEMBER_RETURN)
@@ -47,7 +47,7 @@ def test_a_page_in_the_back_forward_cache_is_offline_and_comes_back(
 def test_reloading_within_the_grace_does_not_flicker(
     serve_one: Callable[..., Served], somebody: Callable[..., Somebody]
 ) -> None:
-    """Who reloads the page and signs in again within the grace was never offline to anybody."""
+    """A user who reloads and signs in again within the grace is never shown as offline."""
     served = serve_one("embedded", "--grace", "60s")
     alice = somebody(served, "alice")
     alice.come()

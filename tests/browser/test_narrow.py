@@ -1,4 +1,4 @@
-"""A page of 390 px: nothing is wider than it, whatever is shown."""
+"""The page at 390 px: no content is wider than the page."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,7 +14,7 @@ from tests.support.people import status
 
 PHONE = {"width": 390, "height": 844}
 CLIENT = "sim-bac599-" + "0123456789abcdef" * 7
-"""A client id of 123 characters that has no place to break a line."""
+"""A client id of 123 characters without a break opportunity."""
 _OVERFLOWING = """() => {
   const right = document.documentElement.clientWidth;
   const isMeant = (e) => e.clientWidth <= 1 || e.closest("svg, .unseen, .skip, .avatar, .track, .hours")
@@ -79,7 +79,7 @@ def test_no_count_is_wider_than_its_tile(
 def test_nothing_is_wider_than_a_phone(
     serve_one: Callable[..., Served], somebody: Callable[..., Somebody]
 ) -> None:
-    """At the door, and in each view with long names of users, clients, connections and agents."""
+    """The login and each view fit, with long names of users, clients, connections and user agents."""
     served = serve_one("embedded")
     user = "u" * 128
     ada = somebody(served, "ada", viewport=PHONE)
@@ -143,7 +143,7 @@ def in_one_row(page: Page) -> bool:
 def test_no_broker_fits_into_the_header(
     serve_one: Callable[..., Served], somebody: Callable[..., Somebody], complaints: RateLimitedLog
 ) -> None:
-    """The header keeps its one row, with the operator's button, too; so with each other word for the connection."""
+    """The header keeps one row with the operator's button, for each state of the connection."""
     complaints.allow("WebSocket|Failed to load|ERR_")
     served = serve_one("mosquitto", "--web-token", "a-token-of-the-tests")
     ada = somebody(served, "ada", viewport=PHONE)
@@ -156,20 +156,20 @@ def test_no_broker_fits_into_the_header(
     expect(ada.page.locator("#link-text")).to_have_text("No broker")
     assert in_one_row(ada.page)
     assert overflowing(ada.page) == []
-    words = (Path(__file__).parents[2] / "mqtt_presence/web/static/page/words.js").read_text("utf-8")
+    words = (Path(__file__).parents[2] / "mqtt_presence/web/static/page/texts.js").read_text("utf-8")
     for word in ("Signed off", "Not allowed", "Catching up", "Connecting", "No bridge"):
         assert f'"{word}"' in words
         ada.page.locator("#link-text").evaluate("(e, word) => (e.textContent = word)", word)
         assert in_one_row(ada.page), word
 
 
-# What a server answers is wide, too.
+# Messages of the server.
 
 
 def test_long_errors_wrap(
     serve_one: Callable[..., Served], somebody: Callable[..., Somebody], complaints: RateLimitedLog
 ) -> None:
-    """The message of a server, in each view that asks it."""
+    """The server's message fits in each view that shows one."""
     complaints.allow("503")
     served = serve_one("embedded")
     ada = somebody(served, "ada", viewport=PHONE)

@@ -1,4 +1,4 @@
-"""What the page says and shows besides states: at the door, of hostile names, to operators, when something is gone."""
+"""Messages and views of the page: login, hostile names, operators, lost connections and many users."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,14 +23,12 @@ HOSTILE = [
 SHOWN = [*HOSTILE[:2], "e\\u202evil\\u200b", *HOSTILE[3:]]
 
 
-# At the door.
+# Login.
 
 
 @one_broker
-def test_a_name_that_cannot_be_one_is_refused_at_the_door(
-    served: Served, somebody: Callable[..., Somebody]
-) -> None:
-    """A topic cannot have it; the page says so, and takes the next one."""
+def test_an_invalid_name_is_refused_at_the_login(served: Served, somebody: Callable[..., Somebody]) -> None:
+    """The page shows the reason, and accepts another name."""
     alice = somebody(served, "a/b")
     alice.come()
     alice.try_to_sign_in()
@@ -40,10 +38,10 @@ def test_a_name_that_cannot_be_one_is_refused_at_the_door(
 
 
 @pytest.mark.parametrize("kind", ["embedded", "mosquitto"])
-def test_a_wrong_password_is_said(
+def test_a_wrong_password_is_reported(
     kind: str, serve_one: Callable[..., Served], somebody: Callable[..., Somebody]
 ) -> None:
-    """The door says that the broker does not know the two; the right password opens, and is forgotten at once.
+    """The page reports a wrong password; the right one is accepted and forgotten at once.
 
     The page's own server, which takes none here, is not shown it.
     """
@@ -74,8 +72,8 @@ def credentials(somebody: Somebody) -> list[str | None]:
 
 
 @one_broker
-def test_without_mqtt_js_the_page_says_what_to_do(served: Served, somebody: Callable[..., Somebody]) -> None:
-    """The build without npm has no MQTT.js; the door says so and lets nobody try."""
+def test_without_mqtt_js_the_page_shows_the_remedy(served: Served, somebody: Callable[..., Somebody]) -> None:
+    """A build without npm has no MQTT.js; the page shows that, and disables the login."""
     alice = somebody(served, "alice")
 
     def without(route: Route) -> None:
@@ -88,11 +86,11 @@ def test_without_mqtt_js_the_page_says_what_to_do(served: Served, somebody: Call
     expect(alice.page.locator("#enter")).to_be_disabled()
 
 
-# What strangers write.
+# Hostile texts.
 
 
 def test_hostile_names_are_text(served: Served, somebody: Callable[..., Somebody]) -> None:
-    """A name with markup is shown as it is written, what cannot be seen is shown too; nothing of it runs."""
+    """Markup in a name is shown as text, invisible characters are escaped, and no script runs."""
     alice = somebody(served, "alice-hostile")
     alice.page.on("dialog", lambda _: pytest.fail("a name has run"))
     alice.come()
@@ -116,7 +114,7 @@ def test_hostile_names_are_text(served: Served, somebody: Callable[..., Somebody
 
 
 def test_operators_see_connections_and_history(served: Served, somebody: Callable[..., Somebody]) -> None:
-    """On this machine, without a token, whoever looks is an operator: open and ended connections, and the last day."""
+    """Without a token, visitors on this machine see open and ended connections and the last day."""
     alice = somebody(served, "alice-op")
     alice.come()
     alice.sign_in()
@@ -146,7 +144,7 @@ def test_operators_see_connections_and_history(served: Served, somebody: Callabl
 
 
 def test_only_operators_see_them(serve_one: Callable[..., Served], somebody: Callable[..., Somebody]) -> None:
-    """With passwords it is whom the setting names; to everybody else the page shows people, and the server nothing."""
+    """With passwords, the setting names the operators; other users see the list of users only."""
     users = {"alice": "alice-secret", "bob": "bob-secret"}
     served = serve_one("embedded", "--operator", "alice", users=users)
     alice, bob = somebody(served, "alice"), somebody(served, "bob")
@@ -166,7 +164,7 @@ def test_only_operators_see_them(serve_one: Callable[..., Served], somebody: Cal
 def test_the_token_makes_an_operator(
     serve_one: Callable[..., Served], somebody: Callable[..., Somebody]
 ) -> None:
-    """Where the server has a token, the page asks for it; a wrong one opens nothing."""
+    """The page asks for the server's token; a wrong one is refused."""
     token = "a-token-of-the-tests"
     served = serve_one("embedded", "--web-token", token)
     alice = somebody(served, "alice")
@@ -188,7 +186,7 @@ def test_the_token_makes_an_operator(
 def test_whether_one_is_an_operator_is_asked_until_it_is_answered(
     served: Served, somebody: Callable[..., Somebody], complaints: RateLimitedLog
 ) -> None:
-    """A server that does not answer just then is asked again; one that has changed its mind is believed."""
+    """The page repeats a request without an answer, and follows a changed decision."""
     complaints.allow("ERR_FAILED|403")
     alice = somebody(served, "alice-late")
     alice.page.clock.install()
@@ -215,10 +213,10 @@ def test_whether_one_is_an_operator_is_asked_until_it_is_answered(
 
 
 @one_broker
-def test_who_was_forgotten_meanwhile_has_an_empty_line(
+def test_a_forgotten_user_has_an_empty_line(
     served: Served, somebody: Callable[..., Somebody], complaints: RateLimitedLog
 ) -> None:
-    """That the server does not know one of the users is no reason not to show the others."""
+    """The other users are shown although the server does not know one."""
     complaints.allow("404")
     alice = somebody(served, "alice-line")
     alice.come("#history")
@@ -240,14 +238,14 @@ def test_who_was_forgotten_meanwhile_has_an_empty_line(
     expect(alice.page.locator("#history-error")).to_contain_text("there is no user a-ghost")
 
 
-# What is gone.
+# Lost connections.
 
 
 @one_broker
-def test_a_server_that_does_not_answer_is_said(
+def test_a_server_without_answers_is_reported(
     served: Served, somebody: Callable[..., Somebody], complaints: RateLimitedLog
 ) -> None:
-    """People are live all the same; connections and history are as of the last answer, until there is another."""
+    """The users stay live; connections and history keep the time of the last answer."""
     complaints.allow("ERR_FAILED")
     alice = somebody(served, "alice-alone")
     alice.page.clock.install()
@@ -271,10 +269,10 @@ def test_a_server_that_does_not_answer_is_said(
         expect(alice.page.locator(f"#{view}-error")).to_be_empty()
 
 
-def test_the_bridge_gone_and_the_broker_gone_are_said(
+def test_an_absent_bridge_and_broker_are_reported(
     somebody: Callable[..., Somebody], complaints: RateLimitedLog, tmp_path: Path
 ) -> None:
-    """While one of them is away the page says so and shows the states as old; when it is back, as they are."""
+    """Meanwhile the page marks the statuses as old."""
     complaints.allow(r"WebSocket connection to .* failed|ERR_CONNECTION_REFUSED")
     with ExitStack() as stack:
         served = serve("mosquitto", tmp_path, stack)
@@ -292,7 +290,7 @@ def test_the_bridge_gone_and_the_broker_gone_are_said(
             alice.page.click(f"#views a[href='#{view}']")
             expect(shown).to_be_visible()
         assert served.page.stop() == 0
-        alice.notices("The bridge is not there")
+        alice.notices("The bridge is offline")
         expect(alice.page.locator("#history-as-of")).to_contain_text("as of")
         width = views["history"].evaluate(_WIDTH)
         for view, shown in views.items():
@@ -324,11 +322,11 @@ _WIDTH = "(bar) => bar.style.getPropertyValue('--width')"
 # Many.
 
 
-# On mosquitto, where without access rules one connection can speak for all.
+# On mosquitto without access rules, one connection can publish for all users.
 def test_two_thousand_users_do_not_freeze_the_page(
     serve_one: Callable[..., Served], somebody: Callable[..., Somebody]
 ) -> None:
-    """They are counted, a hundred are shown, the rest on demand, found by a search; nothing blocks for long."""
+    """The page shows a hundred and the rest on demand, searches all, and never blocks for long."""
     served = serve_one("mosquitto")
     alice = somebody(served, "alice-many")
     alice.come()
@@ -352,15 +350,13 @@ def test_two_thousand_users_do_not_freeze_the_page(
         expect(rows).to_have_count(1)
         alice.page.click("#views a[href='#connections']")
         alice.page.fill("#connections-search", "crowd-1200")
-        expect(alice.page.locator("#connections-empty")).to_have_text(
-            "None among the first 200 is called so."
-        )
+        expect(alice.page.locator("#connections-empty")).to_have_text("No match among the first 200.")
         expect(alice.page.locator("#connections-rows tr")).to_have_count(0)
         alice.page.click("#connections-more")
         expect(alice.page.locator("#connections-rows tr")).to_contain_text("crowd-1200")
         alice.page.click("#views a[href='#people']")
         client.publish_all((f"presence/crowd-{n}/c{n}/logout", b"") for n in range(2_000))
-        expect(alice.page.locator("#people-empty")).to_have_text("Nobody who is idle is called so.")
+        expect(alice.page.locator("#people-empty")).to_have_text("No idle user matches.")
     assert alice.page.evaluate("window.longest") < 1_000
 
 

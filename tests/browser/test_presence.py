@@ -1,4 +1,4 @@
-"""Who is shown as what: two people, each with a browser of their own, on both brokers."""
+"""Statuses of two users in two browsers, on both brokers."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +15,7 @@ _number = count(1)
 
 @pytest.fixture
 def alice(served: Served, watcher: Somebody, somebody: Callable[..., Somebody]) -> Somebody:
-    """Put alice in front of the page; she and the watcher see each other."""
+    """Sign alice in; alice and the watcher see each other."""
     alice = somebody(served, f"alice-{next(_number)}")
     alice.page.clock.install()
     alice.come()
@@ -26,7 +26,7 @@ def alice(served: Served, watcher: Somebody, somebody: Callable[..., Somebody]) 
 
 
 def test_idle_and_active_are_seen_by_others(alice: Somebody, watcher: Somebody) -> None:
-    """Who does nothing for a minute is idle, to themselves and to others, and active with the next click."""
+    """A user without activity for a minute is shown as idle, and as active after the next click."""
     alice.page.clock.fast_forward(62_000)
     alice.is_shown("idle")
     watcher.sees(alice.name, "idle")
@@ -37,31 +37,31 @@ def test_idle_and_active_are_seen_by_others(alice: Somebody, watcher: Somebody) 
 
 
 def test_signing_out_is_seen_at_once(alice: Somebody, watcher: Somebody) -> None:
-    """Who signs out is offline, and back at the door."""
+    """A user who signs out is offline, and sees the login."""
     alice.page.click("#sign-out")
-    expect(alice.page.locator("#door")).to_be_visible()
+    expect(alice.page.locator("#sign-in-view")).to_be_visible()
     watcher.sees(alice.name, "offline")
     alice.sign_in()
     watcher.sees(alice.name, "online")
 
 
 def test_a_tab_that_closes_is_offline(alice: Somebody, watcher: Somebody) -> None:
-    """Whoever closes the tab is gone, without a word."""
+    """A user who closes the tab is offline."""
     alice.page.close()
     watcher.sees(alice.name, "offline")
 
 
 def test_a_tab_that_crashes_is_offline(alice: Somebody, watcher: Somebody) -> None:
-    """The renderer is killed: the broker publishes the will."""
+    """The renderer is killed, and the broker publishes the will."""
     with alice.page.expect_event("crash"), suppress(Error):  # it never gets there
         alice.page.goto("chrome://crash")
     watcher.sees(alice.name, "offline")
 
 
-def test_two_tabs_of_one_browser_share_what_is_done(
+def test_two_tabs_of_one_browser_share_activity(
     served: Served, alice: Somebody, watcher: Somebody, somebody: Callable[..., Somebody]
 ) -> None:
-    """What is done in one tab counts in the other; two connections, one user."""
+    """Activity in one tab counts in the other; the user has two connections."""
     second = somebody(served, alice.name, beside=alice)
     second.come()
     second.sign_in()

@@ -1,4 +1,4 @@
-"""The page behind a real nginx, with the lines that docs/web.md gives, at a port of nginx's own."""
+"""The page behind a real nginx with the configuration in docs/web.md, at a free port."""
 
 import os
 import re
@@ -35,7 +35,7 @@ class Proxied:
     """nginx in front of a page, both with the documented lines.
 
     Args:
-        directory: its own.
+        directory: for the files of both.
 
     """
 
@@ -74,7 +74,7 @@ class Proxied:
         )
         (self._directory / "nginx.conf").write_text(
             "daemon off; master_process off; pid nginx.pid; error_log stderr; events {}\n"
-            f"http {{ access_log off; {places} {for_http} {server} }}\n"
+            f"http {{ access_log off; client_header_timeout 1s; {places} {for_http} {server} }}\n"
         )
         binary = shutil.which("nginx") or "/usr/sbin/nginx"
         command = [binary, "-p", str(self._directory), "-c", "nginx.conf", "-e", "stderr"]
@@ -91,17 +91,20 @@ class Proxied:
         """Connect as a visitor with an address of its own."""
         return socket.create_connection(("127.0.0.1", self.port), 10, source_address=(VISITOR, 0))
 
+    def tls_connection(self) -> ssl.SSLSocket:
+        return self._trust.wrap_socket(self.connection(), server_hostname=NAME)
+
     def get(self, path: str) -> tuple[int, str]:
-        """Ask as a browser does; return the status, and the policy of the answer."""
+        """Send a request as a browser does; return the status and the security policy of the answer."""
         http = HTTPSConnection(NAME, self.port)
-        http.sock = self._trust.wrap_socket(self.connection(), server_hostname=NAME)
+        http.sock = self.tls_connection()
         http.request("GET", path, headers={"Host": f"{NAME}:{self.port}", "Origin": self.origin})
         answer = http.getresponse()
         http.close()
         return answer.status, answer.headers["content-security-policy"]
 
     def mqtt(self, password: str, origin: str = "") -> bytes:
-        """Log in as the page does; return the broker's answer."""
+        """Connect to MQTT as the page does; return the answer of the broker."""
         with connect(
             f"wss://{NAME}:{self.port}/mqtt",
             sock=self.connection(),
@@ -111,24 +114,24 @@ class Proxied:
             subprotocols=[Subprotocol("mqtt")],
         ) as websocket:
             websocket.send(mqtt_connect("tab", "alice", password))
-            said = websocket.recv()
-            assert isinstance(said, bytes)
-            return said
+            answer = websocket.recv()
+            assert isinstance(answer, bytes)
+            return answer
 
 
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
-    made = Proxied(tmp_path_factory.mktemp("nginx"))
-    with made.page:
+    proxy = Proxied(tmp_path_factory.mktemp("nginx"))
+    with proxy.page:
         try:
-            made.start()
-            yield made
+            proxy.start()
+            yield proxy
         finally:
-            made.close()
+            proxy.close()
 
 
 def test_one_origin_is_enough(proxied: Proxied) -> None:
-    """Page, API and WebSocket answer under the address that browsers have, with its port."""
+    """Page, API and WebSocket answer under the address that browsers use, with its port."""
     status, policy = proxied.get("/")
     assert status == 200
     assert f"wss://{NAME}:{proxied.port}" in policy
@@ -136,7 +139,7 @@ def test_one_origin_is_enough(proxied: Proxied) -> None:
     assert proxied.mqtt("right") == b"\x20\x02\x00\x00"
 
 
-def test_pages_at_other_ports_are_strangers(proxied: Proxied) -> None:
+def test_pages_at_other_ports_are_refused(proxied: Proxied) -> None:
     """The same name at another port is another site."""
     for origin in (f"https://{NAME}", f"https://{NAME}:1", "https://elsewhere.example"):
         with pytest.raises(InvalidStatus) as refused:
@@ -145,6 +148,16 @@ def test_pages_at_other_ports_are_strangers(proxied: Proxied) -> None:
 
 
 def test_visitors_have_addresses_of_their_own(proxied: Proxied) -> None:
-    """As nginx reports them."""
+    """The broker logs the address that nginx reports."""
     assert proxied.mqtt("wrong") == b"\x20\x02\x00\x05"
     until(lambda: f"address={VISITOR} user='alice'" in proxied.page.log(), proxied.page.log())
+
+
+def test_half_a_request_ends_at_the_proxy(proxied: Proxied) -> None:
+    """Nginx closes it after `client_header_timeout`; the page's server never sees it."""
+    with proxied.tls_connection() as slow:
+        slow.settimeout(20)
+        slow.sendall(b"GET / HTTP/1.1\r\nHost:")
+        while slow.recv(4096):
+            pass
+    assert proxied.get("/")[0] == 200

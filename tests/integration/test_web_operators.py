@@ -1,4 +1,4 @@
-"""The API beside real brokers and on both databases: who may, what is told, and every page of it."""
+"""The API beside real brokers and on both databases: access, fields and complete lists."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ NAMES = ["<b>", "a b", "\N{LATIN SMALL LETTER E WITH ACUTE}", "..", "%2F", "a&b=
 
 
 def fill(database: str, now: int) -> None:
-    """Make 1,300 connections of alice, in nine clients and at shared times, and a few of many others."""
+    """Save 1,300 connections of alice with nine clients and equal times, and a few of other users."""
     records = [
         Connection(
             user_id="alice",
@@ -107,7 +107,7 @@ def filled(
 
 
 def walk(page: Page, *path: str, cursor: str, **query: object) -> Iterator[list[Any]]:
-    """Go from page to page."""
+    """Yield the pages of a list."""
     while True:
         answer = page.api(*path, headers=bearer(TOKEN), **query)
         assert answer.status == 200, answer
@@ -118,8 +118,8 @@ def walk(page: Page, *path: str, cursor: str, **query: object) -> Iterator[list[
         query[cursor] = after
 
 
-def test_every_page_of_a_timeline_together_is_all_of_it(filled: tuple[Page, str, int]) -> None:
-    """1,300 connections, seven at a time of login: each once, newest first, whatever the size of a page."""
+def test_the_pages_of_a_timeline_are_complete(filled: tuple[Page, str, int]) -> None:
+    """Each of 1,300 connections is listed once, the newest first, for any size of a page."""
     page, database, _ = filled
     rows = query(database, "SELECT * FROM connections WHERE user_id = 'alice'")
     expected = [r["connection_id"] for r in sorted(rows, key=lambda r: (-r["login_time"], -r["id"]))]
@@ -129,8 +129,8 @@ def test_every_page_of_a_timeline_together_is_all_of_it(filled: tuple[Page, str,
         assert [c["connectionId"] for p in pages for c in p] == expected
 
 
-def test_a_timeline_begins_and_ends_where_it_is_told(filled: tuple[Page, str, int]) -> None:
-    """Those that were there at some time in the range, open ones too."""
+def test_a_timeline_has_the_requested_range(filled: tuple[Page, str, int]) -> None:
+    """A connection that overlaps the range is listed, open ones included."""
     page, database, now = filled
     since, until_ = now - 60 * 60_000, now - 30 * 60_000
     rows = query(database, "SELECT * FROM connections WHERE user_id = 'alice'")
@@ -146,8 +146,8 @@ def test_a_timeline_begins_and_ends_where_it_is_told(filled: tuple[Page, str, in
     assert len(found) == len(expected) > 200
 
 
-def test_every_page_of_users_and_connections_together_is_all(filled: tuple[Page, str, int]) -> None:
-    """The other lists, too."""
+def test_the_pages_of_users_and_connections_are_complete(filled: tuple[Page, str, int]) -> None:
+    """Each entry is listed once."""
     page, database, _ = filled
     users = [u["userId"] for p in walk(page, "users", cursor="after", limit=100) for u in p]
     assert sorted(users) == sorted(r["user_id"] for r in query(database, "SELECT user_id FROM users"))
@@ -160,8 +160,8 @@ def test_every_page_of_users_and_connections_together_is_all(filled: tuple[Page,
     assert ends == sorted(ends, reverse=True)
 
 
-def test_an_operator_is_told_everything(filled: tuple[Page, str, int]) -> None:
-    """Each field in the contract's spelling; what somebody wrote into it comes as it is."""
+def test_an_operator_sees_every_field(filled: tuple[Page, str, int]) -> None:
+    """Fields are spelled as in docs/protocol.md; values are unchanged."""
     page, _, now = filled
     newest = page.api("users", "alice", "connections", headers=bearer(TOKEN), limit=7).json["connections"]
     assert next(c for c in newest if c["connectionId"] == "c5") == {
@@ -183,8 +183,8 @@ def test_an_operator_is_told_everything(filled: tuple[Page, str, int]) -> None:
 
 
 @pytest.mark.parametrize("user", NAMES)
-def test_hostile_names_are_names(filled: tuple[Page, str, int], user: str) -> None:
-    """In a path, in a parameter, and in what is looked for."""
+def test_hostile_names_are_found(filled: tuple[Page, str, int], user: str) -> None:
+    """A name may be in a path, in a parameter and in a search."""
     page, _, _ = filled
     for answer in (
         page.api("users", user, "connections", headers=bearer(TOKEN)),
@@ -236,8 +236,8 @@ def test_unknown_user_is_not_found(filled: tuple[Page, str, int]) -> None:
 @pytest.mark.parametrize(
     "path", ["users", "users/alice/connections", "connections", "connections?user=alice"]
 )
-def test_without_the_token_nothing_is_told(filled: tuple[Page, str, int], path: str) -> None:
-    """Not to this machine either, once there is one."""
+def test_without_the_token_requests_are_refused(filled: tuple[Page, str, int], path: str) -> None:
+    """With a token, requests from this machine need it as well."""
     page, _, _ = filled
     for headers in ({}, bearer("0123456789abcdeF"), basic("alice", TOKEN)):
         answer = page.get(f"/api/{path}", **headers)
@@ -249,8 +249,8 @@ def test_without_the_token_nothing_is_told(filled: tuple[Page, str, int], path: 
     assert (config["operator"], config["operatorBy"], config["open"]) == (True, ["token"], None)
 
 
-def test_beside_another_broker_the_page_is_told_where_it_is(filled: tuple[Page, str, int]) -> None:
-    """And may connect there; here is no MQTT."""
+def test_beside_another_broker_the_page_gets_its_url(filled: tuple[Page, str, int]) -> None:
+    """The policy allows that URL, and this server has no MQTT."""
     page, _, _ = filled
     url = f"ws://127.0.0.1:{page.mqtt_port}"
     assert page.api("config").json["mqttUrl"] == f"{url}/"
@@ -258,8 +258,8 @@ def test_beside_another_broker_the_page_is_told_where_it_is(filled: tuple[Page, 
     assert page.get("/mqtt").status == 404
 
 
-def test_of_an_operators_page_in_up_the_password_decides(tmp_path: Path) -> None:
-    """With passwords: an operator's opens the API, another user's and a wrong one do not."""
+def test_in_up_an_operators_password_opens_the_api(tmp_path: Path) -> None:
+    """Other users' passwords and wrong ones do not."""
     passwords = tmp_path / "passwords"
     add_user(passwords, "alice", "right")
     add_user(passwords, "bob", "right")
@@ -284,8 +284,8 @@ def test_of_an_operators_page_in_up_the_password_decides(tmp_path: Path) -> None
         assert page.api("users", headers=basic("alice", "changed")).status == 200
 
 
-def test_database_that_is_away_is_said(tmp_path: Path) -> None:
-    """The page stays; the API says to come again, and the log why."""
+def test_a_missing_database_is_answered_with_503(tmp_path: Path) -> None:
+    """The page is served; the answer has a time to retry, and the log has the reason."""
     database = tmp_path / "presence.db"
     with Page(tmp_path, "up", "--database", f"sqlite:///{database}") as page:
         assert page.api("users").status == 200
@@ -316,10 +316,10 @@ def test_database_that_is_away_is_said(tmp_path: Path) -> None:
         (("up", "--port", "0", "--ws-port", "0", "--web-host", "198.51.100.1"), 2, "web_host="),
     ],
 )
-def test_settings_that_cannot_be_end_the_command(
+def test_invalid_settings_end_the_command(
     tmp_path: Path, command: tuple[str, ...], code: int, says: str
 ) -> None:
-    """With the name of the setting, before anybody is let in."""
+    """The message has the name of the setting, and no port is open before."""
     done = subprocess.run(
         [sys.executable, "-m", "mqtt_presence", *command],
         env={"XDG_DATA_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},

@@ -22,9 +22,9 @@ const PURE = {
   "ids.js": [],
   "idle-state.js": ["errors.js"],
   "topics.js": ["errors.js"],
-  "wire.js": ["errors.js"],
-  "bridge-watch.js": ["wire.js"],
-  "roster.js": ["errors.js", "wire.js"],
+  "client-messages.js": ["errors.js"],
+  "bridge-presence.js": ["client-messages.js"],
+  "status-table.js": ["errors.js", "client-messages.js"],
   "observable.js": ["errors.js"],
 };
 
@@ -33,17 +33,17 @@ for (const [name, allowed] of Object.entries(PURE)) {
 }
 
 test("what a rule depends on is handed to it: no clock, no timer, no page", () => {
-  for (const name of ["idle-state.js", "time-sync.js", "backoff.js", "roster.js", "bridge-watch.js", "topics.js"]) {
+  for (const name of ["idle-state.js", "time-sync.js", "backoff.js", "status-table.js", "bridge-presence.js", "topics.js"]) {
     assert.doesNotMatch(code(name), /Date\.now|performance|setTimeout|setInterval|window|document|globalThis/, name);
   }
 });
 
 test("MQTT.js, the page, topics and JSON fields are each known in one place", () => {
-  assert.deepEqual(whoever(/\bmqtt\.connect\b|vendor/), ["connection.js"]);
-  assert.deepEqual(whoever(/addEventListener|visibilityState/), ["page.js"]);
+  assert.deepEqual(whoever(/\bmqtt\.connect\b|vendor/), ["network-connection.js"]);
+  assert.deepEqual(whoever(/addEventListener|visibilityState/), ["page-events.js"]);
   assert.deepEqual(whoever(/BroadcastChannel\(/), ["shared-activity.js"]);
   assert.deepEqual(whoever(/(presence|status|reply|bridge)\//), ["topics.js"]);
-  assert.deepEqual(whoever(/JSON\.parse/), ["wire.js"]);
+  assert.deepEqual(whoever(/JSON\.parse/), ["client-messages.js"]);
 });
 
 test("nothing is imported from elsewhere, no page is kept from leaving, and nothing waits in sessionStorage", () => {

@@ -13,7 +13,7 @@ import {FakeClock, settle} from "./support/clock.js";
 import {FakeMqtt} from "./support/mqtt.js";
 import {FakePage} from "./support/page.js";
 import {PresenceClient, PresenceError, StatusWatcher} from "../../mqtt_presence/web/static/presence.js";
-import {pingTimer} from "../../mqtt_presence/web/static/presence/connection.js";
+import {pingTimer} from "../../mqtt_presence/web/static/presence/network-connection.js";
 
 const URL_ = "ws://broker.example:9001/mqtt";
 

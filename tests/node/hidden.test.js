@@ -10,7 +10,7 @@ import {FakeClock, settle} from "./support/clock.js";
 import {FakeMqtt} from "./support/mqtt.js";
 import {FakePage} from "./support/page.js";
 import {PresenceClient} from "../../mqtt_presence/web/static/presence.js";
-import {pingTimer} from "../../mqtt_presence/web/static/presence/connection.js";
+import {pingTimer} from "../../mqtt_presence/web/static/presence/network-connection.js";
 import {outsideTimers} from "../../mqtt_presence/web/static/presence/tasks.js";
 
 /** Wait for messages, which have no clock to move. */

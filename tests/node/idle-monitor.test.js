@@ -203,16 +203,16 @@ test("what moves all the time is one activity for each fifth of a second", async
 test("after a login idle is said again, and active only if it could not be said", async (t) => {
   const {clock, page, monitor, reports, link} = scene(t);
   monitor.start({threshold: 5_000});
-  monitor.renew();
+  monitor.resend();
   assert.deepEqual(reports, [["active", 0]]); // the login says so itself
   await clock.advance(6_000);
-  monitor.renew();
+  monitor.resend();
   assert.deepEqual(reports.slice(1), [["idle", 0], ["idle", 0]]);
   link.up = false;
   page.act("click");
   link.up = true;
-  monitor.renew();
-  monitor.renew();
+  monitor.resend();
+  monitor.resend();
   assert.deepEqual(reports.slice(3), [["active", 6_000]]);
 });
 
@@ -241,13 +241,13 @@ test("a report is never older than the one before, however the server's time is 
 
 test("a heartbeat is activity, and says idle where nothing counts", async (t) => {
   const {clock, page, monitor} = scene(t);
-  assert.equal(monitor.beat(), null);
+  assert.equal(monitor.heartbeatReport(), null);
   monitor.start({idleOnBlur: true});
   await clock.advance(1_000);
-  assert.deepEqual(monitor.beat(), {idle: false, lastActivity: clock.wall + AHEAD});
+  assert.deepEqual(monitor.heartbeatReport(), {idle: false, lastActivity: clock.wall + AHEAD});
   page.blur();
   await clock.advance(1_000);
-  assert.deepEqual(monitor.beat(), {idle: true, lastActivity: clock.wall + AHEAD - 1_000});
+  assert.deepEqual(monitor.heartbeatReport(), {idle: true, lastActivity: clock.wall + AHEAD - 1_000});
 });
 
 test("closing reports nothing", async (t) => {
@@ -292,7 +292,7 @@ test("other tabs are told five times a second at most", async (t) => {
   const heard = [];
   const [here, there] = [() => {}, (ago) => heard.push(ago)].map((call) => new SharedActivity("often", call));
   for (let n = 0; n < 10; n += 1) {
-    here.tell();
+    here.announce();
     await clock.sleep(100);
   }
   await until(() => heard.length >= 5);

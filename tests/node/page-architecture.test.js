@@ -10,7 +10,7 @@ const source = new Map(files.map((name) => [name, readFileSync(new URL(`page/${n
 const html = readFileSync(new URL("index.html", STATIC), "utf-8");
 
 /** Decide and know nothing of a page, a network or a clock: they run in Node. */
-const PURE = ["arrivals.js", "freshness.js", "names.js", "roll.js", "timeline.js", "times.js", "words.js"];
+const PURE = ["arrivals.js", "freshness.js", "display-names.js", "user-list.js", "timeline.js", "times.js", "texts.js"];
 const IMPURE = /\b(?:document|window|location|localStorage|fetch|setTimeout|setInterval|performance)\b|\bDate\.now\b/;
 
 /** Code only: what comments say of a page is no use of it. */

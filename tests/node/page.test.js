@@ -5,11 +5,11 @@ import {test} from "node:test";
 
 import {Arrivals} from "../../mqtt_presence/web/static/page/arrivals.js";
 import {Answers, Live} from "../../mqtt_presence/web/static/page/freshness.js";
-import {agent, hue, initial, visible} from "../../mqtt_presence/web/static/page/names.js";
-import {Roll} from "../../mqtt_presence/web/static/page/roll.js";
+import {agent, hue, initial, visible} from "../../mqtt_presence/web/static/page/display-names.js";
+import {UserList} from "../../mqtt_presence/web/static/page/user-list.js";
 import {bars, endOf, hours} from "../../mqtt_presence/web/static/page/timeline.js";
 import {ago, duration, roughly, secondsAgo, small} from "../../mqtt_presence/web/static/page/times.js";
-import {describe, whyNot} from "../../mqtt_presence/web/static/page/words.js";
+import {describe, explainError} from "../../mqtt_presence/web/static/page/texts.js";
 
 const HOUR = 3_600_000;
 
@@ -27,8 +27,8 @@ const user = (userId, state, more = {}) => ({
   ...more,
 });
 const EVERYBODY = [user("B", "offline"), user("a10", "idle"), user("a2", "online"), user("me", "offline"), user("zoe", "online")];
-const call = (wish, users = EVERYBODY) =>
-  new Roll().call(users, {me: "me", filter: "all", search: "", order: "state", reverse: false, limit: 100, ...wish});
+const call = (selection, users = EVERYBODY) =>
+  new UserList().select(users, {me: "me", filter: "all", search: "", order: "state", reverse: false, limit: 100, ...selection});
 const names = ({shown}) => shown.map(({userId}) => userId);
 
 test("oneself is first, then who is online, idle, offline, each by name as people sort", () => {
@@ -63,11 +63,11 @@ test("beyond the limit nobody is shown, but counted", () => {
 });
 
 test("users that come and go are learned", () => {
-  const roll = new Roll();
-  const wish = {me: "", filter: "all", search: "", order: "name", reverse: false, limit: 9};
-  assert.deepEqual(names(roll.call([user("b", "idle")], wish)), ["b"]);
-  assert.deepEqual(names(roll.call([user("a", "idle"), user("b", "idle")], wish)), ["a", "b"]);
-  assert.deepEqual(names(roll.call([user("a", "idle"), user("c", "idle")], wish)), ["a", "c"]);
+  const userList = new UserList();
+  const selection = {me: "", filter: "all", search: "", order: "name", reverse: false, limit: 9};
+  assert.deepEqual(names(userList.select([user("b", "idle")], selection)), ["b"]);
+  assert.deepEqual(names(userList.select([user("a", "idle"), user("b", "idle")], selection)), ["a", "b"]);
+  assert.deepEqual(names(userList.select([user("a", "idle"), user("c", "idle")], selection)), ["a", "c"]);
 });
 
 // Names
@@ -180,7 +180,7 @@ test("what comes live is as of when something was lost, until all is back; while
   const seen = [];
   const looks = [[true, false, T1], [false, false, T1], [true, true, T2], [true, true, T3], [true, false, T4], [false, false, T4]];
   for (const [stale, lost, now] of looks) {
-    live.look(stale, lost, now);
+    live.update(stale, lost, now);
     seen.push(live.asOf);
   }
   assert.deepEqual(seen, [null, null, T2, T2, T2, null]);
@@ -189,16 +189,16 @@ test("what comes live is as of when something was lost, until all is back; while
 test("answers are as old as what comes live, until they are asked for again after it is back", () => {
   const live = new Live();
   const answers = new Answers(live);
-  answers.came(answers.ask(T1));
+  answers.answered(answers.ask(T1));
   assert.deepEqual([answers.asOf, answers.pause(30_000)], [null, 30_000]);
-  live.look(true, true, T2);
+  live.update(true, true, T2);
   assert.deepEqual([answers.asOf, answers.pause(30_000)], [T2, 30_000]);
   const early = answers.ask(T3);
-  live.look(false, false, T3);
+  live.update(false, false, T3);
   assert.deepEqual([answers.asOf, answers.pause(30_000)], [T2, 3_000]);
-  answers.came(early);
+  answers.answered(early);
   assert.equal(answers.asOf, T2); // asked before it was back
-  answers.came(answers.ask(T4));
+  answers.answered(answers.ask(T4));
   assert.deepEqual([answers.asOf, answers.pause(30_000)], [null, 30_000]);
 });
 
@@ -206,23 +206,23 @@ test("without an answer what is shown is as of the one before, and asked for aga
   const answers = new Answers(new Live());
   answers.failed();
   assert.deepEqual([answers.asOf, answers.pause(30_000)], [null, 3_000]); // nothing is shown yet
-  answers.came(answers.ask(T1));
-  answers.came(answers.ask(T2));
+  answers.answered(answers.ask(T1));
+  answers.answered(answers.ask(T2));
   answers.failed();
   answers.failed();
   assert.deepEqual([answers.asOf, answers.pause(30_000)], [T2, 3_000]);
-  answers.came(answers.ask(T3));
+  answers.answered(answers.ask(T3));
   assert.deepEqual([answers.asOf, answers.pause(30_000)], [null, 30_000]);
 });
 
 test("a first answer that does not come whole is as of when it was asked for", () => {
   const answers = new Answers(new Live());
-  answers.began(answers.ask(T1));
+  answers.partlyAnswered(answers.ask(T1));
   assert.equal(answers.asOf, null); // the rest is on its way
   answers.failed();
   assert.equal(answers.asOf, T1);
-  answers.came(answers.ask(T2));
-  answers.began(answers.ask(T3));
+  answers.answered(answers.ask(T2));
+  answers.partlyAnswered(answers.ask(T3));
   answers.failed();
   assert.equal(answers.asOf, T2); // some of it still is
 });
@@ -243,14 +243,14 @@ test("who is back but has not heard of everybody is not live yet", () => {
 
 test("what is not there is named, and that the states are old", () => {
   assert.match(describe({...SITUATION, connected: false}).notice, /broker is lost.*last known/);
-  assert.match(describe({...SITUATION, bridge: "offline"}).notice, /bridge is not there.*last known/);
-  assert.match(describe({...SITUATION, bridge: "unknown", unknownFor: 3_000}).notice, /Nothing is heard.*last known/);
+  assert.match(describe({...SITUATION, bridge: "offline"}).notice, /bridge is offline.*last known/);
+  assert.match(describe({...SITUATION, bridge: "unknown", unknownFor: 3_000}).notice, /state of the bridge is unknown.*last known/);
   assert.match(describe({...SITUATION, connected: false, error: error("bad-password")}).notice, /Sign out/);
   assert.equal(describe({...SITUATION, error: error("not-allowed", "the broker does not let us")}).level, "bad");
 });
 
 test("whoever cannot come in is told why", () => {
-  const told = (code, message) => whyNot(error(code, message), {mqttUrl: "ws://b/mqtt"});
+  const told = (code, message) => explainError(error(code, message), {mqttUrl: "ws://b/mqtt"});
   assert.match(told("bad-password"), /does not know this name/);
   assert.match(told("unreachable"), /ws:\/\/b\/mqtt/);
   assert.match(told("no-mqtt"), /npm/);
@@ -264,37 +264,37 @@ const change = (userId, was, is) => ({userId, before: {online: was}, after: {onl
 
 test("who comes and goes is told together, and not at the beginning", () => {
   const arrivals = new Arrivals(0);
-  arrivals.take(change("early", false, true), 4_999);
-  arrivals.take(change("alice", false, true), 6_000);
-  arrivals.take(change("bob", false, true), 6_000);
-  arrivals.take({userId: "carol", before: {online: true}, after: null}, 6_000);
-  assert.equal(arrivals.tell(6_000), "alice and bob are here. carol has left.");
-  arrivals.take(change("dora", false, true), 6_500);
-  assert.equal(arrivals.tell(15_999), "");
-  assert.equal(arrivals.tell(16_000), "dora is here.");
+  arrivals.add(change("early", false, true), 4_999);
+  arrivals.add(change("alice", false, true), 6_000);
+  arrivals.add(change("bob", false, true), 6_000);
+  arrivals.add({userId: "carol", before: {online: true}, after: null}, 6_000);
+  assert.equal(arrivals.nextText(6_000), "alice and bob are here. carol has left.");
+  arrivals.add(change("dora", false, true), 6_500);
+  assert.equal(arrivals.nextText(15_999), "");
+  assert.equal(arrivals.nextText(16_000), "dora is here.");
 });
 
 test("who comes and goes at once is not told, nor who is only idle", () => {
   const arrivals = new Arrivals(-10_000);
-  arrivals.take(change("alice", false, true), 0);
-  arrivals.take(change("alice", true, false), 1);
-  arrivals.take(change("bob", true, true), 1);
-  assert.equal(arrivals.tell(100_000), "");
+  arrivals.add(change("alice", false, true), 0);
+  arrivals.add(change("alice", true, false), 1);
+  arrivals.add(change("bob", true, true), 1);
+  assert.equal(arrivals.nextText(100_000), "");
 });
 
 test("many are told as a number, and then there is silence for a minute", () => {
   const arrivals = new Arrivals(-10_000);
-  for (let index = 0; index < 9; index += 1) arrivals.take(change(`u${index}`, false, true), 0);
-  assert.equal(arrivals.tell(0), "9 people are here.");
-  arrivals.take(change("alice", false, true), 1);
-  assert.equal(arrivals.tell(59_999), "");
-  assert.equal(arrivals.tell(60_000), "alice is here.");
+  for (let index = 0; index < 9; index += 1) arrivals.add(change(`u${index}`, false, true), 0);
+  assert.equal(arrivals.nextText(0), "9 people are here.");
+  arrivals.add(change("alice", false, true), 1);
+  assert.equal(arrivals.nextText(59_999), "");
+  assert.equal(arrivals.nextText(60_000), "alice is here.");
 });
 
 test("what comes after a gap is how it is, not what happens", () => {
   const arrivals = new Arrivals(-10_000);
-  arrivals.take(change("alice", false, true), 0);
-  arrivals.hush(1);
-  arrivals.take(change("bob", false, true), 2);
-  assert.equal(arrivals.tell(100_000), "");
+  arrivals.add(change("alice", false, true), 0);
+  arrivals.restart(1);
+  arrivals.add(change("bob", false, true), 2);
+  assert.equal(arrivals.nextText(100_000), "");
 });

@@ -6,10 +6,10 @@ import {test} from "node:test";
 import "./support/globals.js";
 import {FakePage} from "./support/page.js";
 import {Backoff} from "../../mqtt_presence/web/static/presence/backoff.js";
-import {BridgeWatch} from "../../mqtt_presence/web/static/presence/bridge-watch.js";
+import {BridgePresence} from "../../mqtt_presence/web/static/presence/bridge-presence.js";
 import {makeEndpoint} from "../../mqtt_presence/web/static/presence/endpoint.js";
 import {freshClientId, freshConnectionId} from "../../mqtt_presence/web/static/presence/ids.js";
-import {Roster} from "../../mqtt_presence/web/static/presence/roster.js";
+import {StatusTable} from "../../mqtt_presence/web/static/presence/status-table.js";
 import {Topics, requireName} from "../../mqtt_presence/web/static/presence/topics.js";
 
 const encode = (body) => new TextEncoder().encode(typeof body === "string" ? body : JSON.stringify(body));
@@ -121,35 +121,35 @@ test("arguments that cannot be are named, and the password is not told", () => {
 // The bridge
 
 test("the bridge is there when it says so on this connection", () => {
-  const bridge = new BridgeWatch();
+  const bridge = new BridgePresence();
   assert.deepEqual([bridge.state, bridge.online], ["unknown", false]);
-  assert.equal(bridge.take(encode({state: "online", version: 1})), true);
-  assert.equal(bridge.take(encode({state: "online", version: 2})), false);
+  assert.equal(bridge.receive(encode({state: "online", version: 1})), true);
+  assert.equal(bridge.receive(encode({state: "online", version: 2})), false);
   assert.equal(bridge.online, true);
-  assert.equal(bridge.take(encode({state: "offline", version: 3})), false);
+  assert.equal(bridge.receive(encode({state: "offline", version: 3})), false);
   assert.equal(bridge.state, "offline");
   bridge.reset();
   assert.equal(bridge.state, "unknown");
 });
 
 test("the late will of a bridge that was replaced is dropped; one that began anew is not", () => {
-  const bridge = new BridgeWatch();
+  const bridge = new BridgePresence();
   const [early, late] = ["2026-11-24T10:00:00.000Z", "2026-11-24T11:00:00.000Z"];
-  bridge.take(encode({state: "online", version: 5, startedAt: early}));
-  bridge.take(encode({state: "offline", version: 4, startedAt: early}));
+  bridge.receive(encode({state: "online", version: 5, startedAt: early}));
+  bridge.receive(encode({state: "offline", version: 4, startedAt: early}));
   assert.equal(bridge.online, true);
-  bridge.take(encode({state: "offline", version: 1, startedAt: late}));
+  bridge.receive(encode({state: "offline", version: 1, startedAt: late}));
   assert.equal(bridge.online, false);
 });
 
 test("an empty state is forgotten, and junk is refused", () => {
-  const bridge = new BridgeWatch();
-  bridge.take(encode({state: "online", version: 5}));
+  const bridge = new BridgePresence();
+  bridge.receive(encode({state: "online", version: 5}));
   for (const junk of ["x", [], {}, {state: "on"}, {state: "online", version: -1}, {state: "online", startedAt: "1"}]) {
-    assert.throws(() => bridge.take(encode(junk)), {code: "payload"});
+    assert.throws(() => bridge.receive(encode(junk)), {code: "payload"});
   }
   assert.equal(bridge.online, true);
-  bridge.take(encode(""));
+  bridge.receive(encode(""));
   assert.equal(bridge.state, "unknown");
 });
 
@@ -159,7 +159,7 @@ const status = (userId, version, state = "online") =>
   encode({userId, version, state, online: state !== "offline", connections: state === "offline" ? 0 : 1});
 
 test("a status is read whole, frozen, with dates", () => {
-  const roster = new Roster();
+  const roster = new StatusTable();
   const moment = "2026-11-24T21:47:00.123Z";
   const body = {
     ...{userId: "alice", state: "idle", online: true, idle: true, since: moment, lastActivity: moment, lastSeen: moment},
@@ -176,7 +176,7 @@ test("a status is read whole, frozen, with dates", () => {
 });
 
 test("versions decide, not arrival", () => {
-  const roster = new Roster();
+  const roster = new StatusTable();
   roster.apply("alice", status("alice", 2));
   assert.equal(roster.apply("alice", status("alice", 1, "offline")), null);
   assert.equal(roster.apply("alice", status("alice", 2, "offline")), null); // the same once more
@@ -187,7 +187,7 @@ test("versions decide, not arrival", () => {
 });
 
 test("who was forgotten is gone, and comes back with a newer version only", () => {
-  const roster = new Roster();
+  const roster = new StatusTable();
   roster.apply("alice", status("alice", 2));
   assert.equal(roster.apply("alice", encode("")).after, null);
   assert.equal(roster.apply("alice", encode("")), null);
@@ -196,7 +196,7 @@ test("who was forgotten is gone, and comes back with a newer version only", () =
 });
 
 test("who is not named again after a reconnect was forgotten meanwhile", () => {
-  const roster = new Roster();
+  const roster = new StatusTable();
   roster.apply("alice", status("alice", 2));
   roster.apply("bob", status("bob", 2));
   roster.reconnected();
@@ -208,7 +208,7 @@ test("who is not named again after a reconnect was forgotten meanwhile", () => {
 });
 
 test("users are sorted, and their array is frozen", () => {
-  const roster = new Roster();
+  const roster = new StatusTable();
   for (const name of ["bob", "Zoë", "alice"]) roster.apply(name, status(name, 1));
   assert.deepEqual(roster.sorted().map(({userId}) => userId), ["Zoë", "alice", "bob"]);
   const sorted = roster.sorted();
@@ -220,7 +220,7 @@ test("users are sorted, and their array is frozen", () => {
 });
 
 test("whatever comes and goes, the array is that of the users, sorted", () => {
-  const roster = new Roster();
+  const roster = new StatusTable();
   let seed = 7;
   const roll = (below) => (seed = (seed * 16_807) % 2_147_483_647) % below;
   for (let step = 1; step < 3_000; step += 1) {
@@ -233,7 +233,7 @@ test("whatever comes and goes, the array is that of the users, sorted", () => {
 });
 
 test("thousands of users that come one by one are no burden to a page that looks after each", () => {
-  const roster = new Roster();
+  const roster = new StatusTable();
   const began = performance.now();
   for (let n = 0; n < 5_000; n += 1) {
     const name = `user${(n * 7_919) % 5_000}`;
@@ -245,7 +245,7 @@ test("thousands of users that come one by one are no burden to a page that looks
 });
 
 test("what is no status is counted and changes nothing", () => {
-  const roster = new Roster();
+  const roster = new StatusTable();
   const good = {userId: "alice", state: "online", online: true, version: 1};
   const junk = [
     "x",

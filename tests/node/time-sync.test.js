@@ -151,9 +151,9 @@ test("a bridge that comes is asked at once, unless the time is known", () => {
     world.wait(ANSWER_TIMEOUT_MS);
   }
   assert.equal(world.poll(), null);
-  world.sync.encourage();
+  world.sync.askIfUnknown();
   world.burst();
-  world.sync.encourage();
+  world.sync.askIfUnknown();
   assert.equal(world.poll(), null);
 });
 
@@ -170,7 +170,7 @@ function makeClock(world) {
     steady: () => world.steady,
     wall: () => world.wall,
   });
-  const answer = () => clock.take(encode({t0: asked.at(-1), t1: world.server, t2: world.server}));
+  const answer = () => clock.receive(encode({t0: asked.at(-1), t1: world.server, t2: world.server}));
   return {clock, asked, answer, heard, link};
 }
 
@@ -225,6 +225,6 @@ test("what is no answer is refused, and changes nothing", () => {
   const {clock} = makeClock(new World());
   clock.tick();
   const junk = ["", "{}", "[]", "x", {t0: 1, t1: "a", t2: 2}, {t0: 1, t1: 3, t2: 2}, {t0: 1, t1: -1, t2: 2}];
-  for (const body of junk) assert.throws(() => clock.take(encode(body)), {code: "payload"});
+  for (const body of junk) assert.throws(() => clock.receive(encode(body)), {code: "payload"});
   assert.equal(clock.isSynced, false);
 });

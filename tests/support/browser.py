@@ -80,12 +80,12 @@ class Somebody:
     def come(self, fragment: str = "") -> None:
         """Open the page."""
         self.page.goto(self.url + fragment)
-        expect(self.page.locator("#door")).to_be_visible()
+        expect(self.page.locator("#sign-in-view")).to_be_visible()
 
     def sign_in(self, password: str | None = None) -> None:
         """Give the name, and be in."""
         self.try_to_sign_in(password)
-        expect(self.page.locator("#house")).to_be_visible()
+        expect(self.page.locator("#signed-in")).to_be_visible()
         expect(self.page.locator("#link-text")).to_have_text("Live")
 
     def try_to_sign_in(self, password: str | None = None) -> None:

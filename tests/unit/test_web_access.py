@@ -1,4 +1,4 @@
-"""Who may see addresses and history; under which name the server answers, and to which pages."""
+"""Access to the page: operators, accepted host names, and accepted origins."""
 
 import base64
 from typing import Any
@@ -10,7 +10,7 @@ from mqtt_presence.errors import ConfigError
 from mqtt_presence.settings import Settings
 from mqtt_presence.web.allowed_origins import refuse_host, refuse_origin, socket_origin
 from mqtt_presence.web.config import WebConfig
-from mqtt_presence.web.forwarded_address import address_of
+from mqtt_presence.web.forwarded_address import client_address
 from mqtt_presence.web.headers import policy
 from mqtt_presence.web.visibility import Login, Requester, Verdict, after_login, judge, takes_passwords
 
@@ -22,61 +22,61 @@ def config(**settings: Any) -> WebConfig:
     return WebConfig(**{"database": "sqlite:///presence.db", "open": True} | settings)
 
 
-def who(peer: str = "127.0.0.1", version: str = "1.1", **headers: str) -> Requester:
+def request_from(address: str = "127.0.0.1", version: str = "1.1", **headers: str) -> Requester:
     given = {"host": "127.0.0.1:8080"} | {name.replace("_", "-"): value for name, value in headers.items()}
-    return Requester(peer, version, given)
+    return Requester(address, version, given)
 
 
 def credentials(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-# Nobody needs a password: the people of this machine.
+# Requests from this machine, without passwords.
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
 @pytest.mark.parametrize("host", ["localhost:8080", "127.0.0.1", "[::1]:8080", "a.localhost", "LOCALHOST"])
 @pytest.mark.parametrize("is_open", [True, None])
-def test_somebody_at_this_machine_is_an_operator(peer: str, host: str, is_open: bool | None) -> None:
-    """Open on loopback, or beside another broker: what runs here is theirs."""
-    assert judge(config(open=is_open), who(peer, host=host)) is OPERATOR
+def test_a_request_from_this_machine_is_an_operators(peer: str, host: str, is_open: bool | None) -> None:
+    """The broker is open on loopback, or another process."""
+    assert judge(config(open=is_open), request_from(peer, host=host)) is OPERATOR
 
 
 @pytest.mark.parametrize(
     "requester",
     [
-        who("192.168.1.7"),
-        who(""),
-        who("not an address"),
-        who(host="presence.example"),
-        who(host=""),
-        who(host="localhost.evil.example"),
-        who(host="127.0.0.1.evil.example"),
-        who(version="1.0"),
-        who(forwarded="for=1.2.3.4"),
-        who(via="1.1 proxy"),
-        who(x_forwarded_for="1.2.3.4"),
-        who(x_forwarded_proto="https"),
-        who(x_forwarded_host="presence.example"),
-        who(x_real_ip="1.2.3.4"),
-        who(cf_connecting_ip="1.2.3.4"),
+        request_from("192.168.1.7"),
+        request_from(""),
+        request_from("not an address"),
+        request_from(host="presence.example"),
+        request_from(host=""),
+        request_from(host="localhost.evil.example"),
+        request_from(host="127.0.0.1.evil.example"),
+        request_from(version="1.0"),
+        request_from(forwarded="for=1.2.3.4"),
+        request_from(via="1.1 proxy"),
+        request_from(x_forwarded_for="1.2.3.4"),
+        request_from(x_forwarded_proto="https"),
+        request_from(x_forwarded_host="presence.example"),
+        request_from(x_real_ip="1.2.3.4"),
+        request_from(cf_connecting_ip="1.2.3.4"),
     ],
 )
-def test_whoever_may_come_from_elsewhere_is_none(requester: Requester) -> None:
-    """Another address, another name for us, or a trace of a proxy: a stranger may be behind it."""
+def test_a_request_that_may_be_from_elsewhere_is_not_an_operators(requester: Requester) -> None:
+    """A foreign address, a foreign host name, or a header of a proxy."""
     assert judge(config(), requester) is FORBIDDEN
 
 
-def test_a_proxy_that_is_known_makes_nobody_local() -> None:
-    """Who names an address elsewhere has a proxy, and all that it brings look local."""
+def test_requests_through_a_configured_proxy_are_not_local() -> None:
+    """A configured origin elsewhere means a proxy, whose requests all look local."""
     proxied = config(open=None, origins=frozenset({"https://presence.example"}))
-    assert judge(proxied, who()) is FORBIDDEN
-    assert judge(config(open=None, proxy=True), who()) is FORBIDDEN
-    assert judge(config(origins=frozenset({"http://localhost:5173"})), who()) is OPERATOR
+    assert judge(proxied, request_from()) is FORBIDDEN
+    assert judge(config(open=None, proxy=True), request_from()) is FORBIDDEN
+    assert judge(config(origins=frozenset({"http://localhost:5173"})), request_from()) is OPERATOR
 
 
 @pytest.mark.parametrize(
-    ("said", "found"),
+    ("header", "address"),
     [
         ("203.0.113.7", "203.0.113.7"),
         ("10.0.0.1, evil, 203.0.113.7", "203.0.113.7"),
@@ -99,39 +99,39 @@ def test_a_proxy_that_is_known_makes_nobody_local() -> None:
         (None, "127.0.0.1"),
     ],
 )
-def test_address_is_what_the_proxy_has_added(said: str | None, found: str) -> None:
-    """The last one, if the setting says that there is a proxy and the request comes from this machine."""
-    headers = {} if said is None else {"x-forwarded-for": said}
+def test_the_last_forwarded_address_counts(header: str | None, address: str) -> None:
+    """Only with `web_proxy`, and only for requests from this machine."""
+    headers = {} if header is None else {"x-forwarded-for": header}
     proxied = config(open=False, proxy=True)
     for peer in ("127.0.0.1", "::ffff:127.0.0.1", "::FFFF:7F00:1"):
-        assert address_of(proxied, peer, headers) == found
-        assert address_of(config(open=False), peer, headers) == "127.0.0.1"
-    assert address_of(proxied, "192.168.1.7", headers) == "192.168.1.7"
-    assert address_of(proxied, "", headers) == ""
+        assert client_address(proxied, peer, headers) == address
+        assert client_address(config(open=False), peer, headers) == "127.0.0.1"
+    assert client_address(proxied, "192.168.1.7", headers) == "192.168.1.7"
+    assert client_address(proxied, "", headers) == ""
 
 
 @pytest.mark.parametrize("is_open", [True, None, False])
-def test_beyond_loopback_coming_from_here_is_not_enough(is_open: bool | None) -> None:
-    """There the address of this machine is one of many, e.g. of a proxy."""
-    assert judge(config(host="0.0.0.0", open=is_open, insecure=True), who()) is FORBIDDEN
+def test_beyond_loopback_local_requests_are_not_operators(is_open: bool | None) -> None:
+    """A request from this machine may come through a proxy."""
+    assert judge(config(host="0.0.0.0", open=is_open, insecure=True), request_from()) is FORBIDDEN
 
 
-def test_operators_of_an_open_broker_are_none() -> None:
-    """A name that anybody can give proves nothing."""
+def test_an_open_broker_has_no_operators_by_name() -> None:
+    """Every client can use the name of an operator."""
     opened = config(operators=frozenset({"alice"}))
     assert not takes_passwords(opened)
-    assert judge(opened, who("10.0.0.1", authorization=credentials("alice", ""))) is FORBIDDEN
+    assert judge(opened, request_from("10.0.0.1", authorization=credentials("alice", ""))) is FORBIDDEN
 
 
 # The token.
 
 
 @pytest.mark.parametrize("is_open", [True, None, False])
-def test_token_makes_an_operator_from_anywhere(is_open: bool | None) -> None:
-    """Whoever shows it, through whatever proxy."""
+def test_the_token_is_accepted_from_any_address(is_open: bool | None) -> None:
+    """The address and the proxy do not matter."""
     asked = config(token=TOKEN, host="0.0.0.0", open=is_open, insecure=True)
     for authorization in (f"Bearer {TOKEN}", f"bearer {TOKEN} "):
-        requester = who("10.0.0.1", host="x", via="proxy", authorization=authorization)
+        requester = request_from("10.0.0.1", host="x", via="proxy", authorization=authorization)
         assert judge(asked, requester) is OPERATOR
 
 
@@ -148,18 +148,18 @@ def test_token_makes_an_operator_from_anywhere(is_open: bool | None) -> None:
         "Bearer " + "x" * 9999,
     ],
 )
-def test_without_the_token_nobody_is_one(authorization: str) -> None:
-    """Where there is a token, coming from this machine is not enough."""
-    assert judge(config(token=TOKEN), who(authorization=authorization)) is UNKNOWN
+def test_other_credentials_than_the_token_are_refused(authorization: str) -> None:
+    """With a token, a request from this machine needs it as well."""
+    assert judge(config(token=TOKEN), request_from(authorization=authorization)) is UNKNOWN
 
 
-def test_an_empty_token_is_none() -> None:
-    """`Bearer` and nothing must not fit a token that is not set."""
-    assert judge(config(open=False), who(authorization="Bearer ")) is FORBIDDEN
-    assert judge(config(open=False), who(authorization="Bearer")) is FORBIDDEN
+def test_an_empty_token_opens_nothing() -> None:
+    """`Bearer` without a token does not match an unset token."""
+    assert judge(config(open=False), request_from(authorization="Bearer ")) is FORBIDDEN
+    assert judge(config(open=False), request_from(authorization="Bearer")) is FORBIDDEN
 
 
-def test_token_is_in_no_text() -> None:
+def test_repr_shows_no_token_and_no_password() -> None:
     """A configuration may end in a log."""
     assert TOKEN not in repr(config(token=TOKEN))
     assert "pw" not in repr(Login("alice", "pw"))
@@ -169,9 +169,9 @@ def test_token_is_in_no_text() -> None:
 
 
 def test_an_operators_password_makes_an_operator() -> None:
-    """It is to be verified first; a wrong one may be tried again, a right one of somebody else not."""
+    """A wrong password is answered with 401, the right one of another user with 403."""
     asked = config(open=False, operators=frozenset({"alice"}), host="0.0.0.0")
-    login = judge(asked, who("10.0.0.1", authorization=credentials("alice", "a:b é")))
+    login = judge(asked, request_from("10.0.0.1", authorization=credentials("alice", "a:b é")))
     assert login == Login("alice", "a:b é")
     assert after_login(asked, login, right=True) is OPERATOR
     assert after_login(asked, login, right=False) is UNKNOWN
@@ -179,19 +179,19 @@ def test_an_operators_password_makes_an_operator() -> None:
 
 
 @pytest.mark.parametrize("sent", ["Basic", "Basic !", "Basic YWxpY2U=", "Basic /w==", "Digest x", ""])
-def test_malformed_credentials_are_none(sent: str) -> None:
+def test_malformed_credentials_are_refused(sent: str) -> None:
     """No colon, no base64, no UTF-8, another scheme."""
     asked = config(open=False, operators=frozenset({"alice"}))
-    assert judge(asked, who(authorization=sent)) is UNKNOWN
+    assert judge(asked, request_from(authorization=sent)) is UNKNOWN
 
 
-def test_with_passwords_and_no_operator_nobody_may() -> None:
-    """Coming from this machine is not enough where users have passwords."""
-    assert judge(config(open=False), who()) is FORBIDDEN
-    assert judge(config(open=False), who(authorization=credentials("alice", "x"))) is FORBIDDEN
+def test_with_passwords_and_no_operator_the_api_is_closed() -> None:
+    """A request from this machine needs a password as well."""
+    assert judge(config(open=False), request_from()) is FORBIDDEN
+    assert judge(config(open=False), request_from(authorization=credentials("alice", "x"))) is FORBIDDEN
 
 
-# Settings that would open the house.
+# Settings that would admit everybody.
 
 
 @pytest.mark.parametrize(
@@ -204,8 +204,8 @@ def test_with_passwords_and_no_operator_nobody_may() -> None:
         ({"proxy": True}, "web_proxy lets people from elsewhere in"),
     ],
 )
-def test_open_broker_is_not_led_out_by_the_page(settings: dict[str, Any], named: str) -> None:
-    """The page leads to the broker, so it must not lead farther than the broker may."""
+def test_the_page_does_not_expose_an_open_broker(settings: dict[str, Any], named: str) -> None:
+    """The page leads to the broker, so the same bounds hold for both."""
     with pytest.raises(ConfigError, match=named):
         config(**settings)
     config(**settings, insecure=True)
@@ -213,7 +213,7 @@ def test_open_broker_is_not_led_out_by_the_page(settings: dict[str, Any], named:
 
 
 @pytest.mark.parametrize(
-    ("settings", "is_open", "is_said"),
+    ("settings", "is_open", "is_logged"),
     [
         ({"web_origin": ["https://presence.example"]}, False, True),
         ({"web_origin": ["https://presence.example"], "web_proxy": True}, False, False),
@@ -223,21 +223,21 @@ def test_open_broker_is_not_led_out_by_the_page(settings: dict[str, Any], named:
         ({}, False, False),
     ],
 )
-def test_proxy_that_is_not_believed_is_warned_of(
-    settings: dict[str, Any], is_open: bool | None, is_said: bool, caplog: pytest.LogCaptureFixture
+def test_a_proxy_without_web_proxy_is_logged(
+    settings: dict[str, Any], is_open: bool | None, is_logged: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where passwords are asked for and all visitors would have one address, the log says what to set."""
+    """All visitors would share one address for wrong passwords, so the log names the setting."""
     web_config(Settings(**settings), is_open=is_open)
-    assert ("set web_proxy" in caplog.text) is is_said
+    assert ("set web_proxy" in caplog.text) is is_logged
 
 
-# Names and pages.
+# Host names and origins.
 
 
 @pytest.mark.parametrize(
     "host", ["localhost", "localhost:8080", "127.0.0.1:8080", "[::1]:8080", "x.localhost:1"]
 )
-def test_on_loopback_names_of_this_machine_are_ours(host: str) -> None:
+def test_on_loopback_names_of_this_machine_are_accepted(host: str) -> None:
     assert refuse_host(config(), host) is None
 
 
@@ -256,12 +256,12 @@ def test_on_loopback_names_of_this_machine_are_ours(host: str) -> None:
         "local\thost",
     ],
 )
-def test_on_loopback_any_other_name_is_not(host: str, is_open: bool | None) -> None:
-    """Any site can make its own name point to this machine (DNS rebinding)."""
+def test_on_loopback_other_names_are_refused(host: str, is_open: bool | None) -> None:
+    """Any site can make its name resolve to this machine (DNS rebinding)."""
     assert refuse_host(config(open=is_open), host)
 
 
-def test_a_name_that_is_set_is_ours() -> None:
+def test_a_configured_name_is_accepted() -> None:
     asked = config(open=False, origins=frozenset({"https://presence.example", "http://box:8080"}))
     assert refuse_host(asked, "Presence.example") is None
     assert refuse_host(asked, "box:8080") is None
@@ -269,8 +269,8 @@ def test_a_name_that_is_set_is_ours() -> None:
     assert refuse_host(asked, "box.example:8080")
 
 
-def test_on_the_network_names_count_where_there_is_no_password() -> None:
-    """With passwords a bent name gains nothing; without, only addresses are sure not to be bent."""
+def test_on_the_network_names_are_checked_without_passwords() -> None:
+    """DNS rebinding gains nothing where passwords are needed, and does not work with addresses."""
     assert refuse_host(config(host="0.0.0.0", open=False), "box.lan:8080") is None
     opened = config(host="0.0.0.0", insecure=True)
     assert refuse_host(opened, "box.lan:8080")
@@ -280,7 +280,7 @@ def test_on_the_network_names_count_where_there_is_no_password() -> None:
 
 
 @pytest.mark.parametrize(
-    ("origin", "host", "may"),
+    ("origin", "host", "accepted"),
     [
         (None, "localhost:8080", True),
         ("http://localhost:8080", "localhost:8080", True),
@@ -310,13 +310,13 @@ def test_on_the_network_names_count_where_there_is_no_password() -> None:
         ("https://listed.example:8443", "listed.example:8443", True),
     ],
 )
-def test_only_our_own_pages_and_listed_ones_may_speak(origin: str | None, host: str, may: bool) -> None:
+def test_only_own_and_listed_origins_are_accepted(origin: str | None, host: str, accepted: bool) -> None:
     asked = config(open=False, origins=frozenset({"http://listed.example"}))
-    assert (refuse_origin(asked, host, origin) is None) is may
+    assert (refuse_origin(asked, host, origin) is None) is accepted
 
 
-def test_policy_lets_nothing_in_but_what_is_ours() -> None:
-    """Nothing inline, nothing from elsewhere; MQTT here, or at the broker that is set; no header is split."""
+def test_the_policy_allows_this_server_only() -> None:
+    """No inline code, no other servers, MQTT at the configured broker, and no injection by the host."""
     here = policy(config(), "localhost:8080")
     assert "default-src 'none'" in here
     assert "connect-src 'self' ws://localhost:8080 wss://localhost:8080;" in here

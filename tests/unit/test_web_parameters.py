@@ -1,4 +1,4 @@
-"""The API's parameters: read, or refused by name; its cursors."""
+"""Parameters and cursors of the API."""
 
 import pytest
 
@@ -35,8 +35,8 @@ def given(**values: str) -> Parameters:
 
 @pytest.mark.parametrize("user", HOSTILE)
 @pytest.mark.parametrize("number", [1, (1 << 63) - 1])
-def test_cursors_come_back(user: str, number: int) -> None:
-    """What a page calls next is what the next page begins after, and needs no encoding in a URL."""
+def test_cursors_are_read_as_written(user: str, number: int) -> None:
+    """A cursor needs no encoding in a URL."""
     assert given(after=name_cursor(user)).after_name("after") == user
     assert given(after=client_cursor(user, "a.b", number)).after_client("after") == (user, "a.b", number)
     assert given(after=client_cursor("a.b", user, number)).after_client("after") == ("a.b", user, number)
@@ -52,14 +52,14 @@ def test_cursors_come_back(user: str, number: int) -> None:
     ["", ".", "1", "1.", ".1", "-1.2", "1.2.3", "1.x", "é", "////", "+", "1.99999999999999999999", "1" * 16 + ".1",
      "1.9223372036854775808", "٣.٣.٣", "1.YQ", "1.YQ.", "1..YQ", "1.YQ.YQ.YQ", name_cursor("a/b"), name_cursor("a\0b"), "1.YQ." + name_cursor("a+b"), f"1.{name_cursor('a+b')}.YQ", "gA"],
 )  # fmt: skip
-def test_what_was_no_cursor_is_refused(text: str) -> None:
-    """A cursor goes into a query: nothing but what pages give out."""
-    with pytest.raises(ParameterError, match="after must be what the page before called next"):
+def test_other_texts_than_cursors_are_refused(text: str) -> None:
+    """Cursors are part of database queries."""
+    with pytest.raises(ParameterError, match="after must be the value of next in the answer before"):
         given(after=text).after_client("after")
     if text not in {"1", "gA"}:  # a name's cursor has no number
-        with pytest.raises(ParameterError, match="after must be what"):
+        with pytest.raises(ParameterError, match="after must be the value of next"):
             given(after=text).after_pair("after")
-    with pytest.raises(ParameterError, match="after must be what"):
+    with pytest.raises(ParameterError, match="after must be the value of next"):
         given(after=text + ".").after_name("after")
 
 
@@ -82,7 +82,7 @@ def test_times_have_an_offset(text: str) -> None:
 
 
 def test_unknown_and_repeated_parameters_are_refused() -> None:
-    """A misspelt one would else be silently not there."""
+    """A misspelt parameter would be ignored silently otherwise."""
     with pytest.raises(ParameterError, match="'limt' is no parameter of this resource; after, "):
         Parameters([("limt", "1")], NAMES)
     with pytest.raises(ParameterError, match="twice"):

@@ -1,7 +1,7 @@
-/** The read-only JSON API of the server, for operators; and the configuration, for everybody. */
+/** Access to the JSON API: read-only resources for operators, and the configuration for everybody. */
 
 /**
- * A connection's record; times are epoch milliseconds here, null: unknown or not (yet).
+ * The record of a connection. Times are epoch milliseconds, null if unknown or not reached yet.
  *
  * @typedef {object} ConnectionRecord
  * @property {string} userId
@@ -9,8 +9,8 @@
  * @property {string} connectionId
  * @property {number | null} loginTime
  * @property {number | null} logoutTime
- * @property {string | null} reason why it ended
- * @property {string | null} cause how the broker saw it end, where it told
+ * @property {string | null} reason the reason of its end
+ * @property {string | null} cause the end of the network connection as the broker reported it
  * @property {boolean | null} idle
  * @property {number | null} lastActivity
  * @property {string | null} ipAddr
@@ -18,16 +18,16 @@
  */
 
 /**
- * What the page must know before anybody signs in.
+ * The settings that the page needs before a login.
  *
  * @typedef {object} Config
  * @property {string} mqttUrl relative to the page, or `ws[s]://…`
- * @property {boolean | null} open anybody may come in, without a password; null: not known
+ * @property {boolean | null} open whether the broker asks for no password; null if unknown
  * @property {string} prefix
- * @property {boolean} operator whoever asks may see connections and history
- * @property {string[]} operatorBy what would make one: `token`, `password`
+ * @property {boolean} operator whether the requester may see connections and history
+ * @property {string[]} operatorBy the credentials of operators: `token`, `password`
  * @property {string} version
- * @property {boolean} mqttJs MQTT.js is there
+ * @property {boolean} mqttJs whether MQTT.js is installed
  * @property {number} historyHours
  */
 
@@ -38,7 +38,7 @@
 
 export class ApiError extends Error {
   /**
-   * @param {number} status of HTTP; 0: there was no answer
+   * @param {number} status of HTTP; 0 without an answer
    * @param {string} message
    * @param {ErrorOptions} [options]
    */
@@ -51,22 +51,22 @@ export class ApiError extends Error {
 
 const LIMIT = "200";
 const MOST_OF_A_USER = 1_000;
-/** The server verifies few passwords at a time, and says so. */
+/** The server is busy: it verifies few passwords at the same time. */
 const BUSY = 503;
 const TRIES = 4;
 const TRY_AGAIN_MS = 1_000;
-/** The server gives each question to its database five seconds, and others may come first. */
+/** A database query takes up to five seconds at the server, and others may come first. */
 const TIMEOUT_MS = 15_000;
-/** Who asks is no operator, or no longer. */
+/** The requester is not an operator, or not an operator any longer. */
 const REFUSALS = new Set([401, 403]);
 
-/** Dispatches `refused` when an answer was only for operators. */
+/** The API. Dispatches `refused` when the server refuses an answer that is for operators. */
 export class Api extends EventTarget {
   /** @type {Record<string, string>} */
   #headers = {};
 
   /**
-   * Ask as whoever knows this password; kept in memory and nowhere else.
+   * Send requests with a user's password, which is kept in memory only.
    *
    * @param {string} user
    * @param {string} password
@@ -76,7 +76,7 @@ export class Api extends EventTarget {
   }
 
   /**
-   * Ask as whoever knows the operators' token.
+   * Send requests with the operators' token.
    *
    * @param {string} token
    */
@@ -86,43 +86,43 @@ export class Api extends EventTarget {
 
   /** @returns {Promise<Config>} */
   async config() {
-    const said = await this.#get("config", {});
+    const fields = await this.#get("config", {});
     return {
-      mqttUrl: String(said.mqttUrl),
-      open: typeof said.open === "boolean" ? said.open : null,
-      prefix: said.prefix ?? "",
-      operator: said.operator === true,
-      operatorBy: said.operatorBy ?? [],
-      version: said.version ?? "",
-      mqttJs: said.mqttJs === true,
-      historyHours: said.historyHours ?? 24,
+      mqttUrl: String(fields.mqttUrl),
+      open: typeof fields.open === "boolean" ? fields.open : null,
+      prefix: fields.prefix ?? "",
+      operator: fields.operator === true,
+      operatorBy: fields.operatorBy ?? [],
+      version: fields.version ?? "",
+      mqttJs: fields.mqttJs === true,
+      historyHours: fields.historyHours ?? 24,
     };
   }
 
   /**
-   * Connections of everybody: the open ones by user, those that have ended by their end, the newest first.
+   * Return connections of all users: open ones sorted by user, or ended ones with the newest end first.
    *
    * @param {{open: boolean, after: string | null}} how
    * @returns {Promise<Page<ConnectionRecord>>}
    */
   async connections({open, after}) {
-    const said = await this.#get("connections", {open: String(open), after, limit: LIMIT});
-    return {items: said.connections.map(record), next: said.next};
+    const fields = await this.#get("connections", {open: String(open), after, limit: LIMIT});
+    return {items: fields.connections.map(record), next: fields.next};
   }
 
   /**
-   * Users by name.
+   * Return users, sorted by name.
    *
    * @param {{search: string, after: string | null, limit: number}} how
    * @returns {Promise<Page<string>>}
    */
   async users({search, after, limit}) {
-    const said = await this.#get("users", {q: search || null, after, limit: String(limit)});
-    return {items: said.users.map((/** @type {{userId: string}} */ user) => user.userId), next: said.next};
+    const fields = await this.#get("users", {q: search || null, after, limit: String(limit)});
+    return {items: fields.users.map((/** @type {{userId: string}} */ user) => user.userId), next: fields.next};
   }
 
   /**
-   * The connections of a user in a time, the newest first, a thousand at most.
+   * Return the connections of a user in a period, the newest first, a thousand at most.
    *
    * @param {{user: string, from: Date, to: Date}} what
    * @returns {Promise<Page<ConnectionRecord>>}
@@ -133,11 +133,11 @@ export class Api extends EventTarget {
     /** @type {string | null} */
     let before = null;
     do {
-      // Not below users/: a path cannot name a user `..`.
+      // Not below users/: a path cannot contain the user `..`.
       const query = {user, from: from.toISOString(), to: to.toISOString(), before, limit: LIMIT};
-      const said = await this.#get("connections", query);
-      items.push(...said.connections.map(record));
-      before = said.next;
+      const fields = await this.#get("connections", query);
+      items.push(...fields.connections.map(record));
+      before = fields.next;
     } while (before !== null && items.length < MOST_OF_A_USER);
     return {items, next: before};
   }
@@ -154,7 +154,7 @@ export class Api extends EventTarget {
       const answer = await this.#fetch(url);
       if (answer.ok) return answer.json();
       if (REFUSALS.has(answer.status)) this.dispatchEvent(new Event("refused"));
-      if (answer.status !== BUSY || tried === TRIES) throw new ApiError(answer.status, await whyNot(answer));
+      if (answer.status !== BUSY || tried === TRIES) throw new ApiError(answer.status, await refusalReason(answer));
       await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS * tried));
     }
   }
@@ -162,7 +162,7 @@ export class Api extends EventTarget {
   /** @param {URL} url */
   async #fetch(url) {
     try {
-      // Without what the browser itself knows: it would ask for it in a window of its own.
+      // Without the browser's own credentials, which it would request in a dialog.
       const signal = AbortSignal.timeout(TIMEOUT_MS);
       return await fetch(url, {headers: this.#headers, credentials: "omit", cache: "no-store", signal});
     } catch (error) {
@@ -172,28 +172,28 @@ export class Api extends EventTarget {
 }
 
 /** @param {Response} answer */
-async function whyNot(answer) {
-  const said = await answer.json().catch(() => ({}));
-  const why = typeof said?.error === "string" ? said.error : `${answer.status} ${answer.statusText}`;
-  return `The server says: ${why}.`;
+async function refusalReason(answer) {
+  const fields = await answer.json().catch(() => ({}));
+  const why = typeof fields?.error === "string" ? fields.error : `${answer.status} ${answer.statusText}`;
+  return `The server refused this: ${why}.`;
 }
 
 /**
- * @param {Record<string, any>} said
+ * @param {Record<string, any>} fields
  * @returns {ConnectionRecord}
  */
-const record = (said) => ({
-  userId: said.userId,
-  clientId: said.clientId,
-  connectionId: said.connectionId,
-  loginTime: millis(said.loginTime),
-  logoutTime: millis(said.logoutTime),
-  reason: said.reason ?? null,
-  cause: said.cause ?? null,
-  idle: said.idle ?? null,
-  lastActivity: millis(said.lastActivity),
-  ipAddr: said.ipAddr ?? null,
-  userAgent: said.userAgent ?? null,
+const record = (fields) => ({
+  userId: fields.userId,
+  clientId: fields.clientId,
+  connectionId: fields.connectionId,
+  loginTime: millis(fields.loginTime),
+  logoutTime: millis(fields.logoutTime),
+  reason: fields.reason ?? null,
+  cause: fields.cause ?? null,
+  idle: fields.idle ?? null,
+  lastActivity: millis(fields.lastActivity),
+  ipAddr: fields.ipAddr ?? null,
+  userAgent: fields.userAgent ?? null,
 });
 
 /** @param {string | null | undefined} text */

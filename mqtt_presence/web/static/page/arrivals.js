@@ -1,9 +1,9 @@
-/** Who has come and gone, told to screen readers now and then and in few words. Pure: `now` is an argument, milliseconds. */
+/** Arrivals and departures as short texts for screen readers. Pure: `now` is an argument, in milliseconds. */
 
-import {visible} from "./names.js";
+import {visible} from "./display-names.js";
 
 const PAUSE_MS = 10_000;
-/** Where many come and go nobody wants to hear it all the time. */
+/** Milliseconds between two texts: with many users, constant announcements would disturb. */
 const LONG_PAUSE_MS = 60_000;
 const FEW = 3;
 
@@ -12,38 +12,38 @@ export class Arrivals {
   #moves = new Map();
   #next = 0;
 
-  /** @param {number} now what is told until a moment later is how it was, not what has happened */
+  /** @param {number} now statuses until a moment later are the initial state, not arrivals */
   constructor(now) {
     this.#next = now + PAUSE_MS / 2;
     this.quietUntil = this.#next;
   }
 
   /**
-   * Take a change of somebody's status.
+   * Add a change of a user's status.
    *
-   * @param {import("../presence/roster.js").Change} change
+   * @param {import("../presence/status-table.js").Change} change
    * @param {number} now
    */
-  take({userId, before, after}, now) {
+  add({userId, before, after}, now) {
     const was = before?.online ?? false;
     const is = after?.online ?? false;
     if (was === is || now < this.quietUntil) return;
-    if (this.#moves.has(userId)) this.#moves.delete(userId); // came and went
+    if (this.#moves.has(userId)) this.#moves.delete(userId); // arrived and left
     else this.#moves.set(userId, is);
   }
 
-  /** What was shown was stale: what comes now is how it is. @param {number} now */
-  hush(now) {
+  /** Treat the next statuses as the initial state, because the last ones were stale. @param {number} now */
+  restart(now) {
     this.#moves.clear();
     this.quietUntil = now + PAUSE_MS / 2;
   }
 
   /**
-   * Return what there is to say; empty: nothing, or not yet.
+   * Return the text that is due, empty if there is none.
    *
    * @param {number} now
    */
-  tell(now) {
+  nextText(now) {
     if (now < this.#next || this.#moves.size === 0) return "";
     this.#next = now + (this.#moves.size > FEW ? LONG_PAUSE_MS : PAUSE_MS);
     const names = (/** @type {boolean} */ come) =>

@@ -1,4 +1,4 @@
-/** How a view says that it is old: faded, and with the time at which it was true. */
+/** Marks a view as out of date: faded, with the time of its data. */
 
 import {setAttribute, setText} from "./dom.js";
 import {clockTime} from "./times.js";
@@ -6,7 +6,7 @@ import {clockTime} from "./times.js";
 /**
  * @param {HTMLElement} view
  * @param {HTMLElement} text
- * @param {Date | null} asOf null: it is true now
+ * @param {Date | null} asOf the time of the data; null if they are current
  */
 export function showAsOf(view, text, asOf) {
   setAttribute(view, "data-stale", asOf !== null);

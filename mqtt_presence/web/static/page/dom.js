@@ -1,12 +1,12 @@
-/** Making and changing elements. What is given as text stays text: nothing here reads markup. */
+/** Creates and changes elements. Texts stay texts: no function here parses markup. */
 
 /** @typedef {Node | string | null} Child */
 
 /**
- * Make an element.
+ * Create an element.
  *
  * @param {string} name
- * @param {Record<string, string | boolean | null>} [attributes] true: there, without a value; false and null: not there
+ * @param {Record<string, string | boolean | null>} [attributes] true for an attribute without a value, false and null for none
  * @param {...Child} children
  */
 export function h(name, attributes = {}, ...children) {
@@ -31,7 +31,7 @@ export function byId(id, kind) {
 }
 
 /**
- * Write a text, if it is another: a screen reader says again what is written again.
+ * Set a text if it differs: screen readers repeat a text that is set again.
  *
  * @param {HTMLElement} element
  * @param {string} text
@@ -53,7 +53,7 @@ export function setAttribute(element, name, value) {
 }
 
 /**
- * Set a variable of the style sheet; through the CSSOM, which a strict Content-Security-Policy allows.
+ * Set variables of the style sheet by the CSSOM, which a strict Content-Security-Policy allows.
  *
  * @param {HTMLElement} element
  * @param {Record<string, string | number>} variables

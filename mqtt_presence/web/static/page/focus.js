@@ -1,11 +1,11 @@
-/** Keeping the focus: when the focused element is removed, hidden or disabled, another near it gets the focus. */
+/** Keeps the focus: when the focused element is removed, hidden or disabled, one near it gets the focus. */
 
 const FOCUSABLE = "a[href], button, input, summary, h2[tabindex]";
 
 /** @type {HTMLElement | null} */
 let last = null;
 
-/** Begin; for the rest of the page's life. */
+/** Start, until the page is closed. */
 export function keepFocus() {
   document.addEventListener("focusin", ({target}) => {
     last = target instanceof HTMLElement ? target : null;
@@ -20,17 +20,17 @@ export function keepFocus() {
   });
 }
 
-/** Focus the title of the view that is shown. */
+/** Focus the title of the present view. */
 export function focusView() {
   titleOfView()?.focus({preventScroll: true});
 }
 
-/** The title of the view that is shown; null at the door. */
+/** Return the title of the present view, null before the login. */
 function titleOfView() {
   return [.../** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".view h2"))].find(isUsable) ?? null;
 }
 
-/** A click beside everything takes the focus away on purpose. */
+/** Forget the element after a click on the background, which removes the focus on purpose. */
 function forgetIfLeft() {
   if (document.activeElement === document.body && last !== null && isUsable(last)) last = null;
 }
@@ -44,9 +44,9 @@ function restore(records) {
 }
 
 /**
- * The button of its form, else the nearest element before it in the same view.
+ * Return the button of the element's form, or else the nearest element before it in the same view.
  *
- * @param {HTMLElement} element it is in the document, hidden or disabled
+ * @param {HTMLElement} element in the document, hidden or disabled
  */
 function near(element) {
   const submit = element.closest("form")?.querySelector("button[type='submit']");
@@ -56,7 +56,7 @@ function near(element) {
 }
 
 /**
- * The row that has taken the place of a removed one.
+ * Return the row in the place of a removed row.
  *
  * @param {HTMLElement} element
  * @param {MutationRecord[]} records

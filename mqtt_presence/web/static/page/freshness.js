@@ -1,35 +1,35 @@
-/** Since when what is shown is not known to be true any more: the broker, the bridge or the server is gone. Pure. */
+/** Freshness of data: the time of the last known state while the broker, the bridge or the server is gone. Pure. */
 
-/** How soon to ask again when what is shown is old. */
+/** Milliseconds between two requests while the data are out of date. */
 const RETRY_MS = 3_000;
 
-/** What comes over MQTT. */
+/** The freshness of statuses over MQTT. */
 export class Live {
-  /** When it was last true; null: it is now. @type {Date | null} */
+  /** The time of the last known state; null while current. @type {Date | null} */
   asOf = null;
 
   /**
-   * Take how things are.
+   * Update the freshness.
    *
-   * @param {boolean} stale it is the last known state
-   * @param {boolean} lost something is gone; false: it may only not be there yet, as while signing in
+   * @param {boolean} stale whether the statuses are the last known state
+   * @param {boolean} lost whether broker or bridge are gone, not only late as during a login
    * @param {Date} now
    */
-  look(stale, lost, now) {
+  update(stale, lost, now) {
     if (!stale) this.asOf = null;
     else if (lost) this.asOf ??= now;
   }
 }
 
 /**
- * What the server answers from its database: no truer than what comes over MQTT, since the bridge that writes there
- * hears it from the same broker.
+ * The freshness of answers from the database. They are no newer than the statuses, since the bridge that writes the
+ * database receives them from the same broker.
  */
 export class Answers {
   #live;
-  /** When what is shown was last true; null: it is now. @type {Date | null} */
+  /** The time of the data; null while current. @type {Date | null} */
   #asOf = null;
-  /** When what is shown was asked for. @type {Date | null} */
+  /** The time of the request for the present data. @type {Date | null} */
   #asked = null;
   #failed = false;
 
@@ -38,13 +38,13 @@ export class Answers {
     this.#live = live;
   }
 
-  /** When what is shown was last true; null: it is now. */
+  /** The time of the data; null while current. */
   get asOf() {
     return (this.#asOf ??= this.#live.asOf);
   }
 
   /**
-   * Return a question, for `came`.
+   * Return a new request, for `answered`.
    *
    * @param {Date} now
    */
@@ -53,33 +53,33 @@ export class Answers {
   }
 
   /**
-   * A part of the answer is shown: should the rest never come, that part is of then.
+   * Record that a part of the answer is shown. If the rest never arrives, the time of the data is that of the request.
    *
    * @param {{now: Date}} question
    */
-  began({now}) {
+  partlyAnswered({now}) {
     this.#asked ??= now;
   }
 
   /**
-   * It was answered: what is shown is as true as it was when asked for.
+   * Record the answer: the data are as fresh as they were at the request.
    *
    * @param {{now: Date, asOf: Date | null}} question
    */
-  came({now, asOf}) {
+  answered({now, asOf}) {
     this.#asked = now;
     this.#asOf = asOf;
     this.#failed = false;
   }
 
-  /** It was not: what is shown is that of the last time. */
+  /** Record that the request failed, so that the old data stay. */
   failed() {
     this.#asOf ??= this.#asked;
     this.#failed = true;
   }
 
   /**
-   * Return how long to wait from one question to the next, milliseconds: not long when there is hope for something newer.
+   * Return the milliseconds between two requests, short if newer data may arrive soon.
    *
    * @param {number} usual
    */

@@ -1,9 +1,9 @@
-/** One user's line of the timeline, and the rows that say the same in words. */
+/** The line of a user in the timeline, and the rows of the same data as text. */
 
 import {h, setAttribute, setText, setVariables} from "./dom.js";
 import {KeyedList} from "./keyed-list.js";
-import {visible} from "./names.js";
-import {avatar, name} from "./person.js";
+import {visible} from "./display-names.js";
+import {avatar, name} from "./user-display.js";
 import {bars, endOf} from "./timeline.js";
 import {duration, hourTime, moment} from "./times.js";
 
@@ -12,23 +12,23 @@ import {duration, hourTime, moment} from "./times.js";
 /**
  * @typedef {object} Line
  * @property {string} user
- * @property {import("./api.js").ConnectionRecord[] | null} records null: not known yet
- * @property {boolean} isCut there are older ones
+ * @property {import("./api.js").ConnectionRecord[] | null} records null until loaded
+ * @property {boolean} isCut whether there are older connections
  */
 
-/** More at the same time share the last lane. */
+/** The number of lanes; more simultaneous connections share the last one. */
 const MOST_LANES = 8;
 const BAR_WORDS = {online: "here", idle: "idle", ended: "ended", lost: "lost"};
 
 /**
  * @param {string} user
- * @param {() => import("./history.js").Window} window from when until when it goes
+ * @param {() => import("./history-view.js").Window} window returns the period of the timeline
  */
 export function makeLine(user, window) {
   const track = h("ul", {class: "track"});
-  const said = h("span", {class: "unseen"});
+  const summary = h("span", {class: "unseen"});
   const link = h("a", {class: "who", href: `#history/${encodeURIComponent(user)}`}, avatar(user), name(user));
-  const element = h("li", {class: "row"}, link, said, track);
+  const element = h("li", {class: "row"}, link, summary, track);
   const list = new KeyedList(track, keyOf, makeBar);
   return {
     element,
@@ -38,7 +38,7 @@ export function makeLine(user, window) {
       const placed = bars(records ?? [], from, to, until).map((bar) => ({...bar, lane: Math.min(bar.lane, MOST_LANES - 1)}));
       setAttribute(track, "aria-busy", records === null ? "true" : null);
       setVariables(track, {"--lanes": Math.max(1, ...placed.map(({lane}) => lane + 1))});
-      setText(said, records === null ? "" : howMany(records.length, isCut));
+      setText(summary, records === null ? "" : howMany(records.length, isCut));
       list.show(placed);
     },
   };
@@ -64,9 +64,9 @@ function makeBar({connection}) {
       setAttribute(element, "data-state", bar.state);
       setAttribute(element, "data-cut", bar.cut);
       setVariables(element, {"--left": bar.left, "--width": bar.width, "--lane": bar.lane, "--idle-from": bar.idleFrom});
-      const said = `${visible(connection.clientId)}: ${life(bar)}`;
-      setText(text, said);
-      setAttribute(element, "title", said);
+      const summary = `${visible(connection.clientId)}: ${life(bar)}`;
+      setText(text, summary);
+      setAttribute(element, "title", summary);
     },
   };
 }
@@ -80,11 +80,11 @@ function life({connection, state}) {
 }
 
 /**
- * Say a bar in words, as a row of a table.
+ * Make a row of a table with the data of a bar.
  *
  * @param {Bar} bar
  * @param {Date} now
- * @param {Date} until when that was true
+ * @param {Date} until the time of the data
  */
 export function makeRow({connection, state}, now, until) {
   const {clientId, loginTime, logoutTime} = connection;

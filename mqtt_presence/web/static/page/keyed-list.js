@@ -1,8 +1,8 @@
-/** The children of an element, one for each item: made once, changed in place, moved only when the order changes. */
+/** The children of an element, one for each item: created once, changed in place, moved only for a new order. */
 
 /**
  * @template Item
- * @typedef {object} Row what stands for an item
+ * @typedef {object} Row the element of an item
  * @property {HTMLElement} element
  * @property {(item: Item) => void} update
  */
@@ -15,7 +15,7 @@ export class KeyedList {
   #rows = new Map();
 
   /**
-   * @param {HTMLElement} parent nothing else adds to it
+   * @param {HTMLElement} parent without other children
    * @param {(item: Item) => string} keyOf
    * @param {(item: Item) => Row<Item>} make
    */
@@ -26,7 +26,7 @@ export class KeyedList {
   }
 
   /**
-   * Show these items, in this order.
+   * Show items in their order.
    *
    * @param {readonly Item[]} items
    */
@@ -44,13 +44,13 @@ export class KeyedList {
       if (element === place) place = place.nextElementSibling;
       else this.parent.insertBefore(element, place);
     }
-    // What is moved loses the focus.
+    // An element that is moved loses the focus.
     if (focused instanceof HTMLElement && focused !== document.activeElement && this.parent.contains(focused)) {
       focused.focus({preventScroll: true});
     }
   }
 
-  /** Make all of them anew with the next `show`. */
+  /** Create all elements again with the next `show`. */
   clear() {
     for (const {element} of this.#rows.values()) element.remove();
     this.#rows.clear();

@@ -1,22 +1,22 @@
-/** The live page: lets somebody in, and puts the views together. */
+/** The live page: login and logout, and the set of views. */
 
 import {PresenceClient, PresenceError, StatusWatcher} from "../presence.js";
 import {Api} from "./api.js";
 import {Arrivals} from "./arrivals.js";
-import {Connections} from "./connections.js";
+import {ConnectionsView} from "./connections-view.js";
 import {byId, setAttribute, setText} from "./dom.js";
 import {keepFocus} from "./focus.js";
 import {Live} from "./freshness.js";
-import {History} from "./history.js";
-import {Operators} from "./operators.js";
-import {People} from "./people.js";
+import {HistoryView} from "./history-view.js";
+import {Operators} from "./operator-access.js";
+import {UsersView} from "./users-view.js";
 import {Route} from "./route.js";
 import {listenForShortcuts} from "./shortcuts.js";
-import {describe, NO_MQTT, whyNot} from "./words.js";
-import {You} from "./you.js";
+import {describe, NO_MQTT, explainError} from "./texts.js";
+import {OwnView} from "./own-view.js";
 
-const door = byId("door", HTMLElement);
-const house = byId("house", HTMLElement);
+const signInView = byId("sign-in-view", HTMLElement);
+const signedIn = byId("signed-in", HTMLElement);
 const form = byId("sign-in", HTMLFormElement);
 const nameField = byId("name", HTMLInputElement);
 const passwordField = byId("password", HTMLInputElement);
@@ -48,11 +48,11 @@ async function configuration() {
 }
 
 /** @param {import("./api.js").Config} config */
-function openDoor(config) {
+function showSignIn(config) {
   setText(byId("version", HTMLElement), `mqtt-presence ${config.version}`);
   setText(
-    byId("door-hint", HTMLElement),
-    config.open ? "Any name will do. Others see it." : "With your name and password at the broker.",
+    byId("sign-in-hint", HTMLElement),
+    config.open ? "Choose any name. Other users see it." : "Use your name and password for the broker.",
   );
   byId("password-field", HTMLElement).hidden = config.open === true;
   passwordField.required = config.open === false;
@@ -68,8 +68,8 @@ function openDoor(config) {
 }
 
 function welcome() {
-  house.hidden = true;
-  door.hidden = false;
+  signedIn.hidden = true;
+  signInView.hidden = false;
   nameField.focus();
 }
 
@@ -87,13 +87,13 @@ async function signIn(config) {
     await client.connect();
     passwordField.value = "";
     const api = new Api();
-    // To a server that takes none a password is nothing but read on the way, by whoever listens.
+    // A server that accepts no passwords gets none, since others may read it in the network.
     if (password !== null && config.operatorBy.includes("password")) api.useLogin(user, password);
-    await stay(client, watcher, api, config);
+    await runViews(client, watcher, api, config);
     welcome();
   } catch (error) {
     if (!(error instanceof PresenceError)) throw error;
-    setText(signInError, whyNot(error, config));
+    setText(signInError, explainError(error, config));
     (error.code === "bad-password" ? passwordField : nameField).focus();
   } finally {
     enter.disabled = false;
@@ -102,21 +102,21 @@ async function signIn(config) {
 }
 
 /**
- * Be in the house, until signing out.
+ * Run the views until the user signs out.
  *
  * @param {PresenceClient} client
  * @param {StatusWatcher} watcher
  * @param {Api} api
  * @param {import("./api.js").Config} config
  */
-async function stay(client, watcher, api, config) {
+async function runViews(client, watcher, api, config) {
   const leaving = new AbortController();
   const {signal} = leaving;
-  const you = new You(client, signal);
+  const you = new OwnView(client, signal);
   const live = new Live();
-  const people = new People(watcher, client, live, signal);
-  const connections = new Connections(api, watcher, client, live, signal);
-  const history = new History(api, client, live, config.historyHours, signal);
+  const people = new UsersView(watcher, client, live, signal);
+  const connections = new ConnectionsView(api, watcher, client, live, signal);
+  const history = new HistoryView(api, client, live, config.historyHours, signal);
   const route = new Route({people, connections, history}, signal);
   const arrivals = new Arrivals(performance.now());
   let unknownSince = performance.now();
@@ -128,41 +128,41 @@ async function stay(client, watcher, api, config) {
     setAttribute(link, "data-level", situation.level);
     setText(linkText, situation.word);
     setText(notice, situation.notice);
-    live.look(stale, situation.level === "bad", client.serverTime());
+    live.update(stale, situation.level === "bad", client.serverTime());
     document.title = titleOf(watcher);
-    if (stale) arrivals.hush(performance.now());
+    if (stale) arrivals.restart(performance.now());
   };
   watcher.addEventListener("status", (event) => {
-    const {detail} = /** @type {CustomEvent<import("../presence/roster.js").Change>} */ (event);
-    if (detail.userId !== client.user) arrivals.take(detail, performance.now());
+    const {detail} = /** @type {CustomEvent<import("../presence/status-table.js").Change>} */ (event);
+    if (detail.userId !== client.user) arrivals.add(detail, performance.now());
   });
   signal.addEventListener("abort", watcher.subscribe(look));
   const ticking = setInterval(() => {
     look();
     you.paint();
     route.tick();
-    const told = arrivals.tell(performance.now());
-    if (told !== "") setText(announcer, told);
+    const arrivalText = arrivals.nextText(performance.now());
+    if (arrivalText !== "") setText(announcer, arrivalText);
   }, TICK_MS);
   look();
   const allow = (/** @type {boolean} */ operator) => {
     route.allow(operator);
     people.linkNames(operator);
   };
-  void new Operators(api, allow, signal).settle();
-  door.hidden = true;
-  house.hidden = skip.hidden = link.hidden = signOut.hidden = false;
+  void new Operators(api, allow, signal).askUntilAnswered();
+  signInView.hidden = true;
+  signedIn.hidden = skip.hidden = link.hidden = signOut.hidden = false;
   await new Promise((resolve) => signOut.addEventListener("click", resolve, {once: true}));
   leaving.abort();
   clearInterval(ticking);
-  house.hidden = skip.hidden = link.hidden = signOut.hidden = true;
+  signedIn.hidden = skip.hidden = link.hidden = signOut.hidden = true;
   for (const text of [notice, announcer]) setText(text, "");
   document.title = TITLE;
   await client.disconnect();
 }
 
 /**
- * What the tab of the browser says: how many are here.
+ * Return the title for the browser's tab, with the number of users online.
  *
  * @param {StatusWatcher} watcher
  */
@@ -173,4 +173,4 @@ function titleOf(watcher) {
 
 keepFocus();
 listenForShortcuts();
-openDoor(await configuration());
+showSignIn(await configuration());

@@ -1,12 +1,12 @@
-/** Which view is shown: the part of the address after `#`. Connections and history are for operators. */
+/** The present view, from the part of the address after `#`. Connections and history are for operators. */
 
 import {byId, setAttribute} from "./dom.js";
 
 /**
  * @typedef {object} View
- * @property {(rest: string) => void} [open] it is shown now; `rest` is what the address says after its name
+ * @property {(rest: string) => void} [open] the view is shown; `rest` is the rest of the address
  * @property {() => void} [close]
- * @property {() => void} [tick] a second has passed, and it is shown
+ * @property {() => void} [tick] called every second while the view is shown
  */
 
 export class Route {
@@ -16,8 +16,8 @@ export class Route {
   #shown = null;
 
   /**
-   * @param {Record<string, View>} views by the id of their element; the first is everybody's
-   * @param {AbortSignal} signal ends it
+   * @param {Record<string, View>} views by the id of their element; the first is open to all users
+   * @param {AbortSignal} signal ends the routing
    */
   constructor(views, signal) {
     this.views = views;

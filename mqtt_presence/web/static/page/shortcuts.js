@@ -5,7 +5,7 @@ import {focusView} from "./focus.js";
 
 const WRITABLE = "input:not([type='checkbox']), textarea, select, [contenteditable]";
 
-/** Begin; for the rest of the page's life. */
+/** Start, until the page is closed. */
 export function listenForShortcuts() {
   byId("skip", HTMLElement).addEventListener("click", focusView);
   document.addEventListener("keydown", (event) => {
@@ -15,7 +15,7 @@ export function listenForShortcuts() {
       (each) => each.closest("[hidden]") === null,
     );
     if (field === undefined) return;
-    event.preventDefault(); // the sign itself is not searched for
+    event.preventDefault(); // the slash is not part of the search
     field.select();
   });
 }

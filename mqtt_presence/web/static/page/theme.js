@@ -1,11 +1,11 @@
-/** Light or dark: what the system wants, until the button says otherwise. No module: it runs before the first paint. */
+/** Light or dark theme: the system's, or the choice by the button. Not a module, so that it runs before the first paint. */
 
 (() => {
   const KEY = "mqtt-presence theme";
   const system = matchMedia("(prefers-color-scheme: dark)");
   const root = document.documentElement;
 
-  /** The choice; null: none, or none can be kept (a browser that forbids storage). */
+  /** The stored choice; null without one, or if the browser forbids storage. */
   const chosen = () => {
     try {
       return localStorage.getItem(KEY);
@@ -20,7 +20,7 @@
       if (theme === null) localStorage.removeItem(KEY);
       else localStorage.setItem(KEY, theme);
     } catch {
-      // It is for this page only, then.
+      // Without storage, the choice is for this page only.
     }
   };
 
@@ -40,7 +40,7 @@
     show(chosen());
     document.getElementById("theme")?.addEventListener("click", () => {
       const next = root.dataset.theme === "dark" ? "light" : "dark";
-      choose(next === (system.matches ? "dark" : "light") ? null : next); // as the system: follow it again
+      choose(next === (system.matches ? "dark" : "light") ? null : next); // same as the system's: follow it again
       show(next);
     });
   });

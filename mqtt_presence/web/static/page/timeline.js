@@ -1,4 +1,4 @@
-/** Where the bars of a timeline are. Pure: times are epoch milliseconds, places are shares of the whole, 0 to 1. */
+/** Positions of the bars in a timeline. Pure: times are epoch milliseconds, positions are fractions from 0 to 1. */
 
 /** @typedef {import("./api.js").ConnectionRecord} ConnectionRecord */
 
@@ -8,14 +8,14 @@
  * @property {"online" | "idle" | "ended" | "lost"} state
  * @property {number} left
  * @property {number} width
- * @property {number} idleFrom which part of the bar, from the left, is before its last activity; 1: all
+ * @property {number} idleFrom the fraction of the bar before the last activity; 1 for the whole bar
  * @property {number} lane the row, from 0; bars of one row do not overlap
- * @property {boolean} cut it began before the timeline
+ * @property {boolean} cut whether the connection began before the timeline
  */
 
 const HOUR = 3_600_000;
 
-/** Ends that nobody wanted. */
+/** Reasons of an end without a logout. */
 const LOST = new Set(["lost", "timeout", "unconfirmed"]);
 
 /**
@@ -24,8 +24,8 @@ const LOST = new Set(["lost", "timeout", "unconfirmed"]);
  * @param {readonly ConnectionRecord[]} connections
  * @param {number} from
  * @param {number} to now
- * @param {number} until how far open connections are known to have gone on
- * @returns {Bar[]} by beginning
+ * @param {number} until the time up to which open connections are known to be open
+ * @returns {Bar[]} sorted by begin
  */
 export function bars(connections, from, to, until = to) {
   const span = to - from;
@@ -60,14 +60,14 @@ export function stateOf({logoutTime, idle, reason}) {
 }
 
 /**
- * Why a connection ended, as `mqtt-presence history` writes it: `lost (keepAlive)`.
+ * Return the reason of an end as `mqtt-presence history` prints it: `lost (keepAlive)`.
  *
  * @param {ConnectionRecord} connection
  */
 export const endOf = ({reason, cause}) => (reason ?? "ended") + (cause === null ? "" : ` (${cause})`);
 
 /**
- * @param {number[]} ends when the last bar of each row ends
+ * @param {number[]} ends the end of the last bar of each row
  * @param {number} began
  */
 function firstFree(ends, began) {
@@ -76,7 +76,7 @@ function firstFree(ends, began) {
 }
 
 /**
- * The full hours to write above a timeline.
+ * Return the full hours as labels of a timeline.
  *
  * @param {number} from
  * @param {number} to

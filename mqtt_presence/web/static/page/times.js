@@ -1,4 +1,4 @@
-/** Times and durations in words. Pure; durations are milliseconds. */
+/** Times and durations as text. Pure; durations are milliseconds. */
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -21,11 +21,11 @@ export const dayName = (date) => day.format(date);
 /** The hour and minute. @param {Date} date */
 export const hourTime = (date) => minute.format(date);
 
-/** Everything, for whoever wants to know exactly. @param {Date} date */
+/** The date and time in full. @param {Date} date */
 export const exactly = (date) => exact.format(date);
 
 /**
- * A moment, as short as it can be said today.
+ * A moment in its shortest form for today.
  *
  * @param {Date} date
  * @param {Date} now
@@ -37,7 +37,7 @@ export function moment(date, now) {
 }
 
 /**
- * A duration in its greatest unit. It changes seldom, so that a page full of them is calm.
+ * A duration in its greatest unit, which seldom changes.
  *
  * @param {number} millis
  */
@@ -49,14 +49,14 @@ export function roughly(millis) {
 }
 
 /**
- * How long ago, in its greatest unit.
+ * The time since a moment, in its greatest unit.
  *
  * @param {number} millis
  */
 export const ago = (millis) => (millis < MINUTE ? "just now" : `${roughly(millis)} ago`);
 
 /**
- * How long ago, to the second while it is not long.
+ * The time since a moment, in seconds while short.
  *
  * @param {number} millis
  */
@@ -64,7 +64,7 @@ export const secondsAgo = (millis) =>
   millis >= SECOND && millis < 5 * MINUTE ? `${duration(millis)} ago` : ago(millis);
 
 /**
- * A duration in its two greatest units, as the commands write it: `3d 4h`, `12m 5s`.
+ * A duration in its two greatest units, as the commands print it: `3d 4h`, `12m 5s`.
  *
  * @param {number} millis
  */

@@ -1,15 +1,15 @@
-/** How long to wait before the next attempt to connect. Pure but for the dice, which can be given. */
+/** Back-off: the delay before the next attempt to connect. Pure if the random numbers are given. */
 
-/** A connection that lasted this long counts as a success; a shorter one (somebody takes our id) does not. */
+/** A connection that lasts as long is a success. Shorter ones are not: another client may be taking over the id. */
 export const STEADY_AFTER_MS = 10_000;
 
-/** Doubling delays with jitter, so that a thousand pages do not come back in one second. */
+/** Doubling delays with jitter, so that a thousand pages do not reconnect in the same second. */
 export class Backoff {
   #attempt = 0;
 
   /**
    * @param {number} shortest the first delay, milliseconds
-   * @param {number} longest no delay is longer, milliseconds
+   * @param {number} longest the maximum delay, milliseconds
    * @param {() => number} roll returns a number from 0 up to 1
    */
   constructor(shortest, longest, roll = Math.random) {
@@ -21,7 +21,7 @@ export class Backoff {
   /**
    * Return the milliseconds to wait, between half and the whole of the doubled delay.
    *
-   * @param {number} lived how long the connection just lost had been up, milliseconds; 0 when it never was
+   * @param {number} lived the duration of the lost connection, milliseconds; 0 if the broker never accepted it
    */
   next(lived) {
     if (lived >= STEADY_AFTER_MS) this.#attempt = 0;
@@ -30,7 +30,7 @@ export class Backoff {
     return delay * (0.5 + this.roll() / 2);
   }
 
-  /** The longest delays from now on: trying again soon will not help, e.g. with a wrong password. */
+  /** Use the longest delay from now on: an early attempt does not help, for example with a wrong password. */
   slowDown() {
     this.#attempt = 30;
   }

@@ -1,13 +1,13 @@
-/** The two local clocks, in milliseconds: one to measure with, one that people set. */
+/** The two local clocks, in milliseconds: a steady clock to measure with, and the wall clock. */
 
-/** Return milliseconds that only ever grow. They may stand still while the machine sleeps. */
+/** Return the steady clock, which never goes back. Some browsers stop it while the machine sleeps. */
 export const steady = () => performance.now();
 
 /** Return the wall clock, epoch milliseconds. */
 export const wall = () => Date.now();
 
 /**
- * Wait for a promise; false: it was not true in time.
+ * Wait for a promise; return false if it did not resolve to true in time.
  *
  * @param {number} millis
  * @param {Promise<boolean> | null | undefined} promise

@@ -1,22 +1,22 @@
-/** How to reach the broker: the arguments that both clients share, checked before anything is touched. */
+/** The endpoint of a connection: arguments that both clients share, checked before anything else. */
 
 import {PresenceError} from "./errors.js";
 import {freshClientId} from "./ids.js";
 import {requireName} from "./topics.js";
 
-/** @typedef {import("./connection.js").Endpoint} Endpoint */
+/** @typedef {import("./network-connection.js").Endpoint} Endpoint */
 
 /**
  * @typedef {object} EndpointOptions
- * @property {string | null} [user] as whom to connect
+ * @property {string | null} [user] the name for the broker
  * @property {string | null} [password]
- * @property {string} [clientId] which of the user's clients; default: a random one, new for each page load. No two may
- *   run at the same time
- * @property {number} [keepAlive] milliseconds until the broker notices that the network is gone, two thirds of them at
- *   least. A hidden page is run once a minute: with less than 60000 it is taken for gone
+ * @property {string} [clientId] the id of this client among the user's clients; by default random, new for each page load.
+ *   Two clients with one id cannot be connected at the same time
+ * @property {number} [keepAlive] the keep alive, milliseconds: the broker publishes the will after one and a half.
+ *   Timers of a hidden page run once a minute, so less than 60000 disconnects hidden pages
  * @property {number} [reconnectMin] milliseconds until the first attempt to reconnect; doubled each time, with jitter
  * @property {number} [reconnectMax] the longest delay, milliseconds
- * @property {import("./connection.js").MqttLibrary} [mqtt] MQTT.js, where it is not the one that comes with the package
+ * @property {import("./network-connection.js").MqttLibrary} [mqtt] another MQTT.js than the one in the package
  */
 
 /**
@@ -25,7 +25,7 @@ import {requireName} from "./topics.js";
  * @param {string | URL} url `ws[s]://host:port/path`, or relative to the page; `http[s]` is read as `ws[s]`
  * @param {EndpointOptions} options
  * @returns {Endpoint}
- * @throws {PresenceError} `config`: one of them is wrong; the message names it and never shows the password
+ * @throws {PresenceError} `config`: an argument is wrong; the message has its name, but no password
  */
 export function makeEndpoint(url, options) {
   const {user = null, password = null, clientId = freshClientId(), mqtt = null} = options;

@@ -1,4 +1,4 @@
-/** The one kind of error that this library raises, told apart by `code`. */
+/** The error class of this library, with a `code` for each kind. */
 
 /**
  * @typedef {"bad-password" | "refused" | "unreachable" | "timeout" | "not-allowed" | "lost" | "no-mqtt" | "config"
@@ -8,7 +8,7 @@
 export class PresenceError extends Error {
   /**
    * @param {ErrorCode} code for programs
-   * @param {string} message for people: what, which value, what to do
+   * @param {string} message for people: the problem, the value and the remedy
    * @param {ErrorOptions} [options]
    */
   constructor(code, message, options) {
@@ -20,7 +20,7 @@ export class PresenceError extends Error {
 }
 
 /**
- * Report what somebody else's callback threw, as the browser would, and go on.
+ * Call a callback of the program; report its error as the browser does, and go on.
  *
  * @param {() => void} call
  */
@@ -28,7 +28,7 @@ export function guard(call) {
   try {
     call();
   } catch (error) {
-    // Thrown where nothing of ours is on the stack: `window.onerror` sees it, and our state is whole.
+    // Thrown in a task of its own, so that `window.onerror` gets it and our state stays consistent.
     queueMicrotask(() => {
       throw error;
     });

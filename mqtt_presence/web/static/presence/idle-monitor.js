@@ -1,15 +1,15 @@
-/** The client's own idle monitor: `IdleState` with timers, the page's events, other tabs, and reports in server time. */
+/** The client's own idle monitor: `IdleState` with timers, events of the page, other tabs, and reports in server time. */
 
 import * as clocks from "./clocks.js";
 import {checkSettings, DEFAULT_INTERVAL_MS, DEFAULT_THRESHOLD_MS, IdleState} from "./idle-state.js";
-import {followUser} from "./page.js";
+import {followUser} from "./page-events.js";
 import {SharedActivity} from "./shared-activity.js";
 
 /** @typedef {import("./idle-state.js").Report} Report */
 
 /**
- * Tells the bridge whether anybody is there, from what the user does and from `ping` calls of the program. Get it as
- * `client.monitor`.
+ * Reports to the bridge whether the user is idle, from events of the page and from `ping` calls of the program. The
+ * monitor of a client is `client.monitor`.
  */
 export class IdleMonitor {
   #how;
@@ -22,9 +22,9 @@ export class IdleMonitor {
   /** The last activity by the steady clock. */
   #at = 0;
   /**
-   * The same in server time, fixed when it happens and never going back: the bridge drops a report whose activity is
-   * older than one it has (contract A1), be it by the millisecond that a better estimate of the server time has
-   * taken off. 0: the server time was not known yet.
+   * The last activity in server time; 0 while that is unknown. The value is fixed at the activity and never goes back:
+   * the bridge ignores a report with an older activity than before (rule A1). A better estimate of the server time
+   * would make it older by some milliseconds.
    */
   #activeAt = 0;
   #reported = 0;
@@ -33,23 +33,23 @@ export class IdleMonitor {
 
   /**
    * @param {object} how
-   * @param {(idle: boolean, lastActivity: number) => boolean} how.send sends a report, in epoch milliseconds; false:
-   *   there is no connection
+   * @param {(idle: boolean, lastActivity: number) => boolean} how.send sends a report, in epoch milliseconds; returns
+   *   false without a connection
    * @param {import("./server-clock.js").ServerClock} how.clock
    * @param {() => void} how.changed
-   * @param {string} how.channel what tabs that share their activity have in common
-   * @param {() => number} [how.steady] a clock that only grows, milliseconds
+   * @param {string} how.channel the name that tabs with shared activity have in common
+   * @param {() => number} [how.steady] a clock that never goes back, milliseconds
    */
   constructor({send, clock, changed, channel, steady = clocks.steady}) {
     this.#how = {send, clock, changed, channel, steady};
   }
 
-  /** It runs. */
+  /** Whether the monitor is running. */
   get isMonitoring() {
     return this.#state.isMonitoring;
   }
 
-  /** It runs, and nothing was done for longer than the threshold, or (`idleOnBlur`) the page is not in front. */
+  /** Whether the user is idle: no activity for longer than the threshold, or (`idleOnBlur`) another page in front. */
   get isIdle() {
     return this.#state.isIdle;
   }
@@ -63,20 +63,20 @@ export class IdleMonitor {
   }
 
   /**
-   * Begin to monitor. The start counts as activity and is reported, as soon as the server time is known.
+   * Start the monitor. The start counts as activity, and is reported as soon as the server time is known.
    *
    * @param {object} [settings]
-   * @param {number} [settings.threshold] idle when the last activity lies more than so many milliseconds back
-   * @param {number} [settings.interval] how often to look, milliseconds, at least 1000
-   * @param {boolean} [settings.idleOnBlur] idle while the page is not in front
-   * @throws {import("./errors.js").PresenceError} `config`: a setting is wrong; `usage`: it runs
+   * @param {number} [settings.threshold] milliseconds without activity after which the user is idle
+   * @param {number} [settings.interval] milliseconds between two checks, at least 1000
+   * @param {boolean} [settings.idleOnBlur] whether the user is idle while another page is in front
+   * @throws {import("./errors.js").PresenceError} `config`: a setting is wrong; `usage`: the monitor is running
    */
   start({threshold = DEFAULT_THRESHOLD_MS, interval = DEFAULT_INTERVAL_MS, idleOnBlur = false} = {}) {
     checkSettings(threshold, interval);
     const report = this.#state.start({threshold, idleOnBlur}, this.#how.steady());
     this.#mark(this.#how.steady());
     this.#report(report);
-    const shared = (this.#shared = new SharedActivity(this.#how.channel, (ago) => this.#act(this.#how.steady() - ago)));
+    const shared = (this.#shared = new SharedActivity(this.#how.channel, (ago) => this.#recordActivity(this.#how.steady() - ago)));
     const leave = followUser({activity: () => this.ping(), focus: (focused) => this.#focus(focused)});
     const timer = setInterval(() => this.#check(), interval);
     this.#stop = () => {
@@ -87,9 +87,9 @@ export class IdleMonitor {
   }
 
   /**
-   * End the monitoring; whoever was idle is reported active, as of now.
+   * Stop the monitor. An idle user is reported active, as of now.
    *
-   * @throws {import("./errors.js").PresenceError} `usage`: it does not run
+   * @throws {import("./errors.js").PresenceError} `usage`: the monitor is not running
    */
   stop() {
     const report = this.#state.stop(this.#how.steady());
@@ -99,40 +99,40 @@ export class IdleMonitor {
     this.#how.changed();
   }
 
-  /** Say that there is activity, now. Without effect while the monitor is stopped. */
+  /** Record activity now. Without effect while the monitor is stopped. */
   ping() {
     if (!this.#state.counts) return;
-    this.#act(this.#how.steady());
-    this.#shared?.tell();
+    this.#recordActivity(this.#how.steady());
+    this.#shared?.announce();
   }
 
   /**
-   * What a heartbeat has to tell, having counted as activity.
+   * Record a heartbeat as activity, and return the report to send with it.
    *
    * @internal
    * @returns {{idle: boolean, lastActivity: number | null} | null} null: the monitor is stopped
    */
-  beat() {
+  heartbeatReport() {
     if (!this.isMonitoring) return null;
     this.ping();
     return {idle: this.isIdle, lastActivity: this.#activeAt || null};
   }
 
-  /** Say again after a login what it does not tell: that the user is idle, or a report not sent. @internal */
-  renew() {
+  /** Repeat, after a login, a report that the login does not include: the idle state, or an unsent one. @internal */
+  resend() {
     if (this.isMonitoring && (this.isIdle || this.#unsent)) this.#send(this.isIdle);
   }
 
-  /** The server time has become known, or better known. @internal */
+  /** Send an unsent report, once the server time is known. @internal */
   synced() {
     if (this.#activeAt === 0 && this.#state.lastActivity !== null) {
       this.#mark(this.#at);
       this.#reported = this.#activeAt;
-      this.renew();
+      this.resend();
     }
   }
 
-  /** End the monitoring without a report: the connection ends as well. @internal */
+  /** Stop the monitor without a report, because the connection ends as well. @internal */
   close() {
     this.#stop();
     if (this.isMonitoring) {
@@ -142,7 +142,7 @@ export class IdleMonitor {
   }
 
   /** @param {number} at by the steady clock */
-  #act(at) {
+  #recordActivity(at) {
     if (!this.#state.counts) return;
     const report = this.#state.ping(this.#how.steady(), at);
     this.#mark(at);
@@ -155,7 +155,7 @@ export class IdleMonitor {
     const report = this.#state.focus(focused, this.#how.steady());
     if (this.#state.lastActivity !== before) {
       this.#mark(this.#how.steady());
-      this.#shared?.tell();
+      this.#shared?.announce();
     }
     this.#report(report);
   }

@@ -1,10 +1,10 @@
 /**
- * When a user is idle, as a function of activity, focus and checks. Pure: `now` comes as an argument, milliseconds
- * of any clock that only grows.
+ * The idle state of a user as a function of activity, focus and checks. Pure: `now` is an argument, in milliseconds of
+ * any clock that never goes back.
  *
- * The rules are those of the contract's ancestors: one report at the start and one for each transition; idle when
- * the last activity lies more than the threshold back, not when it lies exactly that far back. With `idleOnBlur` a
- * user is idle while the page is not in front, and what happens there then is no activity.
+ * There is one report at the start and one for each transition. A user is idle when the last activity is longer ago
+ * than the threshold, and not yet at exactly the threshold. With `idleOnBlur` a user is also idle while another page is
+ * in front, and events of this page do not count as activity then.
  */
 
 import {PresenceError} from "./errors.js";
@@ -14,7 +14,7 @@ export const DEFAULT_INTERVAL_MS = 1_000;
 export const MIN_INTERVAL_MS = 1_000;
 
 /**
- * What to tell the bridge; the time of the clock that `now` is of.
+ * A report to the bridge; times are those of the clock of `now`.
  *
  * @typedef {{idle: boolean, lastActivity: number}} Report
  */
@@ -24,7 +24,7 @@ export const MIN_INTERVAL_MS = 1_000;
  *
  * @param {number} threshold
  * @param {number} interval
- * @throws {PresenceError} `config`: the threshold is not above 0, or the interval below a second
+ * @throws {PresenceError} `config`: the threshold is not above 0, or the interval is below a second
  */
 export function checkSettings(threshold, interval) {
   if (!(threshold > 0 && threshold < Infinity)) {
@@ -35,7 +35,7 @@ export function checkSettings(threshold, interval) {
   }
 }
 
-/** A monitor that is stopped at first. Every method returns the report to send, or null. */
+/** An idle state, stopped at first. Every method returns the report to send, or null. */
 export class IdleState {
   isMonitoring = false;
   isIdle = false;
@@ -49,18 +49,18 @@ export class IdleState {
   #idleOnBlur = false;
   #focused = true;
 
-  /** What happens now is activity. */
+  /** Whether events of the page count as activity now. */
   get counts() {
     return this.isMonitoring && (this.#focused || !this.#idleOnBlur);
   }
 
   /**
-   * Begin; starting counts as activity.
+   * Start; the start counts as activity.
    *
    * @param {{threshold: number, idleOnBlur?: boolean}} settings
    * @param {number} now
    * @returns {Report}
-   * @throws {PresenceError} `usage`: it has begun
+   * @throws {PresenceError} `usage`: already started
    */
   start({threshold, idleOnBlur = false}, now) {
     if (this.isMonitoring) {
@@ -75,11 +75,11 @@ export class IdleState {
   }
 
   /**
-   * End; whoever was idle counts as active from now on.
+   * Stop; an idle user counts as active from now on.
    *
    * @param {number} now
    * @returns {Report | null}
-   * @throws {PresenceError} `usage`: it is not running
+   * @throws {PresenceError} `usage`: not started
    */
   stop(now) {
     if (!this.isMonitoring) {
@@ -93,10 +93,10 @@ export class IdleState {
   }
 
   /**
-   * There was activity, just now or (in another tab) a moment ago. Without effect while it does not count.
+   * Record activity, just now or (in another tab) a moment ago. Without effect while events do not count.
    *
    * @param {number} now
-   * @param {number} at when
+   * @param {number} at the time of the activity
    * @returns {Report | null}
    */
   ping(now, at = now) {
@@ -106,7 +106,7 @@ export class IdleState {
   }
 
   /**
-   * The page came to the front, which is activity, or left it.
+   * Record that the page came to the front, which is activity, or left it.
    *
    * @param {boolean} focused
    * @param {number} now
@@ -119,7 +119,7 @@ export class IdleState {
   }
 
   /**
-   * See whether the state has changed.
+   * Check whether the state has changed.
    *
    * @param {number} now
    * @returns {Report | null}

@@ -1,9 +1,9 @@
 /** Random ids. */
 
 /**
- * Make up an id; on plain-http pages too, where there is no `crypto.randomUUID`.
+ * Return a random id. Pages without TLS lack `crypto.randomUUID`, so it is not used.
  *
- * @param {number} bytes how much chance; each makes two characters
+ * @param {number} bytes the number of random bytes, each of two characters
  * @returns {string} hexadecimal
  */
 function randomHex(bytes) {
@@ -11,11 +11,11 @@ function randomHex(bytes) {
   return Array.from(values, (value) => value.toString(16).padStart(2, "0")).join("");
 }
 
-/** Name a connection: new for each one (contract section 2). */
+/** Return a new connection id (docs/protocol.md, "What clients send"). */
 export const freshConnectionId = () => randomHex(16);
 
 /**
- * Name a client: new for each page load. Not kept in sessionStorage, which a duplicated tab gets a copy of: two
- * clients of one name would push each other off the broker for ever.
+ * Return a new client id, one for each page load. A duplicated tab gets a copy of sessionStorage, so an id kept there
+ * would make the broker disconnect both tabs in turn.
  */
-export const freshClientId = () => `js${randomHex(10)}`; // 22 characters: every broker takes 23 (MQTT 3.1.1 §3.1.3.1)
+export const freshClientId = () => `js${randomHex(10)}`; // 22 characters: every broker accepts 23 (MQTT 3.1.1 §3.1.3.1)

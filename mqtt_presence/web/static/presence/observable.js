@@ -1,4 +1,4 @@
-/** What can be watched: events, callbacks and iterators over immutable snapshots, for any framework and none. */
+/** Observable objects: events, callbacks and iterators over immutable snapshots, for any framework. */
 
 import {guard} from "./errors.js";
 
@@ -17,7 +17,7 @@ export class Observable extends EventTarget {
   #telling = false;
 
   /**
-   * @param {() => Snapshot} take makes a snapshot of what there is now
+   * @param {() => Snapshot} take returns a snapshot of the present state
    */
   constructor(take) {
     super();
@@ -25,17 +25,17 @@ export class Observable extends EventTarget {
   }
 
   /**
-   * Return everything as it is now: frozen, and the same object until something changes.
+   * Return the present snapshot: frozen, and the same object until something changes.
    *
-   * An arrow, as `subscribe` is, so that it can be handed around: `useSyncExternalStore(c.subscribe, c.getSnapshot)`.
+   * A bound function, as `subscribe` is, so that both can be passed on: `useSyncExternalStore(c.subscribe, c.getSnapshot)`.
    */
   getSnapshot = () => (this.#snapshot ??= Object.freeze(this.#take()));
 
   /**
-   * Be called after changes; several at once make one call.
+   * Call a function after changes; simultaneous changes make one call.
    *
    * @param {() => void} callback
-   * @returns {() => void} ends it
+   * @returns {() => void} ends the subscription
    */
   subscribe = (callback) => {
     const subscriber = () => callback(); // the same callback may subscribe twice
@@ -44,8 +44,8 @@ export class Observable extends EventTarget {
   };
 
   /**
-   * Follow the snapshots, beginning with the present one. Whoever is slow misses those in between, never the last.
-   * Ends after a disconnect on purpose.
+   * Iterate over the snapshots from the present one on. A slow consumer misses some in between, never the last.
+   * The iterator ends after a disconnect on purpose.
    *
    * @returns {AsyncGenerator<Readonly<Snapshot>, void, undefined>}
    */
@@ -71,7 +71,7 @@ export class Observable extends EventTarget {
   }
 
   /**
-   * Something has changed: tell everybody, once what is going on now is done.
+   * Notify all observers of a change, after the present task.
    *
    * @protected
    */
@@ -88,7 +88,7 @@ export class Observable extends EventTarget {
   }
 
   /**
-   * Dispatch an event of its own, and `change`.
+   * Dispatch a specific event, and `change`.
    *
    * @protected
    * @param {string} type
@@ -100,7 +100,7 @@ export class Observable extends EventTarget {
   }
 
   /**
-   * It was ended on purpose: iterators end too, once they have seen the last snapshot.
+   * End the iterators after the last snapshot, since the connection was ended on purpose.
    *
    * @protected
    */

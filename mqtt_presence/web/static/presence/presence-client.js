@@ -1,6 +1,6 @@
-/** The client of a page: says that its user is here, and leaves a will. */
+/** The presence client of a page: logs its user in, and leaves a will with the broker. */
 
-import {BridgeWatch} from "./bridge-watch.js";
+import {BridgePresence} from "./bridge-presence.js";
 import {steady, within} from "./clocks.js";
 import {makeEndpoint} from "./endpoint.js";
 import {PresenceError} from "./errors.js";
@@ -8,20 +8,20 @@ import {freshConnectionId} from "./ids.js";
 import {IdleMonitor} from "./idle-monitor.js";
 import {Observable} from "./observable.js";
 import {ServerClock} from "./server-clock.js";
-import {Session} from "./session.js";
+import {Reconnector} from "./reconnector.js";
 import {requireName, Topics} from "./topics.js";
-import {checkDuration, checkMeta, encodeActivity, encodeEnd, encodeLogin} from "./wire.js";
+import {checkDuration, checkMeta, encodeActivity, encodeEnd, encodeLogin} from "./client-messages.js";
 
-/** @typedef {import("./connection.js").Connection} Connection */
+/** @typedef {import("./network-connection.js").NetworkConnection} NetworkConnection */
 
 /**
  * @typedef {object} PresenceOptions
- * @property {string} [prefix] what the bridge puts before every topic
- * @property {string | null} [userAgent] what operators are shown; default: that of the browser
- * @property {number | null} [idleThreshold] milliseconds without activity until the bridge takes this client for idle
- * @property {number | null} [timeout] milliseconds of silence after which the bridge takes it for gone
- * @property {object | null} [meta] anything else to keep in the record, at most 2 KiB as JSON
- * @property {boolean} [announce] log in again when the bridge asks for it
+ * @property {string} [prefix] the beginning of every topic, as the bridge has it
+ * @property {string | null} [userAgent] the user agent for operators; by default the browser's
+ * @property {number | null} [idleThreshold] milliseconds without activity after which this client is idle
+ * @property {number | null} [timeout] milliseconds without a sign of life after which the bridge ends the connection
+ * @property {object | null} [meta] further data for the record, at most 2 KiB as JSON
+ * @property {boolean} [announce] whether the client logs in again when the bridge requests it
  */
 
 /**
@@ -41,21 +41,21 @@ import {checkDuration, checkMeta, encodeActivity, encodeEnd, encodeLogin} from "
  */
 
 /**
- * Keeps a user shown as online for as long as the page is there and the network holds. If the connection is lost,
- * the broker says so for the client (its will), and the client comes back as a new connection.
+ * Keeps a user online while the page is open and the network works. If the connection is lost, the broker publishes the
+ * client's will, and the client reconnects as a new connection.
  *
  * @extends {Observable<PresenceSnapshot>}
  */
 export class PresenceClient extends Observable {
   #topics;
   #login;
-  #session;
-  #bridge = new BridgeWatch();
+  #reconnector;
+  #bridge = new BridgePresence();
   #nextId = freshConnectionId();
   /**
-   * The connection that is logged in: what is sent on it carries its id and no other. `began` is steady time.
+   * The connection that is logged in. Messages on it carry its id and no other. `began` is steady time.
    *
-   * @type {{connection: Connection, connectionId: string, began: number, login: Promise<boolean>} | null}
+   * @type {{connection: NetworkConnection, connectionId: string, began: number, login: Promise<boolean>} | null}
    */
   #live = null;
   #bridgeState = "unknown";
@@ -63,7 +63,7 @@ export class PresenceClient extends Observable {
   /**
    * @param {string | URL} url of the broker's WebSocket: `ws[s]://host:port/path`, or relative to the page
    * @param {PresenceOptions & import("./endpoint.js").EndpointOptions} [options]
-   * @throws {PresenceError} `config`: an argument is wrong; the message names it
+   * @throws {PresenceError} `config`: an argument is wrong; the message has its name
    */
   constructor(url, options = {}) {
     super(() => ({
@@ -96,9 +96,9 @@ export class PresenceClient extends Observable {
       announce: options.announce ?? true,
       meta: checkMeta(options.meta ?? null),
     };
-    encodeLogin({...this.#login, connectionId: this.#nextId, time: Date.now()}); // throws now rather than on connecting
+    encodeLogin({...this.#login, connectionId: this.#nextId, time: Date.now()}); // throws here instead of in `connect`
     /** The server's clock. @readonly */
-    this.clock = new ServerClock({ask: (payload) => this.#say("time", payload, 0), changed: () => this.#synced()});
+    this.clock = new ServerClock({ask: (payload) => this.#publish("time", payload, 0), changed: () => this.#synced()});
     /** The idle monitor of this client. @readonly */
     this.monitor = new IdleMonitor({
       send: (idle, lastActivity) => this.#sendActivity(idle, lastActivity, 1),
@@ -106,11 +106,11 @@ export class PresenceClient extends Observable {
       changed: () => this.emit("monitor"),
       channel: `mqtt-presence ${this.#topics.prefix}${this.user}`,
     });
-    this.#session = new Session(endpoint, () => this.#will());
+    this.#reconnector = new Reconnector(endpoint, () => this.#will());
     /** @type {Record<string, 0 | 1>} */
     const filters = {[this.#topics.bridgeState]: 1, [this.#topics.reply(this.user, this.clientId)]: 0};
     if (this.#login.announce) filters[this.#topics.bridgeAnnounce] = 1;
-    this.#session.join({
+    this.#reconnector.join({
       filters,
       up: (connection) => this.#up(connection),
       message: (topic, payload, retained) => this.#message(topic, payload, retained),
@@ -123,19 +123,19 @@ export class PresenceClient extends Observable {
   // The connection
 
   /**
-   * Connect and log in, and from now on come back whenever the connection is lost.
+   * Connect and log in; reconnect whenever the connection is lost.
    *
    * @param {object} [how]
    * @param {number} [how.timeout] milliseconds until the broker has acknowledged the login
-   * @param {boolean} [how.wait] false: return at once, and go on trying even if the broker is not there yet
-   * @throws {PresenceError} the broker cannot be reached, refuses us, or does not take the login
+   * @param {boolean} [how.wait] false to return at once, and to retry even if the broker is not reachable yet
+   * @throws {PresenceError} the broker is unreachable, refuses the connection, or does not acknowledge the login
    */
   async connect({timeout = 10_000, wait = true} = {}) {
     const deadline = steady() + timeout;
     try {
-      await this.#session.start(timeout, wait);
+      await this.#reconnector.start(timeout, wait);
       if (wait && !(await within(deadline - steady(), this.#live?.login))) {
-        await this.#session.stop(false);
+        await this.#reconnector.stop(false);
         const late = steady() >= deadline;
         throw new PresenceError(
           late ? "timeout" : "lost",
@@ -151,12 +151,12 @@ export class PresenceClient extends Observable {
   /**
    * Log out and disconnect; without effect when not connected. The idle monitor stops.
    *
-   * If the broker does not acknowledge the logout, the connection is given up without a DISCONNECT, so that at least
-   * the will is published.
+   * Without an acknowledgement of the logout, the connection is closed without a DISCONNECT, so that the broker
+   * publishes the will.
    *
    * @param {object} [how]
    * @param {number} [how.timeout] milliseconds to wait for the acknowledgement
-   * @returns {Promise<boolean>} true: the broker has the logout; false: it does not, what it has is the will
+   * @returns {Promise<boolean>} whether the broker has acknowledged the logout
    */
   async disconnect({timeout = 5_000} = {}) {
     this.monitor.close();
@@ -169,82 +169,82 @@ export class PresenceClient extends Observable {
       this.changed();
       sent = await within(timeout, receipt);
     }
-    await this.#session.stop(sent);
+    await this.#reconnector.stop(sent);
     this.endIteration();
     return sent;
   }
 
-  /** The same as `disconnect`. */
+  /** Alias of `disconnect`. */
   logout = this.disconnect;
 
-  /** The broker is there, and the login is on its way. */
+  /** Whether the broker has accepted the connection, and the login is sent. */
   get connected() {
     return this.connectionId !== null;
   }
 
-  /** The id of the present connection, a new one for each; null while not connected. */
+  /** The id of the present connection, new for each connection; null while not connected. */
   get connectionId() {
     return this.#live?.connection.isUp ? this.#live.connectionId : null;
   }
 
-  /** The bridge is there too, as `bridge/state` says. */
+  /** Whether the bridge is online, according to `bridge/state`. */
   get bridgeConnected() {
     return this.#bridge.online;
   }
 
-  /** Why there is no connection; null: there is one, or none is wanted. */
+  /** The reason for a missing connection; null while connected, or if no connection is wanted. */
   get error() {
-    return this.#session.error;
+    return this.#reconnector.error;
   }
 
   // Activity and time
 
   /**
-   * Give a sign of life, which counts as activity, also for the idle monitor. (With `idleOnBlur` and a page that is
-   * not in front nothing counts: then it only says that the client is still there.)
+   * Send a sign of life, which counts as activity, also for the idle monitor. With `idleOnBlur` and another page in
+   * front, a sign of life does not count as activity.
    *
-   * Not kept for later: when the connection comes back, its login counts as activity by itself.
+   * Without a connection no message is sent later: the login of the next connection counts as activity by itself.
    *
-   * @returns {boolean} false: not connected, nothing was sent
+   * @returns {boolean} whether the message was sent; false while not connected
    */
   heartbeat() {
-    const beat = this.monitor.beat();
+    const beat = this.monitor.heartbeatReport();
     return this.#sendActivity(beat?.idle ? true : null, beat?.lastActivity ?? null, 0);
   }
 
-  /** The server's time; the local one until synced. */
+  /** Return the server time; the local time until synced. */
   serverTime() {
     return this.clock.serverTime();
   }
 
-  /** The server has told its time at least once. */
+  /** Whether the server time is known. */
   get isSynced() {
     return this.clock.isSynced;
   }
 
-  /** How far the server's clock is ahead of the local one, milliseconds; null: not synced. */
+  /** Milliseconds that the server's clock is ahead of the local clock; null while not synced. */
   get offset() {
     return this.clock.offset;
   }
 
-  /** The round trip the estimate rests on, milliseconds; null: not synced. */
+  /** The round trip of the estimate, milliseconds; null while not synced. */
   get roundTrip() {
     return this.clock.roundTrip;
   }
 
-  /** Ask the server's time again, now. Resolves when the answers are in: true; or false, there was none. */
+  /** Request the server time again. Resolves to true after the answers, to false without one. */
   resync() {
     return this.clock.resync();
   }
 
   /**
-   * Let a watcher use the connection.
+   * Share the connection with a watcher.
    *
    * @internal
-   * @param {import("./session.js").Part} part
+   * @param {import("./reconnector.js").Part} part
    */
   join(part) {
-    return this.#session.join(part);
+    return this.#reconnector.join(part);
   }
 
   /** @internal */
@@ -259,7 +259,7 @@ export class PresenceClient extends Observable {
    */
   #sendActivity(idle, lastActivity, qos) {
     const live = this.#live;
-    return live !== null && this.#say("activity", encodeActivity(live.connectionId, idle, lastActivity), qos);
+    return live !== null && this.#publish("activity", encodeActivity(live.connectionId, idle, lastActivity), qos);
   }
 
   /**
@@ -267,26 +267,26 @@ export class PresenceClient extends Observable {
    * @param {string} payload
    * @param {0 | 1} qos
    */
-  #say(verb, payload, qos) {
+  #publish(verb, payload, qos) {
     const live = this.#live;
     if (!live?.connection.isUp) return false;
     void live.connection.publish(this.#topics.input(this.user, this.clientId, verb), payload, qos);
     return true;
   }
 
-  // What the session calls
+  // Callbacks of the reconnector
 
   #will() {
     this.#nextId = freshConnectionId();
     return {topic: this.#topics.input(this.user, this.clientId, "will"), payload: encodeEnd(this.#nextId)};
   }
 
-  /** @param {Connection} connection */
+  /** @param {NetworkConnection} connection */
   #up(connection) {
     const began = steady();
     const login = this.#logIn(connection, this.#nextId, began);
-    this.#live = {connection, connectionId: this.#nextId, began, login}; // only now: nothing goes before the login
-    this.monitor.renew();
+    this.#live = {connection, connectionId: this.#nextId, began, login}; // set here, so that no message precedes the login
+    this.monitor.resend();
     this.clock.tick();
     this.emit("connect");
   }
@@ -310,7 +310,7 @@ export class PresenceClient extends Observable {
   }
 
   /**
-   * @param {Connection} connection
+   * @param {NetworkConnection} connection
    * @param {string} connectionId
    * @param {number} began
    */
@@ -327,23 +327,23 @@ export class PresenceClient extends Observable {
   #message(topic, payload, retained) {
     try {
       if (topic === this.#topics.reply(this.user, this.clientId)) {
-        this.clock.take(payload);
+        this.clock.receive(payload);
       } else if (topic === this.#topics.bridgeState) {
-        if (this.#bridge.take(payload)) this.clock.encourage();
+        if (this.#bridge.receive(payload)) this.clock.askIfUnknown();
         this.#bridgeChanged();
       } else if (topic === this.#topics.bridgeAnnounce && !retained) {
         this.#answerAnnouncement();
       }
     } catch (error) {
-      if (!(error instanceof PresenceError)) throw error; // what is no payload of ours has no effect
+      if (!(error instanceof PresenceError)) throw error; // an invalid payload has no effect
     }
   }
 
   #answerAnnouncement() {
     const live = this.#live;
     if (live === null) return;
-    void this.#logIn(live.connection, live.connectionId, live.began); // at once: the timers of hidden pages are late
-    this.monitor.renew();
+    void this.#logIn(live.connection, live.connectionId, live.began); // without a delay, because timers of hidden pages are late
+    this.monitor.resend();
   }
 
   #bridgeChanged() {

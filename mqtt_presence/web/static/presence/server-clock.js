@@ -1,12 +1,12 @@
-/** The clock of the server as a client sees it: `TimeSync` with real clocks and messages. Milliseconds throughout. */
+/** The server's clock for a client: `TimeSync` with real clocks and messages. All values are milliseconds. */
 
 import * as clocks from "./clocks.js";
 import {TimeSync} from "./time-sync.js";
-import {decodeTimeReply, encodeTimeRequest} from "./wire.js";
+import {decodeTimeReply, encodeTimeRequest} from "./client-messages.js";
 
 /**
- * Server time, kept in step over MQTT: best of five round trips, again every ten minutes and after a jump of the
- * local clock by more than five seconds.
+ * Server time over MQTT: the best of five round trips, repeated every ten minutes and after a step of the local clock by
+ * more than five seconds.
  */
 export class ServerClock {
   #how;
@@ -16,27 +16,27 @@ export class ServerClock {
 
   /**
    * @param {object} how
-   * @param {(payload: string) => boolean} how.ask sends a time request; false: there is no connection
-   * @param {() => void} [how.changed] there is a new estimate
-   * @param {() => number} [how.steady] a clock that only grows
+   * @param {(payload: string) => boolean} how.ask sends a time request; returns false without a connection
+   * @param {() => void} [how.changed] called after a new estimate
+   * @param {() => number} [how.steady] a clock that never goes back
    * @param {() => number} [how.wall] epoch milliseconds
    */
   constructor({ask, changed = () => {}, steady = clocks.steady, wall = clocks.wall}) {
     this.#how = {ask, changed, steady, wall};
   }
 
-  /** The server has answered at least once. */
+  /** Whether the server has answered at least once. */
   get isSynced() {
     return this.#sync.estimate !== null;
   }
 
-  /** How far the server is ahead of the local wall clock; null: not synced. */
+  /** Milliseconds that the server is ahead of the local wall clock; null while not synced. */
   get offset() {
     const {estimate} = this.#sync;
     return estimate === null ? null : estimate.base + this.#how.steady() - this.#how.wall();
   }
 
-  /** The round trip the estimate rests on: it errs by half of it at most. Null: not synced. */
+  /** The round trip of the estimate, whose error is at most half of it; null while not synced. */
   get roundTrip() {
     return this.#sync.estimate?.roundTrip ?? null;
   }
@@ -47,7 +47,7 @@ export class ServerClock {
   }
 
   /**
-   * Return the server time at a moment of the steady clock, epoch milliseconds; null: not synced.
+   * Return the server time at a moment of the steady clock, epoch milliseconds; null while not synced.
    *
    * @param {number} steady
    */
@@ -57,9 +57,9 @@ export class ServerClock {
   }
 
   /**
-   * Ask again now.
+   * Request the server time again.
    *
-   * @returns {Promise<boolean>} when the answers are in: true; false: there was none
+   * @returns {Promise<boolean>} true after the answers, false without one
    */
   resync() {
     this.#sync.restart();
@@ -68,18 +68,18 @@ export class ServerClock {
     return answered;
   }
 
-  /** Ask if it is time to. Called about every second while connected. */
+  /** Request the server time if a request is due. Called about every second while connected. */
   tick() {
     this.#poll();
   }
 
   /**
-   * Take an answer.
+   * Receive an answer.
    *
    * @param {Uint8Array} payload
-   * @throws {import("./errors.js").PresenceError} `payload`: it is none
+   * @throws {import("./errors.js").PresenceError} `payload`: the message is not an answer
    */
-  take(payload) {
+  receive(payload) {
     const steady = this.#how.steady();
     const {t0, t1, t2} = decodeTimeReply(payload);
     if (!this.#sync.answer(t0, t1, t2, steady)) return;
@@ -87,15 +87,15 @@ export class ServerClock {
     this.#poll();
   }
 
-  /** The connection was lost, and with it the answers under way. */
+  /** Give up pending requests, since the connection was lost. */
   interrupted() {
     this.#sync.interrupted();
     this.#settle(false);
   }
 
-  /** The bridge has just come. */
-  encourage() {
-    this.#sync.encourage();
+  /** Request the server time at once if it is unknown, since the bridge has come online. */
+  askIfUnknown() {
+    this.#sync.askIfUnknown();
     this.#poll();
   }
 

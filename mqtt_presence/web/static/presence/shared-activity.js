@@ -1,31 +1,31 @@
-/** What one tab does counts in all tabs of the same user in this browser. */
+/** Shared activity: activity in one tab counts in all tabs of the same user in this browser. */
 
-import {SAME_ACTIVITY_MS} from "./page.js";
+import {SAME_ACTIVITY_MS} from "./page-events.js";
 
-/** Tells other tabs that something was done here, and hears of what was done there. */
+/** Announces activity to other tabs, and receives theirs. */
 export class SharedActivity {
   /** @type {BroadcastChannel | null} */
   #channel = null;
-  #told = -Infinity;
+  #announcedAt = -Infinity;
 
   /**
-   * @param {string} name the tabs that belong together have the same
-   * @param {(ago: number) => void} heard something was done in another tab, so many milliseconds ago
+   * @param {string} name the same for all tabs that share their activity
+   * @param {(ago: number) => void} onActivity called with the age of an activity in another tab, milliseconds
    */
-  constructor(name, heard) {
+  constructor(name, onActivity) {
     if (typeof BroadcastChannel === "undefined") return;
     this.#channel = new BroadcastChannel(name);
-    // All tabs have one wall clock, and none has the steady clock of another.
+    // Tabs share the wall clock, but not the steady clock.
     this.#channel.onmessage = ({data}) => {
-      if (typeof data?.at === "number") heard(Math.max(0, Date.now() - data.at));
+      if (typeof data?.at === "number") onActivity(Math.max(0, Date.now() - data.at));
     };
   }
 
-  /** Something was done here, now. */
-  tell() {
+  /** Announce activity in this tab now. */
+  announce() {
     const at = Date.now();
-    if (Math.abs(at - this.#told) < SAME_ACTIVITY_MS) return;
-    this.#told = at;
+    if (Math.abs(at - this.#announcedAt) < SAME_ACTIVITY_MS) return;
+    this.#announcedAt = at;
     this.#channel?.postMessage({at});
   }
 

@@ -1,68 +1,68 @@
-/** The client of whoever wants to know who is there: all users, live. */
+/** The status watcher: the live status of all users. */
 
-import {BridgeWatch} from "./bridge-watch.js";
+import {BridgePresence} from "./bridge-presence.js";
 import {steady, within} from "./clocks.js";
 import {makeEndpoint} from "./endpoint.js";
 import {PresenceError} from "./errors.js";
 import {Observable} from "./observable.js";
 import {PresenceClient} from "./presence-client.js";
-import {Roster} from "./roster.js";
-import {Session} from "./session.js";
+import {StatusTable} from "./status-table.js";
+import {Reconnector} from "./reconnector.js";
 import {Topics} from "./topics.js";
 
-/** @typedef {import("./connection.js").Connection} Connection */
-/** @typedef {import("./roster.js").UserStatus} UserStatus */
+/** @typedef {import("./network-connection.js").NetworkConnection} NetworkConnection */
+/** @typedef {import("./status-table.js").UserStatus} UserStatus */
 
 /**
  * @typedef {object} WatcherSnapshot
  * @property {readonly UserStatus[]} users sorted by id
- * @property {boolean} connected the broker is there
+ * @property {boolean} connected
  * @property {"online" | "offline" | "unknown"} bridge
- * @property {boolean} stale `users` is the last known state, not the present one: broker or bridge are not there, or
- *   the broker has not named everybody again since the connection was lost
+ * @property {boolean} stale whether `users` may be out of date: broker or bridge are offline, or the broker has not sent
+ *   the status of every user again since the last connection
  * @property {PresenceError | null} error
  */
 
-/** The retained messages have all come when no more have for so long, and the bridge is there. */
+/** All retained messages have arrived if none has for as long, and the bridge is online. */
 const QUIET_MS = 5_000;
 
 /**
- * Follows everybody's status. What is older by `version` is dropped, and users that were forgotten go. While the
- * connection is lost it keeps the last known state and says that it is stale.
+ * Follows the status of all users. Older versions are ignored, and forgotten users are removed. Without a connection,
+ * the watcher keeps the last known state and marks it as stale.
  *
  * @extends {Observable<WatcherSnapshot>}
  */
 export class StatusWatcher extends Observable {
   #topics;
-  /** @type {Session | null} null: that of a client */
-  #session = null;
-  /** @type {PresenceClient | null} whose connection this shares */
+  /** @type {Reconnector | null} null for a watcher that shares a client's connection */
+  #reconnector = null;
+  /** @type {PresenceClient | null} the client whose connection the watcher shares */
   #client = null;
-  #roster = new Roster();
-  #bridge = new BridgeWatch();
+  #statuses = new StatusTable();
+  #bridge = new BridgePresence();
   #connected = false;
   /** @type {PresenceError | null} */
   #denied = null;
   /**
-   * Whether the broker has answered the subscription.
+   * Resolves to whether the broker has answered the subscription.
    *
    * @type {Promise<boolean> | null}
    */
   #subscribed = null;
   /** @type {number | null} */
   #pruneAt = null;
-  /** @type {Connection | null} */
+  /** @type {NetworkConnection | null} */
   #connection = null;
   #leave;
 
   /**
    * @param {PresenceClient | string | URL} source a client, to share its connection; or the URL of the broker's WebSocket
    * @param {{prefix?: string} & import("./endpoint.js").EndpointOptions} [options] for a connection of its own
-   * @throws {PresenceError} `config`: an argument is wrong; the message names it
+   * @throws {PresenceError} `config`: an argument is wrong; the message has its name
    */
   constructor(source, options = {}) {
     super(() => ({
-      users: this.#roster.sorted(),
+      users: this.#statuses.sorted(),
       connected: this.connected,
       bridge: this.bridge,
       stale: this.stale,
@@ -70,9 +70,9 @@ export class StatusWatcher extends Observable {
     }));
     const topics = source instanceof PresenceClient ? source.topics : new Topics(options.prefix);
     this.#topics = topics;
-    /** @type {import("./session.js").Part} */
+    /** @type {import("./reconnector.js").Part} */
     const part = {
-      // The bridge's state first: where the users overflow the broker's queue, it is not among the dropped.
+      // The bridge's state comes first, so that a full queue of the broker drops users instead.
       filters: {[topics.bridgeState]: 1, [topics.statuses]: 1},
       up: (connection, denied) => this.#up(connection, denied),
       message: (topic, payload, retained) => this.#message(topic, payload, retained),
@@ -84,21 +84,21 @@ export class StatusWatcher extends Observable {
       this.#client = source;
       this.#leave = source.join(part);
     } else {
-      this.#session = new Session(makeEndpoint(source, options), () => null);
-      this.#leave = this.#session.join(part);
+      this.#reconnector = new Reconnector(makeEndpoint(source, options), () => null);
+      this.#leave = this.#reconnector.join(part);
     }
   }
 
   /**
-   * Connect, and from now on come back whenever the connection is lost. Not for a watcher that shares a client's.
+   * Connect, and reconnect whenever the connection is lost. Not for a watcher that shares a client's connection.
    *
    * @param {object} [how]
    * @param {number} [how.timeout] milliseconds until the broker has accepted the connection and the subscription
-   * @param {boolean} [how.wait] false: return at once, and go on trying even if the broker is not there yet
-   * @throws {PresenceError} the broker cannot be reached, refuses us, or does not let us read the users' status
+   * @param {boolean} [how.wait] false to return at once, and to retry even if the broker is not reachable yet
+   * @throws {PresenceError} the broker is unreachable, refuses the connection, or refuses to deliver statuses
    */
   async connect({timeout = 10_000, wait = true} = {}) {
-    const session = this.#session;
+    const session = this.#reconnector;
     if (session === null) throw new PresenceError("usage", "this watcher shares a connection: connect the client");
     const deadline = steady() + timeout;
     try {
@@ -116,10 +116,10 @@ export class StatusWatcher extends Observable {
     }
   }
 
-  /** Disconnect, or leave the client's connection; the users stay as they were. May be repeated. */
+  /** Disconnect, or leave the client's connection; the known users stay. May be repeated. */
   async close() {
-    if (this.#session !== null) {
-      await this.#session.stop(true);
+    if (this.#reconnector !== null) {
+      await this.#reconnector.stop(true);
     } else {
       this.#leave();
       if (this.#connected) this.#down();
@@ -127,32 +127,32 @@ export class StatusWatcher extends Observable {
     this.endIteration();
   }
 
-  /** The broker is there. */
+  /** Whether the broker has accepted the connection. */
   get connected() {
     return this.#connected;
   }
 
-  /** Whether the bridge is there, as it says itself; `unknown` while not connected. */
+  /** The state of the bridge; `unknown` while not connected. */
   get bridge() {
     return this.#bridge.state;
   }
 
-  /** The bridge is there too, as `bridge/state` says. */
+  /** Whether the bridge is online, according to `bridge/state`. */
   get bridgeConnected() {
     return this.#bridge.online;
   }
 
   /**
-   * What is shown is the last known state: broker or bridge are not there, or they are back and the broker has not yet
-   * named everybody again. (The bridge's state comes before the users'.)
+   * Whether the statuses may be out of date: broker or bridge are offline, or they are back and the broker has not yet
+   * sent all statuses again. The state of the bridge comes before the statuses.
    */
   get stale() {
-    return !this.#connected || !this.#bridge.online || this.#denied !== null || !this.#roster.isConfirmed;
+    return !this.#connected || !this.#bridge.online || this.#denied !== null || !this.#statuses.isConfirmed;
   }
 
-  /** Why nothing comes; null: nothing is wrong. */
+  /** The reason for missing statuses; null without a problem. */
   get error() {
-    return this.#denied ?? this.#session?.error ?? this.#client?.error ?? null;
+    return this.#denied ?? this.#reconnector?.error ?? this.#client?.error ?? null;
   }
 
   /**
@@ -160,23 +160,23 @@ export class StatusWatcher extends Observable {
    * @returns {UserStatus | undefined}
    */
   get(userId) {
-    return this.#roster.users.get(userId);
+    return this.#statuses.users.get(userId);
   }
 
-  /** How many users are known. */
+  /** The number of known users. */
   get size() {
-    return this.#roster.users.size;
+    return this.#statuses.users.size;
   }
 
-  /** How many messages were dropped: no status (`payload`), or an old one (`stale`). */
+  /** The number of ignored messages: invalid ones (`payload`) and old ones (`stale`). */
   get ignored() {
-    return {...this.#roster.ignored};
+    return {...this.#statuses.ignored};
   }
 
-  // What the session calls
+  // Callbacks of the reconnector
 
   /**
-   * @param {Connection} connection
+   * @param {NetworkConnection} connection
    * @param {Promise<string[] | null>} denied
    */
   #up(connection, denied) {
@@ -184,7 +184,7 @@ export class StatusWatcher extends Observable {
     this.#connection = connection;
     this.#denied = null;
     this.#pruneAt = null;
-    this.#roster.reconnected();
+    this.#statuses.reconnected();
     this.#subscribed = denied.then((filters) => {
       if (connection !== this.#connection || !filters?.includes(this.#topics.statuses)) return filters !== null;
       const what = `the broker does not let us read ${this.#topics.statuses}: check its access rules`;
@@ -210,26 +210,26 @@ export class StatusWatcher extends Observable {
    */
   #message(topic, payload, retained) {
     if (topic === this.#topics.bridgeState) {
-      this.#takeBridge(payload);
+      this.#receiveBridgeState(payload);
     } else {
       const userId = this.#topics.parseStatus(topic);
-      if (userId === null) return; // for the client whose connection this is
-      // What comes live says nothing of the retained ones; where many come and go it never ceases.
+      if (userId === null) return; // a message for the client that shares its connection
+      // Live messages prove nothing about retained ones, and with many users they never pause.
       if (retained) this.#postponePrune();
       const before = this.stale;
-      const change = this.#roster.apply(userId, payload);
-      if (change !== null) this.#tell(change);
+      const change = this.#statuses.apply(userId, payload);
+      if (change !== null) this.#emitStatus(change);
       else if (this.stale !== before) this.changed();
     }
   }
 
   /** @param {Uint8Array} payload */
-  #takeBridge(payload) {
+  #receiveBridgeState(payload) {
     try {
-      this.#bridge.take(payload);
+      this.#bridge.receive(payload);
     } catch (error) {
       if (!(error instanceof PresenceError)) throw error;
-      this.#roster.ignored.payload += 1;
+      this.#statuses.ignored.payload += 1;
     }
     this.#postponePrune();
     this.changed();
@@ -242,11 +242,11 @@ export class StatusWatcher extends Observable {
   #tick() {
     if (this.#pruneAt === null || steady() < this.#pruneAt) return;
     this.#pruneAt = null;
-    for (const change of this.#roster.prune()) this.#tell(change);
+    for (const change of this.#statuses.prune()) this.#emitStatus(change);
   }
 
-  /** @param {import("./roster.js").Change} change */
-  #tell(change) {
+  /** @param {import("./status-table.js").Change} change */
+  #emitStatus(change) {
     this.emit("status", change);
   }
 }

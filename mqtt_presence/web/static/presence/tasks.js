@@ -1,6 +1,6 @@
-/** A way out of the timers of hidden pages. */
+/** Tasks outside timers, which hidden pages delay. */
 
-import {isVisible} from "./page.js";
+import {isVisible} from "./page-events.js";
 
 /** @type {(() => void)[]} */
 const waiting = [];
@@ -8,12 +8,12 @@ const waiting = [];
 let channel = null;
 
 /**
- * Call at once; in a hidden page as soon as may be, in a task of its own. Calls keep their order.
+ * Call a function at once; in a hidden page as soon as possible, in a task of its own. Calls keep their order.
  *
- * What is done in a timer that came of a timer, and so on, gets no timer in a hidden page but once a minute, not even
- * with no delay (in Chromium, from the fifth on, after five minutes). The streams of MQTT.js go on by such timers: a
- * ping or a report that one of our timers makes would stay there, and the broker would take the client for gone. A
- * message to oneself is no timer, and what comes of it begins anew.
+ * In a hidden page, timers that were set by timers run once a minute, even without a delay (in Chromium, from the fifth
+ * link of such a chain on, after five minutes). The streams of MQTT.js use such timers. So a ping or a report from one
+ * of our timers would wait, and the broker would end the connection. A message from the page to itself is not a timer,
+ * and timers set in its handler begin a new chain.
  *
  * @param {() => void} call
  */
@@ -23,7 +23,7 @@ export function outsideTimers(call) {
   if (channel === null) {
     channel = new MessageChannel();
     channel.port1.onmessage = () => waiting.shift()?.();
-    /** @type {any} */ (channel.port1).unref?.(); // Node waits for no more messages
+    /** @type {any} */ (channel.port1).unref?.(); // so that Node can exit
   }
   channel.port2.postMessage(null);
 }

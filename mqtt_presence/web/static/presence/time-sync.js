@@ -1,8 +1,8 @@
 /**
- * What time it is on the server, from questions and answers. Pure: the local clocks come as arguments, milliseconds.
+ * Synchronization with the server time, by requests and answers. Pure: the local clocks are arguments, in milliseconds.
  *
- * The estimate is tied to the steady clock, not to the wall clock that people set: server time is steady time
- * plus a base. Of several round trips the shortest wins: it bounds the error best.
+ * The estimate depends on the steady clock, since the wall clock can be set: server time is steady time plus a base. Of
+ * several round trips the shortest is used, because its error is the smallest.
  */
 
 export const ROUND_TRIPS = 5;
@@ -14,20 +14,20 @@ const RETRY_MAX_MS = 60_000;
 const ROUNDING_MS = 2; // t1 and t2 are whole milliseconds
 
 /**
- * Server time as one round trip saw it.
+ * The server time according to one round trip.
  *
  * @typedef {object} Estimate
- * @property {number} roundTrip milliseconds on the way, without the server's own time
- * @property {number} base server time in epoch milliseconds, less steady time
+ * @property {number} roundTrip milliseconds in the network, without the server's own time
+ * @property {number} base server time in epoch milliseconds, minus steady time
  */
 
-/** Asks in bursts: at first, every ten minutes, after a jump of the wall clock, after no answer at all. */
+/** Sends requests in bursts: at first, every ten minutes, after a step of the wall clock, and after a burst without answer. */
 export class TimeSync {
   /** @type {Estimate | null} */
   estimate = null;
   /** @type {Estimate | null} */
   #best = null;
-  /** The estimate comes from a whole burst: replace it by a whole burst only. */
+  /** Whether the estimate is from a complete burst, so that only another complete burst replaces it. */
   #settled = false;
   #left = 0;
   /** @type {{t0: number, asked: number} | null} */
@@ -38,18 +38,18 @@ export class TimeSync {
   /** @type {number | null} */
   #drift = null;
 
-  /** A burst is under way, or begins with the next `poll`. */
+  /** Whether a burst is in progress, or begins with the next `poll`. */
   get isAsking() {
     return this.#left > 0 || this.#due === -Infinity;
   }
 
-  /** The last burst has brought an answer. */
+  /** Whether the last burst had an answer. */
   get isAnswered() {
     return this.#settled;
   }
 
   /**
-   * Return the t0 of a question to send now, or null. Call it often.
+   * Return the t0 of a request that is due, or null. To be called often.
    *
    * @param {number} steady
    * @param {number} wall epoch milliseconds
@@ -71,12 +71,12 @@ export class TimeSync {
   }
 
   /**
-   * Take an answer; false: it answers nothing that was asked (late, repeated, or made up).
+   * Receive an answer; return false if it belongs to no pending request (late, repeated, or invented).
    *
-   * @param {number} t0 of the question
-   * @param {number} t1 when the server received it, epoch milliseconds
-   * @param {number} t2 when the server answered, epoch milliseconds
-   * @param {number} steady when the answer came
+   * @param {number} t0 of the request
+   * @param {number} t1 time of receipt at the server, epoch milliseconds
+   * @param {number} t2 time of the answer at the server, epoch milliseconds
+   * @param {number} steady time of the answer's arrival
    * @returns {boolean}
    */
   answer(t0, t1, t2, steady) {
@@ -93,7 +93,7 @@ export class TimeSync {
   }
 
   /**
-   * One round trip is over, with or without an answer.
+   * End one round trip, with or without an answer.
    *
    * @param {number} steady
    */
@@ -112,7 +112,7 @@ export class TimeSync {
     }
   }
 
-  /** Begin a new burst with the next `poll`; the estimate stays until its first answer. */
+  /** Begin a new burst with the next `poll`; the estimate stays until the first answer. */
   restart() {
     this.#question = null;
     this.#left = 0;
@@ -120,13 +120,13 @@ export class TimeSync {
     this.#settled = false;
   }
 
-  /** The connection was lost: a burst under way begins again. */
+  /** Begin a burst in progress again, since the connection was lost. */
   interrupted() {
     if (this.#left > 0) this.restart();
   }
 
-  /** The bridge has just come: if there is no estimate yet, ask at once. */
-  encourage() {
+  /** Begin a burst at once if there is no estimate, since the bridge has come online. */
+  askIfUnknown() {
     if (this.estimate === null) {
       this.#lostBursts = 0;
       this.restart();

@@ -1,4 +1,4 @@
-/** The topic names of the protocol: the one place that builds and parses them. */
+/** The topic names of the protocol, built and parsed here only. */
 
 import {PresenceError} from "./errors.js";
 
@@ -10,10 +10,10 @@ const PREFIX = new RegExp(`^(?:[^/+#$${REFUSED}][^/+#${REFUSED}]*/)*$`, "u");
 /**
  * Return the name of a user or a client.
  *
- * @param {string} what what to call it in the message, e.g. `user`
+ * @param {string} what the argument's name in the message, e.g. `user`
  * @param {unknown} text
  * @returns {string}
- * @throws {PresenceError} `config`: it cannot be a level of a topic
+ * @throws {PresenceError} `config`: the text cannot be a level of a topic
  */
 export function requireName(what, text) {
   if (typeof text !== "string" || !NAME.test(text)) {
@@ -32,8 +32,8 @@ export class Topics {
   #status;
 
   /**
-   * @param {string} prefix what comes before every topic: empty, or levels such as `acme/`
-   * @throws {PresenceError} `config`: it has wildcards or empty levels, or begins with `$`
+   * @param {string} prefix the beginning of every topic: empty, or levels such as `acme/`
+   * @throws {PresenceError} `config`: the prefix has wildcards or empty levels, or begins with `$`
    */
   constructor(prefix = "") {
     const levels = prefix && !prefix.endsWith("/") ? `${prefix}/` : prefix;
@@ -51,7 +51,7 @@ export class Topics {
   }
 
   /**
-   * Name the topic a client publishes on.
+   * Return the topic of a client's message.
    *
    * @param {string} user
    * @param {string} clientId
@@ -62,7 +62,7 @@ export class Topics {
   }
 
   /**
-   * Name the topic on which a client is told the time.
+   * Return the topic of a client's answers to time requests.
    *
    * @param {string} user
    * @param {string} clientId
@@ -72,7 +72,7 @@ export class Topics {
   }
 
   /**
-   * Return whose status the topic carries; null: it is another topic.
+   * Return the user of a status topic, null for any other topic.
    *
    * @param {string} topic
    * @returns {string | null}

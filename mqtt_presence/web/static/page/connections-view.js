@@ -1,35 +1,35 @@
-/** The view of all connections, for operators: the open ones, and those that have ended if asked for. */
+/** The view of all connections, for operators: the open ones, and the ended ones on request. */
 
 import {showAsOf} from "./as-of.js";
 import {byId, h, setAttribute, setText} from "./dom.js";
 import {Answers} from "./freshness.js";
 import {KeyedList} from "./keyed-list.js";
-import {agent, visible} from "./names.js";
-import {linkToHistory, someone} from "./person.js";
-import {makePainter} from "./painter.js";
+import {agent, visible} from "./display-names.js";
+import {linkToHistory, someone} from "./user-display.js";
+import {makePainter} from "./repaint.js";
 import {endOf, stateOf} from "./timeline.js";
 import {ago, exactly, moment} from "./times.js";
 
 /** @typedef {import("./api.js").ConnectionRecord} ConnectionRecord */
 
 const STEP = 100;
-/** Somebody's status has changed: ask again, but not for each of many. */
+/** Milliseconds from a change of a status to the next request, which serves many changes. */
 const SOON_MS = 700;
 const ASK_AT_LEAST_EVERY_MS = 15_000;
 const ASK_AT_MOST_EVERY_MS = 2_000;
 const IDLE_WORDS = new Map([[true, "yes"], [false, "no"]]);
 
-export class Connections {
+export class ConnectionsView {
   /** @type {ConnectionRecord[]} */
   #records = [];
   #isMore = false;
   #isAsked = false;
-  /** How many to show, and how many to load at least. */
+  /** The number of connections to show, and the minimum to load. */
   #limit = STEP;
-  #load = STEP;
+  #minimum = STEP;
   #isOpen = false;
   #asking = false;
-  /** What is wanted has changed while asking. */
+  /** Whether to request again, because the filter has changed meanwhile. */
   #again = false;
   #askedAt = -Infinity;
   #answers;
@@ -47,10 +47,10 @@ export class Connections {
 
   /**
    * @param {import("./api.js").Api} api
-   * @param {import("../presence/status-watcher.js").StatusWatcher} watcher says when something has changed
+   * @param {import("../presence/status-watcher.js").StatusWatcher} watcher reports changes
    * @param {import("../presence/presence-client.js").PresenceClient} client
-   * @param {import("./freshness.js").Live} live how true it is
-   * @param {AbortSignal} signal ends it
+   * @param {import("./freshness.js").Live} live the age of the statuses
+   * @param {AbortSignal} signal ends the view
    */
   constructor(api, watcher, client, live, signal) {
     this.api = api;
@@ -68,7 +68,7 @@ export class Connections {
     }, {signal});
     this.#ended.addEventListener("change", () => this.#begin(), {signal});
     this.#more.addEventListener("click", () => this.#showMore(), {signal});
-    watcher.addEventListener("status", () => this.#askSoon(), {signal});
+    watcher.addEventListener("status", () => this.#reloadSoon(), {signal});
     signal.addEventListener("abort", () => this.close());
   }
 
@@ -84,50 +84,50 @@ export class Connections {
   }
 
   tick() {
-    if (performance.now() - this.#askedAt >= this.#answers.pause(ASK_AT_LEAST_EVERY_MS)) void this.#ask();
+    if (performance.now() - this.#askedAt >= this.#answers.pause(ASK_AT_LEAST_EVERY_MS)) void this.#load();
     this.#paint();
   }
 
   #begin() {
-    this.#limit = this.#load = STEP;
-    this.#askAnew();
+    this.#limit = this.#minimum = STEP;
+    this.#reload();
   }
 
-  /** What is wanted has changed: an answer that is under way will not do. */
-  #askAnew() {
+  /** Request again after a change of the filter; a pending answer is out of date. */
+  #reload() {
     this.#again = this.#asking;
-    void this.#ask();
+    void this.#load();
   }
 
-  #askSoon() {
+  #reloadSoon() {
     if (!this.#isOpen || this.#soon !== undefined) return;
     const wait = Math.max(SOON_MS, this.#askedAt + ASK_AT_MOST_EVERY_MS - performance.now());
     this.#soon = setTimeout(() => {
       this.#soon = undefined;
-      void this.#ask();
+      void this.#load();
     }, wait);
   }
 
   #showMore() {
-    const isRest = this.#found().length > this.#limit;
-    this.#load = (isRest ? this.#load : this.#records.length) + STEP;
+    const isRest = this.#matching().length > this.#limit;
+    this.#minimum = (isRest ? this.#minimum : this.#records.length) + STEP;
     this.#limit += STEP;
-    this.#askAnew();
+    this.#reload();
     this.#paint();
   }
 
-  async #ask() {
+  async #load() {
     if (this.#asking || !this.#isOpen || document.visibilityState === "hidden") return;
     this.#asking = true;
     this.#again = false;
     this.#askedAt = performance.now();
     const question = this.#answers.ask(this.client.serverTime());
     try {
-      const [records, isMore] = await this.#askPages(this.#ended.checked);
+      const [records, isMore] = await this.#loadPages(this.#ended.checked);
       this.#records = records;
       this.#isMore = isMore;
       this.#isAsked = true;
-      this.#answers.came(question);
+      this.#answers.answered(question);
       setText(this.#error, "");
     } catch (error) {
       this.#answers.failed();
@@ -136,24 +136,24 @@ export class Connections {
       this.#asking = false;
     }
     if (this.signal.aborted) return;
-    if (this.#again) void this.#ask();
+    if (this.#again) void this.#load();
     this.#paint();
   }
 
   /**
-   * The open ones, then those that have ended.
+   * Load the open connections, then the ended ones.
    *
    * @param {boolean} ended
-   * @returns {Promise<[ConnectionRecord[], boolean]>} and whether there are more
+   * @returns {Promise<[ConnectionRecord[], boolean]>} the connections, and whether there are more
    */
-  async #askPages(ended) {
+  async #loadPages(ended) {
     /** @type {ConnectionRecord[]} */
     const records = [];
     for (const open of ended ? [true, false] : [true]) {
       /** @type {string | null} */
       let after = null;
       do {
-        if (records.length >= this.#load) return [records, true];
+        if (records.length >= this.#minimum) return [records, true];
         /** @type {import("./api.js").Page<ConnectionRecord>} */
         const page = await this.api.connections({open, after});
         records.push(...page.items);
@@ -163,8 +163,8 @@ export class Connections {
     return [records, false];
   }
 
-  /** Those that are loaded and match, shown or not. */
-  #found() {
+  /** Return the loaded connections that match the search, shown or not. */
+  #matching() {
     const search = this.#search.value.trim().toLowerCase();
     return this.#records.filter((record) => textOf(record).includes(search));
   }
@@ -172,20 +172,20 @@ export class Connections {
   #show() {
     if (this.signal.aborted) return;
     showAsOf(this.#view, this.#asOfText, this.#answers.asOf);
-    const found = this.#found();
+    const found = this.#matching();
     const isRest = found.length > this.#limit;
     this.#rows.show(found.slice(0, this.#limit));
-    setText(this.#empty, this.#whyEmpty());
+    setText(this.#empty, this.#emptyText());
     this.#empty.hidden = found.length > 0 || !this.#isAsked;
     this.#more.hidden = !isRest && !this.#isMore;
     setText(this.#more, isRest || this.#search.value.trim() === "" ? "Show more" : "Search further");
   }
 
-  #whyEmpty() {
+  #emptyText() {
     const loaded = this.#records.length;
     if (loaded === 0) return "There are no connections.";
-    if (this.#isMore) return `None among the first ${loaded.toLocaleString()} is called so.`;
-    return "No connection is called so.";
+    if (this.#isMore) return `No match among the first ${loaded.toLocaleString()}.`;
+    return "No connection matches.";
   }
 
   /** @param {ConnectionRecord} first */

@@ -1,13 +1,13 @@
-/** The view of oneself: who I am, what time it is on the server, and my idle monitor. */
+/** The view of one's own client: name, server time and idle monitor. */
 
 import {byId, setAttribute, setText} from "./dom.js";
-import {pill, stateWord} from "./person.js";
+import {pill, stateWord} from "./user-display.js";
 import {clockTime, dayName, exactly, secondsAgo, small} from "./times.js";
 
-/** As in page.css. */
+/** The same as in page.css. */
 const WIDE = matchMedia("(min-width: 1020px)");
 
-export class You {
+export class OwnView {
   #pill;
   #state = stateWord();
   #clock = byId("server-clock", HTMLElement);
@@ -27,14 +27,14 @@ export class You {
 
   /**
    * @param {import("../presence/presence-client.js").PresenceClient} client
-   * @param {AbortSignal} signal ends it
+   * @param {AbortSignal} signal ends the view
    */
   constructor(client, signal) {
     this.client = client;
     this.#pill = pill(client.user, true);
     this.#state.element.setAttribute("id", "my-state");
     byId("self", HTMLElement).replaceChildren(this.#pill.element, this.#state.element);
-    this.#resync.addEventListener("click", () => void this.#askTheTime(), {signal});
+    this.#resync.addEventListener("click", () => void this.#synchronize(), {signal});
     this.#ping.addEventListener("click", () => client.monitor.ping(), {signal});
     this.#form.addEventListener("submit", (event) => this.#toggle(event), {signal});
     signal.addEventListener("abort", client.subscribe(() => this.paint()));
@@ -44,7 +44,7 @@ export class You {
     this.paint();
   }
 
-  /** Begin to monitor, as the form says. */
+  /** Start the monitor with the settings of the form. */
   start() {
     setText(this.#error, "");
     try {
@@ -58,7 +58,7 @@ export class You {
     }
   }
 
-  /** Show how things are now; once a second, and when something has changed. */
+  /** Show the present state; once a second, and after changes. */
   paint() {
     const {connected, isIdle, isMonitoring, isSynced, offset, roundTrip, lastActivity} = this.client.getSnapshot();
     const now = this.client.serverTime();
@@ -77,7 +77,7 @@ export class You {
     this.#resync.disabled = !connected;
   }
 
-  /** Beside the others there is room for everything. */
+  /** Unfold all parts on a wide page, which has room for them. */
   #unfold() {
     this.#more.open = WIDE.matches;
   }
@@ -89,11 +89,11 @@ export class You {
     else this.start();
   }
 
-  async #askTheTime() {
+  async #synchronize() {
     setAttribute(this.#resync, "aria-busy", "true");
     const answered = await this.client.resync();
     setAttribute(this.#resync, "aria-busy", null);
-    setText(this.#error, answered ? "" : "The bridge did not tell the time.");
+    setText(this.#error, answered ? "" : "The bridge did not answer.");
   }
 }
 

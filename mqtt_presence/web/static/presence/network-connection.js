@@ -1,15 +1,15 @@
 /**
- * One network connection to the broker, from CONNECT to its end: the only importer of MQTT.js.
+ * A network connection to the broker, from CONNECT to its end. The only module that imports MQTT.js.
  *
- * Every connection has an MQTT.js client of its own that never reconnects, so that nothing of an old one
- * (unacknowledged messages, packet ids, the will) can get into a new one. MQTT 3.1.1, which every broker speaks.
+ * Every connection has its own MQTT.js client, which never reconnects. So unacknowledged messages, packet ids and the
+ * will of an old connection cannot get into a new one. The version is MQTT 3.1.1, which every broker supports.
  */
 
 import {guard, PresenceError} from "./errors.js";
 import {outsideTimers} from "./tasks.js";
 
 /**
- * What we need of MQTT.js: pass `mqtt` of `import mqtt from "mqtt"` where a bundler finds it.
+ * The part of MQTT.js in use. With a bundler, pass `mqtt` of `import mqtt from "mqtt"`.
  *
  * @typedef {Pick<typeof import("mqtt"), "connect">} MqttLibrary
  */
@@ -17,7 +17,7 @@ import {outsideTimers} from "./tasks.js";
 /** @typedef {{topic: string, payload: string}} Will */
 
 /**
- * Where to connect, and as whom.
+ * The address of the broker, and the identity of the client.
  *
  * @typedef {object} Endpoint
  * @property {string} url absolute, `ws:` or `wss:`
@@ -31,12 +31,12 @@ import {outsideTimers} from "./tasks.js";
  */
 
 /**
- * Whom to tell as a connection comes and goes.
+ * Callbacks of a connection.
  *
  * @typedef {object} ConnectionHooks
  * @property {() => void} up the broker has accepted it
  * @property {(topic: string, payload: Uint8Array, retained: boolean) => void} message
- * @property {(error: PresenceError) => void} ended once, whoever ended it
+ * @property {(error: PresenceError) => void} ended called once, at the end of the connection
  */
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -46,10 +46,10 @@ const DISCONNECT_TIMEOUT_MS = 2_000;
 const BAD_PASSWORD = new Set([4, 5]);
 
 /**
- * The timer by which MQTT.js keeps the connection alive: it is called each half of the keep alive, sends a PINGREQ at
- * the second call and gives up at the third. Here the second comes with the first: where a hidden page gets its timers
- * once a minute, it would else ping once in two, and brokers wait for one keep alive and a half (MQTT 3.1.1
- * §3.1.2.10). Not MQTT.js's worker, which a strict Content-Security-Policy silently kills.
+ * The keep-alive timer of MQTT.js. MQTT.js calls it every half keep alive, sends a PINGREQ at the second call, and
+ * closes the connection at the third. Here the first call includes the second. A hidden page runs its timers once a
+ * minute, so it would ping every two minutes otherwise, and brokers wait for one and a half keep alives (MQTT 3.1.1
+ * §3.1.2.10). MQTT.js's own worker is no alternative: a strict Content-Security-Policy blocks it silently.
  *
  * @type {import("mqtt").IClientOptions["timerVariant"]}
  */
@@ -70,10 +70,10 @@ export const pingTimer = {
 let shipped;
 
 /**
- * Load the MQTT.js that came with the package.
+ * Load the MQTT.js of this package.
  *
  * @returns {Promise<MqttLibrary>}
- * @throws {PresenceError} `no-mqtt`: it did not come with it
+ * @throws {PresenceError} `no-mqtt`: the package has none
  */
 export async function loadMqtt() {
   const url = new URL("../vendor/mqtt.esm.js", import.meta.url).href;
@@ -87,8 +87,8 @@ export async function loadMqtt() {
   }
 }
 
-/** A connection that is being opened. */
-export class Connection {
+/** A network connection; the constructor begins to open it. */
+export class NetworkConnection {
   isUp = false;
   /** @type {PresenceError | null} */
   #end = null;
@@ -102,9 +102,9 @@ export class Connection {
   /**
    * @param {MqttLibrary} mqtt
    * @param {Endpoint} endpoint
-   * @param {Will | null} will what the broker is to publish if the connection is lost
+   * @param {Will | null} will the message that the broker publishes if the connection is lost
    * @param {ConnectionHooks} hooks
-   * @throws {PresenceError} `unreachable`: the browser does not even try
+   * @throws {PresenceError} `unreachable`: the browser refuses the URL
    */
   constructor(mqtt, endpoint, will, hooks) {
     this.endpoint = endpoint;
@@ -138,12 +138,13 @@ export class Connection {
     this.client.on("message", (topic, payload, packet) => {
       if (this.isUp) guard(() => hooks.message(topic, payload, packet.retain));
     });
-    this.client.on("error", (error) => (this.#reason ??= this.#understand(error)));
-    this.client.on("close", () => this.#finish(this.#reason ?? this.#understand(null)));
+    this.client.on("error", (error) => (this.#reason ??= this.#explain(error)));
+    this.client.on("close", () => this.#finish(this.#reason ?? this.#explain(null)));
   }
 
   /**
-   * Publish; true: the broker has acknowledged it (QoS 1) or it is on its way (QoS 0). False: the connection ended.
+   * Publish a message. Resolves to true when the broker has acknowledged it (QoS 1) or it is sent (QoS 0); to false when
+   * the connection has ended.
    *
    * @param {string} topic
    * @param {string} payload
@@ -165,7 +166,8 @@ export class Connection {
   }
 
   /**
-   * Subscribe to topic filters with their QoS. Returns those that the broker does not grant; null: it has not answered.
+   * Subscribe to topic filters with their QoS. Resolves to the filters that the broker refuses, or to null if the
+   * connection ends before its answer.
    *
    * @param {Record<string, 0 | 1>} filters
    * @returns {Promise<string[] | null>}
@@ -192,7 +194,7 @@ export class Connection {
     if (this.isUp) this.client.unsubscribe(filters, () => {});
   }
 
-  /** End it with a DISCONNECT: the broker discards the will. Resolves when it has ended. */
+  /** End the connection with a DISCONNECT, so that the broker discards the will. Resolves at its end. */
   async disconnect() {
     if (this.#end !== null) return;
     const ended = new Promise((resolve) => this.#onEnd.add(() => resolve(undefined)));
@@ -203,10 +205,10 @@ export class Connection {
     clearTimeout(late);
   }
 
-  /** Give up the socket without a DISCONNECT: the broker publishes the will. At once, for a page that is going away. */
+  /** Close the socket at once without a DISCONNECT, so that the broker publishes the will. For a page that is left. */
   abort() {
     if (this.#end !== null) return;
-    // MQTT.js would close the socket a few timers later, which a frozen page does not get.
+    // MQTT.js closes the socket a few timers later, and the timers of a frozen page do not run.
     this.#socket?.close();
     this.client.end(true);
     this.#finish(new PresenceError("lost", "the connection was given up"));
@@ -222,10 +224,10 @@ export class Connection {
   }
 
   /**
-   * @param {(Error & {code?: unknown}) | null} error of MQTT.js; null: the connection just closed
+   * @param {(Error & {code?: unknown}) | null} error of MQTT.js; null if the connection closed without one
    * @returns {PresenceError}
    */
-  #understand(error) {
+  #explain(error) {
     const {url, user} = this.endpoint;
     const options = error === null ? {} : {cause: error};
     const why = error === null ? "" : `: ${error.message}`;

@@ -1,12 +1,12 @@
-/** Whom the page shows, and in which order: filter, search, own first, a cap. Pure. */
+/** Selection and order of the users on the page: filter, search, own name first, limit. Pure. */
 
-/** @typedef {Readonly<import("../presence/wire.js").UserStatus>} UserStatus */
+/** @typedef {Readonly<import("../presence/client-messages.js").UserStatus>} UserStatus */
 /** @typedef {"all" | UserStatus["state"]} Filter */
 /** @typedef {"state" | "name" | "since" | "login" | "connections"} Order */
 
 /**
- * @typedef {object} Wish what somebody wants to see
- * @property {string} me whose page it is
+ * @typedef {object} Selection the user's choices
+ * @property {string} me the user signed in here
  * @property {Filter} filter
  * @property {string} search part of the name, in any case
  * @property {Order} order
@@ -15,33 +15,33 @@
  */
 
 /**
- * @typedef {object} Called
+ * @typedef {object} Selected
  * @property {UserStatus[]} shown
- * @property {number} matching how many there are to show, beyond the limit too
- * @property {UserStatus[]} here who is not offline and matches the search, whatever the filter
- * @property {Record<Filter, number>} counts of everybody
+ * @property {number} matching the number of matching users, including those beyond the limit
+ * @property {UserStatus[]} here users online or idle that match the search, whatever the filter
+ * @property {Record<Filter, number>} counts numbers of all users
  */
 
 const STATES = /** @type {const} */ (["online", "idle", "offline"]);
 const collator = new Intl.Collator(undefined, {numeric: true, sensitivity: "base"});
 
-/** Sorts and folds names once, and not again whenever somebody's state changes. */
-export class Roll {
-  /** Of whom the rest speaks, in the order of the watcher. @type {string[]} */
+/** Selects users. Names are sorted and folded once, not after each change of a status. */
+export class UserList {
+  /** The indexed names, in the order of the watcher. @type {string[]} */
   #names = [];
   /** @type {string[]} */
   #folded = [];
-  /** Where in `#names` the first by name is, the second, … @type {number[]} */
+  /** Indexes into `#names`, sorted by name. @type {number[]} */
   #order = [];
 
   /**
    * @param {readonly UserStatus[]} users always in the same order
-   * @param {Wish} wish
-   * @returns {Called}
+   * @param {Selection} selection
+   * @returns {Selected}
    */
-  call(users, wish) {
-    this.#learn(users);
-    const search = fold(wish.search.trim());
+  select(users, selection) {
+    this.#index(users);
+    const search = fold(selection.search.trim());
     /** @type {Record<UserStatus["state"], UserStatus[]>} */
     const found = {online: [], idle: [], offline: []};
     const counts = {all: users.length, online: 0, idle: 0, offline: 0};
@@ -50,14 +50,14 @@ export class Roll {
       counts[user.state] += 1;
       if (search === "" || this.#folded[index]?.includes(search)) found[user.state].push(user);
     }
-    const here = ownFirst([...found.online, ...found.idle], wish.me);
-    const matching = wish.filter === "all" ? STATES.flatMap((state) => found[state]) : found[wish.filter];
-    const sorted = wish.order === "state" && !wish.reverse ? matching : this.#sort(matching, wish);
-    return {shown: ownFirst(sorted, wish.me).slice(0, wish.limit), matching: sorted.length, here, counts};
+    const here = ownFirst([...found.online, ...found.idle], selection.me);
+    const matching = selection.filter === "all" ? STATES.flatMap((state) => found[state]) : found[selection.filter];
+    const sorted = selection.order === "state" && !selection.reverse ? matching : this.#sort(matching, selection);
+    return {shown: ownFirst(sorted, selection.me).slice(0, selection.limit), matching: sorted.length, here, counts};
   }
 
   /** @param {readonly UserStatus[]} users */
-  #learn(users) {
+  #index(users) {
     if (users.length === this.#names.length && users.every(({userId}, index) => userId === this.#names[index])) return;
     const names = users.map(({userId}) => userId);
     this.#names = names;
@@ -67,7 +67,7 @@ export class Roll {
 
   /**
    * @param {UserStatus[]} users
-   * @param {Wish} wish
+   * @param {Selection} selection
    */
   #sort(users, {order, reverse}) {
     const place = new Map(this.#order.map((index, at) => [this.#names[index], at]));

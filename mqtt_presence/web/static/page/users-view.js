@@ -1,16 +1,16 @@
-/** The view of everybody: how many are here, pills, and the table. */
+/** The view of all users: numbers, pills and a table. */
 
 import {showAsOf} from "./as-of.js";
-import {makeHead, makeTime} from "./cells.js";
+import {makeHead, makeTime} from "./table-cells.js";
 import {byId, h, setAttribute, setText} from "./dom.js";
 import {KeyedList} from "./keyed-list.js";
-import {makePainter} from "./painter.js";
-import {linkToHistory, name, pill, someone, STATE_WORDS, stateWord} from "./person.js";
-import {Roll} from "./roll.js";
+import {makePainter} from "./repaint.js";
+import {linkToHistory, name, pill, someone, STATE_WORDS, stateWord} from "./user-display.js";
+import {UserList} from "./user-list.js";
 
-/** @typedef {Readonly<import("../presence/wire.js").UserStatus>} UserStatus */
-/** @typedef {import("./roll.js").Filter} Filter */
-/** @typedef {import("./roll.js").Order} Order */
+/** @typedef {Readonly<import("../presence/client-messages.js").UserStatus>} UserStatus */
+/** @typedef {import("./user-list.js").Filter} Filter */
+/** @typedef {import("./user-list.js").Order} Order */
 
 const STEP = 100;
 const MOST_PILLS = 60;
@@ -36,10 +36,10 @@ const COLUMNS = [
   {label: "Connections", order: "connections"},
 ];
 
-export class People {
-  #roll = new Roll();
-  /** @type {import("./roll.js").Wish} */
-  #wish = {me: "", filter: "all", search: "", order: "state", reverse: false, limit: STEP};
+export class UsersView {
+  #userList = new UserList();
+  /** @type {import("./user-list.js").Selection} */
+  #selection = {me: "", filter: "all", search: "", order: "state", reverse: false, limit: STEP};
   #linked = false;
   #view = byId("people", HTMLElement);
   #asOfText = byId("as-of", HTMLElement);
@@ -56,15 +56,15 @@ export class People {
   /**
    * @param {import("../presence/status-watcher.js").StatusWatcher} watcher
    * @param {import("../presence/presence-client.js").PresenceClient} client
-   * @param {import("./freshness.js").Live} live how true it is
-   * @param {AbortSignal} signal ends it
+   * @param {import("./freshness.js").Live} live the age of the statuses
+   * @param {AbortSignal} signal ends the view
    */
   constructor(watcher, client, live, signal) {
     this.watcher = watcher;
     this.client = client;
     this.live = live;
     this.paint = makePainter(() => signal.aborted || this.#paint());
-    this.#wish.me = client.user;
+    this.#selection.me = client.user;
     this.#search.value = "";
     byId("tiles", HTMLElement).replaceChildren(...this.#tiles.map(({element}) => element));
     byId("people-head", HTMLElement).replaceChildren(...this.#heads.map(({element}) => element));
@@ -72,16 +72,16 @@ export class People {
     pills.replaceChildren();
     const rows = byId("people-rows", HTMLElement);
     rows.replaceChildren();
-    this.#pills = new KeyedList(pills, userId, (/** @type {UserStatus} */ user) => makePill(user, this.#wish.me));
+    this.#pills = new KeyedList(pills, userId, (/** @type {UserStatus} */ user) => makePill(user, this.#selection.me));
     this.#rows = new KeyedList(rows, userId, (/** @type {UserStatus} */ user) => this.#makeRow(user));
-    this.#search.addEventListener("input", () => this.#want({search: this.#search.value, limit: STEP}), {signal});
-    this.#more.addEventListener("click", () => this.#want({limit: this.#wish.limit + STEP}), {signal});
+    this.#search.addEventListener("input", () => this.#select({search: this.#search.value, limit: STEP}), {signal});
+    this.#more.addEventListener("click", () => this.#select({limit: this.#selection.limit + STEP}), {signal});
     signal.addEventListener("abort", watcher.subscribe(() => this.paint()));
     this.paint();
   }
 
   /**
-   * Let names lead to their history, for operators.
+   * Link names to their history, for operators.
    *
    * @param {boolean} linked
    */
@@ -96,34 +96,34 @@ export class People {
     this.paint();
   }
 
-  /** A second has passed, and it is shown. */
+  /** Update the durations; called every second while the view is shown. */
   tick() {
     this.paint();
   }
 
-  /** @param {Partial<import("./roll.js").Wish>} wish */
-  #want(wish) {
-    Object.assign(this.#wish, wish);
+  /** @param {Partial<import("./user-list.js").Selection>} selection */
+  #select(selection) {
+    Object.assign(this.#selection, selection);
     this.paint();
   }
 
   /** @param {Order} order */
   #sort(order) {
-    this.#want({order, reverse: this.#wish.order === order && !this.#wish.reverse});
+    this.#select({order, reverse: this.#selection.order === order && !this.#selection.reverse});
   }
 
   #paint() {
     if (this.#view.hidden) return;
     const {users} = this.watcher.getSnapshot();
-    const {shown, matching, here, counts} = this.#roll.call(users, this.#wish);
+    const {shown, matching, here, counts} = this.#userList.select(users, this.#selection);
     showAsOf(this.#view, this.#asOfText, this.live.asOf);
-    for (const tile of this.#tiles) tile.update(counts, this.#wish.filter);
+    for (const tile of this.#tiles) tile.update(counts, this.#selection.filter);
     const isLong = this.#tiles.some(({number}) => (number.textContent ?? "").length > MOST_IN_A_NARROW_TILE);
     setAttribute(byId("tiles", HTMLElement), "data-long", isLong);
-    for (const head of this.#heads) head.update(this.#wish.order, this.#wish.reverse);
-    this.#showPills(this.#wish.filter === "all" ? here : here.filter(({state}) => state === this.#wish.filter));
+    for (const head of this.#heads) head.update(this.#selection.order, this.#selection.reverse);
+    this.#showPills(this.#selection.filter === "all" ? here : here.filter(({state}) => state === this.#selection.filter));
     this.#rows.show(shown);
-    setText(this.#empty, this.#whyEmpty(users.length, matching));
+    setText(this.#empty, this.#emptyText(users.length, matching));
     this.#empty.hidden = matching > 0;
     const left = matching - shown.length;
     setText(this.#more, `Show ${Math.min(left, STEP)} more of ${left.toLocaleString()}`);
@@ -145,11 +145,11 @@ export class People {
    * @param {number} known
    * @param {number} matching
    */
-  #whyEmpty(known, matching) {
+  #emptyText(known, matching) {
     if (matching > 0) return "";
-    if (known === 0) return "Nobody has been here yet.";
-    if (this.#wish.search.trim() !== "") return `Nobody${this.#wish.filter === "all" ? "" : ` who is ${this.#wish.filter}`} is called so.`;
-    return `Nobody is ${this.#wish.filter}.`;
+    if (known === 0) return "No users yet.";
+    if (this.#selection.search.trim() !== "") return `No ${this.#selection.filter === "all" ? "" : `${this.#selection.filter} `}user matches.`;
+    return `No user is ${this.#selection.filter}.`;
   }
 
   /**
@@ -159,7 +159,7 @@ export class People {
   #makeTile(key, label) {
     const number = h("strong");
     const element = h("button", {type: "button", class: "tile", "data-state": key}, number, h("span", {}, label));
-    element.addEventListener("click", () => this.#want({filter: key, limit: STEP}));
+    element.addEventListener("click", () => this.#select({filter: key, limit: STEP}));
     return {
       element,
       number,
@@ -176,7 +176,7 @@ export class People {
 
   /** @param {UserStatus} first */
   #makeRow({userId}) {
-    const mine = userId === this.#wish.me;
+    const mine = userId === this.#selection.me;
     const state = stateWord();
     const [since, login, activity] = [makeTime(), makeTime(), makeTime()];
     const connections = h("span");

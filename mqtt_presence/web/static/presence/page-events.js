@@ -1,17 +1,17 @@
-/** What happens to the page, and what the user does on it. Nothing where there is no page, as in Node. */
+/** Events of the page and of its user. Without a page, as in Node, there are no events. */
 
 import {steady} from "./clocks.js";
 
 /**
- * Follow the page.
+ * Follow the life cycle of the page.
  *
- * Never `unload` or `beforeunload`: they keep a page out of the back/forward cache and do not fire on phones.
+ * `unload` and `beforeunload` are not used: they keep a page out of the back/forward cache, and phones omit them.
  *
  * @param {object} hooks
- * @param {() => void} hooks.hide the page is left, for ever or into the back/forward cache
- * @param {() => void} hooks.show it is back from there
- * @param {() => void} hooks.wake it is looked at again, or the network is back
- * @returns {() => void} ends it
+ * @param {() => void} hooks.hide the page is left, for good or for the back/forward cache
+ * @param {() => void} hooks.show the page is back from that cache
+ * @param {() => void} hooks.wake the page is visible again, or the network is back
+ * @returns {() => void} ends the observation
  */
 export function followPage({hide, show, wake}) {
   const page = globalThis.window;
@@ -19,33 +19,33 @@ export function followPage({hide, show, wake}) {
   const listening = new AbortController();
   const {signal} = listening;
   page.addEventListener("pagehide", hide, {signal});
-  page.addEventListener("pageshow", show, {signal}); // that of the load itself changes nothing
+  page.addEventListener("pageshow", show, {signal}); // the event of the load itself is ignored
   page.addEventListener("online", wake, {signal});
   page.document.addEventListener("visibilitychange", () => isVisible() && wake(), {signal});
   return () => listening.abort();
 }
 
-/** The page can be seen, or there is none. */
+/** Return whether the page is visible, or there is none. */
 export function isVisible() {
   return globalThis.document?.visibilityState !== "hidden";
 }
 
-/** The page is in front of the user; a hidden one is not, whatever has the focus in it. */
+/** Return whether the page is visible and has the focus. */
 export function isFocused() {
   return isVisible() && (globalThis.document?.hasFocus() ?? true);
 }
 
-/** An activity so soon after another is the same: a mouse that moves says so a hundred times a second. */
+/** Milliseconds in which further activity is ignored: a moving mouse makes a hundred events a second. */
 export const SAME_ACTIVITY_MS = 200;
 const ACTIVITIES = ["click", "keydown", "pointerdown", "pointermove", "touchstart", "touchmove", "wheel"];
 
 /**
- * Follow what the user does on the page.
+ * Follow the user's activity on the page.
  *
  * @param {object} hooks
  * @param {() => void} hooks.activity
  * @param {(focused: boolean) => void} hooks.focus the page came to the front, or left it
- * @returns {() => void} ends it
+ * @returns {() => void} ends the observation
  */
 export function followUser({activity, focus}) {
   const page = globalThis.window;

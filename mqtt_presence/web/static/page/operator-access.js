@@ -1,4 +1,4 @@
-/** Whether whoever is here is an operator: the server says so, at once or after it was shown the token. */
+/** Operator access: the server's decision, by the login or after the token was entered. */
 
 import {byId, setText} from "./dom.js";
 
@@ -13,8 +13,8 @@ export class Operators {
 
   /**
    * @param {import("./api.js").Api} api
-   * @param {(operator: boolean) => void} allow called with what the server says
-   * @param {AbortSignal} signal ends it
+   * @param {(operator: boolean) => void} allow called with the server's decision
+   * @param {AbortSignal} signal ends the requests
    */
   constructor(api, allow, signal) {
     this.api = api;
@@ -23,15 +23,15 @@ export class Operators {
     this.#button.addEventListener("click", () => this.#open(), {signal});
     byId("token-cancel", HTMLElement).addEventListener("click", () => this.#dialog.close(), {signal});
     byId("token-form", HTMLFormElement).addEventListener("submit", (event) => void this.#show(event), {signal});
-    api.addEventListener("refused", () => void this.settle(), {signal});
+    api.addEventListener("refused", () => void this.askUntilAnswered(), {signal});
     signal.addEventListener("abort", () => {
       this.#button.hidden = true;
       this.#dialog.close();
     });
   }
 
-  /** Ask the server, until it answers: where it is busy or gone there are people all the same, over MQTT. */
-  async settle() {
+  /** Ask the server until it answers. Meanwhile the users are shown, which come over MQTT. */
+  async askUntilAnswered() {
     if (this.#isSettling) return;
     this.#isSettling = true;
     while (!this.signal.aborted) {

@@ -6,34 +6,34 @@ import {byId, h, setText, setVariables} from "./dom.js";
 import {Answers} from "./freshness.js";
 import {makeLine, makeRow} from "./history-line.js";
 import {KeyedList} from "./keyed-list.js";
-import {visible} from "./names.js";
-import {makePainter} from "./painter.js";
+import {visible} from "./display-names.js";
+import {makePainter} from "./repaint.js";
 import {bars, hours} from "./timeline.js";
 import {hourTime} from "./times.js";
 
 /** @typedef {import("./history-line.js").Line} Line */
 
 /**
- * What the timeline shows; epoch milliseconds.
+ * The period of the timeline, in epoch milliseconds.
  *
  * @typedef {object} Window
  * @property {number} from
  * @property {number} to now
- * @property {number} until when what is known was true
+ * @property {number} until the time of the data
  */
 
 const HOUR_MS = 3_600_000;
 const STEP = 25;
-/** How many users are asked for at the same time. */
+/** Simultaneous requests for users. */
 const AT_ONCE = 2;
-/** There is no room for a text so far to the right. */
+/** The position from which there is no room for a text to the right. */
 const LAST_MARK = 0.9;
 const ASK_EVERY_MS = 30_000;
 const TYPED_MS = 300;
-/** Of HTTP: nothing is known of this user. */
+/** The HTTP status for an unknown user. */
 const NOT_FOUND = 404;
 
-export class History {
+export class HistoryView {
   /** @type {Line[]} */
   #lines = [];
   #isMore = false;
@@ -43,14 +43,14 @@ export class History {
   #span;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #typed;
-  /** The one user to show in detail; empty: none. */
+  /** The user whose details are shown, empty for none. */
   #user = "";
   #askedAt = -Infinity;
   #isAsking = false;
   #answers;
-  /** What is shown says that it is of then. @type {Date | null} */
+  /** The time of the data as shown. @type {Date | null} */
   #shownAsOf = null;
-  /** Counts the rounds of asking: what an older one still brings is dropped. */
+  /** The number of rounds of requests; answers to earlier rounds are ignored. */
   #round = 0;
   #view = byId("history", HTMLElement);
   #asOfText = byId("history-as-of", HTMLElement);
@@ -76,9 +76,9 @@ export class History {
   /**
    * @param {import("./api.js").Api} api
    * @param {import("../presence/presence-client.js").PresenceClient} client
-   * @param {import("./freshness.js").Live} live how true it is
-   * @param {number} hours how far back it goes
-   * @param {AbortSignal} signal ends it
+   * @param {import("./freshness.js").Live} live the age of the statuses
+   * @param {number} hours the length of the timeline
+   * @param {AbortSignal} signal ends the view
    */
   constructor(api, client, live, hours, signal) {
     this.api = api;
@@ -105,7 +105,7 @@ export class History {
     const hours = `last ${this.#span / HOUR_MS} hours`;
     setText(this.#title, user === "" ? `The ${hours}` : `${visible(user)}, the ${hours}`);
     this.#paint();
-    void this.#ask();
+    void this.#load();
   }
 
   close() {
@@ -116,7 +116,7 @@ export class History {
 
   tick() {
     const wait = this.#askedAt + this.#answers.pause(ASK_EVERY_MS) - performance.now();
-    if (wait <= 0 && !this.#isAsking) void this.#ask();
+    if (wait <= 0 && !this.#isAsking) void this.#load();
     if (this.#answers.asOf !== this.#shownAsOf) this.#paint();
   }
 
@@ -124,16 +124,16 @@ export class History {
     clearTimeout(this.#typed);
     this.#typed = setTimeout(() => {
       this.#limit = STEP;
-      void this.#ask();
+      void this.#load();
     }, TYPED_MS);
   }
 
   #showMore() {
     this.#limit += STEP;
-    void this.#ask();
+    void this.#load();
   }
 
-  async #ask() {
+  async #load() {
     if (!this.#isOpen || document.visibilityState === "hidden") return;
     const round = ++this.#round;
     const isOld = () => round !== this.#round;
@@ -141,16 +141,16 @@ export class History {
     this.#isAsking = true;
     const question = this.#answers.ask(this.client.serverTime());
     try {
-      const users = await this.#askUsers();
+      const users = await this.#loadUsers();
       if (isOld()) return;
       const known = new Map(this.#lines.map((line) => [line.user, line]));
       this.#lines = users.map((user) => known.get(user) ?? {user, records: null, isCut: false});
       this.#isAsked = true;
-      this.#answers.began(question);
+      this.#answers.partlyAnswered(question);
       this.#paint();
-      const missing = await this.#askLines(question.now, isOld);
+      const missing = await this.#loadLines(question.now, isOld);
       if (isOld()) return;
-      this.#answers.came(question);
+      this.#answers.answered(question);
       setText(this.#error, this.#user === "" ? "" : missing);
     } catch (error) {
       if (isOld()) return;
@@ -162,13 +162,13 @@ export class History {
   }
 
   /**
-   * Ask for the connections of all that are shown.
+   * Load the connections of all shown users.
    *
    * @param {Date} to
-   * @param {() => boolean} isOld nobody wants to know any more
-   * @returns {Promise<string>} what the server says of whom it does not know: somebody was forgotten meanwhile
+   * @param {() => boolean} isOld returns whether a later round has begun
+   * @returns {Promise<string>} the server's message about an unknown user, who was forgotten meanwhile
    */
-  async #askLines(to, isOld) {
+  async #loadLines(to, isOld) {
     const from = new Date(to.getTime() - this.#span);
     const waiting = [...this.#lines];
     let missing = "";
@@ -188,13 +188,13 @@ export class History {
     try {
       await Promise.all(Array.from({length: AT_ONCE}, work));
     } finally {
-      waiting.length = 0; // where one has failed the other need not go on
+      waiting.length = 0; // after a failure, the other requests are not needed
     }
     return missing;
   }
 
-  /** The one that the address names, or all, as far as they are shown. */
-  async #askUsers() {
+  /** Load the user in the address, or all users up to the limit. */
+  async #loadUsers() {
     this.#isMore = false;
     if (this.#user !== "") return [this.#user];
     const search = this.#search.value.trim();
@@ -219,7 +219,7 @@ export class History {
     const lines = this.#user === "" ? this.#lines : this.#lines.filter(({user}) => user === this.#user);
     this.#showHours();
     this.#list.show(lines);
-    setText(this.#empty, this.#search.value.trim() === "" ? "Nobody has been here yet." : "Nobody is called so.");
+    setText(this.#empty, this.#search.value.trim() === "" ? "No users yet." : "No user matches.");
     this.#empty.hidden = lines.length > 0 || !this.#isAsked;
     this.#more.hidden = this.#user !== "" || !this.#isMore;
     setText(this.#more, "Show more");

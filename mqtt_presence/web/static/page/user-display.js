@@ -1,17 +1,17 @@
-/** How a user looks: in a colour of their own, with a mark for the state that is not a matter of colour alone. */
+/** Display of a user: a colour of the user's own, and a mark whose shape shows the state, too. */
 
 import {h, setAttribute, setText, setVariables} from "./dom.js";
-import {hue, initial, visible} from "./names.js";
+import {hue, initial, visible} from "./display-names.js";
 
 /** @typedef {"online" | "idle" | "offline"} State */
 
 export const STATE_WORDS = {online: "Online", idle: "Idle", offline: "Offline"};
 
 /**
- * A name as a pill, and its state.
+ * Make a pill with a name and its state.
  *
  * @param {string} user
- * @param {boolean} mine it is that of whose page this is
+ * @param {boolean} mine whether the user is the one signed in here
  */
 export function pill(user, mine) {
   const state = h("span", {class: "unseen"});
@@ -28,7 +28,7 @@ export function pill(user, mine) {
 }
 
 /**
- * The letter in a circle; the mark of the state is at its edge.
+ * Make an avatar: a letter in a circle, with the mark of the state at its edge.
  *
  * @param {string} user
  */
@@ -39,21 +39,21 @@ export function avatar(user) {
 }
 
 /**
- * The name, which may be in any script and must not turn around what stands beside it.
+ * Make the name of a user, isolated so that a right-to-left name does not reverse the text beside it.
  *
  * @param {string} user
  */
 export const name = (user) => h("bdi", {class: "name", title: visible(user)}, visible(user));
 
 /**
- * The name, leading to what operators may see of the user.
+ * Make the name of a user as a link to the user's history, for operators.
  *
  * @param {string} user
  */
 export const linkToHistory = (user) => h("a", {href: `#history/${encodeURIComponent(user)}`, class: "name"}, name(user));
 
 /**
- * Somebody as the first cell of a table's row.
+ * Make the first cell of a user's row.
  *
  * @param {string} user
  * @param {Node} label the name, or a link with it
@@ -61,7 +61,7 @@ export const linkToHistory = (user) => h("a", {href: `#history/${encodeURICompon
  */
 export const someone = (user, label, tag = null) => h("div", {class: "someone"}, avatar(user), label, tag);
 
-/** A state in a word. */
+/** Make an element with a state as a word. */
 export function stateWord() {
   const element = h("span", {class: "state"});
   return {

@@ -1,38 +1,38 @@
-/** Keeps a connection to the broker, from `start` to `stop`: opens a new one whenever it is lost. */
+/** The reconnector: keeps a connection to the broker from `start` to `stop`, and opens a new one after a loss. */
 
 import {Backoff} from "./backoff.js";
 import {steady} from "./clocks.js";
-import {Connection, loadMqtt} from "./connection.js";
+import {NetworkConnection, loadMqtt} from "./network-connection.js";
 import {guard, PresenceError} from "./errors.js";
-import {followPage} from "./page.js";
+import {followPage} from "./page-events.js";
 import {outsideTimers} from "./tasks.js";
 
-/** @typedef {import("./connection.js").Endpoint} Endpoint */
+/** @typedef {import("./network-connection.js").Endpoint} Endpoint */
 
 /**
- * Whoever uses the connection. A session has one or several.
+ * A user of the connection. A reconnector has one or several.
  *
  * @typedef {object} Part
- * @property {Readonly<Record<string, 0 | 1>>} filters what to subscribe to: topic filters with their QoS
- * @property {(connection: Connection, denied: Promise<string[] | null>) => void} up the broker has accepted the
- *   connection, and is asked for the subscriptions; `denied` tells those it does not grant, null: it has not answered
- * @property {(topic: string, payload: Uint8Array, retained: boolean) => void} message also those meant for other parts
- * @property {() => void} tick do what is due; called every second while it is up, in a hidden page every minute
- * @property {() => void} down the connection that was up has ended
- * @property {() => void} [changed] something else has: `error`
+ * @property {Readonly<Record<string, 0 | 1>>} filters the topic filters to subscribe to, with their QoS
+ * @property {(connection: NetworkConnection, denied: Promise<string[] | null>) => void} up the broker has accepted the
+ *   connection, and the subscriptions are sent; `denied` resolves to the refused filters, or to null without an answer
+ * @property {(topic: string, payload: Uint8Array, retained: boolean) => void} message called for messages of other parts, too
+ * @property {() => void} tick called every second while connected, in a hidden page every minute
+ * @property {() => void} down the connection has ended
+ * @property {() => void} [changed] `error` has changed
  */
 
 const TICK_MS = 1_000;
 
-export class Session {
+export class Reconnector {
   /** @type {Part[]} */
   #parts = [];
-  /** @type {Connection | null} */
+  /** @type {NetworkConnection | null} */
   #connection = null;
   /**
-   * One for each `start`; whatever an old one still has to say is not listened to.
+   * The state since the last `start`; callbacks of an earlier one are ignored.
    *
-   * @type {{backoff: Backoff, mqtt: import("./connection.js").MqttLibrary, tried: ((error: PresenceError | null) => void)
+   * @type {{backoff: Backoff, mqtt: import("./network-connection.js").MqttLibrary, tried: ((error: PresenceError | null) => void)
    *   | null, stopPage: () => void} | null}
    */
   #run = null;
@@ -44,40 +44,40 @@ export class Session {
   #ticking;
 
   /**
-   * Why there is no connection; null: there is one, or none is wanted.
+   * The reason for a missing connection; null while connected, or if no connection is wanted.
    *
    * @type {PresenceError | null}
    */
   error = null;
 
   /**
-   * @param {Endpoint} endpoint where to, and as whom
-   * @param {() => import("./connection.js").Will | null} will makes the will of a connection about to be opened
+   * @param {Endpoint} endpoint
+   * @param {() => import("./network-connection.js").Will | null} will returns the will of the next connection
    */
   constructor(endpoint, will) {
     this.endpoint = endpoint;
     this.will = will;
   }
 
-  /** The connection, while the broker has accepted it. */
+  /** The connection, once the broker has accepted it. */
   get connection() {
     return this.#connection?.isUp ? this.#connection : null;
   }
 
-  /** It was started, and not stopped. */
+  /** Whether the reconnector is running. */
   get isStarted() {
     return this.#starting || this.#run !== null;
   }
 
   /**
-   * Let somebody use the connection.
+   * Add a part.
    *
    * @param {Part} part
-   * @returns {() => void} ends that
+   * @returns {() => void} removes the part
    */
   join(part) {
     this.#parts.push(part);
-    if (this.connection !== null) this.#greet(part, this.connection);
+    if (this.connection !== null) this.#startPart(part, this.connection);
     return () => {
       if (!this.#parts.includes(part)) return;
       this.#parts = this.#parts.filter((other) => other !== part);
@@ -87,11 +87,11 @@ export class Session {
   }
 
   /**
-   * Begin to connect.
+   * Start to connect.
    *
    * @param {number} timeout milliseconds to wait for the first connection
-   * @param {boolean} wait false: do not wait; go on trying until it works
-   * @throws {PresenceError} the first connection failed, and nothing goes on; `usage`: it has been started
+   * @param {boolean} wait false to return at once, and to retry until it works
+   * @throws {PresenceError} the first connection failed, and the reconnector is stopped; `usage`: already started
    */
   async start(timeout, wait) {
     if (this.isStarted) throw new PresenceError("usage", "already connected: disconnect first");
@@ -100,7 +100,7 @@ export class Session {
     try {
       const mqtt = this.endpoint.mqtt ?? (await loadMqtt());
       if (!this.#starting) throw new PresenceError("lost", "disconnected while connecting");
-      const stopPage = followPage({hide: () => this.#suspend(), show: () => this.#resume(), wake: () => this.#hurry()});
+      const stopPage = followPage({hide: () => this.#suspend(), show: () => this.#resume(), wake: () => this.#reconnectNow()});
       const backoff = new Backoff(this.endpoint.reconnectMin, this.endpoint.reconnectMax);
       this.#run = {backoff, mqtt, tried: null, stopPage};
     } catch (error) {
@@ -129,9 +129,9 @@ export class Session {
   }
 
   /**
-   * End the connection; without effect when there is none.
+   * End the connection; without effect if there is none.
    *
-   * @param {boolean} clean with a DISCONNECT; false: as if the network had failed, so that the will is published
+   * @param {boolean} clean true to send a DISCONNECT; false to let the broker publish the will
    */
   async stop(clean) {
     this.#starting = false;
@@ -153,13 +153,13 @@ export class Session {
     if (run === null || this.#suspended || this.#connection !== null) return;
     clearTimeout(this.#retry);
     let began = 0;
-    /** @type {Connection} */
+    /** @type {NetworkConnection} */
     let connection;
     const hooks = {
       up: () => {
         began = steady();
         this.error = null;
-        for (const part of this.#parts) this.#greet(part, connection);
+        for (const part of this.#parts) this.#startPart(part, connection);
         this.#ticking = setInterval(() => this.#parts.forEach((part) => part.tick()), TICK_MS);
         run.tried?.(null);
         run.tried = null;
@@ -169,7 +169,7 @@ export class Session {
       ended: (/** @type {PresenceError} */ error) => this.#ended(error, began),
     };
     try {
-      connection = this.#connection = new Connection(run.mqtt, this.endpoint, this.will(), hooks);
+      connection = this.#connection = new NetworkConnection(run.mqtt, this.endpoint, this.will(), hooks);
     } catch (error) {
       if (!(error instanceof PresenceError)) throw error;
       this.#ended(error, 0);
@@ -178,16 +178,16 @@ export class Session {
 
   /**
    * @param {Part} part
-   * @param {Connection} connection
+   * @param {NetworkConnection} connection
    */
-  #greet(part, connection) {
+  #startPart(part, connection) {
     const denied = connection.subscribe(part.filters);
     guard(() => part.up(connection, denied));
   }
 
   /**
    * @param {PresenceError} error
-   * @param {number} began when it was up, 0: never
+   * @param {number} began the time at which the broker accepted the connection, 0 for never
    */
   #ended(error, began) {
     this.#connection = null;
@@ -206,21 +206,21 @@ export class Session {
     if (!this.#suspended) run?.tried?.(error);
   }
 
-  /** The page goes away, perhaps into the back/forward cache, where a socket would stay open unattended. */
+  /** Close the connection of a page that is left: in the back/forward cache its socket would stay open. */
   #suspend() {
     this.#suspended = true;
     clearTimeout(this.#retry);
     this.#connection?.abort();
   }
 
-  /** The page is back. */
+  /** Connect again, since the page is back. */
   #resume() {
     this.#suspended = false;
     this.#open();
   }
 
-  /** The network or the user is back: do not wait out the delay. A wrong password gets no better by that. */
-  #hurry() {
+  /** Skip the delay, since the network or the user is back. After a wrong password the delay stays. */
+  #reconnectNow() {
     if (this.error?.code !== "bad-password") this.#open();
   }
 }

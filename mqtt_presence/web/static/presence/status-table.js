@@ -1,24 +1,24 @@
-/** Who is in which state, from the retained messages on `status/+`. Pure: versions decide, not arrival. */
+/** The status of every user, from the retained messages on `status/+`. Pure: versions decide, not the order of arrival. */
 
 import {PresenceError} from "./errors.js";
-import {decodeStatus} from "./wire.js";
+import {decodeStatus} from "./client-messages.js";
 
-/** @typedef {Readonly<import("./wire.js").UserStatus>} UserStatus */
+/** @typedef {Readonly<import("./client-messages.js").UserStatus>} UserStatus */
 
 /**
- * One user's status before and after; null: not there.
+ * The status of a user before and after a message; null for no status.
  *
  * @typedef {Readonly<{userId: string, before: UserStatus | null, after: UserStatus | null}>} Change
  */
 
-/** The users of whom the broker has a status. */
-export class Roster {
+/** The users with a status on the broker. */
+export class StatusTable {
   /** @type {Map<string, UserStatus>} */
   users = new Map();
-  /** How many messages had no effect: no status, or an old one. */
+  /** The number of ignored messages: invalid ones and old ones. */
   ignored = {payload: 0, stale: 0};
   /**
-   * The last version of users that were forgotten: what comes after is newer.
+   * The last version of each forgotten user; only newer statuses are accepted.
    *
    * @type {Map<string, number>}
    */
@@ -28,17 +28,17 @@ export class Roster {
   /** @type {readonly UserStatus[]} */
   #sorted = Object.freeze(/** @type {UserStatus[]} */ ([]));
   /**
-   * The users that `#sorted` does not show as they are now.
+   * The users whose entry in `#sorted` is out of date.
    *
    * @type {Set<string>}
    */
   #changed = new Set();
 
   /**
-   * Take a message; null: nothing has changed.
+   * Apply a message, and return the change; null without one.
    *
    * @param {string} userId of the topic
-   * @param {Uint8Array} payload a status; empty: the user was forgotten
+   * @param {Uint8Array} payload a status; empty if the user was forgotten
    * @returns {Change | null}
    */
   apply(userId, payload) {
@@ -68,15 +68,15 @@ export class Roster {
   }
 
   /**
-   * Return all users as they are now, sorted by id: a frozen array, the same until one changes.
+   * Return all users, sorted by id: a frozen array, and the same one until a user changes.
    *
-   * A broker sends thousands of users one by one, and a page may ask after each: only those that changed are moved.
+   * A broker sends thousands of users one by one, and a page may call this after each. So only changed users are moved.
    */
   sorted() {
     if (this.#changed.size === 0) return this.#sorted;
-    const sorted = [...this.#sorted]; // not slice: V8 is slow at that with a frozen array
+    const sorted = [...this.#sorted]; // V8's slice of a frozen array is slow
     for (const userId of this.#changed) {
-      const at = placeOf(userId, sorted);
+      const at = indexFor(userId, sorted);
       const isThere = sorted[at]?.userId === userId;
       const status = this.users.get(userId);
       if (status === undefined) sorted.splice(at, isThere ? 1 : 0);
@@ -88,18 +88,18 @@ export class Roster {
     return this.#sorted;
   }
 
-  /** Everybody has been named since `reconnected`; false: some may have changed or been forgotten meanwhile. */
+  /** Whether the broker has sent the status of every user since `reconnected`; others may have changed meanwhile. */
   get isConfirmed() {
     return this.#unconfirmed.size === 0;
   }
 
-  /** The broker will now send everything again: whom it does not name was forgotten meanwhile. */
+  /** Expect every status again. A user without one was forgotten meanwhile. */
   reconnected() {
     this.#unconfirmed = new Set(this.users.keys());
   }
 
   /**
-   * The broker has sent everything: remove whom it did not name since `reconnected`.
+   * Remove the users without a status since `reconnected`, after the broker has sent all of them.
    *
    * @returns {Change[]}
    */
@@ -125,12 +125,12 @@ export class Roster {
 }
 
 /**
- * Return where a user is in an array sorted by id, or would be.
+ * Return the index of a user in an array sorted by id, or the index at which to insert the user.
  *
  * @param {string} userId
  * @param {readonly UserStatus[]} sorted
  */
-function placeOf(userId, sorted) {
+function indexFor(userId, sorted) {
   let [low, high] = [0, sorted.length];
   while (low < high) {
     const middle = (low + high) >> 1;

@@ -1,12 +1,12 @@
-/** Names and other texts that strangers have chosen, as they may be shown. Pure. */
+/** Safe display of names and other texts from users. Pure. */
 
-/** What cannot be seen, or turns around what stands beside it: a name with it would look like another. */
+/** Invisible characters and those that reverse text: they would make one name look like another. */
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}\p{Cn}\p{Cs}\u115f\u1160\u3164\uffa0]/gu;
-/** An emoji may be several, joined. */
+/** Joiners between the parts of one emoji, which are shown unchanged. */
 const JOINED = /(?<=\p{Extended_Pictographic}\ufe0f?\p{Emoji_Modifier}?)\u200d(?=\p{Extended_Pictographic})/gu;
 
 /**
- * Return the text with what cannot be seen made visible: `\u202e`.
+ * Return a text with its invisible characters escaped, as in `\u202e`.
  *
  * @param {string} text
  */
@@ -24,7 +24,7 @@ function escaped(character) {
 const segmenter = new Intl.Segmenter(undefined, {granularity: "grapheme"});
 
 /**
- * Return the letter that stands for a name.
+ * Return the letter for the avatar of a name.
  *
  * @param {string} name
  */
@@ -34,7 +34,7 @@ export function initial(name) {
 }
 
 /**
- * Return the colour of a name: a hue, degrees; always the same for the same name.
+ * Return the hue of a name in degrees, always the same for a name.
  *
  * @param {string} name
  */
@@ -44,7 +44,7 @@ export function hue(name) {
   return ((hash ^ (hash >>> 15)) >>> 0) % 360;
 }
 
-/** What browsers call themselves, the more special before the more general. */
+/** The names of browsers in user agents, specific ones before general ones. */
 const BROWSERS = [
   [/\bEdgA?\/(\d+)/, "Edge"],
   [/\bOPR\/(\d+)/, "Opera"],
@@ -63,7 +63,7 @@ const SYSTEMS = [
 ];
 
 /**
- * Return a user agent in few words, where it is a browser's; otherwise as it is.
+ * Return a short form of a browser's user agent, and any other text unchanged.
  *
  * @param {string} text
  */

@@ -1,7 +1,7 @@
 /**
- * The payloads as a client sees them: the one place that knows a JSON field.
+ * Payloads of a client's messages. No other module of the client contains names of JSON fields.
  *
- * Reading is strict in what must be there and blind to what is unknown, so that a newer bridge does no harm.
+ * Required fields are checked strictly. Unknown fields are ignored, so that a newer bridge may add some.
  */
 
 import {PresenceError} from "./errors.js";
@@ -23,16 +23,16 @@ const decoder = new TextDecoder("utf-8", {fatal: true});
  */
 
 /**
- * What `status/<user>` says. Null: unknown or not applicable.
+ * The payload of `status/<user>`. Null means unknown or not applicable.
  *
  * @typedef {object} UserStatus
  * @property {string} userId
  * @property {"online" | "idle" | "offline"} state
- * @property {boolean} online at least one connection is there, idle or not
+ * @property {boolean} online at least one connection is open, idle or not
  * @property {boolean | null} idle all connections are idle; null when offline
- * @property {Date | null} since when `state` last changed
+ * @property {Date | null} since the time of the last change of `state`
  * @property {LoginInfo | null} lastLogin
- * @property {Date | null} lastActivity the latest activity, told only while idle
+ * @property {Date | null} lastActivity the latest activity, present only while idle
  * @property {Date | null} lastSeen
  * @property {number} connections
  * @property {number} version grows with every publication of this user
@@ -42,7 +42,7 @@ const decoder = new TextDecoder("utf-8", {fatal: true});
 
 /** @typedef {{t0: number, t1: number, t2: number}} TimeReply t1, t2: received and sent by the bridge, epoch milliseconds */
 
-// What the bridge sends.
+// Messages of the bridge.
 
 /** @param {string} why @returns {never} */
 function refuse(why) {
@@ -128,26 +128,26 @@ function loginInfo(value) {
 /**
  * Read `status/<user>`.
  *
- * @param {string} userId whose, as the topic says
- * @param {Uint8Array} payload not empty; an empty one means that the user was forgotten
+ * @param {string} userId the user of the topic
+ * @param {Uint8Array} payload not empty: the empty payload of a forgotten user is not a status
  * @returns {Readonly<UserStatus>}
- * @throws {PresenceError} `payload`: it is none, or that of another user
+ * @throws {PresenceError} `payload`: the message is not a status of the user
  */
 export function decodeStatus(userId, payload) {
-  const said = decodeObject(payload);
-  if (said.userId !== userId) refuse(`userId ${JSON.stringify(said.userId)} under the topic of ${userId}`);
-  if (typeof said.state !== "string" || !STATES.has(said.state)) refuse("state must be online, idle or offline");
+  const fields = decodeObject(payload);
+  if (fields.userId !== userId) refuse(`userId ${JSON.stringify(fields.userId)} under the topic of ${userId}`);
+  if (typeof fields.state !== "string" || !STATES.has(fields.state)) refuse("state must be online, idle or offline");
   return Object.freeze({
     userId,
-    state: /** @type {UserStatus["state"]} */ (said.state),
-    online: bool("online", said.online),
-    idle: said.idle == null ? null : bool("idle", said.idle),
-    since: optionalMoment("since", said.since),
-    lastLogin: loginInfo(said.lastLogin),
-    lastActivity: optionalMoment("lastActivity", said.lastActivity),
-    lastSeen: optionalMoment("lastSeen", said.lastSeen),
-    connections: whole("connections", said.connections ?? 0),
-    version: whole("version", said.version),
+    state: /** @type {UserStatus["state"]} */ (fields.state),
+    online: bool("online", fields.online),
+    idle: fields.idle == null ? null : bool("idle", fields.idle),
+    since: optionalMoment("since", fields.since),
+    lastLogin: loginInfo(fields.lastLogin),
+    lastActivity: optionalMoment("lastActivity", fields.lastActivity),
+    lastSeen: optionalMoment("lastSeen", fields.lastSeen),
+    connections: whole("connections", fields.connections ?? 0),
+    version: whole("version", fields.version),
   });
 }
 
@@ -156,7 +156,7 @@ export function decodeStatus(userId, payload) {
  *
  * @param {Uint8Array} payload
  * @returns {BridgeState}
- * @throws {PresenceError} `payload`: it is none
+ * @throws {PresenceError} `payload`: the message is not a state of the bridge
  */
 export function decodeBridgeState(payload) {
   const {state, version, startedAt} = decodeObject(payload);
@@ -173,16 +173,16 @@ export function decodeBridgeState(payload) {
  *
  * @param {Uint8Array} payload
  * @returns {TimeReply}
- * @throws {PresenceError} `payload`: it is none, or was sent before it was received
+ * @throws {PresenceError} `payload`: the message is not an answer, or was sent before its receipt
  */
 export function decodeTimeReply(payload) {
-  const said = decodeObject(payload);
-  const reply = {t0: whole("t0", said.t0), t1: whole("t1", said.t1, LATEST_MS), t2: whole("t2", said.t2, LATEST_MS)};
+  const fields = decodeObject(payload);
+  const reply = {t0: whole("t0", fields.t0), t1: whole("t1", fields.t1, LATEST_MS), t2: whole("t2", fields.t2, LATEST_MS)};
   if (reply.t2 < reply.t1) refuse("t2 lies before t1");
   return reply;
 }
 
-// What the clients send.
+// Messages of clients.
 
 /**
  * Check a duration that a login declares.
@@ -190,7 +190,7 @@ export function decodeTimeReply(payload) {
  * @param {string} name
  * @param {number | null} millis
  * @returns {number | null} the same
- * @throws {PresenceError} `config`: it is none
+ * @throws {PresenceError} `config`: the value is not a duration
  */
 export function checkDuration(name, millis) {
   if (millis !== null && !(millis > 0 && millis <= MAX_DURATION_MS)) {
@@ -204,7 +204,7 @@ export function checkDuration(name, millis) {
  *
  * @param {object | null} meta
  * @returns {object | null}
- * @throws {PresenceError} `config`: it is not JSON, or more than 2 KiB
+ * @throws {PresenceError} `config`: the value is not JSON, or longer than 2 KiB
  */
 export function checkMeta(meta) {
   if (meta === null) return null;
@@ -227,15 +227,15 @@ export function checkMeta(meta) {
  * Write the payload of `login`.
  *
  * @param {object} login
- * @param {string} login.connectionId the one of this connection's will
- * @param {number | null} login.time when the connection began, server time in epoch milliseconds; null: not known
- * @param {string | null} login.userAgent what to be shown as, to operators
+ * @param {string} login.connectionId the same as in the will of the connection
+ * @param {number | null} login.time the begin of the connection, server time in epoch milliseconds; null if unknown
+ * @param {string | null} login.userAgent the user agent for operators
  * @param {number | null} login.idleThreshold milliseconds
  * @param {number | null} login.timeout milliseconds
  * @param {boolean} login.announce this client answers `bridge/announce`
  * @param {object | null} login.meta
  * @returns {string}
- * @throws {PresenceError} `config`: all together are more than 8 KiB
+ * @throws {PresenceError} `config`: the payload is longer than 8 KiB
  */
 export function encodeLogin({connectionId, time, userAgent, idleThreshold, timeout, announce, meta}) {
   const text = JSON.stringify({
@@ -257,9 +257,9 @@ export function encodeLogin({connectionId, time, userAgent, idleThreshold, timeo
 /**
  * Write the payload of `activity`.
  *
- * @param {string} connectionId of the connection's login
- * @param {boolean | null} idle what the client's own monitor reports; null: a heartbeat
- * @param {number | null} lastActivity server time in epoch milliseconds; null: on receipt
+ * @param {string} connectionId the same as in the login
+ * @param {boolean | null} idle the report of the client's monitor; null for a heartbeat
+ * @param {number | null} lastActivity server time in epoch milliseconds; null for the time of receipt
  */
 export const encodeActivity = (connectionId, idle, lastActivity) =>
   JSON.stringify({connectionId, idle: idle ?? undefined, lastActivity: lastActivity ?? undefined});
@@ -274,6 +274,6 @@ export const encodeEnd = (connectionId) => JSON.stringify({connectionId});
 /**
  * Write the payload of `time`.
  *
- * @param {number} t0 comes back in the answer
+ * @param {number} t0 repeated in the answer
  */
 export const encodeTimeRequest = (t0) => JSON.stringify({t0});

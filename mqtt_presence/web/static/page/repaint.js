@@ -1,10 +1,10 @@
-/** Painting once for many changes: at most one picture in a frame, and not more than a few in a second. */
+/** Repainting once for many changes: at most once in a frame, and a few times a second. */
 
-/** Thousands of users change hundreds of times a second: nobody can read that. */
+/** Milliseconds between two repaints. With thousands of users there are hundreds of changes a second. */
 const PAUSE_MS = 150;
 
 /**
- * Return a function that asks for a new picture, soon.
+ * Return a function that schedules a repaint.
  *
  * @param {() => void} paint
  * @returns {() => void}

@@ -1,9 +1,9 @@
-/** What a table of users is made of: its heads, and cells with a time. */
+/** Cells of a table: column heads, and cells with a time. */
 
 import {h, setAttribute, setText} from "./dom.js";
 import {ago, exactly, moment, roughly} from "./times.js";
 
-/** A moment: how long it has been, or was ago, and when it was. */
+/** Make a cell with a time: the duration since then, and the date. */
 export function makeTime() {
   const long = h("span", {class: "long"});
   const short = h("span", {class: "short"});
@@ -13,7 +13,7 @@ export function makeTime() {
     /**
      * @param {Date | null} date
      * @param {Date} now
-     * @param {boolean} past say that it was ago
+     * @param {boolean} past whether to add "ago"
      */
     update(date, now, past) {
       const passed = date === null ? 0 : Math.max(0, now.getTime() - date.getTime());
@@ -27,10 +27,10 @@ export function makeTime() {
 }
 
 /**
- * The head of a column, which sorts by it if it can.
+ * Make the head of a column, a button if the table can be sorted by it.
  *
  * @param {string} label
- * @param {import("./roll.js").Order | null} order
+ * @param {import("./user-list.js").Order | null} order
  * @param {() => void} click
  */
 export function makeHead(label, order, click) {
@@ -40,7 +40,7 @@ export function makeHead(label, order, click) {
   return {
     element,
     /**
-     * @param {import("./roll.js").Order} now
+     * @param {import("./user-list.js").Order} now
      * @param {boolean} reverse
      */
     update(now, reverse) {

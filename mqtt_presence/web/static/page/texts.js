@@ -1,21 +1,21 @@
-/** What the page says when something is not as it should be. Pure. */
+/** Texts of the page about errors and the state of the connection. Pure. */
 
 /** @typedef {import("../presence/errors.js").PresenceError} PresenceError */
 
 /**
- * Say why somebody cannot come in.
+ * Return the text for a failed login.
  *
  * @param {PresenceError} error
  * @param {{mqttUrl: string}} config
  */
-export function whyNot(error, {mqttUrl}) {
+export function explainError(error, {mqttUrl}) {
   switch (error.code) {
     case "bad-password":
       return "The broker does not know this name with this password.";
     case "no-mqtt":
       return NO_MQTT;
     case "unreachable":
-      return `The broker cannot be reached at ${mqttUrl}. Is it running, and does it let this page in?`;
+      return `The broker cannot be reached at ${mqttUrl}. Is it running, and does it accept this page?`;
     case "timeout":
       return `The broker at ${mqttUrl} did not answer in time.`;
     case "config":
@@ -25,7 +25,7 @@ export function whyNot(error, {mqttUrl}) {
   }
 }
 
-/** What to say where the build has left MQTT.js out. */
+/** The text for an installation without MQTT.js. */
 export const NO_MQTT =
   "MQTT.js is not part of this installation, so this page cannot connect. Install npm where the package is built " +
   "(Debian: apt-get install npm) and build it again. Broker, bridge and commands work without it.";
@@ -38,15 +38,15 @@ const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.?!
  * @property {boolean} connected
  * @property {PresenceError | null} error
  * @property {"online" | "offline" | "unknown"} bridge
- * @property {boolean} stale what is shown is the last known state
- * @property {number} unknownFor how long the bridge has not said anything, milliseconds
+ * @property {boolean} stale whether the page shows the last known state
+ * @property {number} unknownFor milliseconds without a state of the bridge
  */
 
-/** The bridge's state is retained: it comes with the subscription, or it has never run. */
+/** Milliseconds to wait for the bridge's state, which is retained: without one, no bridge has run. */
 const BRIDGE_IS_LATE_MS = 3_000;
 
 /**
- * Say in a word and in a sentence how things are.
+ * Return the state of the connection as a word and a sentence.
  *
  * @param {Situation} situation
  * @returns {{level: "good" | "wait" | "bad", word: string, notice: string}}
@@ -54,7 +54,7 @@ const BRIDGE_IS_LATE_MS = 3_000;
 export function describe({connected, error, bridge, stale, unknownFor}) {
   if (!connected) {
     if (error?.code === "bad-password") {
-      const notice = "The broker does not take this name and password any more. Sign out, and in again.";
+      const notice = "The broker no longer accepts this name and password. Sign out, and in again.";
       return {level: "bad", word: "Signed off", notice: notice + SHOWN};
     }
     return {level: "bad", word: "No broker", notice: `The connection to the broker is lost. Trying again.${SHOWN}`};
@@ -65,9 +65,9 @@ export function describe({connected, error, bridge, stale, unknownFor}) {
   if (bridge === "unknown" && unknownFor < BRIDGE_IS_LATE_MS) return {level: "wait", word: "Connecting", notice: ""};
   const what =
     bridge === "offline"
-      ? "The bridge is not there, so nobody keeps track of who is here."
-      : "Nothing is heard of the bridge, so nobody may be keeping track of who is here.";
+      ? "The bridge is offline, so changes are not recorded."
+      : "The state of the bridge is unknown, so changes may not be recorded.";
   return {level: "bad", word: "No bridge", notice: what + SHOWN};
 }
 
-const SHOWN = " What is shown is the last known state.";
+const SHOWN = " This page shows the last known state.";
