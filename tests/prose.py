@@ -29,18 +29,18 @@ class Habit(NamedTuple):
 
 HABITS = {
     "a clause with `what` as a noun": Habit(
-        re.compile(rf"\b[Ww]hat (?:{_AFTER_WHAT.replace(' ', '|')})\b"), 2.0
+        re.compile(rf"\b[Ww]hat (?:{_AFTER_WHAT.replace(' ', '|')})\b"), 1.0
     ),
     "`who` without a noun": Habit(
         re.compile(r"\b(?:[Ww]hoever|[Ww]hom|(?:^|[.;:,(] ?)[Ww]ho (?!is online)|(?:for|of|to|from) who )\b"),
-        0.3,
+        0.2,
     ),
     "a text that opens with it, that, they, one": Habit(
         re.compile(r"^\W*(?:It|That|They|One|Those|These|Them)\b"), 0.5
     ),
-    "tell or say": Habit(re.compile(r"\b(?:tells?|told|says?|said|saying)\b"), 2.0),
+    "tell or say": Habit(re.compile(r"\b(?:tells?|told|says?|said|saying)\b"), 1.0),
     "nobody, nothing, no more": Habit(
-        re.compile(r"\b(?:[Nn]obody|[Nn]othing|[Nn]one of|no more|any more|neither|nor)\b"), 2.0
+        re.compile(r"\b(?:[Nn]obody|[Nn]othing|[Nn]one of|no more|any more|neither|nor)\b"), 1.5
     ),
 }
 

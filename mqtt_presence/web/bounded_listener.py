@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from mqtt_presence.access.rate_limited_log import RateLimitedLog
 
-_complain = RateLimitedLog(logging.getLogger(__name__)).complain
+_complain = RateLimitedLog(logging.getLogger(__name__)).log
 
 CONNECTIONS: Final = 1000
 """Open connections of the page, WebSockets included; a further one is closed."""
