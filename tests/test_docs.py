@@ -1,5 +1,6 @@
 """The documents agree with the code: settings, topics and fields are named, links have targets, examples run."""
 
+import ast
 import os
 import re
 import subprocess
@@ -175,6 +176,36 @@ def test_rules_are_named_by_their_ids() -> None:
     for path in [*(ROOT / "mqtt_presence").rglob("*.py"), *DOCUMENTS]:
         found = re.findall(r"contract (?:section )?[A-Z]?\d", path.read_text("utf-8"))
         assert not found, (path.relative_to(ROOT).as_posix(), found)
+
+
+def messages_of_the_package() -> str:
+    """Return the text of every string in the package, with an ellipsis for each inserted value."""
+    texts = []
+    for path in (ROOT / "mqtt_presence").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (v.value if isinstance(v, ast.Constant) else "…" for v in node.values)
+                texts.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(re.sub(r"%[\d.]*[a-z]", "…", node.value))
+    return "\n".join(texts)
+
+
+def test_log_lines_of_the_manual_are_those_of_the_code() -> None:
+    """A line in the manual's table of log lines can be found in a log."""
+    operations = (ROOT / "docs/operations.md").read_text("utf-8")
+    table = operations.split("## The log")[1].split("## Limits")[0]
+    lines = [
+        line
+        for cell in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        for line in re.findall(r"`([^`]+)`", cell)
+    ]
+    assert len(lines) > 20
+    written = messages_of_the_package()
+    for line in lines:
+        for part in line.split("…"):
+            known = part.strip() in written or part.startswith("refused reason=")
+            assert known, f"no message has {part.strip()!r}"
 
 
 def test_sections_that_the_code_names_exist() -> None:
