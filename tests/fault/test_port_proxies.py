@@ -26,9 +26,7 @@ def url_of(proxy: PortProxy) -> str:
 
 
 def link_of(house: BridgeThread) -> Link:
-    link = house.bridge._link
-    assert link is not None
-    return link
+    return house.links[-1]
 
 
 def assert_alice_has_an_address(broker: Shipped, database: str) -> None:

@@ -26,7 +26,7 @@ from mqtt_presence.rules.model import (
     UserId,
     UserPresence,
 )
-from tests.support.kept import Kept
+from tests.support.redelivery_journal import RedeliveryJournal
 
 CLIENT = "x"
 USERS = ("alice", "mallory")
@@ -132,7 +132,7 @@ class Bridge:
         self.delivered = 0
         self.pending: list[tuple[Incoming, Login | End | BrokerReport | None]] = []
         self.database: dict[str, str] = {}
-        self.kept = Kept()
+        self.journal = RedeliveryJournal()
         self.start()
 
     # The part of a database that `BrokerConnections` uses.
@@ -154,7 +154,7 @@ class Bridge:
         return [(c.user_id, c.client_id, c.network_id, c.ip_addr) for c in opened if c.network_id is not None]
 
     def start(self) -> None:
-        self.kept.restart()
+        self.journal.restart()
         self.connections = BrokerConnections(None)  # type: ignore[arg-type]
         self.connections.restore(self)  # type: ignore[arg-type]
         version = b"mosquitto version 2.1.2" if self.broker.is_2_1 else b"mosquitto version 2.0.21"
@@ -193,8 +193,8 @@ class Bridge:
                     ip_addr=connection and connection.address,
                 )
             else:
-                self.kept.known.forget_packet_id(message)
-                if not self.kept.known.is_repeated(message):
+                self.journal.redeliveries.forget_packet_id(message)
+                if not self.journal.redeliveries.is_repeated(message):
                     event = next(iter(self.connections.read(message, now)), None)
             self.pending.append((message, event))
             self.taken += 1
@@ -208,7 +208,7 @@ class Bridge:
         for event in events:
             done.events.setdefault(UserId(event.user_id), []).append(event)
         self.connections.save_batch(self, done)  # type: ignore[arg-type]
-        self.kept.commit([(message, self.connections.is_uncommitted(message)) for message, _ in batch])
+        self.journal.commit([(message, self.connections.is_uncommitted(message)) for message, _ in batch])
         for event in events:
             outcome = fold.fold(self.users[event.user_id], [event], SETTINGS)
             self.users[event.user_id] = outcome.user

@@ -1,4 +1,4 @@
-"""What the bridge does while more waits than it can decide on, on a link that a test holds in its hand."""
+"""The bridge's loop under load, forgotten users and clock steps, on a link and clocks that the test controls."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ MAX_BACKLOG = Tuning().max_backlog
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[HeldBridge]:
+def bridge(tmp_path: Path) -> Iterator[HeldBridge]:
     made = HeldBridge(f"sqlite:///{tmp_path / 'presence.db'}")
     yield made
     made.store.close()
@@ -44,71 +44,71 @@ def logins(first: int, count: int) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def test_no_more_is_read_than_there_is_room_for(house: HeldBridge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One read brings thousands; while the database is away none is asked for, rather than a negative number."""
+def test_loop_reads_no_more_than_it_has_room_for(bridge: HeldBridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One read brings thousands of messages; while the database is away, none is requested."""
     monkeypatch.setattr(Store, "transaction", no_database)
-    house.step(house.messages(*logins(0, 5_000)))
-    house.step()
-    assert house.link.asked_for == [MAX_BATCH, 0]
+    bridge.step(bridge.messages(*logins(0, 5_000)))
+    bridge.step()
+    assert bridge.link.asked_for == [MAX_BATCH, 0]
     monkeypatch.undo()
 
 
-def test_who_has_answered_is_not_taken_for_silent_while_the_answers_wait(house: HeldBridge) -> None:
-    """B3 counts until the bridge has caught up: what it has not read or decided on may be an answer."""
-    house.connect()
+def test_answers_that_wait_in_the_bridge_are_no_silence(bridge: HeldBridge) -> None:
+    """B3 counts until the bridge has caught up: an unprocessed message may be an answer."""
+    bridge.connect()
     announcing = {"connectionId": "c1", "announce": True}
-    house.step(house.messages(("presence/alice/phone/login", announcing)), seconds=3)
-    house.announce()
+    bridge.step(bridge.messages(("presence/alice/phone/login", announcing)), seconds=3)
+    bridge.announce()
     for _ in range(4):  # as much comes each time as can come at once
-        house.step(house.messages(*logins(0, MAX_BATCH)), seconds=CONFIRM_MS / 1000)
-        house.check()
-    assert _reasons(house) == {"c1": None}
-    while house.parts.intake.pending:
-        house.step()
-    house.step(house.messages(("presence/alice/phone/activity", {"connectionId": "c1"})))
-    house.step(seconds=CONFIRM_MS / 1000)
-    house.check()
+        bridge.step(bridge.messages(*logins(0, MAX_BATCH)), seconds=CONFIRM_MS / 1000)
+        bridge.check()
+    assert _reasons(bridge) == {"c1": None}
+    while bridge.parts.intake.pending:
+        bridge.step()
+    bridge.step(bridge.messages(("presence/alice/phone/activity", {"connectionId": "c1"})))
+    bridge.step(seconds=CONFIRM_MS / 1000)
+    bridge.check()
     for _ in range(2 * MAX_BATCH // CHUNK):  # a page of users in each step
-        house.step()
-    assert _reasons(house) == {"c1": None}
-    with house.store.transaction() as tx:
+        bridge.step()
+    assert _reasons(bridge) == {"c1": None}
+    with bridge.store.transaction() as tx:
         assert tx.read_value("announced_at") is None
 
 
-def test_batch_has_many_heartbeats_but_fewer_messages_that_say_more(house: HeldBridge) -> None:
-    """Heartbeats are committed by the thousand; what must be published is not kept waiting for as many."""
+def test_batch_has_many_heartbeats_but_fewer_other_messages(bridge: HeldBridge) -> None:
+    """Heartbeats are committed by the thousand; messages that lead to publications wait for fewer."""
     said = logins(0, 4)
     beats = [(topic.replace("login", "activity"), payload) for topic, payload in said]
-    house.step(house.messages(*said))
-    house.step(house.messages(*beats * (MAX_BATCH // 4)))
-    assert len(house.link.acknowledged) == 4 + MAX_BATCH
-    house.step(house.messages(*beats, *logins(0, MAX_CHANGES), *beats, *logins(9, 1), *beats))
-    assert len(house.link.acknowledged) == 4 + MAX_BATCH + 4 + MAX_CHANGES + 4
-    house.step()
-    assert len(house.link.acknowledged) == 4 + MAX_BATCH + 4 + MAX_CHANGES + 4 + 1 + 4
+    bridge.step(bridge.messages(*said))
+    bridge.step(bridge.messages(*beats * (MAX_BATCH // 4)))
+    assert len(bridge.link.acknowledged) == 4 + MAX_BATCH
+    bridge.step(bridge.messages(*beats, *logins(0, MAX_CHANGES), *beats, *logins(9, 1), *beats))
+    assert len(bridge.link.acknowledged) == 4 + MAX_BATCH + 4 + MAX_CHANGES + 4
+    bridge.step()
+    assert len(bridge.link.acknowledged) == 4 + MAX_BATCH + 4 + MAX_CHANGES + 4 + 1 + 4
 
 
-def test_who_has_answered_is_not_taken_for_silent_while_more_bytes_come_than_are_read(
-    house: HeldBridge,
+def test_answers_that_wait_behind_large_messages_are_no_silence(
+    bridge: HeldBridge,
 ) -> None:
-    """Few messages that are large: they are not all there is."""
-    house.connect()
+    """A few large messages end a read, and more may wait."""
+    bridge.connect()
     announcing = {"connectionId": "c1", "announce": True}
-    house.step(house.messages(("presence/alice/phone/login", announcing)), seconds=3)
-    house.step(seconds=1)
-    house.announce()
+    bridge.step(bridge.messages(("presence/alice/phone/login", announcing)), seconds=3)
+    bridge.step(seconds=1)
+    bridge.announce()
     for n in range(3):
-        few = house.messages(*logins(n, 1))
+        few = bridge.messages(*logins(n, 1))
         few.cut_short = True
-        house.bridge.request(Due.CHECK)
-        house.step(few, seconds=CONFIRM_MS / 1000)
-    assert _reasons(house) == {"c1": None}
+        bridge.loop.request(Due.CHECK)
+        bridge.step(few, seconds=CONFIRM_MS / 1000)
+    assert _reasons(bridge) == {"c1": None}
 
 
-def test_what_is_refused_waits_for_its_acknowledgement_without_its_bytes(
-    house: HeldBridge, monkeypatch: pytest.MonkeyPatch
+def test_refused_message_waits_for_its_acknowledgement_without_its_bytes(
+    bridge: HeldBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Thousands may wait while the database is away; and what needs no acknowledgement does not wait at all."""
+    """Thousands may wait while the database is away; a QoS 0 message does not wait at all."""
 
     @contextmanager
     def away(_store: Store) -> Iterator[None]:
@@ -116,7 +116,7 @@ def test_what_is_refused_waits_for_its_acknowledgement_without_its_bytes(
         yield
 
     topic = "presence/alice/phone/activity"
-    arrivals = house.messages(("presence/alice/phone/login", {"connectionId": "c1"}))
+    arrivals = bridge.messages(("presence/alice/phone/login", {"connectionId": "c1"}))
     arrivals.messages += [
         Incoming(topic, b"", 1, False, False, 7, 1, oversize=100_000),
         Incoming(topic, b"x" * 60_000, 1, False, False, 8, 1),
@@ -124,161 +124,161 @@ def test_what_is_refused_waits_for_its_acknowledgement_without_its_bytes(
         Incoming(topic, b"x" * 60_000, 0, False, False, 0, 1),
     ]
     monkeypatch.setattr(Store, "transaction", away)
-    house.step(arrivals)
-    assert house.bridge.counters.refused == {"too_large": 3, "bad_topic": 1}
-    waiting = [entry.message for entry in house.parts.intake.pending]
+    bridge.step(arrivals)
+    assert bridge.loop.counters.refused == {"too_large": 3, "bad_topic": 1}
+    waiting = [entry.message for entry in bridge.parts.intake.pending]
     assert [message.mid for message in waiting] == [1, 7, 8, 9]
     assert [len(message.topic) + len(message.payload) for message in waiting[1:]] == [0, 0, 0]
     monkeypatch.undo()
-    house.clock.now_s = 200.0
-    house.step()
-    assert house.link.acknowledged == [1, 7, 8, 9]
-    assert _reasons(house) == {"c1": None}
+    bridge.clock.now_s = 200.0
+    bridge.step()
+    assert bridge.link.acknowledged == [1, 7, 8, 9]
+    assert _reasons(bridge) == {"c1": None}
 
 
-def test_who_does_not_answer_ends_once_the_bridge_has_caught_up(house: HeldBridge) -> None:
-    """And nobody has to be quiet for that."""
-    house.connect()
-    house.step(
-        house.messages(("presence/alice/phone/login", {"connectionId": "c1", "announce": True})), seconds=3
+def test_silent_client_ends_once_the_bridge_has_caught_up(bridge: HeldBridge) -> None:
+    """Other clients may go on sending meanwhile."""
+    bridge.connect()
+    bridge.step(
+        bridge.messages(("presence/alice/phone/login", {"connectionId": "c1", "announce": True})), seconds=3
     )
-    house.step(seconds=1)
-    house.announce()
+    bridge.step(seconds=1)
+    bridge.announce()
     for n in range(4):
-        house.step(house.messages(*logins(n, 1)), seconds=CONFIRM_MS / 1000)
-        house.check()
-    assert _reasons(house) == {"c1": "unconfirmed"}
+        bridge.step(bridge.messages(*logins(n, 1)), seconds=CONFIRM_MS / 1000)
+        bridge.check()
+    assert _reasons(bridge) == {"c1": "unconfirmed"}
 
 
-def test_nobody_is_silent_right_after_a_reconnect(house: HeldBridge) -> None:
-    """What they have answered waits with the broker, which has only begun to send it."""
-    house.connect()
-    house.step(
-        house.messages(("presence/alice/phone/login", {"connectionId": "c1", "announce": True})), seconds=3
+def test_no_client_is_silent_right_after_a_reconnect(bridge: HeldBridge) -> None:
+    """The answers wait at the broker, which has only begun to send them."""
+    bridge.connect()
+    bridge.step(
+        bridge.messages(("presence/alice/phone/login", {"connectionId": "c1", "announce": True})), seconds=3
     )
-    house.step(seconds=1)
-    house.announce()
-    house.step(Arrivals(connected=True, session_present=True), seconds=CONFIRM_MS / 1000 + 10)
-    house.check()
-    assert _reasons(house) == {"c1": None}
+    bridge.step(seconds=1)
+    bridge.announce()
+    bridge.step(Arrivals(connected=True, session_present=True), seconds=CONFIRM_MS / 1000 + 10)
+    bridge.check()
+    assert _reasons(bridge) == {"c1": None}
 
 
-def test_what_needs_no_acknowledgement_does_not_pile_up_while_the_broker_takes_nothing(
-    house: HeldBridge,
+def test_qos_0_messages_do_not_pile_up_while_the_broker_accepts_no_publication(
+    bridge: HeldBridge,
 ) -> None:
-    """No window bounds QoS 0: beyond what may wait it is refused, and counted; what is acknowledged waits."""
-    house.link.backlog = MAX_BACKLOG + 1
+    """No window bounds QoS 0: messages beyond the limit are refused and counted; QoS 1 messages wait."""
+    bridge.link.backlog = MAX_BACKLOG + 1
     beat = Incoming("presence/alice/phone/activity", b"", 0, False, False, 0, 1)
     time_asked = Incoming("presence/alice/phone/time", b"", 0, False, False, 0, 1)
     for _ in range(10):
-        house.step(Arrivals([*[beat] * 900, *[time_asked] * 100]))
-    house.step(house.messages(*logins(0, 50)))
-    assert house.link.asked_for == [MAX_BATCH] * 11, "acknowledgements come among them"
+        bridge.step(Arrivals([*[beat] * 900, *[time_asked] * 100]))
+    bridge.step(bridge.messages(*logins(0, 50)))
+    assert bridge.link.asked_for == [MAX_BATCH] * 11, "acknowledgements come among them"
     # The last thousand before it is full was taken whole, and the answers to the time wait for nothing.
-    assert len(house.parts.intake.pending) == 4_000 + 50
-    assert house.bridge.counters.refused == {"overloaded": 10_000 - 4_000 - 400}
+    assert len(bridge.parts.intake.pending) == 4_000 + 50
+    assert bridge.loop.counters.refused == {"overloaded": 10_000 - 4_000 - 400}
 
-    house.link.backlog = 0
+    bridge.link.backlog = 0
     for _ in range(6):
-        house.step()
-    house.step(Arrivals([beat]))
-    assert not house.parts.intake.pending, "and it goes on"
-    assert house.bridge.counters.refused["overloaded"] == 5_600
-    assert len(house.link.acknowledged) == 50
+        bridge.step()
+    bridge.step(Arrivals([beat]))
+    assert not bridge.parts.intake.pending, "and it goes on"
+    assert bridge.loop.counters.refused["overloaded"] == 5_600
+    assert len(bridge.link.acknowledged) == 50
 
 
-def test_new_message_under_an_old_packet_id_is_not_taken_for_the_old_one(
-    house: HeldBridge, monkeypatch: pytest.MonkeyPatch
+def test_new_message_under_a_reused_packet_id_counts(
+    bridge: HeldBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A broker gives out the lowest free id: a second nameless login has that of the first, and breaks off uncommitted."""
+    """A broker reuses the lowest free id: a second nameless login has that of the first, and is interrupted uncommitted."""
     login, will = "presence/alice/phone/login", "presence/alice/phone/will"
 
     def comes(topic: str, mid: int, *, dup: bool = False) -> Arrivals:
         return Arrivals(messages=[Incoming(topic, b"", 1, False, dup, mid, 1)])
 
-    house.connect()
-    house.step(comes(login, 1))
-    house.step(comes(will, 2))
-    assert list(_reasons(house).values()) == ["lost"]
-    house.link.backlog = MAX_BACKLOG + 1  # the bridge commits nothing now
-    house.step(comes(login, 1))
-    house.link.backlog = 0
-    house.connect()
-    house.step(comes(login, 1, dup=True))
-    assert sorted(_reasons(house).values(), key=str) == [None, "lost"]
-    house.step(comes(login, 1, dup=True))
-    assert len(_reasons(house)) == 2, "and this one is the same again"
+    bridge.connect()
+    bridge.step(comes(login, 1))
+    bridge.step(comes(will, 2))
+    assert list(_reasons(bridge).values()) == ["lost"]
+    bridge.link.backlog = MAX_BACKLOG + 1  # the bridge commits nothing now
+    bridge.step(comes(login, 1))
+    bridge.link.backlog = 0
+    bridge.connect()
+    bridge.step(comes(login, 1, dup=True))
+    assert sorted(_reasons(bridge).values(), key=str) == [None, "lost"]
+    bridge.step(comes(login, 1, dup=True))
+    assert len(_reasons(bridge)) == 2, "and this one is the same again"
 
 
-def test_who_is_forgotten_twice_is_cleared_twice(house: HeldBridge) -> None:
-    """Back in between: the first empty status has another one behind it, so its acknowledgement buries nobody."""
-    house.connect()
+def test_user_forgotten_twice_is_cleared_twice(bridge: HeldBridge) -> None:
+    """The user returned in between, so the acknowledgement of the first empty status does not mark the second."""
+    bridge.connect()
     for _ in range(2):
-        house.step(house.messages(said("login")))
-        with house.store.transaction() as tx:
+        bridge.step(bridge.messages(said("login")))
+        with bridge.store.transaction() as tx:
             tx.forget(UserId("alice"))
-        house.check()
-        house.link.taken, acknowledged = [], [t for t in house.link.taken if isinstance(t, ClearTicket)]
-        house.check()
+        bridge.check()
+        bridge.link.taken, acknowledged = [], [t for t in bridge.link.taken if isinstance(t, ClearTicket)]
+        bridge.check()
     assert len(acknowledged) == 1
     first = ClearTicket(UserId("alice"), acknowledged[0].number - 1)
 
-    house.link.taken = [first]
-    house.check()
-    with house.store.transaction() as tx:
+    bridge.link.taken = [first]
+    bridge.check()
+    with bridge.store.transaction() as tx:
         assert tx.uncleared() == ["alice"]
-    house.link.taken = acknowledged
-    house.check()
-    with house.store.transaction() as tx:
+    bridge.link.taken = acknowledged
+    bridge.check()
+    with bridge.store.transaction() as tx:
         assert tx.uncleared() == []
-    empty = [message for message in house.link.published if message == "status/alice"]
+    empty = [message for message in bridge.link.published if message == "status/alice"]
     assert len(empty) == 4, "two that she is here, two that she never was"
 
 
-def test_acknowledged_empty_status_counts_for_nothing_once_the_user_is_back(house: HeldBridge) -> None:
-    """It may be noted only after she was forgotten again."""
-    house.connect()
-    house.step(house.messages(said("login")))
-    with house.store.transaction() as tx:
+def test_acknowledged_empty_status_is_ignored_once_the_user_is_back(bridge: HeldBridge) -> None:
+    """The acknowledgement may be processed only after the user was forgotten again."""
+    bridge.connect()
+    bridge.step(bridge.messages(said("login")))
+    with bridge.store.transaction() as tx:
         tx.forget(UserId("alice"))
-    house.check()
-    house.step()  # the broker has it: to be noted by the next check
-    house.step(house.messages(said("login")))
-    with house.store.transaction() as tx:
+    bridge.check()
+    bridge.step()  # the broker has it: to be noted by the next check
+    bridge.step(bridge.messages(said("login")))
+    with bridge.store.transaction() as tx:
         tx.forget(UserId("alice"))
-    house.link.taken = []
-    house.check()
-    with house.store.transaction() as tx:
+    bridge.link.taken = []
+    bridge.check()
+    with bridge.store.transaction() as tx:
         assert tx.uncleared() == ["alice"]
-    house.check()
-    with house.store.transaction() as tx:
+    bridge.check()
+    with bridge.store.transaction() as tx:
         assert tx.uncleared() == []
 
 
-def test_who_is_forgotten_where_there_is_no_room_is_back_once_forgotten(house: HeldBridge) -> None:
-    """Her own place is free when she is buried; that she goes on sending meanwhile, in vain, changes nothing."""
-    house.start(limits=Limits(users=1))
-    house.connect()
-    house.step(house.messages(said("login")))
-    with house.store.transaction() as tx:
+def test_user_forgotten_at_the_limit_of_users_can_return(bridge: HeldBridge) -> None:
+    """The place of the user is free once the status is cleared; messages refused meanwhile change nothing."""
+    bridge.start(limits=Limits(users=1))
+    bridge.connect()
+    bridge.step(bridge.messages(said("login")))
+    with bridge.store.transaction() as tx:
         tx.forget(UserId("alice"))
     for _ in range(5):
-        house.check()
-        house.step(house.messages(said("activity")))
-        house.step()
-    with house.store.transaction() as tx:
+        bridge.check()
+        bridge.step(bridge.messages(said("activity")))
+        bridge.step()
+    with bridge.store.transaction() as tx:
         assert (tx.count_users(), tx.uncleared()) == (1, [])
 
 
 # A clock that is set.
 
 
-def announce(house: HeldBridge) -> None:
-    """Have clients asked that all answer announcements: one of them and a bridge that has caught up."""
-    house.connect()
-    house.step(house.messages(said("login")), seconds=3)
-    house.step(seconds=1)
-    house.announce()
+def announce(bridge: HeldBridge) -> None:
+    """Send an announcement to clients that answer, with a bridge that has caught up."""
+    bridge.connect()
+    bridge.step(bridge.messages(said("login")), seconds=3)
+    bridge.step(seconds=1)
+    bridge.announce()
 
 
 def said(verb: str, connection_id: str = "c1") -> tuple[str, dict[str, Any]]:
@@ -286,145 +286,143 @@ def said(verb: str, connection_id: str = "c1") -> tuple[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("hours", [1, 24 * 365])
-def test_a_clock_that_is_set_forward_gives_nobody_less_time_to_answer(house: HeldBridge, hours: int) -> None:
-    """B3 waits by a clock that nobody sets; who answers at the end of that time is here, who does not is gone."""
-    announce(house)
-    house.step(house.messages(said("login", "silent")))
-    house.parts.announcements.request("a test")
-    house.step(seconds=1)
-    house.clock.set_by_ms = hours * 3_600_000
-    house.check()
-    house.step(seconds=CONFIRM_MS / 1000 - 1)
-    house.check()
-    assert _reasons(house) == {"c1": None, "silent": None}
-    house.step(house.messages(said("login")))
-    house.step(seconds=2)
-    house.check()
-    assert _reasons(house) == {"c1": None, "silent": "unconfirmed"}
+def test_step_forward_does_not_shorten_the_time_to_answer(bridge: HeldBridge, hours: int) -> None:
+    """B3 waits by the monotonic clock: a client that answers at the last moment stays, a silent one ends."""
+    announce(bridge)
+    bridge.step(bridge.messages(said("login", "silent")))
+    bridge.parts.announcements.request("a test")
+    bridge.step(seconds=1)
+    bridge.clock.set_by_ms = hours * 3_600_000
+    bridge.check()
+    bridge.step(seconds=CONFIRM_MS / 1000 - 1)
+    bridge.check()
+    assert _reasons(bridge) == {"c1": None, "silent": None}
+    bridge.step(bridge.messages(said("login")))
+    bridge.step(seconds=2)
+    bridge.check()
+    assert _reasons(bridge) == {"c1": None, "silent": "unconfirmed"}
 
 
 @pytest.mark.parametrize("seconds", [0, 1, CONFIRM_MS // 1000 - 1])
-def test_who_answers_after_the_clock_was_set_back_is_here(house: HeldBridge, seconds: int) -> None:
-    """All are asked again, and have as long again; who has answered the first time only is silent now."""
-    announce(house)
-    house.step(house.messages(said("login", "silent")), seconds=seconds)
-    house.clock.set_by_ms = -3_600_000
-    house.step(house.messages(said("login"), said("activity", "silent")))
+def test_client_that_answers_after_a_step_back_stays(bridge: HeldBridge, seconds: int) -> None:
+    """All clients are asked again, with the same time; a client that has answered only the first time ends."""
+    announce(bridge)
+    bridge.step(bridge.messages(said("login", "silent")), seconds=seconds)
+    bridge.clock.set_by_ms = -3_600_000
+    bridge.step(bridge.messages(said("login"), said("activity", "silent")))
     for _ in range(3):
-        house.step()
-    assert house.link.published.count("bridge/announce") == 2
-    house.step(house.messages(said("login")), seconds=CONFIRM_MS / 1000 - 1)
-    house.check()
-    assert _reasons(house) == {"c1": None, "silent": None}
-    house.step(seconds=2)
-    house.check()
-    assert _reasons(house) == {"c1": None, "silent": "unconfirmed"}
-    for seen in (r.last_seen for r in read(house.database)[0]):
-        assert seen <= house.clock.now()
+        bridge.step()
+    assert bridge.link.published.count("bridge/announce") == 2
+    bridge.step(bridge.messages(said("login")), seconds=CONFIRM_MS / 1000 - 1)
+    bridge.check()
+    assert _reasons(bridge) == {"c1": None, "silent": None}
+    bridge.step(seconds=2)
+    bridge.check()
+    assert _reasons(bridge) == {"c1": None, "silent": "unconfirmed"}
+    for seen in (r.last_seen for r in read(bridge.database)[0]):
+        assert seen <= bridge.clock.now()
 
 
-def test_nobody_is_asked_again_before_all_that_lay_ahead_is_cut(house: HeldBridge) -> None:
-    """Of more users than one step takes: else who says nothing would look as if it had answered."""
+def test_no_announcement_before_all_future_times_are_cut(bridge: HeldBridge) -> None:
+    """There are more users than one step cuts: a silent client would seem to have answered."""
     announcing = [(topic, fields | {"announce": True}) for topic, fields in logins(0, 450)]
-    house.step(house.messages(*announcing))
-    announce(house)
-    house.clock.set_by_ms = -3_600_000
+    bridge.step(bridge.messages(*announcing))
+    announce(bridge)
+    bridge.clock.set_by_ms = -3_600_000
     for _ in range(6):
-        house.step(seconds=0.01)
-    assert house.link.published.count("bridge/announce") == 2
-    house.step(seconds=CONFIRM_MS / 1000 + 1)
+        bridge.step(seconds=0.01)
+    assert bridge.link.published.count("bridge/announce") == 2
+    bridge.step(seconds=CONFIRM_MS / 1000 + 1)
     for _ in range(4):
-        house.check()
-    assert {r.reason for r in read(house.database)[0]} == {"unconfirmed"}
+        bridge.check()
+    assert {r.reason for r in read(bridge.database)[0]} == {"unconfirmed"}
 
 
-def test_what_was_read_before_the_clock_was_set_back_does_not_lie_ahead(
-    house: HeldBridge, monkeypatch: pytest.MonkeyPatch
+def test_messages_read_before_a_step_back_get_no_future_times(
+    bridge: HeldBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What waits while the database is away is stamped by a clock that was ahead; its records are not."""
+    """Messages that wait for the database have stamps of a clock that was ahead; their records must not."""
     monkeypatch.setattr(Store, "transaction", no_database)
-    house.step(house.messages(*logins(0, 5), said("login"), said("activity")))
-    house.clock.set_by_ms = -3_600_000
-    house.step()
+    bridge.step(bridge.messages(*logins(0, 5), said("login"), said("activity")))
+    bridge.clock.set_by_ms = -3_600_000
+    bridge.step()
     monkeypatch.undo()
     for _ in range(3):
-        house.step(seconds=6)
-    records, _ = read(house.database)
+        bridge.step(seconds=6)
+    records, _ = read(bridge.database)
     assert len(records) == 6
     for r in records:
-        assert max(r.last_seen, r.login_time, r.opened_at, r.last_activity or 0) <= house.clock.now()
+        assert max(r.last_seen, r.login_time, r.opened_at, r.last_activity or 0) <= bridge.clock.now()
 
 
 def timed(verb: str, number: int) -> tuple[str, dict[str, Any]]:
     return f"presence/alice/phone-{number}/{verb}", {"connectionId": str(number), "timeout": 60}
 
 
-def have_five_come(house: HeldBridge) -> None:
-    house.connect()
-    house.step(house.messages(*(timed("login", n) for n in range(5))), seconds=3)
-    house.step(seconds=5)
+def have_five_come(bridge: HeldBridge) -> None:
+    bridge.connect()
+    bridge.step(bridge.messages(*(timed("login", n) for n in range(5))), seconds=3)
+    bridge.step(seconds=5)
 
 
-def assert_all_are_here(house: HeldBridge) -> None:
+def assert_all_are_here(bridge: HeldBridge) -> None:
     for _ in range(8):
-        house.step(seconds=1)
-        house.check()
-    assert _reasons(house) == dict.fromkeys("01234")
+        bridge.step(seconds=1)
+        bridge.check()
+    assert _reasons(bridge) == dict.fromkeys("01234")
 
 
 @pytest.mark.parametrize("page", [1, 2, 1_000])
-def test_silence_does_not_count_what_the_clock_was_set_forward_by(
-    house: HeldBridge, monkeypatch: pytest.MonkeyPatch, page: int
-) -> None:
-    """B2: who was heard ten seconds before has fifty left, whatever the clock says; also if it is set twice."""
-    house.start(tuning=Tuning(shifted_page=page))
-    have_five_come(house)
-    house.step(seconds=5)
-    house.clock.set_by_ms += 3_600_000
-    house.check()
-    house.clock.set_by_ms += 1_800_000
-    house.step(house.messages(timed("activity", 4)), seconds=1)
+def test_step_forward_is_not_silence(bridge: HeldBridge, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+    """B2: a client heard ten seconds ago has fifty left, also after two steps."""
+    bridge.start(tuning=Tuning(shifted_page=page))
+    have_five_come(bridge)
+    bridge.step(seconds=5)
+    bridge.clock.set_by_ms += 3_600_000
+    bridge.check()
+    bridge.clock.set_by_ms += 1_800_000
+    bridge.step(bridge.messages(timed("activity", 4)), seconds=1)
     for _ in range(16):
-        house.step()
-    assert set(_reasons(house).values()) == {None}
-    for seen in (r.last_seen for r in read(house.database)[0]):
-        assert house.clock.now() - 12_000 < seen <= house.clock.now()
-    house.step(seconds=40)
-    house.check()
-    assert set(_reasons(house).values()) == {None}
-    house.step(seconds=15)
-    house.check()
-    assert _reasons(house) == {**dict.fromkeys("0123", "timeout"), "4": None}
-    house.step(seconds=10)
-    house.check()
-    assert set(_reasons(house).values()) == {"timeout"}
+        bridge.step()
+    assert set(_reasons(bridge).values()) == {None}
+    for seen in (r.last_seen for r in read(bridge.database)[0]):
+        assert bridge.clock.now() - 12_000 < seen <= bridge.clock.now()
+    bridge.step(seconds=40)
+    bridge.check()
+    assert set(_reasons(bridge).values()) == {None}
+    bridge.step(seconds=15)
+    bridge.check()
+    assert _reasons(bridge) == {**dict.fromkeys("0123", "timeout"), "4": None}
+    bridge.step(seconds=10)
+    bridge.check()
+    assert set(_reasons(bridge).values()) == {"timeout"}
 
 
-def test_many_steps_forward_are_moved_in_two_rounds(house: HeldBridge) -> None:
-    """One under way and one after it: the work does not grow with the number of steps."""
-    house.start(tuning=Tuning(shifted_page=2))
-    have_five_come(house)
-    before = [r.last_seen for r in read(house.database)[0]]
-    house.clock.now_s += 500
-    moves = house.parts.clock_steps
-    moves.clock_stepped(1_000, house.clock.now())
-    assert not moves.step(house.link)
+def test_many_steps_forward_are_shifted_in_two_rounds(bridge: HeldBridge) -> None:
+    """One round is under way and one follows: the work does not grow with the number of steps."""
+    bridge.start(tuning=Tuning(shifted_page=2))
+    have_five_come(bridge)
+    before = [r.last_seen for r in read(bridge.database)[0]]
+    bridge.clock.now_s += 500
+    moves = bridge.parts.clock_steps
+    moves.clock_stepped(1_000, bridge.clock.now())
+    assert not moves.step(bridge.link)
     for _ in range(100):
-        moves.clock_stepped(2_000, house.clock.now())
+        moves.clock_stepped(2_000, bridge.clock.now())
     pages = 2
-    while not moves.step(house.link):
+    while not moves.step(bridge.link):
         pages += 1
     assert pages == 2 * 3
-    assert [r.last_seen for r in read(house.database)[0]] == [seen + 201_000 for seen in before]
+    assert [r.last_seen for r in read(bridge.database)[0]] == [seen + 201_000 for seen in before]
 
 
 @pytest.mark.parametrize("page", [1, 2, 3])
-def test_move_whose_commit_fails_is_done_again(
-    house: HeldBridge, monkeypatch: pytest.MonkeyPatch, page: int
+def test_shift_whose_commit_fails_is_repeated(
+    bridge: HeldBridge, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
-    """Nothing of it is noted that is not in the database."""
-    house.start(tuning=Tuning(shifted_page=page))
-    have_five_come(house)
+    """The bridge remembers no page that is not in the database."""
+    bridge.start(tuning=Tuning(shifted_page=page))
+    have_five_come(bridge)
     transaction, commits = Store.transaction, count()
 
     @contextmanager
@@ -435,79 +433,79 @@ def test_move_whose_commit_fails_is_done_again(
                 raise StoreError("cannot use the database: it is full")
 
     monkeypatch.setattr(Store, "transaction", fails_sometimes)
-    house.clock.set_by_ms += 3_600_000
+    bridge.clock.set_by_ms += 3_600_000
     for _ in range(20):
-        house.step(seconds=0.7)
+        bridge.step(seconds=0.7)
     monkeypatch.setattr(Store, "transaction", transaction)
-    assert_all_are_here(house)
+    assert_all_are_here(bridge)
 
 
-def test_move_is_gone_on_with_by_the_next_bridge(house: HeldBridge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of the first page are moved, the others not yet: nobody is looked at before they are."""
-    house.start(tuning=Tuning(shifted_page=2))
-    have_five_come(house)
-    house.clock.set_by_ms += 3_600_000
-    house.step()
-    house.start()
-    house.connect()
-    assert_all_are_here(house)
+def test_next_bridge_continues_a_shift(bridge: HeldBridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first page is shifted, the others are not: no deadline is checked before they are."""
+    bridge.start(tuning=Tuning(shifted_page=2))
+    have_five_come(bridge)
+    bridge.clock.set_by_ms += 3_600_000
+    bridge.step()
+    bridge.start()
+    bridge.connect()
+    assert_all_are_here(bridge)
 
 
-def test_clock_that_is_set_back_a_little_takes_back_no_move(
-    house: HeldBridge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As it is when time servers correct each other, while the database is away."""
-    have_five_come(house)
+def test_small_step_back_does_not_undo_a_shift(bridge: HeldBridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time servers correct each other while the database is away."""
+    have_five_come(bridge)
     with monkeypatch.context() as patch:
         patch.setattr(Store, "transaction", no_database)
-        house.clock.set_by_ms += 3_600_000
-        house.step(seconds=1)
-        house.clock.set_by_ms -= 200
-        house.step(seconds=1)
-    assert_all_are_here(house)
+        bridge.clock.set_by_ms += 3_600_000
+        bridge.step(seconds=1)
+        bridge.clock.set_by_ms -= 200
+        bridge.step(seconds=1)
+    assert_all_are_here(bridge)
 
 
-def test_clock_that_is_set_forward_by_less_than_a_second_moves_nobody(house: HeldBridge) -> None:
-    """It is not worth a write for everybody."""
-    have_five_come(house)
-    seen = {r.last_seen for r in read(house.database)[0]}
+def test_step_forward_of_less_than_a_second_shifts_no_record(bridge: HeldBridge) -> None:
+    """A write for every connection would cost more than it is worth."""
+    have_five_come(bridge)
+    seen = {r.last_seen for r in read(bridge.database)[0]}
     for _ in range(5):
-        house.clock.set_by_ms += 900
-        house.step()
-    assert {r.last_seen for r in read(house.database)[0]} == seen
-    house.clock.set_by_ms += 1_100
-    house.step()
-    assert {r.last_seen for r in read(house.database)[0]} == {at + 1_100 for at in seen}
+        bridge.clock.set_by_ms += 900
+        bridge.step()
+    assert {r.last_seen for r in read(bridge.database)[0]} == seen
+    bridge.clock.set_by_ms += 1_100
+    bridge.step()
+    assert {r.last_seen for r in read(bridge.database)[0]} == {at + 1_100 for at in seen}
 
 
-def test_clock_that_is_set_forward_just_before_clients_are_asked(
-    house: HeldBridge, monkeypatch: pytest.MonkeyPatch
+def test_step_forward_just_before_an_announcement(
+    bridge: HeldBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is stamped by the new time is not taken for what has yet to be moved: who answers is here."""
-    house.connect()
-    house.step(house.messages(said("login"), said("login", "silent")), seconds=3)
-    house.parts.announcements.request("a test")
+    """Answers have stamps of the new time and are not shifted: their clients stay."""
+    bridge.connect()
+    bridge.step(bridge.messages(said("login"), said("login", "silent")), seconds=3)
+    bridge.parts.announcements.request("a test")
 
     class SetsTheClock(list[Incoming]):
-        """Sets the clock after the loop has looked at it, and before the announcement is sent."""
+        """Sets the clock between the check of the loop and the announcement."""
 
         def __iter__(self) -> Iterator[Incoming]:
-            house.clock.set_by_ms += 3_600_000
+            bridge.clock.set_by_ms += 3_600_000
             return super().__iter__()
 
-    house.step(Arrivals(SetsTheClock()), seconds=1)
-    house.step(house.messages(said("login")), seconds=2)
-    house.step(seconds=CONFIRM_MS / 1000 + 1)
-    house.check()
-    assert _reasons(house) == {"c1": None, "silent": "unconfirmed"}
+    bridge.step(Arrivals(SetsTheClock()), seconds=1)
+    bridge.step(bridge.messages(said("login")), seconds=2)
+    bridge.step(seconds=CONFIRM_MS / 1000 + 1)
+    bridge.check()
+    assert _reasons(bridge) == {"c1": None, "silent": "unconfirmed"}
 
 
-def test_nobody_is_asked_before_all_are_moved(house: HeldBridge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is moved twice, for a commit was in doubt, was seen just now: after a question it would look answered."""
-    announce(house)
-    house.step(house.messages(said("login", "silent")))
-    house.step(seconds=CONFIRM_MS / 1000 + 1)
-    house.check()
+def test_no_announcement_before_all_records_are_shifted(
+    bridge: HeldBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that is shifted twice, after an uncertain commit, would look like an answer."""
+    announce(bridge)
+    bridge.step(bridge.messages(said("login", "silent")))
+    bridge.step(seconds=CONFIRM_MS / 1000 + 1)
+    bridge.check()
     transaction, moves = Store.transaction, 0
 
     @contextmanager
@@ -527,65 +525,65 @@ def test_nobody_is_asked_before_all_are_moved(house: HeldBridge, monkeypatch: py
             raise StoreError("cannot use the database: the connection is lost")
 
     monkeypatch.setattr(Store, "transaction", whose_answer_is_lost)
-    house.clock.set_by_ms += 3_600_000
-    house.parts.announcements.request("a test")
+    bridge.clock.set_by_ms += 3_600_000
+    bridge.parts.announcements.request("a test")
     for _ in range(8):
-        house.step(seconds=0.2)
+        bridge.step(seconds=0.2)
     assert moves == 2
-    assert house.link.published.count("bridge/announce") == 2
-    house.step(house.messages(said("login")), seconds=1)
-    house.step(seconds=CONFIRM_MS / 1000)
-    house.check()
-    assert _reasons(house) == {"c1": None, "silent": "unconfirmed"}
+    assert bridge.link.published.count("bridge/announce") == 2
+    bridge.step(bridge.messages(said("login")), seconds=1)
+    bridge.step(seconds=CONFIRM_MS / 1000)
+    bridge.check()
+    assert _reasons(bridge) == {"c1": None, "silent": "unconfirmed"}
 
 
 @pytest.mark.parametrize("set_by", [0, 2_000, 3_600_000])
-def test_what_waits_while_the_clock_is_set_forward_is_as_new_as_it_was(
-    house: HeldBridge, monkeypatch: pytest.MonkeyPatch, set_by: int
+def test_waiting_messages_keep_their_age_in_a_step_forward(
+    bridge: HeldBridge, monkeypatch: pytest.MonkeyPatch, set_by: int
 ) -> None:
-    """It was heard half an hour ago, by the new time as by the old."""
-    house.connect()
+    """They arrived half an hour ago, by the new time as by the old."""
+    bridge.connect()
     with monkeypatch.context() as patch:
         patch.setattr(Store, "transaction", no_database)
-        house.step(house.messages(timed("login", 1)), seconds=3)
-        heard = house.clock.now()
+        bridge.step(bridge.messages(timed("login", 1)), seconds=3)
+        heard = bridge.clock.now()
         for _ in range(30):
-            house.step(seconds=60)
-        house.clock.set_by_ms += set_by
-        house.step(seconds=1)
-    house.step(seconds=6)
-    (record,) = read(house.database)[0]
+            bridge.step(seconds=60)
+        bridge.clock.set_by_ms += set_by
+        bridge.step(seconds=1)
+    bridge.step(seconds=6)
+    (record,) = read(bridge.database)[0]
     assert record.login_time == heard + set_by
 
 
-def test_what_waits_is_no_answer_to_a_later_question(house: HeldBridge) -> None:
-    """Also if the clock is set forward before it is decided on."""
-    house.connect()
-    house.step(house.messages(said("login"), said("login", "silent")), seconds=3)
-    house.link.backlog = 20_001
-    house.step(house.messages(said("activity", "silent")), seconds=1)
-    house.parts.announcements.request("a test")
-    house.step(seconds=1)
-    house.clock.set_by_ms += 3_600_000
-    house.step(house.messages(said("login")), seconds=1)
-    house.link.backlog = 0
+def test_waiting_message_is_no_answer_to_a_later_announcement(bridge: HeldBridge) -> None:
+    """Also if the clock is set forward before the message is processed."""
+    bridge.connect()
+    bridge.step(bridge.messages(said("login"), said("login", "silent")), seconds=3)
+    bridge.link.backlog = 20_001
+    bridge.step(bridge.messages(said("activity", "silent")), seconds=1)
+    bridge.parts.announcements.request("a test")
+    bridge.step(seconds=1)
+    bridge.clock.set_by_ms += 3_600_000
+    bridge.step(bridge.messages(said("login")), seconds=1)
+    bridge.link.backlog = 0
     for _ in range(3):
-        house.step(seconds=CONFIRM_MS / 1000)
-        house.check()
-    assert _reasons(house) == {"c1": None, "silent": "unconfirmed"}
+        bridge.step(seconds=CONFIRM_MS / 1000)
+        bridge.check()
+    assert _reasons(bridge) == {"c1": None, "silent": "unconfirmed"}
 
 
-def test_a_clock_that_is_set_back_a_little_at_a_time_asks_nobody_again(house: HeldBridge) -> None:
-    """Less than a tenth of a second is as good as nothing."""
-    announce(house)
+def test_small_steps_back_cause_no_announcement(bridge: HeldBridge) -> None:
+    """Steps of less than a tenth of a second are ignored."""
+    announce(bridge)
     for _ in range(20):
-        house.clock.set_by_ms -= 50
-        house.step(seconds=0.01)
+        bridge.clock.set_by_ms -= 50
+        bridge.step(seconds=0.01)
     for _ in range(3):
-        house.step()
-    assert house.link.published.count("bridge/announce") == 1
+        bridge.step()
+    assert bridge.link.published.count("bridge/announce") == 1
 
 
-def _reasons(house: HeldBridge) -> dict[str, str | None]:
-    records, _ = read(house.database)
+def _reasons(bridge: HeldBridge) -> dict[str, str | None]:
+    records, _ = read(bridge.database)
     return {r.connection_id: r.reason for r in records if r.user_id == "alice"}

@@ -18,7 +18,7 @@ from mqtt_presence.bridge.recovery.kept_values import save_changed
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.rules.model import BrokerReport, Cause, Login, NetworkClosed, NetworkReplaced, Reason
 from mqtt_presence.settings import SourceName
-from tests.support.kept import Kept
+from tests.support.redelivery_journal import RedeliveryJournal
 
 NOW = 1_800_000_000_000
 OLD = "closing old connection"
@@ -77,7 +77,7 @@ class Reports:
         self.mids: dict[str, int] = {}
         self.last_mid = 0
         self.pending: list[tuple[Incoming, Any]] = []
-        self.kept = Kept()
+        self.journal = RedeliveryJournal()
         self.restart()
 
     def read(self, topic: str, line: str, *, dup: bool = False) -> BrokerReport | None:
@@ -86,8 +86,8 @@ class Reports:
             self.mids[line] = self.last_mid
         message = Incoming(topic, line.encode(), 1, False, dup, self.mids[line], 1)
         assert self.connections.handle(NO_LINK, message)
-        self.kept.known.forget_packet_id(message)
-        is_known = self.kept.known.is_repeated(message)
+        self.journal.redeliveries.forget_packet_id(message)
+        is_known = self.journal.redeliveries.is_repeated(message)
         event = None if is_known else next(iter(self.connections.read(message, NOW)), None)
         self.pending.append((message, event))
         return self.pending[-1][1]
@@ -109,7 +109,9 @@ class Reports:
         """Commit everything, as the bridge does with a batch."""
         batch = self.batch()
         self.connections.save_batch(self.tx, batch)
-        self.kept.commit([(message, self.connections.is_uncommitted(message)) for message, _ in self.pending])
+        self.journal.commit(
+            [(message, self.connections.is_uncommitted(message)) for message, _ in self.pending]
+        )
         self.connections.batch_committed(batch, ())
         self.pending.clear()
 
@@ -121,7 +123,7 @@ class Reports:
     def restart(self) -> None:
         """Begin anew with what is committed; what is not will come again."""
         self.pending.clear()
-        self.kept.restart()
+        self.journal.restart()
         self.connections = BrokerConnections(NO_STORE, ambiguous=AmbiguousEnds(self.most_taken_over))
         self.connections.restore(self.tx)
         self.read(VERSION, f"mosquitto version {self.version}")
@@ -348,7 +350,7 @@ def test_reports_of_a_lost_session_are_committed() -> None:
     """The bridge still holds their messages; packet ids begin anew, and an equal one is another message."""
     reports = Reports()
     taken_back(reports)
-    reports.kept.forget()
+    reports.journal.lose_session()
     reports.connections.connected(FakeLink(), session_present=False, contested=False)
     reports.mids.clear()
     reports.connect("tablet", "bob")

@@ -1,4 +1,4 @@
-"""What the broker says of itself, and when that has the clients asked."""
+"""The broker's reports of itself, and the announcements that they cause."""
 
 from typing import Any
 
@@ -10,166 +10,166 @@ from tests.support.held_bridge import HeldClock, losses
 
 
 class _Link:
-    """Of a link only this is needed."""
+    """The part of a link that is used."""
 
     def __init__(self, *, is_mqtt5: bool = True) -> None:
         self.is_mqtt5 = is_mqtt5
-        self.asked: list[tuple[str, int, bool]] = []
+        self.subscribed: list[tuple[str, int, bool]] = []
 
     def subscribe(self, topic_filter: str, qos: int = 1, *, required: bool = True) -> None:
-        self.asked.append((topic_filter, qos, required))
+        self.subscribed.append((topic_filter, qos, required))
 
 
-class House:
-    """A watch, a wall clock and a monotonic one that are set by hand."""
+class Reports:
+    """A part that reads reports, on clocks that the test sets."""
 
     def __init__(self) -> None:
         self.clock = HeldClock()
-        self.watch = losses(clock=self.clock)
+        self.losses = losses(clock=self.clock)
         self.connect(session_present=False)
 
     def connect(self, *, session_present: bool = True) -> None:
         self.clock.now_s += 0.1
-        self.watch.connected(_Link(), session_present=session_present, contested=False)  # type: ignore[arg-type]
+        self.losses.connected(_Link(), session_present=session_present, contested=False)  # type: ignore[arg-type]
 
-    def hear(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
-        return self.watch.handle(_Link(), Incoming(topic, payload, 0, retain, False, 0, 1))  # type: ignore[arg-type]
+    def receive(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
+        return self.losses.handle(_Link(), Incoming(topic, payload, 0, retain, False, 0, 1))  # type: ignore[arg-type]
 
     def uptime(self, seconds: int, *, retain: bool = False) -> None:
-        assert self.hear(UPTIME, b"%d seconds" % seconds, retain=retain)
+        assert self.receive(UPTIME, b"%d seconds" % seconds, retain=retain)
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def reports() -> Reports:
+    return Reports()
 
 
-def test_it_asks_for_two_topics_at_qos_0_and_can_do_without() -> None:
-    """What it was while nobody listened would only fill the broker's queue; 3.1.1 brokers have none of it."""
+def test_two_optional_subscriptions_at_qos_0() -> None:
+    """Older reports would only fill the queue; brokers of MQTT 3.1.1 have none of the topics."""
     link: Any = _Link()
     losses().connected(link, session_present=True, contested=False)
-    assert link.asked == [(DROPPED, 0, False), (UPTIME, 0, False)]
+    assert link.subscribed == [(DROPPED, 0, False), (UPTIME, 0, False)]
     other: Any = _Link()
     losses(follows=False).connected(other, session_present=True, contested=False)
-    assert other.asked == []
+    assert other.subscribed == []
     old: Any = _Link(is_mqtt5=False)
     losses().connected(old, session_present=True, contested=False)
-    assert old.asked == []
+    assert old.subscribed == []
 
 
 @pytest.mark.parametrize(
     "payload", [b"", b"-1", b"x", b"1 second", b"9" * 20 + b" seconds", b"1" * 5000, "\u0663".encode()]
 )
-def test_junk_says_nothing(house: House, payload: bytes) -> None:
-    """Neither topic is believed to say what it does not."""
-    assert house.hear(UPTIME, payload)
-    assert house.hear(DROPPED, payload)
-    assert not house.watch.reports.has_changed
-    assert not house.watch._must_request()
-    assert not house.hear("$SYS/broker/version", b"7")
+def test_junk_is_ignored(reports: Reports, payload: bytes) -> None:
+    """A payload of another form is no report."""
+    assert reports.receive(UPTIME, payload)
+    assert reports.receive(DROPPED, payload)
+    assert not reports.losses.reports.has_changed
+    assert not reports.losses._must_request()
+    assert not reports.receive("$SYS/broker/version", b"7")
 
 
-def test_a_broker_that_goes_on_is_not_suspected(house: House) -> None:
-    """However late its word comes, and however old the one is that is retained."""
+def test_broker_that_keeps_running_was_not_restarted(reports: Reports) -> None:
+    """Whole seconds and delays make small differences."""
     for seconds in (100, 110, 120):
-        house.uptime(seconds)
-        house.clock.now_s += 10
-    house.connect()
-    house.clock.now_s += 60
-    house.uptime(120, retain=True)
-    house.uptime(191)
-    assert not house.watch._must_request()
+        reports.uptime(seconds)
+        reports.clock.now_s += 10
+    reports.connect()
+    reports.clock.now_s += 60
+    reports.uptime(120, retain=True)
+    reports.uptime(191)
+    assert not reports.losses._must_request()
 
 
-def test_what_is_read_late_is_no_restart(house: House) -> None:
-    """A bridge that could not read for a while reads what was said before: a broker's restart ends the connection."""
-    house.uptime(100)
-    house.clock.now_s += 40
+def test_reports_read_late_show_no_restart(reports: Reports) -> None:
+    """The bridge waited for its database."""
+    reports.uptime(100)
+    reports.clock.now_s += 40
     for seconds in (110, 120, 130, 140):
-        house.uptime(seconds)
-    assert not house.watch._must_request()
+        reports.uptime(seconds)
+    assert not reports.losses._must_request()
 
 
 @pytest.mark.parametrize("retain", [True, False])
-def test_a_broker_that_counts_from_the_beginning_was_restarted(house: House, retain: bool) -> None:
-    """Its uptime is less than it was: asked once."""
-    house.uptime(100)
-    house.connect()
-    house.uptime(3, retain=retain)
-    assert house.watch._must_request()
-    assert not house.watch._must_request()
-    house.clock.now_s += 10
-    house.uptime(13)
-    assert not house.watch._must_request()
+def test_smaller_uptime_shows_a_restart(reports: Reports, retain: bool) -> None:
+    """One announcement follows."""
+    reports.uptime(100)
+    reports.connect()
+    reports.uptime(3, retain=retain)
+    assert reports.losses._must_request()
+    assert not reports.losses._must_request()
+    reports.clock.now_s += 10
+    reports.uptime(13)
+    assert not reports.losses._must_request()
 
 
-def test_a_restart_during_a_long_absence_is_noticed(house: House) -> None:
-    """Its uptime is greater than when we were last here, but not by as much as the time that has passed."""
-    house.uptime(100)
-    house.clock.now_s += 3600
-    house.connect()
-    house.uptime(200, retain=True)
-    assert not house.watch._must_request()
-    house.uptime(210)
-    assert house.watch._must_request()
+def test_restart_during_a_long_absence_is_detected(reports: Reports) -> None:
+    """The uptime is greater than before, but smaller than the time that has passed."""
+    reports.uptime(100)
+    reports.clock.now_s += 3600
+    reports.connect()
+    reports.uptime(200, retain=True)
+    assert not reports.losses._must_request()
+    reports.uptime(210)
+    assert reports.losses._must_request()
 
 
-def test_who_was_asked_on_this_connection_is_not_asked_again_for_what_was_before_it(house: House) -> None:
-    """A new session has the clients asked at once; that the broker was restarted says no more."""
-    house.uptime(100)
-    house.connect(session_present=False)
-    house.uptime(1)
-    house.watch._suspect_loss()
-    assert not house.watch._must_request()
+def test_announcement_on_this_connection_covers_earlier_losses(reports: Reports) -> None:
+    """A lost session has caused one already."""
+    reports.uptime(100)
+    reports.connect(session_present=False)
+    reports.uptime(1)
+    reports.losses._suspect_loss()
+    assert not reports.losses._must_request()
 
 
-def test_drops_are_told_by_the_difference_and_asked_for_once_a_minute(house: House) -> None:
-    """An old count tells nothing; after that each new loss does, but not each at once."""
-    house.hear(DROPPED, b"1000", retain=True)
-    house.clock.now_s += 100
-    assert not house.watch._must_request()
-    house.hear(DROPPED, b"1001")
-    assert house.watch._must_request()
-    house.hear(DROPPED, b"1002")
-    assert not house.watch._must_request()
-    house.clock.now_s += 60
-    assert house.watch._must_request()
-    house.hear(DROPPED, b"0")
-    house.clock.now_s += 60
-    assert not house.watch._must_request()
+def test_dropped_messages_cause_one_announcement_a_minute(reports: Reports) -> None:
+    """The difference of two counts shows new drops."""
+    reports.receive(DROPPED, b"1000", retain=True)
+    reports.clock.now_s += 100
+    assert not reports.losses._must_request()
+    reports.receive(DROPPED, b"1001")
+    assert reports.losses._must_request()
+    reports.receive(DROPPED, b"1002")
+    assert not reports.losses._must_request()
+    reports.clock.now_s += 60
+    assert reports.losses._must_request()
+    reports.receive(DROPPED, b"0")
+    reports.clock.now_s += 60
+    assert not reports.losses._must_request()
 
 
-def test_a_first_count_that_comes_live_is_of_now(house: House) -> None:
-    """A broker that has dropped nothing for a minute retains no count: the next one says that it has just changed."""
-    house.clock.now_s += 100
-    house.hear(DROPPED, b"7")
-    assert house.watch._must_request()
+def test_first_live_count_is_a_recent_loss(reports: Reports) -> None:
+    """Mosquitto publishes the count when it changes."""
+    reports.clock.now_s += 100
+    reports.receive(DROPPED, b"7")
+    assert reports.losses._must_request()
 
 
-def test_a_first_count_of_a_broker_that_begins_is_no_loss(house: House) -> None:
-    """It tells 0 when it starts."""
-    house.clock.now_s += 100
-    house.hear(DROPPED, b"0")
-    assert not house.watch._must_request()
+def test_first_count_of_a_new_broker_is_no_loss(reports: Reports) -> None:
+    """It is 0."""
+    reports.clock.now_s += 100
+    reports.receive(DROPPED, b"0")
+    assert not reports.losses._must_request()
 
 
-def test_a_wish_to_ask_outlives_the_bridge(house: House) -> None:
-    """What was dropped is known and kept at once, but asked for later: the next bridge asks, once."""
-    assert house.hear(DROPPED, b"5")
-    assert house.watch.reports.has_changed
-    assert not house.watch._must_request()  # it has just asked, on connecting
-    later = losses(clock=house.clock)
-    later.restore(_Kept(house.watch.reports.current()))
-    house.clock.now_s += 1000
+def test_pending_announcement_survives_a_restart(reports: Reports) -> None:
+    """The losses are stored until the announcement is requested."""
+    assert reports.receive(DROPPED, b"5")
+    assert reports.losses.reports.has_changed
+    assert not reports.losses._must_request()  # it has just asked, on connecting
+    later = losses(clock=reports.clock)
+    later.restore(_StoredReports(reports.losses.reports.current()))
+    reports.clock.now_s += 1000
     assert later._must_request()
     assert later.reports.has_changed
-    last = losses(clock=house.clock)
-    last.restore(_Kept(later.reports.current()))
+    last = losses(clock=reports.clock)
+    last.restore(_StoredReports(later.reports.current()))
     assert not last._must_request()
 
 
-class _Kept:
-    """Of a transaction only this is needed."""
+class _StoredReports:
+    """The part of a transaction that is used."""
 
     def __init__(self, text: str | None) -> None:
         self.text = text
