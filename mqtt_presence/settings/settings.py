@@ -149,7 +149,7 @@ class Settings(BaseSettings):
     )
     web_origin: Names = Field(
         (),
-        description="Another origin allowed to use the page's server, e.g. of a reverse proxy or your own page: "
+        description="Another origin allowed to use the page's server, e.g. of a proxy or your own page: "
         "https://host; repeatable.",
     )
     web_proxy: bool = Field(
