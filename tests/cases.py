@@ -1,14 +1,11 @@
-"""Named histories and what the contract says comes of them: data for every test that can play one.
+"""Named histories with their results by the rules of docs/protocol.md: data for tests.
 
-A test may hand the steps to `payloads.parse` and `rules.fold` (tests/unit/test_rules.py), or publish the
-messages and look at the database,
- the retained status and the events (`wire` cases). Nothing here runs anything.
+A test may pass the steps to `incoming.parse` and `fold` (tests/unit/test_rules.py). Or it publishes the
+messages, and compares the database, the retained status and the events (`wire` cases).
 
-All times are offsets in milliseconds from the start of the story. What a client tells (`time`,
- `lastActivity`)
-lies before the start, or more than an hour after it,
- and every receipt lies at or after the start: so a `wire`
-case holds on any clock, played at any speed, with a base taken just before the first message.
+All times are offsets in milliseconds from the start of the history. The clients' times (`time`,
+`lastActivity`) lie before the start, or more than an hour after it, and every receipt lies at or after the
+start. So a `wire` case holds on any clock, at any speed, with a start just before the first message.
 """
 
 import json
@@ -25,14 +22,14 @@ HOUR = 3_600_000
 
 @dataclass(frozen=True)
 class At:
-    """A time told by a client: `base + ms`, exactly."""
+    """A time in a client's message: exactly `base + ms`."""
 
     ms: int
 
 
 @dataclass(frozen=True)
 class Received:
-    """A time stamped by the bridge: `base + ms` when the test owns the clock, over the wire some moment."""
+    """A time of receipt: `base + ms` on the test's own clock, any moment with a real broker."""
 
     ms: int
 
@@ -42,23 +39,23 @@ Time = At | Received
 Message = tuple[str, str, str, Mapping[str, Any], int]
 """(user, client, verb, payload, at_ms)"""
 CheckDeadlines = tuple[str, int]
-"""("check", at_ms): the bridge looks for what is due"""
+"""("check", at_ms): the bridge checks deadlines"""
 EndUnconfirmed = tuple[str, int, int]
-"""("confirm", at_ms, announced_at_ms): the wait after an announcement is over"""
+"""("confirm", at_ms, announced_at_ms): the time to answer an announcement has ended"""
 Step = Message | CheckDeadlines | EndUnconfirmed
 
 MADE_UP = "*"
-"""Stands for a connection id that the bridge made up."""
+"""Any connection id that the bridge made up."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is in the database about one connection."""
+    """The expected record of one connection."""
 
     client: str
     id: str = MADE_UP
     reason: str | None = None
-    """None: open."""
+    """None for an open connection."""
     idle: bool | None = None
     last: Time | None = None
     user: str = "alice"
@@ -66,34 +63,34 @@ class Record:
 
 @dataclass(frozen=True)
 class Case:
-    """A history, and what it comes to."""
+    """A history, and its result."""
 
     name: str
     rows: str
-    """The rows of contract section 3 (or parts of 3 and 4) that it is about."""
+    """The rules that the case is about, by their ids, or words such as `grace`."""
     steps: tuple[Step, ...]
     records: tuple[Record, ...]
     status: Mapping[str, Mapping[str, Any] | None]
-    """The retained `status/<user>`, without `userId`, `since`, `lastSeen`, `version`. `lastLogin` is compared
-    only where it is given,
-     and only by `userAgent` (a wire test needs `publish_private` for it). None: never published."""
+    """The retained `status/<user>`, without `userId`, `since`, `lastSeen`, `version`; None: never published.
+    `lastLogin` is compared only where it is given, and only by `userAgent` (over the wire with
+    `publish_private`)."""
     events: tuple[str, ...]
-    """`user event client/connectionId`, in the order they are published; user events have no third word."""
+    """`user event client/connectionId`, in the order of publication; user events have no third word."""
     ignored: tuple[str, ...] = ()
-    """Why messages had no effect; not seen on the wire."""
+    """The reasons of messages without effect; not visible on the wire."""
     settings: Mapping[str, int] = field(default_factory=dict)
     """Fields of `RuleSettings`; milliseconds."""
     wire: bool = True
-    """False: it depends on the clock beyond the order of arrival."""
+    """False if the case depends on the clock beyond the order of arrival."""
     batch: bool = False
-    """All steps are decided on in one fold (the bridge does as the messages come in)."""
+    """Whether all steps are applied in one fold."""
     versions: int | None = None
-    """How many times the status of alice is published, when each step is decided on by itself (or all in one
-    `batch`); not to be counted over the wire."""
+    """The number of publications of the status of alice with a fold for each step (or for the `batch`); not
+    countable over the wire."""
 
 
 def body(payload: Mapping[str, Any], base: int) -> bytes:
-    """Write a step's payload for a story that starts at `base`; no fields, no bytes at all."""
+    """Return a step's payload for a history that starts at `base`; empty without fields."""
     if not payload:
         return b""
     told = {k: base + v.ms if isinstance(v, At | Received) else v for k, v in payload.items()}
@@ -104,7 +101,7 @@ ACTIVITY_FIELDS = ("last_seen", "heartbeats", "reports", "idle", "last_activity"
 
 
 def save(saved: dict[tuple[str, ...], Connection], outcome: Outcome) -> None:
-    """Do what a store does with an outcome: whole records, and of those touched what may have changed."""
+    """Save an outcome as a store does: whole changed records, and only the activity of touched ones."""
     for record in outcome.changed:
         saved[record.user_id, record.client_id, record.connection_id] = record
     for record in outcome.touched:
@@ -113,7 +110,7 @@ def save(saved: dict[tuple[str, ...], Connection], outcome: Outcome) -> None:
 
 
 def alone(connection: ActivityState) -> ActivityState:
-    """Leave of a connection what a sign of life knows of it."""
+    """Return only the fields of a connection that a sign of life needs."""
     return ActivityState(*(getattr(connection, name) for name in ActivityState.__struct_fields__))
 
 

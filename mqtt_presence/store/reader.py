@@ -58,17 +58,8 @@ class Reader(Snapshots):
     def matching_names(self, pattern: str) -> Iterator[UserId]:
         """Find the names of users that match a pattern of ``*``, ``?`` and ``[…]``, in pages."""
         matches = re.compile(fnmatch.translate(pattern)).match
-        after = ""
-        while True:
-            rows = self._select(
-                f"SELECT u.user_id FROM user_states u WHERE u.user_id > {self._mark} "
-                f"ORDER BY u.user_id LIMIT {_PAGE}",
-                [after],
-            )
+        for rows in self._pages_by_name("SELECT u.user_id FROM user_states u WHERE u.user_id > {after}"):
             yield from (UserId(row[0]) for row in rows if matches(row[0]))
-            if len(rows) < _PAGE:
-                return
-            after = rows[-1][0]
 
     def history(self, user_id: str, *, limit: int, since: int | None = None) -> Iterator[Connection]:
         """Read a user's connections, the newest login first, in pages.
@@ -209,30 +200,31 @@ class Reader(Snapshots):
 
     def _users_by_name(self, state: State) -> Iterator[UserPresence]:
         """Read the users in one state, by name."""
-        after = ""
-        while True:
-            rows = self._select(
-                f"SELECT {USER_COLUMNS} FROM users u WHERE u.user_id > {self._mark} "
-                f"AND u.state = {self._mark} ORDER BY u.user_id LIMIT {_PAGE}",
-                [after, state.value],
-            )
+        select = f"SELECT {USER_COLUMNS} FROM users u WHERE u.state = {self._mark} AND u.user_id > {{after}}"
+        for rows in self._pages_by_name(select, state.value):
             for row in rows:
                 yield to_presence(row, {}, {})
-            if len(rows) < _PAGE:
-                return
-            after = rows[-1][0]
 
     def _user_pages(self, condition: str) -> Iterator[list[UserId]]:
         """Read the names of the users with records c that meet an SQL condition, in pages."""
+        select = f"SELECT DISTINCT c.user_id FROM connection_records c WHERE {condition}"
+        for rows in self._pages_by_name(f"{select} AND c.user_id > {{after}}"):
+            yield [UserId(row[0]) for row in rows]
+
+    def _pages_by_name(self, select: str, *parameters: str) -> Iterator[list[Any]]:
+        """Select rows in pages, in the order of their first column, the user's name.
+
+        Args:
+            select: the query, with `{after}` at its end for the name that a page begins after.
+            parameters: the other parameters.
+
+        """
+        sql = f"{select.format(after=self._mark)} ORDER BY 1 LIMIT {_PAGE}"
         after = ""
         while True:
-            rows = self._select(
-                f"SELECT DISTINCT c.user_id FROM connection_records c WHERE {condition} "
-                f"AND c.user_id > {self._mark} ORDER BY c.user_id LIMIT {_PAGE}",
-                [after],
-            )
+            rows = self._select(sql, [*parameters, after])
             if rows:
-                yield [UserId(row[0]) for row in rows]
+                yield rows
             if len(rows) < _PAGE:
                 return
             after = rows[-1][0]

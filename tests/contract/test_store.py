@@ -99,7 +99,7 @@ def columns(database: peewee.Database, table: str) -> list[tuple[Any, ...]]:
 
 
 def indexes(database: peewee.Database, table: str) -> list[tuple[Any, ...]]:
-    """Tell the indexes beside the primary key: where SQLite keeps rows by their key, it lists none for it."""
+    """Return the indexes beside the primary key, which SQLite does not list for a table without row ids."""
     key = database.get_primary_keys(table)
     return sorted((tuple(i.columns), i.unique) for i in database.get_indexes(table) if i.columns != key)
 
@@ -108,7 +108,7 @@ def indexes(database: peewee.Database, table: str) -> list[tuple[Any, ...]]:
 
 
 def test_migrations_make_the_schema_of_the_models(database: str, tmp_path: Path, request) -> None:
-    """What the migrations make is what the models say: columns, types, keys and indexes."""
+    """The migrations create the columns, types, keys and indexes of the models."""
     migrated = Store(database)
     migrated.open()
     if database.startswith("sqlite"):
@@ -128,7 +128,7 @@ def test_migrations_make_the_schema_of_the_models(database: str, tmp_path: Path,
 
 
 def test_the_views_are_those_of_the_models(database: str, store: Store) -> None:
-    """The migrations' views are the models'; that of users in the columns' order that the bridge reads."""
+    """The views of the migrations are those of the models; `users` has the order of columns that the bridge reads."""
     frozen = (MIGRATIONS / "0010_client_times.py").read_text()
     assert all(view in frozen for view in models.VIEWS.values())
     save(store, record())
@@ -144,7 +144,7 @@ def test_the_views_are_those_of_the_models(database: str, store: Store) -> None:
 
 
 def test_a_database_of_version_1_is_brought_up_to_date(database: str) -> None:
-    """Users and their records are the same after the update; the database is in use, so nothing is lost."""
+    """Users and their records are the same after the update."""
     first = connect(database)
     Runner(first, directory=str(MIGRATIONS)).up("0001_initial")
     first.execute_sql(
@@ -162,7 +162,7 @@ def test_a_database_of_version_1_is_brought_up_to_date(database: str) -> None:
 
 
 def test_a_login_of_0_1_0_gives_way_to_one_that_arrives_later(database: str) -> None:
-    """Of the logins of 0.1.0 nobody knows whether they told a `time`: the order of arrival decides (L4)."""
+    """The logins of 0.1.0 may or may not have had a `time`: the order of arrival decides (L4)."""
     old = connect(database)
     Runner(old, directory=str(MIGRATIONS)).up("0009_redeliveries")
     yes, no = ("1", "0") if database.startswith("sqlite") else ("true", "false")
@@ -190,8 +190,8 @@ def test_a_login_of_0_1_0_gives_way_to_one_that_arrives_later(database: str) -> 
     store.close()
 
 
-def test_which_messages_may_come_again_outlives_the_update(database: str) -> None:
-    """Version 8 kept them in one text: packet id, checksum and a number of each."""
+def test_redeliveries_survive_the_update(database: str) -> None:
+    """Version 8 had one text with the packet id, the checksum and a number of each message."""
     eighth = connect(database)
     Runner(eighth, directory=str(MIGRATIONS)).up("0008_covered")
     eighth.execute_sql(
@@ -217,8 +217,8 @@ def test_which_messages_may_come_again_outlives_the_update(database: str) -> Non
     store.close()
 
 
-def test_opening_again_keeps_everything(database: str, store: Store) -> None:
-    """The migrations are applied once: a second start finds what the first one kept."""
+def test_opening_again_changes_no_data(database: str, store: Store) -> None:
+    """The migrations are applied once: a second start finds the data of the first."""
     save(store, record())
     store.close()
     again = Store(database)
@@ -228,7 +228,7 @@ def test_opening_again_keeps_everything(database: str, store: Store) -> None:
 
 
 def test_public_columns_are_there_for_sql(store: Store, database: str) -> None:
-    """The tables and columns of contract section 5 have these names; times are epoch milliseconds."""
+    """The documented tables and columns have these names; times are epoch milliseconds."""
     save(store, record(user_agent="A", ip_addr="192.0.2.1", meta='{"a":1}'))
     row = query(database, "SELECT * FROM connections")[0]
     public = ("user_id", "client_id", "connection_id", "ip_addr", "user_agent", "login_time", "last_seen", "idle",
@@ -307,7 +307,7 @@ def test_user_comes_back_as_it_was(store: Store, state: State) -> None:
 
 
 def test_saving_again_replaces(store: Store) -> None:
-    """A record saved again is the same record with new values; a user too."""
+    """Saving a record or a user again replaces the values."""
     save(store, record())
     save(store, ended(), version=2)
     loaded = load(store, login())["alice"]
@@ -344,8 +344,8 @@ OTHER = {
 @pytest.mark.parametrize(
     "fields", [[], *([name] for name in OTHER), list(OTHER)], ids=lambda f: "+".join(f[:2])
 )
-def test_whatever_has_changed_of_a_loaded_record_is_written(store: Store, fields: list[str]) -> None:
-    """Of a record that was loaded, what has changed is written, and nothing else is changed: each column, and all."""
+def test_every_changed_column_of_a_loaded_record_is_written(store: Store, fields: list[str]) -> None:
+    """Each changed column is written alone, and all columns together; unchanged columns stay."""
     from msgspec.structs import replace
 
     save(store, FULL, record(id="c2"))
@@ -379,7 +379,7 @@ def test_whatever_has_changed_of_a_loaded_record_is_written(store: Store, fields
 
 
 def test_a_touched_record_keeps_the_rest(store: Store) -> None:
-    """Of a record that was only touched the activity is written; all else stays as it was kept."""
+    """A touched record is saved with its activity only; the other columns stay."""
     from msgspec.structs import replace
 
     save(store, FULL, record(id="c2"))
@@ -400,7 +400,7 @@ def test_a_touched_record_keeps_the_rest(store: Store) -> None:
 
 
 def test_heartbeats_load_the_live_connections_of_their_clients(store: Store) -> None:
-    """What a heartbeat may be settled by: its client's, live ones, open or in their grace; with or without an id."""
+    """Heartbeats, with or without an id, load live connections: open ones, and those in their grace."""
     save(
         store,
         FULL,
@@ -419,15 +419,15 @@ def test_heartbeats_load_the_live_connections_of_their_clients(store: Store) -> 
 
 
 @pytest.mark.parametrize("asked", [1, 2, 3, PORTION - 1, PORTION, PORTION + 1, 2 * PORTION + 1])
-def test_all_are_loaded_however_many_are_asked_for(store: Store, asked: int) -> None:
-    """Keys go to the database in portions, filled up with what is no key: neither shows."""
+def test_any_number_of_users_is_loaded(store: Store, asked: int) -> None:
+    """Keys go to the database in padded portions, which does not change the result."""
     everybody = [f"user-{n}" for n in range(2 * PORTION + 2)]
     save(store, *(record(user=user, login_order=NOW + n) for n, user in enumerate(everybody)))
     users = everybody[-asked:]
     beats = {u: [Activity(user_id=u, client_id="phone", now=NOW, connection_id="c1")] for u in users}
     with store.transaction() as tx:
-        pulses = tx.load_activity(beats)
-    assert pulses == {u: {("phone", "c1"): alone(record(user=u, login_order=NOW + n))}
+        states = tx.load_activity(beats)
+    assert states == {u: {("phone", "c1"): alone(record(user=u, login_order=NOW + n))}
                       for n, u in enumerate(everybody) if u in users}  # fmt: skip
     loaded = load(store, *(login(id="c2", user=u) for u in users), *(login(user=f"new-{u}") for u in users))
     assert {u: list(p.connections) for u, p in loaded.items()} == {
@@ -439,8 +439,8 @@ def test_all_are_loaded_however_many_are_asked_for(store: Store, asked: int) -> 
 
 
 @pytest.mark.parametrize("check_at", [NOW + 70_000, NOW + 80_000, None])
-def test_a_heartbeat_is_saved_without_the_rest(store: Store, check_at: int | None) -> None:
-    """Of a connection settled alone its activity is written, and its deadline if that has changed."""
+def test_a_heartbeat_saves_activity_and_deadline_only(store: Store, check_at: int | None) -> None:
+    """A settled heartbeat writes the activity of its connection, and the deadline if it has changed."""
     from msgspec.structs import replace
 
     kept = replace(FULL, check_at=NOW + 70_000)
@@ -449,15 +449,15 @@ def test_a_heartbeat_is_saved_without_the_rest(store: Store, check_at: int | Non
             "check_at": check_at}  # fmt: skip
     with store.transaction() as tx:
         beat = Activity(user_id="alice", client_id="phone", now=NOW, connection_id="c1")
-        (pulse,) = tx.load_activity({"alice": [beat]})["alice"].values()
-        tx.save_activity([replace(pulse, **told)])
+        (state,) = tx.load_activity({"alice": [beat]})["alice"].values()
+        tx.save_activity([replace(state, **told)])
     loaded = load(store, login())["alice"]
     assert loaded.connections == {("phone", "c1"): replace(kept, **told)}
     assert (loaded.version, loaded.last_seen) == (5, NOW + 20)
 
 
 def test_users_last_seen_is_that_of_the_live_connections(store: Store, database: str) -> None:
-    """A sign of life writes the connection alone; for SQL, and for the bridge, the user was seen then too."""
+    """A sign of life writes only the connection; SQL and the bridge also see it as the user's `last_seen`."""
     from msgspec.structs import replace
 
     save(store, record(), record(id="c2", client="pad"), ended("c3", last_seen=NOW + 90))
@@ -474,7 +474,7 @@ def test_users_last_seen_is_that_of_the_live_connections(store: Store, database:
 
 
 def test_a_sign_of_life_beside_all_connections_is_kept(store: Store, database: str) -> None:
-    """A message that was ignored, of a connection that has ended, was a sign of life all the same."""
+    """An ignored message of an ended connection is a sign of life, too."""
     save(store, ended())
     user = load(store, login())["alice"]
     from msgspec.structs import replace
@@ -486,15 +486,15 @@ def test_a_sign_of_life_beside_all_connections_is_kept(store: Store, database: s
 
 
 def test_a_large_batch_is_loaded_and_saved_at_once(store: Store) -> None:
-    """A batch of a thousand users, each with a named record that is no longer live, is no trouble."""
+    """A batch may have a thousand users, each with a named record that is no longer live."""
     save(store, *(ended(user=f"u{n}") for n in range(1000)))
     loaded = load(store, *(login(user=f"u{n}") for n in range(1000)))
     assert len(loaded) == 1000
     assert all(len(user.connections) == 1 for user in loaded.values())
 
 
-def test_load_brings_what_is_live_and_what_is_named(store: Store) -> None:
-    """Live connections come always, those in their grace too; ended ones only when a message names them."""
+def test_load_reads_live_and_named_records(store: Store) -> None:
+    """Live records are always loaded, those in their grace too; ended ones only if a message names them."""
     grace = ended("grace", reason=Reason.LOST, check_at=NOW + 5)
     save(store, record(id="open"), grace, ended("named"), ended("other"), record(user="bob", id="open"))
     users = load(
@@ -504,8 +504,8 @@ def test_load_brings_what_is_live_and_what_is_named(store: Store) -> None:
     assert {key[1] for key in users["alice"].connections} == {"open", "grace", "named"}
 
 
-def test_load_brings_the_latest_of_a_client_that_is_gone(store: Store) -> None:
-    """What the broker saw of an end may come behind the end itself: it is for the client's latest record."""
+def test_load_reads_the_latest_record_of_a_closed_network_connection(store: Store) -> None:
+    """The broker's report of an end may arrive after the end itself: it belongs to the latest record."""
     save(store, ended("older", login_order=NOW - 1), ended("latest"), ended("alien"))
     save(store, record(client="tablet", id="t"), ended(id="x", user="bob"))
     gone = NetworkClosed(
@@ -515,8 +515,8 @@ def test_load_brings_the_latest_of_a_client_that_is_gone(store: Store) -> None:
     assert {key[1] for key in found} == {"latest", "alien", "t"}  # of two logins of one moment, both
 
 
-def test_told_connections_are_the_open_ones_the_latest_last(store: Store) -> None:
-    """By them a bridge that starts knows who came by which connection; of many, the latest."""
+def test_network_connections_are_those_of_open_records_the_latest_last(store: Store) -> None:
+    """A starting bridge restores network connections from records; of too many, the latest."""
     save(
         store,
         record(id="1", user="alice", network_id=11, login_time=NOW + 2, ip_addr="192.0.2.1"),
@@ -530,7 +530,7 @@ def test_told_connections_are_the_open_ones_the_latest_last(store: Store) -> Non
 
 
 def test_connections_of_version_1_are_brought_up_to_date(database: str) -> None:
-    """What an older bridge kept is there afterwards, and says nothing of what it did not know."""
+    """The records of an older bridge are kept, with the new columns unknown."""
     old = connect(database)
     Runner(old, directory=str(MIGRATIONS)).up("0001_initial")
     assert "cause" not in {column.name for column in old.get_columns("connections")}
@@ -547,12 +547,12 @@ def test_connections_of_version_1_are_brought_up_to_date(database: str) -> None:
 
 
 def test_load_of_a_stranger_is_empty(store: Store) -> None:
-    """Of a user never heard of there is nothing, and versions begin at nothing."""
+    """An unknown user has no records, and the versions begin at 0."""
     assert load(store, login()) == {"alice": UserPresence(user_id="alice")}
 
 
-def test_newest_is_over_open_and_ended_connections(store: Store) -> None:
-    """What L4 compares with: the greatest order of the client's logins, whichever connection's."""
+def test_latest_login_is_over_open_and_ended_records(store: Store) -> None:
+    """L4 compares with the greatest order of all logins of the client."""
     save(store, record(login_order=NOW + 5), ended("c2", login_order=NOW + 9), ended("c3", login_order=None))
     save(store, record(client="tablet", id="t", login_order=NOW + 50))
     assert load(store, login("new"))["alice"].latest_login == {"phone": NOW + 9}
@@ -560,8 +560,8 @@ def test_newest_is_over_open_and_ended_connections(store: Store) -> None:
     assert load(store, login("new", "unseen"))["alice"].latest_login == {}
 
 
-def test_newest_comes_with_the_time_that_its_login_told(store: Store) -> None:
-    """Not with that of an older connection; of two in one place the one that told a time is compared with."""
+def test_latest_login_comes_with_the_time_of_the_same_record(store: Store) -> None:
+    """Not with the time of an older record; of two records with the same order, the one with a time counts."""
     save(store, ended("c1", login_order=NOW + 5, client_time=NOW + 5), record(id="c2", login_order=NOW + 9))
     assert load(store, login("new"))["alice"].latest_login_time == {}
     save(store, ended("c3", login_order=NOW + 9, client_time=NOW + 2))
@@ -569,7 +569,7 @@ def test_newest_comes_with_the_time_that_its_login_told(store: Store) -> None:
 
 
 def test_transaction_is_all_or_nothing(store: Store) -> None:
-    """What fails half way leaves nothing behind, and the store is as good as before."""
+    """A transaction that fails half way has no effect, and the store works on."""
     with pytest.raises(RuntimeError), store.transaction() as tx:  # noqa: PT012
         tx.write_value("name", "value")
         raise RuntimeError
@@ -581,7 +581,7 @@ def test_transaction_is_all_or_nothing(store: Store) -> None:
 
 
 def test_what_the_database_refuses_is_not_transient(store: Store) -> None:
-    """An input that can never be kept is told apart from a database that is busy."""
+    """An input that the database refuses differs from a busy database."""
     with pytest.raises(StoreError) as caught, store.transaction() as tx:
         tx._executemany(f"INSERT INTO bridge (name, value) VALUES ({tx._mark}, {tx._mark})", [("a", None)])
     assert caught.value.transient is False
@@ -596,7 +596,7 @@ def test_what_the_database_refuses_is_not_transient(store: Store) -> None:
 
 
 def test_due_users_are_those_with_something_due(store: Store) -> None:
-    """Due is what is to be looked at by now, the most overdue first, each user once, up to the limit."""
+    """Due users come once each, the most overdue first, up to the limit."""
     save(
         store,
         record(user="late", id="1", check_at=NOW - 9),
@@ -613,7 +613,7 @@ def test_due_users_are_those_with_something_due(store: Store) -> None:
 
 
 def test_unconfirmed_are_the_open_that_answer_announcements_and_did_not(store: Store) -> None:
-    """B3 looks for open connections that said `announce` and were not heard of since."""
+    """B3 ends open connections that declared `announce` and have been silent since."""
     save(
         store,
         record(user="silent", id="1", announce=True, last_seen=NOW - 1),
@@ -634,8 +634,8 @@ def test_unconfirmed_are_the_open_that_answer_announcements_and_did_not(store: S
         assert not any(tx.unconfirmed_users(NOW - 5, "", 10).values())
 
 
-def test_what_lies_ahead_of_the_clock_is_seen(store: Store) -> None:
-    """A sign of life, or an end, that is yet to come."""
+def test_times_in_the_future_are_found(store: Store) -> None:
+    """A sign of life or an end has a time later than the clock."""
     save(store, record(), ended(id="c2", at=NOW - 5, last_seen=NOW - 9))
     with store.transaction() as tx:
         assert not tx.has_future_times(NOW)
@@ -646,8 +646,8 @@ def test_what_lies_ahead_of_the_clock_is_seen(store: Store) -> None:
         assert not tx.has_future_times(NOW + 1)
 
 
-def test_live_users_come_in_pages_and_tell_what_lies_ahead_of_now(store: Store) -> None:
-    """After the clock was set back, whatever a live connection counts from is found; what has ended is left alone."""
+def test_live_users_come_in_pages_with_those_that_have_future_times(store: Store) -> None:
+    """After the clock was set back, each future time of a live connection is found; ended ones are left alone."""
     save(
         store,
         record(user="active", last_seen=NOW, last_activity=NOW + 1),
@@ -694,7 +694,7 @@ def ids(store: Store) -> set[str]:
 
 
 def test_open_connections_are_moved_by_pages(store: Store) -> None:
-    """Seen later by so much, not beyond now, and what is there already stays; what has ended stays, too."""
+    """`last_seen` moves forward, but not beyond now; later times and ended records stay."""
     by_user = [record(f"user-{n}", last_seen=NOW + 10 * n) for n in range(5)]
     save(store, *by_user, ended("old"), ended("graced", check_at=NOW + 9))
     pages, page = 0, None
@@ -717,7 +717,7 @@ def test_open_connections_are_moved_by_pages(store: Store) -> None:
 
 
 def test_forgetting_leaves_a_tombstone_and_the_version(store: Store) -> None:
-    """A forgotten user's records are gone, the topic is to be cleared, and versions never begin anew."""
+    """A forgotten user has no records, the status must be cleared, and versions go on growing."""
     save(store, record(), ended("c2"), version=17)
     save(store, record(user="bob"), version=3)
     with store.transaction() as tx:
@@ -734,8 +734,8 @@ def test_forgetting_leaves_a_tombstone_and_the_version(store: Store) -> None:
     assert load(store, login())["alice"].version == 17
 
 
-def test_what_is_buried_is_kept_until_no_broker_can_bring_it_back(store: Store) -> None:
-    """A broker that was killed may have the status again: it is cleared again, until enough time has passed."""
+def test_a_cleared_status_may_have_to_be_cleared_again(store: Store) -> None:
+    """A broker that was killed may have the status again, until enough time has passed."""
     save(store, record(), record(user="bob"))
     with store.transaction() as tx:
         tx.forget("alice")
@@ -759,7 +759,7 @@ def test_what_is_buried_is_kept_until_no_broker_can_bring_it_back(store: Store) 
         assert sorted(tx.uncleared()) == ["bob", "carol"]
 
 
-def test_tombstone_of_who_came_back_is_dropped(store: Store) -> None:
+def test_a_user_who_came_back_is_not_cleared(store: Store) -> None:
     """The status of a user who came back must not be cleared."""
     save(store, record())
     with store.transaction() as tx:
@@ -773,8 +773,8 @@ def test_tombstone_of_who_came_back_is_dropped(store: Store) -> None:
 # What the bridge keeps for itself.
 
 
-def test_remembered_is_recalled(store: Store) -> None:
-    """A text is kept under its name until it is replaced or given up."""
+def test_named_values_are_read_as_written(store: Store) -> None:
+    """A value stays until it is replaced or deleted."""
     with store.transaction() as tx:
         assert tx.read_value("a") is None
         tx.write_value("a", "1")
@@ -785,8 +785,8 @@ def test_remembered_is_recalled(store: Store) -> None:
         assert (tx.read_value("a"), tx.read_value("b")) == ("2", None)
 
 
-def test_remembered_is_recalled_by_how_the_names_begin(store: Store) -> None:
-    """Exactly so: a name may hold any character, also those that mean something to LIKE."""
+def test_named_values_are_read_by_the_beginning_of_their_names(store: Store) -> None:
+    """A name may have any character, also the wildcards of LIKE."""
     with store.transaction() as tx:
         for name in ("x_ a%", "x_ ä", "x_", "xx a", "X_ b"):
             tx.write_value(name, name)
@@ -794,7 +794,7 @@ def test_remembered_is_recalled_by_how_the_names_begin(store: Store) -> None:
 
 
 def test_outbox_is_in_order_and_numbers_only_grow(store: Store) -> None:
-    """What is put in comes out in order until it is cleared; a number is greater than all that are in it."""
+    """Entries stay in their order until they are cleared; a new id is greater than all others."""
     with store.transaction() as tx:
         first, second = tx.put_outbox(b"\x00one"), tx.put_outbox(b"two\xff")
         assert second > first
@@ -809,7 +809,7 @@ def test_outbox_is_in_order_and_numbers_only_grow(store: Store) -> None:
 
 
 def test_users_come_in_pages(store: Store) -> None:
-    """All users come once, in the order of their names, page by page, ended ones too."""
+    """All users come once, in the order of their names, page by page, offline ones too."""
     names = sorted(["a", "b", "Z", "é", "用户", "a b", "~"], key=lambda n: n.encode())
     save(store, *(record(user=name) for name in names))
     seen: list[str] = []
@@ -821,8 +821,8 @@ def test_users_come_in_pages(store: Store) -> None:
     assert len(set(seen)) == len(seen)
 
 
-def test_two_stores_in_one_process_keep_apart(store: Store, tmp_path: Path, postgres: Postgres) -> None:
-    """Stores of either kind side by side do not get into each other's tables."""
+def test_two_stores_in_one_process_are_independent(store: Store, tmp_path: Path, postgres: Postgres) -> None:
+    """Two stores of different databases do not write into each other's tables."""
     others = [Store(f"sqlite:///{tmp_path / 'other.db'}"), Store(postgres.database())]
     save(store, record(user="here"))
     for number, other in enumerate(others):
@@ -851,7 +851,7 @@ def test_two_stores_on_one_database_take_turns(database: str, store: Store) -> N
 
 
 def test_sqlite_file_is_for_its_owner_only(sqlite_url: str, tmp_path: Path) -> None:
-    """Addresses and names are in it: nobody else on the machine reads the file, its log or its index."""
+    """The file, its log and its index hold addresses and names: only the owner may read them."""
     store = Store(sqlite_url)
     store.open()
     save(store, record())
@@ -872,7 +872,7 @@ def test_sqlite_is_durable(sqlite_url: str) -> None:
 
 
 def test_locked_sqlite_is_transient(sqlite_url: str) -> None:
-    """A database that another one has locked is said to be so, to be tried again."""
+    """A database that another process has locked is a transient error."""
     store = Store(sqlite_url)
     store.open()
     with cursor(sqlite_url) as cur:
@@ -888,13 +888,13 @@ def test_locked_sqlite_is_transient(sqlite_url: str) -> None:
 
 @pytest.mark.parametrize("url", ["mysql://x", "sqlite://", "sqlite:///:memory:", "presence.db", ""])
 def test_unusable_url_is_a_config_error(url: str) -> None:
-    """What is no database URL is refused with a sentence, before anything is touched."""
+    """A wrong database URL is refused before any file is created."""
     with pytest.raises(ConfigError, match="database"):
         Store(url)
 
 
 class Plans:
-    """Runs what the bridge runs on a large table, and asks SQLite how it will go about each statement."""
+    """Runs the bridge's statements on a large table, and records SQLite's query plan of each."""
 
     def __init__(self, url: str) -> None:
         self.store = Store(url)
@@ -942,7 +942,7 @@ def plans(sqlite_url: str) -> Iterator[Plans]:
 
 
 def test_no_work_of_the_bridge_scans_the_records(plans: Plans) -> None:
-    """Every statement costs in proportion to what it touches, not to what exists: it goes by an index."""
+    """Every statement uses an index: its cost grows with its result, not with the table."""
     batch = {
         f"u{n}": [
             login("unseen", "c1", f"u{n}"),
@@ -985,7 +985,7 @@ def test_no_work_of_the_bridge_scans_the_records(plans: Plans) -> None:
 
 
 def test_pages_of_the_web_go_by_an_index_and_sort_nothing(sqlite_url: str, plans: Plans) -> None:
-    """A page costs what is on it: the next one begins where an index says."""
+    """The cost of a page is that of its rows, because an index finds its beginning."""
     pages = {
         "users": (lambda r: r.users_page(after="u2", limit=10, containing=None), "USING PRIMARY KEY (user_id>?)"),
         "search": (lambda r: r.users_page(after="u2", limit=10, containing="u"), "USING PRIMARY KEY (user_id>?)"),
@@ -1013,7 +1013,7 @@ def test_pages_of_the_web_go_by_an_index_and_sort_nothing(sqlite_url: str, plans
             assert not any("TEMP B-TREE" in line for line in lines), (name, lines)
 
 
-def test_a_timeline_has_what_overlaps_the_range(store: Store, database: str) -> None:
+def test_a_history_has_the_connections_that_overlap_the_range(store: Store, database: str) -> None:
     """Open at its end, begun before its beginning, ended on its edge: in; ended before, begun after, never begun: out."""
 
     def at(id: str, began: int | None, over: int | None) -> Connection:
@@ -1040,8 +1040,8 @@ def test_a_timeline_has_what_overlaps_the_range(store: Store, database: str) -> 
     assert len(all_of_it) == 7
 
 
-def test_a_reader_waits_no_longer_than_it_is_told(store: Store, database: str) -> None:
-    """A statement that takes too long ends, as what may be tried again; the next reader is as patient as before."""
+def test_a_reader_waits_no_longer_than_its_patience(store: Store, database: str) -> None:
+    """A statement that takes too long ends with a transient error; the next reader has its whole patience."""
     forever = (
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT MAX(i) FROM n"
         if database.startswith("sqlite")
@@ -1058,7 +1058,7 @@ def test_a_reader_waits_no_longer_than_it_is_told(store: Store, database: str) -
 
 @pytest.mark.parametrize("user", ["a%", "_", "\\", "<b>", "a b", "é", ".."])
 def test_users_are_found_by_what_their_names_contain(store: Store, database: str, user: str) -> None:
-    """Letter by letter: what SQL takes for a wildcard is none."""
+    """Every character stands for itself, also the wildcards of SQL."""
     names = (f"x{user}y", f"X{user.upper()}Y", "other", "axb")
     save(store, *(record(name, id=f"id-{name}") for name in names))
     with Reader(database) as reader:
@@ -1068,7 +1068,7 @@ def test_users_are_found_by_what_their_names_contain(store: Store, database: str
 
 
 def test_opening_a_second_store_keeps_the_locks_of_the_first(sqlite_url: str, tmp_path: Path) -> None:
-    """A second store in one process, and a reader in another, do not take the log away from the first."""
+    """A second store in one process, and a reader in another, do not delete the log of the first."""
     first = Store(sqlite_url)
     first.open()
     with first.transaction() as tx:
@@ -1092,8 +1092,8 @@ def test_opening_a_second_store_keeps_the_locks_of_the_first(sqlite_url: str, tm
     first.close()
 
 
-def test_a_postgresql_that_vanishes_is_noticed() -> None:
-    """A connection that has gone silent is given up in seconds, not hours; what the URL says about it counts."""
+def test_a_lost_postgresql_server_is_detected() -> None:
+    """A silent connection ends in seconds, not hours; parameters in the URL take precedence."""
     told = connect("postgresql://u@h/n?tcp_user_timeout=5000").connect_params
     assert told["tcp_user_timeout"] == 5000
     assert (told["keepalives_idle"], told["keepalives_count"]) == (10, 3)
@@ -1104,7 +1104,7 @@ def test_a_postgresql_that_vanishes_is_noticed() -> None:
 
 
 def test_a_reader_sees_users_as_the_bridge_does(store: Store, database: str) -> None:
-    """Rows with live connections, without those that ended; of a stranger the version that newcomers begin with."""
+    """Rows with live connections, without ended ones; an unknown user has the version of new users."""
     save(store, record(), record(id="c2", client="web", idle=True, last_activity=NOW), version=4)
     save(store, ended(id="c0", client="old"), record("bob"))
     save(store, record("carol"), version=30)
@@ -1124,7 +1124,7 @@ def test_a_reader_sees_users_as_the_bridge_does(store: Store, database: str) -> 
 
 
 def test_a_reader_waits_for_no_writer(store: Store, database: str) -> None:
-    """A bridge that holds its locks for long, or another program, keeps nobody from looking."""
+    """Locks of a bridge or of another program do not block a reader."""
     save(store, record())
     with store.transaction() as tx:
         tx.load({"alice": [login()]})
@@ -1135,7 +1135,7 @@ def test_a_reader_waits_for_no_writer(store: Store, database: str) -> None:
 
 
 def test_a_reader_sees_row_and_connections_of_one_moment(store: Store, database: str) -> None:
-    """What is committed between two of its statements is not seen: the row would not fit the connections."""
+    """A commit between two of its statements is not seen: the row would not fit the connections."""
     save(store, record(), version=1)
     with Reader(database) as reader:
         select = reader._select

@@ -1,4 +1,4 @@
-"""What a query visits, with few and with many rows in each column; in steps and rows, not in seconds."""
+"""The rows that queries visit, in small and in large databases; counted in steps and rows, not in seconds."""
 
 import json
 from collections.abc import Callable
@@ -71,7 +71,7 @@ WORK: dict[str, Callable[[Transaction], Any]] = {
     "forget": lambda tx: tx.forget("user-70"),
     "uncleared": lambda tx: tx.uncleared(),
 }  # fmt: skip
-"""What the bridge does for a message and in one step of a job."""
+"""The work of the bridge for a message, and in one step of a job."""
 
 
 class NothingChangedError(Exception):
@@ -79,7 +79,7 @@ class NothingChangedError(Exception):
 
 
 class Visits:
-    """Counts what the statements of a database object visit.
+    """Counts the rows that the statements of a database object visit.
 
     SQLite: steps of its machine. PostgreSQL: rows that the nodes of the plan return or turn away.
     """
@@ -118,7 +118,7 @@ class Visits:
 
 
 def rows_of(plan: dict[str, Any]) -> int:
-    """Sum up what the nodes of a plan have visited."""
+    """Return the number of rows that the nodes of a plan have visited."""
     own = sum(plan.get(f"Rows Removed by {why}", 0) for why in ("Filter", "Join Filter", "Index Recheck"))
     return int((plan["Actual Rows"] + own) * plan["Actual Loops"]) + sum(map(rows_of, plan.get("Plans", [])))
 
@@ -141,7 +141,7 @@ def crowds(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def is_bounded(few: int, many: int) -> bool:
-    """An index is somewhat deeper, and a page falls a little differently; ten times as much is another thing."""
+    """Allow for a deeper index and for pages that begin elsewhere, but not for ten times as many visits."""
     return many <= 2 * few + 200
 
 
@@ -178,7 +178,7 @@ def test_work_of_the_bridge_visits_what_it_is_about(crowds: tuple[str, str], nam
 def test_what_is_read_whole_is_read_in_pages(
     crowds: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many there are, no statement returns more than a page, and none is run before its page is wanted."""
+    """No statement returns more than a page, and none runs before its page is needed."""
     held: list[int] = []
     select = Reader._select
 
@@ -203,7 +203,7 @@ def test_what_is_read_whole_is_read_in_pages(
 
 
 def test_users_come_by_state_and_name_and_once(crowds: tuple[str, str]) -> None:
-    """Page after page, with none left out at their edges."""
+    """Page after page, without a gap between two pages."""
     with Reader(crowds[0]) as reader:
         found = [(u.status.state, u.user_id) for u in reader.users() if u.status]
         online = [u.user_id for u in reader.users(State.ONLINE)]
@@ -212,7 +212,7 @@ def test_users_come_by_state_and_name_and_once(crowds: tuple[str, str]) -> None:
 
 
 def test_history_is_in_the_order_of_logins(crowds: tuple[str, str]) -> None:
-    """Over all clients and pages; `since` counts by the end, and the open ones are always in."""
+    """Over all clients and pages; `since` compares the end, and open connections are always included."""
     with Reader(crowds[0]) as reader:
         times = [record.login_time or 0 for record in reader.history("clients", limit=10**6)]
         late = list(reader.history("records", limit=10**6, since=NOW - 700))
@@ -223,7 +223,7 @@ def test_history_is_in_the_order_of_logins(crowds: tuple[str, str]) -> None:
 
 
 def test_forgetting_lets_others_commit(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between any two portions another process commits messages, of the same user too; in the end nothing is left."""
+    """Between two portions another process commits messages, of the same user too; in the end no record is left."""
     monkeypatch.setattr(writing, "FORGET_PORTION", 100)
     store, bridge = Store(database), Store(database)
     store.open()

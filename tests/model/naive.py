@@ -1,7 +1,7 @@
-"""Contract section 3 once more, as simply as it can be said: lists, loops, no care for speed.
+"""A second implementation of the rules, as simple as possible: lists and loops, at any speed.
 
-Written from the contract's text, not from `mqtt_presence.rules`, and shares nothing with it. Where the
-contract is silent, the comment says what was decided.
+This file was written from docs/protocol.md, "Rules", and shares no code with `mqtt_presence.rules`. Where the
+document is silent, a comment gives the decision.
 """
 
 from dataclasses import dataclass, field
@@ -25,13 +25,13 @@ class Record:
     heard_first: int
     heard_last: int
     opened: int | None = None
-    """When it opened or reopened; None: it never was open."""
+    """When the connection opened or reopened; None if never."""
     login_stamp: int | None = None
-    """Its place among the client's: the `time` of its login, or the receipt, or behind the newest; None: no login yet."""
+    """The place among the client's logins: by `time`, receipt, or after the latest; None before the login."""
     told: int | None = None
-    """The `time` of its login, if logins of the client can be compared with it."""
+    """The `time` of the login, if other logins can be compared with it."""
     login_number: int = 0
-    """How many logins had come before."""
+    """The number of earlier logins."""
     user_agent: str | None = None
     threshold: int | None = None
     timeout: int | None = None
@@ -57,7 +57,7 @@ class User:
     settings: Settings
     records: list[Record] = field(default_factory=list)
     known: bool = False
-    """Something of it was published."""
+    """Whether a status was published."""
     state: str = "offline"
     since: int | None = None
     shown_activity: int | None = None

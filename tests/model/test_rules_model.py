@@ -1,4 +1,4 @@
-"""The rules beside a naive reading of the contract (naive.py), and what it promises of any history."""
+"""The rules compared with a naive implementation (naive.py), and properties of any history."""
 
 from typing import Any
 
@@ -422,7 +422,7 @@ quick = settings(max_examples=200, deadline=None, suppress_health_check=[HealthC
 
 @st.composite
 def named_messages(draw: st.DrawFn) -> Login | Activity | End:
-    """A message of a client that has connection ids, and tells a `lastActivity`; `now` is given later."""
+    """A message of a client with connection ids and a `lastActivity`; `now` is set later."""
     client, connection_id = draw(clients), draw(st.sampled_from(["c1", "c2", "c3"]))
     who: dict[str, Any] = {
         "user_id": ALICE,
@@ -441,7 +441,7 @@ def named_messages(draw: st.DrawFn) -> Login | Activity | End:
 
 @st.composite
 def named_histories(draw: st.DrawFn) -> list[Event]:
-    """Messages of clients that have connection ids and tell their `time`, the logins of all of them included.
+    """Messages of clients with connection ids and times, with a login of each connection.
 
     Every connection has one `time`, no two the same, before any receipt.
     """
@@ -464,7 +464,7 @@ def named_histories(draw: st.DrawFn) -> list[Event]:
 
 
 def received(messages: list[Any], first: int = START) -> list[Any]:
-    """Stamp the messages with their receipts, one after the other."""
+    """Set the times of receipt, one after the other."""
     return [
         type(m)(**{name: getattr(m, name) for name in m.__struct_fields__} | {"now": first + 7 * n})
         for n, m in enumerate(messages)
@@ -482,7 +482,7 @@ def play(messages: list[Any], rule_settings: RuleSettings = DEFAULTS) -> UserPre
 
 
 def essence(user: UserPresence) -> tuple[Any, ...]:
-    """What must not depend on duplicates and order.
+    """Return the part of the result that must not depend on duplicates and order.
 
     Not receipt stamps, which are of the arrival by definition. Not the reason of an end: of a connection both
     superseded and lost, the first to come is on record. Not what an ended connection last said: once
@@ -501,7 +501,7 @@ def essence(user: UserPresence) -> tuple[Any, ...]:
 @quick
 @given(named_histories(), st.data())
 def test_duplicates_do_not_change_the_result(messages: list[Any], data: st.DataObject) -> None:
-    """A message delivered once more, however much later, changes neither connections nor status."""
+    """A duplicate, at any later time, changes neither connections nor status."""
     with_duplicates = list(messages)
     for _ in range(data.draw(st.integers(1, 4))):
         which = data.draw(st.integers(0, len(with_duplicates) - 1))
@@ -513,7 +513,7 @@ def test_duplicates_do_not_change_the_result(messages: list[Any], data: st.DataO
 @quick
 @given(named_histories(), st.data())
 def test_the_order_of_arrival_does_not_change_the_result(messages: list[Any], data: st.DataObject) -> None:
-    """Once all logins are in, any order of arrival comes to the same (given connectionId and `time`)."""
+    """After all logins, any order of arrival gives the same result (with connectionId and `time`)."""
     shuffled = data.draw(st.permutations(messages))
     assert essence(play(received(shuffled))) == essence(play(received(messages)))
 
@@ -521,13 +521,13 @@ def test_the_order_of_arrival_does_not_change_the_result(messages: list[Any], da
 @quick
 @given(named_histories(), st.integers(0, 60_000))
 def test_when_messages_arrive_does_not_change_the_result(messages: list[Any], delay: int) -> None:
-    """A bridge that was away for a minute comes to the same as one that was there."""
+    """A bridge that was away for a minute has the same result."""
     assert essence(play(received(messages, START + delay))) == essence(play(received(messages)))
 
 
 @st.composite
 def any_events(draw: st.DrawFn) -> Event:
-    """Anything at all that may happen to a user."""
+    """Any event of a user."""
     after = draw(elapsed)
     match draw(
         st.sampled_from(["login"] * 2 + ["activity"] * 3)
@@ -587,7 +587,7 @@ def any_events(draw: st.DrawFn) -> Event:
 
 @st.composite
 def any_histories(draw: st.DrawFn) -> list[Event]:
-    """Any events, put on one clock, which is set back now and then."""
+    """Any events on one clock, which is set back at times."""
     now, events = START, []
     for n, event in enumerate(draw(st.lists(any_events(), max_size=20))):
         now += event.now - draw(st.just(0) | st.just(0) | st.just(0) | set_back)
@@ -618,7 +618,7 @@ some_settings = st.builds(
 def test_a_batch_comes_to_the_same_as_its_messages_one_by_one(
     events: list[Event], rule_settings: RuleSettings
 ) -> None:
-    """How messages are batched changes nothing but how many versions are published."""
+    """Batches change only the number of published versions."""
     batch = fold.fold(UserPresence(user_id=ALICE), events, rule_settings)
     user, one_by_one, ignored, saved = UserPresence(user_id=ALICE), [], [], {}
     for event in events:
@@ -650,7 +650,7 @@ def test_a_batch_comes_to_the_same_as_its_messages_one_by_one(
 def test_a_check_is_only_needed_when_it_is_due(
     events: list[Event], rule_settings: RuleSettings, later: int
 ) -> None:
-    """Before the earliest `check_at` a check changes nothing: who asks by it misses nothing."""
+    """A check before the earliest `check_at` has no effect."""
     user = play(events, rule_settings)
     now = (events[-1].now if events else START) + later
     due = [c.check_at for c in user.connections.values() if c.check_at is not None]
@@ -722,7 +722,7 @@ def test_who_logs_in_by_the_time_it_is_now_is_here(
 @quick
 @given(any_histories(), some_settings)
 def test_what_is_given_is_never_changed(events: list[Event], rule_settings: RuleSettings) -> None:
-    """The rules leave the state they were given alone: the same call again says the same."""
+    """The rules do not change their arguments: the same call again has the same result."""
     user = play(events, rule_settings)
     check = CheckDeadlines(user_id=ALICE, now=START + 10**9)
     before = (dict(user.connections), dict(user.latest_login), user.status)
@@ -765,7 +765,7 @@ def test_an_end_that_the_broker_tells_touches_nothing_of_another_connection(
 def test_what_a_limit_refuses_has_no_effect(
     events: list[Event], rule_settings: RuleSettings, new_records: int
 ) -> None:
-    """There are never more live connections or records than allowed, and a refused message changes nothing."""
+    """The limits of live connections and records hold, and a refused message has no effect."""
     user, left = UserPresence(user_id=ALICE), new_records
     for event in events:
         outcome = fold.fold(user, [event], rule_settings, left)
@@ -788,7 +788,7 @@ def test_what_a_limit_refuses_has_no_effect(
 def test_an_end_is_always_heard(
     events: list[Event], rule_settings: RuleSettings, data: st.DataObject
 ) -> None:
-    """However much a user has used up, the end of an open connection is taken, and makes room."""
+    """At any limit, the end of an open connection is accepted, and makes room."""
     user = play(events, rule_settings)
     open_ones = [key for key, c in user.connections.items() if c.is_open]
     assume(open_ones)
@@ -804,7 +804,7 @@ def test_an_end_is_always_heard(
 def test_after_a_flood_the_next_sign_of_life_is_enough(
     events: list[Event], rule_settings: RuleSettings
 ) -> None:
-    """Once the limits have room again, who was refused is let in by its next heartbeat, without help."""
+    """When the limits have room again, the next heartbeat of a refused client is accepted."""
     user = play(events, rule_settings)
     late = START + 10**6
     for c in list(user.connections.values()):

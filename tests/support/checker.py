@@ -1,4 +1,4 @@
-"""The judge of every fault test: records, users and retained statuses must tell one story, and it must be true."""
+"""The final check of fault tests: records, users and retained statuses agree, and agree with the clients."""
 
 from collections import Counter
 from typing import Any
@@ -43,21 +43,20 @@ def assert_true(
     late: bool = False,
     deadline_s: float = 20.0,
 ) -> dict[str, Any]:
-    """Let all come to rest, look as a new subscriber does, and judge until it is right, or the deadline over.
+    """Wait until all messages are processed, then check as a new subscriber, until success or the deadline.
 
-    Each login that was acknowledged has its record exactly once; nobody is there but those who are; each status is
-    the function of the records, and what the clients know it must be; versions only grow.
+    Each acknowledged login has exactly one record, exactly the connected clients are open, each status is the
+    function of the records and agrees with the clients, and versions only grow.
 
     Args:
-        broker: where it all happened.
-        database: where the bridge keeps its records.
-        said: what the clients have said.
-        watched: heard all statuses from the beginning.
-        forgetful: the broker has lost some of what it had acknowledged: of such a connection there may be no
-            record, unless it is there.
-        late: what one bridge has told may come behind what another has, as contract 4 allows; for a subscriber who
-            drops what is late, versions grow all the same.
-        deadline_s: for how long the bridge may still be at it.
+        broker: the broker of the test.
+        database: the URL of the bridge's database.
+        said: the messages of the clients.
+        watched: a subscriber of all statuses from the beginning.
+        forgetful: whether the broker lost acknowledged messages: an ended connection may lack its record.
+        late: whether publications of one bridge may arrive after newer ones of another bridge. A subscriber
+            that drops older versions still sees them grow.
+        deadline_s: the time that the bridge may take, seconds.
 
     Returns:
         The retained statuses by user.
@@ -87,7 +86,7 @@ def assert_true(
 
 
 def _is_confirming(database: str) -> bool:
-    """Tell whether somebody may still be taken for gone who has not answered (contract B3)."""
+    """Return whether the bridge still waits for answers to an announcement (B3)."""
     sql = """SELECT name FROM bridge WHERE name = 'announced_at'
              AND EXISTS (SELECT 1 FROM connections WHERE announce AND logout_time IS NULL)"""
     return bool(query(database, sql))
@@ -120,12 +119,12 @@ def assert_consistent(
     private: bool = False,
     late: bool = False,
 ) -> None:
-    """Compare what is kept with what is retained.
+    """Compare the database with the retained statuses.
 
     Args:
-        database_url: where the bridge keeps its records.
+        database_url: the URL of the bridge's database.
         retained: the retained statuses by user, as a new subscriber gets them.
-        versions: what a subscriber heard of every user, in order (`Recorder.versions`).
+        versions: the versions that a subscriber received of every user, in order (`Recorder.versions`).
         private: the setting `publish_private`.
         late: see `assert_true`.
 
@@ -149,7 +148,9 @@ def assert_consistent(
     assert retained.keys() <= users.keys(), f"ghosts: {retained.keys() - users.keys()}"
     for user_id, told in (versions or {}).items():
         newest = assert_versions_only_grow(user_id, told, late=late)
-        assert users[user_id].version >= newest, f"{user_id}: version {newest} was told and is not kept"
+        assert users[user_id].version >= newest, (
+            f"{user_id}: version {newest} was published and is not in the database"
+        )
 
 
 def _assert_status_is_function_of_records(user_id: str, status: Status, records: list[Connection]) -> None:
@@ -167,9 +168,9 @@ def _assert_status_is_function_of_records(user_id: str, status: Status, records:
 def assert_versions_only_grow(
     user_id: str, told: list[tuple[int, bytes, bool]], *, late: bool = False
 ) -> int:
-    """What was sent again after a crash repeats what was told last; it never tells something else, or goes back.
+    """Check that publications after a crash repeat the last status, without a change or an older version.
 
-    Only a broker does, that was killed and comes back with what it had saved: so what is retained may be older.
+    Only a broker that was killed may return to an older retained status.
     """
     said: dict[int, Any] = {}
     newest = -1

@@ -1,4 +1,4 @@
-"""What clients send, read or refused whole (contract section 2), and what the bridge sends (section 4)."""
+"""Payloads: clients' messages, decoded whole or refused whole; and the bridge's messages."""
 
 import json
 from typing import Any
@@ -51,7 +51,7 @@ def refused(verb: str, payload: bytes | str | dict[str, Any]) -> PayloadError:
     "payload", [b"", b"{}", b" {} ", b'{"unknown": [1, {"x": null}]}', b'{"connectionId": null}']
 )
 def test_smallest_device_needs_no_json(payload: bytes) -> None:
-    """Empty, an empty object, nothing known, null: all the same, every field absent."""
+    """Empty payloads, empty objects, unknown fields and nulls all mean that every field is absent."""
     login = read("login", payload)
     assert login == Login(user_id="alice", client_id="phone", now=NOW, fresh_id=login.fresh_id)
     activity = read("activity", payload)
@@ -92,7 +92,7 @@ def test_login_with_everything_is_read() -> None:
 
 
 def test_null_counts_as_absent() -> None:
-    """A field that is null is a field that is not there."""
+    """A field that is null counts as absent."""
     fields = ("connectionId", "time", "userAgent", "idleThreshold", "timeout", "announce", "meta")
     login = read("login", dict.fromkeys(fields))
     assert login == Login(user_id="alice", client_id="phone", now=NOW, fresh_id=login.fresh_id)
@@ -101,7 +101,7 @@ def test_null_counts_as_absent() -> None:
 
 
 def test_nothing_in_a_payload_names_another_user_or_client() -> None:
-    """The identity is the topic's, whatever the payload claims."""
+    """The identity comes from the topic, never from the payload."""
     claims = {
         "userId": "bob",
         "user_id": "bob",
@@ -119,7 +119,7 @@ def test_nothing_in_a_payload_names_another_user_or_client() -> None:
 
 
 def test_without_an_id_a_fresh_one_is_offered_each_time() -> None:
-    """The rules make up no ids: parse brings a new one along, but only where the client names none."""
+    """The rules make up no ids: `parse` adds a new one, but only if the client names none."""
     fresh = {read(verb, b"").fresh_id for verb in ("login", "activity") for _ in range(10)}
     assert len(fresh) == 20
     assert all(1 <= len(one) <= 64 for one in fresh)
@@ -153,7 +153,7 @@ def test_connection_id_of_1_to_64_characters_is_taken_as_it_is(verb: str, connec
     ],
 )
 def test_time_is_read_as_milliseconds_or_iso(value: Any, millis: int) -> None:
-    """Epoch milliseconds or ISO 8601 with an offset, also when it lies ahead: that is for the rules."""
+    """Epoch milliseconds or ISO 8601 with an offset, also in the future, which the rules handle."""
     assert read("login", {"time": value}).time == millis
     assert read("activity", {"lastActivity": value}).last_activity == millis
 
@@ -163,7 +163,7 @@ def test_time_is_read_as_milliseconds_or_iso(value: Any, millis: int) -> None:
     [(60, 60_000), (1.5, 1_500), (0.0004, 1), (0, 0), (0.0, 0), (None, None), (3.15e8, 315_000_000_000)],
 )
 def test_duration_is_read_as_seconds(value: float | None, millis: int | None) -> None:
-    """Durations are seconds, fractions allowed; 0 says that there is none, null says nothing, and no positive one becomes 0."""
+    """Durations are seconds, with fractions; 0 clears, null is absent, and no positive duration becomes 0."""
     login = read("login", {"idleThreshold": value, "timeout": value})
     assert (login.idle_threshold_ms, login.timeout_ms) == (millis, millis)
 
@@ -176,13 +176,13 @@ def test_report_and_heartbeat_are_told_apart(idle: bool) -> None:
 
 
 def test_user_agent_is_text_any_database_keeps() -> None:
-    """NUL, which PostgreSQL cannot keep, is replaced; everything else stays."""
+    """U+0000, which PostgreSQL cannot store, is replaced; other characters stay."""
     assert read("login", r'{"userAgent": "a\u0000b \ud834\udd1e"}').user_agent == "a\ufffdb 𝄞"
 
 
 @pytest.mark.parametrize("meta", ["{}", "{ }", "{\n}"])
 def test_empty_meta_has_one_spelling(meta: str) -> None:
-    """An empty object clears what is known (L2), however it is written."""
+    """An empty object in any spelling clears the known meta (L2)."""
     assert read("login", '{"meta": ' + meta + " }").meta == "{}"
 
 
@@ -198,7 +198,7 @@ def test_empty_meta_has_one_spelling(meta: str) -> None:
     ids=lambda meta: meta[:20],
 )
 def test_meta_is_kept_as_it_was_written(meta: str) -> None:
-    """An object of up to 2 KiB is kept byte for byte, and is JSON."""
+    """An object of up to 2 KiB is stored byte for byte."""
     assert read("login", '{"meta": ' + meta + " }").meta == meta
     assert isinstance(json.loads(meta), dict)
 
@@ -207,14 +207,14 @@ def test_meta_is_kept_as_it_was_written(meta: str) -> None:
     "t0", ["1", "1.50", '"x"', "[1, 2 , 3]", '{"a": null}', "null", "true", '"' + "x" * 62 + '"', "-0", "1e5"]
 )
 def test_t0_is_handed_back_as_it_came(t0: str) -> None:
-    """Anything up to 64 bytes of JSON comes back to the byte, with both of the bridge's times."""
+    """The reply repeats up to 64 bytes of JSON, with both of the bridge's times."""
     request = read("time", '{"t0": ' + t0 + " }")
     assert request == TimeRequest("alice", "phone", t0.encode(), NOW)
     assert outgoing.encode_time_reply(request, NOW + 3) == f'{{"t0":{t0},"t1":{NOW},"t2":{NOW + 3}}}'.encode()
 
 
 def test_payload_of_exactly_8_kib_is_read() -> None:
-    """8 KiB is allowed, one byte more is not, and says so."""
+    """8 KiB are accepted; one byte more is refused as too large."""
     empty = len(b'{"x":""}')
     fits = b'{"x":"' + b"a" * (8 * 1024 - empty) + b'"}'
     assert len(fits) == 8192
@@ -262,7 +262,7 @@ NOT_AN_OBJECT: list[bytes] = [
 @pytest.mark.parametrize("payload", NOT_AN_OBJECT, ids=lambda payload: ascii(payload[:24]))
 @pytest.mark.parametrize("verb", ["login", "activity", "logout", "will", "time"])
 def test_payload_that_is_no_json_object_is_refused(verb: str, payload: bytes) -> None:
-    """Neither empty nor a JSON object: refused, not crashed on, whatever it is."""
+    """Any payload that is neither empty nor a JSON object is refused."""
     assert refused(verb, payload).reason == "bad_payload"
 
 
@@ -364,7 +364,7 @@ BAD_FIELDS = [
 
 @pytest.mark.parametrize(("verb", "field", "value"), BAD_FIELDS, ids=lambda part: ascii(part[:30]))
 def test_field_of_a_wrong_type_or_range_refuses_the_message(verb: str, field: str, value: str) -> None:
-    """One wrong field refuses the whole message, whatever else it says."""
+    """One wrong field refuses the whole message."""
     error = refused(verb, '{"unknown": 1, "' + field + '": ' + value + "}")
     assert error.reason == "bad_payload"
     assert error.detail
@@ -386,7 +386,7 @@ def test_field_of_a_wrong_type_or_range_refuses_the_message(verb: str, field: st
     ],
 )
 def test_invalid_utf_8_in_what_is_kept_refuses_the_message(verb: str, around: bytes, bad: bytes) -> None:
-    """Nothing that is not UTF-8 is stored or sent back, also where JSON is kept as it came."""
+    """Bytes that are no UTF-8 are refused, also in JSON that is stored as text."""
     assert refused(verb, around.replace(b"@", bad)).reason == "bad_payload"
 
 
@@ -395,7 +395,7 @@ def test_invalid_utf_8_in_what_is_kept_refuses_the_message(verb: str, around: by
     ("verb", "field"), [("login", "meta"), ("time", "t0"), ("will", "connectionId"), ("activity", "unknown")]
 )
 def test_deep_nesting_is_read_or_refused(verb: str, field: str, depth: int) -> None:
-    """However deep a payload is nested, it is a message or refused: how deep is Python's business."""
+    """A payload of any depth is a message or refused; the limit is Python's."""
     payload = b'{"' + field.encode() + b'":{"a":' + b"[" * depth + b"]" * depth + b"}}"
     try:
         read(verb, payload)
@@ -439,7 +439,7 @@ broken = st.tuples(objects, st.integers(0, 200), st.binary(max_size=3)).map(
 @settings(deadline=None, max_examples=600)
 @given(st.sampled_from(sorted(VERBS)), st.binary(max_size=300) | objects | texts | broken)
 def test_parse_raises_nothing_but_payload_error(verb: str, payload: bytes) -> None:
-    """Any bytes at all are a message of the contract, or refused: what is accepted can be stored and sent."""
+    """Any bytes are a message or refused; an accepted message can be stored and sent."""
     try:
         event = read(verb, payload)
     except PayloadError as error:
@@ -464,7 +464,7 @@ def test_parse_raises_nothing_but_payload_error(verb: str, payload: bytes) -> No
 @quick
 @given(st.text(max_size=80), st.binary(max_size=50))
 def test_any_topic_and_bytes_are_a_message_or_a_payload_error(topic: str, payload: bytes) -> None:
-    """From the wire to the rules there is no other way out than PayloadError."""
+    """No exception other than PayloadError leaves the way from the wire to the rules."""
     try:
         incoming.parse(Topics().parse_input(topic), payload, NOW)
     except PayloadError:
@@ -482,8 +482,8 @@ def sent(status: Status, *, private: bool = False, last_seen: int | None = NOW) 
     )
 
 
-def test_status_is_the_contracts_json() -> None:
-    """An idle user's status is the very object of contract section 4."""
+def test_status_is_the_documented_json() -> None:
+    """An idle user's status is the documented object."""
     status = Status(state=State.IDLE, since=NOW, connections=2, last_activity=NOW - 1, last_login=LAST_LOGIN)
     assert sent(status, private=True) == {
         "userId": "alice",
@@ -500,7 +500,7 @@ def test_status_is_the_contracts_json() -> None:
 
 
 def test_status_tells_addresses_only_where_it_may() -> None:
-    """Without publish_private, lastLogin is a date and nothing else."""
+    """Without publish_private, lastLogin is only a date."""
     assert sent(Status(state=State.ONLINE, since=NOW, connections=1, last_login=LAST_LOGIN))["lastLogin"] == {
         "date": ISO
     }
@@ -599,23 +599,23 @@ EVENTS: list[tuple[ConnectionEvent | UserEvent, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("event", "expected"), EVENTS, ids=lambda part: getattr(part, "name", ""))
-def test_event_has_exactly_the_contracts_fields(
+def test_event_has_exactly_the_documented_fields(
     event: ConnectionEvent | UserEvent, expected: dict[str, Any]
 ) -> None:
-    """Every event carries the fields of its row in section 4, no other, and none that is null."""
+    """Every event has the documented fields, no other, and none is null."""
     assert json.loads(outgoing.encode_event(event, 17)) == expected
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_every_reason_is_written_as_in_the_contract(reason: Reason) -> None:
-    """Reasons go over the wire as their words."""
+def test_every_reason_is_written_as_documented(reason: Reason) -> None:
+    """Payloads have the reasons' values."""
     event = ConnectionEvent("connectionLogout", connection(logout_time=NOW, reason=reason))
     assert json.loads(outgoing.encode_event(event, 1))["reason"] == reason.value
 
 
 @pytest.mark.parametrize("state", ["online", "offline"])
-def test_bridge_state_is_the_contracts_json(state: str) -> None:
-    """`bridge/state` says which, the version and since when, and nothing else."""
+def test_bridge_state_is_the_documented_json(state: str) -> None:
+    """`bridge/state` has the state, the version and the start time only."""
     assert json.loads(outgoing.encode_bridge_state(state, 3, NOW)) == {
         "state": state,
         "version": 3,
@@ -626,7 +626,7 @@ def test_bridge_state_is_the_contracts_json(state: str) -> None:
 @quick
 @given(st.text(st.characters(exclude_categories=("Cs",)), max_size=40))
 def test_any_text_goes_out_as_json_and_comes_back(text: str) -> None:
-    """Whatever a client calls itself, what the bridge sends is JSON that says the same."""
+    """Any names of clients come back unchanged in the bridge's JSON."""
     status = Status(
         state=State.ONLINE, since=0, connections=1, last_login=LastLogin(order=0, date=0, user_agent=text)
     )
@@ -643,11 +643,11 @@ def test_any_text_goes_out_as_json_and_comes_back(text: str) -> None:
     "payload", [b"", b"x", b"[]", b"null", b"1", b"\xff", b'{"a":"\xff"}', b"[" * 100_000, b'{"a":' * 100_000]
 )
 def test_decode_object_refuses_anything_but_an_object(payload: bytes) -> None:
-    """What is not a JSON object is a PayloadError."""
+    """A payload that is no JSON object raises PayloadError."""
     with pytest.raises(PayloadError):
         incoming.decode_object(payload)
 
 
 def test_decode_object_reads_an_object_of_any_fields() -> None:
-    """An object is read whatever its fields."""
+    """An object with any fields is decoded."""
     assert incoming.decode_object(b'{"a": [1, null], "b": {"c": "d"}}') == {"a": [1, None], "b": {"c": "d"}}

@@ -1,4 +1,4 @@
-"""The rules, case by case: the table of tests/cases.py through `payloads.parse` and `rules.fold`."""
+"""The rules, case by case: the table of tests/cases.py, played through `incoming.parse` and `fold`."""
 
 import json
 from typing import Any
@@ -53,7 +53,7 @@ ROWS = (
 
 
 class Play:
-    """A case, played through the rules: what every user has come to, and what was told on the way."""
+    """A case, played through the rules: the resulting users, and the events on the way."""
 
     def __init__(self, case: Case) -> None:
         self.settings = RuleSettings(**case.settings)
@@ -128,7 +128,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     return request.param
 
 
-def test_case_records_are_what_the_contract_says(case: Case) -> None:
+def test_case_leaves_its_records(case: Case) -> None:
     """Which connections a history leaves, open or ended, why, and how idle, is what its case says."""
     found = [
         Record(
@@ -148,8 +148,8 @@ def test_case_records_are_what_the_contract_says(case: Case) -> None:
     assert sorted(found, key=by_name) == sorted(expected, key=by_name)
 
 
-def test_case_status_is_what_the_contract_says(case: Case) -> None:
-    """The status that a history leaves, as it goes over the wire, is what its case says."""
+def test_case_leaves_its_status(case: Case) -> None:
+    """The history leaves the status of its case, as it is published."""
     play = Play(case)
     for user_id, expected in case.status.items():
         found = play.status(user_id)
@@ -168,18 +168,18 @@ def test_case_status_is_what_the_contract_says(case: Case) -> None:
         assert found == wanted
 
 
-def test_case_events_are_told_in_order(case: Case) -> None:
-    """What happened is told once each, in the order it happened, and nothing else is."""
+def test_case_events_come_in_order(case: Case) -> None:
+    """Each event comes once, in the order of the case, and no other event comes."""
     assert tuple(told(event) for event in Play(case).events) == case.events
 
 
 def test_case_ignored_messages_are_accounted_for(case: Case) -> None:
-    """Every message without an effect is counted under its word, and no other."""
+    """Every message without an effect has its reason, and no other message has one."""
     assert tuple(Play(case).ignored) == case.ignored
 
 
 def test_case_version_grows_once_for_each_publication(case: Case) -> None:
-    """The version grows by one exactly when there is something to publish."""
+    """The version grows by one exactly when the status is published."""
     play = Play(case)
     for outcome in play.outcomes:
         assert outcome.user.version >= outcome.status_changed
@@ -191,7 +191,7 @@ def test_case_version_grows_once_for_each_publication(case: Case) -> None:
 
 
 def test_case_changed_records_are_all_that_changed(case: Case) -> None:
-    """Who saves the records an outcome names has saved everything: what it does not name is as it was."""
+    """An outcome names all changed records: saving these saves everything."""
     saved: dict[tuple[str, ...], Connection] = {}
     play = Play(case)
     for outcome in play.outcomes:
@@ -200,18 +200,18 @@ def test_case_changed_records_are_all_that_changed(case: Case) -> None:
 
 
 def test_case_names_are_unique() -> None:
-    """Every case can be named."""
+    """Each case has its own name."""
     assert len({case.name for case in CASES}) == len(CASES)
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_case_table_covers_the_row(row: str) -> None:
-    """No row of the contract is without a case."""
+    """Every row of the rules has a case."""
     assert [case for case in CASES if row in case.rows.split()]
 
 
 def test_case_table_covers_every_event() -> None:
-    """No event of the contract is without a case."""
+    """Every documented event has a case."""
     names = {event.split()[1] for case in CASES for event in case.events}
     assert names == {
         "connectionLogin",
@@ -227,7 +227,7 @@ def test_case_table_covers_every_event() -> None:
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.wire], ids=lambda case: case.name)
 def test_wire_case_holds_on_any_clock(case: Case) -> None:
-    """A case that is to be played over a broker needs no clock: what is told lies before it, or far ahead."""
+    """A case for a real broker needs no clock: its times lie before the start, or far ahead."""
     assert not case.settings
     for step in case.steps:
         assert len(step) == 5
@@ -236,7 +236,7 @@ def test_wire_case_holds_on_any_clock(case: Case) -> None:
         assert step[4] >= 0
 
 
-# What the table cannot say: stamps, and the rest of the status.
+# Beyond the table: times, and the other fields of the status.
 
 
 def at(ms: int) -> int:
@@ -259,8 +259,8 @@ def test_since_is_when_the_state_last_changed() -> None:
     assert play(*story).users["alice"].status.since == at(70)
 
 
-def test_since_of_a_user_first_seen_gone_is_when_that_was_told() -> None:
-    """A login behind its own end makes the user known, offline since that moment, however batched."""
+def test_since_of_a_user_whose_login_arrives_after_its_end_is_that_arrival() -> None:
+    """A login after its own end creates the user, offline since that moment, in one batch or several."""
     steps = (cases.will(10), cases.login(20), cases.login(30))
     for batch in (False, True):
         user = Play(Case("", "", steps, (), {}, (), batch=batch)).users["alice"]
@@ -269,13 +269,13 @@ def test_since_of_a_user_first_seen_gone_is_when_that_was_told() -> None:
 
 
 def test_login_and_logout_time_are_the_bridge_clock_on_receipt() -> None:
-    """No client's `time` gets into loginTime or logoutTime."""
+    """The `time` of a client is never used as loginTime or logoutTime."""
     (record,) = play(cases.login(10, time=At(-500)), cases.will(30)).records()
     assert (record.login_time, record.logout_time) == (at(10), at(30))
 
 
-def test_login_time_of_a_late_login_is_when_the_connection_was_first_heard_of() -> None:
-    """A connection that activity opened keeps the loginTime it was announced with."""
+def test_login_time_of_a_late_login_is_that_of_the_first_message() -> None:
+    """A connection opened by activity keeps the loginTime of its event."""
     (record,) = play(cases.beat(10), cases.login(30, time=At(-500))).records()
     assert record.login_time == at(10)
 
@@ -290,7 +290,7 @@ def test_logout_time_stays_when_a_guess_is_made_certain_and_goes_when_it_is_take
 
 
 def test_an_older_login_is_kept_as_a_record_already_ended() -> None:
-    """A login older than the client's newest connection is kept, with what it told, ended on receipt (L4)."""
+    """A login older than the client's latest is kept with its fields, as ended on receipt (L4)."""
     story = play(cases.login(0, "c2", time=At(-100)), cases.login(10, time=At(-200), userAgent="old"))
     record = next(c for c in story.records() if c.connection_id == "c1")
     assert (record.user_agent, record.login_time, record.logout_time) == ("old", at(10), at(10))
@@ -302,7 +302,7 @@ TOLD = {"userAgent": "A", "meta": {"a": 1}, "idleThreshold": 5, "timeout": 50, "
 @pytest.mark.parametrize("again", [{}, dict.fromkeys(TOLD), {"connectionId": "c1", "unknown": 1}], ids=str)
 @pytest.mark.parametrize("guessed_end", [False, True])
 def test_a_repeated_login_keeps_what_it_does_not_mention(again: dict[str, Any], guessed_end: bool) -> None:
-    """What is absent, or null, is as it was (L2), also when the login reopens the record (L3)."""
+    """Absent and null fields keep their values (L2), also when the login reopens the record (L3)."""
     between = [("check", 90_000)] if guessed_end else []
     (record,) = play(cases.login(0, **TOLD), *between, cases.login(91_000, **again)).records()
     assert record.is_open
@@ -323,7 +323,7 @@ def test_a_repeated_login_keeps_what_it_does_not_mention(again: dict[str, Any], 
 def test_a_repeated_login_clears_what_it_says_is_empty(
     field: str, value: Any, name: str, cleared: Any
 ) -> None:
-    """And keeps the rest; a first login that says so has nothing to clear."""
+    """An empty value clears its field and keeps the others; in a first login it has no effect."""
     (record,) = play(cases.login(0, **TOLD), cases.login(10, **{field: value})).records()
     (kept,) = play(cases.login(0, **TOLD), cases.login(10)).records()
     assert record == replace(kept, **{name: cleared, "check_at": record.check_at})

@@ -1,4 +1,4 @@
-"""Epoch milliseconds and ISO 8601, there and back."""
+"""Epoch milliseconds and ISO 8601, in both directions."""
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +20,7 @@ NOON = 1_795_608_000_000  # 2026-11-25T12:00:00Z
     ],
 )
 def test_to_iso_writes_utc_with_milliseconds(millis: int, text: str) -> None:
-    """A time is written as the contract shows it: UTC, three digits of milliseconds, a Z."""
+    """A time is written in UTC, with three digits of milliseconds and a Z."""
     assert to_iso(millis) == text
     assert from_iso(text) == millis
 
@@ -43,7 +43,7 @@ def test_to_iso_writes_utc_with_milliseconds(millis: int, text: str) -> None:
     ],
 )
 def test_from_iso_reads_any_iso_8601_with_an_offset(text: str) -> None:
-    """Whatever the offset and the precision, it is the same moment, to the millisecond."""
+    """Any offset and precision gives the same moment, to the millisecond."""
     assert from_iso(text) == NOON
 
 
@@ -71,21 +71,21 @@ def test_from_iso_reads_any_iso_8601_with_an_offset(text: str) -> None:
     ],
 )
 def test_from_iso_refuses_what_names_no_moment(text: str) -> None:
-    """No offset, no such date, before 1970 or after 9999: a ValueError, nothing else."""
+    """A missing offset, an impossible date, and years before 1970 or after 9999 raise ValueError."""
     with pytest.raises(ValueError):
         from_iso(text)
 
 
 @pytest.mark.parametrize("millis", [-1, LATEST + 1, 10**30, -(10**30)])
 def test_in_range_refuses_times_that_cannot_be_written(millis: int) -> None:
-    """A time that ISO 8601 cannot write in four digits of year gets no further."""
+    """A time with more than four digits of year is refused."""
     with pytest.raises(ValueError):
         in_range(millis)
 
 
 @pytest.mark.parametrize("millis", [0, 1, NOON, LATEST])
 def test_in_range_returns_the_others(millis: int) -> None:
-    """From the first to the last millisecond that can be written, a time is itself."""
+    """Every time in the range is the same after writing and reading."""
     assert in_range(millis) == millis
 
 

@@ -1,4 +1,4 @@
-"""The topic names of contract section 1."""
+"""The topic names (docs/protocol.md, "Topics")."""
 
 import pytest
 from hypothesis import given, settings
@@ -54,7 +54,7 @@ quick = settings(deadline=None, max_examples=150)
 
 @pytest.mark.parametrize("name", GOOD_NAMES)
 def test_name_of_1_to_128_characters_is_good(name: str) -> None:
-    """Any 1 to 128 characters name a user or client, but for those that mean something to MQTT."""
+    """Any 1 to 128 characters name a user or client, except those with a meaning in MQTT."""
     assert is_name(name)
     assert require_name("user", name) == name
     assert Topics().parse_input(f"presence/{name}/{name}/login") == Input(name, name, "login")
@@ -110,19 +110,19 @@ def test_topic_of_another_shape_is_refused(topic: str) -> None:
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
-def test_every_verb_of_the_contract_is_an_input(verb: str) -> None:
-    """login, activity, logout, will and time are what clients may say."""
+def test_every_documented_verb_is_an_input(verb: str) -> None:
+    """Clients publish login, activity, logout, will and time."""
     assert Topics().parse_input(f"presence/alice/phone/{verb}") == Input("alice", "phone", verb)
 
 
-def test_verbs_are_those_of_the_contract() -> None:
-    """No verb beside the contract's."""
+def test_verbs_are_the_documented_ones() -> None:
+    """The code knows no other verb."""
     assert {"login", "activity", "logout", "will", "time"} == VERBS
 
 
 @pytest.mark.parametrize("given_prefix", ["acme/", "acme", "acme/site 1/", ""])
-def test_topics_are_those_of_the_contract_under_any_prefix(given_prefix: str) -> None:
-    """Every topic of section 1 comes out letter by letter, under the prefix, with its last slash or not."""
+def test_topics_are_the_documented_ones_under_any_prefix(given_prefix: str) -> None:
+    """Every documented topic is built letter by letter, with a prefix that ends in a slash or not."""
     topics = Topics(given_prefix)
     p = given_prefix + "/" if given_prefix and not given_prefix.endswith("/") else given_prefix
     assert topics.prefix == p
@@ -158,14 +158,14 @@ def test_topics_are_those_of_the_contract_under_any_prefix(given_prefix: str) ->
     ],
     ids=ascii,
 )
-def test_prefix_that_cannot_be_is_refused(prefix: str) -> None:
-    """Wildcards, empty levels, `$` and control characters can not be a prefix, and that is said."""
+def test_wrong_prefix_is_refused(prefix: str) -> None:
+    """Wildcards, empty levels, `$` and control characters are refused in a prefix, with an error message."""
     with pytest.raises(ConfigError, match=r"^prefix="):
         Topics(prefix)
 
 
 def test_topics_of_another_prefix_are_not_ours() -> None:
-    """With a prefix the bare topics are refused, and the other way round."""
+    """With a prefix the bare topics are refused, and without one the prefixed topics."""
     for topics, topic in ((Topics("acme/"), "presence/a/b/login"), (Topics(), "acme/presence/a/b/login")):
         with pytest.raises(PayloadError):
             topics.parse_input(topic)
@@ -177,14 +177,14 @@ def test_topics_of_another_prefix_are_not_ours() -> None:
     "topic", ["", "status", "status/", "status/a/b", "bridge/state", "events/a/userIdle", "Status/a"]
 )
 def test_parse_status_knows_other_topics(topic: str) -> None:
-    """Only `status/<user>` tells whose status it is."""
+    """Only `status/<user>` has a user."""
     assert Topics().parse_status(topic) is None
 
 
 @quick
 @given(prefixes, names, names, st.sampled_from(sorted(VERBS)))
 def test_input_topic_round_trip_is_exact(prefix: str, user: str, client: str, verb: str) -> None:
-    """What is built is what is parsed, whatever the names."""
+    """Parsing a built topic returns its names."""
     topics = Topics(prefix)
     assert topics.parse_input(topics.input(user, client, verb)) == Input(user, client, verb)
     assert topics.parse_status(topics.status(user)) == user
@@ -197,7 +197,7 @@ def test_input_topic_round_trip_is_exact(prefix: str, user: str, client: str, ve
     | st.lists(st.sampled_from(["presence", "a", "login", "", "+", "#", "\0"]), max_size=6).map("/".join)
 )
 def test_parse_input_raises_nothing_but_payload_error(topic: str) -> None:
-    """Any text at all is an input topic, or refused; an accepted one is the very one that would be built."""
+    """Any text is an input topic or refused; an accepted topic equals the topic built from its names."""
     topics = Topics()
     try:
         name = topics.parse_input(topic)

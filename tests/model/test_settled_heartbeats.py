@@ -1,4 +1,4 @@
-"""Signs of life that are settled alone, beside the rules that know all of the user."""
+"""Settled heartbeats, compared with the rules that have the whole user."""
 
 from typing import Any
 
@@ -69,10 +69,10 @@ def activities(draw: st.DrawFn) -> Activity:
 
 
 @given(st.lists(connections(), max_size=4), st.lists(activities(), min_size=1, max_size=4))
-def test_what_is_settled_alone_is_what_the_rules_decide(
+def test_settled_heartbeats_have_the_result_of_the_rules(
     live: list[Connection], events: list[Activity]
 ) -> None:
-    """Whatever comes, in whatever number: the same records, and nothing that the rules would have to tell."""
+    """Any number of any activities gives the same records, and no event of the rules is missed."""
     known = {(c.client_id, c.connection_id): c for c in live}
     status = combine(known.values(), Status(since=NOW, last_login=LastLogin(order=1, date=1)), NOW)
     user = UserPresence(user_id=ALICE, status=status, version=3, last_seen=NOW, connections=known)
@@ -80,7 +80,7 @@ def test_what_is_settled_alone_is_what_the_rules_decide(
     asked = {event.client_id for event in events}
     settled = settle_heartbeats(events, {k: alone(c) for k, c in known.items() if k[0] in asked}, SETTINGS)
     if settled is None:
-        # It was right to leave it: something is to be told, or to be ignored, on the way if not in the end.
+        # The rules were needed: some event on the way has an effect or is ignored.
         assert any(_does_more(user, events[:n]) for n in range(1, len(events) + 1))
     else:
         assert sorted(settled, key=_name) == sorted(map(alone, outcome.touched), key=_name)
@@ -94,11 +94,11 @@ def _does_more(user: UserPresence, events: list[Activity]) -> bool:
     return bool(outcome.changed or outcome.events or outcome.status_changed or outcome.ignored)
 
 
-def _name(pulse: Any) -> tuple[str, str]:
-    return pulse.client_id, pulse.connection_id
+def _name(state: Any) -> tuple[str, str]:
+    return state.client_id, state.connection_id
 
 
 @given(st.lists(activities(), min_size=1, max_size=4))
-def test_only_heartbeats_are_worth_asking(events: list[Activity]) -> None:
+def test_only_batches_of_heartbeats_are_settled(events: list[Activity]) -> None:
     expected = events if all(event.idle is None for event in events) else []
     assert list(only_heartbeats(events)) == expected
