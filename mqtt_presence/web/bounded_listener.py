@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from mqtt_presence.access.rate_limited_log import RateLimitedLog
 
-_complain = RateLimitedLog(logging.getLogger(__name__)).log
+_log = RateLimitedLog(logging.getLogger(__name__)).log
 
 CONNECTIONS: Final = 1000
 """Open connections of the page, WebSockets included; a further one is closed."""
@@ -77,7 +77,7 @@ class BoundedListener(socket.socket):
         accepted, address = super().accept()
         if self.connection_count >= CONNECTIONS:
             accepted.close()
-            _complain("connections=%d are the most that the page serves: another was closed", CONNECTIONS)
+            _log("connections=%d are the most that the page serves: another was closed", CONNECTIONS)
             raise ConnectionAbortedError("too many connections")
         connection = AcceptedSocket(self, accepted, (_end(address), _end(accepted.getsockname())))
         self._open[connection.ends] = connection

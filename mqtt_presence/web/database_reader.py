@@ -10,7 +10,7 @@ from mqtt_presence.access.rate_limited_log import RateLimitedLog
 from mqtt_presence.errors import PresenceError
 from mqtt_presence.store.reader import Reader
 
-_complain = RateLimitedLog(logging.getLogger(__name__)).log
+_log = RateLimitedLog(logging.getLogger(__name__)).log
 T = TypeVar("T")
 
 WAITING: Final = 16
@@ -65,5 +65,5 @@ class DatabaseReader:
             with Reader(self._url, patience_s=QUERY_S) as reader:
                 return question(reader)
         except PresenceError as error:
-            _complain("the page cannot read the database: %s", error)
+            _log("the page cannot read the database: %s", error)
             raise

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwr
 
 from mqtt_presence.access.passwords import add_user
 from tests.support.brokers import BRIDGE_PASSWORD, Mosquitto
-from tests.support.browser import RateLimitedLog, Somebody, launch, windows
+from tests.support.browser import PageErrors, Somebody, launch, windows
 from tests.support.mqtt import Client
 from tests.support.people import statuses
 from tests.support.waiting import free_port
@@ -106,29 +106,29 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def complaints() -> Iterator[RateLimitedLog]:
+def page_errors() -> Iterator[PageErrors]:
     """Collect errors of pages; an unexpected one fails the test."""
-    heard = RateLimitedLog()
-    yield heard
-    heard.assert_none()
+    errors = PageErrors()
+    yield errors
+    errors.assert_none()
 
 
 @pytest.fixture(scope="package")
 def watcher(served: Served, browser: Browser) -> Iterator[Somebody]:
     """Sign a user in who watches the statuses of the others."""
-    heard = RateLimitedLog()
-    with windows(browser, heard) as opened:
+    errors = PageErrors()
+    with windows(browser, errors) as opened:
         bob = Somebody(opened().new_page(), served.url, "bob")
         bob.come()
         bob.sign_in()
         yield bob
-    heard.assert_none()
+    errors.assert_none()
 
 
 @pytest.fixture
-def window(browser: Browser, complaints: RateLimitedLog) -> Iterator[Callable[..., BrowserContext]]:
+def window(browser: Browser, page_errors: PageErrors) -> Iterator[Callable[..., BrowserContext]]:
     """Return a function that opens a window."""
-    with windows(browser, complaints) as opened:
+    with windows(browser, page_errors) as opened:
         yield opened
 
 

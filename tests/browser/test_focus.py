@@ -5,7 +5,7 @@ from collections.abc import Callable
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Served, one_broker
-from tests.support.browser import RateLimitedLog, Somebody
+from tests.support.browser import PageErrors, Somebody
 from tests.support.mqtt import Client
 
 
@@ -67,10 +67,10 @@ def test_the_token_moves_the_focus_to_the_view(
 
 @one_broker
 def test_the_focus_stays_when_operator_rights_end(
-    served: Served, somebody: Callable[..., Somebody], complaints: RateLimitedLog
+    served: Served, somebody: Callable[..., Somebody], page_errors: PageErrors
 ) -> None:
     """The operator's links and view are hidden; the list of users remains."""
-    complaints.allow("403")
+    page_errors.allow("403")
     ada = somebody(served, "ada-no-more")
     ada.come("#connections")
     ada.sign_in()

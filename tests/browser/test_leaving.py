@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Playwright, expect
 
 from tests.browser.conftest import Served
-from tests.support.browser import RateLimitedLog, Somebody, launch, windows
+from tests.support.browser import PageErrors, Somebody, launch, windows
 from tests.support.recorder import Recorder
 
 _REMEMBER_RETURN = (
@@ -24,11 +24,11 @@ def caching_browser(playwright: Playwright) -> Iterator[Browser]:
 def test_a_page_in_the_back_forward_cache_is_offline_and_comes_back(
     served: Served,
     caching_browser: Browser,
-    complaints: RateLimitedLog,
+    page_errors: PageErrors,
     watcher: Somebody,
 ) -> None:
     """A user who goes to another page is offline although this page is cached, and online after going back."""
-    with windows(caching_browser, complaints) as window:
+    with windows(caching_browser, page_errors) as window:
         context = window()
         context.add_init_script(_REMEMBER_RETURN)
         alice = Somebody(context.new_page(), served.url, "alice-back")

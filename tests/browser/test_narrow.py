@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Served, serve
-from tests.support.browser import RateLimitedLog, Somebody
+from tests.support.browser import PageErrors, Somebody
 from tests.support.mqtt import Client
 from tests.support.people import status
 
@@ -141,10 +141,10 @@ def in_one_row(page: Page) -> bool:
 
 
 def test_no_broker_fits_into_the_header(
-    serve_one: Callable[..., Served], somebody: Callable[..., Somebody], complaints: RateLimitedLog
+    serve_one: Callable[..., Served], somebody: Callable[..., Somebody], page_errors: PageErrors
 ) -> None:
     """The header keeps one row with the operator's button, for each state of the connection."""
-    complaints.allow("WebSocket|Failed to load|ERR_")
+    page_errors.allow("WebSocket|Failed to load|ERR_")
     served = serve_one("mosquitto", "--web-token", "a-token-of-the-tests")
     ada = somebody(served, "ada", viewport=PHONE)
     ada.come()
@@ -167,10 +167,10 @@ def test_no_broker_fits_into_the_header(
 
 
 def test_long_errors_wrap(
-    serve_one: Callable[..., Served], somebody: Callable[..., Somebody], complaints: RateLimitedLog
+    serve_one: Callable[..., Served], somebody: Callable[..., Somebody], page_errors: PageErrors
 ) -> None:
     """The server's message fits in each view that shows one."""
-    complaints.allow("503")
+    page_errors.allow("503")
     served = serve_one("embedded")
     ada = somebody(served, "ada", viewport=PHONE)
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Request, Route, expect
 
 from tests.browser.conftest import Served, one_broker, run_beside, serve
-from tests.support.browser import RateLimitedLog, Somebody
+from tests.support.browser import PageErrors, Somebody
 from tests.support.mqtt import Client
 from tests.support.web import basic
 
@@ -184,10 +184,10 @@ def test_the_token_makes_an_operator(
 
 @one_broker
 def test_whether_one_is_an_operator_is_asked_until_it_is_answered(
-    served: Served, somebody: Callable[..., Somebody], complaints: RateLimitedLog
+    served: Served, somebody: Callable[..., Somebody], page_errors: PageErrors
 ) -> None:
     """The page repeats a request without an answer, and follows a changed decision."""
-    complaints.allow("ERR_FAILED|403")
+    page_errors.allow("ERR_FAILED|403")
     alice = somebody(served, "alice-late")
     alice.page.clock.install()
     alice.come("#connections")
@@ -214,10 +214,10 @@ def test_whether_one_is_an_operator_is_asked_until_it_is_answered(
 
 @one_broker
 def test_a_forgotten_user_has_an_empty_line(
-    served: Served, somebody: Callable[..., Somebody], complaints: RateLimitedLog
+    served: Served, somebody: Callable[..., Somebody], page_errors: PageErrors
 ) -> None:
     """The other users are shown although the server does not know one."""
-    complaints.allow("404")
+    page_errors.allow("404")
     alice = somebody(served, "alice-line")
     alice.come("#history")
 
@@ -243,10 +243,10 @@ def test_a_forgotten_user_has_an_empty_line(
 
 @one_broker
 def test_a_server_without_answers_is_reported(
-    served: Served, somebody: Callable[..., Somebody], complaints: RateLimitedLog
+    served: Served, somebody: Callable[..., Somebody], page_errors: PageErrors
 ) -> None:
     """The users stay live; connections and history keep the time of the last answer."""
-    complaints.allow("ERR_FAILED")
+    page_errors.allow("ERR_FAILED")
     alice = somebody(served, "alice-alone")
     alice.page.clock.install()
     alice.come("#connections")
@@ -270,10 +270,10 @@ def test_a_server_without_answers_is_reported(
 
 
 def test_an_absent_bridge_and_broker_are_reported(
-    somebody: Callable[..., Somebody], complaints: RateLimitedLog, tmp_path: Path
+    somebody: Callable[..., Somebody], page_errors: PageErrors, tmp_path: Path
 ) -> None:
     """Meanwhile the page marks the statuses as old."""
-    complaints.allow(r"WebSocket connection to .* failed|ERR_CONNECTION_REFUSED")
+    page_errors.allow(r"WebSocket connection to .* failed|ERR_CONNECTION_REFUSED")
     with ExitStack() as stack:
         served = serve("mosquitto", tmp_path, stack)
         assert served.mosquitto is not None

@@ -20,6 +20,7 @@ def alice(served: Served, watcher: Somebody, somebody: Callable[..., Somebody]) 
     alice.page.clock.install()
     alice.come()
     alice.sign_in()
+    watcher.page.mouse.click(5, 5)  # a watcher without activity for a minute is idle
     alice.sees(watcher.name, "online")
     watcher.sees(alice.name, "online")
     return alice

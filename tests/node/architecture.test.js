@@ -1,4 +1,4 @@
-/** Who imports whom in the browser client. */
+/** The imports of the browser client's modules. */
 
 import assert from "node:assert/strict";
 import {readdir, readFile} from "node:fs/promises";
@@ -11,7 +11,7 @@ for (const name of files) sources.set(name, await readFile(new URL(name, STATIC)
 
 const code = (name) => sources.get(name).replaceAll(/\/\*.*?\*\/|\/\/ [^\n]*/gs, "");
 const imports = (name) => [...code(name).matchAll(/^import .*? from "(.*?)";$/gms)].map(([, from]) => from.replace("./", ""));
-const whoever = (pattern) => files.filter((name) => pattern.test(code(name)));
+const modulesWith = (pattern) => files.filter((name) => pattern.test(code(name)));
 
 /** A pure part, and all of ours that it may import. */
 const PURE = {
@@ -32,21 +32,21 @@ for (const [name, allowed] of Object.entries(PURE)) {
   test(`${name} knows only what is further in`, () => assert.deepEqual(imports(name), allowed));
 }
 
-test("what a rule depends on is handed to it: no clock, no timer, no page", () => {
+test("rules get clock, timers and page as arguments", () => {
   for (const name of ["idle-state.js", "time-sync.js", "backoff.js", "status-table.js", "bridge-presence.js", "topics.js"]) {
     assert.doesNotMatch(code(name), /Date\.now|performance|setTimeout|setInterval|window|document|globalThis/, name);
   }
 });
 
 test("MQTT.js, the page, topics and JSON fields are each known in one place", () => {
-  assert.deepEqual(whoever(/\bmqtt\.connect\b|vendor/), ["network-connection.js"]);
-  assert.deepEqual(whoever(/addEventListener|visibilityState/), ["page-events.js"]);
-  assert.deepEqual(whoever(/BroadcastChannel\(/), ["shared-activity.js"]);
-  assert.deepEqual(whoever(/(presence|status|reply|bridge)\//), ["topics.js"]);
-  assert.deepEqual(whoever(/JSON\.parse/), ["client-messages.js"]);
+  assert.deepEqual(modulesWith(/\bmqtt\.connect\b|vendor/), ["network-connection.js"]);
+  assert.deepEqual(modulesWith(/addEventListener|visibilityState/), ["page-events.js"]);
+  assert.deepEqual(modulesWith(/BroadcastChannel\(/), ["shared-activity.js"]);
+  assert.deepEqual(modulesWith(/(presence|status|reply|bridge)\//), ["topics.js"]);
+  assert.deepEqual(modulesWith(/JSON\.parse/), ["client-messages.js"]);
 });
 
-test("nothing is imported from elsewhere, no page is kept from leaving, and nothing waits in sessionStorage", () => {
+test("no import is from elsewhere, no page is kept from leaving, and sessionStorage is unused", () => {
   for (const name of files) {
     for (const from of imports(name)) assert.ok(files.includes(from), `${name} imports ${from}`);
     assert.doesNotMatch(code(name), /unload|sessionStorage|localStorage|randomUUID|innerHTML|eval\(/, name);

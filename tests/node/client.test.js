@@ -1,4 +1,4 @@
-/** Both clients over a fake MQTT.js: what they say to the broker, and how they come back. */
+/** Both clients over a fake MQTT.js: their messages to the broker, and their reconnects. */
 
 import assert from "node:assert/strict";
 import {getEventListeners} from "node:events";
@@ -55,7 +55,7 @@ const log = (client, types) => {
   return seen;
 };
 
-test("connecting logs in, with the id that is in the will, before anything else is said", async (t) => {
+test("connecting logs in with the id of the will, before any other message", async (t) => {
   const {client, mqtt} = scene(t, {idleThreshold: 60_000, timeout: 90_500, meta: {room: 7}});
   assert.deepEqual([client.connected, client.connectionId, client.error], [false, null, null]);
   const connecting = client.connect();
@@ -78,7 +78,7 @@ test("connecting logs in, with the id that is in the will, before anything else 
   assert.deepEqual(connection.subscribed.sort(), ["bridge/announce", "bridge/state", "reply/alice/phone/time"]);
 });
 
-test("the prefix is before every topic, and who does not answer announcements does not hear them", async (t) => {
+test("every topic has the prefix, and a client without `announce` does not subscribe to announcements", async (t) => {
   const {mqtt} = await connected(t, {prefix: "acme/", announce: false});
   assert.deepEqual(mqtt.last.subscribed.sort(), ["acme/bridge/state", "acme/reply/alice/phone/time"]);
   assert.deepEqual([...new Set(mqtt.last.published.map(({topic}) => topic))], [
@@ -116,7 +116,7 @@ test("a lost connection comes back as a new one, with a new id in will and login
   assert.deepEqual(events, ["disconnect", "error", "connect"]);
 });
 
-test("what an old connection still has to say is not listened to", async (t) => {
+test("callbacks of an old connection are ignored", async (t) => {
   const {client, clock, mqtt} = await connected(t);
   const old = mqtt.last;
   old.lose();
@@ -130,7 +130,7 @@ test("what an old connection still has to say is not listened to", async (t) => 
   assert.deepEqual([client.connected, client.bridgeConnected, mqtt.clients.length], [true, false, 2]);
 });
 
-test("attempts grow rarer, and a page that is looked at again does not wait", async (t) => {
+test("delays grow, and a page that becomes visible again reconnects at once", async (t) => {
   const {clock, page, mqtt} = await connected(t, {page: {}});
   mqtt.last.lose();
   for (let n = 0; n < 6; n += 1) {
@@ -148,7 +148,7 @@ test("attempts grow rarer, and a page that is looked at again does not wait", as
   assert.equal(mqtt.clients.length, before + 2);
 });
 
-test("a wrong password says so, and the first attempt is the only one", async (t) => {
+test("a wrong password is an error, and the first attempt is the only one", async (t) => {
   const {client, clock, mqtt} = scene(t);
   const connecting = client.connect();
   mqtt.last.refuse(5);
@@ -168,7 +168,7 @@ test("a wrong password says so, and the first attempt is the only one", async (t
   assert.equal(client.error, null);
 });
 
-test("other refusals, and a broker that is not there, say so", async (t) => {
+test("other refusals and an unreachable broker are errors", async (t) => {
   const {client, mqtt} = scene(t);
   const refused = client.connect();
   mqtt.last.refuse(3);
@@ -255,7 +255,7 @@ test("disconnecting logs out, then disconnects, and stops the monitor", async (t
   assert.equal(await client.disconnect(), false);
 });
 
-test("a logout that is not acknowledged leaves the will to speak", async (t) => {
+test("without an acknowledgement of the logout, the broker publishes the will", async (t) => {
   const {client, clock, mqtt} = await connected(t);
   mqtt.last.acknowledges = false;
   const leaving = client.logout({timeout: 1_000});
@@ -276,7 +276,7 @@ test("it can connect again after a disconnect, as a new connection", async (t) =
 
 // The bridge
 
-test("the bridge is there as it says itself, and unknown without a connection", async (t) => {
+test("the state of the bridge is its own, and unknown without a connection", async (t) => {
   const {client, mqtt} = await connected(t);
   const events = log(client, ["bridge"]);
   assert.equal(client.bridgeConnected, false);
@@ -310,7 +310,7 @@ test("an announcement is answered at once by the same login, and by idle if it i
 
 // Activity and time
 
-test("reports carry the connection's id, and idle is said again after a reconnect", async (t) => {
+test("reports carry the connection's id, and idle is repeated after a reconnect", async (t) => {
   const {client, clock, mqtt} = await connected(t, {}, 90_000);
   client.monitor.start({threshold: 5_000});
   const began = clock.wall + 90_000;
@@ -332,7 +332,7 @@ test("reports carry the connection's id, and idle is said again after a reconnec
   assert.deepEqual(mqtt.last.sent("activity"), [{topic, qos: 1, connectionId: next, idle: true, lastActivity: began}]);
 });
 
-test("what happens while there is no connection is told by the login of the next", async (t) => {
+test("activity without a connection is in the next login", async (t) => {
   const {client, clock, mqtt} = await connected(t);
   client.monitor.start({threshold: 5_000});
   await clock.advance(6_000);
@@ -469,7 +469,7 @@ test("arguments that cannot be are named", () => {
   }
 });
 
-test("what the browser forbids is told in its words", async (t) => {
+test("an error of the browser keeps its message", async (t) => {
   const message = "An insecure WebSocket connection may not be initiated from a page loaded over HTTPS";
   const connect = () => {
     throw new Error(message);
@@ -478,7 +478,7 @@ test("what the browser forbids is told in its words", async (t) => {
   await assert.rejects(client.connect(), {code: "unreachable", message: new RegExp(message)});
 });
 
-test("where the package was built without MQTT.js connecting says what to do", async (t) => {
+test("without MQTT.js, the error of connecting has the remedy", async (t) => {
   const directory = await mkdtemp(join(tmpdir(), "presence-"));
   t.after(() => rm(directory, {recursive: true}));
   await writeFile(join(directory, "package.json"), '{"type": "module"}');
@@ -525,7 +525,7 @@ test("a watcher shares the client's connection", async (t) => {
   await assert.rejects(watcher.connect(), {code: "usage"});
 });
 
-test("users that are not named any more after a reconnect go, once the bridge is there and all is quiet", async (t) => {
+test("users without a status after a reconnect are removed, once the bridge is online and no message follows", async (t) => {
   const {client, clock, mqtt} = await connected(t);
   const watcher = new StatusWatcher(client);
   mqtt.last.deliver("status/bob", status("bob", 1), true);
@@ -543,7 +543,7 @@ test("users that are not named any more after a reconnect go, once the bridge is
   assert.deepEqual(watcher.getSnapshot().users.map(({userId}) => userId), ["alice"]);
 });
 
-test("what is old after a reconnect is stale until the broker has named everybody again", async (t) => {
+test("statuses are stale after a reconnect, until the broker has sent all of them", async (t) => {
   const {client, clock, mqtt} = await connected(t);
   const watcher = new StatusWatcher(client);
   mqtt.last.deliver("bridge/state", {state: "online", version: 1}, true);
@@ -560,7 +560,7 @@ test("what is old after a reconnect is stale until the broker has named everybod
   assert.equal(watcher.getSnapshot().stale, false);
 });
 
-test("whom the broker does not name again goes, however busy the others are", async (t) => {
+test("a user without a status is removed although messages of others go on", async (t) => {
   const {client, clock, mqtt} = await connected(t);
   const watcher = new StatusWatcher(client);
   for (const user of ["alice", "bob"]) mqtt.last.deliver(`status/${user}`, status(user, 1), true);
@@ -609,7 +609,7 @@ test("a watcher with a connection of its own needs no user and leaves no will", 
   assert.deepEqual([watcher.connected, watcher.stale], [false, true]);
 });
 
-test("a watcher that may not read the users says so", async (t) => {
+test("a watcher without the right to read statuses has an error", async (t) => {
   new FakeClock(t);
   const mqtt = new FakeMqtt();
   const watcher = new StatusWatcher(URL_, {mqtt});

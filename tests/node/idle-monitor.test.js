@@ -1,4 +1,4 @@
-/** The idle monitor on a page: what it takes for activity, and what it reports. */
+/** The idle monitor on a page: activity and reports. */
 
 import assert from "node:assert/strict";
 import {test} from "node:test";
@@ -73,7 +73,7 @@ test("other events are none", async (t) => {
   assert.equal(monitor.isIdle, true);
 });
 
-test("a program says so with ping", async (t) => {
+test("a program records activity with ping", async (t) => {
   const {clock, monitor, reports} = scene(t, {page: null});
   monitor.ping(); // stopped: nothing
   assert.equal(monitor.lastActivity, null);
@@ -188,7 +188,7 @@ test("a page that got no timers sees with the first that it is idle, and since w
   assert.deepEqual(reports, [["active", 0], ["idle", 0]]);
 });
 
-test("what moves all the time is one activity for each fifth of a second", async (t) => {
+test("constant movement is one activity for each fifth of a second", async (t) => {
   const {clock, page, monitor} = scene(t);
   const times = new Set();
   monitor.start();
@@ -200,7 +200,7 @@ test("what moves all the time is one activity for each fifth of a second", async
   assert.ok(times.size <= 6, String(times.size));
 });
 
-test("after a login idle is said again, and active only if it could not be said", async (t) => {
+test("after a login idle is repeated, and active only if it was not sent", async (t) => {
   const {clock, page, monitor, reports, link} = scene(t);
   monitor.start({threshold: 5_000});
   monitor.resend();
@@ -269,7 +269,7 @@ async function until(condition) {
   assert.fail(`never: ${condition}`);
 }
 
-test("what is done in one tab counts in the others, from when it was done", async (t) => {
+test("activity in one tab counts in the others, from its own time", async (t) => {
   const {clock, monitor, reports} = scene(t, {page: null, channel: "two tabs"});
   const other = addMonitor(t, clock, {channel: "two tabs"});
   const stranger = addMonitor(t, clock, {channel: "another user"});
@@ -287,7 +287,7 @@ test("what is done in one tab counts in the others, from when it was done", asyn
   stranger.monitor.stop();
 });
 
-test("other tabs are told five times a second at most", async (t) => {
+test("other tabs get five messages a second at most", async (t) => {
   const clock = new FakeClock(t);
   const heard = [];
   const [here, there] = [() => {}, (ago) => heard.push(ago)].map((call) => new SharedActivity("often", call));

@@ -120,7 +120,7 @@ test("with idleOnBlur the threshold holds in front", () => {
   assert.equal(state.focus(false, 61_000), null); // idle as before
 });
 
-test("settings that cannot be are named", () => {
+test("invalid settings are named", () => {
   for (const threshold of [0, -1, NaN, Infinity, null]) {
     assert.throws(() => checkSettings(threshold, 1_000), {code: "config", message: /^threshold=.* above 0$/});
   }

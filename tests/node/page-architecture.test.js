@@ -1,4 +1,4 @@
-/** The shape of the live page: what is pure knows no page, nothing reads markup, nothing is inline. */
+/** The architecture of the live page: pure modules without a page, no markup from texts, no inline code. */
 
 import assert from "node:assert/strict";
 import {readdirSync, readFileSync} from "node:fs";
@@ -9,15 +9,15 @@ const files = readdirSync(new URL("page/", STATIC)).filter((name) => name.endsWi
 const source = new Map(files.map((name) => [name, readFileSync(new URL(`page/${name}`, STATIC), "utf-8")]));
 const html = readFileSync(new URL("index.html", STATIC), "utf-8");
 
-/** Decide and know nothing of a page, a network or a clock: they run in Node. */
+/** Modules without page, network and clock, which run in Node. */
 const PURE = ["arrivals.js", "freshness.js", "display-names.js", "user-list.js", "timeline.js", "times.js", "texts.js"];
 const IMPURE = /\b(?:document|window|location|localStorage|fetch|setTimeout|setInterval|performance)\b|\bDate\.now\b/;
 
-/** Code only: what comments say of a page is no use of it. */
+/** Return the code without comments. */
 const code = (text) => text.replace(/\/\*[\s\S]*?\*\//g, "").replace(/^\s*\/\/.*$/gm, "");
 const imports = (text) => [...code(text).matchAll(/^import .* from "(.*)";$/gm)].map(([, from]) => from);
 
-test("what is pure touches no page and imports only what is pure", () => {
+test("pure modules use no page and import pure modules only", () => {
   for (const name of PURE) {
     const text = source.get(name) ?? assert.fail(`${name} is not there`);
     assert.equal(code(text).match(IMPURE), null, name);
@@ -25,7 +25,7 @@ test("what is pure touches no page and imports only what is pure", () => {
   }
 });
 
-test("texts of strangers cannot become markup or code: nothing here reads any", () => {
+test("texts cannot become markup or code", () => {
   for (const [name, text] of source) {
     const found = code(text).match(/innerHTML|outerHTML|insertAdjacentHTML|DOMParser|srcdoc|document\.write|\beval\b|new Function/);
     assert.equal(found, null, name);
@@ -39,7 +39,7 @@ test("credentials are kept nowhere", () => {
   }
 });
 
-test("index.html has nothing inline and nothing from elsewhere", () => {
+test("index.html has no inline code and no files from elsewhere", () => {
   assert.equal(html.match(/<style|\sstyle=|\son\w+=|javascript:/), null);
   for (const [tag] of html.matchAll(/<script[^>]*>/g)) assert.match(tag, /src="static\//);
   for (const [, address] of html.matchAll(/(?:src|href)="([^"]*)"/g)) assert.match(address, /^(?:static\/|#)/);
@@ -51,7 +51,7 @@ test("all that the modules look for is in index.html, once", () => {
   for (const id of looked) assert.equal(html.split(`id="${id}"`).length - 1, 1, id);
 });
 
-test("only main.js knows the client library, and only through its front door", () => {
+test("only main.js imports the client library, and only its public module", () => {
   const library = [...source].flatMap(([name, text]) =>
     imports(text).filter((from) => from.startsWith("../")).map((from) => `${name} ${from}`),
   );

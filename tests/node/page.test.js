@@ -1,4 +1,4 @@
-/** The pure parts of the live page: whom it shows and in which order, words, names, times, timelines. */
+/** The pure modules of the live page: selection, order, texts, names, times and timelines. */
 
 import assert from "node:assert/strict";
 import {test} from "node:test";
@@ -31,7 +31,7 @@ const call = (selection, users = EVERYBODY) =>
   new UserList().select(users, {me: "me", filter: "all", search: "", order: "state", reverse: false, limit: 100, ...selection});
 const names = ({shown}) => shown.map(({userId}) => userId);
 
-test("oneself is first, then who is online, idle, offline, each by name as people sort", () => {
+test("the own name is first, then users online, idle and offline, each sorted by name", () => {
   assert.deepEqual(names(call({})), ["me", "a2", "zoe", "a10", "B"]);
   assert.deepEqual(names(call({order: "name"})), ["me", "a2", "a10", "B", "zoe"]);
   assert.deepEqual(names(call({order: "name", reverse: true})), ["me", "zoe", "B", "a10", "a2"]);
@@ -44,7 +44,7 @@ test("a filter and a search leave the counts of everybody", () => {
   assert.deepEqual(found.counts, {all: 5, online: 2, idle: 1, offline: 2});
 });
 
-test("who is here is so whatever the filter", () => {
+test("users here do not depend on the filter", () => {
   assert.deepEqual(call({filter: "offline"}).here.map(({userId}) => userId), ["a2", "zoe", "a10"]);
 });
 
@@ -72,7 +72,7 @@ test("users that come and go are learned", () => {
 
 // Names
 
-test("what cannot be seen in a name is shown, an emoji of several is left whole", () => {
+test("invisible characters in a name are escaped, and joined emoji stay whole", () => {
   assert.equal(visible("e\u202evil\u200b\u{e0041}"), "e\\u202evil\\u200b\\u{e0041}");
   assert.equal(visible("👩‍🚀 Ольга עדי"), "👩‍🚀 Ольга עדי");
   assert.equal(visible("a\u200db"), "a\\u200db");
@@ -158,7 +158,7 @@ test("an end that nobody wanted is another state", () => {
   assert.deepEqual(placed.map(({state}) => state), ["ended", "ended", "lost", "lost", "lost"]);
 });
 
-test("an end is said with what the broker saw, where it told", () => {
+test("an end has the broker's cause, if known", () => {
   assert.deepEqual(
     [record(0, 1), record(0, 1, {reason: "lost", cause: "keepAlive"})].map(endOf),
     ["logout", "lost (keepAlive)"],
@@ -232,16 +232,16 @@ test("a first answer that does not come whole is as of when it was asked for", (
 const error = (code, message = "") => ({code, message});
 const SITUATION = {connected: true, error: null, bridge: "online", stale: false, unknownFor: 0};
 
-test("as long as broker and bridge are there nothing is said", () => {
+test("while broker and bridge are online there is no notice", () => {
   assert.deepEqual(describe(SITUATION), {level: "good", word: "Live", notice: ""});
   assert.equal(describe({...SITUATION, bridge: "unknown", unknownFor: 2_999}).notice, "");
 });
 
-test("who is back but has not heard of everybody is not live yet", () => {
+test("after a reconnect the page is live once all statuses have arrived", () => {
   assert.deepEqual(describe({...SITUATION, stale: true}), {level: "wait", word: "Catching up", notice: ""});
 });
 
-test("what is not there is named, and that the states are old", () => {
+test("an absent broker or bridge is named, with the age of the statuses", () => {
   assert.match(describe({...SITUATION, connected: false}).notice, /broker is lost.*last known/);
   assert.match(describe({...SITUATION, bridge: "offline"}).notice, /bridge is offline.*last known/);
   assert.match(describe({...SITUATION, bridge: "unknown", unknownFor: 3_000}).notice, /state of the bridge is unknown.*last known/);
@@ -249,7 +249,7 @@ test("what is not there is named, and that the states are old", () => {
   assert.equal(describe({...SITUATION, error: error("not-allowed", "the broker does not let us")}).level, "bad");
 });
 
-test("whoever cannot come in is told why", () => {
+test("a failed login has a text", () => {
   const told = (code, message) => explainError(error(code, message), {mqttUrl: "ws://b/mqtt"});
   assert.match(told("bad-password"), /does not know this name/);
   assert.match(told("unreachable"), /ws:\/\/b\/mqtt/);
@@ -262,7 +262,7 @@ test("whoever cannot come in is told why", () => {
 
 const change = (userId, was, is) => ({userId, before: {online: was}, after: {online: is}});
 
-test("who comes and goes is told together, and not at the beginning", () => {
+test("arrivals and departures are announced together, and not at the start", () => {
   const arrivals = new Arrivals(0);
   arrivals.add(change("early", false, true), 4_999);
   arrivals.add(change("alice", false, true), 6_000);
@@ -274,7 +274,7 @@ test("who comes and goes is told together, and not at the beginning", () => {
   assert.equal(arrivals.nextText(16_000), "dora is here.");
 });
 
-test("who comes and goes at once is not told, nor who is only idle", () => {
+test("a short visit is not announced, and neither is an idle user", () => {
   const arrivals = new Arrivals(-10_000);
   arrivals.add(change("alice", false, true), 0);
   arrivals.add(change("alice", true, false), 1);
@@ -282,7 +282,7 @@ test("who comes and goes at once is not told, nor who is only idle", () => {
   assert.equal(arrivals.nextText(100_000), "");
 });
 
-test("many are told as a number, and then there is silence for a minute", () => {
+test("many arrivals are announced as a number, and then none for a minute", () => {
   const arrivals = new Arrivals(-10_000);
   for (let index = 0; index < 9; index += 1) arrivals.add(change(`u${index}`, false, true), 0);
   assert.equal(arrivals.nextText(0), "9 people are here.");
@@ -291,7 +291,7 @@ test("many are told as a number, and then there is silence for a minute", () => 
   assert.equal(arrivals.nextText(60_000), "alice is here.");
 });
 
-test("what comes after a gap is how it is, not what happens", () => {
+test("statuses after a gap are not announced", () => {
   const arrivals = new Arrivals(-10_000);
   arrivals.add(change("alice", false, true), 0);
   arrivals.restart(1);

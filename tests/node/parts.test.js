@@ -25,7 +25,7 @@ test("delays double up to the longest, and begin again after a connection that h
   assert.equal(backoff.next(10_000), 1_000);
 });
 
-test("the dice take up to half of a delay", () => {
+test("a random part is up to half of a delay", () => {
   assert.equal(new Backoff(1_000, 30_000, () => 0).next(0), 500);
 });
 
@@ -43,7 +43,7 @@ test("ids are random, need no secure context, and fit every broker", () => {
   Object.defineProperty(crypto, "randomUUID", {value: undefined, configurable: true}); // as on http://192.168.1.2
   try {
     assert.match(freshConnectionId(), /^[0-9a-f]{32}$/);
-    assert.match(freshClientId(), /^js[0-9a-f]{20}$/); // 23 characters are what every broker takes
+    assert.match(freshClientId(), /^js[0-9a-f]{20}$/); // every broker accepts 23 characters
     assert.notEqual(freshConnectionId(), freshConnectionId());
     assert.notEqual(freshClientId(), freshClientId());
   } finally {
@@ -53,7 +53,7 @@ test("ids are random, need no secure context, and fit every broker", () => {
 
 // Topics
 
-test("topics are those of the contract, under the prefix", () => {
+test("topics are those of the protocol, under the prefix", () => {
   const topics = new Topics("acme");
   assert.equal(topics.input("alice", "phone", "login"), "acme/presence/alice/phone/login");
   assert.equal(topics.reply("alice", "phone"), "acme/reply/alice/phone/time");
@@ -97,7 +97,7 @@ test("the url may be relative to the page, and http is read as ws", (t) => {
   assert.equal(url(new URL("ws://[::1]:9001/mqtt")), "ws://[::1]:9001/mqtt");
 });
 
-test("arguments that cannot be are named, and the password is not told", () => {
+test("invalid arguments are named, without the password", () => {
   const ws = "ws://localhost";
   const wrong = [
     ["/mqtt", {}, /^url is none/],
@@ -120,7 +120,7 @@ test("arguments that cannot be are named, and the password is not told", () => {
 
 // The bridge
 
-test("the bridge is there when it says so on this connection", () => {
+test("the bridge is online after its message on this connection", () => {
   const bridge = new BridgePresence();
   assert.deepEqual([bridge.state, bridge.online], ["unknown", false]);
   assert.equal(bridge.receive(encode({state: "online", version: 1})), true);
@@ -186,7 +186,7 @@ test("versions decide, not arrival", () => {
   assert.deepEqual(roster.ignored, {payload: 0, stale: 1});
 });
 
-test("who was forgotten is gone, and comes back with a newer version only", () => {
+test("a forgotten user is removed, and returns with a newer version only", () => {
   const roster = new StatusTable();
   roster.apply("alice", status("alice", 2));
   assert.equal(roster.apply("alice", encode("")).after, null);
@@ -195,7 +195,7 @@ test("who was forgotten is gone, and comes back with a newer version only", () =
   assert.equal(roster.apply("alice", status("alice", 3)).before, null);
 });
 
-test("who is not named again after a reconnect was forgotten meanwhile", () => {
+test("a user without a status after a reconnect was forgotten meanwhile", () => {
   const roster = new StatusTable();
   roster.apply("alice", status("alice", 2));
   roster.apply("bob", status("bob", 2));
@@ -232,7 +232,7 @@ test("whatever comes and goes, the array is that of the users, sorted", () => {
   }
 });
 
-test("thousands of users that come one by one are no burden to a page that looks after each", () => {
+test("sorting after each of thousands of users is fast", () => {
   const roster = new StatusTable();
   const began = performance.now();
   for (let n = 0; n < 5_000; n += 1) {
@@ -244,7 +244,7 @@ test("thousands of users that come one by one are no burden to a page that looks
   assert.ok(performance.now() - began < 2_000, `${performance.now() - began} ms`); // sorting each time took 8000
 });
 
-test("what is no status is counted and changes nothing", () => {
+test("an invalid status is counted, and has no effect", () => {
   const roster = new StatusTable();
   const good = {userId: "alice", state: "online", online: true, version: 1};
   const junk = [

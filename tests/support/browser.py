@@ -1,4 +1,4 @@
-"""A real browser: Chromium without a screen, and people in front of it. Whatever it complains of fails the test."""
+"""A real browser: Chromium without a screen, and users of the live page. An unexpected error of a page fails the test."""
 
 import re
 import shutil
@@ -21,49 +21,49 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable
 DEADLINE_MS = 15_000
 expect.set_options(timeout=DEADLINE_MS)
 
-# Chromium says so on the console too, but only this names the directive in every version.
-_TELL_VIOLATIONS = """
+# Chromium logs violations, too, but some versions omit the directive.
+_LOG_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) =>
   console.error(`CSP: ${event.violatedDirective} forbids ${event.blockedURI} at ${event.sourceFile}:${event.lineNumber}`));
 """
 
 
 def launch(playwright: Playwright, **how: Any) -> Browser:
-    """Start the Chromium that is installed; there being none is a failure."""
+    """Start the installed Chromium; fail without one."""
     path = next(filter(None, map(shutil.which, _NAMES)), None)
     assert path is not None, "Chromium is not installed: make tools"
     return playwright.chromium.launch(executable_path=path, args=list(FLAGS), **how)
 
 
-class RateLimitedLog:
-    """What pages say on the console, and what is thrown in them."""
+class PageErrors:
+    """Errors of pages: messages on the console, and exceptions."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.errors: list[str] = []
         self._allowed: list[str] = []
 
     def listen(self, context: BrowserContext) -> None:
-        """Hear all pages of a context, those to come too."""
-        context.add_init_script(_TELL_VIOLATIONS)
+        """Collect the errors of all pages of a context, including later ones."""
+        context.add_init_script(_LOG_VIOLATIONS)
         context.on("console", self._on_console)
-        context.on("weberror", lambda error: self.heard.append(f"thrown: {error.error}"))
+        context.on("weberror", lambda error: self.errors.append(f"thrown: {error.error}"))
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning", "assert"}:
-            self.heard.append(f"{message.type}: {message.text}")
+            self.errors.append(f"{message.type}: {message.text}")
 
     def allow(self, pattern: str) -> None:
-        """Say that this may be, e.g. that there is no connection while the broker is down."""
+        """Allow errors that match a pattern, for example while the broker is down."""
         self._allowed.append(pattern)
 
     def assert_none(self) -> None:
-        """Nothing was said but what may be."""
-        others = [text for text in self.heard if not any(re.search(p, text) for p in self._allowed)]
+        """Fail if there is an error that is not allowed."""
+        others = [text for text in self.errors if not any(re.search(p, text) for p in self._allowed)]
         assert others == [], "\n".join(others)
 
 
 class Somebody:
-    """Somebody in front of the live page.
+    """A user of the live page.
 
     Args:
         page: a tab.
@@ -83,13 +83,13 @@ class Somebody:
         expect(self.page.locator("#sign-in-view")).to_be_visible()
 
     def sign_in(self, password: str | None = None) -> None:
-        """Give the name, and be in."""
+        """Sign in."""
         self.try_to_sign_in(password)
         expect(self.page.locator("#signed-in")).to_be_visible()
         expect(self.page.locator("#link-text")).to_have_text("Live")
 
     def try_to_sign_in(self, password: str | None = None) -> None:
-        """Give the name, whatever comes of it."""
+        """Submit the login, without waiting for the result."""
         self.page.fill("#name", self.name)
         if password is not None:
             self.page.fill("#password", password)
@@ -98,12 +98,12 @@ class Somebody:
     # What is to be seen.
 
     def row(self, name: str) -> Locator:
-        """Return somebody's row in the table."""
+        """Return a user's row in the table."""
         cell = self.page.locator(".name", has_text=re.compile(f"^{re.escape(name)}$"))
         return self.page.locator("#people-rows tr").filter(has=cell)
 
     def sees(self, name: str, state: str) -> None:
-        """See somebody in this state, in the table and among the pills."""
+        """Wait until a user is shown in a state, in the table and as a pill."""
         expect(self.row(name).locator(".state")).to_have_text(state.capitalize())
         pill = self.page.locator("#pills .pill").filter(has_text=re.compile(f"^.?{re.escape(name)}, "))
         if state == "offline":
@@ -112,24 +112,24 @@ class Somebody:
             expect(pill).to_have_attribute("data-state", state)
 
     def is_shown(self, state: str) -> None:
-        """See one's own state."""
+        """Wait until the page shows the own state."""
         expect(self.page.locator("#my-state")).to_have_text(state.capitalize())
 
     def notices(self, text: str) -> None:
-        """Read what is wrong; empty: nothing is."""
+        """Wait for a text in the notice; empty for no notice."""
         expect(self.page.locator("#notice")).to_contain_text(text) if text else expect(
             self.page.locator("#notice")
         ).to_be_empty()
 
 
 @contextmanager
-def windows(browser: Browser, complaints: RateLimitedLog) -> Iterator[Any]:
-    """Yield a function that opens a window: a browser of its own, with nothing in common with another."""
+def windows(browser: Browser, page_errors: PageErrors) -> Iterator[Any]:
+    """Yield a function that opens a window with its own storage and cookies."""
     contexts: list[BrowserContext] = []
 
     def window(**how: Any) -> BrowserContext:
         context = browser.new_context(**{"locale": "en-GB", "timezone_id": "UTC"} | how)
-        complaints.listen(context)
+        page_errors.listen(context)
         contexts.append(context)
         return context
 

@@ -1,4 +1,4 @@
-"""Node, for the tests of the browser client: whole files of tests, and a page that does what it is told."""
+"""Node for the tests of the browser client: test files, and a simulated page under control of a test."""
 
 import json
 import re
@@ -12,7 +12,7 @@ TIMEOUT_S = 60.0
 
 
 def run_tests(file: Path) -> dict[str, int]:
-    """Run a file under ``node --test``; return how many passed, failed, were skipped. What failed is printed."""
+    """Run a file under ``node --test``; print failures, and return the numbers of passed, failed and skipped tests."""
     command = ["node", "--test", "--test-reporter=tap", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     counts = {name: int(n) for name, n in re.findall(r"^# (\w+) (\d+)$", done.stdout, re.MULTILINE)}
@@ -23,7 +23,7 @@ def run_tests(file: Path) -> dict[str, int]:
 
 
 class PageError(Exception):
-    """What the JavaScript threw."""
+    """An error that the JavaScript code threw."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -31,7 +31,7 @@ class PageError(Exception):
 
 
 class Page:
-    """Node with the browser client, a make-believe page around it, and real sockets.
+    """Node with the browser client, a simulated page and real sockets.
 
     Call it with the body of an async function; it returns what that returned. ``tests/node/puppet.js`` has the names
     that are there.
@@ -58,7 +58,7 @@ class Page:
         return self
 
     def __call__(self, code: str) -> Any:
-        """Do this; raise what it threw."""
+        """Run a command; raise the error that it threw."""
         process = self._process
         assert process is not None
         assert process.stdin is not None
@@ -74,7 +74,7 @@ class Page:
         return answer["result"]
 
     def crash(self) -> None:
-        """End it as a crash of the browser would."""
+        """Kill Node, as a crash ends a browser."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(20)

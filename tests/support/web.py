@@ -1,4 +1,4 @@
-"""The command with its page, as a process; and asking it as a browser, curl or an attacker would."""
+"""The command with its page as a process, and requests to it as from a browser, curl or an attacker."""
 
 import base64
 import http.client
@@ -22,7 +22,7 @@ from tests.support.waiting import free_port, until
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """An HTTP response."""
 
     status: int
     headers: dict[str, str]
@@ -37,7 +37,7 @@ class Answer:
 def get(
     port: int, path: str, *, method: str = "GET", host: str | None = None, version: str = "", **headers: str
 ) -> Answer:
-    """Ask for a path, sent as it is; names of headers with _ for -."""
+    """Send a request for a path without encoding it; header names have _ for -."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     if version:
         connection._http_vsn, connection._http_vsn_str = 10, version
@@ -63,7 +63,7 @@ def basic(user: str, password: str) -> dict[str, str]:
 
 
 class Page:
-    """The command, running, with its page.
+    """A running command with its page.
 
     Args:
         directory: its own.
@@ -101,7 +101,7 @@ class Page:
         return self.process.poll()
 
     def stop(self) -> int:
-        """End it as an operator would; return the exit code."""
+        """Stop the command as an operator does; return the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(20)
@@ -113,7 +113,7 @@ class Page:
         return get(self.port, path, **headers)
 
     def api(self, *path: str, headers: dict[str, str] | None = None, **query: object) -> Answer:
-        """Ask the API, names and values encoded."""
+        """Send a request to the API, with names and values encoded."""
         asked = "/".join(quote(part, safe="") for part in ("api", *path))
         return self.get(f"/{asked}" + (f"?{urlencode(query)}" if query else ""), **(headers or {}))
 
@@ -131,7 +131,7 @@ def websocket(
     subprotocol: str | None = "mqtt",
     forwarded: str | None = None,
 ) -> ClientConnection:
-    """Open a WebSocket for MQTT, under whatever name."""
+    """Open a WebSocket for MQTT."""
     return connect(
         f"ws://{host or f'127.0.0.1:{port}'}/mqtt",
         sock=socket.create_connection(("127.0.0.1", port), 10),
@@ -153,7 +153,7 @@ def mqtt_connect(client_id: str, user: str = "alice", password: str | None = Non
 
 
 def raw_websocket(port: int) -> socket.socket:
-    """Open a WebSocket by hand: nobody answers its pings, and nobody reads."""
+    """Open a WebSocket without a library, so that pings stay unanswered and data unread."""
     sock = socket.create_connection(("127.0.0.1", port), 10)
     sock.sendall(
         f"GET /mqtt HTTP/1.1\r\nHost: localhost:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -168,5 +168,5 @@ def raw_websocket(port: int) -> socket.socket:
 
 
 def frame(data: bytes, opcode: int = 2) -> bytes:
-    """Write a frame of a client, masked with nothing, of 125 bytes at most."""
+    """Return a client's frame of at most 125 bytes, with a mask of zeros."""
     return bytes((0x80 | opcode, 0x80 | len(data))) + bytes(4) + data

@@ -1,4 +1,4 @@
-/** MQTT.js without a network: tests see what is asked of it, and play the broker and the bridge. */
+/** MQTT.js without a network: tests read its calls, and act as the broker and the bridge. */
 
 import {EventEmitter} from "node:events";
 
