@@ -30,7 +30,7 @@ A record is unseen, open or ended. An end is certain or guessed, and a sign of l
     unseen --L1 A2--> open --E1 E2 G1 L1 L4 (certain), B2 B3 (guessed)--> ended
     ended, guessed --L3 A3--> open
     ended, guessed --E1 G1--> ended, certain
-    unseen --E1--> ended, certain
+    unseen --E1 L4--> ended, certain
 
 | rules | event | module |
 |---|---|---|
@@ -41,6 +41,7 @@ A record is unseen, open or ended. An end is certain or guessed, and a sign of l
 | B1, B2, grace | `CheckDeadlines` | `monitoring`, `deadlines` |
 | B3 | `EndUnconfirmed` | `monitoring` |
 | "A clock that is set back" | `ClockSteppedBack` | `monitoring` |
+| publishing again | `Renew` | `fold` |
 | the user's status | after each event | `status`, `ledger` |
 
 Heartbeats that change only their own connection skip `fold`: `activity.settle_heartbeats` gives the same

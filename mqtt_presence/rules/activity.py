@@ -87,7 +87,7 @@ def after_activity(record: P, activity: Activity, settings: RuleSettings) -> P:
     due = deadline(fresh, settings)
     if due is not None and (record.check_at is None or due < record.check_at):
         return replace(fresh, check_at=due)
-    return fresh  # A deadline that moved back is not written: the check at the old one computes it again.
+    return fresh  # A later deadline is not written: the check at the earlier one computes it again.
 
 
 def changes_idle(record: ActivityState, fresh: ActivityState) -> bool:

@@ -41,7 +41,7 @@ def clients_of(events: Mapping[UserId, Sequence[Activity]]) -> set[ClientKey]:
 def beyond_live(events: Events, live: Records) -> Events:
     """Return the events that may need more than live records.
 
-    Left out are activities of open connections: most events are, and only their own record bears on them.
+    Activities of open connections are left out: most events are such, and these need only their own record.
     """
     rest: dict[UserId, list[Event]] = {}
     for user_id, of_user in events.items():
