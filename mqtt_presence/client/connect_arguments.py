@@ -1,4 +1,7 @@
-"""Arguments for a connection to the broker: shared by both clients, and checked before connecting."""
+"""Arguments for a connection to the broker: shared by both clients, and checked before connecting.
+
+Both clients repeat these arguments in their signatures, so that editors and `help` show them.
+"""
 
 import secrets
 from dataclasses import dataclass, replace

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -101,12 +102,16 @@ class PresenceClient:
         self.client_id = endpoint.client_id
         self._topics = Topics(prefix)
         self._reply_topic = self._topics.reply(self.user, self.client_id)
-        self._user_agent = user_agent
-        self._idle_threshold = _duration("idle_threshold", idle_threshold)
-        self._timeout = _duration("timeout", timeout)
-        self._meta = None if meta is None else client_messages.encode_meta(meta)
         self._announce = announce
-        self._login_payload(fresh_connection_id(), None)  # raises ConfigError now rather than on connecting
+        self._encode_login = partial(
+            client_messages.encode_login,
+            user_agent=user_agent,
+            idle_threshold=_duration("idle_threshold", idle_threshold),
+            timeout=_duration("timeout", timeout),
+            announce=announce,
+            meta=None if meta is None else client_messages.encode_meta(meta),
+        )
+        self._encode_login(fresh_connection_id())  # raises ConfigError now rather than on connecting
         self._next_id = fresh_connection_id()
         self._logged_in: _LoggedIn | None = None
         self._login_receipt: Receipt | None = None
@@ -266,20 +271,9 @@ class PresenceClient:
         self._clock.connection_lost()
 
     def _log_in(self, current: _LoggedIn) -> None:
-        payload = self._login_payload(current.connection_id, self._clock.at(current.began))
+        payload = self._encode_login(current.connection_id, time=self._clock.at(current.began))
         topic = self._topics.input(self.user, self.client_id, topics.LOGIN)
         self._login_receipt = current.connection.publish(topic, payload, 1)
-
-    def _login_payload(self, connection_id: str, time: int | None) -> bytes:
-        return client_messages.encode_login(
-            connection_id,
-            time=time,
-            user_agent=self._user_agent,
-            idle_threshold=self._idle_threshold,
-            timeout=self._timeout,
-            announce=self._announce,
-            meta=self._meta,
-        )
 
     def _message(self, topic: str, payload: bytes, retained: bool) -> None:
         try:
