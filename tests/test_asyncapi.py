@@ -174,11 +174,13 @@ class Operation:
     retain: bool
 
 
-def _operation(said: dict[str, Any]) -> Operation:
-    mqtt = resolve(said["bindings"])["mqtt"]
+def _operation(operation: dict[str, Any]) -> Operation:
+    mqtt = resolve(operation["bindings"])["mqtt"]
     qos = tuple(mqtt.get("x-qos-allowed", [mqtt["qos"]]))
     assert mqtt["qos"] in qos
-    return Operation(said["channel"]["$ref"].rpartition("/")[2], said["action"], qos, mqtt["retain"])
+    return Operation(
+        operation["channel"]["$ref"].rpartition("/")[2], operation["action"], qos, mqtt["retain"]
+    )
 
 
 OPERATIONS = {o.channel: o for o in map(_operation, DOCUMENT["operations"].values())}
@@ -282,11 +284,11 @@ def made_topics() -> set[str]:
         "verb": sorted(topics.VERBS),
         "name": ["{event}"],
     }
-    made = set()
+    topics_made = set()
     for name in (n for n in dir(prefixless) if not n.startswith(("_", "parse_", "is_")) and n != "prefix"):
         thing = getattr(prefixless, name)
         if isinstance(thing, str):
-            made |= set() if "+" in thing or thing.endswith("/") else {thing}  # a filter, a beginning
+            topics_made |= set() if "+" in thing or thing.endswith("/") else {thing}  # a filter, or a prefix
             continue
         parameters = inspect.signature(thing).parameters.values()
         optional = {p.name: [p.default] for p in parameters if p.default is not p.empty}
@@ -294,8 +296,8 @@ def made_topics() -> set[str]:
         for parameter in parameters:
             choices = optional.get(parameter.name) or values[parameter.name]
             combinations = [c | {parameter.name: choice} for c in combinations for choice in choices]
-        made |= {thing(**arguments) for arguments in combinations}
-    return made
+        topics_made |= {thing(**arguments) for arguments in combinations}
+    return topics_made
 
 
 def test_channels_are_the_topics_of_the_code() -> None:
@@ -368,28 +370,28 @@ def fields_of(message: str) -> set[str]:
 
 def test_topics_are_as_in_the_protocol() -> None:
     """Topic, writer, QoS and retain are the same in both; and so is the version."""
-    told = {}
+    documented = {}
     for topic, writer, how, _ in rows("Topics", 4):
         qos, retain = how.split(", ")
         address = topic.strip("`").replace("<", "{").replace(">", "}")
-        told[address] = (
+        documented[address] = (
             "send" if writer.startswith("bridge") else "receive",
             tuple(int(n) for n in re.findall(r"\d", qos)),
             {"no": False, "**retained**": True}[retain],
         )
-    assert told == {CHANNELS[c]["address"]: (o.action, o.qos, o.retain) for c, o in OPERATIONS.items()}
+    assert documented == {CHANNELS[c]["address"]: (o.action, o.qos, o.retain) for c, o in OPERATIONS.items()}
     assert PROTOCOL.startswith(f"# The protocol, version {DOCUMENT['info']['version']}\n")
 
 
 def test_fields_are_as_in_the_protocol() -> None:
     """The tables of fields list the fields of the schemas."""
-    told: dict[str, set[str]] = {}
+    documented: dict[str, set[str]] = {}
     messages: list[str] = []
     for message, name, *_ in rows("Client messages", 4):
         messages = message.split(", ") if message else messages
         for verb in messages:
-            told.setdefault(verb, set()).update(words(name))
-    assert told == {verb: fields_of(messages_of(channel)[0]) for channel, verb in INPUTS.items()}
+            documented.setdefault(verb, set()).update(words(name))
+    assert documented == {verb: fields_of(messages_of(channel)[0]) for channel, verb in INPUTS.items()}
     assert {words(name)[0] for name, _ in rows("The user's status", 2)} == fields_of("status")
     for events, _, names in rows("Events", 3):
         for event in words(events):
@@ -577,7 +579,7 @@ values: dict[str, st.SearchStrategy[Any]] = {
 
 
 @st.composite
-def told(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
+def client_messages_of_any_kind(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     """Make a client's message: mostly values of the right kind, which may be too long, too large or malformed."""
     channel = draw(st.sampled_from(sorted(INPUTS)))
     known = sorted({*fields_of(messages_of(channel)[0]), "userId"})
@@ -597,7 +599,7 @@ def test_parser_and_document_agree_on_any_message() -> None:
     verdicts: Counter[tuple[str, bool]] = Counter()
 
     @settings(deadline=None, max_examples=400, database=None, derandomize=True)
-    @given(told())
+    @given(client_messages_of_any_kind())
     def any_message(message: tuple[str, dict[str, Any]]) -> None:
         channel, payload = message
         verdicts[channel, agree(channel, written(payload))] += 1
@@ -675,14 +677,14 @@ class Tally:
         assert OPERATIONS[channel].retain is retain
         assert OPERATIONS[channel].action == "send"
         if content_type(message) == JSON:
-            told = json.loads(payload)
-            assert told.get("userId", "alice") == "alice"
-            self._count(message, told)
+            fields = json.loads(payload)
+            assert fields.get("userId", "alice") == "alice"
+            self._count(message, fields)
 
-    def _count(self, what: str, told: Mapping[str, Any]) -> None:
+    def _count(self, what: str, fields: Mapping[str, Any]) -> None:
         self.messages[what] += 1
-        self.fields.setdefault(what, Counter()).update(told.keys())
-        for name, inner in told.items():
+        self.fields.setdefault(what, Counter()).update(fields.keys())
+        for name, inner in fields.items():
             if isinstance(inner, dict) and name != "t0":
                 self._count(f"{what}.{name}", inner)
 
@@ -733,10 +735,10 @@ what_is_told = (
 elapsed = st.sampled_from([0, 1, 500, 1_001, 3_001])
 
 
-def received(told: list[tuple[int, Event]]) -> list[Event]:
+def received(delayed: list[tuple[int, Event]]) -> list[Event]:
     """Stamp each event with its receipt, so many milliseconds after the previous one."""
-    moments = accumulate((after for after, _ in told), initial=START)
-    return [replace(event, now=now) for (_, event), now in zip(told, list(moments)[1:], strict=True)]
+    moments = accumulate((after for after, _ in delayed), initial=START)
+    return [replace(event, now=now) for (_, event), now in zip(delayed, list(moments)[1:], strict=True)]
 
 
 histories = st.lists(st.tuples(elapsed, what_is_told), min_size=1, max_size=12).map(received)
@@ -770,8 +772,8 @@ def test_statuses_and_events_are_what_the_document_says() -> None:
         st.booleans(),
     )
     def any_history(history: list[Event], rule_settings: RuleSettings, batch: bool, private: bool) -> None:
-        for said in published(history, rule_settings, batch=batch, private=private):
-            tally.take(said.topic, said.payload, said.retain)
+        for publication in published(history, rule_settings, batch=batch, private=private):
+            tally.take(publication.topic, publication.payload, publication.retain)
 
     any_history()
     # The command `check` tests a broker with the smallest possible status.

@@ -47,15 +47,15 @@ def wire_fields() -> list[str]:
 
 
 def topics() -> list[str]:
-    made = Topics()
-    inputs = [made.input("<user>", "<client>", verb) for verb in sorted(VERBS)]
+    names = Topics()
+    inputs = [names.input("<user>", "<client>", verb) for verb in sorted(VERBS)]
     return [
         *inputs,
-        made.reply("<user>", "<client>", TIME),
-        made.status("<user>"),
-        made.event("<user>", "<event>"),
-        made.bridge_state,
-        made.bridge_announce,
+        names.reply("<user>", "<client>", TIME),
+        names.status("<user>"),
+        names.event("<user>", "<event>"),
+        names.bridge_state,
+        names.bridge_announce,
     ]
 
 
@@ -273,8 +273,8 @@ class Shell:
         config.mkdir(exist_ok=True)
         for name in ("mosquitto_pub", "mosquitto_sub"):  # the clients' own defaults
             (config / name).write_text(f"-p {self._port}\n")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MQTT_PRESENCE_", "XDG_"))}
-        return kept | {
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MQTT_PRESENCE_", "XDG_"))}
+        return inherited | {
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "HOME": str(self.directory),
             "XDG_DATA_HOME": str(self.directory / "data"),
@@ -315,13 +315,13 @@ class Shell:
         mark = f"--done {self._done}: "
         self._process.stdin.write(f"{self.text(block)}\necho '{mark}'$?\n")
         self._process.stdin.flush()
-        said = []
+        output = []
         for line in self._process.stdout:
             if line.startswith(mark):
-                assert line.removeprefix(mark).strip() == "0", (block, said)
-                return "".join(said)
-            said.append(line)
-        raise AssertionError(f"the shell ended in {block!r}: {said}")
+                assert line.removeprefix(mark).strip() == "0", (block, output)
+                return "".join(output)
+            output.append(line)
+        raise AssertionError(f"the shell ended in {block!r}: {output}")
 
     def start(self, block: str) -> subprocess.Popen[bytes]:
         """Run a block in a terminal of its own."""
@@ -348,14 +348,14 @@ def block(mark: str) -> str:
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
     """A shell beside ``mqtt-presence up``, started with the README's command."""
-    with Shell(tmp_path, free_port()) as made:
-        up = made.start(block("run: up"))
+    with Shell(tmp_path, free_port()) as shell:
+        up = shell.start(block("run: up"))
         try:
-            until(lambda: up.poll() is not None or "connected to" in made.log(), "up is up")
-            assert up.poll() is None, made.log()
-            yield made
+            until(lambda: up.poll() is not None or "connected to" in shell.log(), "up is up")
+            assert up.poll() is None, shell.log()
+            yield shell
             up.terminate()
-            assert up.wait(20) == 0, made.log()
+            assert up.wait(20) == 0, shell.log()
         finally:
             if up.poll() is None:
                 up.kill()
@@ -401,7 +401,7 @@ def test_session_of_the_readme(shell: Shell) -> None:
         command, _, shown = part.partition("\n")
         if command.startswith("mosquitto_sub") and "offline" in shown:
             until(lambda: offline(shell), "alice is gone")
-        said = without_varying_parts(shell.run(command))
+        output = without_varying_parts(shell.run(command))
         for line in without_varying_parts(shown):
-            assert line in said, (command, line, said)
-            del said[: said.index(line) + 1]
+            assert line in output, (command, line, output)
+            del output[: output.index(line) + 1]
