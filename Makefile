@@ -1,6 +1,7 @@
-# make run: broker, bridge and all, and what to try next.   make test: everything, as CI does it.
-# make check: style and types only.   make bench: speed.   make clean: as after a fresh clone.
-# make audit: known weaknesses of what we depend on.   make fuzz: parsers against anything, a minute each.
+# make run: broker, bridge and page, with the next steps.   make test: everything, as CI runs it.
+# make check: style, types and prose only.   make bench: speed.   make clean: as after a fresh clone.
+# make prose: the five habits of prose alone.   make audit: known weaknesses of the dependencies.
+# make fuzz: parsers on random input, a minute each.
 # make test-brokers: the brokers of broker_config/, one by one; some minutes, and it installs them.
 
 SHELL := bash
@@ -13,12 +14,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 TESTS ?=
-# Most tests wait for something, so more than there are cores; 0: one after another, in this process.
+# Most tests wait, so there are more processes than cores; 0: one after another, in this process.
 PROCESSES ?= 3
-# Debian keeps programs for administrators where not everybody's PATH looks.
+# Debian keeps programs for administrators outside the PATH of users.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
-.PHONY: run test test-brokers check unit bench audit fuzz screenshots tools tools-brokers clean
+.PHONY: run test test-brokers check prose unit bench audit fuzz screenshots tools tools-brokers clean
 
 # Its database is in the user's data directory: it survives `make clean`.
 run: $(VENV)/.installed
@@ -31,6 +32,10 @@ check: $(VENV)/.installed-dev node_modules/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	npm run --silent check
+	$(BIN)/python -m tests.prose
+
+prose: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.prose
 
 unit: $(VENV)/.installed-dev node_modules/.installed
 	$(BIN)/pytest --numprocesses $(PROCESSES) --dist worksteal $(TESTS)
@@ -42,18 +47,18 @@ test-brokers: tools tools-brokers $(VENV)/.installed-dev
 	npm install --prefix .brokers/aedes --no-audit --no-fund --loglevel=error
 	$(BIN)/pytest tests/brokers $(TESTS)
 
-# Measures for four to seven minutes, and writes docs/performance.md; on a machine that does nothing else.
+# Measures for four to seven minutes, and writes docs/performance.md; on an otherwise idle machine.
 bench: tools $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks --write $(ARGS)
 
-# atheris on the targets of tests/fuzz, for longer than `make test` has time; ARGS="--seconds 600 --only payload".
+# atheris on the targets of tests/fuzz, for longer than `make test`; ARGS="--seconds 600 --only payload".
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
-# Asks the package index's vulnerability service about every package that is installed; not part of `make test`, which
-# needs no more network than the package index. --strict: a package that it cannot ask about is a failure too.
+# Asks the package index's vulnerability service about every installed package; not part of `make test`, which
+# needs the package index only. --strict: a package without an answer is a failure too.
 audit: $(VENV)/.installed-dev
 	$(BIN)/pip freeze --quiet --disable-pip-version-check --exclude-editable > $(VENV)/audited.txt
 	$(PYTHON) -m venv $(VENV)/audit
@@ -64,7 +69,7 @@ audit: $(VENV)/.installed-dev
 screenshots: tools $(VENV)/.installed-dev
 	KEEP_SCREENSHOTS=1 $(BIN)/pytest tests/browser/test_screenshots.py
 
-# What the tests need and pip cannot bring; nothing is done where it is there.
+# System packages of the tests, which pip cannot install; installed packages are left alone.
 tools:
 	@missing=()
 	command -v mosquitto >/dev/null || missing+=(mosquitto)
@@ -93,7 +98,7 @@ tools:
 	"$${as_root[@]}" apt-get update -q
 	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$${missing[@]}"
 
-# Debian's packages start their servers when they are installed; here nobody wants them, and their ports are others'.
+# Debian's packages start their servers when they are installed; the tests start their own, on other ports.
 tools-brokers:
 	@missing=()
 	command -v erl >/dev/null && compgen -G '/usr/lib/*/ejabberd-[0-9]*' >/dev/null || missing+=(ejabberd)
@@ -119,7 +124,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) \
 	  || { rm -rf $(VENV); echo "No venv could be made; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 
-# The stamps are older than these files when what they ask for may have changed.
+# The stamps are older than these files when the requirements may have changed.
 INSTALLED_FROM := pyproject.toml hatch_build.py package-lock.json
 MQTT_JS := mqtt_presence/web/static/vendor/mqtt.esm.js
 

@@ -10,7 +10,7 @@ class ConfigError(PresenceError):
 
 
 class PayloadError(PresenceError):
-    """A topic or payload violates the protocol (docs/protocol.md, "Topics" and "What clients send").
+    """A topic or payload violates the protocol (docs/protocol.md, "Topics" and "Client messages").
 
     Args:
         reason: the category under which the message is counted, e.g. ``bad_topic``.

@@ -1,4 +1,4 @@
-"""docs/asyncapi.yaml is valid, and says what the code does: topics, what is accepted, what is published."""
+"""docs/asyncapi.yaml is valid, and agrees with the code: topics, accepted messages, published messages."""
 
 import inspect
 import json
@@ -73,7 +73,7 @@ JSON = "application/json"
 
 
 def nodes(value: Any, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every object in the document, and where it is."""
+    """Yield every object in the document, with its path."""
     if isinstance(value, dict):
         yield path, value
         for key, inner in value.items():
@@ -84,7 +84,7 @@ def nodes(value: Any, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def resolve(value: dict[str, Any]) -> dict[str, Any]:
-    """Follow references to what they stand for."""
+    """Follow references to their target."""
     while "$ref" in value:
         found: Any = DOCUMENT
         for key in value["$ref"].removeprefix("#/").split("/"):
@@ -118,7 +118,7 @@ formats = FormatChecker(formats=())
 
 @formats.checks("date-time", raises=ValueError)
 def _is_a_day(text: object) -> bool:
-    """Hold what is left of RFC 3339 beside our patterns: the day is one that the month has."""
+    """Check the rest of RFC 3339 beside our patterns: the month has the day."""
     return not isinstance(text, str) or bool(date.fromisoformat(text[:10]))
 
 
@@ -130,12 +130,12 @@ REGISTRIES = [
 
 @cache
 def validator(where: str, strict: bool) -> Any:
-    """Make the validator of the schema there; a strict one knows no fields but those listed."""
+    """Make the validator of the schema there; a strict one allows only the listed fields."""
     return Validator({"$ref": f"doc#/{where}"}, registry=REGISTRIES[strict], format_checker=formats)
 
 
 def error_in(where: str, instance: Any, *, strict: bool = False) -> str | None:
-    """Validate against the schema there; return what is wrong."""
+    """Validate against the schema there; return the error."""
     error = best_match(validator(where, strict).iter_errors(instance))
     return error and f"{error.json_path}: {error.message}"
 
@@ -166,7 +166,7 @@ def messages_of(channel: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Operation:
-    """What a channel's operation says."""
+    """The operation of a channel."""
 
     channel: str
     action: str
@@ -174,22 +174,24 @@ class Operation:
     retain: bool
 
 
-def _operation(said: dict[str, Any]) -> Operation:
-    mqtt = resolve(said["bindings"])["mqtt"]
+def _operation(operation: dict[str, Any]) -> Operation:
+    mqtt = resolve(operation["bindings"])["mqtt"]
     qos = tuple(mqtt.get("x-qos-allowed", [mqtt["qos"]]))
     assert mqtt["qos"] in qos
-    return Operation(said["channel"]["$ref"].rpartition("/")[2], said["action"], qos, mqtt["retain"])
+    return Operation(
+        operation["channel"]["$ref"].rpartition("/")[2], operation["action"], qos, mqtt["retain"]
+    )
 
 
 OPERATIONS = {o.channel: o for o in map(_operation, DOCUMENT["operations"].values())}
 INPUTS = {
     c: CHANNELS[c]["address"].rpartition("/")[2] for c, o in OPERATIONS.items() if o.action == "receive"
 }
-"""The channels that the bridge listens to, and the verb of each."""
+"""The channels that the bridge reads, and the verb of each."""
 
 
 def which(topic: str, payload: bytes) -> tuple[str, str]:
-    """Tell the channel and the message of something published."""
+    """Return the channel and the message of a publication."""
     found = [
         name
         for name, channel in CHANNELS.items()
@@ -207,14 +209,14 @@ def which(topic: str, payload: bytes) -> tuple[str, str]:
 
 
 def test_document_is_valid_asyncapi() -> None:
-    """It is valid by the official schema of AsyncAPI 3.0, in the JSON Schema draft that that one names."""
+    """The document is valid by the official schema of AsyncAPI 3.0, in the JSON Schema draft that the schema names."""
     assert validator_for(OFFICIAL) is Draft7Validator
     error = best_match(Draft7Validator(OFFICIAL).iter_errors(DOCUMENT))
     assert error is None, f"{error.json_path}: {error.message[:500]}"
 
 
 def test_references_lead_somewhere_and_every_part_is_used() -> None:
-    """A reference has no siblings, which would be ignored, and its target; nothing lies about unused."""
+    """A reference has a target and no siblings, which would be ignored; every component is used."""
     used = set()
     for path, node in nodes(DOCUMENT):
         if "$ref" in node:
@@ -259,7 +261,7 @@ def test_message_has_examples_of_itself(name: str) -> None:
 
 
 def test_every_channel_has_one_operation_and_its_parameters() -> None:
-    """A channel has one operation, which says QoS and retain, and exactly the parameters of its address."""
+    """A channel has one operation, with QoS and retain, and exactly the parameters of its address."""
     assert len(OPERATIONS) == len(DOCUMENT["operations"])
     assert OPERATIONS.keys() == CHANNELS.keys()
     for channel in CHANNELS.values():
@@ -282,11 +284,11 @@ def made_topics() -> set[str]:
         "verb": sorted(topics.VERBS),
         "name": ["{event}"],
     }
-    made = set()
+    topics_made = set()
     for name in (n for n in dir(prefixless) if not n.startswith(("_", "parse_", "is_")) and n != "prefix"):
         thing = getattr(prefixless, name)
         if isinstance(thing, str):
-            made |= set() if "+" in thing or thing.endswith("/") else {thing}  # a filter, a beginning
+            topics_made |= set() if "+" in thing or thing.endswith("/") else {thing}  # a filter, or a prefix
             continue
         parameters = inspect.signature(thing).parameters.values()
         optional = {p.name: [p.default] for p in parameters if p.default is not p.empty}
@@ -294,12 +296,12 @@ def made_topics() -> set[str]:
         for parameter in parameters:
             choices = optional.get(parameter.name) or values[parameter.name]
             combinations = [c | {parameter.name: choice} for c in combinations for choice in choices]
-        made |= {thing(**arguments) for arguments in combinations}
-    return made
+        topics_made |= {thing(**arguments) for arguments in combinations}
+    return topics_made
 
 
 def test_channels_are_the_topics_of_the_code() -> None:
-    """The addresses are what `Topics` makes: none is missing, none is too many."""
+    """The addresses are exactly those that `Topics` makes."""
     addresses = [channel["address"] for channel in CHANNELS.values()]
     assert sorted(addresses) == sorted(made_topics())
     assert {c for c, o in OPERATIONS.items() if o.action == "receive"} == {
@@ -327,7 +329,7 @@ long_texts = st.builds(lambda text, times: text * times, texts, st.sampled_from(
 @settings(deadline=None, max_examples=300)
 @given(long_texts, st.sampled_from(["", "acme/", "a/b/"]))
 def test_name_is_one_for_the_document_as_for_the_code(text: str, prefix: str) -> None:
-    """What the parameters may be is what `Topics` accepts as a user or client, under any prefix."""
+    """The parameters allow the users and clients that `Topics` accepts, under any prefix."""
     named = Topics(prefix)
     allowed = schema_error("name", text) is None
     assert allowed == topics.is_name(text)
@@ -367,29 +369,29 @@ def fields_of(message: str) -> set[str]:
 
 
 def test_topics_are_as_in_the_protocol() -> None:
-    """Topic, who writes it, QoS and retain are the same in both; and so is the version."""
-    told = {}
+    """Topic, writer, QoS and retain are the same in both; and so is the version."""
+    documented = {}
     for topic, writer, how, _ in rows("Topics", 4):
         qos, retain = how.split(", ")
         address = topic.strip("`").replace("<", "{").replace(">", "}")
-        told[address] = (
+        documented[address] = (
             "send" if writer.startswith("bridge") else "receive",
             tuple(int(n) for n in re.findall(r"\d", qos)),
             {"no": False, "**retained**": True}[retain],
         )
-    assert told == {CHANNELS[c]["address"]: (o.action, o.qos, o.retain) for c, o in OPERATIONS.items()}
+    assert documented == {CHANNELS[c]["address"]: (o.action, o.qos, o.retain) for c, o in OPERATIONS.items()}
     assert PROTOCOL.startswith(f"# The protocol, version {DOCUMENT['info']['version']}\n")
 
 
 def test_fields_are_as_in_the_protocol() -> None:
-    """The tables of fields list what the schemas have."""
-    told: dict[str, set[str]] = {}
+    """The tables of fields list the fields of the schemas."""
+    documented: dict[str, set[str]] = {}
     messages: list[str] = []
-    for message, name, *_ in rows("What clients send", 4):
+    for message, name, *_ in rows("Client messages", 4):
         messages = message.split(", ") if message else messages
         for verb in messages:
-            told.setdefault(verb, set()).update(words(name))
-    assert told == {verb: fields_of(messages_of(channel)[0]) for channel, verb in INPUTS.items()}
+            documented.setdefault(verb, set()).update(words(name))
+    assert documented == {verb: fields_of(messages_of(channel)[0]) for channel, verb in INPUTS.items()}
     assert {words(name)[0] for name, _ in rows("The user's status", 2)} == fields_of("status")
     for events, _, names in rows("Events", 3):
         for event in words(events):
@@ -407,7 +409,7 @@ def test_words_are_those_of_the_code() -> None:
 
 
 def test_limits_are_those_of_the_code() -> None:
-    """Each limit is the constant that the parser goes by."""
+    """Each limit is the constant of the parser."""
     for channel in INPUTS:
         for message in messages_of(channel):
             limit = MESSAGES[message].get("x-max-bytes")
@@ -423,7 +425,7 @@ def test_limits_are_those_of_the_code() -> None:
 
 
 def test_servers_are_the_schemes_of_a_broker_url() -> None:
-    """The servers are what `--broker` takes, and what is said of the bridge's connection is true."""
+    """The servers are the schemes of `--broker`, and the description of the bridge's connection is true."""
     servers = DOCUMENT["servers"]
     assert servers.keys() == DEFAULT_PORTS.keys() == {server["protocol"] for server in servers.values()}
     for scheme in ("mqtt", "mqtts"):
@@ -440,7 +442,7 @@ def test_servers_are_the_schemes_of_a_broker_url() -> None:
     assert will["retain"] == OPERATIONS["bridgeState"].retain
 
 
-# What clients send: the document and the parser accept and refuse the same.
+# Client messages: the document and the parser accept and refuse the same.
 
 
 def is_accepted(verb: str, payload: bytes) -> bool:
@@ -452,7 +454,7 @@ def is_accepted(verb: str, payload: bytes) -> bool:
 
 
 def agree(channel: str, payload: bytes) -> bool:
-    """Return whether a payload is accepted; parser and document must say the same."""
+    """Return whether a payload is accepted; parser and document must agree."""
     message = which(CHANNELS[channel]["address"].format(user="u", client="c"), payload)[1]
     error = payload_error(message, payload)
     accepted = is_accepted(INPUTS[channel], payload)
@@ -462,7 +464,7 @@ def agree(channel: str, payload: bytes) -> bool:
 
 @pytest.mark.parametrize("channel", INPUTS)
 def test_examples_of_clients_are_accepted(channel: str) -> None:
-    """What the document shows as a client's message is one for the parser, and so is an empty one."""
+    """The parser accepts the document's examples of client messages, and an empty payload."""
     assert agree(channel, b"")
     for message in messages_of(channel):
         for example in MESSAGES[message]["examples"]:
@@ -501,14 +503,14 @@ REFUSED: list[tuple[str, str, Any]] = [
 
 @pytest.mark.parametrize(("channel", "name", "value"), REFUSED, ids=lambda part: ascii(part)[:30])
 def test_wrong_field_is_refused_by_both(channel: str, name: str, value: Any) -> None:
-    """Wrong types and what is too long or out of range is refused by the document as by the parser."""
+    """Document and parser refuse wrong types, and values that are too long or out of range."""
     assert not agree(channel, written({name: value}))
 
 
 @pytest.mark.parametrize("payload", [b"null", b"1", b'"x"', b"[]", b"true"])
 @pytest.mark.parametrize("channel", INPUTS)
 def test_json_that_is_no_object_is_refused_by_both(channel: str, payload: bytes) -> None:
-    """Only an object will do."""
+    """Only an object is accepted."""
     assert not agree(channel, payload)
 
 
@@ -541,7 +543,7 @@ FRACTIONS, OFFSETS = (
 
 @st.composite
 def iso(draw: st.DrawFn) -> str:
-    """Write a time in ISO 8601 that is right but for two of its parts at the most, which may be wrong."""
+    """Write a time in ISO 8601 of which at most two parts may be wrong."""
     parts = [YEARS, MONTHS, DAYS, HOURS, MINUTES, SECONDS, FRACTIONS, OFFSETS]
     odd = draw(st.sets(st.integers(0, len(parts) - 1), max_size=2))
     chosen = [draw(st.sampled_from(of)) if n in odd else of[0] for n, of in enumerate(parts)]
@@ -577,7 +579,7 @@ values: dict[str, st.SearchStrategy[Any]] = {
 
 
 @st.composite
-def told(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
+def client_messages_of_any_kind(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     """Make a client's message: mostly values of the right kind, which may be too long, too large or malformed."""
     channel = draw(st.sampled_from(sorted(INPUTS)))
     known = sorted({*fields_of(messages_of(channel)[0]), "userId"})
@@ -588,16 +590,16 @@ def told(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 @settings(deadline=None, max_examples=300, database=None, derandomize=True)
 @given(iso())
 def test_parser_and_document_agree_on_times(time: str) -> None:
-    """A time as the document has it written is accepted, one with a part that no clock shows is not."""
+    """A time in the document's form is accepted; a time with a part that no clock shows is not."""
     agree("login", written({"time": time}))
 
 
 def test_parser_and_document_agree_on_any_message() -> None:
-    """Whatever a client sends, it is valid by the document if and only if the parser accepts it."""
+    """A client's message is valid by the document if and only if the parser accepts it."""
     verdicts: Counter[tuple[str, bool]] = Counter()
 
     @settings(deadline=None, max_examples=400, database=None, derandomize=True)
-    @given(told())
+    @given(client_messages_of_any_kind())
     def any_message(message: tuple[str, dict[str, Any]]) -> None:
         channel, payload = message
         verdicts[channel, agree(channel, written(payload))] += 1
@@ -617,14 +619,14 @@ def test_parser_and_document_agree_on_any_message() -> None:
     ],
 )
 def test_parser_reads_more_of_iso_8601_than_the_document_says(time: str) -> None:
-    """The other ways of ISO 8601, and the last hours of 1969 by an offset: nobody has to write them."""
+    """The parser also accepts the other forms of ISO 8601, and the last hours of 1969 by an offset."""
     assert schema_error("clientTime", time) is not None
     assert is_accepted("login", written({"time": time}))
 
 
 @pytest.mark.parametrize("time", ["1970-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01"])
 def test_document_cannot_say_where_time_ends(time: str) -> None:
-    """Before 1970 and after 9999 only by their offset: valid by the pattern, and refused. The document says so."""
+    """Times before 1970 and after 9999 only by their offset are valid by the pattern, and refused, as documented."""
     assert schema_error("clientTime", time) is None
     assert not is_accepted("login", written({"time": time}))
     assert "for every offset" in SCHEMAS["clientTime"]["description"]
@@ -641,7 +643,7 @@ def test_document_cannot_say_where_time_ends(time: str) -> None:
 def test_our_own_clients_send_what_the_document_says(
     connection_id: str, time: int | None, agent: str | None, seconds: float | None, yes: bool | None
 ) -> None:
-    """What `PresenceClient` writes is valid, and has no field but the listed ones."""
+    """The messages of `PresenceClient` are valid, and have only the listed fields."""
     login = client_messages.encode_login(
         connection_id,
         time=time,
@@ -659,12 +661,12 @@ def test_our_own_clients_send_what_the_document_says(
     assert payload_error("timeRequest", client_messages.encode_time_request(time or 0), strict=True) is None
 
 
-# What the bridge sends.
+# The bridge's messages.
 
 
 @dataclass
 class Tally:
-    """Holds what is published to the document, and counts which fields came."""
+    """Validates publications by the document, and counts their fields."""
 
     messages: Counter[str] = field(default_factory=Counter)
     fields: dict[str, Counter[str]] = field(default_factory=dict)
@@ -675,19 +677,19 @@ class Tally:
         assert OPERATIONS[channel].retain is retain
         assert OPERATIONS[channel].action == "send"
         if content_type(message) == JSON:
-            told = json.loads(payload)
-            assert told.get("userId", "alice") == "alice"
-            self._count(message, told)
+            fields = json.loads(payload)
+            assert fields.get("userId", "alice") == "alice"
+            self._count(message, fields)
 
-    def _count(self, what: str, told: Mapping[str, Any]) -> None:
+    def _count(self, what: str, fields: Mapping[str, Any]) -> None:
         self.messages[what] += 1
-        self.fields.setdefault(what, Counter()).update(told.keys())
-        for name, inner in told.items():
+        self.fields.setdefault(what, Counter()).update(fields.keys())
+        for name, inner in fields.items():
             if isinstance(inner, dict) and name != "t0":
                 self._count(f"{what}.{name}", inner)
 
     def assert_whole(self, what: str, schema: dict[str, Any]) -> None:
-        """Every field has been seen; the required ones always, and no others."""
+        """Every listed field was seen, required fields in each message, and no other field."""
         properties = schema.get("properties", {})
         came = self.fields[what]
         assert came.keys() == properties.keys(), what
@@ -733,10 +735,10 @@ what_is_told = (
 elapsed = st.sampled_from([0, 1, 500, 1_001, 3_001])
 
 
-def received(told: list[tuple[int, Event]]) -> list[Event]:
-    """Stamp what is told with its receipt, so many milliseconds after the one before."""
-    moments = accumulate((after for after, _ in told), initial=START)
-    return [replace(event, now=now) for (_, event), now in zip(told, list(moments)[1:], strict=True)]
+def received(delayed: list[tuple[int, Event]]) -> list[Event]:
+    """Stamp each event with its receipt, so many milliseconds after the previous one."""
+    moments = accumulate((after for after, _ in delayed), initial=START)
+    return [replace(event, now=now) for (_, event), now in zip(delayed, list(moments)[1:], strict=True)]
 
 
 histories = st.lists(st.tuples(elapsed, what_is_told), min_size=1, max_size=12).map(received)
@@ -745,7 +747,7 @@ histories = st.lists(st.tuples(elapsed, what_is_told), min_size=1, max_size=12).
 def published(
     history: list[Event], rule_settings: RuleSettings, *, batch: bool, private: bool
 ) -> Iterator[Publication]:
-    """Play a history through the rules, and yield what the bridge would publish."""
+    """Play a history through the rules, and yield the bridge's publications."""
     user = UserPresence(user_id="alice")
     for events in [history] if batch else [[event] for event in history]:
         outcome = fold(user, events, rule_settings)
@@ -754,7 +756,7 @@ def published(
 
 
 def test_statuses_and_events_are_what_the_document_says() -> None:
-    """Any history gives valid statuses and events; each optional field comes at times, each required one always."""
+    """Any history gives valid statuses and events; each optional field appears at times, each required field always."""
     tally = Tally()
 
     @settings(deadline=None, max_examples=200, database=None, derandomize=True)
@@ -770,11 +772,11 @@ def test_statuses_and_events_are_what_the_document_says() -> None:
         st.booleans(),
     )
     def any_history(history: list[Event], rule_settings: RuleSettings, batch: bool, private: bool) -> None:
-        for said in published(history, rule_settings, batch=batch, private=private):
-            tally.take(said.topic, said.payload, said.retain)
+        for publication in published(history, rule_settings, batch=batch, private=private):
+            tally.take(publication.topic, publication.payload, publication.retain)
 
     any_history()
-    # The command `check` tries a broker with a status that says as little as there can be.
+    # The command `check` tests a broker with the smallest possible status.
     probe = status_of_the_check(SimpleNamespace(names=SimpleNamespace(invented_user="alice")), 1)
     tally.take(Topics().status("alice"), probe, retain=True)
     for message in ("status", *messages_of("event")):
@@ -784,7 +786,7 @@ def test_statuses_and_events_are_what_the_document_says() -> None:
 @settings(deadline=None, max_examples=100)
 @given(anything, st.integers(0, LATEST), st.integers(0, LATEST))
 def test_time_replies_are_what_the_document_says(t0: Any, received: int, sent: int) -> None:
-    """Whatever was asked with, the reply is valid and hands it back."""
+    """For any request, the reply is valid and returns its value."""
     for payload in (b"", written({"t0": t0})):
         try:
             request = incoming.parse(topics.Input("alice", "phone", topics.TIME), payload, received)
@@ -797,7 +799,7 @@ def test_time_replies_are_what_the_document_says(t0: Any, received: int, sent: i
 
 
 def test_our_own_clients_read_the_examples() -> None:
-    """`StatusWatcher` and `PresenceClient` read what the document shows as the bridge's messages."""
+    """`StatusWatcher` and `PresenceClient` read the document's examples of the bridge's messages."""
     for name, read in (
         ("status", lambda payload: client_messages.decode_status("alice", payload)),
         ("bridgeState", client_messages.decode_bridge_state),

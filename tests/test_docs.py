@@ -1,5 +1,6 @@
-"""The documents are held to the code: everything is named, links lead somewhere, examples are real and run."""
+"""The documents agree with the code: settings, topics and fields are named, links have targets, examples run."""
 
+import ast
 import os
 import re
 import subprocess
@@ -32,7 +33,7 @@ BIN = Path(sys.executable).parent
 
 
 def wire_fields() -> list[str]:
-    """Every JSON field that the payload structs know."""
+    """Return every JSON field of the payload structs."""
     structs = [
         value
         for value in (vars(incoming) | vars(outgoing)).values()
@@ -46,23 +47,23 @@ def wire_fields() -> list[str]:
 
 
 def topics() -> list[str]:
-    made = Topics()
-    inputs = [made.input("<user>", "<client>", verb) for verb in sorted(VERBS)]
+    names = Topics()
+    inputs = [names.input("<user>", "<client>", verb) for verb in sorted(VERBS)]
     return [
         *inputs,
-        made.reply("<user>", "<client>", TIME),
-        made.status("<user>"),
-        made.event("<user>", "<event>"),
-        made.bridge_state,
-        made.bridge_announce,
+        names.reply("<user>", "<client>", TIME),
+        names.status("<user>"),
+        names.event("<user>", "<event>"),
+        names.bridge_state,
+        names.bridge_announce,
     ]
 
 
-# Everything is named.
+# Settings, commands, topics, fields.
 
 
 def test_the_page_of_the_examples_is_as_long_as_is_said() -> None:
-    """The README and docs/browser.md say how many lines a page with both clients takes."""
+    """The README and docs/browser.md give the number of lines of the example page."""
     lines = (ROOT / "examples/browser/index.html").read_text("utf-8").splitlines()
     for text in (README, (ROOT / "docs/browser.md").read_text("utf-8")):
         assert re.findall(r"\b(\d+) lines\b", text) == [str(len(lines))]
@@ -70,19 +71,19 @@ def test_the_page_of_the_examples_is_as_long_as_is_said() -> None:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_setting_is_in_the_readme(name: str) -> None:
-    """Each setting has its place in the README's table, with the default that it has."""
+    """Each setting has a row in the README's table, with its default."""
     rows = [
         line for line in README.splitlines() if line.startswith("| `") and f"`{name}`" in line.split("|")[1]
     ]
     assert rows, f"the README's table of settings lacks {name}"
     default = SETTINGS[name].default
-    if name != "database":  # that one names the directory of whoever runs this
+    if name != "database":  # its default depends on the user's home directory
         assert re.search(rf"\b{re.escape(default)}\b", rows[0]) if default else True, rows[0]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_command_is_in_the_readme(name: str) -> None:
-    """Each command has its place in the README's table."""
+    """Each command has a row in the README's table."""
     assert f"| `mqtt-presence {name}` |" in README
 
 
@@ -100,7 +101,7 @@ def test_field_is_documented(name: str) -> None:
 
 
 def test_fields_of_the_api_are_documented() -> None:
-    """What the page's server tells of a connection is listed, whole."""
+    """The fields of a connection in the page's API are listed completely."""
     text = (ROOT / "docs/web.md").read_text("utf-8")
     listed = re.search(r"A connection has (.*?) \(\[protocol\]", text, re.DOTALL)
     assert listed is not None
@@ -109,8 +110,8 @@ def test_fields_of_the_api_are_documented() -> None:
 
 
 def test_events_reasons_and_states_are_documented() -> None:
-    """So are the values that are words."""
-    events = {name for names in status._STATE_EVENTS.values() for name in names}
+    """The protocol names each event, reason and state."""
+    events = {name for names in status.STATE_EVENTS.values() for name in names}
     events |= {"connectionLogin", "connectionLogout", "connectionIdle", "connectionActive"}
     for word in (*events, *Reason, *State):
         assert f"`{word}`" in PROTOCOL, word
@@ -128,7 +129,7 @@ def test_limits_are_documented() -> None:
 
 
 def test_json_examples_are_what_clients_read() -> None:
-    """The statuses and states shown are such that our own client reads them."""
+    """The Python client reads the statuses and states of the examples."""
     shown = re.findall(r"```json\n(.*?)\n```", PROTOCOL, re.DOTALL)
     assert len(shown) == 3
     for text in shown:
@@ -138,19 +139,114 @@ def test_json_examples_are_what_clients_read() -> None:
             assert client_messages.decode_bridge_state(text.encode()).state == "online"
 
 
+# Rules.
+
+RULES = re.findall(r'<a id="rule-(\w+)"></a>(\w+) \|', PROTOCOL)
+
+
+def test_rules_are_defined_once_under_their_own_anchors() -> None:
+    """A rule's link is its id in small letters."""
+    assert [anchor.upper() for anchor, _ in RULES] == [rule for _, rule in RULES]
+    assert len(RULES) == len(set(RULES))
+    for letter, count in {"L": 4, "A": 3, "E": 2, "G": 2, "B": 3}.items():
+        assert [rule for _, rule in RULES if rule[0] == letter] == [f"{letter}{n + 1}" for n in range(count)]
+
+
+@pytest.mark.parametrize("where", ["mermaid", "table"])
+def test_rules_are_in_the_picture(where: str) -> None:
+    """Each rule for messages, reports and deadlines is on an arrow, in the drawing and in the table beside it."""
+    section = re.search(r"### States of a connection\n.*?```mermaid\n(.*?)```(.*?)\n###", PROTOCOL, re.DOTALL)
+    assert section is not None
+    shown = set(re.findall(r"\b[LAEGB]\d\b", section[1 if where == "mermaid" else 2]))
+    assert shown == {rule for _, rule in RULES if rule[0] != "D"}
+
+
+def test_rules_that_the_code_names_are_defined() -> None:
+    """`rule B3` in a docstring or a comment leads to a rule of the protocol."""
+    known = {rule for _, rule in RULES}
+    for path in [*(ROOT / "mqtt_presence").rglob("*.py"), *DOCUMENTS]:
+        for named in re.findall(
+            r"\brules? ([A-Z]\d+(?:(?:, | and | or )[A-Z]\d+)*)", path.read_text("utf-8")
+        ):
+            assert set(re.findall(r"[A-Z]\d+", named)) <= known, (path, named)
+
+
+def test_rules_are_named_by_their_ids() -> None:
+    """There is one source of rules, docs/protocol.md: no text refers to another one, or to its old sections."""
+    for path in [*(ROOT / "mqtt_presence").rglob("*.py"), *DOCUMENTS]:
+        found = re.findall(r"contract (?:section )?[A-Z]?\d", path.read_text("utf-8"))
+        assert not found, (path.relative_to(ROOT).as_posix(), found)
+
+
+def messages_of_the_package() -> str:
+    """Return the text of every string in the package, with an ellipsis for each inserted value."""
+    texts = []
+    for path in (ROOT / "mqtt_presence").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (v.value if isinstance(v, ast.Constant) else "…" for v in node.values)
+                texts.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(re.sub(r"%[\d.]*[a-z]", "…", node.value))
+    return "\n".join(texts)
+
+
+def test_log_lines_of_the_manual_are_those_of_the_code() -> None:
+    """A line in the manual's table of log lines can be found in a log."""
+    operations = (ROOT / "docs/operations.md").read_text("utf-8")
+    table = operations.split("## The log")[1].split("## Limits")[0]
+    lines = [
+        line
+        for cell in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        for line in re.findall(r"`([^`]+)`", cell)
+    ]
+    assert len(lines) > 20
+    written = messages_of_the_package()
+    for line in lines:
+        for part in line.split("…"):
+            known = part.strip() in written or part.startswith("refused reason=")
+            assert known, f"no message has {part.strip()!r}"
+
+
+def test_sections_that_the_code_names_exist() -> None:
+    """A reference such as docs/protocol.md, "Topics" leads to a heading, one with # to an anchor."""
+    sources = [*(ROOT / "mqtt_presence").rglob("*.py"), *(ROOT / "mqtt_presence/web/static").rglob("*.js")]
+    for path in sources:
+        text = path.read_text("utf-8")
+        for document, heading in re.findall(r'(docs/\w+\.md), "([^"]+)"', text):
+            found = re.search(
+                rf"^#+ {re.escape(heading)}$", (ROOT / document).read_text("utf-8"), re.MULTILINE
+            )
+            assert found, f"{path.name} names {heading} in {document}"
+        for document, anchor in re.findall(r"(docs/\w+\.md)#([\w-]+)", text):
+            assert anchor in anchors(ROOT / document), f"{path.name} names {document}#{anchor}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_that_a_document_names_are_there(path: Path) -> None:
+    """A Python file in backquotes exists: with a folder in that place, without one anywhere."""
+    examples = {"adapters/devices/weather_stations.py", "integrations/door_display.py"}
+    names = {file.name for file in ROOT.rglob("*.py") if not {"node_modules", ".venv"} & set(file.parts)}
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for name in re.findall(r"`([\w/]+\.py)\b", text):
+        found = (ROOT / name).exists() or (ROOT / "mqtt_presence" / name).exists() or name in names
+        assert found or name.removeprefix("mqtt_presence/") in examples, f"{path.name} names {name}"
+
+
 # Links.
 
 
 def anchors(path: Path) -> set[str]:
-    """The names that headings get where Markdown is shown."""
+    """Return the anchors of a document: those of its headings, and explicit ones."""
     text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    named = set(re.findall(r'<a id="([\w-]+)"></a>', text))
+    return named | {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(path: Path) -> None:
-    """A link within the repository names a file that is there, and a heading in it."""
+    """A link within the repository names an existing file, and an anchor in it."""
     for target in re.findall(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)", path.read_text("utf-8")):
         if "://" in target:
             continue
@@ -160,11 +256,11 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert not anchor or anchor in anchors(file), f"{path.name} links to {target}"
 
 
-# What the README shows runs.
+# The README's examples.
 
 
 class Shell:
-    """A shell that keeps its background jobs from one block to the next, and our ports out of the blocks."""
+    """A shell with background jobs that survive a block; it replaces the default port in the blocks."""
 
     def __init__(self, directory: Path, port: int) -> None:
         self._port = port
@@ -177,8 +273,8 @@ class Shell:
         config.mkdir(exist_ok=True)
         for name in ("mosquitto_pub", "mosquitto_sub"):  # the clients' own defaults
             (config / name).write_text(f"-p {self._port}\n")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MQTT_PRESENCE_", "XDG_"))}
-        return kept | {
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MQTT_PRESENCE_", "XDG_"))}
+        return inherited | {
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "HOME": str(self.directory),
             "XDG_DATA_HOME": str(self.directory / "data"),
@@ -189,7 +285,7 @@ class Shell:
         }
 
     def text(self, block: str) -> str:
-        """The block as it is, but for the port where none is given."""
+        """Return the block, with a port where it has none."""
         return re.sub(r"@127\.0\.0\.1(?!:)", f"@127.0.0.1:{self._port}", block)
 
     def __enter__(self) -> Self:
@@ -211,7 +307,7 @@ class Shell:
         self._process.communicate()
 
     def run(self, block: str) -> str:
-        """Run a block, return what it says; jobs in the background go on."""
+        """Run a block and return its output; background jobs continue."""
         assert self._process is not None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -219,13 +315,13 @@ class Shell:
         mark = f"--done {self._done}: "
         self._process.stdin.write(f"{self.text(block)}\necho '{mark}'$?\n")
         self._process.stdin.flush()
-        said = []
+        output = []
         for line in self._process.stdout:
             if line.startswith(mark):
-                assert line.removeprefix(mark).strip() == "0", (block, said)
-                return "".join(said)
-            said.append(line)
-        raise AssertionError(f"the shell ended in {block!r}: {said}")
+                assert line.removeprefix(mark).strip() == "0", (block, output)
+                return "".join(output)
+            output.append(line)
+        raise AssertionError(f"the shell ended in {block!r}: {output}")
 
     def start(self, block: str) -> subprocess.Popen[bytes]:
         """Run a block in a terminal of its own."""
@@ -251,15 +347,15 @@ def block(mark: str) -> str:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    """A shell beside ``mqtt-presence up``, started as the README says."""
-    with Shell(tmp_path, free_port()) as made:
-        up = made.start(block("run: up"))
+    """A shell beside ``mqtt-presence up``, started with the README's command."""
+    with Shell(tmp_path, free_port()) as shell:
+        up = shell.start(block("run: up"))
         try:
-            until(lambda: up.poll() is not None or "connected to" in made.log(), "up is up")
-            assert up.poll() is None, made.log()
-            yield made
+            until(lambda: up.poll() is not None or "connected to" in shell.log(), "up is up")
+            assert up.poll() is None, shell.log()
+            yield shell
             up.terminate()
-            assert up.wait(20) == 0, made.log()
+            assert up.wait(20) == 0, shell.log()
         finally:
             if up.poll() is None:
                 up.kill()
@@ -270,8 +366,8 @@ def offline(shell: Shell) -> bool:
     return '"state":"offline"' in shell.run("mqtt-presence users --json")
 
 
-def test_five_minutes_are_as_the_readme_says(shell: Shell) -> None:
-    """Three terminals: who logs in is seen, who is killed is seen to be gone, and its record says why."""
+def test_three_terminals_of_the_readme(shell: Shell) -> None:
+    """A login appears, a killed client disappears, and its record has the reason."""
     watch = shell.start(block("run: watch"))
     try:
         until(lambda: "the bridge is online" in shell.log(), "watch sees the bridge")
@@ -285,27 +381,27 @@ def test_five_minutes_are_as_the_readme_says(shell: Shell) -> None:
         assert watch.wait(10) == 0
 
 
-def test_python_is_as_the_readme_says(shell: Shell) -> None:
-    """The ten lines run, and say who comes and goes."""
+def test_python_of_the_readme(shell: Shell) -> None:
+    """The ten lines run, and print the arrival and the departure."""
     (shell.directory / "readme.py").write_text(shell.text(block("run: python")))
     assert shell.run("python readme.py") == "alice is here\nalice has left\n"
 
 
-def without_chance(text: str) -> list[str]:
-    """The lines without times, ids and the space they take."""
+def without_varying_parts(text: str) -> list[str]:
+    """Return the lines without times, ids and their padding."""
     text = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{3}Z)?", "TIME", text)
     text = re.sub(r"\b[0-9a-f]{32}\b", "ID", text)
     text = re.sub(r"\b\d+s\b", "DURATION", text)
     return [re.sub(r" +", " ", line).strip() for line in text.splitlines()]
 
 
-def test_session_is_as_the_readme_shows(shell: Shell) -> None:
-    """The session at the top is what a terminal shows, but for times and ids."""
+def test_session_of_the_readme(shell: Shell) -> None:
+    """A terminal shows the session at the top of the README, except for times and ids."""
     for part in block("session").removeprefix("$ ").split("\n$ "):
         command, _, shown = part.partition("\n")
         if command.startswith("mosquitto_sub") and "offline" in shown:
             until(lambda: offline(shell), "alice is gone")
-        said = without_chance(shell.run(command))
-        for line in without_chance(shown):
-            assert line in said, (command, line, said)
-            del said[: said.index(line) + 1]
+        output = without_varying_parts(shell.run(command))
+        for line in without_varying_parts(shown):
+            assert line in output, (command, line, output)
+            del output[: output.index(line) + 1]

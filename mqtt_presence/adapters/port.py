@@ -1,7 +1,8 @@
-"""What brokers tell of their connections: one small port, and an adapter for each broker that tells.
+"""The port of an adapter: messages on other topics in, events of the presence rules out.
 
-An adapter reads what its broker says and nothing else; `witness.py` keeps it and makes events of it. What
-cannot be read without doubt is None: a client id can imitate a line, but must not speak for others.
+`Source` is the port of an adapter for one broker's reports of its network connections. The bridge's
+`broker_connections` turns the reports into events. A source returns None for an ambiguous message: a client
+can choose an id that imitates a report, and must not end the connections of others.
 """
 
 import ipaddress
@@ -22,7 +23,7 @@ class Adapter(Protocol):
         """The topic filters of the messages that `read` understands."""
 
     def read(self, message: Incoming, now: int) -> Iterable[Event]:
-        """Return the events of a message; none, if it means nothing for presence.
+        """Return the events of a message; an empty result if presence is not concerned.
 
         Args:
             message: its topic passes one of `filters`.
@@ -36,9 +37,9 @@ class Connected(Struct, frozen=True, gc=False):
 
     client_id: ClientId
     user_id: UserId
-    """Whom the broker authenticated."""
+    """The user that the broker authenticated."""
     address: str | None
-    peer: int
+    network_id: int
     """A number that no other connection of this client has; greater than 0."""
 
 
@@ -48,17 +49,17 @@ class Ended(Struct, frozen=True, kw_only=True, gc=False):
     client_id: ClientId
     cause: Cause
     user_id: UserId | None = None
-    """None: not told, it is the user of the latest connection with this client id."""
-    peer: int | None = None
-    """Which one, as in `Connected`; None: not told."""
+    """None: unknown; the user of the latest connection with this client id."""
+    network_id: int | None = None
+    """The network id of `Connected`; None: unknown."""
     endpoint: int | None = None
-    """Which one by its address and port, `Connected.peer` modulo 2**32; None: not told."""
+    """A checksum of its address and port, `Connected.network_id` modulo 2**32; None: unknown."""
     second: int | None = None
-    """When, by the clock of `Connected.peer` divided by 2**32; None: not told."""
+    """The time by the clock of `Connected.network_id` divided by 2**32; None: unknown."""
 
 
 class Source(Protocol):
-    """Reads what one kind of broker says."""
+    """Reads the reports of one kind of broker."""
 
     @property
     def filters(self) -> Sequence[str]:
@@ -66,21 +67,21 @@ class Source(Protocol):
 
     @property
     def keeps(self) -> bool:
-        """What it says waits for a bridge that is away, at QoS 1."""
+        """Whether the broker keeps its reports for an absent bridge, at QoS 1."""
 
     @property
     def names_ends(self) -> bool:
-        """An end always tells which connection of its client it is of."""
+        """Whether an end always names the connection of its client."""
 
     dialect: str | None
-    """How what it says is to be read, where that differs; to be kept with the database."""
+    """The variant of the reports, where versions of the broker differ; the bridge stores it."""
 
     def read(self, topic: str, payload: bytes) -> Connected | Ended | None:
-        """Understand a message; None: it says nothing of a connection, or not without doubt."""
+        """Return the report in a message; None: it reports no connection, or is ambiguous."""
 
 
 def plain_address(text: str) -> str | None:
-    """Return the address as people write it, one of IPv4 as such; None: it is no address."""
+    """Return the address in its usual form, IPv4-mapped ones as IPv4; None: the text is no address."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -1,10 +1,10 @@
-"""adapters.registry."""
+"""The registry of adapters: one line for each broker that reports connections, and for each other adapter."""
 
 from collections.abc import Callable
 
 from mqtt_presence.adapters.brokers.json_events import EmqxEvents, NanomqEvents
 from mqtt_presence.adapters.brokers.mosquitto import MosquittoLog
-from mqtt_presence.adapters.port import Source
+from mqtt_presence.adapters.port import Adapter, Source
 
 AUTO = "auto"
 MOSQUITTO = "mosquitto"
@@ -16,3 +16,6 @@ SOURCES: dict[str, Callable[[], Source | None]] = {
     "nanomq": NanomqEvents,
 }
 """The values of the setting `source`."""
+
+ADAPTERS: dict[str, Callable[[], Adapter]] = {}
+"""Adapters that every bridge uses beside the source, by name."""

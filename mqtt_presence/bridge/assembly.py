@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 
 from mqtt_presence.adapters.port import Adapter
-from mqtt_presence.adapters.registry import AUTO, MOSQUITTO
+from mqtt_presence.adapters.registry import ADAPTERS, AUTO, MOSQUITTO
 from mqtt_presence.bridge.batch import BatchCommit
 from mqtt_presence.bridge.broker_connections import BrokerConnections
 from mqtt_presence.bridge.clock import Clock, SystemClock
@@ -27,8 +27,8 @@ from mqtt_presence.bridge.recovery.retained_statuses import RetainedStatuses
 from mqtt_presence.bridge.redeliveries import Redeliveries
 from mqtt_presence.bridge.retention import Retention
 from mqtt_presence.bridge.state_topic import StateTopic
+from mqtt_presence.integrations.outputs import OUTPUTS
 from mqtt_presence.integrations.port import Output
-from mqtt_presence.integrations.presence import PresenceOutput
 from mqtt_presence.rules.model import ClientId, UserId
 from mqtt_presence.store import Store, Transaction
 
@@ -54,8 +54,8 @@ def bridge(
         store: the database; the bridge opens and closes it.
         clock: the authoritative clock; None: the machine's.
         address_of: where a broker in this process knows a client's address.
-        adapters: read topics beside the clients' own.
-        outputs: publish outcomes in formats beside the presence protocol.
+        adapters: read more topics than the registered adapters do.
+        outputs: publish outcomes in more formats than the registered outputs do.
         make_link: makes the link to the broker.
 
     """
@@ -98,7 +98,7 @@ class Assembly:
             self.limiter,
             self.counters,
             clock,
-            (PresenceOutput(topics, private=config.publish_private), *outputs),
+            (*(make(topics, config.publish_private) for make in OUTPUTS.values()), *outputs),
             self._on_clear,
         )
         self.retained = RetainedStatuses(
@@ -132,8 +132,15 @@ class Assembly:
         )
         self.forgotten = ForgottenUsers(store, topics, clock, self._forget)
         presence = PresenceMessages(topics, self.limiter, self.counters, clock, self._network_of(address_of))
+        registered = (make() for make in ADAPTERS.values())
         self.intake = Intake(
-            presence, self.connections, adapters, self.redeliveries, self.counters, clock, tuning
+            presence,
+            self.connections,
+            (*registered, *adapters),
+            self.redeliveries,
+            self.counters,
+            clock,
+            tuning,
         )
         batches = BatchCommit(
             self.intake,

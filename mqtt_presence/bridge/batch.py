@@ -11,7 +11,7 @@ from mqtt_presence.bridge.counters import Counters
 from mqtt_presence.bridge.intake import Intake, Pending
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import Part
-from mqtt_presence.bridge.redeliveries import Line, Redeliveries
+from mqtt_presence.bridge.redeliveries import JournalEntry, Redeliveries
 from mqtt_presence.errors import ReplacedError, SeatLostError, StoreError
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.rules.activity import is_heartbeat
@@ -33,7 +33,7 @@ class Batch:
 
     messages: list[Incoming] = field(default_factory=list)
     events: dict[UserId, list[Event]] = field(default_factory=dict)
-    line: Line | None = None
+    journal_entry: JournalEntry | None = None
     """The packet ids by which the messages are recognised if the broker sends them again."""
 
 
@@ -53,7 +53,7 @@ class BatchRecorder(Protocol):
 class Reports(Protocol):
     """Knows which messages are reports of the broker."""
 
-    def has_read(self, message: Incoming) -> bool:
+    def is_uncommitted(self, message: Incoming) -> bool:
         """Return whether a message reports a network connection, and is not committed yet."""
 
 
@@ -107,28 +107,28 @@ class BatchCommit(Part):
                 break
             batch.messages.append(entry.message)
             is_nameless = _is_nameless(entry)
-            may_come_again.append((entry.message, is_nameless or self._reports.has_read(entry.message)))
+            may_come_again.append((entry.message, is_nameless or self._reports.is_uncommitted(entry.message)))
             if is_nameless and self._redeliveries.is_repeated(entry.message):
                 continue
             for event in entry.events:
                 batch.events.setdefault(event.user_id, []).append(event)
-        batch.line = self._redeliveries.line(may_come_again)
+        batch.journal_entry = self._redeliveries.journal_entry(may_come_again)
         return batch
 
     def _commit(self, link: Link, batch: Batch) -> None:
         def save(tx: Transaction) -> None:
             for recorder in self._recorders:
                 recorder.save_batch(tx, batch)
-            if batch.line is not None:
-                tx.put_redeliveries(batch.line.number, batch.line.body)
-                tx.clear_redeliveries(batch.line.obsolete)
+            if batch.journal_entry is not None:
+                tx.put_redeliveries(batch.journal_entry.number, batch.journal_entry.body)
+                tx.clear_redeliveries(batch.journal_entry.obsolete)
 
         def committed(outcomes: Sequence[Outcome]) -> None:
             for recorder in self._recorders:
                 recorder.batch_committed(batch, outcomes)
             self._done(link, batch)
 
-        if not batch.events and not any(map(self._reports.has_read, batch.messages)):
+        if not batch.events and not any(map(self._reports.is_uncommitted, batch.messages)):
             self._done(link, batch)
             return
         try:
@@ -137,7 +137,7 @@ class BatchCommit(Part):
             if not _is_of_the_batch(error):
                 raise
             if len(batch.messages) > 1:
-                # One of these messages cannot be processed: halve the batch until it is found.
+                # Some message of the batch cannot be processed: halve the batch to find it.
                 self._limit = len(batch.messages) // 2
                 return
             log.exception("a message cannot be processed")
@@ -150,8 +150,8 @@ class BatchCommit(Part):
 
     def _done(self, link: Link, batch: Batch) -> None:
         self._limit = self._max_batch
-        if batch.line is not None:  # for refused messages too: their packet ids have been used
-            self._redeliveries.committed(batch.line)
+        if batch.journal_entry is not None:  # for refused messages too: their packet ids have been used
+            self._redeliveries.batch_done(batch.journal_entry)
         self._intake.remove(batch.messages)
         self._counters.batches += 1
         link.ack(batch.messages)
@@ -166,5 +166,5 @@ def _is_of_the_batch(error: Exception) -> bool:
 
 
 def _is_nameless(entry: Pending) -> bool:
-    """Return whether only the packet id tells a message from an equal one."""
+    """Return whether only the packet id distinguishes a message from an equal one."""
     return any(isinstance(event, Message) and event.connection_id is None for event in entry.events)

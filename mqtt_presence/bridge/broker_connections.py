@@ -1,22 +1,23 @@
-"""What the bridge knows from the broker's own word: who is connected from where, whose connection has ended.
+"""Network connections as the broker reports them: the address of a client, and the end of its connection.
 
-Never who somebody is: that says the topic, which the broker's access rules tie to the login. An address goes
-only to the user and client that the broker named together, and an end ends only what came by that connection.
+Identity always comes from the topic, which the broker's access rules tie to the login. An address belongs
+only to the user and client that the broker named together. A reported end closes only the record that logged
+in over that network connection.
 
-What a line changes here is kept with the batch that it is in: a bridge that starts goes on from what is
-committed, and so does one that has lost its connection with the broker, for that delivers the rest again.
+The changes that a report causes are stored with the batch of the report. So a bridge that restarts or
+reconnects goes on from the committed reports, and the broker delivers the others again.
 """
 
 import logging
-import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from mqtt_presence.adapters.port import Connected, Ended
 from mqtt_presence.adapters.registry import AUTO, SOURCES
+from mqtt_presence.bridge.ambiguous_ends import AmbiguousEnds
 from mqtt_presence.bridge.batch import Batch
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import OnCheck
@@ -39,217 +40,167 @@ from mqtt_presence.store import Store, Transaction
 
 log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 200_000
-"""Connections at a time."""
+"""Open connections that are remembered."""
 MAX_ENDED = 20_000
-MAX_LATE = MAX_CONNECTIONS  # all of them come again, and take over themselves, when a broker was killed
-MAX_NEW = 1_000  # of those who connect at the same time, more than come between a connect and its login
-_SLOT = "#"  # no client id that is heard of has it
-_SETTING, _NEW, _LATE = "source", "source_new", "source_late "
+MAX_NEW = 1_000
+"""Stored connections without a login: more than connect between one client's connect and its login."""
+_SETTING, _NEW = "source", "source_new"
 _REASONS = {Cause.DISCONNECT: Reason.LOGOUT, Cause.TAKEOVER: None}
 
 
-class Peer(Struct, frozen=True, gc=False):
-    """A client's connection with the broker, as the broker told of it."""
+class ReportedConnection(Struct, frozen=True, gc=False):
+    """A client's network connection, as the broker reported it."""
 
     user_id: UserId
     address: str | None
-    number: int
-    """See `Connected.peer`."""
+    network_id: int = field(name="number")
+    """See `Connected.network_id`."""
     era: int
-    """A number that changes whenever something may have been missed."""
+    """A number that changes whenever the bridge may have missed a report."""
 
 
-class _Late(Struct, frozen=True, gc=False):
-    """How many lines "closed its connection" of a client id are not to be believed."""
-
-    expected: int = 0
-    """Of connections before the one that is here."""
-    seen: int = 0
-    """Since that one is here: all of those before, or its own and all but one of those."""
-
-    def of_next(self, *, with_own: bool) -> "_Late":
-        """Tell how many there are for the next connection; `with_own`: the line of this one may come, too."""
-        return _Late(self.expected - self.seen + with_own)
+NotLoggedIn = dict[ClientId, ReportedConnection]
+"""Connections without a record, the latest last."""
 
 
-_NONE_LATE = _Late()
+class _Uncommitted(Struct, gc=False):
+    """A report that is not committed yet, with the state of its client before it."""
 
-
-class _Heard(Struct, gc=False):
-    """A line that is not committed yet: what it has changed, and what was there before."""
-
-    payload: bytes
+    message: Incoming
     client_id: ClientId
-    here: Peer | None
-    over: Peer | None
-    late: _Late
-    begun: Peer | None = None
-    """Who has connected."""
-    changed: dict[str, _Late] = {}
-    """What it has made of `BrokerConnections._late`."""
+    current: ReportedConnection | None
+    previous: ReportedConnection | None
+    new: ReportedConnection | None = None
+    """The connection that the report is about, if it has begun."""
 
 
 class BrokerConnections(OnCheck):
-    """Keeps what the broker tells of its connections, in a bounded memory.
+    """Remembers the broker's reports of network connections, in bounded memory.
 
-    An entry goes when its connection ends. So to push others out, somebody has to have `MAX_CONNECTIONS` of
-    them open at once; and who is pushed out is as without a source.
+    An entry goes when its connection ends. So to displace others, a client has to hold `MAX_CONNECTIONS` of
+    them open at once; a displaced connection is treated as if the broker reported none.
 
     Args:
         store: keeps the dialect of the reports.
-        setting: one of `SOURCES`; ``auto`` is mosquitto's log, where it can be had.
+        setting: one of `SOURCES`; ``auto`` is mosquitto's log, if the broker grants it.
+        ambiguous: decides which ends are believed.
 
     """
 
-    def __init__(self, store: Store, setting: str = AUTO) -> None:
+    def __init__(self, store: Store, setting: str = AUTO, ambiguous: AmbiguousEnds | None = None) -> None:
         super().__init__()
         self._store = store
         self._setting = setting
         self._source = SOURCES[setting]()
+        self._ambiguous = AmbiguousEnds() if ambiguous is None else ambiguous
         self._era = 0
-        self._here: OrderedDict[ClientId, Peer] = OrderedDict()
-        self._over: OrderedDict[ClientId, Peer] = OrderedDict()
-        # By client id; and, by checksum, those of which no more is known than that there may be some.
-        self._late: OrderedDict[str, _Late] = OrderedDict()
-        self._doubted: set[str] = set()
-        # What is heard and not committed, by packet id; and of that, what was of a session that is lost.
-        self._heard: OrderedDict[int, _Heard] = OrderedDict()
-        self._orphaned: list[_Heard] = []
-        self._changed: dict[str, _Late] = {}
-        # What is committed: who has connected while no record tells of it yet.
-        self._new: dict[ClientId, Peer] = {}
-        self._committing: tuple[dict[ClientId, Peer], list[int]] = self._new, []
+        self._current: OrderedDict[ClientId, ReportedConnection] = OrderedDict()
+        self._previous: OrderedDict[ClientId, ReportedConnection] = OrderedDict()
+        self._uncommitted: dict[int, _Uncommitted] = {}
+        """By the identity of the message, in the order of arrival."""
+        self._not_logged_in: NotLoggedIn = {}
+        """Committed connections that no record names yet."""
         self._unwanted: tuple[str, ...] = ()
-        # How to read the broker's word: what has waited for us comes before it tells that again.
-        self.memory = KeptValue(
+        """Topic filters of the source that the setting named before."""
+        # Reports that waited for the bridge arrive before the broker publishes its version again.
+        self.dialect = KeptValue(
             "source_dialect", lambda: None if self._source is None else self._source.dialect
         )
 
-    # What must survive a restart.
+    # State that survives a restart.
 
     def restore(self, tx: Transaction) -> None:
-        """Read what was known when the bridge was last running: most of it is in the open records."""
+        """Read the state of the last run; most of it is in the open records."""
         before = SOURCES.get(tx.read_value(_SETTING) or "none", SOURCES["none"])()
         wanted = () if self._source is None else self._source.filters
         self._unwanted = () if before is None else tuple(f for f in before.filters if f not in wanted)
         tx.write_value(_SETTING, self._setting)
         if self._source is not None:
-            self._source.dialect = self.memory.restore(tx)
-        for user_id, client_id, number, address in tx.network_connections(MAX_CONNECTIONS):
-            self._here.pop(client_id, None)
-            self._here[client_id] = Peer(user_id, address, number, self._era)
-        kept = tx.read_value(_NEW)
-        if kept is not None:  # they came later than who has a record that is open
-            self._new = msgspec.json.decode(kept, type=dict[ClientId, Peer])
-            for client_id, peer in self._new.items():
-                self._here.pop(client_id, None)
-                self._here[client_id] = msgspec.structs.replace(peer, era=self._era)
-        for name, late in tx.read_values(_LATE).items():
-            if name.startswith(_SLOT):
-                self._doubted.add(name)
-            else:
-                self._late[name] = _Late(*map(int, late.split()))
+            self._source.dialect = self.dialect.restore(tx)
+        for user_id, client_id, network_id, address in tx.network_connections(MAX_CONNECTIONS):
+            self._current.pop(client_id, None)
+            self._current[client_id] = ReportedConnection(user_id, address, network_id, self._era)
+        stored = tx.read_value(_NEW)
+        if stored is not None:  # these connections are later than those with an open record
+            self._not_logged_in = msgspec.json.decode(stored, type=NotLoggedIn)
+            for client_id, connection in self._not_logged_in.items():
+                self._current.pop(client_id, None)
+                self._current[client_id] = msgspec.structs.replace(connection, era=self._era)
+        self._ambiguous.restore(tx)
 
-    def has_read(self, message: Incoming) -> bool:
-        """Tell whether it says something of a connection, and is not committed yet."""
-        return message.mid in self._heard and self._known_again(message) is not None
+    def is_uncommitted(self, message: Incoming) -> bool:
+        """Return whether a message is a report of a network connection, and not committed yet."""
+        return id(message) in self._uncommitted
 
     def save_batch(self, tx: Transaction, batch: Batch) -> None:
         """See `BatchRecorder`."""
-        events = [event for of_user in batch.events.values() for event in of_user]
-        self.remember_batch(tx, filter(self.has_read, batch.messages), events)
+        self._ambiguous.save(tx)
+        waiting = self._not_logged_in_after(batch.messages, batch.events)
+        if waiting != self._not_logged_in:
+            tx.write_value(_NEW, msgspec.json.encode(waiting).decode() if waiting else None)
 
     def batch_committed(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """See `BatchRecorder`."""
-        del batch, outcomes
-        self.committed()
+        del outcomes
+        self._ambiguous.saved()
+        self._not_logged_in = self._not_logged_in_after(batch.messages, batch.events)
+        for message in batch.messages:
+            self._uncommitted.pop(id(message), None)
 
     def batch_given_up(self, message: Incoming) -> None:
         """See `BatchRecorder`."""
-        self.give_up(message)
+        self._uncommitted.pop(id(message), None)
+
+    def _not_logged_in_after(
+        self, messages: Iterable[Incoming], events: Mapping[UserId, Iterable[Event]]
+    ) -> NotLoggedIn:
+        """Return the connections that no record names once this batch is committed."""
+        waiting = dict(self._not_logged_in)
+        if self._uncommitted:
+            for message in messages:
+                report = self._uncommitted.get(id(message))
+                if report is not None and report.new is not None:
+                    waiting.pop(report.client_id, None)
+                    waiting[report.client_id] = report.new
+        if waiting:
+            for of_user in events.values():
+                for event in of_user:
+                    if isinstance(event, Login | Activity | NetworkClosed):
+                        connection = waiting.get(event.client_id)
+                        if connection is not None and connection.network_id == event.network_id:
+                            del waiting[event.client_id]  # a record names it now, or it has ended
+            for client_id in list(waiting)[: max(0, len(waiting) - MAX_NEW)]:
+                del waiting[client_id]
+        return waiting
 
     def check(self, link: Link) -> bool:
         """Save the dialect of the reports, if it has changed."""
         del link
-        save_changed(self._store, self.memory)
+        save_changed(self._store, self.dialect)
         return True
 
-    def handle(self, link: Link, message: Incoming) -> bool:
-        """Ignore what the broker reports beside connections, from subscriptions of before."""
-        del link
-        return self.is_about(message)
-
-    def remember_batch(self, tx: Transaction, messages: Iterable[Incoming], events: Iterable[Event]) -> None:
-        """Keep what the lines of a batch have changed here; `committed` says that it is done.
-
-        Args:
-            tx: of the batch.
-            messages: all of it, in order.
-            events: what was made of it.
-
-        """
-        new, late, mids = dict(self._new), dict[str, _Late](), list[int]()
-        heard = [*self._orphaned]
-        for message in messages:
-            line = self._known_again(message)
-            if line is not None:
-                heard.append(line)
-                mids.append(message.mid)
-        for line in heard:
-            late |= line.changed
-            if line.begun is not None:
-                new.pop(line.client_id, None)
-                new[line.client_id] = line.begun
-        for event in events:
-            if isinstance(event, Login | Activity | NetworkClosed):
-                known = new.get(event.client_id)
-                if known is not None and known.number == event.network_id:
-                    del new[event.client_id]  # its record tells of it from now on; or it is gone
-        for client_id in list(new)[: max(0, len(new) - MAX_NEW)]:
-            del new[client_id]
-        for name, count in late.items():
-            tx.write_value(_LATE + name, f"{count.expected} {count.seen}" if count.expected else None)
-        if new != self._new:
-            tx.write_value(_NEW, msgspec.json.encode(new).decode() if new else None)
-        self._committing = new, mids
-
-    def committed(self) -> None:
-        """Take note that the last `remember_batch` is in the database."""
-        self._new, mids = self._committing
-        self._orphaned.clear()
-        for mid in mids:
-            self._heard.pop(mid, None)
-
-    def give_up(self, message: Incoming) -> None:
-        """Take note that the database refuses what came of this one: it will not come again."""
-        if self.has_read(message):
-            self._orphaned.append(self._heard.pop(message.mid))
-
-    # Listening.
+    # Reading reports.
 
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
-        """Listen to the broker on a new connection, if we may."""
+        """Subscribe to the reports; return to the committed state if the broker delivers the rest again."""
         del contested
         for topic_filter in self._unwanted if session_present else ():
             link.unsubscribe(topic_filter)
         if self._source is None:
             return
         if not session_present or not self._source.keeps:
-            self._era += 1  # who was here may have come again by another connection meanwhile
+            self._era += 1  # a client may have reconnected meanwhile
         if session_present:
-            self._forget_heard()
-        else:  # packet ids begin anew
-            self._orphaned += self._heard.values()
-            self._heard.clear()
-        # mosquitto speaks MQTT 5. On a broker that does not, who asks for $SYS may get less of the rest.
+            self._undo_uncommitted()
+        # mosquitto supports MQTT 5. A broker without it may close the connection on a subscription to $SYS.
         if link.is_mqtt5 or self._setting != AUTO:
             for topic_filter in self._source.filters:
                 link.subscribe(topic_filter, required=False)
 
-    @staticmethod
-    def is_about(message: Incoming) -> bool:
-        """Tell whether the broker itself has said it (MQTT 3.1.1 §4.7.2)."""
-        return message.topic.startswith("$SYS/")
+    def handle(self, link: Link, message: Incoming) -> bool:
+        """Ignore the broker's own messages that no adapter reads, from subscriptions of an earlier run."""
+        del link
+        return message.topic.startswith("$SYS/")  # MQTT 3.1.1 §4.7.2
 
     @property
     def filters(self) -> Sequence[str]:
@@ -258,188 +209,119 @@ class BrokerConnections(OnCheck):
 
     def read(self, message: Incoming, now: int) -> Iterable[BrokerReport]:
         """See `Adapter`."""
-        report = self.hear(message, now)
-        return () if report is None else (report,)
-
-    def hear(self, message: Incoming, now: int) -> BrokerReport | None:
-        """Take what the broker says.
-
-        Args:
-            message: one that `is_about` what is here, and is not committed yet.
-            now: the bridge's clock on receipt, epoch milliseconds.
-
-        Returns:
-            What it means for somebody's records, if it does.
-
-        """
-        said = None if self._source is None else self._source.read(message.topic, message.payload)
-        if said is None:
-            return None
-        client_id = said.client_id
-        here, over = self._here.get(client_id), self._over.get(client_id)
-        heard = _Heard(message.payload, client_id, here, over, self._late.get(client_id, _NONE_LATE))
-        self._changed = heard.changed
-        match said:
+        report = None if self._source is None else self._source.read(message.topic, message.payload)
+        if report is None:
+            return ()
+        client_id = report.client_id
+        current, previous = self._current.get(client_id), self._previous.get(client_id)
+        uncommitted = _Uncommitted(message, client_id, current, previous)
+        match report:
             case Connected():
-                told = self._begun(said, now, is_repeated=message.dup)
-                now_here = self._here.get(client_id)
-                heard.begun = None if now_here is here else now_here
+                event = self._begin(report, now, is_repeated=message.dup)
+                new = self._current.get(client_id)
+                uncommitted.new = None if new is current else new
             case Ended():
-                told = self._ended(said, now)
+                event = self._end(report, now)
         if message.qos:
-            self._heard.pop(message.mid, None)
-            self._heard[message.mid] = heard
-        return told
+            self._uncommitted[id(message)] = uncommitted
+        return () if event is None else (event,)
 
-    def _forget_heard(self) -> None:
-        """Go back to what is committed: the rest comes again, with the messages between its lines."""
-        for heard in reversed(self._heard.values()):
-            for peers, peer in ((self._here, heard.here), (self._over, heard.over)):
-                peers.pop(heard.client_id, None)
-                if peer is not None:
-                    peers[heard.client_id] = peer
-            self._set_late(heard.client_id, heard.late)
-        self._heard.clear()
+    def _undo_uncommitted(self) -> None:
+        """Return to the committed state: the broker delivers the rest again, with the messages in between."""
+        for report in reversed(self._uncommitted.values()):
+            for connections, before in ((self._current, report.current), (self._previous, report.previous)):
+                connections.pop(report.client_id, None)
+                if before is not None:
+                    connections[report.client_id] = before
+        self._uncommitted.clear()
 
-    def _known_again(self, message: Incoming) -> _Heard | None:
-        heard = self._heard.get(message.mid)
-        is_same = heard is not None and heard.payload == message.payload and self.is_about(message)
-        return heard if is_same and message.qos else None
-
-    def peer(self, user_id: str, client_id: str) -> Peer | None:
-        """Return by which connection this user's client is here, if the broker has said so."""
-        peer = self._here.get(ClientId(client_id))
-        return peer if peer is not None and peer.user_id == user_id and peer.era == self._era else None
+    def connection_of(self, user_id: str, client_id: str) -> ReportedConnection | None:
+        """Return the network connection of a user's client, if the broker has reported it."""
+        found = self._current.get(ClientId(client_id))
+        return found if found is not None and found.user_id == user_id and found.era == self._era else None
 
     def network_of(self, user_id: UserId, client_id: ClientId) -> tuple[str | None, int | None]:
-        """Return a client's address and the number of its network connection; None where unknown."""
-        peer = self.peer(user_id, client_id)
-        return (None, None) if peer is None else (peer.address, peer.number)
+        """Return the address and the network id of a client; None where unknown."""
+        found = self.connection_of(user_id, client_id)
+        return (None, None) if found is None else (found.address, found.network_id)
 
-    # What it means.
+    # Meaning of the reports.
 
-    def _begun(self, said: Connected, now: int, *, is_repeated: bool) -> BrokerReport | None:
-        client_id = said.client_id
-        new = Peer(said.user_id, said.address, said.peer, self._era)
-        old = self._here.get(client_id)
-        if old is not None and is_repeated and new.number >> 32 < old.number >> 32:
-            return None  # of the past; it should not come
-        self._here[client_id] = new
-        self._here.move_to_end(client_id)
-        if len(self._here) > MAX_CONNECTIONS:
-            self._here.popitem(last=False)
-        if old is None:
-            # Who was here, if somebody was, is gone, but not by a line that was believed.
-            late = self._late.get(client_id, _NONE_LATE)
-            self._expect_late(client_id, late.of_next(with_own=late.seen > 0))
-        if old is None or old.number == new.number:
+    def _begin(self, report: Connected, now: int, *, is_repeated: bool) -> BrokerReport | None:
+        client_id = report.client_id
+        new = ReportedConnection(report.user_id, report.address, report.network_id, self._era)
+        old = self._current.get(client_id)
+        if old is not None and is_repeated and new.network_id >> 32 < old.network_id >> 32:
+            return None  # a redelivered report of the past
+        self._current[client_id] = new
+        self._current.move_to_end(client_id)
+        if len(self._current) > MAX_CONNECTIONS:
+            self._current.popitem(last=False)
+        if old is None or old.network_id == new.network_id:
             return None
-        self._expect_late(client_id, self._late.get(client_id, _NONE_LATE).of_next(with_own=True))
-        self._bury(client_id, old)
-        if old.user_id == new.user_id:  # its login will end the old record, and nobody sees a gap
+        self._taken_over(client_id)
+        self._remember_previous(client_id, old)
+        if old.user_id == new.user_id:  # the new login will end the old record without a gap
             return NetworkReplaced(
                 user_id=old.user_id,
                 client_id=client_id,
                 now=now,
-                network_id=old.number,
-                new_network_id=new.number,
+                network_id=old.network_id,
+                new_network_id=new.network_id,
             )
         return NetworkClosed(
             user_id=old.user_id,
             client_id=client_id,
             now=now,
-            network_id=old.number,
+            network_id=old.network_id,
             cause=Cause.TAKEOVER,
             reason=Reason.LOST,
         )
 
-    def _ended(self, said: Ended, now: int) -> NetworkClosed | None:
-        is_nameless = said.user_id is None and said.endpoint is None
-        if is_nameless and said.cause is Cause.TAKEOVER and said.client_id not in self._here:
-            # Whoever has it was forgotten, so the next line will not count.
-            late = self._late.get(said.client_id, _NONE_LATE)
-            self._expect_late(said.client_id, _Late(late.of_next(with_own=late.seen > 0).expected + 1))
-        peer = self._which(said)
-        if peer is None:
+    def _end(self, report: Ended, now: int) -> NetworkClosed | None:
+        client_id = report.client_id
+        if report.cause is Cause.TAKEOVER and report.user_id is None and report.endpoint is None:
+            self._taken_over(client_id)  # the connection itself may be unknown here
+        ended = self._find(report)
+        if ended is None:
             return None
-        if said.cause is not Cause.TAKEOVER and self._here.get(said.client_id) is peer:
-            # One that is taken over goes when the new one comes, which may be another user's.
-            del self._here[said.client_id]
-            self._bury(said.client_id, peer)
-            late = self._late.get(said.client_id, _NONE_LATE)
-            self._expect_late(said.client_id, late.of_next(with_own=False))
+        if report.cause is not Cause.TAKEOVER and self._current.get(client_id) is ended:
+            # A connection that is taken over goes when the new one begins, perhaps of another user.
+            del self._current[client_id]
+            self._remember_previous(client_id, ended)
         return NetworkClosed(
-            user_id=peer.user_id,
-            client_id=said.client_id,
+            user_id=ended.user_id,
+            client_id=client_id,
             now=now,
-            network_id=peer.number,
-            cause=said.cause,
-            reason=_REASONS.get(said.cause, Reason.LOST),
+            network_id=ended.network_id,
+            cause=report.cause,
+            reason=_REASONS.get(report.cause, Reason.LOST),
         )
 
-    def _which(self, said: Ended) -> Peer | None:
-        """Find the connection that is meant; None: none that is known without doubt."""
-        known = [p for p in (self._here.get(said.client_id), self._over.get(said.client_id)) if p is not None]
-        if said.user_id is not None:
-            known = [p for p in known if p.user_id == said.user_id]
-            if said.peer is not None:
-                told = Peer(said.user_id, None, said.peer, self._era)
-                return next((p for p in known if p.number == said.peer), told)
-        if said.endpoint is not None:
-            return next((p for p in known if p.number & 0xFFFF_FFFF == said.endpoint), None)
-        if not known or self._is_late(said):
+    def _find(self, report: Ended) -> ReportedConnection | None:
+        """Return the connection that has ended; None: unknown or ambiguous."""
+        client_id = report.client_id
+        known = [c for c in (self._current.get(client_id), self._previous.get(client_id)) if c is not None]
+        if report.user_id is not None:
+            known = [c for c in known if c.user_id == report.user_id]
+            if report.network_id is not None:
+                unknown = ReportedConnection(report.user_id, None, report.network_id, self._era)
+                return next((c for c in known if c.network_id == report.network_id), unknown)
+        if report.endpoint is not None:
+            return next((c for c in known if c.network_id & 0xFFFF_FFFF == report.endpoint), None)
+        if not known or self._ambiguous.is_ambiguous(report):
             return None
-        began = known[0].number >> 32
-        if began and said.second is not None and said.second < began:
-            return None  # it is of the one before
+        began = known[0].network_id >> 32
+        if began and report.second is not None and report.second < began:
+            return None  # the end of an earlier connection
         return known[0]
 
-    def _bury(self, client_id: ClientId, peer: Peer) -> None:
-        self._over.pop(client_id, None)
-        self._over[client_id] = peer
-        if len(self._over) > MAX_ENDED:
-            self._over.popitem(last=False)
+    def _taken_over(self, client_id: ClientId) -> None:
+        if self._source is not None and not self._source.names_ends:
+            self._ambiguous.add(client_id)
 
-    # mosquitto 2.0 says only whose connection was closed; of a WebSocket that was taken over it says so when
-    # its socket is gone at last, which its client can put off. So after a takeover one line is left out.
-
-    def _expect_late(self, client_id: str, late: _Late) -> None:
-        if late == self._late.get(client_id, _NONE_LATE) or (self._source and self._source.names_ends):
-            return
-        self._set_late(client_id, late)
-        if len(self._late) > MAX_LATE:
-            # Rather believe too little: of the one that has waited longest, and of the few others with its
-            # checksum, no such line is believed any more.
-            oldest = next(iter(self._late))
-            self._set_late(oldest, _NONE_LATE)
-            if not self._doubted:
-                log.warning(
-                    "more than %d client ids were taken over: for some of them mosquitto's line 'closed its "
-                    "connection' will end nothing any more; mosquitto 2.1 tells whose it is",
-                    MAX_LATE,
-                )
-            self._doubted.add(_slot(oldest))
-            self._changed[_slot(oldest)] = _Late(1)
-
-    def _is_late(self, said: Ended) -> bool:
-        if said.cause is not Cause.CLOSED:
-            return False
-        late = self._late.get(said.client_id, _NONE_LATE)
-        if late.seen >= late.expected:
-            return _slot(said.client_id) in self._doubted
-        is_here = said.client_id in self._here
-        self._set_late(
-            said.client_id, _Late(late.expected, late.seen + 1) if is_here else _Late(late.expected - 1)
-        )
-        return True
-
-    def _set_late(self, client_id: str, late: _Late) -> None:
-        self._changed[client_id] = late
-        if late.expected:
-            self._late[client_id] = late
-        else:
-            self._late.pop(client_id, None)
-
-
-def _slot(client_id: str) -> str:
-    return f"{_SLOT}{zlib.crc32(client_id.encode()) & 0xFFFF:04x}"
+    def _remember_previous(self, client_id: ClientId, connection: ReportedConnection) -> None:
+        self._previous.pop(client_id, None)
+        self._previous[client_id] = connection
+        if len(self._previous) > MAX_ENDED:
+            self._previous.popitem(last=False)

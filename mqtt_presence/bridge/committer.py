@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.counters import Counters
 from mqtt_presence.bridge.limits import TOO_MANY_USERS, Limiter
-from mqtt_presence.bridge.link.link import Link, newest_only
+from mqtt_presence.bridge.link.acknowledgements import newest_only
+from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.outbox import LastStatus, Outbox, last_status
 from mqtt_presence.bridge.part import Part
 from mqtt_presence.errors import StoreError
@@ -50,7 +51,7 @@ Restored: TypeAlias = list[tuple[int, list[Publication]]]
 
 
 @dataclass(slots=True)
-class _Decisions:
+class Decisions:
     """The rules' results for one transaction."""
 
     outcomes: list[Outcome] = field(default_factory=list)
@@ -65,10 +66,10 @@ class Committed:
 
     users: int
     """The number of users that the events were about."""
-    decisions: _Decisions
+    decisions: Decisions
     clearable: int | None
     number: int | None
-    """The outbox number; None: there is nothing to publish."""
+    """The outbox number; None: no publications."""
     publications: list[Publication]
     last_status: LastStatus | None
     after: AfterCommit
@@ -167,7 +168,7 @@ class Committer(Part):
             after: called last.
 
         Raises:
-            StoreError: nothing is done, as far as is known.
+            StoreError: no event is known to be committed.
 
         """
         with self._attempt() as attempt, self._store.transaction() as tx:
@@ -190,7 +191,7 @@ class Committer(Part):
             The argument for `complete`.
 
         Raises:
-            StoreError: nothing is known to be done. Heartbeats may be done, and may be done twice.
+            StoreError: no event is known to be committed. Heartbeats may be committed, and may be repeated.
 
         """
         rest = events
@@ -276,7 +277,7 @@ class Committer(Part):
         clearable = self._outbox.clearable
         if clearable is not None:
             tx.clear_outbox(clearable)
-            self._on_clear(tx, self._outbox.probe)
+            self._on_clear(tx, self._outbox.last_status)
         return clearable
 
     def _outgoing(
@@ -287,12 +288,12 @@ class Committer(Part):
         self._counters.published += len(publications)
         return [Outgoing(p.topic, p.payload, p.retain, number) for p in publications]
 
-    # How.
+    # Decisions.
 
     def _decide(
         self, tx: Transaction, events: Mapping[UserId, Sequence[Event]], users: int, after: AfterCommit
     ) -> Committed:
-        decisions = _Decisions()
+        decisions = Decisions()
         publications: list[Publication] = []
         last = number = None
         if events:
@@ -312,7 +313,7 @@ class Committer(Part):
     def _settle_heartbeats(
         self, tx: Transaction, events: Mapping[UserId, Sequence[Event]]
     ) -> Mapping[UserId, Sequence[Event]]:
-        """Settle the heartbeats that need nothing else of their user; return the other events."""
+        """Settle the users whose heartbeats need only their own connection; return the others."""
         beats = {user_id: b for user_id, of_user in events.items() if (b := only_heartbeats(of_user))}
         if not beats:
             return events
@@ -331,10 +332,10 @@ class Committer(Part):
 
     def _fold(
         self, users: Mapping[UserId, UserPresence], events: Mapping[UserId, Sequence[Event]]
-    ) -> _Decisions:
+    ) -> Decisions:
         """Apply the rules, within the limits."""
         moment = self._clock.monotonic()
-        decisions = _Decisions()
+        decisions = Decisions()
         room = self._limiter.users_left
         for user_id, of_user in events.items():
             user = users[user_id]
@@ -349,7 +350,7 @@ class Committer(Part):
             decisions.outcomes.append(outcome)
         return decisions
 
-    def _account(self, decisions: _Decisions) -> None:
+    def _account(self, decisions: Decisions) -> None:
         """Count committed and refused messages."""
         moment = self._clock.monotonic()
         self._limiter.users_made(decisions.newcomers)

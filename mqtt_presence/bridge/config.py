@@ -9,18 +9,18 @@ from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import RuleSettings
 
 AMNESTY_S = 600.0
-"""How long after a connection with the broker was made rates do not count: what comes then has waited there,
-the messages of hours in a few seconds."""
+"""How long after a connect rates do not count: the messages of hours may have waited at the broker, and all
+arrive within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is too much; None: nothing is.
+    """The limits on users; None: no limit.
 
     Args:
         records: new records of a user in a minute.
         rate: messages of a user in a second, as an average over a minute. Ends do not count.
-        users: how many there may be.
+        users: the number of users.
         amnesty_s: see `AMNESTY_S`.
 
     """
@@ -33,7 +33,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Figures inside the bridge, in seconds where named `_s`; nobody but a test needs others."""
+    """Figures inside the bridge, in seconds where named `_s`; only tests change them."""
 
     start_s: float = 30.0
     """How long to wait at the start while another process locks the database."""

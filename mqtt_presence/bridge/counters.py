@@ -20,13 +20,13 @@ _NAME = "refused"
 
 
 class Refusals(Struct, rename="camel"):
-    """What was refused for one reason, since the database was made."""
+    """The messages refused for one reason, since the database was created."""
 
     total: int
     last: str
-    """What the last one was about: a topic or a user, escaped."""
+    """The topic or user of the last one, escaped."""
     at: int
-    """When it was noted, epoch milliseconds."""
+    """The time of the last save, epoch milliseconds."""
 
 
 class Counters:
@@ -46,19 +46,23 @@ class Counters:
         """Count refused messages; log the first of their kind, and then once in ten seconds at the most.
 
         Args:
-            reason: what to count them by.
-            detail: what the log should say; it may come from a client, so it is escaped.
-            count: how many there are.
+            reason: the name of the counter.
+            detail: for the log; it may come from a client, so it is escaped.
+            count: the number of messages.
 
         """
         self.refused[reason] += count
         self.last[reason] = detail
-        told_at, told = self._logged.get(reason, (-_QUIET_S, 0))
-        if time.monotonic() - told_at >= _QUIET_S:
+        logged_at, logged = self._logged.get(reason, (-_QUIET_S, 0))
+        if time.monotonic() - logged_at >= _QUIET_S:
             total = self.refused[reason]
             self._logged[reason] = (time.monotonic(), total)
             log.warning(
-                "refused reason=%s new=%d total=%d last=%s", reason, total - told, total, ascii(detail[:300])
+                "refused reason=%s new=%d total=%d last=%s",
+                reason,
+                total - logged,
+                total,
+                ascii(detail[:300]),
             )
 
 

@@ -94,7 +94,7 @@ class Intake(Part):
             for entry in self.pending
         )
 
-    def take(self, link: Link, arrivals: Arrivals, parts: Parts) -> None:
+    def receive(self, link: Link, arrivals: Arrivals, parts: Parts) -> None:
         """Read messages.
 
         Args:

@@ -1,6 +1,6 @@
-"""Limits against floods: how much one user may send in a while, and how many users there may be.
+"""Limits against floods: the rate of one user's messages and records, and the number of users.
 
-Pure: told the time, it never looks. What depends on a user's open connections is decided by `rules`.
+Limits that depend on a user's open connections are decided by `rules`.
 """
 
 from mqtt_presence.access.buckets import Buckets
@@ -16,10 +16,10 @@ _WINDOW_S = 60
 
 
 class Limiter(Part):
-    """Keeps account of what users do.
+    """Counts messages, new records and new users.
 
     Args:
-        limits: what is too much.
+        limits: the largest numbers.
         clock: the bridge's.
 
     """
@@ -44,22 +44,22 @@ class Limiter(Part):
         self._strict_from = self._clock.monotonic() + self._amnesty_s
 
     def admits(self, user_id: str, moment: float) -> bool:
-        """Tell whether this message of a user may be looked at."""
+        """Return whether a message of a user is within the rate."""
         return self._rate is None or moment < self._strict_from or self._rate.take(user_id, moment)
 
     def records_left(self, user_id: str, moment: float) -> int | None:
-        """Tell how many new records a user may still have now; None: any number."""
+        """Return how many new records a user may still have now; None: any number."""
         if self._records is None or moment < self._strict_from:
             return None
         return self._records.left(user_id, moment)
 
     def records_made(self, user_id: str, count: int, moment: float) -> None:
-        """Take note of new records, once they are committed."""
+        """Count new records, once they are committed."""
         if self._records is not None and moment >= self._strict_from:
             self._records.spend(user_id, count, moment)
 
     def users_made(self, count: int) -> None:
-        """Take note of new users, once they are committed."""
+        """Count new users, once they are committed."""
         self._known_users += count
 
     @property

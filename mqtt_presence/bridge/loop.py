@@ -1,7 +1,7 @@
 """The bridge's loop: one thread that reads messages, commits them in batches and steps the parts.
 
 Other threads and signal handlers only call `request` and `stop`, which put a note into a queue.
-The loop shares nothing else with them, so it needs no lock.
+The loop shares no other state with them, so it needs no lock.
 """
 
 import logging
@@ -16,7 +16,7 @@ from mqtt_presence.bridge.intake import Intake
 from mqtt_presence.bridge.link.arrivals import Arrivals
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.pace import Pace
-from mqtt_presence.bridge.part import Due, Parts
+from mqtt_presence.bridge.part import Due, Part, Parts
 from mqtt_presence.bridge.recovery.clock_steps import ClockSteps
 from mqtt_presence.errors import StoreError
 from mqtt_presence.store import Store, Transaction
@@ -37,9 +37,9 @@ class Bridge:
         open_link: makes the link to the broker.
         clock: the authoritative clock, and the monotonic one.
         intake: holds the messages that are not committed yet.
-        clock_steps: notices that the clock was set.
-        parts: everything else, in the order in which the loop calls it.
-        counters: what the bridge did since its start.
+        clock_steps: detects that the clock was set.
+        parts: all concerns, in the order of the calls.
+        counters: of the work since the start.
         tuning: how long to wait at the start and at the end.
 
     """
@@ -69,6 +69,10 @@ class Bridge:
         self._link: Link | None = None
         self._is_stopping = False
 
+    def add(self, part: Part) -> None:
+        """Add a part, which the loop calls last; before `run` only."""
+        self._parts = (*self._parts, part)
+
     # From any thread.
 
     def request(self, due: Due) -> None:
@@ -94,7 +98,7 @@ class Bridge:
             StoreError: the database cannot be opened at the start, or stays unusable.
             BrokerError: the broker refuses the bridge for good.
             SeatTakenError: another process is the bridge of this database.
-            SeatLostError: another process has become the bridge, while this one did nothing for long.
+            SeatLostError: another process has become the bridge, while this one was frozen for long.
             ReplacedError: the database was replaced by another one, or by an older state of it.
 
         """
@@ -172,7 +176,7 @@ class Bridge:
             for part in self._parts:
                 part.subscribed(topic_filter)
         self._acknowledge(arrivals)
-        self._intake.take(link, arrivals, self._parts)
+        self._intake.receive(link, arrivals, self._parts)
         if not link.is_connected:
             for part in self._parts:
                 part.disconnected()
@@ -214,7 +218,7 @@ class Bridge:
     # The end.
 
     def _finish(self, link: Link) -> None:
-        """Commit the messages that were read, publish what is committed, publish offline, disconnect."""
+        """Commit the messages that were read, finish publishing, publish offline, disconnect."""
         deadline = self._clock.monotonic() + self._tuning.finish_s
         if self._intake.pending:
             self._work(link)
@@ -228,7 +232,7 @@ class Bridge:
                 for part in self._parts:
                     part.finish(tx)
         except StoreError as error:
-            log.warning("%s; what is not known to be published will be published again", error)
+            log.warning("%s; publications that may be unpublished will be published again", error)
         if link.is_connected and link.backlog:
             # The broker may not have read the offline message: without a DISCONNECT it publishes the will.
             log.warning("%d messages are not published yet: they will be at the next start", link.backlog)

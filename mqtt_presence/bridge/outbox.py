@@ -1,4 +1,4 @@
-"""What is committed but not yet known to be published: which numbers of the store's outbox may go."""
+"""The outbox: publications that are committed and not yet acknowledged, and which of them can be deleted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from mqtt_presence.protocol.publications import Publication, version_of
 
 
 class LastStatus(Struct, frozen=True):
-    """The status that the broker acknowledged last: what it must still have, if it lost nothing."""
+    """The status that the broker acknowledged last; a broker that has lost it has lost more."""
 
     topic: str
     version: int
@@ -24,51 +24,47 @@ def last_status(publications: Sequence[Publication]) -> LastStatus | None:
 
 
 @dataclass(slots=True)
-class _Open:
+class _Unacknowledged:
     remaining: int
-    probe: LastStatus | None
+    last_status: LastStatus | None
 
 
 class Outbox:
     """Counts the broker's acknowledgements by outbox number; numbers are cleared from the lowest upwards."""
 
     def __init__(self) -> None:
-        self._open: dict[int, _Open] = {}
-        self._cleared: int | None = None
-        self.probe: LastStatus | None = None
-        """Of all that is to be cleared, the last status."""
+        self._batches: dict[int, _Unacknowledged] = {}
+        self.clearable: int | None = None
+        """The outbox can be cleared up to this number; None: no new number."""
+        self.last_status: LastStatus | None = None
+        """The last status among the publications to clear."""
 
-    def add(self, number: int, publications: list[Publication], probe: LastStatus | None) -> None:
-        """Take note of a batch that is committed and on its way.
+    def add(self, number: int, publications: list[Publication], last: LastStatus | None) -> None:
+        """Record a committed batch whose publications are being sent.
 
         Args:
-            number: the store's, greater than all before.
-            publications: what it says.
-            probe: its last status.
+            number: its number in the store, greater than all before.
+            publications: of the batch.
+            last: the last status among them.
 
         """
-        self._open[number] = _Open(len(publications), probe)
+        self._batches[number] = _Unacknowledged(len(publications), last)
 
     def delivered(self, number: int, times: int) -> None:
         """Count so many messages of a batch as acknowledged by the broker."""
-        batch = self._open.get(number)
+        batch = self._batches.get(number)
         if batch is None:
             return
         batch.remaining -= times
         if batch.remaining > 0:
             return
-        for first in list(self._open):
-            if self._open[first].remaining > 0:
+        for first in list(self._batches):
+            if self._batches[first].remaining > 0:
                 break
-            self.probe = self._open.pop(first).probe or self.probe
-            self._cleared = first
-
-    @property
-    def clearable(self) -> int | None:
-        """Up to which number the store's outbox may be cleared; None: nothing new."""
-        return self._cleared
+            self.last_status = self._batches.pop(first).last_status or self.last_status
+            self.clearable = first
 
     def cleared(self, up_to: int) -> None:
-        """The store has done it."""
-        if self._cleared is not None and self._cleared <= up_to:
-            self._cleared = self.probe = None
+        """Record that the store has deleted the publications up to a number."""
+        if self.clearable is not None and self.clearable <= up_to:
+            self.clearable = self.last_status = None

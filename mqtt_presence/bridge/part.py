@@ -1,7 +1,7 @@
 """A part of the bridge: one concern, which the loop calls at fixed moments.
 
-The loop knows a list of parts and nothing of their concerns. A part overrides the methods it needs; each of
-the others does nothing. The order of the list is the order of the calls (`assembly.py`).
+The loop knows a list of parts, and not their concerns. A part overrides the methods it needs; all others have
+no effect. The order of the list is the order of the calls (`assembly.py`).
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Due(Enum):
 
 
 class Part:
-    """One concern of the bridge."""
+    """A concern of the bridge."""
 
     def restore(self, tx: Transaction) -> None:
         """Read the state that the last run of the bridge stored."""
@@ -83,7 +83,7 @@ class Part:
         """Do one short step of the pending work; return True if no work is left for now.
 
         Raises:
-            StoreError: nothing of the step is done; the loop repeats it later.
+            StoreError: no effect of the step is stored; the loop repeats it later.
 
         """
         del link

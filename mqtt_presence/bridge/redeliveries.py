@@ -1,10 +1,10 @@
-"""Knowing again what the broker delivers again although it is committed.
+"""Redeliveries: recognises messages that the broker delivers again after they were committed.
 
-A message that names its connection may come twice: the rules make the second harmless. One that names
-none, or that the broker itself says, cannot be told from a new one, except by its packet id and its DUP flag
-(MQTT 3.1.1 §4.4): a session that goes on sends what was not acknowledged under the same packet id. So the ids
-of such messages are kept with their effect, a line for each batch, for as long as the broker may not have got
-the acknowledgement. Once it has, another message may have the id.
+The rules make a second message harmless if it names its connection. A nameless message, or a report of the
+broker, differs from a new one only in packet id and DUP flag: a session that continues sends each
+unacknowledged message under its old packet id (MQTT 3.1.1 §4.4). So the packet ids of such messages are
+stored with their effect, as one journal entry for each batch. An entry stays until the broker must have the
+acknowledgements; then another message may have the packet id.
 """
 
 import zlib
@@ -22,25 +22,25 @@ from mqtt_presence.store import Transaction
 
 class _Body(Struct, array_like=True):
     count: int
-    """How many messages had come for the first time, at the end of the batch."""
-    over: list[int]
-    """Packet ids: what had them before is over."""
-    known: dict[int, int]
-    """Checksums by packet id of what is to be known again."""
+    """The number of messages delivered for the first time, up to the end of the batch."""
+    reused: list[int]
+    """Packet ids whose earlier messages are acknowledged."""
+    checksums: dict[int, int]
+    """The checksums of the messages to recognise, by packet id."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Body).decode
 
 
-class Line(Struct, frozen=True):
-    """What is to be kept of a batch, by the transaction that commits it."""
+class JournalEntry(Struct, frozen=True):
+    """The packet ids of one batch, for the transaction that commits it."""
 
     number: int
-    """Its place among all lines: one more than the line before."""
+    """One more than the number of the entry before."""
     content: _Body
     obsolete: int
-    """Lines up to this number are not needed any more; 0: all still are."""
+    """The last number of the entries that can be deleted; 0: keep all."""
 
     @property
     def body(self) -> bytes:
@@ -49,111 +49,114 @@ class Line(Struct, frozen=True):
 
 
 class Redeliveries(Part):
-    """The committed messages that may come again, by packet id.
+    """Remembers committed messages that may arrive again, by packet id.
 
     Args:
-        kept: how many messages to keep: as many as a broker may leave unacknowledged, and far fewer than
-            there are packet ids, so that an id that is used anew finds nothing of its past.
+        capacity: how many messages to remember: as many as a broker may leave unacknowledged, and far fewer
+            than there are packet ids, so that a reused packet id matches no older message.
 
     """
 
-    def __init__(self, kept: int) -> None:
-        self._kept = kept
-        self._known: dict[int, tuple[int, int]] = {}  # packet id: checksum, number of its line
-        self._lines: deque[tuple[int, _Body]] = deque()
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._committed: dict[int, tuple[int, int]] = {}
+        """The checksum and the entry number of each message, by packet id."""
+        self._entries: deque[tuple[int, _Body]] = deque()
         self._number = 0
         self._count = 0
-        self.forgotten = 0
-        """Lines up to this number are of a session that is over."""
+        self.lost_up_to = 0
+        """The last number of the entries that belong to a lost session."""
 
     def restore(self, tx: Transaction) -> None:
-        """Read the lines of the last run."""
-        self.learn(tx.redeliveries())
+        """Read the journal of the last run."""
+        self.read_journal(tx.redeliveries())
 
-    def learn(self, lines: Iterable[tuple[int, bytes]]) -> None:
-        """Read lines: number and body of each, in order."""
-        for number, body in lines:
-            self._learn(number, _decode(body))
+    def read_journal(self, entries: Iterable[tuple[int, bytes]]) -> None:
+        """Read entries: number and body of each, in order."""
+        for number, body in entries:
+            self._add(number, _decode(body))
 
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
-        """Forget everything if the broker's session is over."""
+        """Forget all messages if the broker has lost the session."""
         del link, contested
         if not session_present:
-            self.forget()
+            self.forget_session()
 
     def forget_packet_id(self, message: Incoming) -> None:
-        """Forget what had the packet id of a message that comes for the first time, committed or not yet."""
+        """Forget the older message whose packet id a new message has; the new one need not be committed."""
         if message.qos and not message.dup:
-            self._known.pop(message.mid, None)
+            self._committed.pop(message.mid, None)
 
     def is_repeated(self, message: Incoming) -> bool:
-        """Tell whether it is committed already."""
-        known = self._known.get(message.mid) if message.dup else None
+        """Return whether a message is committed already."""
+        known = self._committed.get(message.mid) if message.dup else None
         return known is not None and known[0] == _checksum(message)
 
-    def line(self, batch: Sequence[tuple[Incoming, bool]]) -> Line | None:
-        """Write what is to be kept of a batch; None: there is nothing to know.
+    def journal_entry(self, batch: Sequence[tuple[Incoming, bool]]) -> JournalEntry | None:
+        """Return the entry of a batch; None: the batch needs no entry.
 
         Args:
-            batch: all of it; True: it cannot be known again by what it says.
+            batch: its messages; True: only the packet id distinguishes the message from an equal one.
 
         """
-        if not self._lines and not any(m.qos and is_nameless for m, is_nameless in batch):
+        if not self._entries and not any(m.qos and is_nameless for m, is_nameless in batch):
             return None
-        over: list[int] = []
-        known: dict[int, int] = {}
+        reused: list[int] = []
+        checksums: dict[int, int] = {}
         count = self._count
         for message, is_nameless in batch:
             if message.dup:
-                if self.is_repeated(message) or not (is_nameless or message.mid in self._known):
+                # A repeated message is not counted again. Otherwise a bridge that is killed often would
+                # forget the end of the window while the broker delivers its beginning for the tenth time.
+                if self.is_repeated(message) or not (is_nameless or message.mid in self._committed):
                     continue
             elif message.qos:
-                count += 1  # not what comes again: who is killed often would forget what is still to come
+                count += 1
             else:
                 continue
             if is_nameless:
-                known[message.mid] = _checksum(message)
+                checksums[message.mid] = _checksum(message)
             else:
-                over.append(message.mid)
-                known.pop(message.mid, None)
-        if not over and not known:
+                reused.append(message.mid)
+                checksums.pop(message.mid, None)
+        if not reused and not checksums:
             return None
-        return Line(self._number + 1, _Body(count, over, known), self._obsolete(count))
+        return JournalEntry(self._number + 1, _Body(count, reused, checksums), self._obsolete(count))
 
-    def committed(self, line: Line) -> None:
-        """Take note that a batch is done: committed with its line, or all of it refused and no line kept."""
-        if line.number > self.forgotten:  # or its session ended while the commit was in doubt
-            self._learn(line.number, line.content)
+    def batch_done(self, entry: JournalEntry) -> None:
+        """Remember the messages of a batch: committed with its entry, or refused as a whole without one."""
+        if entry.number > self.lost_up_to:  # the session may have ended while the commit was uncertain
+            self._add(entry.number, entry.content)
 
-    def forget(self) -> None:
-        """The broker's session is over: nothing of it comes again."""
-        self._known.clear()
-        self._lines.clear()
-        self._number += 1  # a commit may be in doubt
-        self.forgotten = self._number
+    def forget_session(self) -> None:
+        """Forget all messages: a lost session delivers none of them again."""
+        self._committed.clear()
+        self._entries.clear()
+        self._number += 1  # a commit may be uncertain
+        self.lost_up_to = self._number
 
     def _obsolete(self, count: int) -> int:
-        """Tell up to where all lines may go, kept or not: what is before the oldest that is still needed."""
-        for number, body in self._lines:
-            if body.count > count - self._kept:
+        """Return the number before the oldest entry that is still needed."""
+        for number, body in self._entries:
+            if body.count > count - self._capacity:
                 return number - 1
         return self._number
 
-    def _learn(self, number: int, body: _Body) -> None:
-        for mid in self._known.keys() & body.over:
-            del self._known[mid]
-        for mid, checksum in body.known.items():
-            self._known[mid] = (checksum, number)
-        self._lines.append((number, body))
+    def _add(self, number: int, body: _Body) -> None:
+        for mid in self._committed.keys() & body.reused:
+            del self._committed[mid]
+        for mid, checksum in body.checksums.items():
+            self._committed[mid] = (checksum, number)
+        self._entries.append((number, body))
         self._number, self._count = number, body.count
-        while self._lines[0][1].count <= body.count - self._kept:
-            self._unlearn(*self._lines.popleft())
+        while self._entries[0][1].count <= body.count - self._capacity:
+            self._remove(*self._entries.popleft())
 
-    def _unlearn(self, number: int, body: _Body) -> None:
-        for mid in body.known:
-            known = self._known.get(mid)
+    def _remove(self, number: int, body: _Body) -> None:
+        for mid in body.checksums:
+            known = self._committed.get(mid)
             if known is not None and known[1] == number:
-                del self._known[mid]
+                del self._committed[mid]
 
 
 def _checksum(message: Incoming) -> int:

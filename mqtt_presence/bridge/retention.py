@@ -14,7 +14,7 @@ class Retention(Part):
 
     Args:
         store: has the connections.
-        clock: tells their age.
+        clock: the bridge's.
         retention_ms: how long ended connections are kept, milliseconds; None: for ever.
 
     """

@@ -1,8 +1,6 @@
-"""The jobs that time causes, on APScheduler; they only hand the bridge's loop a word."""
+"""The schedule: jobs at fixed intervals, on APScheduler; a run only requests its job from the loop."""
 
 import logging
-import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -12,14 +10,13 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from mqtt_presence.bridge.part import Due
+from mqtt_presence.bridge.part import Due, Part
+from mqtt_presence.store import Transaction
 
 CHECK_EVERY_S = 1.0
 RETAIN_EVERY_S = 86_400.0
 
-log = logging.getLogger(__name__)
-
-# It would warn of every run that a suspended or busy machine has missed: coalesced, they are one.
+# A suspended or busy machine misses runs, and APScheduler would warn of each. Coalesced, they are one run.
 logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
 
@@ -42,13 +39,16 @@ class _Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
         return now + self._interval
 
 
-class Schedule:
-    """Asks for what is due, again and again.
+class Schedule(Part):
+    """Requests jobs at fixed intervals.
+
+    APScheduler uses the wall clock: after a step back it would wait until the old time has come again. As a
+    part of the bridge (`Bridge.add`) the schedule learns of such a step and runs its jobs at once.
 
     Args:
-        request: told what is due, from another thread.
-        check_every_s: seconds between looks at what has become idle or silent.
-        retain_every_s: seconds between looks at what is too old to be kept; the first is at once.
+        request: called with each job, in another thread.
+        check_every_s: seconds between checks of deadlines.
+        retain_every_s: seconds between deletions of old records; the first one is at once.
 
     """
 
@@ -67,36 +67,33 @@ class Schedule:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone="UTC",
         )
-        self._stopping = threading.Event()
-        self._guard = threading.Thread(target=self._watch_the_clock, name="clock-guard", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Request each job, and begin the intervals."""
         for due, every_s in self._every_s.items():
             self._request(due)
             self._scheduler.add_job(self._request, _Every(every_s), args=(due,))
         self._scheduler.start()
-        self._guard.start()
-
-    def _watch_the_clock(self) -> None:
-        """Have what is due asked for now when the clock was set back.
-
-        APScheduler goes by the wall clock: it would wait until the time it had before has come again.
-        """
-        every_s = min(self._every_s.values())
-        behind = _behind()
-        while not self._stopping.wait(every_s):
-            before, behind = behind, _behind()
-            if behind - before > every_s / 2:
-                log.warning("the clock was set back by %.1f s", behind - before)
-                for job in self._scheduler.get_jobs():
-                    job.modify(next_run_time=datetime.now(UTC))
 
     def stop(self) -> None:
-        """End, and wait for a word that is just being said."""
-        self._stopping.set()
-        self._guard.join()
+        """Stop, and wait for a request that is being made."""
         self._scheduler.shutdown()
+
+    def restore(self, tx: Transaction) -> None:
+        """Run each job at once: the clock may have been set since `start`, before the loop watched it."""
+        del tx
+        self._run_now()
+
+    def clock_stepped(self, by_ms: int, now: int) -> None:
+        """Run each job at once after a step back."""
+        del now
+        if by_ms < 0:
+            self._run_now()
+
+    def _run_now(self) -> None:
+        if self._scheduler.running:
+            for job in self._scheduler.get_jobs():
+                job.modify(next_run_time=datetime.now(UTC))
 
     def __enter__(self) -> Self:
         self.start()
@@ -106,8 +103,3 @@ class Schedule:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def _behind() -> float:
-    """Tell how far the wall clock is behind the one that is never set; only differences mean something."""
-    return time.monotonic() - time.time()

@@ -67,7 +67,8 @@ class ServingSignals:
         self._bridge = bridge
         _collect_garbage_seldom()
         threading.Thread(target=end, name="clean-end", daemon=True).start()
-        with Schedule(request):
+        with Schedule(request) as schedule:
+            bridge.add(schedule)
             bridge.run()
 
     def _end_cleanly(self) -> None:

@@ -5,10 +5,10 @@ import threading
 import time
 from dataclasses import replace
 
-from mqtt_presence.client.backoff import Backoff
 from mqtt_presence.client.connect_arguments import Endpoint
 from mqtt_presence.client.network_connection import Hooks, NameNeededError, NetworkConnection, guard
 from mqtt_presence.errors import BrokerError, PresenceError
+from mqtt_presence.mqtt.backoff import Backoff
 
 _log = logging.getLogger("mqtt_presence.client")
 _STEP_TIMEOUT_S = 10.0

@@ -54,7 +54,7 @@ class Receipt:
     """An acknowledgement held back until every bridge session that got the message has acknowledged it.
 
     The bridge acknowledges after its commit, so a publisher's PUBACK means that the database has the effect
-    (docs/embedded.md, "What it promises").
+    (docs/embedded.md, "Promises").
 
     Args:
         publisher: receives the acknowledgement.

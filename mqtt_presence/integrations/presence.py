@@ -16,7 +16,7 @@ class PresenceOutput:
 
     """
 
-    def __init__(self, topics: Topics, *, private: bool) -> None:
+    def __init__(self, topics: Topics, private: bool) -> None:
         self._topics = topics
         self._private = private
 

@@ -153,8 +153,7 @@ def test_bridge_goes_on_with_the_old_files_while_the_new_ones_are_broken(
         PortProxy(secure.port) as proxy,
         BridgeThread(broker=f"mqtts://bridge@localhost:{proxy.port}", database=sqlite_url, **files) as house,
     ):
-        link = house.bridge._link
-        assert link is not None
+        link = house.links[-1]
         damage(kept)
         for _ in range(2):
             before = proxy.accepted

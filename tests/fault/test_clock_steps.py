@@ -93,6 +93,26 @@ def test_checks_and_retention_go_on_after_a_large_step(
         assert process.stop() == 0
 
 
+@pytest.mark.parametrize("command", ["run", "up"])
+def test_checks_go_on_after_a_step_back(tmp_path: Path, sqlite_url: str, command: str) -> None:
+    """A user who falls silent after the step becomes idle; the schedule does not wait for the old time."""
+    clock = FakeTime(tmp_path / "clock", "+1h")
+    with running(command, tmp_path, sqlite_url, clock) as (process, port):
+        with (
+            Client(port, "bob", "pad") as bob,
+            closing(Recorder(port, ("status/+",), user="op", log=process.log)) as recorder,
+        ):
+            until(lambda: bob.publish("presence/bob/pad/login") or recorder.status("bob"), every_s=0.1)
+            bob.publish("presence/bob/pad/activity")
+            recorder.wait_for_state("bob", "idle")
+            clock.set("+0")
+            process.wait_for_log("the clock was set back")
+            bob.publish("presence/bob/pad/activity")
+            recorder.wait_for_state("bob", "online")
+            recorder.wait_for_state("bob", "idle")
+        assert process.stop() == 0
+
+
 CLIENT = """
 import sys
 from mqtt_presence import PresenceClient

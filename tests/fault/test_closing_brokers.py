@@ -8,7 +8,7 @@ from typing import Self
 
 import pytest
 
-from mqtt_presence.bridge.link import link as link_module
+from mqtt_presence.bridge.link import acknowledgements
 from mqtt_presence.bridge.part import Due
 from mqtt_presence.mqtt.framing import Framer, Kind, Packet
 from mqtt_presence.mqtt.packets import (
@@ -312,7 +312,7 @@ def test_what_the_broker_has_not_taken_is_published_over_another_connection(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It answers pings, acknowledges the rest, and has lost one status: it would be wrong, and the outbox grow, for ever."""
-    monkeypatch.setattr(link_module, "_ACKNOWLEDGED_S", 0.5)
+    monkeypatch.setattr(acknowledgements, "_TIMEOUT_S", 0.5)
     with ClosingBroker(answers=True) as broker:
         url = f"mqtt://bridge@127.0.0.1:{broker.port}"
 

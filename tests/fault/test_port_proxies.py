@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mqtt_presence.bridge.link import config
-from mqtt_presence.bridge.link import link as link_module
+from mqtt_presence.bridge.link import config, subscriptions
 from mqtt_presence.bridge.link.link import Link
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import BRIDGE_PASSWORD, Embedded, Shipped
@@ -27,9 +26,7 @@ def url_of(proxy: PortProxy) -> str:
 
 
 def link_of(house: BridgeThread) -> Link:
-    link = house.bridge._link
-    assert link is not None
-    return link
+    return house.links[-1]
 
 
 def assert_alice_has_an_address(broker: Shipped, database: str) -> None:
@@ -108,7 +105,7 @@ def test_reports_of_the_broker_are_asked_for_again_on_the_same_connection(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A network that fails during the subscription to the broker's log costs addresses for a while, not for ever."""
-    monkeypatch.setattr(link_module, "_OPTIONAL_AGAIN_S", 2.0, raising=False)
+    monkeypatch.setattr(subscriptions, "_RETRY_S", 2.0)
     asked: list[bytes] = []
 
     def fails(chunk: bytes) -> bool:

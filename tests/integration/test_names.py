@@ -87,8 +87,8 @@ def test_a_stored_name_that_clients_refuse_stops_nobody(broker: AnyBroker, sqlit
             until(lambda: bridge.bridge.counters.refused["bad_name"] >= 3, "status, and expiry")
             broker.say("bob", "bob-phone", "login")
             until(lambda: libmosquitto.said("status/bob {"), "the next status comes")
-            until(lambda: bridge.bridge._decider._outbox.clearable is None, "nothing is owed to the broker")
-            epoch = bridge.bridge._link._epoch
+            until(lambda: bridge.parts.committer._outbox.clearable is None, "nothing is owed to the broker")
+            epoch = bridge.links[-1]._epoch
         assert epoch == 1, "the bridge has had one connection"
         assert libmosquitto.said("sending CONNECT") == 1
         assert libmosquitto.process.poll() is None

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/security.md").read_text("utf-8")
-_HOLDS = "## What holds each line"
+_HOLDS = "## Tests of each line"
 LINES = re.findall(r"^\| ([A-Z]\d+) \|", TEXT.split(_HOLDS)[0], re.MULTILINE)
 HELD = {
     line: re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests)

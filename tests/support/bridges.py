@@ -44,6 +44,7 @@ class BridgeThread:
         )
         self.bridge = self.parts.bridge
         self._schedule = Schedule(self.bridge.request, check_every_s=0.05)
+        self.bridge.add(self._schedule)
         self._thread = threading.Thread(target=self._run, name="bridge", daemon=True)
         self.error: BaseException | None = None
 

@@ -95,17 +95,17 @@ class HeldBridge:
         """Build the bridge, anew if there was one, and restore it from the database."""
         self._config = replace(self._config, **config)
         self.parts = Assembly(self._config, self.store, clock=self.clock, make_link=lambda *_: self.link)
-        self.bridge = self.parts.bridge
-        self.bridge.start()
+        self.loop = self.parts.bridge
+        self.loop.start()
 
     def step(self, arrivals: Arrivals | None = None, *, seconds: float = 0.0) -> None:
         self.clock.now_s += seconds
         if arrivals is not None:
             self.link.coming.append(arrivals)
-        self.bridge.step()
+        self.loop.step()
 
     def check(self) -> None:
-        self.bridge.request(Due.CHECK)
+        self.loop.request(Due.CHECK)
         self.step()
 
     def connect(self) -> None:

@@ -26,9 +26,9 @@ class Peer:
         self.acknowledged: list[int] = []
         self.large: list[tuple[int, bytes, int, int]] = []
         self.client = BatchClient(
-            take_publish=lambda *what: self.published.append(what),
-            take_puback=lambda mid, reason: self.acknowledged.append(mid),
-            take_large=lambda *what: self.large.append(what),
+            receive_publish=lambda *what: self.published.append(what),
+            receive_puback=lambda mid, reason: self.acknowledged.append(mid),
+            receive_large=lambda *what: self.large.append(what),
             max_packet=MAX_PACKET,
             callback_api_version=CallbackAPIVersion.VERSION2,
             client_id="x",

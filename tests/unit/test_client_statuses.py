@@ -8,11 +8,11 @@ from contextlib import suppress
 import pytest
 
 from mqtt_presence.client import observers
-from mqtt_presence.client.backoff import STEADY_AFTER_S, Backoff
 from mqtt_presence.client.bridge_presence import BridgePresence
 from mqtt_presence.client.observers import Changes, Observer
 from mqtt_presence.client.status_table import Change, StatusTable
 from mqtt_presence.errors import PayloadError, PresenceError
+from mqtt_presence.mqtt.backoff import STEADY_AFTER_S, Backoff
 from mqtt_presence.protocol.outgoing import encode_bridge_state, encode_status
 from mqtt_presence.rules.model import LastLogin, State, Status
 

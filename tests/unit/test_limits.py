@@ -1,4 +1,4 @@
-"""Limits against floods: token buckets, and who may come in."""
+"""Limits against floods: token buckets, users, and the log of refusals."""
 
 import json
 import logging
@@ -54,15 +54,15 @@ def test_bucket_lets_exactly_its_depth_through_at_once() -> None:
     assert buckets.left("alice", 65.2) == 600
 
 
-def test_bucket_of_one_user_is_not_another_ones() -> None:
-    """Who floods uses up its own."""
+def test_each_user_has_a_bucket() -> None:
+    """A user who floods uses up only their own."""
     buckets = Buckets(3, 1.0)
     assert not all(buckets.take("alice", 1.0) for _ in range(100))
     assert buckets.take("bob", 1.0)
 
 
-def test_spending_is_seen_by_left() -> None:
-    """What was made counts, also when it was more than there was room for."""
+def test_spent_tokens_reduce_the_rest() -> None:
+    """Also when more was spent than was left."""
     buckets = Buckets(10, 1.0)
     buckets.spend("alice", 4, 1.0)
     assert buckets.left("alice", 1.0) == 6
@@ -71,8 +71,8 @@ def test_spending_is_seen_by_left() -> None:
     assert buckets.left("alice", 6.1) == 1
 
 
-def test_buckets_forget_who_is_quiet() -> None:
-    """A hundred thousand names that come once each do not stay in memory."""
+def test_buckets_forget_quiet_users() -> None:
+    """A hundred thousand names that send once each do not stay in memory."""
     buckets = Buckets(60, 1.0)
     for n in range(100_000):
         buckets.take(f"user{n}", n / 100)
@@ -80,16 +80,16 @@ def test_buckets_forget_who_is_quiet() -> None:
     assert len(buckets) < 2048
 
 
-def test_limiter_without_limits_refuses_nothing() -> None:
-    """None is none."""
+def test_limiter_without_limits_admits_every_message() -> None:
+    """None means no limit."""
     limiter = Limiter(Limits(), HeldClock())
     assert all(limiter.admits("alice", 1.0) for _ in range(100_000))
     assert limiter.records_left("alice", 1.0) is None
     assert limiter.users_left is None
 
 
-def test_limiter_takes_what_has_waited_with_the_broker() -> None:
-    """After a connection was made, the messages of hours come in seconds; that is no flood."""
+def test_limiter_admits_messages_that_waited_at_the_broker() -> None:
+    """After a connect, the messages of hours arrive within seconds; that is no flood."""
     clock = HeldClock()
     clock.now_s = 1000.0
     limiter = Limiter(Limits(records=2, rate=1, amnesty_s=600), clock)
@@ -104,7 +104,7 @@ def test_limiter_takes_what_has_waited_with_the_broker() -> None:
 
 
 def test_limiter_counts_users() -> None:
-    """Newcomers use up the room, whoever is forgotten gives it back."""
+    """New users use up the room, forgotten users free it."""
     limiter = Limiter(Limits(users=3), HeldClock())
     limiter.restore(users(1))
     assert limiter.users_left == 2
@@ -133,7 +133,7 @@ def test_refusals_are_logged_at_a_bounded_rate(caplog: pytest.LogCaptureFixture)
 
 
 def test_refusals_are_kept_over_restarts(sqlite_url: str) -> None:
-    """The total goes on from the last bridge's; nothing is written when nothing is new, nor more than each ten seconds."""
+    """The total continues after a restart; it is written only if it is new, at most every ten seconds."""
     store, clock = Store(sqlite_url), HeldClock()
     store.open()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from paho.mqtt.client import _ConnectionState
 
-from mqtt_presence.bridge.link import batch_client
+from mqtt_presence.bridge.link import acknowledgements, batch_client
 from mqtt_presence.bridge.link import link as link_module
 from mqtt_presence.bridge.link.arrivals import Arrivals
 from mqtt_presence.bridge.link.config import LinkConfig
@@ -45,7 +45,7 @@ def ends() -> Iterator[Ends]:
 
 def test_link_reads_no_more_bytes_than_it_may(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages may be of any size, so their number bounds nothing; that there may be more is told."""
-    monkeypatch.setattr(link_module, "_READ_AT_MOST", 10_000)
+    monkeypatch.setattr(link_module, "_MAX_READ", 10_000)
     monkeypatch.setattr(batch_client, "_READ", 2_000)
     for mid in range(1, 31):
         ends.sock.sendall(publish(b"presence/u/c/activity", b"x" * 1_000, mid, 2))
@@ -149,8 +149,8 @@ def test_link_with_much_on_the_way_is_woken_all_the_same() -> None:
 
 def test_link_waits_on_any_file_descriptor(ends: Ends) -> None:
     """In one process with a broker, more than 1,024 sockets may be open before it; `select` knows no greater number."""
-    link = ends.link
-    link._wake_in = socket.socket(fileno=fcntl.fcntl(link._wake_in.detach(), fcntl.F_DUPFD, 1_100))
+    link, wake_up = ends.link, ends.link._wake_up
+    wake_up._receiver = socket.socket(fileno=fcntl.fcntl(wake_up._receiver.detach(), fcntl.F_DUPFD, 1_100))
     link.wake()
     assert link.poll(5.0, 0) == Arrivals()
 
@@ -171,7 +171,7 @@ def test_link_warns_once_when_an_optional_subscription_is_denied(caplog: pytest.
 @pytest.fixture
 def owed(monkeypatch: pytest.MonkeyPatch) -> Iterator["Owed"]:
     """Make a link whose broker owes an acknowledgement, for six seconds at first."""
-    monkeypatch.setattr(link_module, "_ACKNOWLEDGED_S", 6.0)
+    monkeypatch.setattr(acknowledgements, "_TIMEOUT_S", 6.0)
     made = Owed(monkeypatch)
     yield made
     made.ends.link.close()

@@ -136,8 +136,8 @@ def test_end_of_2_1_is_that_of_one_connection() -> None:
     assert isinstance(begun, Connected)
     assert isinstance(same, Ended)
     assert isinstance(other, Ended)
-    assert begun.peer & 0xFFFF_FFFF == same.endpoint != other.endpoint
-    assert begun.peer >> 32 == 17
+    assert begun.network_id & 0xFFFF_FFFF == same.endpoint != other.endpoint
+    assert begun.network_id >> 32 == 17
 
 
 @pytest.mark.parametrize("second", ["2147483648", "261125150000", "999999999999"])
@@ -150,13 +150,13 @@ def test_digits_that_are_no_seconds_are_no_time(second: str) -> None:
     begun = source.read(NOTICES, f"{second}: {line}".encode())
     assert begun == source.read(NOTICES, line.encode())
     assert isinstance(begun, Connected)
-    assert 0 < begun.peer < 2**32
+    assert 0 < begun.network_id < 2**32
     assert source.read(NOTICES, f"{second}: Client a disconnected.".encode()) == Ended(
         client_id="a", cause=Cause.DISCONNECT
     )
     greatest = source.read(NOTICES, f"2147483647: {line}".encode())
     assert isinstance(greatest, Connected)
-    assert 2**62 < greatest.peer < 2**63
+    assert 2**62 < greatest.network_id < 2**63
 
 
 def test_what_looks_like_2_1_is_not_believed_before_the_version_is_known() -> None:
@@ -336,7 +336,7 @@ def test_emqx_connected() -> None:
 )
 def test_emqx_disconnected(reason: str | None, cause: Cause) -> None:
     """The cause, and by `connected_at` which connection; EMQX 4 does not tell that."""
-    ended = Ended(client_id="phone", user_id="alice", cause=cause, peer=1625572213870)
+    ended = Ended(client_id="phone", user_id="alice", cause=cause, network_id=1625572213870)
     assert emqx(what="disconnected", reason=reason) == ended
     said = emqx(what="disconnected", reason=reason, connected_at=None)
     assert said == Ended(client_id="phone", user_id="alice", cause=cause)

@@ -1,1 +1,4 @@
-"""Brokers that report connections: one module for each. Imports `adapters.port`."""
+"""Brokers that report connections, one module for each kind.
+
+Imports `adapters.port`, `protocol` and `rules`.
+"""

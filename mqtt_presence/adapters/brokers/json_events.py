@@ -1,7 +1,7 @@
-"""EMQX's and NanoMQ's messages about clients that come and go; by documentation and source, not run here.
+"""EMQX's and NanoMQ's messages about connecting clients; after their documentation and source, not run here.
 
-Both send them at QoS 0: what happens while the bridge is away is not heard of. And both may let clients
-publish to `$SYS/` unless access rules forbid it: believed only where the setting `source` names them.
+Both brokers publish them at QoS 0, so an absent bridge misses them. Both may let clients publish to `$SYS/`
+unless access rules forbid it, so they are read only if the setting `source` names the broker.
 """
 
 import re
@@ -29,8 +29,8 @@ _EMQX_CAUSES = {
     "discarded": Cause.TAKEOVER,
     "kicked": Cause.KICKED,
 }
-_NOBODY = "undefined"  # what Erlang says for no name
-_MAX_PEER = 2**62
+_NO_NAME = "undefined"  # Erlang's word
+_MAX_NETWORK_ID = 2**62
 
 
 class _EmqxClient(Struct):
@@ -58,20 +58,20 @@ class EmqxEvents:
         if named is None:
             return None
         try:
-            said = _decode_emqx(payload)
+            report = _decode_emqx(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        user, at = said.username, said.connected_at
-        if said.clientid != named[1] or not is_name(said.clientid) or user is None or user == _NOBODY:
+        user, at = report.username, report.connected_at
+        if report.clientid != named[1] or not is_name(report.clientid) or user is None or user == _NO_NAME:
             return None
-        if not is_name(user) or (at is not None and not 0 < at < _MAX_PEER):
+        if not is_name(user) or (at is not None and not 0 < at < _MAX_NETWORK_ID):
             return None
-        client_id, user_id = ClientId(said.clientid), UserId(user)
+        client_id, user_id = ClientId(report.clientid), UserId(user)
         if named[2] == "connected":
-            return None if at is None else Connected(client_id, user_id, _host(said.ipaddress), at)
-        cause = _EMQX_CAUSES.get(said.reason or "", Cause.ERROR)
-        # EMQX 4 does not say here when it had connected: then it is the latest.
-        return Ended(client_id=client_id, user_id=user_id, cause=cause, peer=at)
+            return None if at is None else Connected(client_id, user_id, _host(report.ipaddress), at)
+        cause = _EMQX_CAUSES.get(report.reason or "", Cause.ERROR)
+        # EMQX 4 gives no time of the connect here: the latest connection has ended.
+        return Ended(client_id=client_id, user_id=user_id, cause=cause, network_id=at)
 
 
 def _host(text: str | None) -> str | None:
@@ -81,8 +81,8 @@ def _host(text: str | None) -> str | None:
     return plain_address(text) or plain_address(text.rpartition(":")[0].strip("[]"))
 
 
-# NanoMQ pastes names into its JSON as they are: one with a quote in it could write fields of its own. So the
-# whole is compared with the one shape that it has, in which no name has a quote or a backslash.
+# NanoMQ does not escape names in its JSON: a name with a quote could add fields. So the whole message must
+# match its one form, in which no name has a quote or a backslash.
 _WORD = r'"([^"\\]*)"'
 _NANOMQ_CONNECTED = re.compile(
     rf'\{{"username":{_WORD}, ?"ts":(\d{{1,18}}),"proto_name":{_WORD},"keepalive":\d+,"return_code":"0",'
@@ -94,12 +94,12 @@ _NANOMQ_ENDED = re.compile(
 )
 _NANOMQ_CAUSES = {
     0x00: Cause.DISCONNECT,
-    0x8B: Cause.CLOSED,  # what it says when the socket has closed
+    0x8B: Cause.CLOSED,  # the socket has closed
     0x8D: Cause.KEEP_ALIVE,
     0x8E: Cause.TAKEOVER,
     0x98: Cause.KICKED,
 }
-_NOT_TOLD = "(null)"
+_UNKNOWN = "(null)"
 
 
 class NanomqEvents:
@@ -130,4 +130,4 @@ class NanomqEvents:
 
 
 def _are_names(user: str, client: str) -> bool:
-    return user != _NOT_TOLD and is_name(user) and is_name(client)
+    return user != _UNKNOWN and is_name(user) and is_name(client)

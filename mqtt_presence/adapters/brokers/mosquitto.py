@@ -1,9 +1,8 @@
-"""mosquitto's log as messages (`log_dest topic`): who connects from where, and how connections end.
+"""mosquitto's log as messages (`log_dest topic`): the addresses of clients, and how connections end.
 
-Client ids and user names are logged as they are, and clients choose them. So a line is read from its fixed
-parts at both ends, and when what is between can be split in more than one way, it is not believed. There are
-two dialects, of 2.0 and 2.1, and a client id of the first may look like what the second adds;
-`$SYS/broker/version` tells which it is.
+mosquitto logs client ids and user names unescaped, and clients choose them. So a line is read from its fixed
+parts at both ends, and ignored if the rest can be split in more than one way. The lines of 2.0 and 2.1
+differ, and a client id of 2.0 may look like an addition of 2.1: `$SYS/broker/version` decides.
 """
 
 import re
@@ -18,13 +17,13 @@ NOTICES = "$SYS/broker/log/N"
 ERRORS = "$SYS/broker/log/E"
 VERSION = "$SYS/broker/version"
 
-# mosquitto cuts its lines at 999 bytes (logging.c): one that may be cut may end where a client chose.
+# mosquitto cuts its lines at 999 bytes (logging.c), so a client could choose where a long line ends.
 _CUT = 990
 
-# The time is seconds since 1970 (`log_timestamp`), nothing, or whatever `log_timestamp_format` makes of
-# digits: never letters, for all other lines begin with some, and may have a client's words behind them.
+# The time is missing, or seconds since 1970 (`log_timestamp`), or has the form of `log_timestamp_format`. A
+# form with letters is not read: all other lines begin with letters, and may continue with a client's text.
 _TIME = r"(?:(\d{1,12}): |[\d:TZ+./ -]{1,40}: )?"
-# The digits of another format are none: they may be greater than any number that a database holds.
+# Digits in another form are not seconds, and may exceed the integers of a database.
 _SECONDS = range(2**31)
 _CONNECTED = re.compile(_TIME + r"New client connected from (\S+):(\d{1,5}) as (.+)", re.DOTALL)
 _DETAILS = re.compile(r" \(p\d{1,3}, c[01], k\d{1,5}, u'")
@@ -37,8 +36,8 @@ _ENDS_2_0 = (
     (" has exceeded timeout, disconnecting.", Cause.KEEP_ALIVE),
     (" been disconnected by administrative action.", Cause.KICKED),
 )
-"""What only a client that was let in can cause. The others ("due to protocol error", "not authorised") are
-logged for the id that somebody without a password claims, too, and are not believed."""
+"""Ends that only an admitted client can cause. mosquitto also logs others ("due to protocol error", "not
+authorised") for a client without a password, under the id that it claims."""
 _TAKEN_OVER_2_0 = " already connected, closing old connection."
 
 _END_2_1 = re.compile(r"(.*) \[(\S+):(\d{1,5})\] disconnected(?:: ([A-Za-z ]{1,60}))?\.", re.DOTALL)
@@ -49,14 +48,14 @@ _CAUSES_2_1 = {
     "session taken over": Cause.TAKEOVER,
     "administrative action": Cause.KICKED,
 }
-_NOT_LET_IN = "not authorised"
+_NOT_ADMITTED = "not authorised"
 
 
 class MosquittoLog:
-    """Reads the lines of one broker."""
+    """Reads the log of one broker."""
 
     keeps = True
-    filters: Sequence[str] = (VERSION, NOTICES, ERRORS)  # that order: the first tells how to read the others
+    filters: Sequence[str] = (VERSION, NOTICES, ERRORS)  # the version first: the other lines depend on it
 
     def __init__(self) -> None:
         self.dialect: str | None = None
@@ -113,25 +112,25 @@ def _connected(line: str) -> Connected | None:
     second, host, port, rest = found.groups()
     details = list(_DETAILS.finditer(rest))
     if len(details) != 1:
-        return None  # the id or the name imitates what is between them: nobody can tell where one ends
+        return None  # the id or the name imitates the text between them: the line is ambiguous
     client_id = rest[: details[0].start()]
     user_id = rest[details[0].end() : -len(_END_OF_DETAILS)]
     address = plain_address(host)
     if address is None or not is_name(client_id) or not is_name(user_id):
         return None
-    peer = (_seconds(second) or 0) << 32 | (_endpoint(host, port) or 1)
-    return Connected(ClientId(client_id), UserId(user_id), address, peer)
+    network_id = (_seconds(second) or 0) << 32 | (_endpoint(host, port) or 1)
+    return Connected(ClientId(client_id), UserId(user_id), address, network_id)
 
 
 def _end_2_0(second: str | None, client_id: str, cause: Cause) -> Ended | None:
-    # A connection that has not said its client id yet is logged by its address: not a client of that name.
+    # mosquitto logs a connection before its CONNECT by its address, which is no client id then.
     if not is_name(client_id) or plain_address(client_id) is not None:
         return None
     return Ended(client_id=ClientId(client_id), cause=cause, second=_seconds(second))
 
 
 def _end_2_1(client_id: str, host: str, port: str, words: str | None) -> Ended | None:
-    if words == _NOT_LET_IN or not is_name(client_id):
+    if words == _NOT_ADMITTED or not is_name(client_id):
         return None
     return Ended(
         client_id=ClientId(client_id),

@@ -1,4 +1,4 @@
 """The bridge's connection to the broker; the only room of the bridge that imports paho.
 
-Imports `protocol`, `mqtt` and `errors`.
+Imports `access`, `protocol`, `mqtt` and `errors`.
 """

@@ -1,9 +1,9 @@
 """A paho client that reads and writes many packets with one system call, for the bridge.
 
-paho waits, reads three times and writes once for every packet, and makes an object and looks through its
-filters for every message: half of the bridge's time. This adapter takes PUBLISH and PUBACK off its hands in
-both directions and leaves all else to it: connecting, TLS, WebSocket, keep alive, subscribing. It touches
-private names of paho 2.2, so `pyproject.toml` bounds the version, and a test holds it against plain paho.
+For every packet paho waits, reads three times and writes once; for every message paho makes an object and
+searches its filters. That took half of the bridge's time. This adapter handles PUBLISH and PUBACK in both
+directions; paho still does the rest: connecting, TLS, WebSocket, keep alive, subscribing. The adapter uses
+private names of paho 2.2, so `pyproject.toml` bounds the version, and a test compares it with plain paho.
 Figures: docs/performance.md.
 """
 
@@ -29,19 +29,19 @@ _QOS = 0x06
 OnPublish = Callable[[int, bytes, bytes, int], None]
 """Called with the flags (MQTT 3.1.1 §3.3.1), topic, payload and packet id (0 at QoS 0)."""
 OnLarge = Callable[[int, bytes, int, int], None]
-"""The same, with the remaining length (MQTT 3.1.1 §2.2.3) of what was not kept instead of the payload."""
+"""The same, with the remaining length (MQTT 3.1.1 §2.2.3) of the skipped packet instead of the payload."""
 
 
 class BatchClient(mqtt.Client):
-    """See the module.
+    """Reads and writes PUBLISH and PUBACK in bulk; paho handles all other packets.
 
     Args:
-        take_publish: called for every PUBLISH that comes; it must be acknowledged with `queue_acks`.
-        take_puback: called with packet id and reason code (0 in MQTT 3.1.1) of every PUBACK.
-        take_large: called instead of `take_publish` when a PUBLISH was larger than `max_packet`, once it is
-            past; it must be acknowledged all the same.
+        receive_publish: called for every PUBLISH; the caller acknowledges it with `queue_acks`.
+        receive_puback: called with packet id and reason code (0 in MQTT 3.1.1) of every PUBACK.
+        receive_large: called instead of `receive_publish` when a PUBLISH was larger than `max_packet`, after
+            its last byte; the caller acknowledges it, too.
         max_packet: the largest remaining length of a packet that is kept in memory, bytes.
-        in_flight: the packet ids of what was sent and is not acknowledged.
+        in_flight: the packet ids of the publications that the broker has not acknowledged.
         options: paho's.
 
     """
@@ -49,21 +49,21 @@ class BatchClient(mqtt.Client):
     def __init__(
         self,
         *,
-        take_publish: OnPublish,
-        take_puback: Callable[[int, int], None],
-        take_large: OnLarge,
+        receive_publish: OnPublish,
+        receive_puback: Callable[[int, int], None],
+        receive_large: OnLarge,
         max_packet: int,
         in_flight: Container[int] = (),
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self._take_publish = take_publish
-        self._take_puback = take_puback
-        self._take_large = take_large
+        self._receive_publish = receive_publish
+        self._receive_puback = receive_puback
+        self._receive_large = receive_large
         self._max_packet = max_packet
         self._ids_in_flight = in_flight
         self.bytes_read = 0
-        """How many came; the caller may set it back."""
+        """The number of bytes received; the caller may reset it."""
         self._rest = bytearray()
         self._needed = 0
         self._large = (0, b"", 0, 0)
@@ -75,27 +75,27 @@ class BatchClient(mqtt.Client):
     # Writing.
 
     def _mid_generate(self) -> int:
-        # One may be on its way for as long as all others take to go round: it is nobody else's (§2.2.1).
+        # A publication may stay in flight while all other packet ids are used; its id stays taken (§2.2.1).
         mid = super()._mid_generate()
         while mid in self._ids_in_flight:
             mid = super()._mid_generate()
         return mid
 
     def queue_publish(self, topic: str, payload: bytes, *, retain: bool) -> int:
-        """Have a QoS 1 message sent at the next `flush`; returns its packet id."""
+        """Queue a QoS 1 message for the next `flush`; return its packet id."""
         mid = self._mid_generate()
         packet = publish_packet(topic, payload, mid, retain=retain, properties=self._no_properties)
         self._queued.append(packet)
         return mid
 
     def queue_acks(self, mids: Iterable[int]) -> None:
-        """Have PUBACKs sent at the next `flush`."""
+        """Queue PUBACKs for the next `flush`."""
         packets = puback_packets(mids)
         if packets:
             self._queued.append(packets)
 
     def flush(self) -> None:
-        """Hand over to the operating system what waits to be written, as far as it takes it."""
+        """Write the queued packets, as far as the operating system accepts them."""
         chunk: list[bytes] = []
         size = 0
         for packet in self._queued:
@@ -111,7 +111,7 @@ class BatchClient(mqtt.Client):
             self.loop_write()
 
     def _queue_bytes(self, packets: bytes) -> None:
-        # To paho it is one packet; which kind matters only for DISCONNECT and QoS 0.
+        # For paho the bytes are one packet; its kind matters only for DISCONNECT and QoS 0.
         self._packet_queue(_PUBACK, packets, 0, 1)
 
     def _sock_close(self) -> None:
@@ -121,16 +121,16 @@ class BatchClient(mqtt.Client):
         self._to_skip = 0
         self._queued.clear()
 
-    def hang_up(self) -> None:
+    def drop_connection(self) -> None:
         """End the connection without a DISCONNECT, so that the broker publishes the will."""
         self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
 
     def loop_misc(self) -> MQTTErrorCode:
-        """Keep the connection alive; what is to be sent for that goes with the next `flush`.
+        """Keep the connection alive; the next `flush` sends the ping.
 
-        paho sends a ping when the keep alive is over. That is late (MQTT 3.1.1 §3.1.2.10), and we may look
-        later still, after we have waited for the database: so it goes when half of it is over. As with paho's
-        own, the broker has as long as the keep alive to answer it, however long we have not read before.
+        paho sends a ping at the end of the keep alive. That is late (MQTT 3.1.1 §3.1.2.10), and the bridge
+        may be later still, after a wait for the database: so this adapter pings at half of the keep alive.
+        As in paho, the broker has one keep alive to answer, counted from the ping.
         """
         due = self._last_msg_out + self._keepalive / 2
         if self._keepalive and not self._ping_t and self.is_connected() and time.monotonic() >= due:
@@ -141,11 +141,11 @@ class BatchClient(mqtt.Client):
     # Reading.
 
     def excuse_silence(self) -> None:
-        """Do not hold it against the broker that its answer to a ping is not there: we have not read it."""
+        """Stop waiting for the answer to a ping: the bridge has not read everything that the broker sent."""
         self._ping_t = 0.0
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
-        """Read what there is, once, and handle every packet that is whole."""
+        """Read once and handle every complete packet."""
         del max_packets
         if self._sock is None:
             return MQTTErrorCode.MQTT_ERR_NO_CONN
@@ -158,7 +158,7 @@ class BatchClient(mqtt.Client):
         if not data:
             return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
         self._last_bytes_received = time.monotonic()
-        self.excuse_silence()  # the answer to a ping may be far behind all that has waited for us
+        self.excuse_silence()  # the answer to a ping may be far behind the messages that wait
         self.bytes_read += len(data)
         if self._to_skip:
             data = data[self._skip(data, 0) :]
@@ -179,13 +179,13 @@ class BatchClient(mqtt.Client):
 
     def _handle_all(self, data: bytes) -> MQTTErrorCode:
         handled, end, largest, is_v5 = 0, len(data), self._max_packet, self._is_v5
-        take_publish, take_puback = self._take_publish, self._take_puback
+        receive_publish, receive_puback = self._receive_publish, self._receive_puback
         self._needed = 0
         for at, body, after in frames(data):
             first, length = data[at], after - body
             kind = first & _KIND
             if length > largest:
-                handled = self._meet_large(data, at, body, length)
+                handled = self._begin_large(data, at, body, length)
                 if handled < after:
                     break
             elif after > end:
@@ -193,28 +193,28 @@ class BatchClient(mqtt.Client):
                 break
             elif kind == _PUBLISH:
                 topic, mid, payload = split_publish(first, data, body, after, mqtt5=is_v5)
-                take_publish(first & 0x0F, topic, payload, mid)
+                receive_publish(first & 0x0F, topic, payload, mid)
             elif kind == _PUBACK and length >= 2:
-                take_puback(data[body] << 8 | data[body + 1], data[body + 2] if length > 2 else 0)
+                receive_puback(data[body] << 8 | data[body + 1], data[body + 2] if length > 2 else 0)
             else:
-                rc = self._leave_to_paho(first, data[body:after])
+                rc = self._handle_by_paho(first, data[body:after])
                 if rc:
                     return rc
             handled = after
         self._rest += data[handled:]
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
-    def _meet_large(self, data: bytes, at: int, body: int, length: int) -> int:
-        """Begin to read past a packet that is larger than any that we need; its topic and packet id are kept.
+    def _begin_large(self, data: bytes, at: int, body: int, length: int) -> int:
+        """Begin to skip a packet that is larger than `max_packet`; its topic and packet id are kept.
 
         Args:
             data: the bytes that were read.
-            at: the place in them where the packet begins.
-            body: the place where the packet goes on after its fixed header.
+            at: the index of the packet.
+            body: the index after its fixed header.
             length: its remaining length.
 
         Returns:
-            How far the data is handled: to the end of the packet, of the data, or to `at`.
+            The index up to which the data is handled: the end of the packet, of the data, or `at`.
 
         Raises:
             ProtocolError: the packet cannot be a PUBLISH.
@@ -226,7 +226,7 @@ class BatchClient(mqtt.Client):
         if head <= end:
             head += (data[body] << 8 | data[body + 1]) + id_length
         if command & _KIND != _PUBLISH or head > body + length:
-            raise ProtocolError("a large packet that is no PUBLISH")
+            raise ProtocolError("a large packet other than PUBLISH")
         if head > end:
             self._needed = head - at
             return at
@@ -236,14 +236,14 @@ class BatchClient(mqtt.Client):
         return self._skip(data, head)
 
     def _skip(self, data: bytes, at: int) -> int:
-        """Read past what is there of a large packet; return where to go on."""
+        """Skip the bytes of a large packet; return the index of the next byte."""
         past = min(self._to_skip, len(data) - at)
         self._to_skip -= past
         if not self._to_skip:
-            self._take_large(*self._large)
+            self._receive_large(*self._large)
         return at + past
 
-    def _leave_to_paho(self, command: int, packet: bytes) -> MQTTErrorCode:
+    def _handle_by_paho(self, command: int, packet: bytes) -> MQTTErrorCode:
         self._in_packet["command"] = command
         self._in_packet["packet"] = bytearray(packet)
         self._in_packet["remaining_length"] = len(packet)

@@ -1,7 +1,7 @@
-"""The MQTT version of the bridge's next attempt to connect. Pure; `link.py` reports how each attempt ended.
+"""The MQTT version of the bridge's next attempt to connect. Pure; `connecting.py` reports each result.
 
 Brokers without MQTT 5 refuse its CONNECT with a return code, or only close the connection. A port proxy also
-closes the connection, while its broker is away. So a closed connection decides nothing: MQTT 3.1.1 is tried
+closes the connection, while its broker is away. So a closed connection is no answer: MQTT 3.1.1 is tried
 then, and once the broker has accepted that, MQTT 5 once more. Each connection begins anew with MQTT 5.
 """
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from msgspec import Struct
 
@@ -30,8 +31,19 @@ class Announced(Struct, frozen=True):
     """The time of the announcement, epoch milliseconds."""
 
 
+@dataclass(slots=True)
+class _Sent:
+    """The announcement that clients are to answer."""
+
+    at: int
+    """Its time; steps of the clock shift it, epoch milliseconds."""
+    ticket: Announced
+    delivered_s: float | None = None
+    """The time of the broker's acknowledgement by the monotonic clock, seconds."""
+
+
 class Announcements(OnCheck):
-    """Announces on request, as soon as the answers would be heard, and judges silence afterwards.
+    """Announces on request, as soon as answers can arrive, and ends silent connections afterwards.
 
     Args:
         store: keeps the request and the time of the announcement over a restart.
@@ -40,7 +52,7 @@ class Announcements(OnCheck):
         redeliveries: forgotten with the session whose loss is announced.
         clock: the bridge's.
         clock_steps: no announcement is sent while stored times are being shifted.
-        progress: silence counts up to the time that it knows.
+        progress: silence is judged up to its time.
         answer_within_ms: how long clients may take to answer, milliseconds.
         again_s: how long to wait after the broker has refused the announcement, seconds.
 
@@ -71,21 +83,17 @@ class Announcements(OnCheck):
         self.is_requested = False
         self._kept = KeptValue("must_announce", lambda: "1" if self.is_requested else None)
         self._not_before_s = 0.0
-        self._sent_at: int | None = None
-        self._ticket: int | None = None
-        """`_sent_at` as the ticket has it: before any step of the clock."""
+        self._sent: _Sent | None = None
         self._judged_up_to = ""
-        self._delivered_s: float | None = None
-        """When the broker acknowledged it, by the monotonic clock."""
 
     def request(self, reason: str) -> None:
-        """Have all clients asked to log in again; the reason goes into the log."""
+        """Request an announcement; the reason goes into the log."""
         if not self.is_requested:
             log.info("%s: asking all clients to log in again", reason)
         self.is_requested = True
 
     def restore(self, tx: Transaction) -> None:
-        """Repeat an announcement that was open: how far its answers were heard is unknown."""
+        """Repeat an unfinished announcement: its answers may have arrived or not."""
         self.is_requested = self._kept.restore(tx) is not None or tx.read_value(_SENT) is not None
 
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
@@ -97,25 +105,25 @@ class Announcements(OnCheck):
     def acknowledged(self, ticket: object, count: int) -> None:
         """See `Part`."""
         del count
-        if isinstance(ticket, Announced) and ticket.at == self._ticket:
-            self._delivered_s = self._clock.monotonic()
+        if self._sent is not None and ticket == self._sent.ticket:
+            self._sent.delivered_s = self._clock.monotonic()
 
     def refused(self, message: Outgoing) -> None:
         """See `Part`."""
-        if isinstance(message.ticket, Announced) and message.ticket.at == self._ticket:
-            self._sent_at = self._ticket = None
+        if self._sent is not None and message.ticket == self._sent.ticket:
+            self._sent = None
             self.is_requested = True
             self._not_before_s = self._clock.monotonic() + self._again_s
 
     def clock_stepped(self, by_ms: int, now: int) -> None:
         """Shift the time of the announcement with all stored times; after a step back, announce again."""
         del now
-        if self._sent_at is None:
+        if self._sent is None:
             return
         if by_ms > 0:
-            self._sent_at += by_ms
-        else:  # the stored times no longer tell who has answered
-            self._sent_at = self._ticket = None
+            self._sent.at += by_ms
+        else:  # the stored times no longer show which clients have answered
+            self._sent = None
             self.is_requested = True
 
     def step(self, link: Link) -> bool:
@@ -128,7 +136,7 @@ class Announcements(OnCheck):
 
     @property
     def _can_send(self) -> bool:
-        """Whether the answers would be heard, and the broker has not just refused the announcement."""
+        """Whether answers can arrive, and the broker has not just refused the announcement."""
         return (
             self._progress.is_subscribed
             and not self._clock_steps.is_shifting
@@ -136,18 +144,17 @@ class Announcements(OnCheck):
         )
 
     def _send(self, link: Link) -> None:
-        now = self._clock_steps.now  # the time before a step of the clock that is not noticed yet
+        now = self._clock_steps.now  # a step of the clock since the last read is not detected yet
         with self._store.transaction() as tx:
             tx.write_value(_SENT, str(now))
             tx.write_value(self._kept.name, None)
-            tx.clear_redeliveries(self._redeliveries.forgotten)
-        self.is_requested, self._kept.kept = False, None
-        self._sent_at = self._ticket = now
-        self._delivered_s = None
-        link.publish([Outgoing(self._topics.bridge_announce, b"{}", ticket=Announced(now))])
+            tx.clear_redeliveries(self._redeliveries.lost_up_to)
+        self.is_requested, self._kept.stored = False, None
+        self._sent = _Sent(now, Announced(now))
+        link.publish([Outgoing(self._topics.bridge_announce, b"{}", ticket=self._sent.ticket)])
 
     def check(self, link: Link) -> bool:
-        """End, a chunk at a time, the connections of clients that have had their time (rule B3)."""
+        """End, a chunk at a time, the connections of clients that have not answered in time (rule B3)."""
         save_changed(self._store, self._kept)
         since = self._deadline_passed_for
         if since is None or not link.is_connected:
@@ -171,13 +178,13 @@ class Announcements(OnCheck):
             return False
         with self._store.transaction() as tx:
             tx.write_value(_SENT, None)
-        self._sent_at = self._ticket = None
+        self._sent = None
         return True
 
     @property
     def _deadline_passed_for(self) -> int | None:
-        """The time of the announcement whose answers are all heard; else None."""
-        if self._delivered_s is None:
+        """The time of the announcement whose answers are all processed; else None."""
+        if self._sent is None or self._sent.delivered_s is None:
             return None
-        waited_ms = (self._progress.until_s - self._delivered_s) * 1000
-        return self._sent_at if waited_ms > self._answer_within_ms else None
+        waited_ms = (self._progress.until_s - self._sent.delivered_s) * 1000
+        return self._sent.at if waited_ms > self._answer_within_ms else None

@@ -102,6 +102,7 @@ class ClockSteps(Part):
         """Begin to shift the stored times."""
         del now
         if by_ms < 0:
+            log.warning("the clock was set back by %.1f s", -by_ms / 1000)
             self._cut_up_to = ""
             self._is_cutting_back = True
         else:

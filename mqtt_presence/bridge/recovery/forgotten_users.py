@@ -1,8 +1,8 @@
-"""Forgotten users: the broker, too, must forget their retained status.
+"""Forgotten users: clears their retained status at the broker.
 
-`mqtt-presence forget` deletes a user's rows and leaves a tombstone. For each the bridge publishes an empty
-retained status, and buries it once the broker has acknowledged that. A broker that is restarted may have the
-status again, so what is buried is cleared again on each connect, until no broker can bring it back.
+`mqtt-presence forget` deletes a user's rows and leaves a tombstone. For each tombstone the bridge publishes
+an empty retained status, and marks the tombstone as cleared once the broker has acknowledged the status. A
+restarted broker may have the old status again, so the bridge clears it again on each connect for an hour.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -18,26 +18,26 @@ from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import Outcome, UserId
 from mqtt_presence.store import Store, Transaction
 
-# By then any broker has on its disk what it acknowledged: mosquitto unconfigured takes half an hour.
-_BURIED_MS = 3_600_000
+# By then every broker has saved its acknowledged messages: mosquitto does so every half hour by default.
+_CLEARED_MS = 3_600_000
 
 
 class ClearTicket(Struct, frozen=True):
-    """Ticket of an empty retained status: the user it was for is forgotten by the broker too."""
+    """Ticket of an empty retained status."""
 
     user_id: UserId
     number: int
-    """Which one of this bridge's: the user may have been back in between."""
+    """Counts the empty statuses: the user may have returned between two of them."""
 
 
 class ForgottenUsers(OnCheck):
-    """Knows which empty statuses are on their way.
+    """Publishes empty statuses, and follows their acknowledgements.
 
     Args:
         store: has the tombstones.
-        topics: where the statuses are.
+        topics: the topics under the prefix in use.
         clock: the bridge's.
-        forget: called with those who are newly buried, in the transaction that notes it.
+        forget: called with the newly cleared users, in the transaction that marks them.
 
     """
 
@@ -54,27 +54,27 @@ class ForgottenUsers(OnCheck):
         self._clock = clock
         self._forget = forget
         self._number = 0
-        self._burying: dict[UserId, int] = {}
-        """Whose empty status is on its way to the broker, or acknowledged and not noted yet."""
-        self._taken: list[UserId] = []
-        self._must_exhume = False
+        self._clearing: dict[UserId, int] = {}
+        """The users whose empty status is in flight, or acknowledged and not marked yet, with its number."""
+        self._cleared: list[UserId] = []
+        self._must_clear_again = False
 
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
-        """Take note that the broker may have lost what it acknowledged."""
+        """Clear all statuses again: the broker may have lost its acknowledged messages."""
         del link, session_present, contested
-        self._must_exhume = True
+        self._must_clear_again = True
 
     def acknowledged(self, ticket: object, count: int) -> None:
-        """The broker has an empty status."""
+        """Record that the broker has an empty status."""
         del count
-        if isinstance(ticket, ClearTicket) and self._burying.get(ticket.user_id) == ticket.number:
-            self._taken.append(ticket.user_id)
+        if isinstance(ticket, ClearTicket) and self._clearing.get(ticket.user_id) == ticket.number:
+            self._cleared.append(ticket.user_id)
 
     def refused(self, message: Outgoing) -> None:
-        """The broker does not take it: it is tried again."""
+        """Have a refused empty status published again."""
         ticket = message.ticket
-        if isinstance(ticket, ClearTicket) and self._burying.get(ticket.user_id) == ticket.number:
-            del self._burying[ticket.user_id]
+        if isinstance(ticket, ClearTicket) and self._clearing.get(ticket.user_id) == ticket.number:
+            del self._clearing[ticket.user_id]
 
     def save_batch(self, tx: Transaction, batch: Batch) -> None:
         """See `BatchRecorder`."""
@@ -83,37 +83,37 @@ class ForgottenUsers(OnCheck):
         """See `BatchRecorder`."""
 
     def batch_committed(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
-        """Users have a status again: it comes behind the empty one, which so says nothing any more."""
+        """Keep the tombstones of users that have a status again: it follows the empty one."""
         del batch
-        if not self._burying:
+        if not self._clearing:
             return
         for outcome in outcomes:
             if outcome.status_changed:
-                self._burying.pop(outcome.user.user_id, None)
-        self._taken = [user_id for user_id in self._taken if user_id in self._burying]
+                self._clearing.pop(outcome.user.user_id, None)
+        self._cleared = [user_id for user_id in self._cleared if user_id in self._clearing]
 
     def check(self, link: Link) -> bool:
-        """Note who is buried, and have cleared what is not."""
+        """Mark the cleared users, and publish empty statuses for the others."""
         now = self._clock.now()
         with self._store.transaction() as tx:
-            for user_id in self._taken:
+            for user_id in self._cleared:
                 tx.mark_cleared(user_id, now)
-            if self._taken:
-                self._forget(tx, self._taken)
-            if self._must_exhume:
+            if self._cleared:
+                self._forget(tx, self._cleared)
+            if self._must_clear_again:
                 tx.clear_again()
-            tx.forget_cleared(now - _BURIED_MS)
+            tx.forget_cleared(now - _CLEARED_MS)
             forgotten = tx.uncleared()
-        self._must_exhume = False
-        for user_id in self._taken:
-            del self._burying[user_id]
-        self._taken.clear()
-        link.publish([self._empty(user_id) for user_id in forgotten if user_id not in self._burying])
+        self._must_clear_again = False
+        for user_id in self._cleared:
+            del self._clearing[user_id]
+        self._cleared.clear()
+        link.publish([self._empty(user_id) for user_id in forgotten if user_id not in self._clearing])
         return True
 
     def _empty(self, user_id: UserId) -> Outgoing:
         self._number += 1
-        self._burying[user_id] = self._number
+        self._clearing[user_id] = self._number
         return Outgoing(
             self._topics.status(user_id), b"", retain=True, ticket=ClearTicket(user_id, self._number)
         )

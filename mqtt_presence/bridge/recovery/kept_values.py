@@ -1,6 +1,6 @@
-"""What a part of the bridge knows and must not forget: a text under a name, written when it has changed.
+"""Kept values: short texts that must survive a restart, each stored under a name when it has changed.
 
-Not for what belongs to the effect of a batch: that is written with it (`Transaction.remember`).
+A value that belongs to the effect of a batch is stored with the batch instead (`Transaction.write_value`).
 """
 
 from collections.abc import Callable
@@ -12,40 +12,40 @@ class KeptValue:
     """A text in the database.
 
     Args:
-        name: where it is; the next version must find it there.
-        dump: writes what is known now; None: nothing.
+        name: the name in the database; later versions must not change it.
+        current: returns the text to store; None: no text.
 
     """
 
-    def __init__(self, name: str, dump: Callable[[], str | None]) -> None:
+    def __init__(self, name: str, current: Callable[[], str | None]) -> None:
         self.name = name
-        self.dump = dump
-        self.kept: str | None = None
-        """What the database has."""
+        self.current = current
+        self.stored: str | None = None
+        """The text in the database."""
 
     def restore(self, tx: Transaction) -> str | None:
-        """Read what was known when the bridge was last running; None: nothing."""
-        self.kept = tx.read_value(self.name)
-        return self.kept
+        """Return the text of the last run; None: no text."""
+        self.stored = tx.read_value(self.name)
+        return self.stored
 
     @property
-    def is_news(self) -> bool:
-        """The database has something else."""
-        return self.dump() != self.kept
+    def has_changed(self) -> bool:
+        """Whether the database has another text."""
+        return self.current() != self.stored
 
 
-def save_changed(store: Store, *memories: KeptValue) -> None:
-    """Write what has changed, if anything has, in one transaction.
+def save_changed(store: Store, *values: KeptValue) -> None:
+    """Store the changed values, if there are any, in one transaction.
 
     Raises:
-        StoreError: nothing is written, and it is still news.
+        StoreError: no value is stored; each stays changed.
 
     """
-    news = [(memory, memory.dump()) for memory in memories if memory.is_news]
-    if not news:
+    changed = [(value, value.current()) for value in values if value.has_changed]
+    if not changed:
         return
     with store.transaction() as tx:
-        for memory, text in news:
-            tx.write_value(memory.name, text)
-    for memory, text in news:
-        memory.kept = text
+        for value, text in changed:
+            tx.write_value(value.name, text)
+    for value, text in changed:
+        value.stored = text

@@ -1,6 +1,7 @@
 """Progress: the time up to which every message is processed. Silence is judged only up to then.
 
-A sign of life may still wait in the bridge or at the broker, so the clock alone cannot tell who is silent.
+A sign of life may still wait in the bridge or at the broker, so the clock alone does not show that a client
+is silent.
 """
 
 from mqtt_presence.bridge.clock import Clock
@@ -9,7 +10,7 @@ from mqtt_presence.bridge.part import Part
 
 
 class Progress(Part):
-    """Knows how far the clients' messages are processed, by both clocks.
+    """Records how far the clients' messages are processed, by both clocks.
 
     Args:
         clock: the bridge's.
@@ -28,7 +29,7 @@ class Progress(Part):
         self.until = 0
         """By the wall clock, epoch milliseconds; 0: unknown since the clock was set."""
         self.until_s = 0.0
-        """The same by the monotonic clock, which nobody sets, seconds."""
+        """The same by the monotonic clock, which is never set, seconds."""
 
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
         """Subscribe, and wait until the broker has begun to send the messages that waited."""

@@ -1,6 +1,6 @@
 """Retained statuses: makes the broker's copies true again after it may have lost some.
 
-A broker that was restarted has lost nothing, the last changes, or everything. One probe is enough: if the
+A restarted broker still has all statuses, or all but the last changes, or none. One probe is enough: if the
 broker still has the status that it acknowledged last, the *witness*, it has all of them. Without it, or
 without a witness, the bridge publishes all users again, a page at a time; a restart meanwhile begins anew.
 The same full republish follows, after a delay, when the broker refuses a status: sending one status again
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _PAGE = 200
 _ANSWER_S = 10.0
-_AGAIN_AT_MOST_S = 3600.0
+_LONGEST_RETRY_S = 3600.0
 _WITNESS = "probe"
 _MARK = "republishing"
 
@@ -39,6 +39,41 @@ class Republished(Struct, frozen=True):
 
     run: int
     """The number of the full republish."""
+
+
+class _Retry:
+    """A delay before the next full republish; doubled each time, until the next connect.
+
+    Args:
+        first_s: the first delay, seconds.
+
+    """
+
+    def __init__(self, first_s: float) -> None:
+        self._first_s = self._delay_s = first_s
+        self._at: float | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a delay has begun."""
+        return self._at is not None
+
+    def begin(self, now_s: float) -> None:
+        """Begin a delay, if none has begun."""
+        if self._at is None:
+            self._at = now_s + self._delay_s
+            self._delay_s = min(2 * self._delay_s, _LONGEST_RETRY_S)
+
+    def is_over(self, now_s: float) -> bool:
+        """Return, once for each delay, whether it is over."""
+        if self._at is None or now_s <= self._at:
+            return False
+        self._at = None
+        return True
+
+    def reset(self) -> None:
+        """Begin with the first delay again."""
+        self._delay_s = self._first_s
 
 
 class RetainedStatuses(Part):
@@ -69,7 +104,7 @@ class RetainedStatuses(Part):
         self._topics = topics
         self._clock = clock
         self._private = private
-        self._first_again_s = self._again_s = again_s
+        self._retry = _Retry(again_s)
         self._witness: LastStatus | None = None
         self._asked_for: LastStatus | None = None
         self._answer_until = 0.0
@@ -79,9 +114,8 @@ class RetainedStatuses(Part):
         """Statuses of this full republish that the broker has not acknowledged."""
         self._must_renew = False
         self._has_news_of_a_loss = False
-        self._again_at: float | None = None
         self._may_be_marked = False
-        """The database may say that a full republish is not complete."""
+        """The database may have the mark of an incomplete full republish."""
 
     def _has_a_page(self, link: Link) -> bool:
         """Return whether users are left to publish again, and the link has room for a page."""
@@ -90,7 +124,7 @@ class RetainedStatuses(Part):
     @property
     def _is_unsure(self) -> bool:
         """Whether the broker may lack a status that it acknowledged."""
-        return self._asked_for is not None or self._again_at is not None or self._is_republishing
+        return self._asked_for is not None or self._retry.is_pending or self._is_republishing
 
     @property
     def _is_republishing(self) -> bool:
@@ -114,7 +148,7 @@ class RetainedStatuses(Part):
             self._republish_all()
 
     def save_witness(self, tx: Transaction, witness: LastStatus | None) -> None:
-        """Store the last status that left the outbox, unless it proves nothing of the others.
+        """Store the last status that left the outbox, unless it proves too little about the others.
 
         Args:
             tx: removes publications from the outbox.
@@ -153,7 +187,7 @@ class RetainedStatuses(Part):
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
         """Ask for the witness; republish without one, or if another bridge may have published."""
         del session_present
-        self._again_s = self._first_again_s
+        self._retry.reset()
         self._asked_for = self._witness
         if contested or self._asked_for is None:
             self._republish_all()
@@ -214,17 +248,15 @@ class RetainedStatuses(Part):
         """Republish after a delay if the broker has refused a status."""
         self.acknowledged(message.ticket, 1)
         is_status = bool(message.payload) and self._topics.parse_status(message.topic) is not None
-        if is_status and self._again_at is None:
-            self._again_at = self._clock.monotonic() + self._again_s
-            self._again_s = min(2 * self._again_s, _AGAIN_AT_MOST_S)
+        if is_status:
+            self._retry.begin(self._clock.monotonic())
 
     def step(self, link: Link) -> bool:
         """Publish the next page of users, or provide a witness, where needed."""
         now_s = self._clock.monotonic()
         if self._asked_for is not None and link.is_connected and now_s > self._answer_until:
             self._found_a_loss(link, self._asked_for)
-        if self._again_at is not None and now_s > self._again_at:
-            self._again_at = None
+        if self._retry.is_over(now_s):
             self._republish_all()
         self._save_mark()
         if self._page_after is not None and self._has_a_page(link):
@@ -254,7 +286,7 @@ class RetainedStatuses(Part):
 
     def _save_mark(self) -> None:
         """Store whether a full republish is incomplete."""
-        is_needed = self._again_at is not None or self._is_republishing
+        is_needed = self._retry.is_pending or self._is_republishing
         if is_needed and not self._may_be_marked:
             with self._store.transaction() as tx:
                 self._mark(tx)

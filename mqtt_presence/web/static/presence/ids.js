@@ -11,7 +11,7 @@ function randomHex(bytes) {
   return Array.from(values, (value) => value.toString(16).padStart(2, "0")).join("");
 }
 
-/** Return a new connection id (docs/protocol.md, "What clients send"). */
+/** Return a new connection id (docs/protocol.md, "Client messages"). */
 export const freshConnectionId = () => randomHex(16);
 
 /**

@@ -43,7 +43,7 @@ def test_memory_is_written_when_it_has_changed(store: Store, monkeypatch: pytest
     save_changed(store, a, b)
     assert (recall(store, "a"), recall(store, "b")) == ("1", None)
     known |= {"a": None, "b": "2"}
-    assert a.is_news
+    assert a.has_changed
     save_changed(store, a, b)
     assert (recall(store, "a"), recall(store, "b")) == (None, "2")
     monkeypatch.setattr(store, "transaction", None)
@@ -74,8 +74,8 @@ def test_losses_of_an_earlier_version_are_read(
     watch = losses(store)
     with store.transaction() as tx:
         watch.restore(tx)
-    assert (watch._dropped, watch._started_at) == (dropped, started_at)
-    save_changed(store, watch.memory)
+    assert (watch._dropped, watch._broker.started_at) == (dropped, started_at)
+    save_changed(store, watch.reports)
     assert recall(store, "losses") == (None if kept == "- -" else kept)
 
 

@@ -1,4 +1,4 @@
-"""What the broker delivers again counts once (mqtt_presence/redelivery.py), wherever acknowledgements and kills fall."""
+"""A redelivered message counts once (mqtt_presence/bridge/redeliveries.py), wherever acknowledgements and kills fall."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mqtt_presence.mqtt.messages import Incoming
-from tests.support.kept import Kept
+from tests.support.redelivery_journal import RedeliveryJournal
 
 WINDOW = 8
 """What the broker leaves unacknowledged, and so what is known again."""
@@ -21,11 +21,11 @@ class Sent:
     """It was on its way before, whether it got there or not."""
 
 
-class Story:
+class BrokerAndBridge:
     """A broker with a window, and a bridge that is killed."""
 
     def __init__(self) -> None:
-        self.kept = Kept(WINDOW)
+        self.journal = RedeliveryJournal(WINDOW)
         self.effects: Counter[int] = Counter()
         self.unacknowledged: list[Sent] = []
         self.count = 0
@@ -37,7 +37,7 @@ class Story:
         self.pending: list[tuple[Incoming, Sent]] = []
         self.written = self.committed = 0
         if kill:
-            self.kept.restart()
+            self.journal.restart()
 
     def write(self, count: int, *, is_nameless: bool = True, arrives: bool = True) -> None:
         """The broker sends as much as its window lets it; what does not arrive is lost with the connection."""
@@ -50,11 +50,11 @@ class Story:
                 self.count += 1
             sent = self.unacknowledged[self.written]
             self.written += 1
-            # All say the same, as heartbeats do: nothing but the packet id tells one from another.
+            # All are equal, as heartbeats are: only the packet id distinguishes them.
             message = Incoming("presence/a/c/activity", b"", 1, False, sent.is_dup, 1 + sent.number, 1)
             sent.is_dup = True
             if arrives:
-                self.kept.known.forget_packet_id(message)
+                self.journal.redeliveries.forget_packet_id(message)
                 self.pending.append((message, sent))
         if not arrives:
             self.restart(kill=False)
@@ -62,9 +62,9 @@ class Story:
     def commit(self, count: int) -> None:
         batch, self.pending = self.pending[:count], self.pending[count:]
         for message, sent in batch:
-            if not (sent.is_nameless and self.kept.known.is_repeated(message)):
+            if not (sent.is_nameless and self.journal.redeliveries.is_repeated(message)):
                 self.effects[sent.number] += 1
-        self.kept.commit([(message, sent.is_nameless) for message, sent in batch])
+        self.journal.commit([(message, sent.is_nameless) for message, sent in batch])
         self.committed += len(batch)
 
     def acknowledge(self, count: int) -> None:
@@ -90,26 +90,26 @@ steps = st.one_of(
 @settings(deadline=None, max_examples=500)
 @given(st.lists(steps, max_size=60))
 @example([("named", 7), ("write", 1), *[("named", 8), ("commit", 8), ("acknowledge", 1), ("kill",)] * 6])
-def test_nothing_that_comes_again_counts_twice(plan: list[tuple[str, int]]) -> None:
-    """Each nameless message has one effect, and what is kept of them stays small."""
-    story = Story()
+def test_no_redelivered_message_counts_twice(plan: list[tuple[str, int]]) -> None:
+    """Each nameless message has one effect, and the journal stays small."""
+    model = BrokerAndBridge()
     for step, *number in plan:
         count = number[0] if number else 0
         match step:
             case "write":
-                story.write(count)
+                model.write(count)
             case "named":
-                story.write(count, is_nameless=False)
+                model.write(count, is_nameless=False)
             case "lost":
-                story.write(count, arrives=False)
+                model.write(count, arrives=False)
             case "commit":
-                story.commit(count)
+                model.commit(count)
             case "acknowledge":
-                story.acknowledge(count)
+                model.acknowledge(count)
             case _:
-                story.restart(kill=step == "kill")
-    story.restart(kill=True)
-    story.write(WINDOW)
-    story.commit(WINDOW)
-    assert {number: story.effects[number] for number in story.nameless} == dict.fromkeys(story.nameless, 1)
-    assert len(story.kept.known._known) <= 3 * WINDOW
+                model.restart(kill=step == "kill")
+    model.restart(kill=True)
+    model.write(WINDOW)
+    model.commit(WINDOW)
+    assert {number: model.effects[number] for number in model.nameless} == dict.fromkeys(model.nameless, 1)
+    assert len(model.journal.redeliveries._committed) <= 3 * WINDOW

@@ -1,4 +1,4 @@
-"""Which status the broker is asked for after a connect: the last that it acknowledged, and of nobody who is forgotten."""
+"""The witness, the status that the bridge asks for after a connect, and the republish of all statuses."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,35 +21,35 @@ STATUS = [Publication("status/alice", b"{}", retain=True)]
 EVENT = [Publication("events/alice/connectionIdle", b"{}")]
 
 
-def test_probe_whose_commit_failed_is_kept_by_the_next(sqlite_url: str) -> None:
-    """What a transaction that was rolled back has written is not written: it must not pass for that."""
+def test_witness_whose_commit_failed_is_stored_by_the_next(sqlite_url: str) -> None:
+    """A value of a rolled back transaction must not count as stored."""
     store = Store(sqlite_url)
-    convergence = parts_on(store).retained
+    retained = parts_on(store).retained
     store.open()
     with suppress(ZeroDivisionError), store.transaction() as tx:
-        convergence.save_witness(tx, ALICE)
+        retained.save_witness(tx, ALICE)
         raise ZeroDivisionError
     with store.transaction() as tx:
-        convergence.save_witness(tx, ALICE)
+        retained.save_witness(tx, ALICE)
     with store.transaction() as tx:
         assert tx.read_value("probe") == '{"topic":"status/alice","version":7}'
     store.close()
 
 
-def test_probe_is_offered_until_it_is_kept() -> None:
-    """Who was forgotten since then is not asked for: the broker would seem to have lost a status."""
+def test_last_status_is_offered_until_it_is_stored() -> None:
+    """The status of a user who was forgotten since then is no witness: the broker would seem to have lost it."""
     outbox = Outbox()
     outbox.add(1, STATUS, ALICE)
     outbox.delivered(1, 1)
-    assert (outbox.clearable, outbox.probe) == (1, ALICE)
+    assert (outbox.clearable, outbox.last_status) == (1, ALICE)
     outbox.cleared(1)
     outbox.add(2, EVENT, None)
     outbox.delivered(2, 1)
-    assert (outbox.clearable, outbox.probe) == (2, None)
+    assert (outbox.clearable, outbox.last_status) == (2, None)
 
 
-def test_probe_that_came_while_another_was_kept_is_still_offered() -> None:
-    """The commit that clears some of the outbox knows nothing of what is acknowledged meanwhile."""
+def test_last_status_acknowledged_during_a_commit_is_still_offered() -> None:
+    """The commit that clears a part of the outbox does not include later acknowledgements."""
     outbox = Outbox()
     outbox.add(1, STATUS, None)
     outbox.add(2, STATUS, ALICE)
@@ -58,7 +58,7 @@ def test_probe_that_came_while_another_was_kept_is_still_offered() -> None:
     outbox.delivered(2, 1)
     assert clearing is not None
     outbox.cleared(clearing)
-    assert (outbox.clearable, outbox.probe) == (2, ALICE)
+    assert (outbox.clearable, outbox.last_status) == (2, ALICE)
 
 
 # When the broker may lack something, the database says so: a bridge that is killed begins anew.
@@ -74,7 +74,7 @@ def ends() -> Iterator[Ends]:
 
 @pytest.fixture
 def store(sqlite_url: str) -> Iterator[Store]:
-    """Keep three users."""
+    """Store three users."""
     store = Store(sqlite_url)
     store.open()
     logins = {u: [Login(user_id=u, client_id="phone", connection_id="c1", now=1)] for u in ("a", "b", "c")}
@@ -106,29 +106,29 @@ def restored_parts(store: Store) -> Assembly:
 
 
 def renewals(ends: Ends) -> list[Outgoing]:
-    """Return the statuses with a new version that are on their way."""
-    return [m for m in ends.link._in_flight.values() if isinstance(m.ticket, int)]
+    """Return the statuses with a new version that are in flight."""
+    return [m for m in ends.link._publications.in_flight.values() if isinstance(m.ticket, int)]
 
 
-def test_witness_of_before_the_answer_is_doubted(store: Store, ends: Ends) -> None:
-    """What the broker acknowledges before it has answered tells nothing of what it had before."""
+def test_status_acknowledged_before_the_answer_is_no_witness(store: Store, ends: Ends) -> None:
+    """It proves nothing about the statuses that the broker had before."""
     with store.transaction() as tx:
         tx.write_value("probe", '{"topic":"status/b","version":1}')
-    convergence = restored(store)
-    convergence.connected(ends.link, session_present=True, contested=False)
+    retained = restored(store)
+    retained.connected(ends.link, session_present=True, contested=False)
     assert not is_doubted(store)
     with store.transaction() as tx:
-        convergence.save_witness(tx, LastStatus("status/a", 2))
+        retained.save_witness(tx, LastStatus("status/a", 2))
     assert is_doubted(store)
     answer = Incoming("status/b", b'{"version":1}', 1, retain=True, dup=False, mid=1, epoch=1)
-    assert convergence.handle(ends.link, answer)
-    convergence.step(ends.link)
+    assert retained.handle(ends.link, answer)
+    retained.step(ends.link)
     assert not is_doubted(store)
     assert recall(store, "probe") == '{"topic":"status/a","version":2}'
 
 
-def test_statuses_that_are_published_again_count_when_they_are_acknowledged(store: Store, ends: Ends) -> None:
-    """To have sent them is not enough, and the witness must be newer than all of them."""
+def test_republish_ends_with_the_last_acknowledgement(store: Store, ends: Ends) -> None:
+    """To have sent the statuses is not enough, and the witness must be newer than all of them."""
     parts = restored_parts(store)
     retained = parts.retained
     retained.connected(ends.link, session_present=True, contested=False)
@@ -139,7 +139,9 @@ def test_statuses_that_are_published_again_count_when_they_are_acknowledged(stor
     with store.transaction() as tx:
         retained.save_witness(tx, LastStatus("status/a", 1))  # published before, acknowledged now
     assert recall(store, "probe") is None
-    run = next(m.ticket for m in ends.link._in_flight.values() if isinstance(m.ticket, Republished))
+    run = next(
+        m.ticket for m in ends.link._publications.in_flight.values() if isinstance(m.ticket, Republished)
+    )
     for ticket, count in ((Republished(0), 3), (run, 2)):  # the first is of an earlier connection
         retained.acknowledged(ticket, count)
         retained.step(ends.link)
@@ -158,15 +160,15 @@ def test_statuses_that_are_published_again_count_when_they_are_acknowledged(stor
 
 
 @pytest.mark.parametrize("topic", ["status/stranger", "acme/status/a"])
-def test_witness_of_nobody_is_none(store: Store, topic: str) -> None:
-    """Its user was forgotten while the bridge was away, or the prefix was another one."""
+def test_witness_of_an_unknown_user_is_ignored(store: Store, topic: str) -> None:
+    """The user was forgotten while the bridge was away, or the prefix was another one."""
     with store.transaction() as tx:
         tx.write_value("probe", f'{{"topic":"{topic}","version":1}}')
     assert restored(store)._witness is None
 
 
 def test_users_of_an_earlier_version_are_published_once(store: Store) -> None:
-    """It has not counted them, so nobody knows who was added since."""
+    """That version has stored no count, so later additions are unknown."""
     with store.transaction() as tx:
         tx.write_value("probe", '{"topic":"status/b","version":1}')
         tx.write_value("user_count", None)
@@ -179,8 +181,8 @@ def test_users_of_an_earlier_version_are_published_once(store: Store) -> None:
 
 @pytest.mark.parametrize("change", ["INSERT INTO user_states SELECT 'd', {rest} FROM user_states WHERE user_id = 'a'",
                                     "DELETE FROM user_states WHERE user_id = 'a'"])  # fmt: skip
-def test_users_who_were_changed_by_sql_are_noticed(store: Store, change: str) -> None:
-    """Whoever was added or removed behind the back of the bridge."""
+def test_users_changed_by_sql_are_detected(store: Store, change: str) -> None:
+    """Added or removed without the bridge."""
     with store.transaction() as tx:
         assert not tx.has_other_users()
         columns = [c.name for c in tx._database.get_columns("user_states") if c.name != "user_id"]

@@ -12,11 +12,21 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mqtt_presence.adapters.brokers.mosquitto import ERRORS, NOTICES, VERSION
+from mqtt_presence.bridge.batch import Batch
 from mqtt_presence.bridge.broker_connections import BrokerConnections
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.rules import fold
-from mqtt_presence.rules.model import BrokerReport, Connection, End, Login, Reason, RuleSettings, UserPresence
-from tests.support.kept import Kept
+from mqtt_presence.rules.model import (
+    BrokerReport,
+    Connection,
+    End,
+    Login,
+    Reason,
+    RuleSettings,
+    UserId,
+    UserPresence,
+)
+from tests.support.redelivery_journal import RedeliveryJournal
 
 CLIENT = "x"
 USERS = ("alice", "mallory")
@@ -122,10 +132,10 @@ class Bridge:
         self.delivered = 0
         self.pending: list[tuple[Incoming, Login | End | BrokerReport | None]] = []
         self.database: dict[str, str] = {}
-        self.kept = Kept()
+        self.journal = RedeliveryJournal()
         self.start()
 
-    # What the witness reads of a database at its start.
+    # The part of a database that `BrokerConnections` uses.
 
     def read_value(self, name: str) -> str | None:
         return self.database.get(name)
@@ -144,16 +154,16 @@ class Bridge:
         return [(c.user_id, c.client_id, c.network_id, c.ip_addr) for c in opened if c.network_id is not None]
 
     def start(self) -> None:
-        self.kept.restart()
-        self.witness = BrokerConnections(None)  # type: ignore[arg-type]
-        self.witness.restore(self)  # type: ignore[arg-type]
+        self.journal.restart()
+        self.connections = BrokerConnections(None)  # type: ignore[arg-type]
+        self.connections.restore(self)  # type: ignore[arg-type]
         version = b"mosquitto version 2.1.2" if self.broker.is_2_1 else b"mosquitto version 2.0.21"
-        self.witness.hear(Incoming(VERSION, version, 1, True, False, 1, 1), 0)
+        self.connections.read(Incoming(VERSION, version, 1, True, False, 1, 1), 0)
         self.reconnect()
 
     def reconnect(self) -> None:
         """What was taken and not committed is gone, what was not acknowledged comes again."""
-        self.witness.connected(FakeLink(), session_present=True, contested=False)  # type: ignore[arg-type]
+        self.connections.connected(FakeLink(), session_present=True, contested=False)  # type: ignore[arg-type]
         self.pending = []
         self.taken = self.acknowledged
 
@@ -172,33 +182,37 @@ class Bridge:
                     reason=Reason.LOST,
                 )
             elif topic.endswith("/login"):
-                user, peer = topic.split("/")[1], self.witness.peer(topic.split("/")[1], CLIENT)
+                user = topic.split("/")[1]
+                connection = self.connections.connection_of(user, CLIENT)
                 event = Login(
                     user_id=user,
                     client_id=CLIENT,
                     connection_id=payload.decode(),
                     now=now,
-                    network_id=peer and peer.number,
-                    ip_addr=peer and peer.address,
+                    network_id=connection and connection.network_id,
+                    ip_addr=connection and connection.address,
                 )
             else:
-                self.kept.known.forget_packet_id(message)
-                event = None if self.kept.known.is_repeated(message) else self.witness.hear(message, now)
+                self.journal.redeliveries.forget_packet_id(message)
+                if not self.journal.redeliveries.is_repeated(message):
+                    event = next(iter(self.connections.read(message, now)), None)
             self.pending.append((message, event))
             self.taken += 1
             self.delivered = max(self.delivered, self.taken)
 
     def commit(self, at_most: int = 99) -> None:
-        """As `Bridge._commit_batch` does."""
+        """Commit as `BatchCommit` does."""
         batch, self.pending = self.pending[:at_most], self.pending[at_most:]
         events = [event for _, event in batch if event is not None]
-        lines = [message for message, _ in batch if self.witness.has_read(message)]
-        self.witness.remember_batch(self, lines, events)  # type: ignore[arg-type]
-        self.kept.commit([(message, message in lines) for message, _ in batch])
+        done = Batch([message for message, _ in batch])
+        for event in events:
+            done.events.setdefault(UserId(event.user_id), []).append(event)
+        self.connections.save_batch(self, done)  # type: ignore[arg-type]
+        self.journal.commit([(message, self.connections.is_uncommitted(message)) for message, _ in batch])
         for event in events:
             outcome = fold.fold(self.users[event.user_id], [event], SETTINGS)
             self.users[event.user_id] = outcome.user
-        self.witness.committed()
+        self.connections.batch_committed(done, ())
 
     def acknowledge(self, count: int) -> None:
         self.acknowledged = min(self.taken - len(self.pending), self.acknowledged + count)
