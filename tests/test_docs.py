@@ -110,7 +110,7 @@ def test_fields_of_the_api_are_documented() -> None:
 
 def test_events_reasons_and_states_are_documented() -> None:
     """So are the values that are words."""
-    events = {name for names in status._STATE_EVENTS.values() for name in names}
+    events = {name for names in status.STATE_EVENTS.values() for name in names}
     events |= {"connectionLogin", "connectionLogout", "connectionIdle", "connectionActive"}
     for word in (*events, *Reason, *State):
         assert f"`{word}`" in PROTOCOL, word
