@@ -299,7 +299,7 @@ def test_bridges_client_id_is_in_no_message(mosquitto: Mosquitto, sqlite_url: st
             mosquitto.say("alice", "phone", "login")
             settle(mosquitto, recorder)
             with bridge.store.transaction() as tx:
-                ids.add(tx.read_value("client_id"))
+                ids.add(tx.client_id())
     (client_id,) = ids
     assert len(client_id) > 20
     assert not any(client_id.encode() in m.payload or client_id in m.topic for m in recorder.heard)
