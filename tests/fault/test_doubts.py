@@ -11,7 +11,6 @@ from typing import Any, Self
 import paho.mqtt.client as mqtt
 import pytest
 
-from mqtt_presence.cli import forget
 from mqtt_presence.errors import StoreError
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import Activity, ClientId, End, Event, Login, Reason, RuleSettings, UserId
@@ -266,7 +265,7 @@ def mosquitto_retains(broker: Mosquitto, topic: str) -> Any:
 
 
 def test_forgetting_who_gives_a_sign_of_life_is_done_at_the_second_attempt(
-    postgres: Postgres, capsys: pytest.CaptureFixture[str]
+    postgres: Postgres,
 ) -> None:
     """The bridge locks the connection first and then, there being more to it, the user: the other way round."""
     database = postgres.database()
@@ -277,7 +276,8 @@ def test_forgetting_who_gives_a_sign_of_life_is_done_at_the_second_attempt(
     beat = Activity(user_id=user_id, client_id=login.client_id, connection_id="c1", now=login.now + 1)
     with bridge.transaction() as tx:
         tx.save([fold(tx.load({user_id: [login]})[user_id], [login], RuleSettings())])
-    forgetting = threading.Thread(target=forget._delete, args=(command, user_id))
+    deleted: list[int] = []
+    forgetting = threading.Thread(target=lambda: deleted.append(command.forget(user_id)))
     with bridge.transaction() as tx:
         assert tx.load_activity({user_id: [beat]})[user_id]
         forgetting.start()
@@ -287,7 +287,7 @@ def test_forgetting_who_gives_a_sign_of_life_is_done_at_the_second_attempt(
         )
         assert tx.load({user_id: [beat]})[user_id].connections
     forgetting.join(10)
-    assert capsys.readouterr().out == "alice: 1 records deleted.\n"
+    assert deleted == [1]
     command.close()
     bridge.close()
 

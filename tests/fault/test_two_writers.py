@@ -8,11 +8,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from mqtt_presence.bridge.clock import SystemClock
 from mqtt_presence.bridge.committer import Committer
 from mqtt_presence.bridge.config import Limits
 from mqtt_presence.bridge.counters import Counters
 from mqtt_presence.bridge.limits import Limiter
 from mqtt_presence.errors import StoreError
+from mqtt_presence.integrations.presence import PresenceOutput
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import Activity, ClientId, End, Event, Login, Reason, RuleSettings, UserId
@@ -25,9 +27,10 @@ AT = 1_800_000_000_000
 
 
 def decider(store: Store) -> Committer:
-    limiter = Limiter(Limits())
+    clock, topics = SystemClock(), Topics()
+    limiter, outputs = Limiter(Limits(), clock), (PresenceOutput(topics, private=False),)
     return Committer(
-        store, Topics(), RuleSettings(), limiter, Counters(), private=False, remember=lambda _tx, _probe: None
+        store, topics, RuleSettings(), limiter, Counters(), clock, outputs, lambda _tx, _last_status: None
     )
 
 
