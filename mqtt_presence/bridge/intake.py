@@ -103,7 +103,7 @@ class Intake(Part):
             parts: process messages that no adapter reads.
 
         """
-        now, moment = self._clock.now(), self._clock.monotonic()
+        now, now_s = self._clock.now(), self._clock.monotonic()
         is_blocked = self.is_blocked(link)
         for unsent in arrivals.unsent:
             self._counters.refuse("bad_name", unsent.topic)
@@ -124,7 +124,7 @@ class Intake(Part):
             if is_blocked and not message.qos and len(self.pending) >= self._max_pending:
                 self._counters.refuse(OVERLOADED, message.topic)
             else:
-                event = self._presence.read(message, now, moment, link.send_now)
+                event = self._presence.read(message, now, now_s, link.send_now)
                 if event is not None:
                     self.pending.append(Pending(message, (event,)))
                 elif message.qos:  # only its acknowledgement waits, without its bytes
