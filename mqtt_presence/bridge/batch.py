@@ -8,7 +8,7 @@ from typing import Protocol
 
 from mqtt_presence.bridge.committer import Committer
 from mqtt_presence.bridge.counters import Counters
-from mqtt_presence.bridge.intake import Intake, Pending
+from mqtt_presence.bridge.intake import Intake
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import Part
 from mqtt_presence.bridge.redeliveries import JournalEntry, Redeliveries
@@ -101,16 +101,18 @@ class BatchCommit(Part):
         batch = Batch()
         may_come_again: list[tuple[Incoming, bool]] = []
         changes = 0
+        is_uncommitted, is_repeated = self._reports.is_uncommitted, self._redeliveries.is_repeated
         for entry in islice(self._intake.pending, most):
-            changes += not (len(entry.events) == 1 and is_heartbeat(entry.events[0]))
+            message, events = entry.message, entry.events
+            changes += not (len(events) == 1 and is_heartbeat(events[0]))
             if changes > MAX_CHANGES:
                 break
-            batch.messages.append(entry.message)
-            is_nameless = _is_nameless(entry)
-            may_come_again.append((entry.message, is_nameless or self._reports.is_uncommitted(entry.message)))
-            if is_nameless and self._redeliveries.is_repeated(entry.message):
+            batch.messages.append(message)
+            is_nameless = _is_nameless(events)
+            may_come_again.append((message, is_nameless or is_uncommitted(message)))
+            if is_nameless and is_repeated(message):
                 continue
-            for event in entry.events:
+            for event in events:
                 batch.events.setdefault(event.user_id, []).append(event)
         batch.journal_entry = self._redeliveries.journal_entry(may_come_again)
         return batch
@@ -165,6 +167,9 @@ def _is_of_the_batch(error: Exception) -> bool:
     return not isinstance(error, SeatLostError | ReplacedError)
 
 
-def _is_nameless(entry: Pending) -> bool:
-    """Return whether only the packet id distinguishes a message from an equal one."""
-    return any(isinstance(event, Message) and event.connection_id is None for event in entry.events)
+def _is_nameless(events: Sequence[Event]) -> bool:
+    """Return whether only the packet id distinguishes a message with these events from an equal one."""
+    for event in events:  # noqa: SIM110 - a generator for each message costs more
+        if isinstance(event, Message) and event.connection_id is None:
+            return True
+    return False

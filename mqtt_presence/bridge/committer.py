@@ -55,8 +55,8 @@ class Decisions:
     """The rules' results for one transaction."""
 
     outcomes: list[Outcome] = field(default_factory=list)
-    newcomers: int = 0
-    turned_away: list[tuple[UserId, int]] = field(default_factory=list)
+    new_users: int = 0
+    refused_users: list[tuple[UserId, int]] = field(default_factory=list)
     """New users beyond the limit, each with the number of its messages."""
 
 
@@ -214,7 +214,7 @@ class Committer(Part):
 
     def complete(self, link: Link, done: Committed) -> None:
         """Count, publish, and let the caller acknowledge."""
-        self._account(done.decisions)
+        self._count_results(done.decisions)
         if done.clearable is not None:
             self._outbox.cleared(done.clearable)
         if done.number is not None:
@@ -314,51 +314,51 @@ class Committer(Part):
         self, tx: Transaction, events: Mapping[UserId, Sequence[Event]]
     ) -> Mapping[UserId, Sequence[Event]]:
         """Settle the users whose heartbeats need only their own connection; return the others."""
-        beats = {user_id: b for user_id, of_user in events.items() if (b := only_heartbeats(of_user))}
-        if not beats:
+        heartbeats = {user_id: b for user_id, of_user in events.items() if (b := only_heartbeats(of_user))}
+        if not heartbeats:
             return events
         rest = dict(events)
-        waiting = iter(beats.items())
+        waiting = iter(heartbeats.items())
         while portion := dict(islice(waiting, PORTION)):
             live = tx.load_activity(portion)
-            pulses: list[ActivityState] = []
+            activity: list[ActivityState] = []
             for user_id, of_user in portion.items():
                 settled = settle_heartbeats(of_user, live[user_id], self._rules)
                 if settled is not None:
-                    pulses += settled
+                    activity += settled
                     del rest[user_id]
-            tx.save_activity(pulses)
+            tx.save_activity(activity)
         return rest
 
     def _fold(
         self, users: Mapping[UserId, UserPresence], events: Mapping[UserId, Sequence[Event]]
     ) -> Decisions:
         """Apply the rules, within the limits."""
-        moment = self._clock.monotonic()
+        now_s = self._clock.monotonic()
         decisions = Decisions()
         room = self._limiter.users_left
         for user_id, of_user in events.items():
             user = users[user_id]
-            if room is not None and user.status is None and decisions.newcomers >= room:
+            if room is not None and user.status is None and decisions.new_users >= room:
                 messages = sum(isinstance(event, Message) for event in of_user)
                 if messages:  # a report of the broker about a stranger is not refused
-                    decisions.turned_away.append((user_id, messages))
+                    decisions.refused_users.append((user_id, messages))
                 continue
-            left = self._limiter.records_left(user_id, moment)
+            left = self._limiter.records_left(user_id, now_s)
             outcome = fold(user, of_user, self._rules, left)
-            decisions.newcomers += user.status is None and outcome.user.status is not None
+            decisions.new_users += user.status is None and outcome.user.status is not None
             decisions.outcomes.append(outcome)
         return decisions
 
-    def _account(self, decisions: Decisions) -> None:
+    def _count_results(self, decisions: Decisions) -> None:
         """Count committed and refused messages."""
-        moment = self._clock.monotonic()
-        self._limiter.users_made(decisions.newcomers)
-        for user_id, messages in decisions.turned_away:
+        now_s = self._clock.monotonic()
+        self._limiter.count_users(decisions.new_users)
+        for user_id, messages in decisions.refused_users:
             self._counters.refuse(TOO_MANY_USERS, user_id, messages)
         for outcome in decisions.outcomes:
             if outcome.created:
-                self._limiter.records_made(outcome.user.user_id, outcome.created, moment)
+                self._limiter.count_records(outcome.user.user_id, outcome.created, now_s)
             if outcome.ignored:
                 self._counters.ignored.update(outcome.ignored)
                 for word in LIMITS.intersection(outcome.ignored):

@@ -103,14 +103,16 @@ class Intake(Part):
             parts: process messages that no adapter reads.
 
         """
-        now, moment = self._clock.now(), self._clock.monotonic()
+        now, now_s = self._clock.now(), self._clock.monotonic()
         is_blocked = self.is_blocked(link)
         for unsent in arrivals.unsent:
             self._counters.refuse("bad_name", unsent.topic)
+        self._counters.received += len(arrivals.messages)
+        forget_packet_id, is_input = self._redeliveries.forget_packet_id, self._presence.is_input
+        read, reply = self._presence.read, link.send_now
         for message in arrivals.messages:
-            self._counters.received += 1
-            self._redeliveries.forget_packet_id(message)
-            if not self._presence.is_input(message.topic):
+            forget_packet_id(message)
+            if not is_input(message.topic):
                 adapter = next(self._adapters.matching_filters(message.topic.split("/")), None)
                 if adapter is not None:
                     is_known = self._redeliveries.is_repeated(message)
@@ -124,7 +126,7 @@ class Intake(Part):
             if is_blocked and not message.qos and len(self.pending) >= self._max_pending:
                 self._counters.refuse(OVERLOADED, message.topic)
             else:
-                event = self._presence.read(message, now, moment, link.send_now)
+                event = read(message, now, now_s, reply)
                 if event is not None:
                     self.pending.append(Pending(message, (event,)))
                 elif message.qos:  # only its acknowledgement waits, without its bytes

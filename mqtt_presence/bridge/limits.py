@@ -43,22 +43,22 @@ class Limiter(Part):
         del link, session_present, contested
         self._strict_from = self._clock.monotonic() + self._amnesty_s
 
-    def admits(self, user_id: str, moment: float) -> bool:
+    def admits(self, user_id: str, now_s: float) -> bool:
         """Return whether a message of a user is within the rate."""
-        return self._rate is None or moment < self._strict_from or self._rate.take(user_id, moment)
+        return self._rate is None or now_s < self._strict_from or self._rate.take(user_id, now_s)
 
-    def records_left(self, user_id: str, moment: float) -> int | None:
+    def records_left(self, user_id: str, now_s: float) -> int | None:
         """Return how many new records a user may still have now; None: any number."""
-        if self._records is None or moment < self._strict_from:
+        if self._records is None or now_s < self._strict_from:
             return None
-        return self._records.left(user_id, moment)
+        return self._records.left(user_id, now_s)
 
-    def records_made(self, user_id: str, count: int, moment: float) -> None:
+    def count_records(self, user_id: str, count: int, now_s: float) -> None:
         """Count new records, once they are committed."""
-        if self._records is not None and moment >= self._strict_from:
-            self._records.spend(user_id, count, moment)
+        if self._records is not None and now_s >= self._strict_from:
+            self._records.spend(user_id, count, now_s)
 
-    def users_made(self, count: int) -> None:
+    def count_users(self, count: int) -> None:
         """Count new users, once they are committed."""
         self._known_users += count
 

@@ -40,14 +40,14 @@ class PresenceMessages:
         self.is_input = topics.is_input
 
     def read(
-        self, message: Incoming, now: int, moment: float, reply: Callable[[str, bytes], None]
+        self, message: Incoming, now: int, now_s: float, reply: Callable[[str, bytes], None]
     ) -> Message | None:
         """Return the event of a message; None: a time request, which is answered, or a refused message.
 
         Args:
             message: under `Topics.presence`.
             now: the time of receipt, epoch milliseconds.
-            moment: the same by the monotonic clock, seconds.
+            now_s: the same by the monotonic clock, seconds.
             reply: publishes the answer to a time request: topic and payload.
 
         """
@@ -57,7 +57,7 @@ class PresenceMessages:
                 self._counters.refuse("retained", message.topic)
                 return None
             # An end is always admitted: a user whose messages are refused must not stay online for ever.
-            if name.verb not in ENDS and not self._limiter.admits(name.user_id, moment):
+            if name.verb not in ENDS and not self._limiter.admits(name.user_id, now_s):
                 self._counters.refuse(TOO_FAST, message.topic)
                 return None
             if message.oversize:

@@ -213,7 +213,9 @@ def test_bridge_leaves_its_farewell_to_the_will_where_the_broker_does_not_come_t
     with ClosingBroker(answers=True) as broker:
         broker.acknowledges = acknowledges
         url = f"mqtt://bridge@127.0.0.1:{broker.port}"
-        with BridgeThread(configure=tuned(finish_s=0.2), broker=url, database=sqlite_url):
+        with BridgeThread(
+            configure=tuned(finish_s=20.0 if acknowledges else 0.2), broker=url, database=sqlite_url
+        ):
             until(lambda: "bridge/announce" in dict(broker.published[0]), "what is to be acknowledged")
             connection = broker._connection
             assert connection is not None

@@ -264,7 +264,9 @@ def mosquitto_retains(broker: Mosquitto, topic: str) -> Any:
     return next((m.payload for m in recorder.on(topic) if m.payload), None)
 
 
-def test_forgetting_who_gives_a_sign_of_life_is_done_at_the_second_attempt(postgres: Postgres) -> None:
+def test_forgetting_who_gives_a_sign_of_life_is_done_at_the_second_attempt(
+    postgres: Postgres,
+) -> None:
     """The bridge locks the connection first and then, there being more to it, the user: the other way round."""
     database = postgres.database()
     bridge, command = Store(database), Store(database)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mqtt_presence.bridge.link import link
+from mqtt_presence.bridge.link import connecting
 from tests.support.ack_keeper import AckKeeper
 from tests.support.bridges import BridgeProcess, BridgeThread
 from tests.support.brokers import Mosquitto
@@ -232,7 +232,7 @@ def test_lost_connections_publish_nobody_again(
     mosquitto: Mosquitto, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A network that breaks costs little, also after a user is forgotten: one status tells that the broker has all."""
-    monkeypatch.setattr(link, "_STABLE_S", 0.0)
+    monkeypatch.setattr(connecting, "_STABLE_S", 0.0)
     caplog.set_level(logging.INFO)
     with AckKeeper(mosquitto.port) as keeper:
         url = mosquitto.url.replace(f":{mosquitto.port}", f":{keeper.port}")

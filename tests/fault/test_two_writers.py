@@ -27,17 +27,10 @@ AT = 1_800_000_000_000
 
 
 def decider(store: Store) -> Committer:
-    limiter = Limiter(Limits(), SystemClock())
-    outputs = [PresenceOutput(Topics(), private=False)]
+    clock, topics = SystemClock(), Topics()
+    limiter, outputs = Limiter(Limits(), clock), (PresenceOutput(topics, private=False),)
     return Committer(
-        store,
-        Topics(),
-        RuleSettings(),
-        limiter,
-        Counters(),
-        SystemClock(),
-        outputs,
-        lambda _tx, _status: None,
+        store, topics, RuleSettings(), limiter, Counters(), clock, outputs, lambda _tx, _last_status: None
     )
 
 

@@ -16,6 +16,7 @@ from tests.support.checker import assert_consistent, assert_versions_only_grow
 from tests.support.playing import hello, settle
 from tests.support.postgres import query
 from tests.support.recorder import Recorder
+from tests.support.waiting import until
 
 TURNS = 6
 USERS = ("alice", "bob")
@@ -68,6 +69,9 @@ def test_no_version_goes_back(
         settle(mosquitto, watched)
         keeper.is_keeping = False
         keeper.cut()
+    settle(mosquitto, watched)
+    # A full republish ends with a new version of one status.
+    until(lambda: not query(sqlite_url, "SELECT 1 FROM bridge WHERE name = 'republishing'"), "no republish")
     settle(mosquitto, watched)
     told = watched.versions()
     for user in USERS:

@@ -206,19 +206,15 @@ def test_what_is_refused_makes_what_may_come_again_older(broker: AnyBroker, sqli
     with BridgeThread(configure=tuned(kept_packet_ids=5), broker=broker.url, database=sqlite_url) as bridge:
         counters = bridge.bridge.counters
 
-        def say(verb: str, payload: bytes = b"") -> None:
-            batches = counters.batches
-            broker.say("alice", "phone", verb, payload=payload)
-            until(lambda: counters.batches > batches, "it is done")
-
-        say("login")
+        broker.say("alice", "phone", "login")
+        until(lambda: lines(sqlite_url), "the login is committed")
         (old,) = lines(sqlite_url)
         for _ in range(5):
-            say("login", b"junk")
-        assert counters.refused.total() == 5
-        say("activity")
+            broker.say("alice", "phone", "login", payload=b"junk")
+        until(lambda: counters.refused.total() == 5, "all are refused")
+        broker.say("alice", "phone", "activity")
+        until(lambda: old not in lines(sqlite_url), "the entry of the login is deleted")
         assert len(lines(sqlite_url)) == 1
-        assert old not in lines(sqlite_url)
 
 
 def lines(database: str) -> list[int]:

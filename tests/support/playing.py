@@ -45,7 +45,7 @@ def wait_until_asked(broker: _Broker, bridge: BridgeProcess) -> None:
 
     Its announcement alone tells nothing: a bridge that is restarted may repeat the one before.
     """
-    bridge.wait_for_log("losses: asking all clients")
+    bridge.wait_for_log("the broker has lost messages: asking all clients")
     hello(broker)  # while its queue is full, the broker drops what is said
     settle(broker, broker.recorder())
 

@@ -95,7 +95,7 @@ def test_limiter_admits_messages_that_waited_at_the_broker() -> None:
     limiter = Limiter(Limits(records=2, rate=1, amnesty_s=600), clock)
     limiter.connected(NO_LINK, session_present=True, contested=False)
     assert all(limiter.admits("alice", 1000.0) for _ in range(10_000))
-    limiter.records_made("alice", 10_000, 1000.0)
+    limiter.count_records("alice", 10_000, 1000.0)
     assert limiter.records_left("alice", 1599.0) is None
     # And nobody pays for it afterwards.
     assert limiter.records_left("alice", 1600.0) == 2
@@ -108,7 +108,7 @@ def test_limiter_counts_users() -> None:
     limiter = Limiter(Limits(users=3), HeldClock())
     limiter.restore(users(1))
     assert limiter.users_left == 2
-    limiter.users_made(2)
+    limiter.count_users(2)
     assert limiter.users_left == 0
     limiter.restore(users(5))
     assert limiter.users_left == 0
