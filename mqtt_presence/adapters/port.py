@@ -5,13 +5,13 @@ cannot be read without doubt is None: a client id can imitate a line, but must n
 """
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
 from mqtt_presence.mqtt.messages import Incoming
-from mqtt_presence.rules.model import Cause, ClientId, Event, UserId
+from mqtt_presence.rules.model import Cause, ClientId, Connection, Event, UserId
 
 
 class Adapter(Protocol):
@@ -27,6 +27,42 @@ class Adapter(Protocol):
         Args:
             message: its topic passes one of `filters`.
             now: the time of receipt, epoch milliseconds.
+
+        """
+
+
+class Fleets(Adapter, Protocol):
+    """An adapter of topics that may be retained, and whose state the database restores."""
+
+    @property
+    def qos(self) -> Mapping[str, int]:
+        """The QoS to subscribe with, for each filter. At QoS 0 nothing waits for a bridge that is away."""
+
+    @property
+    def max_packet(self) -> int:
+        """The largest packet that `read` can use, bytes."""
+
+    @property
+    def origins(self) -> Sequence[str]:
+        """The origins of its records."""
+
+    @property
+    def reconnecting(self) -> frozenset[str]:
+        """The origins of devices that publish again after a restart of the broker (rule B3)."""
+
+    def restore(self, records: Iterable[Connection]) -> None:
+        """Learn the state that the last run left.
+
+        Args:
+            records: the latest record of each client with one of `origins`.
+
+        """
+
+    def read(self, message: Incoming, now: int) -> Iterable[Event]:
+        """See `Adapter`.
+
+        Raises:
+            PayloadError: the message is refused; its reason is counted.
 
         """
 

@@ -167,4 +167,6 @@ def _is_of_the_batch(error: Exception) -> bool:
 
 def _is_nameless(entry: Pending) -> bool:
     """Return whether only the packet id tells a message from an equal one."""
-    return any(isinstance(event, Message) and event.connection_id is None for event in entry.events)
+    return entry.is_nameless or any(
+        isinstance(event, Message) and event.connection_id is None for event in entry.events
+    )

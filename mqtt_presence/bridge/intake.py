@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mqtt_presence.adapters.port import Adapter
+from mqtt_presence.adapters.port import Adapter, Fleets
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.config import Tuning
 from mqtt_presence.bridge.counters import Counters
@@ -15,6 +15,7 @@ from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import Part, Parts
 from mqtt_presence.bridge.presence_messages import PresenceMessages
 from mqtt_presence.bridge.redeliveries import Redeliveries
+from mqtt_presence.errors import PayloadError
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.mqtt.topic_tree import Tree
 from mqtt_presence.rules.model import Event
@@ -27,6 +28,8 @@ class Pending(Struct, gc=False):
 
     message: Incoming
     events: tuple[Event, ...]
+    is_nameless: bool = False
+    """Whether only the packet id tells the message from an equal one."""
 
 
 class Intake(Part):
@@ -35,7 +38,8 @@ class Intake(Part):
     Args:
         presence: reads the clients' own messages.
         reports: the adapter of the broker's own reports; it subscribes by itself.
-        adapters: read other topics; each is subscribed to at every connect.
+        fleets: read the topics of devices.
+        own_topics: the beginnings of the topics that no fleet may read.
         redeliveries: recognise a committed message that the broker sends again.
         counters: count refusals.
         clock: stamps the messages.
@@ -47,16 +51,19 @@ class Intake(Part):
         self,
         presence: PresenceMessages,
         reports: Adapter,
-        adapters: Sequence[Adapter],
+        fleets: Sequence[Fleets],
+        own_topics: tuple[str, ...],
         redeliveries: Redeliveries,
         counters: Counters,
         clock: Clock,
         tuning: Tuning,
     ) -> None:
         self._presence = presence
-        self._subscriptions = [topic_filter for adapter in adapters for topic_filter in adapter.filters]
-        self._adapters: Tree[Adapter] = Tree()
-        for adapter in (reports, *adapters):
+        self._reports = reports
+        self._own_topics = own_topics
+        self._adapters: Tree[Adapter | Fleets] = Tree()
+        adapters: tuple[Adapter | Fleets, ...] = (*fleets, reports)
+        for adapter in adapters:
             for topic_filter in adapter.filters:
                 self._adapters.put(topic_filter.split("/"), adapter)
         self._redeliveries = redeliveries
@@ -79,10 +86,8 @@ class Intake(Part):
         return self._max_pending if self.is_blocked(link) else max(0, self._max_pending - len(self.pending))
 
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
-        """Subscribe; drop unacknowledged messages if the broker has the session: it sends them again."""
-        del contested
-        for topic_filter in self._subscriptions:
-            link.subscribe(topic_filter)
+        """Drop unacknowledged messages if the broker has the session: it sends them again."""
+        del link, contested
         if session_present:
             self.pending = deque(entry for entry in self.pending if not entry.message.qos)
 
@@ -90,7 +95,7 @@ class Intake(Part):
         """Restamp the waiting events, so that none lies in the future and none is older than before."""
         by_ms = max(0, by_ms)
         self.pending = deque(
-            Pending(entry.message, tuple(replace(e, now=min(e.now + by_ms, now)) for e in entry.events))
+            replace(entry, events=tuple(replace(e, now=min(e.now + by_ms, now)) for e in entry.events))
             for entry in self.pending
         )
 
@@ -111,12 +116,9 @@ class Intake(Part):
             self._counters.received += 1
             self._redeliveries.forget_packet_id(message)
             if not self._presence.is_input(message.topic):
-                adapter = next(self._adapters.filters_for(message.topic.split("/")), None)
+                adapter = self._adapter_of(message.topic)
                 if adapter is not None:
-                    is_known = self._redeliveries.is_repeated(message)
-                    self.pending.append(
-                        Pending(message, () if is_known else tuple(adapter.read(message, now)))
-                    )
+                    self._read(adapter, message, now, is_blocked=is_blocked)
                     continue
                 if any(part.handle(link, message) for part in parts):
                     link.ack((message,))
@@ -129,6 +131,30 @@ class Intake(Part):
                     self.pending.append(Pending(message, (event,)))
                 elif message.qos:  # only its acknowledgement waits, without its bytes
                     self.pending.append(Pending(replace(message, topic="", payload=b""), ()))
+
+    def _adapter_of(self, topic: str) -> Adapter | None:
+        """Return the adapter that reads a topic; None: a part may process the message."""
+        if topic.startswith(self._own_topics):
+            return None
+        return next(self._adapters.filters_for(topic.split("/")), None)
+
+    def _read(self, adapter: Adapter, message: Incoming, now: int, *, is_blocked: bool) -> None:
+        """Have an adapter read a message; keep it until its acknowledgement if it has one."""
+        if is_blocked and not message.qos and len(self.pending) >= self._max_pending:
+            self._counters.refuse(OVERLOADED, message.topic)
+            return
+        events: tuple[Event, ...] = ()
+        try:
+            if not self._redeliveries.is_repeated(message):
+                events = tuple(adapter.read(message, now))
+        except PayloadError as error:
+            self._counters.refuse(error.reason, error.detail)
+        if adapter is self._reports:
+            self.pending.append(Pending(message, events))
+        elif message.qos:
+            self.pending.append(Pending(message, events, is_nameless=bool(events)))
+        elif events:
+            self.pending.append(Pending(replace(message, payload=b""), events))
 
     def remove(self, batch: Iterable[Incoming]) -> None:
         """Remove committed messages, unless a reconnect has removed them already."""

@@ -112,6 +112,8 @@ class Topics:
         self.events = prefix + "events/+/+"
         self.bridge_state = prefix + "bridge/state"
         self.bridge_announce = prefix + "bridge/announce"
+        self.roots = tuple(f"{prefix}{root}/" for root in ("presence", "status", "events", "reply", "bridge"))
+        """The beginnings of all topics of the protocol."""
 
     def input(self, user_id: str, client_id: str, verb: str) -> str:
         """Name the topic a client publishes on."""

@@ -9,6 +9,7 @@ from typing import TypeVar, assert_never
 from msgspec.structs import replace
 
 from mqtt_presence.rules import activity as activity_rules
+from mqtt_presence.rules import sightings
 from mqtt_presence.rules.model import (
     GUESSED,
     NO_META,
@@ -30,6 +31,7 @@ from mqtt_presence.rules.model import (
     Reason,
     Renew,
     RuleSettings,
+    Sighting,
     Status,
     UserEvent,
     UserPresence,
@@ -95,6 +97,8 @@ class _Draft:
                 self._activity(event)
             case Login():
                 self._login(event)
+            case Sighting():
+                self._sighting(event)
             case End():
                 self._end(event)
             case NetworkClosed():
@@ -172,6 +176,29 @@ class _Draft:
             known = self._reopen(known, activity.now)
         self._apply(known, activity)  # A1
 
+    def _sighting(self, sighting: Sighting) -> None:
+        known = self._connections.get((sighting.client_id, sighting.connection_id))
+        if known is not None and not known.is_open:
+            is_reopened = sighting.revives or (sighting.is_live and self._may_reopen(known))
+            if not is_reopened or self._refuses_reopening(known):  # D3
+                self._ignored.append("sighting_after_end")
+                return
+            known = self._reopen(known, sighting.now)
+        elif known is None:  # D1
+            if self._refuses_another(sighting):
+                return
+            for other in self._open_of(sighting.client_id):
+                self._close(other, Reason.SUPERSEDED, sighting.now)
+            known = self._open(sightings.shown(_unseen(sighting), sighting, self._settings))
+        if sighting.is_live:
+            self._see(sighting.now)
+        fresh = sightings.shown(known, sighting, self._settings)  # D2
+        if fresh != known:
+            self._put(fresh)
+        if known.idle is not None and activity_rules.is_news(known, fresh):
+            name = "connectionIdle" if fresh.idle else "connectionActive"
+            self._events.append(ConnectionEvent(name, fresh))
+
     def _end(self, end: End) -> None:
         if end.connection_id is None:  # E2
             open_ones = self._open_of(end.client_id)
@@ -187,7 +214,7 @@ class _Draft:
                 self._put(_only_the_end_known(end))
         elif known.is_open:
             self._see(end.now)
-            self._close(known, end.reason, end.now)
+            self._close(replace(known, cause=end.cause), end.reason, end.now)
         elif known.reason in GUESSED or known.told:
             graced = None if end.reason is Reason.LOGOUT else known.check_at
             self._put(replace(known, reason=end.reason, check_at=graced, told=False))
@@ -233,7 +260,8 @@ class _Draft:
 
     def _confirm(self, confirm: EndUnconfirmed) -> None:
         for connection in [*self._connections.values()]:
-            if connection.is_open and connection.announce and connection.last_seen < confirm.announced_at:
+            answers = connection.origin in confirm.origins if confirm.origins else connection.announce
+            if connection.is_open and answers and connection.last_seen < confirm.announced_at:
                 self._close(connection, Reason.UNCONFIRMED, confirm.now)  # B3
 
     def _set_back(self, now: int) -> None:
@@ -248,7 +276,7 @@ class _Draft:
 
     # Limits. Before any effect, so that what is refused has none.
 
-    def _refuses_another(self, event: Login | Activity) -> bool:
+    def _refuses_another(self, event: Login | Activity | Sighting) -> bool:
         """Refuse a connection that there is no room for, or no new record."""
         most = self._settings.max_connections
         if most is not None and self._live >= most:
@@ -536,9 +564,9 @@ def _gives_way(connection: Connection, login: Login) -> bool:
     return login.time is None or not connection.named
 
 
-def _unseen(event: Login | Activity) -> Connection:
+def _unseen(event: Login | Activity | Sighting) -> Connection:
     """Begin the record of a connection never heard of before."""
-    connection_id = event.connection_id or event.fresh_id
+    connection_id = event.connection_id or (None if isinstance(event, Sighting) else event.fresh_id)
     if connection_id is None:
         raise ValueError("an event without connection_id needs a fresh_id")
     return Connection(
@@ -549,6 +577,7 @@ def _unseen(event: Login | Activity) -> Connection:
         last_seen=event.now,
         ip_addr=event.ip_addr,
         peer=event.peer,
+        origin=event.origin,
     )
 
 

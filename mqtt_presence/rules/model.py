@@ -49,6 +49,8 @@ class Cause(StrEnum):
     """An administrator ended it."""
     ERROR = "error"
     """The client broke the protocol or a limit."""
+    PARENT = "parent"
+    """The gateway of a device is gone (device profiles)."""
 
 
 NO_META = "{}"
@@ -112,6 +114,8 @@ class Connection(ActivityState, frozen=True, gc=False):
     """Only the broker's word has ended it: a logout or will that names it has the last one."""
     client_time: int | None = None
     """The `time` that its login told; None: none, or none that another login can be compared with (L4)."""
+    origin: str | None = None
+    """What opened the record: `login`, `activity` or `profile:<name>`; None: unknown."""
 
 
 Key: TypeAlias = tuple[ClientId, ConnectionId]
@@ -187,6 +191,7 @@ class Login(Struct, frozen=True, kw_only=True, gc=False):
     announce: bool | None = None
     meta: str | None = None
     peer: int | None = None
+    origin: str = "login"
 
 
 class Activity(Struct, frozen=True, kw_only=True, gc=False):
@@ -201,6 +206,29 @@ class Activity(Struct, frozen=True, kw_only=True, gc=False):
     idle: bool | None = None
     last_activity: int | None = None
     peer: int | None = None
+    origin: str = "activity"
+
+
+class Sighting(Struct, frozen=True, kw_only=True, gc=False):
+    """A device's own topic shows that the device is there (device profiles, rules D1 to D3)."""
+
+    user_id: UserId
+    client_id: ClientId
+    now: int
+    connection_id: ConnectionId
+    origin: str
+    is_live: bool = True
+    """Sent now: a sign of life. False: retained, so of unknown age."""
+    revives: bool = False
+    """The record may reopen although the device was reported gone."""
+    idle: bool | None = None
+    """None: as before."""
+    timeout_ms: int | None = None
+    """None: as before; 0: none."""
+    meta: str | None = None
+    """None: as before."""
+    ip_addr: str | None = None
+    peer: int | None = None
 
 
 class End(Struct, frozen=True, kw_only=True, gc=False):
@@ -211,6 +239,7 @@ class End(Struct, frozen=True, kw_only=True, gc=False):
     now: int
     reason: Reason
     connection_id: ConnectionId | None = None
+    cause: Cause | None = None
 
 
 class NetworkClosed(Struct, frozen=True, kw_only=True, gc=False):
@@ -248,6 +277,8 @@ class EndUnconfirmed(Struct, frozen=True, kw_only=True, gc=False):
     user_id: UserId
     now: int
     announced_at: int
+    origins: frozenset[str] = frozenset()
+    """Not empty: the restart of the broker is the question, and records of these origins answer it."""
 
 
 class ClockSteppedBack(Struct, frozen=True, kw_only=True, gc=False):
@@ -267,6 +298,7 @@ class Renew(Struct, frozen=True, kw_only=True, gc=False):
 Event: TypeAlias = (
     Login
     | Activity
+    | Sighting
     | End
     | NetworkClosed
     | NetworkReplaced
@@ -275,8 +307,8 @@ Event: TypeAlias = (
     | ClockSteppedBack
     | Renew
 )
-Message: TypeAlias = Login | Activity | End
-"""The events that clients cause."""
+Message: TypeAlias = Login | Activity | Sighting | End
+"""The events that clients and devices cause."""
 BrokerReport: TypeAlias = NetworkClosed | NetworkReplaced
 """Those that the broker tells."""
 

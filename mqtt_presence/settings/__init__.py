@@ -22,6 +22,7 @@ from pydantic_settings import (
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.addresses import plain_origin
 from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.protocol.durations import parse_duration
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.settings.data_directory import data_directory, default_database
 
@@ -30,8 +31,6 @@ CONFIG_VARIABLE = PREFIX + "CONFIG"
 """Names the TOML file, as `--config` does."""
 _SHOWN_CHARACTERS = 60
 
-_UNITS_S = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,}")
 _ORIGIN = re.compile(r"(?i:https?)://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 _SECRET = frozenset({"broker", "client", "database", "second_client", "web_mqtt_url", "web_token"})
@@ -54,10 +53,7 @@ def seconds(value: object) -> object:
     """Read a duration: seconds, or a number with a unit: ``500ms``, ``90s``, ``10m``, ``12h``, ``30d``."""
     if not isinstance(value, str | bool):
         return value
-    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError("must be a duration such as 90, 90s, 10m, 12h or 30d")
-    return float(found[1]) * _UNITS_S[found[2] or ""]
+    return parse_duration(str(value))
 
 
 def is_utf8(text: str) -> bool:
@@ -144,6 +140,15 @@ class Settings(BaseSettings):
         "auto",
         description="What tells of addresses and of ends of connections; auto: mosquitto's log, where "
         "it can be read.",
+    )
+    profiles: Names = Field(
+        (),
+        description="Fleets of devices to follow by their own topics, e.g. tasmota; may be given several "
+        "times. mqtt-presence profiles lists them.",
+    )
+    profile: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="A profile of one's own, or changes of a shipped one; only as a table [profile.NAME].",
     )
     keep_alive: int = Field(30, ge=5, le=65_535, description="The bridge's keep alive, seconds.")
     ca_file: Path | None = Field(

@@ -49,6 +49,7 @@ RECORD_FIELDS: tuple[Field, ...] = (
     ConnectionRow.peer,
     ConnectionRow.told,
     ConnectionRow.client_time,
+    ConnectionRow.origin,
     ConnectionRow.live,
 )
 """The rest of a connection."""
@@ -97,6 +98,7 @@ def to_connection(row: Sequence[Any]) -> Connection:
         row[22],
         row[23] == 1,
         row[24],
+        row[25],
     )
 
 
@@ -123,6 +125,7 @@ def from_connection(record: Connection) -> tuple[Any, ...]:
         record.peer,
         record.told,
         record.client_time,
+        record.origin,
         record.is_live,
     )
 

@@ -433,6 +433,35 @@ class Transaction:
         is_unconfirmed = f"c.logout_time IS NULL AND c.announce AND c.last_seen < {self._mark}"
         return self._live_users(is_unconfirmed, [announced_at], after, limit)
 
+    def unconfirmed_devices(
+        self, restarted_at: int, origins: Collection[str], after: str, limit: int
+    ) -> dict[UserId, bool]:
+        """Read a page of users with live connections, in the order of their names, for rule B3 of devices.
+
+        Args:
+            restarted_at: when the bridge came back to the restarted broker, epoch milliseconds.
+            origins: of the records that rule B3 applies to.
+            after: those that come after this name.
+            limit: how many at most.
+
+        Returns:
+            For each user, whether an open record of these origins shows no sign of life since.
+
+        """
+        marks = ", ".join([self._mark] * len(origins))
+        is_unconfirmed = f"c.logout_time IS NULL AND c.origin IN ({marks}) AND c.last_seen < {self._mark}"
+        return self._live_users(is_unconfirmed, [*origins, restarted_at], after, limit)
+
+    def latest_of_origins(self, origins: Collection[str]) -> list[Connection]:
+        """Read the latest record of each client whose records have one of these origins."""
+        marks = ", ".join([self._mark] * len(origins))
+        rows = self._select(
+            f"SELECT {CONNECTION_COLUMNS} FROM connections c WHERE c.id IN (SELECT MAX(r.id) "
+            f"FROM connection_records r WHERE r.origin IN ({marks}) GROUP BY r.user_id, r.client_id)",
+            list(origins),
+        )
+        return [to_connection(row) for row in rows]
+
     def lies_ahead(self, now: int) -> bool:
         """Tell whether a sign of life or an end was stamped by a clock that was ahead."""
         # The one goes through a short table, a tenth of a second for a million rows, the other by an index.

@@ -130,7 +130,7 @@ def test_migrations_make_the_schema_of_the_models(database: str, tmp_path: Path,
 
 def test_the_views_are_those_of_the_models(database: str, store: Store) -> None:
     """The migrations' views are the models'; that of users in the columns' order that the bridge reads."""
-    frozen = (MIGRATIONS / "0010_client_times.py").read_text()
+    frozen = (MIGRATIONS / "0012_origins.py").read_text()
     assert all(view in frozen for view in models.VIEWS.values())
     save(store, record())
     of_tables = {
@@ -263,6 +263,7 @@ FULL = record(
     peer=NOW << 20,
     told=True,
     client_time=NOW + 10,
+    origin="profile:tasmota",
 )
 
 
@@ -337,6 +338,7 @@ OTHER = {
     "peer": 12,
     "told": False,
     "client_time": NOW + 6,
+    "origin": "login",
 }
 
 

@@ -46,11 +46,6 @@ _IN_FLIGHT = 20_000
 _IN_FLIGHT_V311 = 1000  # there a broker does not say what it takes
 _MANY_IN_FLIGHT = 100
 _USUAL_WINDOW = 20  # mosquitto's, and the least there is
-# Bytes of a packet that is kept in memory; a larger one is read past and refused. The contract's largest
-# payload, 8 KiB, names and a prefix have room in it, and so have the properties of MQTT 5 that a broker hands
-# on. It is not asked for by Maximum Packet Size (MQTT 5 §3.1.2.11.4): for each message that mosquitto drops
-# for it, it has one less on the way to us from then on, and in the end none (docs/design.md).
-MAX_PACKET = 64 * 1024
 _READ_AT_MOST = 4 * 1024 * 1024  # bytes in one poll; some 150 KB are what a batch of usual messages has
 _COMPLAIN_EVERY_S = 10.0
 _ACKNOWLEDGED_S = 60.0  # at the latest, by a broker that will ever do so
@@ -272,7 +267,7 @@ class Link:
             take_publish=self._take_publish,
             take_puback=self._take_puback,
             take_large=self._take_large,
-            max_packet=MAX_PACKET,
+            max_packet=config.max_packet,
             in_flight=self._in_flight,
             callback_api_version=CallbackAPIVersion.VERSION2,
             client_id=config.client_id,

@@ -8,6 +8,7 @@ all clients are asked to log in again (contract B3).
 
 import logging
 import re
+from collections.abc import Callable
 
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.link.link import Link
@@ -42,6 +43,7 @@ class BrokerLosses(OnCheck):
         announcements: ask the clients to log in again.
         progress: while the bridge is behind, the broker may still be dropping messages.
         follows: the broker may be mosquitto; others may let anybody write to `$SYS`.
+        on_restart: called when the broker turns out to have been restarted.
 
     """
 
@@ -54,6 +56,7 @@ class BrokerLosses(OnCheck):
         progress: Progress,
         *,
         follows: bool = True,
+        on_restart: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self._store = store
@@ -62,6 +65,7 @@ class BrokerLosses(OnCheck):
         self._announcements = announcements
         self._progress = progress
         self._follows = follows
+        self._on_restart = on_restart
         self._dropped: int | None = None
         self._started_at: int | None = None
         self._uptime_s = 0
@@ -143,6 +147,7 @@ class BrokerLosses(OnCheck):
         if was_restarted:
             log.warning("the broker was restarted: perhaps it has published no wills")
             self.suspect()
+            self._on_restart()
             self._started_at = None
         self._uptime_s = uptime_s
         if not is_old and (self._started_at is None or started_at < self._started_at - _DRIFT_MS):
