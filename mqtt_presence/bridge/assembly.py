@@ -32,6 +32,7 @@ from mqtt_presence.bridge.retention import Retention
 from mqtt_presence.bridge.state_topic import StateTopic
 from mqtt_presence.integrations.port import Output
 from mqtt_presence.integrations.presence import PresenceOutput
+from mqtt_presence.protocol.topics import roots
 from mqtt_presence.rules.model import ClientId, UserId
 from mqtt_presence.store import Store, Transaction
 
@@ -147,7 +148,14 @@ class Assembly:
         self.forgotten = ForgottenUsers(store, topics, clock, self._forget)
         presence = PresenceMessages(topics, self.limiter, self.counters, clock, self._network_of(address_of))
         self.intake = Intake(
-            presence, self.connections, fleets, topics.roots, self.redeliveries, self.counters, clock, tuning
+            presence,
+            self.connections,
+            fleets,
+            roots(topics.prefix),
+            self.redeliveries,
+            self.counters,
+            clock,
+            tuning,
         )
         batches = BatchCommit(
             self.intake,

@@ -1,5 +1,6 @@
 """Intake: turns the messages that arrived into events, and keeps them in order until a batch commits them."""
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
 
@@ -19,6 +20,8 @@ from mqtt_presence.errors import PayloadError
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.mqtt.topic_tree import Tree
 from mqtt_presence.rules.model import Event
+
+log = logging.getLogger(__name__)
 
 OVERLOADED = "overloaded"
 
@@ -149,6 +152,9 @@ class Intake(Part):
                 events = tuple(adapter.read(message, now))
         except PayloadError as error:
             self._counters.refuse(error.reason, error.detail)
+        except Exception:  # one message of a stranger must not end the bridge
+            log.exception("a message cannot be processed")
+            self._counters.refuse("unprocessable", message.topic)
         if adapter is self._reports:
             self.pending.append(Pending(message, events))
         elif message.qos:

@@ -35,6 +35,11 @@ class Input(NamedTuple):
     verb: str
 
 
+def roots(prefix: str) -> tuple[str, ...]:
+    """Return the beginnings of all topics of the protocol under a prefix."""
+    return tuple(f"{prefix}{root}/" for root in ("presence", "status", "events", "reply", "bridge"))
+
+
 def is_safe(text: str) -> bool:
     """Return whether each receiver takes the text as an MQTT string.
 
@@ -112,8 +117,6 @@ class Topics:
         self.events = prefix + "events/+/+"
         self.bridge_state = prefix + "bridge/state"
         self.bridge_announce = prefix + "bridge/announce"
-        self.roots = tuple(f"{prefix}{root}/" for root in ("presence", "status", "events", "reply", "bridge"))
-        """The beginnings of all topics of the protocol."""
 
     def input(self, user_id: str, client_id: str, verb: str) -> str:
         """Name the topic a client publishes on."""

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mqtt_presence.adapters.devices.profile_files import load_profiles, shipped_names
 from mqtt_presence.errors import ConfigError
@@ -185,6 +187,57 @@ def test_silence(device: Device) -> None:
     assert world.state(device.user) == "offline timeout"
     world.hear(*device.beat)
     assert (world.state(device.user), world.record(device.user).connection_id) == ("online", first)
+
+
+ACTIONS = [
+    "there",
+    "gone",
+    "left",
+    "removed",
+    "beat",
+    "old there",
+    "old gone",
+    "restart",
+    "reconnect",
+    "hour",
+    "junk",
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+@of(DEVICES)
+def test_any_order(device: Device, data: st.DataObject) -> None:
+    """Whatever came before, in whatever order: a live birth shows the device, by one open record, and a live
+    will ends it; and nothing raises an error.
+    """
+    world = Presence(device.profile)
+    for action in data.draw(st.lists(st.sampled_from(ACTIONS), max_size=12)):
+        match action:
+            case "there" | "old there":
+                world.hear(device.topic, device.there, retain=action == "old there")
+            case "gone" | "old gone":
+                world.hear(gone_topic(device), device.gone, retain=action == "old gone")
+            case "left" if device.left is not None:
+                world.hear(device.topic, device.left)
+            case "removed":
+                world.hear(device.topic, b"")
+            case "beat" if device.beat is not None:
+                world.hear(*device.beat)
+            case "restart":
+                world.restart()
+            case "reconnect":
+                world.epoch += 1
+            case "hour":
+                world.pass_time(3600)
+            case "junk":
+                world.hear(device.topic, b"\xff")
+    world.pass_time(61)  # a heartbeat may stand for those of the last minute
+    world.hear(device.topic, device.there)
+    assert world.state(device.user) == "online"
+    assert sum(record.is_open for record in world.users[device.user].connections.values()) == 1
+    world.hear(gone_topic(device), device.gone)
+    assert world.state(device.user).startswith("offline")
 
 
 def test_names_that_fall_together_are_refused() -> None:

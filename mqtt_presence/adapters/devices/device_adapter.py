@@ -76,6 +76,10 @@ class DeviceAdapter:
         for fleet in self.fleets:
             fleet.restore(records)
 
+    def reads(self, topic: str) -> bool:
+        """Return whether a profile reads a topic."""
+        return bool(self._found.get(topic) or self._find(topic))
+
     def read(self, message: Incoming, now: int) -> Iterable[Event]:
         """See `Adapter`."""
         matches = self._found.get(message.topic)

@@ -109,7 +109,8 @@ class DeviceStates:
         if not is_live and device.is_overruled:
             return []
         device.says_there = device.is_overruled = device.is_ended_by_parent = False
-        device.gone_at = now if is_live and reason is Reason.LOST else None
+        is_taken_back = is_live and reason is Reason.LOST and device.connection_id is not None
+        device.gone_at = now if is_taken_back else None
         event = device.end(reason, now)
         return [event] if event is not None else []
 

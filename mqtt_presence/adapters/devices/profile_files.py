@@ -16,7 +16,7 @@ from mqtt_presence.adapters.devices.topic_patterns import Pattern, names_in, par
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.topic_filters import overlaps
 from mqtt_presence.protocol.durations import parse_duration
-from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.protocol.topics import Topics, roots
 
 _SHIPPED = Path(__file__).with_name("shipped")
 _NAME = re.compile(r"[a-z0-9_]{1,32}")
@@ -146,7 +146,7 @@ def _topics_of(words: ProfileWords) -> Iterator[tuple[str, str, set[str]]]:
 
 
 def _check_topic(key: str, patterns: Sequence[Pattern], topics: Topics) -> None:
-    ours = [f"{root}#".split("/") for root in topics.roots]
+    ours = [f"{root}#".split("/") for root in roots(topics.prefix)]
     for pattern in patterns:
         if pattern.levels[0] != "+" and any(overlaps(pattern.levels, own) for own in ours):
             raise ValueError(f"{key}: {pattern.topic_filter} is a topic of the presence protocol itself")

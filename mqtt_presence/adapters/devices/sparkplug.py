@@ -5,6 +5,7 @@ skips the others.
 """
 
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from mqtt_presence.adapters.devices.device import Device
@@ -14,12 +15,21 @@ from mqtt_presence.adapters.devices.payload_values import decode_json, look_up
 from mqtt_presence.adapters.devices.profile import Profile
 from mqtt_presence.errors import ConfigError, PayloadError
 from mqtt_presence.mqtt.messages import Incoming
+from mqtt_presence.protocol.incoming import fresh_connection_id
 from mqtt_presence.rules.model import Connection, ConnectionId, Reason
 
 LATE_WILL = "late_will"
 _ROOT = "spBv1.0"
 _MAX_BIRTH = 1024 * 1024
 _BD_SEQ = "bdSeq"
+
+
+def has_protobuf() -> bool:
+    """Return whether the extra of this profile is installed."""
+    try:
+        return find_spec("google.protobuf") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 class Birth(NamedTuple):
@@ -132,7 +142,12 @@ class SparkplugFleet(Fleet):
             return self._alive(node, now, message.epoch)
         events = self.parent_gone(_node_key(node), now)
         self._gone_parents.discard(_node_key(node))
-        return [*events, node.login(ConnectionId(f"{birth.bd_seq}-{birth.timestamp}"), now)]
+        name = f"{birth.bd_seq}-{birth.timestamp}"
+        if (node.connection_id or "").startswith(
+            name
+        ):  # a node without a clock: an ended id is never used again
+            name += f"-{fresh_connection_id()[:8]}"
+        return [*events, node.login(ConnectionId(name), now)]
 
     def _on_node_death(self, match: Match, message: Incoming, now: int) -> Events:
         self._require_small(match, message)
