@@ -29,20 +29,21 @@ class DeviceAdapter:
     def __init__(self, profiles: Sequence[Profile]) -> None:
         self.fleets: list[Fleet] = [_FLEETS[profile.words.decoder](profile) for profile in profiles]
         self.fleets.sort(key=lambda fleet: fleet.profile.words.yields)
-        self._rules: Tree[list[tuple[Fleet, Rule]]] = Tree()
+        # Each filter with its rules, and with the place of their fleet: an earlier fleet comes first.
+        self._rules: Tree[list[tuple[int, Rule]]] = Tree()
         self._qos: dict[str, int] = {}
-        for fleet in self.fleets:
+        for number, fleet in enumerate(self.fleets):
             for rule in fleet.rules:
-                self._add(fleet, rule)
+                self._add(number, rule)
         self._found: dict[str, tuple[Match, ...]] = {}
 
-    def _add(self, fleet: Fleet, rule: Rule) -> None:
+    def _add(self, fleet_number: int, rule: Rule) -> None:
         levels, topic_filter = rule.pattern.levels, rule.pattern.topic_filter
         known = self._rules.get(levels)
         if known is None:
             known = []
             self._rules.put(levels, known)
-        known.append((fleet, rule))
+        known.append((fleet_number, rule))
         self._qos[topic_filter] = max(rule.qos, self._qos.get(topic_filter, 0))
 
     @property
@@ -93,11 +94,10 @@ class DeviceAdapter:
         levels = topic.split("/")
         passed = [pair for pairs in self._rules.filters_for(levels) for pair in pairs]
         found: tuple[Match, ...] = ()
-        for fleet in self.fleets:
-            rules = [rule for rule in fleet.rules if (fleet, rule) in passed] if passed else []
-            matches = fleet.matches(rules, levels)
-            if matches:
-                found = tuple(matches)
+        for number in sorted({number for number, _ in passed}):
+            rules = [rule for of_fleet, rule in passed if of_fleet == number]
+            found = tuple(self.fleets[number].matches(rules, levels))
+            if found:
                 break
         if len(self._found) >= _MAX_TOPICS:
             self._found.clear()
