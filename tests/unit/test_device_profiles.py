@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mqtt_presence.adapters.devices.fleet import MAX_DEVICES
 from mqtt_presence.adapters.devices.profile_files import load_profiles, shipped_names
 from mqtt_presence.errors import ConfigError
+from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import Login, Sighting
 from tests.support.fleets import DEVICES, LOCATION, STATE, Device, Presence, sparkplug
@@ -250,6 +252,27 @@ def test_names_that_fall_together_are_refused() -> None:
     world.hear("tele/hall/lamp/LWT", b"")
     world.hear("tele/hall.lamp/LWT", b"Online")
     assert world.state("tasmota:hall.lamp") == "online"
+
+
+def test_a_device_is_no_person() -> None:
+    """A lamp called `alice` is not alice: only the settings file gives a device a name without a prefix."""
+    world = Presence("tasmota")
+    world.hear("tele/alice/LWT", b"Online")
+    assert list(world.users) == ["tasmota:alice"]
+    world.hear("tele/al+ice/LWT", b"Online")
+    world.hear("tele/" + "a" * 200 + "/LWT", b"Online")
+    assert (list(world.users), world.refused) == (["tasmota:alice"], ["bad_name", "bad_name"])
+
+
+def test_devices_are_bounded() -> None:
+    """Beyond 100,000 devices of a fleet, another one is refused; those that are known go on."""
+    world = Presence("wled")
+    for number in range(MAX_DEVICES):
+        world.adapter.read(Incoming(f"wled/{number}/status", b"offline", 1, False, False, 1, 1), world.now)
+    world.hear("wled/new/status", b"online")
+    assert (world.state("wled:new"), world.refused) == ("none", ["too_many_devices"])
+    world.hear("wled/7/status", b"online")
+    assert world.state("wled:7") == "online"
 
 
 # What single fleets have.
