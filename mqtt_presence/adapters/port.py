@@ -11,7 +11,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from mqtt_presence.mqtt.messages import Incoming
-from mqtt_presence.rules.model import Cause, ClientId, Connection, Event, UserId
+from mqtt_presence.rules.model import Cause, ClientId, Connection, Event, Sighting, UserId
 
 
 class Adapter(Protocol):
@@ -57,6 +57,12 @@ class Fleets(Adapter, Protocol):
             records: the latest record of each client with one of `origins`.
 
         """
+
+    def connected(self) -> None:
+        """Begin a new connection to the broker, which sends its retained messages again."""
+
+    def seen_retained(self, now: int) -> Iterable[Sighting]:
+        """Return signs of life of the devices that are there by a retained message of this connection."""
 
     def read(self, message: Incoming, now: int) -> Iterable[Event]:
         """See `Adapter`.

@@ -50,6 +50,7 @@ class DeviceSubscriptions(OnCheck):
         for topic_filter in sorted(self._unwanted):
             link.unsubscribe(topic_filter)
         for fleets in self._fleets:
+            fleets.connected()
             for topic_filter, qos in fleets.qos.items():
                 link.subscribe(topic_filter, qos)
 

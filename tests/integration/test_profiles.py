@@ -209,6 +209,29 @@ def test_broker_killed_with_stale_retained_values(house: House) -> None:
         assert (house.state("tasmota:lamp"), house.state("zigbee2mqtt:plug")) == ("online", "online")
 
 
+def test_broker_that_lost_everything(house: House) -> None:
+    """No session and nothing retained: a device that publishes again stays, another one ends."""
+    with house.bridge("tasmota", confirm_within=2):
+        for name in ("lamp", "ghost"):
+            house.publish(f"tele/{name}/LWT", b"Online", retain=True)
+            house.wait(f"tasmota:{name}", "online")
+        house.broker.lose_everything()
+        house.publish("tele/lamp/LWT", b"Online", retain=True)
+        house.wait("tasmota:ghost", "offline", deadline_s=40.0)
+        assert house.records("tasmota:ghost")[-1]["reason"] == "unconfirmed"
+        assert house.state("tasmota:lamp") == "online"
+
+
+def test_start_of_the_bridge_asks_no_device(house: House) -> None:
+    """Only a restart of the broker asks for a new birth: devices that are there say nothing at a bridge's start."""
+    house.publish(TASMOTA.topic, b"Online", retain=True)
+    for _ in range(2):
+        with house.bridge("tasmota") as bridge:
+            house.wait(TASMOTA.user, "online")
+            until(lambda: bridge.parts.progress.until, "the bridge has caught up")
+            assert bridge.parts.device_confirmations._restarted_at is None
+
+
 def _is_saved(house: House, part: bytes) -> bool:
     saved = house.broker.store / "mosquitto.db"
     return saved.exists() and part in saved.read_bytes()

@@ -16,6 +16,7 @@ from tests.support.fleets import DEVICES, LOCATION, STATE, Device, Presence, spa
 
 BEATING = [device for device in DEVICES if device.beat is not None]
 RETAINED = [device for device in DEVICES if device.births]
+NOW = 1_795_944_000_000
 PARENT = b'{"state":"offline"}'
 
 
@@ -25,6 +26,11 @@ def of(devices: list[Device]) -> Any:
 
 def gone_topic(device: Device) -> str:
     return device.topic.replace("NBIRTH", "NDEATH")
+
+
+def there(device: Device, now: int) -> bytes:
+    """The birth of a device; that of a Sparkplug node has a time."""
+    return sparkplug(3, now) if device.profile == "sparkplug" else device.there
 
 
 def test_each_shipped_profile_has_a_device_here() -> None:
@@ -217,7 +223,7 @@ def test_any_order(device: Device, data: st.DataObject) -> None:
     for action in data.draw(st.lists(st.sampled_from(ACTIONS), max_size=12)):
         match action:
             case "there" | "old there":
-                world.hear(device.topic, device.there, retain=action == "old there")
+                world.hear(device.topic, there(device, world.now), retain=action == "old there")
             case "gone" | "old gone":
                 world.hear(gone_topic(device), device.gone, retain=action == "old gone")
             case "left" if device.left is not None:
@@ -235,7 +241,7 @@ def test_any_order(device: Device, data: st.DataObject) -> None:
             case "junk":
                 world.hear(device.topic, b"\xff")
     world.pass_time(61)  # a heartbeat may stand for those of the last minute
-    world.hear(device.topic, device.there)
+    world.hear(device.topic, there(device, world.now))
     assert world.state(device.user) == "online"
     assert sum(record.is_open for record in world.users[device.user].connections.values()) == 1
     world.hear(gone_topic(device), device.gone)
@@ -414,28 +420,39 @@ def test_homie5_children_are_lost_with_their_root() -> None:
 def test_sparkplug_death_of_another_birth_is_ignored() -> None:
     """Only the death with the bdSeq of the current birth counts, also after a restart of the bridge."""
     world = Presence("sparkplug")
-    world.hear("spBv1.0/plant/NBIRTH/press", sparkplug(7, 1000))
-    world.hear("spBv1.0/plant/NBIRTH/press", sparkplug(8, 2000))
+    world.hear("spBv1.0/plant/NBIRTH/press", sparkplug(7, NOW + 1000))
+    world.hear("spBv1.0/plant/NBIRTH/press", sparkplug(8, NOW + 2000))
     world.restart()
-    world.hear("spBv1.0/plant/NDEATH/press", sparkplug(7, 1000))
+    world.hear("spBv1.0/plant/NDEATH/press", sparkplug(7, NOW + 1000))
     assert (world.state("sparkplug:plant.press"), world.refused) == ("online", ["late_will"])
-    world.hear("spBv1.0/plant/NDEATH/press", sparkplug(8, 2000))
-    world.hear("spBv1.0/plant/NDEATH/press", sparkplug(8, 2000))
+    world.hear("spBv1.0/plant/NDEATH/press", sparkplug(8, NOW + 2000))
+    world.hear("spBv1.0/plant/NDEATH/press", sparkplug(8, NOW + 2000))
     assert world.state("sparkplug:plant.press") == "offline lost"
-    assert world.record("sparkplug:plant.press").connection_id == "8-2000"
+    assert world.record("sparkplug:plant.press").connection_id == f"8-{NOW + 2000}"
 
 
 def test_sparkplug_rebirth_is_the_same_connection() -> None:
     """A host asked for a birth: the same bdSeq again. A node without storage begins at 0 at each boot."""
     world = Presence("sparkplug")
-    world.hear("spBv1.0/plant/NBIRTH/press", sparkplug(0, 1000, metrics=500))
+    world.hear("spBv1.0/plant/NBIRTH/press", sparkplug(0, NOW + 1000, metrics=500))
     assert not any(
-        isinstance(event, Login) for event in world.hear("spBv1.0/plant/NBIRTH/press", sparkplug(0, 1500))
+        isinstance(event, Login)
+        for event in world.hear("spBv1.0/plant/NBIRTH/press", sparkplug(0, NOW + 1500))
     )
-    world.hear("spBv1.0/plant/NDEATH/press", sparkplug(0, 1000))
-    world.hear("spBv1.0/plant/NBIRTH/press", sparkplug(0, 3000))
+    world.hear("spBv1.0/plant/NDEATH/press", sparkplug(0, NOW + 1000))
+    world.hear("spBv1.0/plant/NBIRTH/press", sparkplug(0, NOW + 3000))
     assert world.state("sparkplug:plant.press") == "online"
     assert len(world.users["sparkplug:plant.press"].connections) == 2
+
+
+def test_sparkplug_node_without_a_clock() -> None:
+    """The same bdSeq and time at each start: still a connection of its own each time."""
+    world = Presence("sparkplug")
+    for _ in range(3):
+        world.hear("spBv1.0/plant/NBIRTH/press", sparkplug(0, 1000))
+        assert world.state("sparkplug:plant.press") == "online"
+        world.hear("spBv1.0/plant/NDEATH/press", sparkplug(0, 1000))
+        assert world.state("sparkplug:plant.press") == "offline lost"
 
 
 def test_sparkplug_devices_end_with_their_node() -> None:

@@ -9,7 +9,7 @@ from mqtt_presence.adapters.devices.profile import Profile
 from mqtt_presence.adapters.devices.sparkplug import SparkplugFleet
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.mqtt.topic_tree import Tree
-from mqtt_presence.rules.model import Connection, Event
+from mqtt_presence.rules.model import Connection, Event, Sighting
 
 _FLEETS = {"words": Fleet, "homie5": Homie5Fleet, "sparkplug": SparkplugFleet}
 _MAX_TOPICS = 100_000
@@ -76,6 +76,16 @@ class DeviceAdapter:
         records = list(records)
         for fleet in self.fleets:
             fleet.restore(records)
+
+    def connected(self) -> None:
+        """See `Fleets`."""
+        for fleet in self.fleets:
+            fleet.retained_there.clear()
+
+    def seen_retained(self, now: int) -> Iterable[Sighting]:
+        """See `Fleets`."""
+        devices = [device for fleet in self.fleets for device in fleet.retained_there.values()]
+        return [device.sighting(now) for device in devices if device.is_open]
 
     def reads(self, topic: str) -> bool:
         """Return whether a profile reads a topic."""

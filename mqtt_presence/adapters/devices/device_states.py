@@ -27,6 +27,8 @@ class DeviceStates:
         self.profile = profile
         self.devices: dict[tuple[str, str], Device] = {}
         self._gone_parents: set[str] = set()
+        self.retained_there: dict[tuple[str, str], Device] = {}
+        """By user and client: the devices that are there by a retained message of this connection."""
         third = profile.timeout_ms // 3
         self._beat_ms = min(_BEAT_MS, third) if third else _BEAT_MS
 
@@ -83,6 +85,7 @@ class DeviceStates:
             event = self._end_by_parent(device, now) if device.is_open else None
             return [event] if event is not None else []
         if not is_live:
+            self.retained_there[device.user_id, device.client_id] = device
             return self._first_sight(device, now)
         if device.is_open and self.profile.words.birth == "repeat":
             return self._alive(device, now, epoch)
@@ -108,6 +111,7 @@ class DeviceStates:
             return []  # it announced that it would be away
         if not is_live and device.is_overruled:
             return []
+        self.retained_there.pop((device.user_id, device.client_id), None)
         device.says_there = device.is_overruled = device.is_ended_by_parent = False
         is_taken_back = is_live and reason is Reason.LOST and device.connection_id is not None
         device.gone_at = now if is_taken_back else None

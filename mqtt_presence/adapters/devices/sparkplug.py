@@ -22,6 +22,8 @@ LATE_WILL = "late_will"
 _ROOT = "spBv1.0"
 _MAX_BIRTH = 1024 * 1024
 _BD_SEQ = "bdSeq"
+_CLOCK_IS_SET_MS = 1_577_836_800_000
+"""2020: a node whose clock is not set counts from 1970, and does so again after each start."""
 
 
 def has_protobuf() -> bool:
@@ -143,9 +145,7 @@ class SparkplugFleet(Fleet):
         events = self.parent_gone(_node_key(node), now)
         self._gone_parents.discard(_node_key(node))
         name = f"{birth.bd_seq}-{birth.timestamp}"
-        if (node.connection_id or "").startswith(
-            name
-        ):  # a node without a clock: an ended id is never used again
+        if birth.timestamp < _CLOCK_IS_SET_MS:  # an ended id is never used again, so it must be unique
             name += f"-{fresh_connection_id()[:8]}"
         return [*events, node.login(ConnectionId(name), now)]
 

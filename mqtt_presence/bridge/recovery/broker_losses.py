@@ -43,7 +43,8 @@ class BrokerLosses(OnCheck):
         announcements: ask the clients to log in again.
         progress: while the bridge is behind, the broker may still be dropping messages.
         follows: the broker may be mosquitto; others may let anybody write to `$SYS`.
-        on_restart: called when the broker turns out to have been restarted.
+        on_restart: called when the broker turns out to have been restarted; True: without its retained
+            messages.
 
     """
 
@@ -56,7 +57,7 @@ class BrokerLosses(OnCheck):
         progress: Progress,
         *,
         follows: bool = True,
-        on_restart: Callable[[], None] = lambda: None,
+        on_restart: Callable[[bool], None] = lambda _: None,
     ) -> None:
         super().__init__()
         self._store = store
@@ -147,7 +148,7 @@ class BrokerLosses(OnCheck):
         if was_restarted:
             log.warning("the broker was restarted: perhaps it has published no wills")
             self.suspect()
-            self._on_restart()
+            self._on_restart(False)
             self._started_at = None
         self._uptime_s = uptime_s
         if not is_old and (self._started_at is None or started_at < self._started_at - _DRIFT_MS):
@@ -163,6 +164,7 @@ class BrokerLosses(OnCheck):
         del link
         if self._retained.has_news_of_a_loss():
             self.suspect()
+            self._on_restart(True)
         # While the bridge is behind, the broker may still be dropping: it could drop the answers, too.
         is_behind = self._clock.now() - self._progress.until > _BEHIND_MS
         if not is_behind and self._must_announce():

@@ -1,6 +1,7 @@
 """Device confirmations: after a restart of the broker, devices that stay silent end (rule B3 of devices).
 
-A retained `Online` survives the device. Fleets that publish again at each connect show who is still there.
+A retained `Online` survives the device, so it is no answer, unless the broker has lost its retained messages:
+then it is newer than the loss. Fleets that publish again at each connect show which devices are still there.
 """
 
 import logging
@@ -13,7 +14,7 @@ from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import OnCheck
 from mqtt_presence.bridge.recovery.kept_values import KeptValue, save_changed
 from mqtt_presence.bridge.recovery.progress import Progress
-from mqtt_presence.rules.model import EndUnconfirmed, Event, UserId
+from mqtt_presence.rules.model import EndUnconfirmed, Event, Sighting, UserId
 from mqtt_presence.store import Store, Transaction
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,10 @@ class DeviceConfirmations(OnCheck):
         )
         self._judged_up_to = ""
         self._is_first = True
+        self._fleets = fleets
+        self._has_lost_retained = False
+        self._confirmed: list[Sighting] | None = None
+        """The devices that a retained message confirms, once they are known."""
 
     def restore(self, tx: Transaction) -> None:
         """Read whether the last run was still waiting; the devices then have their time once more."""
@@ -65,12 +70,14 @@ class DeviceConfirmations(OnCheck):
         """Take a lost session for a restart, except at the bridge's own start."""
         del link, contested
         self._connected_at = self._clock.now()
+        self._has_lost_retained, self._confirmed = False, None
         if not session_present and not self._is_first:
-            self.broker_restarted()
+            self.broker_restarted(lost_retained=False)
         self._is_first = False
 
-    def broker_restarted(self) -> None:
+    def broker_restarted(self, lost_retained: bool) -> None:
         """Begin to wait for the devices, from the connection on that came after the restart."""
+        self._has_lost_retained = self._has_lost_retained or lost_retained
         if self._origins:
             log.info("the broker was restarted: devices that publish at each connect have to do so")
             self._restarted_at = self._connected_at
@@ -89,6 +96,13 @@ class DeviceConfirmations(OnCheck):
         if since is None or not link.is_connected or self._progress.until <= since + self._within_ms:
             return True
         now = self._clock.now()
+        if self._has_lost_retained and self._confirmed is None:
+            seen = (event for of_profiles in self._fleets for event in of_profiles.seen_retained(now))
+            self._confirmed = [event for event in seen if event.origin in self._origins]
+        if self._confirmed:
+            page_of, self._confirmed = self._confirmed[:CHUNK], self._confirmed[CHUNK:]
+            self._committer.run(link, lambda _: {event.user_id: (event,) for event in page_of})
+            return False
         page: dict[UserId, bool] = {}
 
         def collect(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
