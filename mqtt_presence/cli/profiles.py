@@ -29,7 +29,7 @@ def command(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[try [NAME]...]",
+            metavar="try NAME",
             help="try: listen on the broker, and show the devices that each profile would see.",
             show_default=False,
         ),

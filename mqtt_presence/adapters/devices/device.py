@@ -27,8 +27,8 @@ _encode = msgspec.json.Encoder().encode
 class Device(Struct, gc=False, eq=False):
     """The state of one device, and its events.
 
-    The database has the same state in the device's latest record, so a restart loses nothing but
-    `gone_at` and `is_overruled`.
+    The database has the same state in the device's latest record, so a restart loses `gone_at` and
+    `is_overruled` only.
     """
 
     profile: Profile
@@ -39,19 +39,19 @@ class Device(Struct, gc=False, eq=False):
     connection_id: ConnectionId | None = None
     """Of its latest record."""
     is_open: bool = False
-    """Whether that record is open, as far as the messages say: the rules may have ended it by a guess."""
+    """Whether that record is open by the messages; the rules may have ended it by a guess."""
     is_guessed: bool = False
     """Whether that record ended by a guess, before this run."""
     says_there: bool | None = None
     """The meaning of its latest availability, whatever its parent; None: unknown."""
     is_overruled: bool = False
-    """Whether a sign of life came after a will: a retained will of that time means nothing."""
+    """Whether a sign of life came after a will: a retained will of that time is ignored."""
     is_ended_by_parent: bool = False
     gone_at: int | None = None
     """When its will came, epoch milliseconds."""
     is_asleep: bool = False
     asleep_until: int | None = None
-    """While it announces a sleep, a will means nothing; epoch milliseconds."""
+    """The end of an announced sleep, epoch milliseconds; until then a will is ignored."""
     seen_at: int = 0
     """The last sign of life that became an event, epoch milliseconds."""
     seen_epoch: int = -1
@@ -112,7 +112,7 @@ class Device(Struct, gc=False, eq=False):
         )
 
     def describe(self, fields: Mapping[str, Value], now: int) -> Sighting | None:
-        """Return the event of a new description; None if nothing changed, or no record is open."""
+        """Return the event of a new description; None without a change, or without an open record."""
         changed = {**self.meta, **fields}
         if changed == self.meta or len(_encode(changed)) > MAX_META:
             return None

@@ -76,7 +76,7 @@ class DeviceStates:
     # What messages mean for a device.
 
     def there(self, device: Device, now: int, epoch: int, *, is_live: bool) -> Events:
-        """Return the events of a device that says that it is there."""
+        """Return the events of a device that reports itself there."""
         device.says_there = True
         if is_live:
             device.is_overruled = False
@@ -93,7 +93,7 @@ class DeviceStates:
         return [device.login(fresh_connection_id(), now)]
 
     def _first_sight(self, device: Device, now: int) -> Events:
-        """Open the record of a device whose retained availability says that it is there.
+        """Open the record of a device that is there by its retained availability.
 
         The rules may have ended the record by a guess; a retained message is no reason to take that back.
         """

@@ -166,7 +166,7 @@ class Fleet(DeviceStates):
 
     def _on_sleep(self, match: Match, message: Incoming, now: int) -> Events:
         sleep = self.profile.words.sleep
-        if sleep is None or message.retain or message.oversize:  # how old a retained one is, nothing tells
+        if sleep is None or message.retain or message.oversize:  # the age of a retained one is unknown
             return []
         seconds = seconds_at(message.payload, sleep.seconds)
         if seconds is None or not 0 < seconds < 366 * 86_400:

@@ -17,8 +17,8 @@ _MAX_NAME = 100
 class Homie5Fleet(Fleet):
     """The devices of one domain, with their roots.
 
-    The will is on the topic of the root alone (Homie 5.0, "Last Will"): the topics of the children still say
-    `ready` after it.
+    The will is on the topic of the root alone (Homie 5.0, "Last Will"): after it, the topics of the children
+    still have `ready`.
     """
 
     def _rules(self) -> Iterable[Rule]:

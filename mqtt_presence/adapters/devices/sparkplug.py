@@ -1,4 +1,4 @@
-"""Sparkplug B 3.0: births and deaths are protobuf, and `bdSeq` tells which birth a death belongs to.
+"""Sparkplug B 3.0: births and deaths are protobuf, and `bdSeq` ties a death to its birth.
 
 Needs the extra `[sparkplug]` (protobuf). Only the fields that presence needs are described here: protobuf
 skips the others.
@@ -35,7 +35,7 @@ def has_protobuf() -> bool:
 
 
 class Birth(NamedTuple):
-    """What a birth or death says about the connection of its node."""
+    """The parts of a birth or death that describe the connection of its node."""
 
     bd_seq: int | None
     timestamp: int
