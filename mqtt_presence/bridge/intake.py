@@ -1,6 +1,7 @@
 """Intake: turns the messages that arrived into events, and keeps them in order until a batch commits them."""
 
 import logging
+import zlib
 from collections import deque
 from collections.abc import Iterable, Sequence
 
@@ -24,6 +25,8 @@ from mqtt_presence.rules.model import Event
 log = logging.getLogger(__name__)
 
 OVERLOADED = "overloaded"
+_SHORT = 64
+"""Bytes of a device's payload that wait for the commit; of a longer one only a checksum does."""
 
 
 class Pending(Struct, gc=False):
@@ -146,9 +149,10 @@ class Intake(Part):
         if is_blocked and not message.qos and len(self.pending) >= self._max_pending:
             self._counters.refuse(OVERLOADED, message.topic)
             return
+        kept = message if adapter is self._reports else _shortened(message)
         events: tuple[Event, ...] = ()
         try:
-            if not self._redeliveries.is_repeated(message):
+            if not self._redeliveries.is_repeated(kept):
                 events = tuple(adapter.read(message, now))
         except PayloadError as error:
             self._counters.refuse(error.reason, error.detail)
@@ -157,13 +161,18 @@ class Intake(Part):
             self._counters.refuse("unprocessable", message.topic)
         if adapter is self._reports:
             self.pending.append(Pending(message, events))
-        elif message.qos:
-            self.pending.append(Pending(message, events, is_nameless=bool(events)))
-        elif events:
-            self.pending.append(Pending(replace(message, payload=b""), events))
+        elif events or message.qos:
+            self.pending.append(Pending(kept, events, is_nameless=bool(events and message.qos)))
 
     def remove(self, batch: Iterable[Incoming]) -> None:
         """Remove committed messages, unless a reconnect has removed them already."""
         for message in batch:
             if self.pending and self.pending[0].message is message:
                 self.pending.popleft()
+
+
+def _shortened(message: Incoming) -> Incoming:
+    """Return the message with a checksum for a long payload: enough to recognise a repetition."""
+    if len(message.payload) <= _SHORT:
+        return message
+    return replace(message, payload=zlib.crc32(message.payload).to_bytes(4, "big"))

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.support.bridges import BridgeProcess, BridgeThread
-from tests.support.brokers import Mosquitto
+from tests.support.brokers import BRIDGE_PASSWORD, Mosquitto
 from tests.support.fleets import DEVICES, STATE, Device, sparkplug
 from tests.support.mqtt import Client
-from tests.support.postgres import query
+from tests.support.postgres import cursor, query
 from tests.support.waiting import until
 
 BY_PROFILE = {device.profile: device for device in DEVICES}
@@ -265,6 +265,22 @@ def test_zigbee2mqtt_gateway(house: House) -> None:
         assert not bridge.parts.counters.refused
 
 
+def test_large_births_wait_without_their_bytes(house: House) -> None:
+    """While the database is locked, 60 births of 0.9 MB each wait; the bridge does not keep their bytes."""
+    birth = sparkplug(3, metrics=20_000)
+    assert 600_000 < len(birth) < 1_000_000
+    with house.bridge("sparkplug") as bridge, cursor(house.database) as locking:
+        locking.execute("BEGIN IMMEDIATE")
+        for number in range(60):
+            house.publish(f"spBv1.0/plant/NBIRTH/press{number}", birth)
+        until(lambda: len(bridge.parts.intake.pending) >= 60, "all births wait")
+        waiting = [entry.message.payload for entry in bridge.parts.intake.pending]
+        locking.execute("ROLLBACK")
+        assert sum(map(len, waiting)) < 60_000
+        house.wait("sparkplug:plant.press59", "online")
+        assert not bridge.parts.counters.refused
+
+
 def test_profile_that_is_off_again_leaves_no_subscription(house: House) -> None:
     """The broker's session of the bridge forgets the filters of a profile that the settings no longer name."""
     with house.bridge("wled", "tasmota"):
@@ -276,6 +292,49 @@ def test_profile_that_is_off_again_leaves_no_subscription(house: House) -> None:
         house.mark("two")
         assert house.state(TASMOTA.user) == "online"
         assert not bridge.parts.counters.refused
+
+
+ACL = """
+user bridge
+topic readwrite presence/#
+topic readwrite status/#
+topic readwrite events/#
+topic readwrite bridge/#
+topic read tele/#
+user marker
+topic write presence/#
+pattern write tele/%u/#
+"""
+
+
+def test_rights_tie_a_device_to_its_login(tmp_path: Path, sqlite_url: str) -> None:
+    """With an account for each device, as docs/devices.md has it, a device cannot speak for another one; and the
+    bridge needs to read its topics, no more.
+    """
+    (tmp_path / "acl").write_text(ACL)
+    users = {"bridge": BRIDGE_PASSWORD, "lamp": "secret", "plug": "secret", "marker": "secret"}
+    with Mosquitto(tmp_path / "mosquitto", f"acl_file {tmp_path / 'acl'}", users) as broker:
+        house = House(broker, sqlite_url)
+        with house.bridge("tasmota", source="none") as bridge:
+            plug = broker.client(
+                "plug", "DVES_2", password="secret", will=("tele/lamp/LWT", b"Offline", 1, True)
+            )
+            lamp = broker.client("lamp", "DVES_1", password="secret")
+            plug.publish("tele/lamp/LWT", b"Online", retain=True)
+            marker = broker.client("marker", "marker", password="secret")
+            marker.publish("presence/one/marker/login")
+            house.wait("one", "online")
+            assert house.state("tasmota:lamp") == "none"
+            lamp.publish("tele/lamp/LWT", b"Online", retain=True)
+            house.wait("tasmota:lamp", "online")
+            plug.publish("tele/plug/LWT", b"Online", retain=True)
+            house.wait("tasmota:plug", "online")
+            plug.close()
+            until(lambda: "Client DVES_2 closed its connection" in broker.log(), "the plug is cut")
+            marker.publish("presence/two/marker/login")
+            house.wait("two", "online")
+            assert house.state("tasmota:lamp") == "online"
+            assert not bridge.parts.counters.refused
 
 
 FLEET = [
