@@ -298,6 +298,21 @@ def test_profile_that_is_off_again_leaves_no_subscription(house: House) -> None:
         assert not bridge.parts.counters.refused
 
 
+def test_a_real_bridge_between_two_brokers(house: House, tmp_path: Path) -> None:
+    """A mosquitto that is connected to ours: seen, lost when it is killed, and back when it is started again."""
+    connection = (
+        f"connection cabin\naddress 127.0.0.1:{house.broker.port}\nremote_clientid cabin.house\n"
+        "topic cabin/# out 1\nrestart_timeout 1 1\nbridge_protocol_version mqttv311"
+    )
+    with house.bridge("mosquitto_bridge"), Mosquitto(tmp_path / "cabin", connection) as cabin:
+        house.wait("mosquitto_bridge:cabin.house", "online")
+        cabin.kill()
+        house.wait("mosquitto_bridge:cabin.house", "offline")
+        assert house.records("mosquitto_bridge:cabin.house")[-1]["reason"] == "lost"
+        cabin.start()
+        house.wait("mosquitto_bridge:cabin.house", "online")
+
+
 ACL = """
 user bridge
 topic readwrite presence/#

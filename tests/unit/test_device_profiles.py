@@ -1,5 +1,6 @@
 """The shipped device profiles: the life of a device of each fleet, from its first message to its removal."""
 
+import json
 from typing import Any
 
 import pytest
@@ -197,6 +198,7 @@ def test_silence(device: Device) -> None:
     assert (world.state(device.user), world.record(device.user).connection_id) == ("online", first)
 
 
+KEYS = ["state", "value", "_type", "DeepSleep", "Wakeup", "Info1", "Version", "ip", "name", "root", "online"]
 ACTIONS = [
     "there",
     "gone",
@@ -246,6 +248,31 @@ def test_any_order(device: Device, data: st.DataObject) -> None:
     assert sum(record.is_open for record in world.users[device.user].connections.values()) == 1
     world.hear(gone_topic(device), device.gone)
     assert world.state(device.user).startswith("offline")
+
+
+RULES = [(name, rule) for name in shipped_names() for rule in Presence(name).adapter.fleets[0].rules]
+NAMES = st.sampled_from(["lamp", "shellyplus1-a8032ab636ec", "a.b", "", "\u202e", "x" * 200, "lamp+", "5"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=8,
+)
+PAYLOADS = st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode())
+
+
+@settings(max_examples=800, deadline=None)
+@given(data=st.data())
+def test_junk_raises_nothing(data: st.DataObject) -> None:
+    """Any payload on any topic that a profile reads: refused by a reason, or decided on; never an error."""
+    name, rule = data.draw(st.sampled_from(RULES))
+    world = Presence(name)
+    for _ in range(data.draw(st.integers(1, 3))):
+        levels = [data.draw(NAMES) if level == "+" else level for level in rule.pattern.levels]
+        world.hear("/".join(levels), data.draw(PAYLOADS), retain=data.draw(st.booleans()))
+    assert set(world.refused) <= {"no_match", "bad_name", "name_taken", "too_large", "late_will"}
+    for user in world.users.values():
+        for record in user.connections.values():
+            assert len(record.meta or "") <= 2048
 
 
 def test_names_that_fall_together_are_refused() -> None:
@@ -396,6 +423,11 @@ def test_homie_sleeps_with_a_deadline() -> None:
     world.hear("homie/boiler/$state", b"sleeping")
     world.pass_time(25 * 3600 + 1)
     assert world.state("homie:boiler") == "offline timeout"
+    world.restart()
+    world.hear("homie/boiler/$state", b"sleeping", retain=True)
+    assert world.state("homie:boiler") == "offline timeout"
+    world.hear("homie/boiler/$state", b"sleeping")
+    assert world.state("homie:boiler") == "idle"
 
 
 def test_homie5_children_are_lost_with_their_root() -> None:

@@ -118,9 +118,9 @@ class DeviceStates:
         event = device.end(reason, now)
         return [event] if event is not None else []
 
-    def _asleep(self, device: Device, timeout_ms: int, now: int, *, is_live: bool, opens: bool) -> Events:
+    def _asleep(self, device: Device, timeout_ms: int, now: int, *, is_live: bool) -> Events:
         device.says_there = True
-        if self._is_cut_off(device) or not (device.is_open or opens):
+        if self._is_cut_off(device) or (device.is_guessed and not is_live):
             return []
         changes: dict[str, Any] = {"is_live": is_live, "idle": True, "timeout_ms": timeout_ms}
         event = (

@@ -149,7 +149,7 @@ class Fleet(DeviceStates):
                 return self.gone(device, Reason.LOGOUT, now, is_live=is_live)
             case "asleep":
                 until_ms = self.profile.sleep_timeout_ms
-                return self._asleep(device, until_ms, now, is_live=is_live, opens=True)
+                return self._asleep(device, until_ms, now, is_live=is_live)
             case "activity":
                 return self._alive(device, now, message.epoch) if is_live else []
         if not is_live and not device.is_open:  # "idle" and "active"
@@ -173,7 +173,7 @@ class Fleet(DeviceStates):
             raise PayloadError(NO_MATCH, f"{message.topic}: {message.payload[:80]!a}")
         device = self.device(match.names)
         timeout_ms = round(seconds * 1000) + self.profile.slack_ms
-        events = self._asleep(device, timeout_ms, now, is_live=True, opens=True)
+        events = self._asleep(device, timeout_ms, now, is_live=True)
         device.asleep_until = now + timeout_ms
         return events
 
