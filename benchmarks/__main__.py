@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import scenarios
+from benchmarks import fleet_load, scenarios
 from benchmarks.report import write
 from benchmarks.rig import BRIDGE
 
@@ -20,6 +20,7 @@ SCENARIOS: dict[str, tuple[Scenario, tuple[str, ...]]] = {
     "offered": (scenarios.offered, (BRIDGE,)),
     "die-off": (scenarios.die_off, (BRIDGE,)),
     "latency": (scenarios.latency, (BRIDGE,)),
+    "fleets": (fleet_load.fleets, (BRIDGE,)),
     **{name: (scenarios.growth(records), (BRIDGE,)) for name, records in GROWTH.items()},
 }
 

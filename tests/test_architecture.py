@@ -52,6 +52,7 @@ ONE_IMPORTER = {
     "uvicorn": ("web/",),
     "pydantic": ("settings/",),
     "pydantic_settings": ("settings/",),
+    "google": ("adapters/devices/sparkplug.py",),
     "cryptography": ("tools/init_broker/certificates.py",),
 }
 """A library, and the only places that know it."""

@@ -6,13 +6,13 @@ can choose an id that imitates a report, and must not end the connections of oth
 """
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
 from mqtt_presence.mqtt.messages import Incoming
-from mqtt_presence.rules.model import Cause, ClientId, Event, UserId
+from mqtt_presence.rules.model import Cause, ClientId, Connection, Event, Sighting, UserId
 
 
 class Adapter(Protocol):
@@ -28,6 +28,48 @@ class Adapter(Protocol):
         Args:
             message: its topic passes one of `filters`.
             now: the time of receipt, epoch milliseconds.
+
+        """
+
+
+class Fleets(Adapter, Protocol):
+    """An adapter of topics that may be retained, and whose state the database restores."""
+
+    @property
+    def qos(self) -> Mapping[str, int]:
+        """The QoS to subscribe with, for each filter. At QoS 0 nothing waits for a bridge that is away."""
+
+    @property
+    def max_packet(self) -> int:
+        """The largest packet that `read` can use, bytes."""
+
+    @property
+    def origins(self) -> Sequence[str]:
+        """The origins of its records."""
+
+    @property
+    def reconnecting(self) -> frozenset[str]:
+        """The origins of devices that publish again after a restart of the broker (rule B3)."""
+
+    def restore(self, records: Iterable[Connection]) -> None:
+        """Learn the state that the last run left.
+
+        Args:
+            records: the latest record of each client with one of `origins`.
+
+        """
+
+    def connected(self) -> None:
+        """Begin a new connection to the broker, which sends its retained messages again."""
+
+    def seen_retained(self, now: int) -> Iterable[Sighting]:
+        """Return signs of life of the devices that are there by a retained message of this connection."""
+
+    def read(self, message: Incoming, now: int) -> Iterable[Event]:
+        """See `Adapter`.
+
+        Raises:
+            PayloadError: the message is refused; its reason is counted.
 
         """
 

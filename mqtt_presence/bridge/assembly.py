@@ -1,8 +1,9 @@
 """Assembly: builds a bridge of its parts, and fixes the order in which the loop calls them."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
-from mqtt_presence.adapters.port import Adapter
+from mqtt_presence.adapters.port import Adapter, Fleets
 from mqtt_presence.adapters.registry import ADAPTERS, AUTO, MOSQUITTO
 from mqtt_presence.bridge.batch import BatchCommit
 from mqtt_presence.bridge.broker_connections import BrokerConnections
@@ -11,6 +12,7 @@ from mqtt_presence.bridge.committer import Committer
 from mqtt_presence.bridge.config import BridgeConfig
 from mqtt_presence.bridge.counters import Counters, RefusalTotals
 from mqtt_presence.bridge.deadline_checks import DeadlineChecks
+from mqtt_presence.bridge.device_subscriptions import DeviceSubscriptions
 from mqtt_presence.bridge.intake import Intake
 from mqtt_presence.bridge.limits import Limiter
 from mqtt_presence.bridge.link.config import LinkConfig
@@ -21,6 +23,7 @@ from mqtt_presence.bridge.presence_messages import PresenceMessages
 from mqtt_presence.bridge.recovery.announcements import Announcements
 from mqtt_presence.bridge.recovery.broker_losses import BrokerLosses
 from mqtt_presence.bridge.recovery.clock_steps import ClockSteps
+from mqtt_presence.bridge.recovery.device_confirmations import DeviceConfirmations
 from mqtt_presence.bridge.recovery.forgotten_users import ForgottenUsers
 from mqtt_presence.bridge.recovery.progress import Progress
 from mqtt_presence.bridge.recovery.retained_statuses import RetainedStatuses
@@ -29,6 +32,7 @@ from mqtt_presence.bridge.retention import Retention
 from mqtt_presence.bridge.state_topic import StateTopic
 from mqtt_presence.integrations.outputs import OUTPUTS
 from mqtt_presence.integrations.port import Output
+from mqtt_presence.protocol.topics import roots
 from mqtt_presence.rules.model import ClientId, UserId
 from mqtt_presence.store import Store, Transaction
 
@@ -44,6 +48,7 @@ def bridge(
     clock: Clock | None = None,
     address_of: AddressOf | None = None,
     adapters: Sequence[Adapter] = (),
+    fleets: Sequence[Fleets] = (),
     outputs: Sequence[Output] = (),
     make_link: MakeLink = Link,
 ) -> Bridge:
@@ -55,6 +60,7 @@ def bridge(
         clock: the authoritative clock; None: the machine's.
         address_of: where a broker in this process knows a client's address.
         adapters: read more topics than the registered adapters do.
+        fleets: read the topics of devices.
         outputs: publish outcomes in more formats than the registered outputs do.
         make_link: makes the link to the broker.
 
@@ -65,9 +71,17 @@ def bridge(
         clock=clock,
         address_of=address_of,
         adapters=adapters,
+        fleets=fleets,
         outputs=outputs,
         make_link=make_link,
     ).bridge
+
+
+def _sized(link: LinkConfig, fleets: Sequence[Fleets]) -> LinkConfig:
+    """Return the configuration with room for the largest packet that a fleet can use."""
+    for fleet in fleets:
+        link = replace(link, max_packet=max(link.max_packet, fleet.max_packet))
+    return link
 
 
 class Assembly:
@@ -81,6 +95,7 @@ class Assembly:
         clock: Clock | None = None,
         address_of: AddressOf | None = None,
         adapters: Sequence[Adapter] = (),
+        fleets: Sequence[Fleets] = (),
         outputs: Sequence[Output] = (),
         make_link: MakeLink = Link,
     ) -> None:
@@ -122,6 +137,9 @@ class Assembly:
             config.confirm_within_ms,
             tuning.announce_again_s,
         )
+        self.device_confirmations = DeviceConfirmations(
+            fleets, store, self.committer, clock, self.progress, config.confirm_within_ms
+        )
         self.losses = BrokerLosses(
             store,
             clock,
@@ -129,6 +147,7 @@ class Assembly:
             self.announcements,
             self.progress,
             follows=config.source in {AUTO, MOSQUITTO},
+            on_restart=self.device_confirmations.broker_restarted,
         )
         self.forgotten = ForgottenUsers(store, topics, clock, self._forget)
         presence = PresenceMessages(topics, self.limiter, self.counters, clock, self._network_of(address_of))
@@ -137,6 +156,8 @@ class Assembly:
             presence,
             self.connections,
             (*registered, *adapters),
+            fleets,
+            roots(topics.prefix),
             self.redeliveries,
             self.counters,
             clock,
@@ -153,7 +174,7 @@ class Assembly:
         )
         self.bridge = Bridge(
             store,
-            lambda tx: make_link(config.link(tx.client_id()), self.state_topic.will),
+            lambda tx: make_link(_sized(config.link(tx.client_id()), fleets), self.state_topic.will),
             clock,
             intake=self.intake,
             clock_steps=self.clock_steps,
@@ -172,6 +193,8 @@ class Assembly:
                 self.clock_steps,
                 DeadlineChecks(self.committer, self.progress, self.clock_steps),
                 self.forgotten,
+                DeviceSubscriptions(fleets, store),
+                self.device_confirmations,
                 # Last on connecting: some brokers close the connection on subscriptions they do not grant.
                 self.losses,
                 self.connections,

@@ -108,7 +108,7 @@ class BatchCommit(Part):
             if changes > MAX_CHANGES:
                 break
             batch.messages.append(message)
-            is_nameless = _is_nameless(events)
+            is_nameless = entry.is_nameless or _is_nameless(events)
             may_come_again.append((message, is_nameless or is_uncommitted(message)))
             if is_nameless and is_repeated(message):
                 continue

@@ -19,6 +19,7 @@ COMMANDS = {
     "forget": "forget",
     "verify": "verify",
     "check": "check",
+    "profiles": "profiles",
     "simulate": "simulate",
     "passwd": "passwd",
     "init-broker": "init_broker",

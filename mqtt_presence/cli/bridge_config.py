@@ -2,6 +2,9 @@
 
 from functools import partial
 
+from mqtt_presence.adapters.devices.device_adapter import DeviceAdapter
+from mqtt_presence.adapters.devices.profile_files import load_profiles
+from mqtt_presence.adapters.port import Fleets
 from mqtt_presence.bridge.config import BridgeConfig, Limits
 from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.mqtt.url import BrokerUrl
@@ -54,6 +57,17 @@ def link_config(settings: Settings, client_id: str) -> LinkConfig:
         cert_file=path_text(settings.cert_file),
         key_file=path_text(settings.key_file),
     )
+
+
+def fleets(settings: Settings) -> list[Fleets]:
+    """Return the adapter of the device profiles in use, if there are any.
+
+    Raises:
+        ConfigError: a profile is wrong.
+
+    """
+    profiles = load_profiles(settings.profiles, settings.profile, Topics(settings.prefix))
+    return [DeviceAdapter(profiles)] if profiles else []
 
 
 def _millis(duration_s: float) -> int:

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 from mqtt_presence.bridge.assembly import bridge
 from mqtt_presence.cli import logs
-from mqtt_presence.cli.bridge_config import bridge_config
+from mqtt_presence.cli.bridge_config import bridge_config, fleets
 from mqtt_presence.cli.serving import ServingSignals, make_default_directory
 from mqtt_presence.cli.setting_options import LOG, RULES, TLS, WEB, with_settings
 from mqtt_presence.errors import ConfigError
@@ -13,7 +13,9 @@ from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
 
 
-@with_settings("broker", "database", *RULES, "source", "keep_alive", *TLS, *WEB, "web_mqtt_url", *LOG)
+@with_settings(
+    "broker", "database", *RULES, "source", "profiles", "keep_alive", *TLS, *WEB, "web_mqtt_url", *LOG
+)
 def command(settings: Settings) -> None:
     """Run the bridge beside a broker.
 
@@ -28,7 +30,7 @@ def command(settings: Settings) -> None:
     with ServingSignals() as signals, ExitStack() as resources:
         if settings.web:
             _serve_page(settings, resources)
-        signals.serve(bridge(bridge_config(settings), Store(settings.database)))
+        signals.serve(bridge(bridge_config(settings), Store(settings.database), fleets=fleets(settings)))
 
 
 def _serve_page(settings: Settings, resources: ExitStack) -> None:

@@ -35,6 +35,11 @@ class Input(NamedTuple):
     verb: str
 
 
+def roots(prefix: str) -> tuple[str, ...]:
+    """Return the beginnings of all topics of the protocol under a prefix."""
+    return tuple(f"{prefix}{root}/" for root in ("presence", "status", "events", "reply", "bridge"))
+
+
 def is_safe(text: str) -> bool:
     """Return whether every receiver accepts the text as an MQTT string.
 

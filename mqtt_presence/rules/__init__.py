@@ -27,8 +27,8 @@ Theory of operation
 
 A record is unseen, open or ended. An end is certain or guessed, and a sign of life takes back a guessed end:
 
-    unseen --L1 A2--> open --E1 E2 G1 L1 L4 (certain), B2 B3 (guessed)--> ended
-    ended, guessed --L3 A3--> open
+    unseen --L1 A2 S1--> open --E1 E2 G1 L1 L4 (certain), B2 B3 (guessed)--> ended
+    ended, guessed --L3 A3 S3--> open
     ended, guessed --E1 G1--> ended, certain
     unseen --E1 L4--> ended, certain
 
@@ -36,6 +36,7 @@ A record is unseen, open or ended. An end is certain or guessed, and a sign of l
 |---|---|---|
 | L1 to L4 | `Login` | `logins` |
 | A1 to A3 | `Activity` | `activity` |
+| S1 to S3 | `Sighting` | `sightings` |
 | E1, E2 | `End` | `ends` |
 | G1, G2 | `NetworkClosed`, `NetworkReplaced` | `ends` |
 | B1, B2, grace | `CheckDeadlines` | `monitoring`, `deadlines` |

@@ -4,7 +4,7 @@ The client's next sign of life is a new attempt (A2).
 """
 
 from mqtt_presence.rules.ledger import Ledger
-from mqtt_presence.rules.model import GUESSED, Activity, Connection, Login
+from mqtt_presence.rules.model import GUESSED, Activity, Connection, Login, Sighting
 
 TOO_MANY_CONNECTIONS = "too_many_connections"
 TOO_MANY_RECORDS = "too_many_records"
@@ -12,7 +12,7 @@ LIMITS = frozenset({TOO_MANY_CONNECTIONS, TOO_MANY_RECORDS})
 """The reasons in `Outcome.ignored` for messages that a limit refused."""
 
 
-def refuses_new_connection(ledger: Ledger, event: Login | Activity) -> bool:
+def refuses_new_connection(ledger: Ledger, event: Login | Activity | Sighting) -> bool:
     """Refuse an event whose connection, or whose record, exceeds a limit."""
     most = ledger.settings.max_connections
     if most is not None and ledger.live.total >= most:

@@ -31,7 +31,7 @@ def _e1_end_named_record(ledger: Ledger, end: End, connection_id: ConnectionId) 
             ledger.put(_ended_before_login(end, connection_id))
     elif record.is_open:
         ledger.see(end.now)
-        close_record(ledger, record, end.reason, end.now)
+        close_record(ledger, replace(record, cause=end.cause), end.reason, end.now)
     elif record.reason in GUESSED or record.ended_by_broker:
         check_at = _grace_after(record, end.reason)
         ledger.put(replace(record, reason=end.reason, check_at=check_at, ended_by_broker=False))

@@ -20,6 +20,7 @@ from mqtt_presence.rules.model import (
     Outcome,
     Renew,
     RuleSettings,
+    Sighting,
     UserPresence,
 )
 from mqtt_presence.rules.monitoring import (
@@ -27,6 +28,7 @@ from mqtt_presence.rules.monitoring import (
     handle_clock_stepped_back,
     handle_end_unconfirmed,
 )
+from mqtt_presence.rules.sightings import handle_sighting
 
 
 def fold(
@@ -59,6 +61,8 @@ def _apply(ledger: Ledger, event: Event) -> None:
             handle_activity(ledger, event)
         case Login():
             handle_login(ledger, event)
+        case Sighting():
+            handle_sighting(ledger, event)
         case End():
             handle_end(ledger, event)
         case NetworkClosed():

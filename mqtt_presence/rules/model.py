@@ -49,6 +49,8 @@ class Cause(StrEnum):
     """An administrator ended it."""
     ERROR = "error"
     """The client broke the protocol or a limit."""
+    PARENT = "parent"
+    """The gateway of a device is gone (device profiles)."""
 
 
 NO_META = "{}"
@@ -112,6 +114,8 @@ class Connection(ActivityState, frozen=True, gc=False):
     """Ended by the broker's report only; a later logout or will may still correct the reason."""
     client_time: int | None = None
     """The `time` of the login; None without one, or if it cannot be compared with other logins (L4)."""
+    origin: str | None = None
+    """The opener of the record: `login`, `activity` or `profile:<name>`; None: unknown."""
 
 
 Key: TypeAlias = tuple[ClientId, ConnectionId]
@@ -185,6 +189,7 @@ class Login(Struct, frozen=True, kw_only=True, gc=False):
     announce: bool | None = None
     meta: str | None = None
     network_id: int | None = None
+    origin: str = "login"
 
 
 class Activity(Struct, frozen=True, kw_only=True, gc=False):
@@ -199,6 +204,29 @@ class Activity(Struct, frozen=True, kw_only=True, gc=False):
     idle: bool | None = None
     last_activity: int | None = None
     network_id: int | None = None
+    origin: str = "activity"
+
+
+class Sighting(Struct, frozen=True, kw_only=True, gc=False):
+    """A device's own topic shows that the device is there (device profiles, rules S1 to S3)."""
+
+    user_id: UserId
+    client_id: ClientId
+    now: int
+    connection_id: ConnectionId
+    origin: str
+    is_live: bool = True
+    """Sent now: a sign of life. False: retained, so of unknown age."""
+    revives: bool = False
+    """The record may reopen although the device was reported gone."""
+    idle: bool | None = None
+    """None: as before."""
+    timeout_ms: int | None = None
+    """None: as before; 0: none."""
+    meta: str | None = None
+    """None: as before."""
+    ip_addr: str | None = None
+    network_id: int | None = None
 
 
 class End(Struct, frozen=True, kw_only=True, gc=False):
@@ -209,6 +237,7 @@ class End(Struct, frozen=True, kw_only=True, gc=False):
     now: int
     reason: Reason
     connection_id: ConnectionId | None = None
+    cause: Cause | None = None
 
 
 class NetworkClosed(Struct, frozen=True, kw_only=True, gc=False):
@@ -246,6 +275,8 @@ class EndUnconfirmed(Struct, frozen=True, kw_only=True, gc=False):
     user_id: UserId
     now: int
     announced_at: int
+    origins: frozenset[str] = frozenset()
+    """Not empty: the restart of the broker is the question, and records of these origins answer it."""
 
 
 class ClockSteppedBack(Struct, frozen=True, kw_only=True, gc=False):
@@ -265,6 +296,7 @@ class Renew(Struct, frozen=True, kw_only=True, gc=False):
 Event: TypeAlias = (
     Login
     | Activity
+    | Sighting
     | End
     | NetworkClosed
     | NetworkReplaced
@@ -273,8 +305,8 @@ Event: TypeAlias = (
     | ClockSteppedBack
     | Renew
 )
-Message: TypeAlias = Login | Activity | End
-"""The events of clients' messages."""
+Message: TypeAlias = Login | Activity | Sighting | End
+"""The events of the messages of clients and devices."""
 BrokerReport: TypeAlias = NetworkClosed | NetworkReplaced
 """The events of the broker's reports."""
 

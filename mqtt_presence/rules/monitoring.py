@@ -38,9 +38,10 @@ def _b1_become_idle(ledger: Ledger, record: Connection) -> None:
 
 
 def handle_end_unconfirmed(ledger: Ledger, confirm: EndUnconfirmed) -> None:
-    """Apply B3 to the open connections that answer announcements and were silent since this one."""
+    """Apply B3 to the open connections that were silent since an announcement, or a restart of the broker."""
     for record in [*ledger.connections.values()]:
-        if record.is_open and record.announce and record.last_seen < confirm.announced_at:
+        answers = record.origin in confirm.origins if confirm.origins else record.announce
+        if record.is_open and answers and record.last_seen < confirm.announced_at:
             close_record(ledger, record, Reason.UNCONFIRMED, confirm.now)
 
 

@@ -4,12 +4,12 @@ from msgspec.structs import replace
 
 from mqtt_presence.rules.deadlines import clip_times, deadline
 from mqtt_presence.rules.ledger import Ledger
-from mqtt_presence.rules.model import GUESSED, Activity, Connection, ConnectionEvent, Login, Reason
+from mqtt_presence.rules.model import GUESSED, Activity, Connection, ConnectionEvent, Login, Reason, Sighting
 
 
-def new_record(event: Login | Activity) -> Connection:
+def new_record(event: Login | Activity | Sighting) -> Connection:
     """Return the record of an unseen connection."""
-    connection_id = event.connection_id or event.fresh_id
+    connection_id = event.connection_id or (None if isinstance(event, Sighting) else event.fresh_id)
     if connection_id is None:
         raise ValueError("an event without connection_id needs a fresh_id")
     return Connection(
@@ -20,6 +20,7 @@ def new_record(event: Login | Activity) -> Connection:
         last_seen=event.now,
         ip_addr=event.ip_addr,
         network_id=event.network_id,
+        origin=event.origin,
     )
 
 

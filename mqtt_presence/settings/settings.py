@@ -90,6 +90,15 @@ class Settings(BaseSettings):
         description="The broker whose reports give addresses and ends of connections; auto: read mosquitto's "
         "log if the broker allows it.",
     )
+    profiles: Names = Field(
+        (),
+        description="Fleets of devices to follow by their own topics, e.g. tasmota; may be given several "
+        "times. mqtt-presence profiles lists them.",
+    )
+    profile: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="A profile of one's own, or changes of a shipped one; only as a table [profile.NAME].",
+    )
     keep_alive: int = Field(
         30, ge=5, le=65_535, description="The keep alive of the bridge's connection to the broker, seconds."
     )

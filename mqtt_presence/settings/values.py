@@ -1,6 +1,5 @@
 """Values of settings: durations, numbers, names and choices, and how their errors read."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,9 +8,8 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic_settings import NoDecode
 
 from mqtt_presence.errors import ConfigError
+from mqtt_presence.protocol.durations import read_duration
 
-_UNITS_S = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _SHOWN_CHARACTERS = 60
 _ERROR_TEXTS = {
     "greater_than_equal": "must be {ge:.12g} or more",
@@ -31,10 +29,7 @@ def parse_seconds(value: object) -> object:
     """
     if not isinstance(value, str | bool):
         return value
-    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError("must be a duration such as 90, 90s, 10m, 12h or 30d")
-    return float(found[1]) * _UNITS_S[found[2] or ""]
+    return read_duration(str(value))
 
 
 def is_utf8(text: str) -> bool:

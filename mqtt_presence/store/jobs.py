@@ -1,13 +1,19 @@
 """Queries of the bridge's jobs: due and unconfirmed users, clock steps, retention, forgetting."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import peewee
 
-from mqtt_presence.rules.model import ClientId, UserId, UserPresence
+from mqtt_presence.rules.model import ClientId, Connection, UserId, UserPresence
 from mqtt_presence.store.bridge_tables import BridgeTables
-from mqtt_presence.store.rows import USER_COLUMNS, VERSION_FLOOR, to_presence
+from mqtt_presence.store.rows import (
+    CONNECTION_COLUMNS,
+    USER_COLUMNS,
+    VERSION_FLOOR,
+    to_connection,
+    to_presence,
+)
 from mqtt_presence.store.schema import ConnectionRow, UserRow
 
 
@@ -53,6 +59,35 @@ class Jobs(BridgeTables):
         """
         is_unconfirmed = f"c.logout_time IS NULL AND c.announce AND c.last_seen < {self._mark}"
         return self._live_users(is_unconfirmed, [announced_at], after, limit)
+
+    def unconfirmed_devices(
+        self, restarted_at: int, origins: Collection[str], after: str, limit: int
+    ) -> dict[UserId, bool]:
+        """Read a page of users with live connections, in the order of their names, for rule B3 of devices.
+
+        Args:
+            restarted_at: when the bridge came back to the restarted broker, epoch milliseconds.
+            origins: the origins of the records that rule B3 applies to.
+            after: the name that the page begins after.
+            limit: the greatest number of users.
+
+        Returns:
+            For each user, whether an open record of these origins shows no sign of life since.
+
+        """
+        marks = ", ".join([self._mark] * len(origins))
+        is_unconfirmed = f"c.logout_time IS NULL AND c.origin IN ({marks}) AND c.last_seen < {self._mark}"
+        return self._live_users(is_unconfirmed, [*origins, restarted_at], after, limit)
+
+    def latest_of_origins(self, origins: Collection[str]) -> list[Connection]:
+        """Read the latest record of each client whose records have one of these origins."""
+        marks = ", ".join([self._mark] * len(origins))
+        rows = self._select(
+            f"SELECT {CONNECTION_COLUMNS} FROM connections c WHERE c.id IN (SELECT MAX(r.id) "
+            f"FROM connection_records r WHERE r.origin IN ({marks}) GROUP BY r.user_id, r.client_id)",
+            list(origins),
+        )
+        return [to_connection(row) for row in rows]
 
     def network_connections(self, limit: int) -> list[tuple[UserId, ClientId, int, str | None]]:
         """Read the network connections of open records, the latest login last.

@@ -49,6 +49,7 @@ RECORD_FIELDS: tuple[Field, ...] = (
     ConnectionRow.network_id,
     ConnectionRow.ended_by_broker,
     ConnectionRow.client_time,
+    ConnectionRow.origin,
     ConnectionRow.live,
 )
 """The other columns of a connection."""
@@ -100,6 +101,7 @@ def to_connection(row: Sequence[Any]) -> Connection:
         row[22],
         row[23] == 1,
         row[24],
+        row[25],
     )
 
 
@@ -126,6 +128,7 @@ def from_connection(record: Connection) -> tuple[Any, ...]:
         record.network_id,
         record.ended_by_broker,
         record.client_time,
+        record.origin,
         record.is_live,
     )
 

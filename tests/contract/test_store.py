@@ -129,7 +129,7 @@ def test_migrations_make_the_schema_of_the_models(database: str, tmp_path: Path,
 
 def test_the_views_are_those_of_the_models(database: str, store: Store) -> None:
     """The views of the migrations are those of the models; `users` has the order of columns that the bridge reads."""
-    frozen = (MIGRATIONS / "0010_client_times.py").read_text()
+    frozen = (MIGRATIONS / "0012_origins.py").read_text()
     assert all(view in frozen for view in models.VIEWS.values())
     save(store, record())
     of_tables = {
@@ -264,6 +264,7 @@ FULL = record(
     network_id=NOW << 20,
     ended_by_broker=True,
     client_time=NOW + 10,
+    origin="profile:tasmota",
 )
 
 
@@ -338,6 +339,7 @@ OTHER = {
     "network_id": 12,
     "ended_by_broker": False,
     "client_time": NOW + 6,
+    "origin": "login",
 }
 
 
@@ -979,6 +981,44 @@ def test_no_work_of_the_bridge_scans_the_records(plans: Plans) -> None:
     # What is due is found by a search, and in order: nothing is sorted.
     assert any(line.startswith("SEARCH") for line in plans.of(lambda tx: tx.due_users(NOW, 100)))
     assert not any("TEMP B-TREE" in line for line in plans.of(lambda tx: tx.due_users(NOW, 100)))
+
+
+# Devices.
+
+
+def test_latest_records_of_devices(store: Store) -> None:
+    """Of each client with such an origin the record that was made last, open or ended."""
+    save(
+        store,
+        ended("c1", user="lamp", origin="profile:tasmota"),
+        record(user="lamp", id="c2", origin="profile:tasmota"),
+        ended("c3", user="plug", origin="profile:tasmota"),
+        record(user="porch", id="c4", origin="profile:esphome"),
+        record(user="alice", id="c5", origin="login"),
+        record(user="bob", id="c6"),
+    )
+    with store.transaction() as tx:
+        found = tx.latest_of_origins(["profile:tasmota", "profile:wled"])
+    assert sorted((r.user_id, r.connection_id, r.is_open) for r in found) == [
+        ("lamp", "c2", True),
+        ("plug", "c3", False),
+    ]
+
+
+def test_unconfirmed_devices_are_those_of_the_origins(store: Store) -> None:
+    """Open records of these origins that were not seen since; paged by user."""
+    save(
+        store,
+        record(user="lamp", id="c1", origin="profile:tasmota", last_seen=NOW - 1),
+        record(user="pump", id="c2", origin="profile:tasmota", last_seen=NOW),
+        record(user="door", id="c3", origin="profile:zigbee2mqtt", last_seen=NOW - 1),
+        record(user="alice", id="c4", origin="login", announce=True, last_seen=NOW - 1),
+        ended("c5", user="plug", origin="profile:tasmota"),
+    )
+    with store.transaction() as tx:
+        found = tx.unconfirmed_devices(NOW, ["profile:tasmota", "profile:esphome"], "", 10)
+        assert {user for user, is_unconfirmed in found.items() if is_unconfirmed} == {"lamp"}
+        assert tx.unconfirmed_devices(NOW, ["profile:tasmota"], "door", 1) == {"lamp": True}
 
 
 # The pages of the web.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mqtt_presence.bridge.link.link import MAX_PACKET
+from mqtt_presence.bridge.link.config import MAX_PACKET
 from tests.support.bridges import BridgeThread
 from tests.support.mqtt import Client
 from tests.support.peer import Peer

@@ -14,7 +14,7 @@ from mqtt_presence.bridge.assembly import Assembly
 from mqtt_presence.bridge.config import BridgeConfig, Tuning
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.schedule import Schedule
-from mqtt_presence.cli.bridge_config import bridge_config
+from mqtt_presence.cli.bridge_config import bridge_config, fleets
 from mqtt_presence.settings import load
 from mqtt_presence.store import Store
 from tests.support.waiting import until
@@ -40,7 +40,9 @@ class BridgeThread:
         self.store = Store(config.database)
         self.links: list[Link] = []
         self.parts = Assembly(
-            configure(bridge_config(config)), self.store, **{"make_link": self._make_link, **(given or {})}
+            configure(bridge_config(config)),
+            self.store,
+            **{"make_link": self._make_link, "fleets": fleets(config), **(given or {})},
         )
         self.bridge = self.parts.bridge
         self._schedule = Schedule(self.bridge.request, check_every_s=0.05)

@@ -9,6 +9,13 @@ RECEIVE_MAXIMUM = 20_000
 more and drops all later ones."""
 
 
+MAX_PACKET = 64 * 1024
+"""Bytes of a packet that is kept in memory; a larger one is skipped and refused. The largest payload of the
+protocol, 8 KiB, has room with its topic and the properties of MQTT 5. Maximum Packet Size (MQTT 5
+§3.1.2.11.4) is not requested: for each message that mosquitto drops for its sake, it sends one fewer at a
+time, in the end none (docs/design.md)."""
+
+
 @dataclass(frozen=True, slots=True)
 class LinkConfig:
     """Where to connect, and as which client.
@@ -21,6 +28,7 @@ class LinkConfig:
         cert_file: the bridge's certificate, PEM.
         key_file: its key, PEM.
         mqtt5: try MQTT 5; False: the broker is known to speak MQTT 3.1.1 only.
+        max_packet: the largest packet that is kept in memory, bytes.
 
     """
 
@@ -31,3 +39,4 @@ class LinkConfig:
     cert_file: str | None = None
     key_file: str | None = None
     mqtt5: bool = True
+    max_packet: int = MAX_PACKET

@@ -37,13 +37,6 @@ from mqtt_presence.protocol.topics import is_safe
 log = logging.getLogger(__name__)
 _SMALLEST_WINDOW = 20
 """mosquitto's default receive maximum, the smallest among the supported brokers."""
-MAX_PACKET = 64 * 1024
-"""Bytes of the largest packet that is kept in memory; a larger one is skipped and refused.
-
-The largest payload of the protocol, 8 KiB, fits with names, prefix and MQTT 5 properties. The link does not
-send a Maximum Packet Size (MQTT 5 §3.1.2.11.4): for each message that mosquitto drops because of it, its send
-window shrinks by one, until it sends none (docs/design.md).
-"""
 _MAX_READ = 4 * 1024 * 1024
 """Bytes of one poll; a batch of usual messages has some 150 KB."""
 _REFUSED_RIGHT = (
@@ -64,6 +57,7 @@ class Link:
     def __init__(self, config: LinkConfig, make_will: Callable[[], tuple[str, bytes]]) -> None:
         self._make_will = make_will
         self._connecting = Connecting(config)
+        self._max_packet = config.max_packet
         self._publications = Publications()
         self._timeout = AcknowledgementTimeout()
         self._subscriptions = Subscriptions()
@@ -198,7 +192,7 @@ class Link:
             receive_publish=self._receive_publish,
             receive_puback=self._receive_puback,
             receive_large=self._receive_large,
-            max_packet=MAX_PACKET,
+            max_packet=self._max_packet,
             in_flight=self._publications.in_flight,
         )
         client.on_connect = self._on_connect

@@ -7,6 +7,7 @@ would stay online. The lost messages are unknown, so all clients are asked to lo
 
 import logging
 import re
+from collections.abc import Callable
 
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.link.link import Link
@@ -79,6 +80,8 @@ class BrokerLosses(OnCheck):
         announcements: ask the clients to log in again.
         progress: while the bridge is behind, the broker may still be dropping messages.
         follows: the broker may be mosquitto; other brokers may let any client publish to `$SYS`.
+        on_restart: called when the broker turns out to have been restarted; True: without its retained
+            messages.
 
     """
 
@@ -91,6 +94,7 @@ class BrokerLosses(OnCheck):
         progress: Progress,
         *,
         follows: bool = True,
+        on_restart: Callable[[bool], None] = lambda _: None,
     ) -> None:
         super().__init__()
         self._store = store
@@ -100,6 +104,7 @@ class BrokerLosses(OnCheck):
         self._progress = progress
         self._follows = follows
         self._broker = _BrokerStart()
+        self._on_restart = on_restart
         self._dropped: int | None = None
         """The broker's last count; None: unknown."""
         self._has_dropped = False
@@ -147,6 +152,7 @@ class BrokerLosses(OnCheck):
             if uptime and self._broker.was_restarted(int(uptime[1]), now, is_retained=message.retain):
                 log.warning("the broker was restarted: perhaps it has published no wills")
                 self._suspect_loss()
+                self._on_restart(False)
         else:
             return False
         return True
@@ -173,6 +179,7 @@ class BrokerLosses(OnCheck):
         del link
         if self._retained.has_news_of_a_loss():
             self._suspect_loss()
+            self._on_restart(True)
         # While the bridge is behind, the broker may still be dropping: it could drop the answers, too.
         is_behind = self._clock.now() - self._progress.until > _BEHIND_MS
         if not is_behind and self._must_request():
