@@ -759,7 +759,7 @@ def test_statuses_and_events_are_what_the_document_says() -> None:
     """Any history gives valid statuses and events; each optional field appears at times, each required field always."""
     tally = Tally()
 
-    @settings(deadline=None, max_examples=200, database=None, derandomize=True)
+    @settings(deadline=None, max_examples=500, database=None, derandomize=True)
     @given(
         histories,
         st.builds(

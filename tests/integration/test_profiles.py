@@ -161,7 +161,7 @@ def test_a_stuck_retained_will_is_no_end_on_a_new_connection(house: House) -> No
         house.publish("tele/kitchen-lamp/STATE", STATE, qos=0)
         house.mark("sooner")
         assert [record["reason"] for record in house.records(TASMOTA.user)] == [None]
-        bridge.links[0]._client.hang_up()
+        bridge.links[0]._client.drop_connection()
         until(lambda: not bridge.is_ready, "the connection ends")
         until(lambda: bridge.is_ready, "the bridge is back")
         house.mark("later")
