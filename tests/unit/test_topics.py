@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqtt_presence.errors import ConfigError, PayloadError
+from mqtt_presence.protocol import topics as topics_module
 from mqtt_presence.protocol.topics import MAX_NAME, VERBS, Input, Topics, is_name, is_safe, require_name
 
 GOOD_NAMES = [
@@ -206,3 +207,13 @@ def test_parse_input_raises_nothing_but_payload_error(topic: str) -> None:
     assert topics.input(*name) == topic
     assert is_name(name.user_id)
     assert is_name(name.client_id)
+
+
+def test_a_short_cut_for_ascii_changes_no_verdict() -> None:
+    """Most names and topics are printable ASCII; each single character has the verdict of the full rule."""
+    for code in range(0x110000):
+        if not 0xD800 <= code < 0xE000:
+            character = chr(code)
+            expected = topics_module._UNSAFE.search(character) is None
+            assert is_safe(character) == expected
+            assert is_name(character) == (expected and character not in "/+#")
