@@ -61,9 +61,14 @@ def _ended_before_login(end: End, connection_id: ConnectionId) -> Connection:
 
 
 def handle_network_closed(ledger: Ledger, closed: NetworkClosed) -> None:
-    """Apply G1: end only the records that logged in over this network connection."""
-    for record in [*ledger.connections.values()]:
-        if (record.client_id, record.network_id) != (closed.client_id, closed.network_id):
+    """Apply G1: end only the records that logged in over this network connection.
+
+    Of the ended records, only that of the client's latest login changes: `needs` loads no other.
+    """
+    of_client = [record for record in ledger.connections.values() if record.client_id == closed.client_id]
+    latest = max((record.login_order for record in of_client if record.login_order is not None), default=-1)
+    for record in of_client:
+        if record.network_id != closed.network_id or not (record.is_live or record.login_order == latest):
             continue
         if closed.reason is not None and record.is_open:
             ended = replace(record, cause=closed.cause, ended_by_broker=True)

@@ -908,7 +908,7 @@ class Plans:
         )
         with cursor(url) as cur:
             cur.execute("ANALYZE")
-        self.store._database.close()
+        self.store.close()
         self.statements: list[tuple[str, Any]] = []
 
     def of(self, work) -> list[str]:

@@ -204,8 +204,12 @@ class User:
         self.records.append(Record(client, connection_id, True, now, now, ended=now, reason=reason))
 
     def gone(self, now: int, client: str, peer: int, cause: str, reason: str | None) -> None:
+        stamps = [r.login_stamp for r in self.records if r.client == client and r.login_stamp is not None]
         for r in self.records:  # G1
             if r.client != client or r.peer != peer:
+                continue
+            is_latest = bool(stamps) and r.login_stamp == max(stamps)
+            if not (r.is_open() or r.grace_until is not None or is_latest):
                 continue
             if reason is not None and (r.is_open() or r.reason in GUESSES):
                 r.cause, r.ended_by_broker = cause, True

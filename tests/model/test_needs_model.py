@@ -9,12 +9,17 @@ from hypothesis import strategies as st
 from mqtt_presence.rules import needs
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import (
+    Activity,
+    Cause,
     CheckDeadlines,
     ClockSteppedBack,
     Connection,
     EndUnconfirmed,
     Event,
     Key,
+    Login,
+    NetworkClosed,
+    Reason,
     RuleSettings,
     UserPresence,
 )
@@ -71,3 +76,23 @@ def test_the_rules_decide_the_same_with_the_records_that_they_need(
     user = play(history[:split], rule_settings)
     batch = [event for event in history[split:] if isinstance(event, JOBS) is of_jobs]
     assert effects(reduced(user, batch), batch, rule_settings) == effects(user, batch, rule_settings)
+
+
+@pytest.mark.parametrize("first", [
+    Login(user_id=ALICE, client_id="phone", now=1, connection_id="c1", network_id=1),
+    Activity(user_id=ALICE, client_id="phone", now=1, connection_id="c1", network_id=1),
+], ids=["login", "activity"])  # fmt: skip
+def test_a_late_report_of_the_broker_does_not_change_a_superseded_record(first: Event) -> None:
+    """The store does not load such a record, so the rules may not change it (G1)."""
+    rule_settings = RuleSettings(
+        idle_threshold_ms=None, expire_after_ms=None, grace_ms=0, max_connections=None
+    )
+    second = Login(user_id=ALICE, client_id="phone", now=2, connection_id="c2", network_id=2)
+    user = play([first, second], rule_settings)
+    late: list[Event] = [
+        NetworkClosed(
+            user_id=ALICE, client_id="phone", now=3, network_id=1, cause=Cause.CLOSED, reason=Reason.LOST
+        )
+    ]
+    assert effects(user, late, rule_settings) == effects(reduced(user, late), late, rule_settings)
+    assert fold(user, late, rule_settings).changed == ()
