@@ -231,16 +231,21 @@ def test_changes_can_be_ended_by_whoever_was_interrupted_in_them():
     class InterruptError(Exception):
         pass
 
+    interrupted = threading.Event()
+
     def interrupt(*_: object) -> None:
+        interrupted.set()
         raise InterruptError
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         for n in range(100):
             changes = Changes(0.0)
+            interrupted.clear()
             with suppress(InterruptError):
                 signal.setitimer(signal.ITIMER_REAL, 0.000_1 + n % 37 * 0.000_003)
-                while True:
+                # The flag, because an error that is raised in a callback of the garbage collector goes no further.
+                while not interrupted.is_set():
                     list(changes)
             end = threading.Thread(target=changes.put, args=(None,), daemon=True)
             end.start()
