@@ -129,7 +129,7 @@ INSTALLED_FROM := pyproject.toml hatch_build.py package-lock.json
 MQTT_JS := mqtt_presence/web/static/vendor/mqtt.esm.js
 
 $(VENV)/.installed: $(INSTALLED_FROM) | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bridge]'
 	@touch $@
 	@test -e $(MQTT_JS) || echo "No MQTT.js for the web page: install npm (Debian: nodejs npm), touch package-lock.json, try again." >&2
 

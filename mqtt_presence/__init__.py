@@ -1,7 +1,7 @@
 """Presence for MQTT: who is online, who is idle, who has just left, and who was here when.
 
-Devices and services use `PresenceClient`; programs that need the users' statuses use `StatusWatcher`. The
-bridge between them is the command ``mqtt-presence``.
+Devices and services use `PresenceClient`; programs that need the users' statuses use `StatusWatcher`.
+`mqtt_presence.aio` has both for asyncio. The bridge between them is the command ``mqtt-presence``.
 """
 
 from importlib import import_module

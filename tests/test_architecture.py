@@ -17,7 +17,7 @@ FLOORS = (
     {"__main__"},
     {"cli"},
     {"tools", "web"},
-    {"bridge", "settings"},
+    {"bridge", "settings", "aio"},
     {"embedded", "client"},
     {"integrations", "store", "adapters", "access"},
     {"protocol"},
@@ -35,7 +35,7 @@ NOT_ALLOWED = {
 }
 """Rooms on a lower floor that a room does without all the same."""
 
-MAX_ENTRIES = 18
+MAX_ENTRIES = 19  # with the three files that Python prescribes, and two public names: aio, errors
 
 ONE_IMPORTER = {
     "paho": ("bridge/link/", "mqtt/paho_client.py", "client/", "tools/check/probe_client.py"),

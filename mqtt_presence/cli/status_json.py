@@ -6,9 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from mqtt_presence.client import Change
-from mqtt_presence.protocol.client_messages import UserStatus
-from mqtt_presence.protocol.outgoing import encode_status
-from mqtt_presence.rules.model import LastLogin, Status
+from mqtt_presence.protocol import client_messages
 
 
 class _Forgotten(Struct, rename="camel"):
@@ -28,27 +26,9 @@ def encode(change: Change, *, private: bool) -> bytes:
     if new is None:
         assert change.old is not None
         return msgspec.json.encode(_Forgotten(change.old.user_id, change.old.version))
-    return encode_status(
-        new.user_id, _status(new), version=new.version, last_seen=millis(new.last_seen), private=private
-    )
+    return msgspec.json.encode(new.to_dict(private=private))
 
 
 def millis(moment: datetime | None) -> int | None:
     """Return a time in epoch milliseconds; None for None."""
-    return None if moment is None else round(moment.timestamp() * 1000)
-
-
-def _status(new: UserStatus) -> Status:
-    login = None
-    if new.last_login is not None:
-        date = round(new.last_login.date.timestamp() * 1000)
-        login = LastLogin(
-            order=date, date=date, ip_addr=new.last_login.ip_addr, user_agent=new.last_login.user_agent
-        )
-    return Status(
-        state=new.state,
-        since=millis(new.since),
-        connections=new.connections,
-        last_activity=millis(new.last_activity),
-        last_login=login,
-    )
+    return None if moment is None else client_messages.millis(moment)

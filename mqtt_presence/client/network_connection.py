@@ -221,7 +221,7 @@ class NetworkConnection:
         self._hooks.message(message.topic, bytes(message.payload), message.retain)
 
 
-def guard(call: Callable[..., None], *args: Any) -> None:
+def guard(call: Callable[..., object], *args: Any) -> None:
     """Call a hook and log its exceptions."""
     try:
         call(*args)

@@ -4,7 +4,7 @@ import logging
 import queue
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from mqtt_presence.client.status_table import Change
 from mqtt_presence.errors import PresenceError
@@ -18,6 +18,13 @@ ChangeCallback = Callable[[UserStatus, UserStatus], object]
 
 MAX_PENDING = 100_000
 """The number of changes that an iterator keeps until they are fetched."""
+
+
+class ChangeSink(Protocol):
+    """A receiver of all changes of a watcher."""
+
+    def put(self, change: Change | None) -> None:
+        """Append a change, or None for the end. Must not block."""
 
 
 class Observer:

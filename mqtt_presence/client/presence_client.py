@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 
 from mqtt_presence.client import clocks
 from mqtt_presence.client.bridge_presence import BridgePresence
+from mqtt_presence.client.callbacks import Callbacks, OnBridge, OnConnect
 from mqtt_presence.client.connect_arguments import make_endpoint
 from mqtt_presence.client.idle_monitor import IdleMonitor
 from mqtt_presence.client.network_connection import Hooks, NetworkConnection, Receipt, Will
@@ -58,6 +59,10 @@ class PresenceClient:
         key_file: PEM file of the certificate's private key; default: `cert_file`.
         reconnect_min: the first delay before a reconnect, seconds; later delays double, with jitter.
         reconnect_max: the longest delay, seconds.
+        on_connect: called when the broker has accepted a connection and the login is sent.
+        on_disconnect: called when such a connection has ended.
+        on_bridge: called with True when the bridge comes online, with False when it goes or the connection is
+            lost. All three run in the connection's thread, so they must not block; exceptions are logged.
 
     Raises:
         ConfigError: an argument is wrong; the message names it.
@@ -83,6 +88,9 @@ class PresenceClient:
         key_file: str | None = None,
         reconnect_min: float = 1.0,
         reconnect_max: float = 30.0,
+        on_connect: OnConnect | None = None,
+        on_disconnect: OnConnect | None = None,
+        on_bridge: OnBridge | None = None,
     ) -> None:
         endpoint = make_endpoint(
             url,
@@ -116,6 +124,7 @@ class PresenceClient:
         self._logged_in: _LoggedIn | None = None
         self._login_receipt: Receipt | None = None
         self._bridge = BridgePresence()
+        self._callbacks = Callbacks(on_connect, on_disconnect, on_bridge)
         self._clock = ServerClock(self._ask_time)
         self._monitor = IdleMonitor(self._send_report, self._clock)
         self._reconnector = Reconnector(
@@ -264,11 +273,13 @@ class PresenceClient:
         self._logged_in = current  # after the login: other threads must not send before it
         self._monitor.renew()
         self._clock.tick()
+        self._callbacks.connected()
 
     def _down(self) -> None:
         self._logged_in = None
         self._bridge.reset()
         self._clock.connection_lost()
+        self._callbacks.disconnected()
 
     def _log_in(self, current: _LoggedIn) -> None:
         payload = self._encode_login(current.connection_id, time=self._clock.at(current.began))
@@ -282,6 +293,7 @@ class PresenceClient:
             elif topic == self._topics.bridge_state:
                 if self._bridge.receive(payload):
                     self._clock.bridge_appeared()
+                self._callbacks.bridge(online=self._bridge.online)
             elif topic == self._topics.bridge_announce and not retained:
                 current = self._logged_in
                 if current is not None:

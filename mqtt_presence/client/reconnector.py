@@ -70,6 +70,8 @@ class Reconnector:
             return
         if not self._tried.wait(timeout):
             self._failure = BrokerError(f"{self._endpoint.url} did not answer in {timeout:g} s")
+        elif self._stopping.is_set():
+            raise BrokerError("the client was disconnected before the broker had answered")
         if self._failure is not None:
             failure = self._failure
             self.stop(clean=True)
@@ -87,6 +89,7 @@ class Reconnector:
             if thread is None:
                 return
             self._stopping.set()
+            self._tried.set()  # another thread may wait in `start`
             connection = self._connection
             if connection is not None:
                 if clean and connection.is_up:

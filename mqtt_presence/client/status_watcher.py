@@ -2,15 +2,17 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 from weakref import ReferenceType, ref
 
 from mqtt_presence.client import clocks
 from mqtt_presence.client.bridge_presence import BridgePresence
+from mqtt_presence.client.callbacks import Callbacks, OnBridge, OnConnect
 from mqtt_presence.client.connect_arguments import make_endpoint
 from mqtt_presence.client.network_connection import Hooks, NetworkConnection
-from mqtt_presence.client.observers import Callback, ChangeCallback, Changes, Observer, Predicate
+from mqtt_presence.client.observers import Callback, ChangeCallback, Changes, ChangeSink, Observer, Predicate
 from mqtt_presence.client.reconnector import Reconnector
 from mqtt_presence.client.status_table import Change, StatusTable
 from mqtt_presence.errors import BrokerError, PayloadError
@@ -45,6 +47,10 @@ class StatusWatcher(Mapping[str, UserStatus]):
         key_file: PEM file of the certificate's private key; default: `cert_file`.
         reconnect_min: the first delay before a reconnect, seconds; later delays double, with jitter.
         reconnect_max: the longest delay, seconds.
+        on_connect: called when the broker has accepted a connection.
+        on_disconnect: called when such a connection has ended.
+        on_bridge: called with True when the bridge comes online, with False when it goes or the connection is
+            lost. All three run in the connection's thread, so they must not block; exceptions are logged.
 
     Raises:
         ConfigError: an argument is wrong; the message names it.
@@ -65,6 +71,9 @@ class StatusWatcher(Mapping[str, UserStatus]):
         key_file: str | None = None,
         reconnect_min: float = 1.0,
         reconnect_max: float = 30.0,
+        on_connect: OnConnect | None = None,
+        on_disconnect: OnConnect | None = None,
+        on_bridge: OnBridge | None = None,
     ) -> None:
         endpoint = make_endpoint(
             url,
@@ -81,13 +90,15 @@ class StatusWatcher(Mapping[str, UserStatus]):
         self._topics = Topics(prefix)
         self._table = StatusTable()
         self._bridge = BridgePresence()
+        self._callbacks = Callbacks(on_connect, on_disconnect, on_bridge)
         self._lock = threading.RLock()
         """Guards the table; held only briefly."""
         self._table_changed = threading.Condition(self._lock)
         self._notifying = threading.RLock()
         """Held while observers are called, one change at a time. Acquired before `_lock`."""
         self._observers: list[Observer] = []
-        self._iterators: list[ReferenceType[Changes]] = []
+        self._iterators: list[ReferenceType[ChangeSink]] = []
+        self._wakers: list[Callable[[], object]] = []
         self._prune_at: float | None = None
         self._reconnector = Reconnector(
             endpoint,
@@ -231,9 +242,24 @@ class StatusWatcher(Mapping[str, UserStatus]):
 
         """
         iterator = Changes(timeout)
-        with self._notifying:
-            self._iterators = [*(i for i in self._iterators if i() is not None), ref(iterator)]
+        self.deliver_to(iterator)
         return iterator
+
+    def deliver_to(self, sink: ChangeSink) -> list[UserStatus]:
+        """Put each change from now on into a sink, and None when the watcher is closed.
+
+        The watcher keeps a weak reference: the sink ends with its last other reference.
+
+        Args:
+            sink: an object with a method `put`, which is called in the connection's thread.
+
+        Returns:
+            The statuses that the first change follows.
+
+        """
+        with self._notifying:
+            self._iterators = [*(i for i in self._iterators if i() is not None), ref(sink)]
+            return list(self.snapshot().values())
 
     def wait_for(self, predicate: Callable[["StatusWatcher"], bool], timeout: float = 10.0) -> bool:
         """Wait until a predicate is true; return False after the timeout. Must not be called by callbacks.
@@ -244,15 +270,36 @@ class StatusWatcher(Mapping[str, UserStatus]):
             timeout: seconds.
 
         """
-
-        def holds() -> bool:
-            try:
-                return bool(predicate(self))
-            except KeyError:
-                return False
-
         with self._table_changed:
-            return self._table_changed.wait_for(holds, timeout)
+            return self._table_changed.wait_for(lambda: self.holds(predicate), timeout)
+
+    def holds(self, predicate: Callable[["StatusWatcher"], bool]) -> bool:
+        """Return whether a predicate is true now; a KeyError counts as False."""
+        try:
+            return bool(predicate(self))
+        except KeyError:
+            return False
+
+    @contextmanager
+    def waking(self, wake: Callable[[], object]) -> Iterator[None]:
+        """Call a function after each change of the table or the connection, within the block.
+
+        Args:
+            wake: called in the connection's thread; it must not block or raise.
+
+        """
+        with self._lock:
+            self._wakers = [*self._wakers, wake]
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._wakers = [other for other in self._wakers if other is not wake]
+
+    def _wake_waiting(self) -> None:
+        self._table_changed.notify_all()
+        for wake in self._wakers:
+            wake()
 
     def _forget(self, observer: Observer) -> None:
         with self._lock:
@@ -264,15 +311,17 @@ class StatusWatcher(Mapping[str, UserStatus]):
         with self._table_changed:
             self._table.reconnected()
             self._prune_at = None
-            self._table_changed.notify_all()
+            self._wake_waiting()
         # The bridge's state first: the broker may drop messages when all statuses overflow its queue.
         connection.subscribe([(self._topics.bridge_state, 1), (self._topics.statuses, 1)])
+        self._callbacks.connected()
 
     def _down(self) -> None:
         with self._table_changed:
             self._bridge.reset()
             self._prune_at = None
-            self._table_changed.notify_all()
+            self._wake_waiting()
+        self._callbacks.disconnected()
 
     def _message(self, topic: str, payload: bytes, retained: bool) -> None:
         if topic == self._topics.bridge_state:
@@ -282,7 +331,8 @@ class StatusWatcher(Mapping[str, UserStatus]):
                 except PayloadError as error:
                     self._table.ignored[error.reason] += 1
                 self._postpone_prune()
-                self._table_changed.notify_all()
+                self._wake_waiting()
+            self._callbacks.bridge(online=self._bridge.online)
             return
         user_id = self._topics.parse_status(topic)
         with self._notifying:
@@ -293,7 +343,7 @@ class StatusWatcher(Mapping[str, UserStatus]):
                     self._table.ignored["bad_topic"] += 1
                     return
                 change = self._table.apply(user_id, payload)
-                self._table_changed.notify_all()
+                self._wake_waiting()
             if change is not None:
                 self._notify(change)
 
@@ -307,7 +357,7 @@ class StatusWatcher(Mapping[str, UserStatus]):
             with self._table_changed:
                 self._prune_at = None
                 changes = self._table.prune()
-                self._table_changed.notify_all()
+                self._wake_waiting()
             for change in changes:
                 self._notify(change)
 
@@ -317,7 +367,7 @@ class StatusWatcher(Mapping[str, UserStatus]):
         _put_into(self._iterators, change)
 
 
-def _put_into(iterators: list[ReferenceType[Changes]], change: Change | None) -> None:
+def _put_into(iterators: list[ReferenceType[ChangeSink]], change: Change | None) -> None:
     """Append a change to the iterators that still exist."""
     for reference in iterators:
         iterator = reference()

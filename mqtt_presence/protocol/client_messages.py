@@ -10,11 +10,11 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 from mqtt_presence.errors import ConfigError, PayloadError
 from mqtt_presence.protocol.sizes import MAX_META, MAX_PAYLOAD
-from mqtt_presence.protocol.times import LATEST
+from mqtt_presence.protocol.times import LATEST, to_iso
 from mqtt_presence.rules.model import State
 
 _Moment = Annotated[datetime, Meta(tz=True)]
@@ -51,6 +51,35 @@ class UserStatus(Struct, frozen=True, kw_only=True, rename="camel"):
     connections: _Count = 0
     version: _Count
     """Incremented with every publication of this user."""
+
+    def to_dict(self, *, private: bool = True) -> dict[str, Any]:
+        """Return the status as on MQTT, for JSON: camelCase names, ISO 8601 times, absent values left out.
+
+        Args:
+            private: keep address and user agent, if the bridge publishes them.
+
+        """
+        status = self
+        if not private and status.last_login is not None:
+            status = structs.replace(status, last_login=LoginInfo(status.last_login.date))
+        return _plain(msgspec.to_builtins(status, builtin_types=(datetime,)))
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, datetime):
+            plain[name] = to_iso(millis(value))
+        elif isinstance(value, dict):
+            plain[name] = _plain(value)
+        elif value is not None:
+            plain[name] = value
+    return plain
+
+
+def millis(moment: datetime) -> int:
+    """Return a time in epoch milliseconds."""
+    return round(moment.timestamp() * 1000)
 
 
 class BridgeStateName(StrEnum):

@@ -1,20 +1,23 @@
 """Every example is run against a broker and the bridge, and does what it says on top."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
 from mqtt_presence import StatusWatcher
 from tests.support.brokers import Embedded, Mosquitto
 from tests.support.recorder import Recorder
-from tests.support.waiting import until
+from tests.support.waiting import free_port, until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -196,3 +199,53 @@ def test_watch_tells_every_change(mosquitto: Mosquitto, recorder: Recorder, tmp_
         watch.says(r"^alice: online -> offline \(0 connections\)$")
         watch.says(r"^online now: bob$")
         assert watch.ends() == 0
+
+
+def test_asyncio_program_is_online_and_prints_changes(
+    mosquitto: Mosquitto, recorder: Recorder, tmp_path: Path
+) -> None:
+    """asyncio_presence.py sees itself and others, and logs out at its end."""
+    url = f"mqtt://alice@127.0.0.1:{mosquitto.port}"
+    script = EXAMPLES / "asyncio_presence.py"
+    with Example(tmp_path / "asyncio.log", sys.executable, str(script), url, "3") as program:
+        program.says(r"^alice is online, connection \w+$")
+        program.says(r"^alice: online$")
+        mosquitto.say("bob", "laptop", "login")
+        program.says(r"^bob: online$")
+        program.says(r"^2 online$")
+        assert program.ends() == 0, program.said
+    recorder.wait_for_state("alice", "offline")
+    assert recorder.wait_for_event("alice", "connectionLogout")["reason"] == "logout"
+
+
+def test_web_application_answers_who_is_online(
+    mosquitto: Mosquitto, recorder: Recorder, tmp_path: Path
+) -> None:
+    """fastapi_app.py starts, answers with the status as on MQTT, and ends with its server."""
+    assert (EXAMPLES / "fastapi_app.py").exists()
+    port = free_port()
+    server = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "--app-dir",
+        str(EXAMPLES),
+        "--port",
+        str(port),
+        "fastapi_app:app",
+    ]
+    with Example(tmp_path / "web.log", *server, BROKER=f"mqtt://127.0.0.1:{mosquitto.port}") as web:
+        web.says(r"Uvicorn running")
+
+        def get(path: str) -> Any:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+                return json.load(answer)
+
+        mosquitto.say("alice", "phone", "login")
+        recorder.wait_for_state("alice", "online")
+        until(lambda: get("/online") == ["alice"], "alice is online")
+        assert get("/users/alice") == recorder.last("status/alice")
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            get("/users/nobody")
+        web.process.send_signal(signal.SIGINT)
+        assert web.ends() in (0, -signal.SIGINT), web.said

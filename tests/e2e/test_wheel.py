@@ -134,6 +134,38 @@ def test_check_works_from_the_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> N
     assert "`persistence true` (broker_config/mosquitto/mosquitto.conf)" in found
 
 
+CLIENT_PACKAGES = {"mqtt-presence-bridge", "paho-mqtt", "msgspec"}
+"""All that an installation of the clients consists of, beside pip itself."""
+
+
+def test_base_install_is_the_clients_alone(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    """A new environment gets three packages; both clients work there, and a command names what it needs."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv/bin/python"
+    pip = [python, "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", wheel.filename], check=True, capture_output=True, cwd=tmp_path)
+    listed = subprocess.run([*pip, "list", "--format=json"], check=True, capture_output=True, cwd=tmp_path)
+    names = {package["name"].lower().replace("_", "-") for package in json.loads(listed.stdout)}
+    assert names - {"pip", "setuptools", "wheel"} == CLIENT_PACKAGES
+    with Mosquitto(tmp_path / "broker") as broker:
+        code = (
+            "import mqtt_presence as m, mqtt_presence.aio, sys\n"
+            "with m.PresenceClient(sys.argv[1]) as me, m.StatusWatcher(sys.argv[1]) as users:\n"
+            "    print(me.connected, users.connected)"
+        )
+        url = f"mqtt://alice@127.0.0.1:{broker.port}"
+        done = subprocess.run(
+            [python, "-c", code, url], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert done.stdout == "True True\n", done.stderr
+    command = subprocess.run(
+        [tmp_path / "venv/bin/mqtt-presence", "users"], capture_output=True, text=True, check=False
+    )
+    assert command.returncode == 1
+    assert command.stderr.count("\n") == 1
+    assert "mqtt-presence-bridge[bridge]" in command.stderr
+
+
 def test_wheel_has_nothing_else(wheel: zipfile.ZipFile) -> None:
     """The package and its metadata: no tests, no tools."""
     assert {name.partition("/")[0].partition("-")[0] for name in wheel.namelist()} == {
