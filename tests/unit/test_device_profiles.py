@@ -250,6 +250,19 @@ def test_any_order(device: Device, data: st.DataObject) -> None:
     assert world.state(device.user).startswith("offline")
 
 
+def test_repeated_sparkplug_birth_opens_nothing() -> None:
+    """A birth that comes again after its death leaves the node offline; the next birth shows it."""
+    [device] = [device for device in DEVICES if device.profile == "sparkplug"]
+    world = Presence("sparkplug")
+    born = there(device, world.now)
+    for payload, topic in ((born, device.topic), (device.gone, gone_topic(device)), (born, device.topic)):
+        world.hear(topic, payload)
+    assert world.state(device.user) == "offline lost"
+    world.pass_time(61)
+    world.hear(device.topic, there(device, world.now))
+    assert world.state(device.user) == "online"
+
+
 RULES = [(name, rule) for name in shipped_names() for rule in Presence(name).adapter.fleets[0].rules]
 NAMES = st.sampled_from(["lamp", "shellyplus1-a8032ab636ec", "a.b", "", "\u202e", "x" * 200, "lamp+", "5"])
 JSON = st.recursive(

@@ -138,13 +138,15 @@ class SparkplugFleet(Fleet):
         if birth.bd_seq is None:
             raise PayloadError(NO_MATCH, f"{message.topic}: a birth without {_BD_SEQ}")
         node = self.device(match.names)
+        name = f"{birth.bd_seq}-{birth.timestamp}"
+        if not node.is_open and node.connection_id == name:
+            return []  # a repeated birth of a connection that has ended: its id is never used again
         node.says_there = True
         self._gone_parents.discard(_node_key(node))
         if node.is_open and _bd_seq(node) == birth.bd_seq:  # a rebirth, asked for by a host
             return self._alive(node, now, message.epoch)
         events = self.parent_gone(_node_key(node), now)
         self._gone_parents.discard(_node_key(node))
-        name = f"{birth.bd_seq}-{birth.timestamp}"
         if birth.timestamp < _CLOCK_IS_SET_MS:  # an ended id is never used again, so it must be unique
             name += f"-{fresh_connection_id()[:8]}"
         return [*events, node.login(ConnectionId(name), now)]
