@@ -288,6 +288,20 @@ def format_time(millis: int | None) -> str:
     return datetime.fromtimestamp(millis / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def format_last_seen(state: State, last_seen: int | None, last_activity: int | None) -> str:
+    """Return the time at which a user was there last: now while active, the last activity while idle.
+
+    Args:
+        state: the user's state.
+        last_seen: the last sign of life, epoch milliseconds.
+        last_activity: the last activity of an idle user.
+
+    """
+    if state is State.ONLINE:
+        return "active now"
+    return format_time(last_activity if state is State.IDLE and last_activity is not None else last_seen)
+
+
 def format_duration(millis: int) -> str:
     """Return a duration in its two largest units: ``3d 4h``, ``12m 5s``."""
     left = max(0, millis // 1000)

@@ -6,14 +6,22 @@ from typing import Annotated
 
 import typer
 
-from mqtt_presence.cli.output import STYLES, Cell, format_time, print_json, print_line, print_table
+from mqtt_presence.cli.output import (
+    STYLES,
+    Cell,
+    format_last_seen,
+    format_time,
+    print_json,
+    print_line,
+    print_table,
+)
 from mqtt_presence.cli.setting_options import with_settings
 from mqtt_presence.protocol.outgoing import encode_status
 from mqtt_presence.rules.model import State, UserPresence
 from mqtt_presence.settings import Settings
 from mqtt_presence.store.reader import Reader
 
-_COLUMNS = ("USER", "STATE", "SINCE", "LAST LOGIN", "LAST ACTIVITY", "CONNECTIONS")
+_COLUMNS = ("USER", "STATE", "SINCE", "LAST LOGIN", "LAST SEEN", "CONNECTIONS")
 _PRIVATE = ("ADDRESS", "USER AGENT")
 
 
@@ -65,7 +73,7 @@ def _row(user: UserPresence, private: bool) -> Iterator[Cell]:
     yield Cell(status.state, STYLES[status.state])
     yield Cell(format_time(status.since))
     yield Cell(format_time(None if login is None else login.date))
-    yield Cell(format_time(status.last_activity))
+    yield Cell(format_last_seen(status.state, user.last_seen, status.last_activity))
     yield Cell(status.connections)
     if private:
         yield Cell((login and login.ip_addr) or "-")

@@ -19,6 +19,7 @@ from mqtt_presence.cli.output import (
     cell,
     console,
     format_duration,
+    format_last_seen,
     format_time,
     on_terminal,
     print_error,
@@ -37,7 +38,7 @@ from mqtt_presence.protocol.times import wall_clock
 from mqtt_presence.rules.model import State
 from mqtt_presence.settings import Settings, path_text
 
-_COLUMNS = ("USER", "STATE", "SINCE", "FOR", "LAST ACTIVITY", "CONNECTIONS")
+_COLUMNS = ("USER", "STATE", "SINCE", "FOR", "LAST SEEN", "CONNECTIONS")
 _PRIVATE = ("ADDRESS", "USER AGENT")
 _ORDER = {State.ONLINE: 0, State.IDLE: 1, State.OFFLINE: 2}
 _CHECK_EVERY_S = 0.2
@@ -215,7 +216,7 @@ def _body(shown: list[UserStatus], max_rows: int, private: bool) -> list[Table |
             cell(user.state, STYLES[user.state]),
             cell(format_time(since)),
             cell("-" if since is None else format_duration(now - since)),
-            cell(format_time(millis(user.last_activity))),
+            cell(format_last_seen(user.state, millis(user.last_seen), millis(user.last_activity))),
             cell(user.connections),
         ]
         if private:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from mqtt_presence.cli import output
-from mqtt_presence.cli.output import Cell, print_table
+from mqtt_presence.cli.output import Cell, format_last_seen, format_time, print_table
+from mqtt_presence.rules.model import State
 
 
 class Terminal(io.StringIO):
@@ -66,3 +67,13 @@ def test_forced_colours_make_no_terminal(
     print_table(("NAME",), [(Cell("n" * 300, "green"),)])
     assert "\x1b[32m" + "n" * 300 in capsys.readouterr().out
     assert not output.live_console().is_terminal
+
+
+def test_a_user_was_last_seen_now_while_active() -> None:
+    """An idle user was there at the last activity, an absent one at the last sign of life."""
+    seen, active = 1_795_575_219_000, 1_795_575_100_000
+    assert format_last_seen(State.ONLINE, seen, None) == "active now"
+    assert format_last_seen(State.IDLE, seen, active) == format_time(active)
+    assert format_last_seen(State.IDLE, seen, None) == format_time(seen)
+    assert format_last_seen(State.OFFLINE, seen, active) == format_time(seen)
+    assert format_last_seen(State.OFFLINE, None, None) == "-"
