@@ -5,23 +5,26 @@ import shutil
 import sys
 
 from mqtt_presence.cli.output import cell, console
-from mqtt_presence.cli.page_config import missing_files, page_url
+from mqtt_presence.cli.page_config import missing_files, page_url, urls_for_others
 from mqtt_presence.embedded import EmbeddedBroker
 from mqtt_presence.mqtt.addresses import local_address
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import LOGIN, WILL, Topics
 from mqtt_presence.settings import Settings
-from mqtt_presence.settings.data_directory import default_database
+from mqtt_presence.settings.data_directory import default_database, web_token_file
 from mqtt_presence.web import WebServer
 
 
-def show_banner(settings: Settings, broker: EmbeddedBroker, page: WebServer | None = None) -> None:
+def show_banner(
+    settings: Settings, broker: EmbeddedBroker, page: WebServer | None = None, *, is_new_token: bool = False
+) -> None:
     """Print the banner.
 
     Args:
         settings: the command's settings.
         broker: the embedded broker, started.
         page: the live page, started; None without a page.
+        is_new_token: whether the page's token was made at this start; it is printed once.
 
     """
     out = console()
@@ -30,7 +33,7 @@ def show_banner(settings: Settings, broker: EmbeddedBroker, page: WebServer | No
     if broker.ws_port is not None:
         rows.append(("WebSocket", str(BrokerUrl("ws", host, broker.ws_port, "/mqtt"))))
     if page is not None:
-        rows.insert(0, ("Page", page_url(page)))
+        rows[:0] = _page_rows(settings, page, is_new_token)
     rows.append(("Database", _without_password(settings.database)))
     rows.append(("Access", _access(broker)))
     out.print(cell("mqtt-presence is up. Ctrl-C ends it.", "bold green"))
@@ -44,6 +47,17 @@ def show_banner(settings: Settings, broker: EmbeddedBroker, page: WebServer | No
         out.print(cell(f"  {line}", "cyan"), soft_wrap=True)
     out.print()
     out.file.flush()
+
+
+def _page_rows(settings: Settings, page: WebServer, is_new_token: bool) -> list[tuple[str, str]]:
+    """Return the page's addresses, and the token that was made for its operators."""
+    rows = [("Page", page_url(page))]
+    if others := [url for url in urls_for_others(page) if url != page_url(page)]:
+        rows.append(("  others", ", ".join(others)))
+    if page.config.token and settings.web_token is None:
+        shown = f"{page.config.token}, kept in" if is_new_token else "in"
+        rows.append(("  token", f"{shown} {web_token_file()}: for addresses and history"))
+    return rows
 
 
 def suggestions(settings: Settings, broker: EmbeddedBroker) -> list[tuple[str, str]]:

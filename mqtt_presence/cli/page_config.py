@@ -1,12 +1,16 @@
 """Configuration and start messages of the live page, for `up` and `run`."""
 
 import logging
+from dataclasses import replace
 
 from mqtt_presence.cli.output import plain
 from mqtt_presence.mqtt.addresses import local_address
+from mqtt_presence.mqtt.listening import addresses_for_others
 from mqtt_presence.settings import Settings
+from mqtt_presence.settings.data_directory import kept_web_token
 from mqtt_presence.web import WebConfig, WebServer
-from mqtt_presence.web.application import MQTT_JS
+from mqtt_presence.web.page_files import has_libraries
+from mqtt_presence.web.visibility import takes_passwords
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +40,7 @@ def web_config(settings: Settings, *, mqtt_url: str | None = None, is_open: bool
         origins=frozenset(settings.web_origin),
         proxy=settings.web_proxy,
         publish_private=settings.publish_private,
+        frame_ancestors=frozenset(settings.web_frame_ancestors),
     )
     if config.open is False and config.is_local and config.remote_origins and not config.proxy:
         log.warning(
@@ -47,15 +52,43 @@ def web_config(settings: Settings, *, mqtt_url: str | None = None, is_open: bool
     return config
 
 
+def with_kept_token(config: WebConfig) -> tuple[WebConfig, bool]:
+    """Give a page for other machines a token if nobody could see its operators' views otherwise.
+
+    Returns:
+        The configuration, and whether the token is new, so that the user must be told.
+
+    Raises:
+        ConfigError: the token cannot be kept.
+
+    """
+    if config.token or takes_passwords(config) or not config.is_for_others:
+        return config, False
+    token, is_new = kept_web_token()
+    return replace(config, token=token), is_new
+
+
+def urls_for_others(page: WebServer) -> list[str]:
+    """Return the URLs of the page for browsers on other machines."""
+    config = page.config
+    return [
+        *config.remote_origins,
+        *(_url(address, page.port) for address in addresses_for_others(config.host)),
+    ]
+
+
 def page_url(page: WebServer) -> str:
     """Return the URL of the page for a browser on this machine."""
-    address = local_address(page.config.host)
-    return f"http://{f'[{address}]' if ':' in address else address}:{page.port}/"
+    return _url(local_address(page.config.host), page.port)
+
+
+def _url(address: str, port: int) -> str:
+    return f"http://{f'[{address}]' if ':' in address else address}:{port}/"
 
 
 def missing_files() -> str | None:
     """Return a message if a file of the page is missing, else None. pip hides messages of the build."""
-    if MQTT_JS.is_file():
+    if has_libraries():
         return None
     return (
         "the page cannot connect: its MQTT.js is missing, because the build could not fetch it. Install npm"

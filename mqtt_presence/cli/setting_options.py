@@ -30,7 +30,7 @@ RULES = (
     "max_rate",
     "max_users",
 )
-WEB = ("web", "web_host", "web_port", "web_token", "web_origin", "web_proxy")
+WEB = ("web", "web_host", "web_port", "web_token", "web_origin", "web_proxy", "web_frame_ancestors")
 LOG = ("log_level", "log_format")
 
 

@@ -12,7 +12,7 @@ from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.banner import show_banner
 from mqtt_presence.cli.bridge_config import bridge_config
-from mqtt_presence.cli.page_config import web_config
+from mqtt_presence.cli.page_config import web_config, with_kept_token
 from mqtt_presence.cli.serving import ServingSignals, make_default_directory
 from mqtt_presence.cli.setting_options import LOG, RULES, WEB, with_settings
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
@@ -45,9 +45,10 @@ def command(settings: Settings) -> None:
     secret = secrets.token_urlsafe(32)
     broker = EmbeddedBroker(_broker_config(settings, secret))
     store = Store(settings.database)
-    page = None
+    page, is_new_token = None, False
     if settings.web is not False:
-        page = WebServer(web_config(settings, is_open=broker.config.open), broker)
+        page_config, is_new_token = with_kept_token(web_config(settings, is_open=broker.config.open))
+        page = WebServer(page_config, broker)
     with ServingSignals() as signals, ExitStack() as resources:
         resources.callback(store.close)
         store.take_seat()  # before the broker accepts clients that could not be recorded
@@ -56,7 +57,7 @@ def command(settings: Settings) -> None:
         end_leftovers(settings.database, store, config, wall_clock())
         if page is not None:
             resources.enter_context(page)  # runs on the broker's event loop
-        show_banner(settings, broker, page)
+        show_banner(settings, broker, page, is_new_token=is_new_token)
         # Drained before the bridge stops, so that the bridge still records and publishes all wills.
         signals.serve(bridge(config, store, address_of=broker.client_address), broker.drain)
 

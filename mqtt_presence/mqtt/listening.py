@@ -8,7 +8,7 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
-from mqtt_presence.mqtt.addresses import is_loopback
+from mqtt_presence.mqtt.addresses import is_loopback, parse_address
 
 _SIOCGIFADDR = 0x8915
 """netdevice(7)"""
@@ -73,6 +73,26 @@ def network_addresses() -> list[str]:
             address = ipaddress.IPv6Address(int(digits, 16))
             found.append(f"{address}%{name}" if address.is_link_local else str(address))
     return [address for address in found if not is_loopback(address)]
+
+
+def addresses_for_others(host: str) -> list[str]:
+    """Return the addresses at which other machines may reach a socket; none on loopback.
+
+    Args:
+        host: the host that the socket listens on; empty: all IPv4 addresses.
+
+    """
+    address = parse_address(host or _ANY_ADDRESS)
+    if address is None:
+        return [] if is_loopback(host) else [host]
+    if not address.is_unspecified:
+        return [] if address.is_loopback else [str(address)]
+    # A browser takes no address with a zone, and on an IPv6 socket both versions arrive.
+    return [
+        found
+        for found in network_addresses()
+        if "%" not in found and (address.version == 6 or ":" not in found)
+    ]
 
 
 def accepts(address: str, port: int, timeout_s: float) -> bool:

@@ -1,10 +1,14 @@
 """The user's data directory: the default location of the database and of the embedded broker's passwords."""
 
+import os
+import secrets
 from pathlib import Path
 
 from platformdirs import user_data_path
 
 from mqtt_presence.errors import ConfigError
+
+_TOKEN_BYTES = 16
 
 
 def data_directory() -> Path:
@@ -32,6 +36,43 @@ def make_data_directory() -> None:
 
     """
     data_directory().mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def web_token_file() -> Path:
+    """Return the path of the token that `up` makes for the operators of its page.
+
+    Raises:
+        ConfigError: the user has no home directory.
+
+    """
+    return data_directory() / "web-token"
+
+
+def kept_web_token() -> tuple[str, bool]:
+    """Return the token in the data directory, and whether it was made just now.
+
+    Raises:
+        ConfigError: the file cannot be made or read, or has no token.
+
+    """
+    path = web_token_file()
+    try:
+        make_data_directory()
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                token = secrets.token_urlsafe(_TOKEN_BYTES)
+                file.write(f"{token}\n")
+                return token, True
+        except FileExistsError:
+            token = path.read_text("ascii").strip()
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(
+            f"the token of the page cannot be kept in {path}: {error}; set web_token"
+        ) from error
+    if len(token) < _TOKEN_BYTES:
+        raise ConfigError(f"{path} has no token: remove the file, or set web_token")
+    return token, False
 
 
 def default_database() -> str:

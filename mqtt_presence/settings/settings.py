@@ -166,6 +166,11 @@ class Settings(BaseSettings):
         description="Trust X-Forwarded-For from a reverse proxy on this machine.",
     )
 
+    web_frame_ancestors: Names = Field(
+        (),
+        description="A page that may show this one in a frame, e.g. a dashboard: https://host; repeatable.",
+    )
+
     log_level: LogLevel = Field("info", description="The lowest level of log lines to write.")
     log_format: LogFormat = Field("text", description="The format of log lines, on standard error.")
 
@@ -231,7 +236,7 @@ class Settings(BaseSettings):
             raise ValueError("must be 16 or more letters, digits and -._~+/= (openssl rand -hex 16)")
         return value
 
-    @field_validator("web_origin")
+    @field_validator("web_origin", "web_frame_ancestors")
     @classmethod
     def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         plain = [plain_origin(origin) for origin in value if _ORIGIN.fullmatch(origin)]

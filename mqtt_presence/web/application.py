@@ -1,31 +1,24 @@
 """The ASGI application: page, modules, API and MQTT under one URL."""
 
-import mimetypes
-from pathlib import Path
-from typing import Final
-
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
 
 from mqtt_presence.web.api import Api, Authenticate
 from mqtt_presence.web.config import MQTT_PATH, WebConfig
 from mqtt_presence.web.headers import SecurityHeaders
 from mqtt_presence.web.origin_check import OriginCheck
+from mqtt_presence.web.page_files import PageFiles, has_libraries
 from mqtt_presence.web.responses import refusal
 from mqtt_presence.web.websocket_mqtt import MqttEndpoint, Serve
 
-STATIC: Final = Path(__file__).with_name("static")
-MQTT_JS: Final = STATIC / "vendor" / "mqtt.esm.js"
-"""The MQTT library for browsers. The build fetches it; without it, the page names the missing file."""
-
-# Browsers run no module of another type (`nosniff`), and the table of the system may have another one.
-mimetypes.add_type("text/javascript", ".js")
-mimetypes.add_type("text/javascript", ".mjs")
+_COMPRESSED_FROM = 1024
+_COMPRESSION = 4
+"""Fast: answers are compressed in the thread that serves the broker."""
 
 
 def make_app(config: WebConfig, authenticate: Authenticate, serve: Serve | None) -> tuple[Starlette, Api]:
@@ -37,20 +30,20 @@ def make_app(config: WebConfig, authenticate: Authenticate, serve: Serve | None)
         serve: serves an MQTT client; None if the broker is another process.
 
     """
-    files = StaticFiles(directory=STATIC)
-    api = Api(config, authenticate, MQTT_JS.is_file)
-
-    async def page(request: Request) -> Response:
-        return await files.get_response("index.html", request.scope)
-
-    routes = [Route("/", page), *api.routes(), Mount("/static", files)]
+    files = PageFiles()
+    api = Api(config, authenticate, has_libraries)
+    routes = [Route("/", files.index), *api.routes(), Mount("/static", files)]
     if serve is not None:
         endpoint = MqttEndpoint(serve, config)
         routes.append(Route(f"/{MQTT_PATH}", endpoint))
         routes.append(WebSocketRoute(f"/{MQTT_PATH}", endpoint))
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(SecurityHeaders, config), Middleware(OriginCheck, config)],
+        middleware=[
+            Middleware(SecurityHeaders, config),
+            Middleware(OriginCheck, config),
+            Middleware(GZipMiddleware, minimum_size=_COMPRESSED_FROM, compresslevel=_COMPRESSION),
+        ],
         exception_handlers={HTTPException: _answer_http_error, Exception: _answer_failure},
     )
     app.router.redirect_slashes = False

@@ -29,6 +29,8 @@ class WebConfig:
         origins: other addresses of the page, and other pages that may connect: ``https://host[:port]``.
         proxy: whether a reverse proxy on this machine adds the client's address to ``X-Forwarded-For``.
         publish_private: whether the public status contains addresses and user agents.
+        frame_ancestors: pages that may show this one in a frame, as origins.
+        mqtt_port: the embedded broker's TCP port, for the instructions of the page; None if unknown.
 
     Raises:
         ConfigError: other machines could connect without a password.
@@ -47,6 +49,8 @@ class WebConfig:
     origins: frozenset[str] = frozenset()
     proxy: bool = False
     publish_private: bool = False
+    frame_ancestors: frozenset[str] = frozenset()
+    mqtt_port: int | None = None
 
     def __post_init__(self) -> None:
         if not self.open or self.insecure:
@@ -71,6 +75,11 @@ class WebConfig:
     def is_local(self) -> bool:
         """Whether the server listens on loopback only."""
         return is_loopback(self.host)
+
+    @property
+    def is_for_others(self) -> bool:
+        """Whether other machines can reach the page, directly or through a proxy."""
+        return not self.is_local or self.proxy or bool(self.remote_origins)
 
     @property
     def remote_origins(self) -> list[str]:

@@ -10,7 +10,6 @@ from mqtt_presence.web.config import WebConfig
 
 _FIXED = {
     "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -19,7 +18,9 @@ _FIXED = {
 
 
 def policy(config: WebConfig, host: str) -> str:
-    """Return the content security policy: files of this server only, without inline code, frames and forms.
+    """Return the content security policy: files of this server only, without inline code and forms.
+
+    Only the pages in the setting `web_frame_ancestors` may show it in a frame.
 
     Args:
         config: the configuration of the web server.
@@ -30,6 +31,7 @@ def policy(config: WebConfig, host: str) -> str:
     sockets = "".join(f" {socket}" for socket in sockets_of(config, host))
     if config.mqtt_url is not None:
         sockets = f" {socket_origin(config.mqtt_url)}"
+    frames = " ".join(sorted(config.frame_ancestors)) or "'none'"
     return "; ".join(
         (
             "default-src 'none'",
@@ -41,7 +43,7 @@ def policy(config: WebConfig, host: str) -> str:
             f"connect-src 'self'{sockets}",
             "base-uri 'none'",
             "form-action 'none'",
-            "frame-ancestors 'none'",
+            f"frame-ancestors {frames}",
         )
     )
 
@@ -77,6 +79,8 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 headers.update(_FIXED)
                 headers["content-security-policy"] = policy(self._config, host)
+                if not self._config.frame_ancestors:
+                    headers["x-frame-options"] = "DENY"  # knows no list of pages
                 # Browsers ask each time and get 304, so that all files of a new version are used at once.
                 headers.setdefault("cache-control", "no-cache")
             await send(message)

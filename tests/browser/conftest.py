@@ -1,5 +1,6 @@
 """A browser for the tests here, and the two ways in which the live page is served."""
 
+import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwright
 
+import hatch_build
 from mqtt_presence.access.passwords import add_user
 from tests.support.brokers import BRIDGE_PASSWORD, Mosquitto
 from tests.support.browser import PageErrors, Somebody, launch, windows
@@ -65,6 +67,14 @@ def run_beside(mosquitto: Mosquitto, ws_port: int, directory: Path, *flags: str)
     """Make a bridge with its page beside a mosquitto."""
     urls = ("--broker", mosquitto.url, "--web-mqtt-url", f"ws://127.0.0.1:{ws_port}/mqtt")
     return Page(directory, "run", *urls, "--database", f"sqlite:///{directory / 'presence.db'}", *flags)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Bundle the present modules: the tests see the page as people get it."""
+    with (tmp_path_factory.getbasetemp().parent / "bundle.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one process of the tests at a time
+        hatch_build.make(Path(__file__).parents[2])
 
 
 @pytest.fixture(scope="package", params=["embedded", "mosquitto"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 
 import hatch_build
+from mqtt_presence.web import bundle
 from tests.support.brokers import Mosquitto
 
 ROOT = Path(__file__).parents[2]
 STATIC = "mqtt_presence/web/static/"
 VENDOR = f"{hatch_build.VENDOR}/"
+BUILT = f"{STATIC}built/"
 
 
 def hatchling(source: Path, target: str, out: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -64,7 +67,7 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[zip
     """Build a wheel of it."""
     directory = tmp_path_factory.mktemp("wheel")
     made, said = build(unpack(sdist, directory / "source"), "wheel", directory / "made")
-    assert "MQTT.js" not in said
+    assert "NOT in this build" not in said
     with zipfile.ZipFile(made) as opened:
         yield opened
 
@@ -74,23 +77,35 @@ def test_sdist_has_no_third_party_code(sdist: Path) -> None:
     with tarfile.open(sdist) as tar:
         names = tar.getnames()
     assert any(name.endswith("/hatch_build.py") for name in names)
-    assert not [name for name in names if "/vendor/" in name or "node_modules" in name]
+    assert not [name for name in names if "/vendor/" in name or "/built/" in name or "node_modules" in name]
 
 
 def test_wheel_has_the_browser_client_and_mqtt_js(wheel: zipfile.ZipFile) -> None:
-    """The module, whole, and the one file of MQTT.js that npm has, with its licence."""
+    """The modules, MQTT.js as npm has it, the page's libraries and its bundle, each with its licence."""
     ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / STATIC).rglob("*") if path.is_file()}
-    ours = {name for name in ours if not name.startswith(VENDOR)}
+    ours = {name for name in ours if not name.startswith((VENDOR, BUILT))}
     assert f"{STATIC}presence.js" in ours
     names = set(wheel.namelist())
     assert ours <= names
     assert {name for name in names if name.startswith(VENDOR)} == {
-        f"{VENDOR}mqtt.esm.js",
-        f"{VENDOR}mqtt.LICENSE.md",
+        f"{VENDOR}{name}" for name in (*hatch_build.TAKEN.values(), *hatch_build.BUILT)
     }
+    licences = ("mqtt.LICENSE.md", "preact.LICENSE", "htm.LICENSE", "uplot.LICENSE")
+    assert set(licences) <= set(hatch_build.TAKEN.values())
     installed = ROOT / "node_modules/mqtt"  # by npm itself, from the same lock file
     assert wheel.read(f"{VENDOR}mqtt.esm.js") == (installed / "dist/mqtt.esm.js").read_bytes()
     assert wheel.read(f"{VENDOR}mqtt.LICENSE.md") == (installed / "LICENSE.md").read_bytes()
+
+
+def test_wheel_has_a_bundle_of_its_own_modules(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    """The server uses a bundle only if it was made of the modules beside it."""
+    wheel.extractall(tmp_path)
+    static = tmp_path / STATIC
+    assert bundle.is_current(static)
+    assert not re.search(r"""from ?["'][./]""", (static / bundle.BUNDLE).read_text("utf-8"))
+    with (static / "page/main.js").open("a") as file:
+        file.write("// changed\n")
+    assert not bundle.is_current(static)
 
 
 def test_wheel_has_the_files_that_init_broker_fills_in(wheel: zipfile.ZipFile) -> None:
@@ -179,11 +194,11 @@ def test_build_without_npm_says_so_and_works(source: Path, tmp_path: Path) -> No
     """No npm is no reason to have no bridge: the build names what is missing, and has the rest."""
     (tmp_path / "empty").mkdir()
     made, said = build(source, "wheel", tmp_path / "made", PATH=str(tmp_path / "empty"))
-    assert "MQTT.js is NOT in this build: there is no npm" in said
+    assert "MQTT.js, are NOT in this build: there is no npm" in said
     with zipfile.ZipFile(made) as opened:
         assert f"{STATIC}presence.js" in opened.namelist()
         assert "mqtt_presence/bridge/loop.py" in opened.namelist()
-        assert not [name for name in opened.namelist() if name.startswith(VENDOR)]
+        assert not [name for name in opened.namelist() if name.startswith((VENDOR, BUILT))]
 
 
 def npm_that(says: str, directory: Path) -> str:
@@ -205,7 +220,8 @@ def test_build_with_an_npm_that_fails_says_why(source: Path, tmp_path: Path) -> 
 
 def test_build_refuses_an_archive_that_is_not_the_pinned_one(source: Path, tmp_path: Path) -> None:
     """Whatever a registry sends under the name: only what the lock file's hash names gets in."""
-    fake = 'for a; do case "$a" in --pack-destination=*) echo other > "${a#*=}/mqtt.tgz";; esac; done'
+    names = 'for a; do case "$a" in *@*) n="$n ${a%@*}-${a##*@}.tgz";; --pack-destination=*) d=${a#*=};; esac; done'
+    fake = f'{names}; for f in $n; do echo other > "$d/$f"; done'
     path = npm_that(fake, tmp_path / "bin")
     done = hatchling(source, "wheel", tmp_path / "made", PATH=path)
     assert done.returncode != 0

@@ -22,7 +22,7 @@ from mqtt_presence.errors import WebError
 from mqtt_presence.mqtt.framing import Kind
 from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
-from mqtt_presence.web import WebConfig, WebServer, bounded_listener, database_reader, server
+from mqtt_presence.web import WebConfig, WebServer, bounded_listener, database_reader, page_files, server
 from tests.support.mqtt import Client
 from tests.support.waiting import free_port, listens, until
 from tests.support.web import Page, frame, get, mqtt_connect, raw_websocket, websocket
@@ -149,9 +149,10 @@ def test_a_missing_mqtt_js_is_logged_at_the_start(
 ) -> None:
     """Pip hides the build's warning that npm is missing, so `up` and `run` log one."""
     settings = Settings()
-    present, missing = Path(__file__), Path(__file__).with_name("no such file")
-    for file, is_reported in ((present, False), (missing, True)):
-        monkeypatch.setattr(cli_page, "MQTT_JS", file)
+    missing = Path(__file__).with_name("no such file")
+    for is_reported in (False, True):
+        if is_reported:
+            monkeypatch.setattr(page_files, "MQTT_JS", missing)
         caplog.clear()
         banner.show_banner(settings, servers.broker, servers.page)
         cli_page.log_page(servers.page)

@@ -1,6 +1,7 @@
 """The API beside real brokers and on both databases: access, fields and complete lists."""
 
 import json
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -282,6 +283,36 @@ def test_in_up_an_operators_password_opens_the_api(tmp_path: Path) -> None:
         add_user(passwords, "alice", "changed")
         assert page.api("users", headers=basic("alice", "right")).status == 401
         assert page.api("users", headers=basic("alice", "changed")).status == 200
+
+
+def test_up_makes_a_token_for_a_page_that_others_reach(tmp_path: Path) -> None:
+    """It is printed once, kept for the owner only, and opens the API; an operator with a password needs none."""
+    flags = ("up", "--insecure", "--web-origin", "https://presence.example")
+    kept = tmp_path / "mqtt-presence/web-token"
+    with Page(tmp_path, *flags) as page:
+        token = kept.read_text().strip()
+        assert f"token   {token}, kept in {kept}" in page.log()
+        assert "https://presence.example" in page.log()
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        assert page.api("users").status == 401
+        assert page.api("users", headers=bearer(token)).status == 200
+        assert page.stop() == 0
+    with Page(tmp_path, *flags) as page:
+        assert token not in page.log()
+        assert f"token   in {kept}" in page.log()
+        assert page.api("users", headers=bearer(token)).status == 200
+    kept.write_text("short\n")
+    with (
+        pytest.raises(AssertionError, match="has no token: remove the file, or set web_token"),
+        Page(tmp_path, *flags),
+    ):
+        pass
+    kept.unlink()
+    add_user(tmp_path / "passwords", "alice", "alice-secret")
+    passwords = ("--password-file", str(tmp_path / "passwords"), "--operator", "alice")
+    with Page(tmp_path, *flags, *passwords) as page:
+        assert page.api("users", headers=basic("alice", "alice-secret")).status == 200
+    assert not kept.exists()
 
 
 def test_a_missing_database_is_answered_with_503(tmp_path: Path) -> None:

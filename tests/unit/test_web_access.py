@@ -7,6 +7,7 @@ import pytest
 
 from mqtt_presence.cli.page_config import web_config
 from mqtt_presence.errors import ConfigError
+from mqtt_presence.mqtt.listening import addresses_for_others
 from mqtt_presence.settings import Settings
 from mqtt_presence.web.allowed_origins import refuse_host, refuse_origin, socket_origin
 from mqtt_presence.web.config import WebConfig
@@ -313,6 +314,29 @@ def test_on_the_network_names_are_checked_without_passwords() -> None:
 def test_only_own_and_listed_origins_are_accepted(origin: str | None, host: str, accepted: bool) -> None:
     asked = config(open=False, origins=frozenset({"http://listed.example"}))
     assert (refuse_origin(asked, host, origin) is None) is accepted
+
+
+def test_only_listed_pages_may_show_the_page_in_a_frame() -> None:
+    """By default no page may."""
+    assert "frame-ancestors 'none'" in policy(config(), "localhost")
+    listed = config(frame_ancestors=frozenset({"https://b.example", "https://a.example:8123"}))
+    assert "frame-ancestors https://a.example:8123 https://b.example" in policy(listed, "localhost")
+
+
+def test_others_reach_what_listens_beyond_loopback() -> None:
+    """The addresses of this machine, without loopback and without zones."""
+    assert (
+        addresses_for_others("127.0.0.1")
+        == addresses_for_others("localhost")
+        == addresses_for_others("::1")
+        == []
+    )
+    assert addresses_for_others("192.0.2.7") == ["192.0.2.7"]
+    assert addresses_for_others("presence.example") == ["presence.example"]
+    everywhere = addresses_for_others("0.0.0.0")
+    assert set(everywhere) == set(addresses_for_others("")) <= set(addresses_for_others("::"))
+    assert not [address for address in everywhere if address.startswith("127.") or ":" in address]
+    assert not [address for address in addresses_for_others("::") if "%" in address]
 
 
 def test_the_policy_allows_this_server_only() -> None:
