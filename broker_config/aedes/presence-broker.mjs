@@ -80,11 +80,17 @@ broker.on('clientDisconnect', (client) => {
 
 // --- What they may do ---
 
+// With the bridge's setting "homeassistant": this user is Home Assistant. Its topics take no prefix.
+const HOMEASSISTANT = 'homeassistant'
+const DISCOVERY = /^homeassistant\/device\/[^/]+\/config$/
+
 const levelsOf = (topic) => (topic.startsWith(prefix) ? topic.slice(prefix.length).split('/') : [])
 
 function mayWrite (client, topic) {
   const [root, ...rest] = levelsOf(topic)
+  if (client.user === HOMEASSISTANT) return topic === 'homeassistant/status'
   if (client.user === BRIDGE) {
+    if (DISCOVERY.test(topic)) return true
     return { status: 1, bridge: 1, events: 2, reply: 3 }[root] === rest.length
   }
   const [user, id, verb] = rest
@@ -92,6 +98,7 @@ function mayWrite (client, topic) {
 }
 
 function mayRead (client, filter) {
+  if (client.user === HOMEASSISTANT && filter.startsWith('homeassistant/')) return true
   const [root, ...rest] = levelsOf(filter)
   switch (root) {
     case 'status':

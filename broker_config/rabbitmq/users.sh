@@ -29,6 +29,8 @@ while read -r name password; do
   $ctl -q set_permissions -p / "$name" "^$queues\$" "^(amq\\.topic|amq\\.default|$queues)\$" "^(amq\\.topic|$queues)\$" </dev/null
   if [ "$name" = bridge ]; then
     write='^(status\.[^.]+|events\.[^.]+\.[^.]+|bridge\.[^.]+|reply\.[^.]+\.[^.]+\.[^.]+)$'
+    # Only with the bridge's setting "homeassistant".
+    write="$write|^homeassistant\\.device\\.[^.]+\\.config\$"
     # $SYS is empty here. But the bridge subscribes to it in MQTT 5, and a refusal would close its connection.
     read='^(presence\.\*\.\*\.\*|status\.[^.]+|bridge\.[^.]+|\$SYS\..+)$'
   else
@@ -37,6 +39,8 @@ while read -r name password; do
     write="^presence\\.$name\\.$client\\.$verbs\$"
     read="status(\\.[^.]+)?|bridge(\\.[^.]+)?|reply\\.$name\\.$client\\.[^.]+"
     case $operators in *" $name "*) read="$read|events\\.[^.]+\\.[^.]+" ;; esac
+    # Home Assistant.
+    if [ "$name" = homeassistant ]; then write='^homeassistant\.status$' read="$read|homeassistant\..+"; fi
     read="^($read)\$"
   fi
   $ctl -q set_topic_permissions -p / "$name" amq.topic "$write" "$read" </dev/null

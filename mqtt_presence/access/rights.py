@@ -35,7 +35,13 @@ class Rights:
 
 
 def rights_of(
-    topics: Topics, user: str, client: str, *, bridge: bool = False, operator: bool = False
+    topics: Topics,
+    user: str,
+    client: str,
+    *,
+    bridge: bool = False,
+    operator: bool = False,
+    discovery_prefix: str | None = None,
 ) -> Rights:
     """Return the rights of a client.
 
@@ -45,6 +51,7 @@ def rights_of(
         client: the client id, for which `is_name` holds too.
         bridge: the user is the presence bridge.
         operator: the user is an operator.
+        discovery_prefix: that of Home Assistant, which may connect as any user; None: there is none.
 
     """
     reads = [topics.statuses, f"{topics.prefix}bridge/+", topics.reply(user, client, "+")]
@@ -54,6 +61,9 @@ def rights_of(
     if bridge:
         reads.append(f"{topics.presence}#")
         writes = [topics.statuses, topics.events, f"{topics.prefix}bridge/+", topics.reply("+", "+", "+")]
+    if discovery_prefix is not None:
+        reads.append(f"{discovery_prefix}/#")
+        writes.append(f"{discovery_prefix}/{'device/+/config' if bridge else 'status'}")
     return Rights(tuple(map(_levels, writes)), tuple(map(_levels, reads)))
 
 

@@ -24,13 +24,14 @@ from mqtt_presence.bridge.recovery.announcements import Announcements
 from mqtt_presence.bridge.recovery.broker_losses import BrokerLosses
 from mqtt_presence.bridge.recovery.clock_steps import ClockSteps
 from mqtt_presence.bridge.recovery.device_confirmations import DeviceConfirmations
+from mqtt_presence.bridge.recovery.discovery_settings import DiscoverySettings
 from mqtt_presence.bridge.recovery.forgotten_users import ForgottenUsers
 from mqtt_presence.bridge.recovery.progress import Progress
 from mqtt_presence.bridge.recovery.retained_statuses import RetainedStatuses
 from mqtt_presence.bridge.redeliveries import Redeliveries
 from mqtt_presence.bridge.retention import Retention
 from mqtt_presence.bridge.state_topic import StateTopic
-from mqtt_presence.integrations.outputs import OUTPUTS
+from mqtt_presence.integrations.outputs import OUTPUTS, Outputs
 from mqtt_presence.integrations.port import Output
 from mqtt_presence.protocol.topics import roots
 from mqtt_presence.rules.model import ClientId, UserId
@@ -106,6 +107,9 @@ class Assembly:
         self.redeliveries = Redeliveries(tuning.kept_packet_ids)
         self.connections = BrokerConnections(store, config.source)
         self.state_topic = StateTopic(topics, clock)
+        self.outputs = Outputs(
+            [*(make(topics, config.publish_private) for make in OUTPUTS.values()), *outputs]
+        )
         self.committer = Committer(
             store,
             topics,
@@ -113,7 +117,7 @@ class Assembly:
             self.limiter,
             self.counters,
             clock,
-            (*(make(topics, config.publish_private) for make in OUTPUTS.values()), *outputs),
+            self.outputs,
             self._on_clear,
         )
         self.retained = RetainedStatuses(
@@ -121,7 +125,7 @@ class Assembly:
             self.committer,
             topics,
             clock,
-            private=config.publish_private,
+            self.outputs,
             again_s=tuning.republish_again_s,
         )
         self.progress = Progress(clock, topics.inputs, tuning.settled_s)
@@ -149,7 +153,7 @@ class Assembly:
             follows=config.source in {AUTO, MOSQUITTO},
             on_restart=self.device_confirmations.broker_restarted,
         )
-        self.forgotten = ForgottenUsers(store, topics, clock, self._forget)
+        self.forgotten = ForgottenUsers(store, self.outputs, clock, self._forget)
         presence = PresenceMessages(topics, self.limiter, self.counters, clock, self._network_of(address_of))
         registered = (make() for make in ADAPTERS.values())
         self.intake = Intake(
@@ -181,7 +185,9 @@ class Assembly:
             counters=self.counters,
             tuning=tuning,
             parts=(
-                self.committer,  # first: it resolves an uncertain commit before anything else is decided
+                # Before all that publishes: it adds an output.
+                DiscoverySettings(store, self.outputs, self.retained, config.homeassistant),
+                self.committer,  # before the rest: it resolves an uncertain commit before anything is decided
                 self.intake,
                 self.redeliveries,
                 self.announcements,  # before the batch: a request is stored before messages are acknowledged

@@ -19,7 +19,7 @@ from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.outbox import LastStatus, Outbox, last_status
 from mqtt_presence.bridge.part import Part
 from mqtt_presence.errors import StoreError
-from mqtt_presence.integrations.port import Output
+from mqtt_presence.integrations.outputs import Outputs
 from mqtt_presence.mqtt.messages import Outgoing
 from mqtt_presence.protocol.publications import Publication, pack, unpack
 from mqtt_presence.protocol.topics import Topics, is_name
@@ -93,7 +93,7 @@ class Committer(Part):
         limiter: refuses users and records beyond the limits.
         counters: count refusals and publications.
         clock: the bridge's.
-        outputs: write the publications of an outcome, in this order.
+        outputs: write the publications of an outcome.
         on_clear: called when publications leave the outbox, with the last status among them.
 
     """
@@ -106,7 +106,7 @@ class Committer(Part):
         limiter: Limiter,
         counters: Counters,
         clock: Clock,
-        outputs: Sequence[Output],
+        outputs: Outputs,
         on_clear: Callable[[Transaction, LastStatus | None], None],
     ) -> None:
         self._store = store
@@ -126,8 +126,8 @@ class Committer(Part):
     def restore(self, tx: Transaction) -> None:
         """Read the publications of the last run that the broker did not acknowledge."""
         left = [(number, unpack(body)) for number, body in tx.outbox()]
-        # The status of a forgotten user is cleared instead of published.
-        forgotten = self._statuses_of_forgotten(tx, left)
+        # The retained messages of a forgotten user are cleared instead of published.
+        forgotten = self._topics_of_forgotten(tx, left)
         self._restored = [
             (number, [replace(p, payload=b"") if p.topic in forgotten else p for p in publications])
             for number, publications in left
@@ -138,7 +138,7 @@ class Committer(Part):
         if self._restored:
             messages: list[Outgoing] = []
             for number, publications in self._restored:
-                messages += self._outgoing(number, publications, last_status(publications))
+                messages += self._outgoing(number, publications, last_status(publications, self._topics))
             link.publish(newest_only(messages))
             self._restored = []
         self._resolve_uncertain_commit(link)
@@ -262,15 +262,16 @@ class Committer(Part):
 
     # The outbox.
 
-    def _statuses_of_forgotten(self, tx: Transaction, restored: Restored) -> set[str]:
-        """Return the status topics of users that are forgotten."""
+    def _topics_of_forgotten(self, tx: Transaction, restored: Restored) -> set[str]:
+        """Return the topics of retained messages of users that are forgotten."""
         users = {
             topic: user_id
             for topic in {p.topic for _, publications in restored for p in publications if p.retain}
             if (user_id := self._topics.parse_status(topic)) is not None
         }
         known = tx.known_users(users.values())
-        return {topic for topic, user_id in users.items() if user_id not in known}
+        gone = {user_id for user_id in users.values() if user_id not in known}
+        return {topic for user_id in gone for topic in self._outputs.topics(user_id)}
 
     def _clear(self, tx: Transaction) -> int | None:
         """Remove acknowledged publications from the store; return up to which number."""
@@ -302,8 +303,7 @@ class Committer(Part):
             publications = [
                 publication
                 for outcome in decisions.outcomes
-                for output in self._outputs
-                for publication in output.publications(outcome)
+                for publication in self._outputs.publications(outcome)
             ]
             last = self._last_status(decisions.outcomes)
             if publications:

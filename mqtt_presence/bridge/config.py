@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from mqtt_presence.adapters.registry import AUTO
 from mqtt_presence.bridge.link.config import RECEIVE_MAXIMUM, LinkConfig
+from mqtt_presence.integrations.homeassistant import Discovery
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import RuleSettings
 
@@ -67,6 +68,7 @@ class BridgeConfig:
         confirm_within_ms: how long clients may take to answer `bridge/announce` (rule B3), milliseconds.
         retention_ms: how long ended connections are kept, milliseconds; None: for ever.
         publish_private: publish addresses and user agents with the status.
+        homeassistant: publish a discovery message for each user; None: switched off.
         tuning: figures that only tests change.
         source: how the broker reports connections, one of `adapters.registry.SOURCES`.
 
@@ -80,4 +82,5 @@ class BridgeConfig:
     retention_ms: int | None = None
     publish_private: bool = False
     source: str = AUTO
+    homeassistant: Discovery | None = None
     tuning: Tuning = field(default_factory=Tuning)

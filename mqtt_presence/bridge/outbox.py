@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from msgspec import Struct
 
 from mqtt_presence.protocol.publications import Publication, version_of
+from mqtt_presence.protocol.topics import Topics
 
 
 class LastStatus(Struct, frozen=True):
@@ -15,10 +16,10 @@ class LastStatus(Struct, frozen=True):
     version: int
 
 
-def last_status(publications: Sequence[Publication]) -> LastStatus | None:
+def last_status(publications: Sequence[Publication], topics: Topics) -> LastStatus | None:
     """Return the last status among publications; None: there is none."""
     for publication in reversed(publications):
-        if publication.retain and publication.payload:
+        if publication.payload and topics.parse_status(publication.topic) is not None:
             return LastStatus(publication.topic, version_of(publication.payload))
     return None
 

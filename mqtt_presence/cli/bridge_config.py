@@ -7,6 +7,7 @@ from mqtt_presence.adapters.devices.profile_files import load_profiles
 from mqtt_presence.adapters.port import Fleets
 from mqtt_presence.bridge.config import BridgeConfig, Limits
 from mqtt_presence.bridge.link.config import LinkConfig
+from mqtt_presence.integrations.homeassistant import Discovery
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import RuleSettings
@@ -38,6 +39,7 @@ def bridge_config(settings: Settings) -> BridgeConfig:
         retention_ms=_millis(settings.retention) if settings.retention else None,
         publish_private=settings.publish_private,
         source=settings.source,
+        homeassistant=_discovery(settings),
     )
 
 
@@ -68,6 +70,12 @@ def fleets(settings: Settings) -> list[Fleets]:
     """
     profiles = load_profiles(settings.profiles, settings.profile, Topics(settings.prefix))
     return [DeviceAdapter(profiles)] if profiles else []
+
+
+def _discovery(settings: Settings) -> Discovery | None:
+    if not settings.homeassistant:
+        return None
+    return Discovery(settings.homeassistant_prefix, settings.homeassistant_match, settings.prefix)
 
 
 def _millis(duration_s: float) -> int:

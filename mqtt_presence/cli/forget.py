@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mqtt_presence.bridge.recovery.discovery_settings import discovery_topics
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.broker_endpoint import endpoint_of
 from mqtt_presence.cli.output import plain, print_error, print_line
@@ -17,7 +18,7 @@ from mqtt_presence.rules.model import UserId
 from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
 from mqtt_presence.store.reader import Reader
-from mqtt_presence.tools.status_removal import BridgeIsThereError, clear_status
+from mqtt_presence.tools.status_removal import BridgeIsThereError, clear_retained
 
 STATUS_REMAINS = 3
 _NAMED = 10
@@ -93,9 +94,10 @@ def _clear(store: Store, settings: Settings, user_ids: list[UserId]) -> None:
     while left:
         try:
             if is_name(left[0]):  # bridges publish no status for other names
-                clear_status(
-                    endpoint_of(settings, f"forget-{secrets.token_hex(8)}"), Topics(settings.prefix), left[0]
-                )
+                topics = Topics(settings.prefix)
+                with store.transaction() as tx:
+                    cleared = [*discovery_topics(tx, left[0]), topics.status(left[0])]
+                clear_retained(endpoint_of(settings, f"forget-{secrets.token_hex(8)}"), topics, cleared)
         except BridgeIsThereError as error:
             explanation = f"{error} and will clear it later"
         except BrokerError as error:

@@ -29,6 +29,9 @@ RULES = (
     "max_records",
     "max_rate",
     "max_users",
+    "homeassistant",
+    "homeassistant_prefix",
+    "homeassistant_match",
 )
 WEB = ("web", "web_host", "web_port", "web_token", "web_origin", "web_proxy", "web_frame_ancestors")
 LOG = ("log_level", "log_format")

@@ -87,6 +87,7 @@ def _broker_config(settings: Settings, secret: str) -> EmbeddedConfig:
         operators=frozenset(settings.operator),
         bridge_password=secret,
         max_connections=settings.max_connections or None,
+        discovery_prefix=settings.homeassistant_prefix if settings.homeassistant else None,
     )
 
 

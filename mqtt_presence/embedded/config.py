@@ -23,7 +23,8 @@ class EmbeddedConfig:
         the bridge logs in with. bridge_password: the bridge's secret, needed in open mode too; empty: no
         client can log in as the bridge. connect_timeout_s: seconds that a new network connection has for its
         CONNECT. max_packet_size: bytes in a packet; a larger packet ends the connection. max_connections:
-        clients of one user connected at once; None: no limit.
+        clients of one user connected at once; None: no limit. discovery_prefix: that of Home Assistant; None:
+        Home Assistant is not used.
 
     """
 
@@ -40,6 +41,7 @@ class EmbeddedConfig:
     connect_timeout_s: float = 10.0
     max_packet_size: int = 256 * 1024
     max_connections: int | None = None
+    discovery_prefix: str | None = None
 
 
 def check(config: EmbeddedConfig) -> PasswordFile | None:

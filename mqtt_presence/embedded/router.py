@@ -83,6 +83,7 @@ class Router:
             client_id,
             bridge=user == self.config.bridge_user,
             operator=user in self.config.operators,
+            discovery_prefix=self.config.discovery_prefix,
         )
 
     def open(self, user: str, client_id: str, rights: Rights, *, clean: bool) -> tuple[Session, bool]:

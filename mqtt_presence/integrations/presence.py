@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from mqtt_presence.protocol.publications import Publication, outcome_publications
+from mqtt_presence.protocol.publications import Publication, outcome_publications, status_publication
 from mqtt_presence.protocol.topics import Topics
-from mqtt_presence.rules.model import Outcome
+from mqtt_presence.rules.model import Outcome, UserId, UserPresence
 
 
 class PresenceOutput:
@@ -23,3 +23,12 @@ class PresenceOutput:
     def publications(self, outcome: Outcome) -> Iterable[Publication]:
         """Return the status, if it changed, before the events."""
         return outcome_publications(outcome, self._topics, private=self._private)
+
+    def retained(self, user: UserPresence) -> Iterable[Publication]:
+        """Return the status."""
+        if user.status is not None:
+            yield status_publication(user, user.status, self._topics, private=self._private)
+
+    def topics(self, user_id: UserId) -> Iterable[str]:
+        """Return the topic of the status."""
+        return (self._topics.status(user_id),)

@@ -188,4 +188,5 @@ class Ledger:
             status_changed=changed,
             ignored=tuple(self.ignored),
             created=self.new_records,
+            is_new=self.is_published and self.user.status is None,
         )

@@ -346,6 +346,8 @@ class Outcome(Struct, frozen=True):
     """The reasons for which events had no effect, one word each."""
     created: int = 0
     """The number of new records."""
+    is_new: bool = False
+    """Whether the user had no status before, or was forgotten since."""
 
 
 class RuleSettings(Struct, frozen=True, kw_only=True):

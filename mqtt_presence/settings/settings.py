@@ -99,6 +99,16 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="A profile of one's own, or changes of a shipped one; only as a table [profile.NAME].",
     )
+    homeassistant: bool = Field(
+        default=False,
+        description="Show each user as a device of Home Assistant, by a retained discovery message.",
+    )
+    homeassistant_prefix: str = Field(
+        "homeassistant", description="The discovery prefix that is set in Home Assistant."
+    )
+    homeassistant_match: str | None = Field(
+        None, description="Only users whose names match, e.g. 'family-*'; default: all."
+    )
     keep_alive: int = Field(
         30, ge=5, le=65_535, description="The keep alive of the bridge's connection to the broker, seconds."
     )
@@ -219,6 +229,14 @@ class Settings(BaseSettings):
     def _is_prefix(cls, value: str) -> str:
         topics: Topics = _checked(Topics, value)
         return topics.prefix
+
+    @field_validator("homeassistant_prefix")
+    @classmethod
+    def _is_discovery_prefix(cls, value: str) -> str:
+        if not value.strip("/"):
+            raise ValueError("must be one or more topic levels, e.g. homeassistant")
+        topics: Topics = _checked(Topics, value)
+        return topics.prefix.removesuffix("/")
 
     @field_validator("web_mqtt_url")
     @classmethod

@@ -1,4 +1,6 @@
-"""Removal of a forgotten user's retained status without a bridge."""
+"""Removal of a forgotten user's retained messages without a bridge."""
+
+from collections.abc import Iterable
 
 from mqtt_presence.client.connect_arguments import Endpoint
 from mqtt_presence.client.retained_reader import RetainedReader
@@ -13,16 +15,16 @@ class BridgeIsThereError(BrokerError):
     """A bridge uses this broker, and removes the status itself."""
 
 
-def clear_status(endpoint: Endpoint, topics: Topics, user_id: str) -> None:
-    """Publish the empty retained status, and wait until the broker has accepted it.
+def clear_retained(endpoint: Endpoint, topics: Topics, cleared: Iterable[str]) -> None:
+    """Publish empty retained messages, and wait after each until the broker has accepted it.
 
     Args:
         endpoint: the broker, with the user to connect as.
         topics: the topics under the prefix in use.
-        user_id: the user of the status.
+        cleared: the topics to clear, in this order.
 
     Raises:
-        BridgeIsThereError: a bridge uses this broker; the status stays.
+        BridgeIsThereError: a bridge uses this broker; the messages stay.
         BrokerError: the broker cannot be reached, refuses the user, or refuses the topic.
 
     """
@@ -30,4 +32,5 @@ def clear_status(endpoint: Endpoint, topics: Topics, user_id: str) -> None:
         states = reader.read([topics.bridge_state], quiet_s=_RETAINED_S).values()
         if any(b'"online"' in state for state in states):
             raise BridgeIsThereError(f"a bridge runs on {endpoint.url}")
-        reader.clear(topics.status(user_id))
+        for topic in cleared:
+            reader.clear(topic)

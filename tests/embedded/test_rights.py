@@ -201,3 +201,25 @@ def test_malformed_packets_close_their_connection_only(server, packet):
     raw_client.send(packet)
     assert raw_client.closed(2)
     other.ping()
+
+
+@pytest.mark.parametrize(
+    ("topic", "bridge", "user"),
+    [
+        ("homeassistant/device/presence_a_1/config", True, False),
+        ("homeassistant/device/config", False, False),
+        ("homeassistant/sensor/a/config", False, False),
+        ("homeassistant/status", False, True),
+    ],
+)
+def test_rights_for_home_assistant(topic: str, bridge: bool, user: bool) -> None:
+    """Only the bridge describes devices; Home Assistant, under any name, reads all and writes its own state."""
+    levels = topic.split("/")
+    of_bridge = rights_of(Topics("acme"), "bridge", "b", bridge=True, discovery_prefix="homeassistant")
+    of_user = rights_of(Topics("acme"), "hass", "h", discovery_prefix="homeassistant")
+    assert of_bridge.may_publish(levels) is bridge
+    assert of_user.may_publish(levels) is user
+    assert of_user.may_read(levels)
+    without = rights_of(Topics("acme"), "hass", "h")
+    assert not without.may_publish(levels)
+    assert not without.may_subscribe(levels)

@@ -14,6 +14,7 @@ from mqtt_presence.bridge.config import Limits
 from mqtt_presence.bridge.counters import Counters
 from mqtt_presence.bridge.limits import Limiter
 from mqtt_presence.errors import StoreError
+from mqtt_presence.integrations.outputs import Outputs
 from mqtt_presence.integrations.presence import PresenceOutput
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.fold import fold
@@ -28,7 +29,7 @@ AT = 1_800_000_000_000
 
 def decider(store: Store) -> Committer:
     clock, topics = SystemClock(), Topics()
-    limiter, outputs = Limiter(Limits(), clock), (PresenceOutput(topics, private=False),)
+    limiter, outputs = Limiter(Limits(), clock), Outputs([PresenceOutput(topics, private=False)])
     return Committer(
         store, topics, RuleSettings(), limiter, Counters(), clock, outputs, lambda _tx, _last_status: None
     )

@@ -31,7 +31,7 @@ def test_rights_name_each_verb(name: str) -> None:
         for path in (SHIPPED / name).iterdir()
         if not path.match("*.md") and path.name != "check.toml"
     )
-    for word in (*VERBS, "status", "events", "bridge", "reply", "operator"):
+    for word in (*VERBS, "status", "events", "bridge", "reply", "operator", "homeassistant"):
         assert word in text, f"{name} lacks {word}"
 
 

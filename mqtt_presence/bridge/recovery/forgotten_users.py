@@ -1,8 +1,8 @@
-"""Forgotten users: clears their retained status at the broker.
+"""Forgotten users: clears their retained messages at the broker, the status last.
 
 `mqtt-presence forget` deletes a user's rows and leaves a tombstone. For each tombstone the bridge publishes
-an empty retained status, and marks the tombstone as cleared once the broker has acknowledged the status. A
-restarted broker may have the old status again, so the bridge clears it again on each connect for an hour.
+empty retained messages, and marks the tombstone as cleared once the broker has acknowledged them. A
+restarted broker may have the old messages again, so the bridge clears them again on each connect for an hour.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -13,8 +13,8 @@ from mqtt_presence.bridge.batch import Batch
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import OnCheck
+from mqtt_presence.integrations.outputs import Outputs
 from mqtt_presence.mqtt.messages import Incoming, Outgoing
-from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import Outcome, UserId
 from mqtt_presence.store import Store, Transaction
 
@@ -23,19 +23,19 @@ _CLEARED_MS = 3_600_000
 
 
 class ClearTicket(Struct, frozen=True):
-    """Ticket of an empty retained status."""
+    """Ticket of an empty retained message."""
 
     user_id: UserId
     number: int
-    """Counts the empty statuses: the user may have returned between two of them."""
+    """Counts the attempts: the user may have returned between two of them."""
 
 
 class ForgottenUsers(OnCheck):
-    """Publishes empty statuses, and follows their acknowledgements.
+    """Publishes empty retained messages, and follows their acknowledgements.
 
     Args:
         store: has the tombstones.
-        topics: the topics under the prefix in use.
+        outputs: name the topics of a user.
         clock: the bridge's.
         forget: called with the newly cleared users, in the transaction that marks them.
 
@@ -44,37 +44,41 @@ class ForgottenUsers(OnCheck):
     def __init__(
         self,
         store: Store,
-        topics: Topics,
+        outputs: Outputs,
         clock: Clock,
         forget: Callable[[Transaction, Collection[UserId]], None],
     ) -> None:
         super().__init__()
         self._store = store
-        self._topics = topics
+        self._outputs = outputs
         self._clock = clock
         self._forget = forget
         self._number = 0
         self._clearing: dict[UserId, int] = {}
-        """The users whose empty status is in flight, or acknowledged and not marked yet, with its number."""
+        """The users whose empty messages are in flight, or acknowledged and not marked yet; with a number."""
+        self._unacknowledged: dict[ClearTicket, int] = {}
+        """The number of empty messages that the broker has not acknowledged."""
         self._cleared: list[UserId] = []
         self._must_clear_again = False
 
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
-        """Clear all statuses again: the broker may have lost its acknowledged messages."""
+        """Clear all messages again: the broker may have lost its acknowledged messages."""
         del link, session_present, contested
         self._must_clear_again = True
 
     def acknowledged(self, ticket: object, count: int) -> None:
-        """Record that the broker has an empty status."""
-        del count
-        if isinstance(ticket, ClearTicket) and self._clearing.get(ticket.user_id) == ticket.number:
-            self._cleared.append(ticket.user_id)
+        """Record that the broker has an empty message."""
+        if isinstance(ticket, ClearTicket) and ticket in self._unacknowledged:
+            self._unacknowledged[ticket] -= count
+            if self._unacknowledged[ticket] == 0:
+                del self._unacknowledged[ticket]
+                self._cleared.append(ticket.user_id)
 
     def refused(self, message: Outgoing) -> None:
-        """Have a refused empty status published again."""
+        """Have the empty messages published again if the broker has refused one."""
         ticket = message.ticket
-        if isinstance(ticket, ClearTicket) and self._clearing.get(ticket.user_id) == ticket.number:
-            del self._clearing[ticket.user_id]
+        if isinstance(ticket, ClearTicket) and ticket in self._unacknowledged:
+            self._give_up(ticket.user_id)
 
     def save_batch(self, tx: Transaction, batch: Batch) -> None:
         """See `BatchRecorder`."""
@@ -89,11 +93,11 @@ class ForgottenUsers(OnCheck):
             return
         for outcome in outcomes:
             if outcome.status_changed:
-                self._clearing.pop(outcome.user.user_id, None)
+                self._give_up(outcome.user.user_id)
         self._cleared = [user_id for user_id in self._cleared if user_id in self._clearing]
 
     def check(self, link: Link) -> bool:
-        """Mark the cleared users, and publish empty statuses for the others."""
+        """Mark the cleared users, and publish empty messages for the others."""
         now = self._clock.now()
         with self._store.transaction() as tx:
             for user_id in self._cleared:
@@ -108,12 +112,23 @@ class ForgottenUsers(OnCheck):
         for user_id in self._cleared:
             del self._clearing[user_id]
         self._cleared.clear()
-        link.publish([self._empty(user_id) for user_id in forgotten if user_id not in self._clearing])
+        for user_id in forgotten:
+            if user_id not in self._clearing:
+                link.publish(self._empty(user_id))
         return True
 
-    def _empty(self, user_id: UserId) -> Outgoing:
+    def _empty(self, user_id: UserId) -> list[Outgoing]:
         self._number += 1
         self._clearing[user_id] = self._number
-        return Outgoing(
-            self._topics.status(user_id), b"", retain=True, ticket=ClearTicket(user_id, self._number)
-        )
+        ticket = ClearTicket(user_id, self._number)
+        messages = [
+            Outgoing(topic, b"", retain=True, ticket=ticket) for topic in self._outputs.topics(user_id)
+        ]
+        self._unacknowledged[ticket] = len(messages)
+        return messages
+
+    def _give_up(self, user_id: UserId) -> None:
+        """Forget the empty messages in flight: the user has a status again, or they are published anew."""
+        number = self._clearing.pop(user_id, None)
+        if number is not None:
+            self._unacknowledged.pop(ClearTicket(user_id, number), None)

@@ -1,5 +1,7 @@
 """Retained statuses: makes the broker's copies true again after it may have lost some.
 
+With the statuses, the retained messages of other outputs are published again.
+
 A restarted broker still has all statuses, or all but the last changes, or none. One probe is enough: if the
 broker still has the status that it acknowledged last, the *witness*, it has all of them. Without it, or
 without a witness, the bridge publishes all users again, a page at a time; a restart meanwhile begins anew.
@@ -19,8 +21,9 @@ from mqtt_presence.bridge.committer import Committer
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.outbox import LastStatus
 from mqtt_presence.bridge.part import Part
+from mqtt_presence.integrations.outputs import Outputs
 from mqtt_presence.mqtt.messages import Incoming, Outgoing
-from mqtt_presence.protocol.publications import status_publication, version_of
+from mqtt_presence.protocol.publications import version_of
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import Event, Renew, UserId
 from mqtt_presence.store import Store, Transaction
@@ -84,7 +87,7 @@ class RetainedStatuses(Part):
         committer: gives a status a new version.
         topics: the topics under the prefix in use.
         clock: the bridge's.
-        private: publish addresses and user agents too (setting `publish_private`).
+        outputs: write the retained messages of a user.
         again_s: how long to wait after the broker has refused a status, seconds; doubled each time.
 
     """
@@ -95,15 +98,15 @@ class RetainedStatuses(Part):
         committer: Committer,
         topics: Topics,
         clock: Clock,
+        outputs: Outputs,
         *,
-        private: bool,
         again_s: float,
     ) -> None:
         self._store = store
         self._committer = committer
         self._topics = topics
         self._clock = clock
-        self._private = private
+        self._outputs = outputs
         self._retry = _Retry(again_s)
         self._witness: LastStatus | None = None
         self._asked_for: LastStatus | None = None
@@ -146,6 +149,16 @@ class RetainedStatuses(Part):
         if tx.read_value(_MARK) is not None:
             self._may_be_marked = True
             self._republish_all()
+
+    def request(self, tx: Transaction) -> None:
+        """Have all retained messages published again; a restart does not cut this short."""
+        self._mark(tx)
+        self._republish_all()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the broker has every retained message, and the database says so."""
+        return not (self._may_be_marked or self._is_unsure or self._must_renew)
 
     def save_witness(self, tx: Transaction, witness: LastStatus | None) -> None:
         """Store the last status that left the outbox, unless it proves too little about the others.
@@ -245,10 +258,9 @@ class RetainedStatuses(Part):
             self._unacknowledged -= count
 
     def refused(self, message: Outgoing) -> None:
-        """Republish after a delay if the broker has refused a status."""
+        """Republish after a delay if the broker has refused a retained message of an output."""
         self.acknowledged(message.ticket, 1)
-        is_status = bool(message.payload) and self._topics.parse_status(message.topic) is not None
-        if is_status:
+        if message.retain and isinstance(message.ticket, int | Republished):
             self._retry.begin(self._clock.monotonic())
 
     def step(self, link: Link) -> bool:
@@ -275,13 +287,13 @@ class RetainedStatuses(Part):
             return
         if after == "":
             log.info("publishing the statuses of all users again: the broker may lack some")
-        statuses = [
-            status_publication(user, user.status, self._topics, private=self._private)
+        messages = [
+            Outgoing(p.topic, p.payload, p.retain, Republished(self._run))
             for user in users
-            if user.status is not None
+            for p in self._outputs.retained(user)
         ]
-        self._unacknowledged += len(statuses)
-        link.publish(Outgoing(p.topic, p.payload, p.retain, Republished(self._run)) for p in statuses)
+        self._unacknowledged += len(messages)
+        link.publish(messages)
         self._page_after = users[-1].user_id
 
     def _save_mark(self) -> None:
