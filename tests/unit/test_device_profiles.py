@@ -198,6 +198,22 @@ def test_silence(device: Device) -> None:
     assert (world.state(device.user), world.record(device.user).connection_id) == ("online", first)
 
 
+def test_will_after_silence() -> None:
+    """A will that comes after the guessed end, at a bridge that was restarted: the next sign of life opens a new
+    record, because the old one is no guess any more.
+    """
+    world = Presence("espurna")
+    world.hear("plug/status", b"1")
+    world.pass_time(3600)
+    world.restart()
+    assert world.state("espurna:plug") == "offline timeout"
+    world.hear("plug/status", b"0")
+    assert world.state("espurna:plug") == "offline lost"
+    world.pass_time(3600)
+    world.hear("plug/uptime", b"300")
+    assert world.state("espurna:plug") == "online"
+
+
 KEYS = ["state", "value", "_type", "DeepSleep", "Wakeup", "Info1", "Version", "ip", "name", "root", "online"]
 ACTIONS = [
     "there",

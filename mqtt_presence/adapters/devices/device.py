@@ -98,7 +98,7 @@ class Device(Struct, gc=False, eq=False):
 
     def end(self, reason: Reason, now: int, cause: Cause | None = None) -> End | None:
         """Return the event of an end; None if there was no record."""
-        self.is_open = self.is_asleep = False
+        self.is_open = self.is_asleep = self.is_guessed = False
         self.asleep_until = None
         if self.connection_id is None:
             return None
