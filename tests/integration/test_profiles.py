@@ -1,4 +1,7 @@
-"""Fleets of devices on a real mosquitto: their whole life, with a bridge that follows them by profiles."""
+"""Fleets of devices on a real mosquitto, with a bridge that follows them by profiles: what single fleets do.
+
+`test_fleet_lives.py` has the life that all of them share.
+"""
 
 import os
 import re
@@ -6,20 +9,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.bridges import BridgeProcess, BridgeThread
+from tests.support.bridges import BridgeProcess
 from tests.support.brokers import BRIDGE_PASSWORD, Mosquitto
 from tests.support.fleets import DEVICES, STATE, Device, sparkplug
-from tests.support.mqtt import Client
+from tests.support.house import House
 from tests.support.postgres import cursor, query
 from tests.support.waiting import until
 
 BY_PROFILE = {device.profile: device for device in DEVICES}
-REAL = [BY_PROFILE[name] for name in ("tasmota", "esphome", "zigbee2mqtt", "homie", "sparkplug", "owntracks")]
-RETAINED = [device for device in REAL if device.births]
 TASMOTA = BY_PROFILE["tasmota"]
 
 
@@ -29,105 +29,9 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
         yield started
 
 
-class House:
-    """Devices on a broker, and the database of the bridge that follows them."""
-
-    def __init__(self, broker: Mosquitto, database: str) -> None:
-        self.broker, self.database = broker, database
-        self.number = 0
-
-    def bridge(self, *profiles: str, **settings: Any) -> BridgeThread:
-        return BridgeThread(broker=self.broker.url, database=self.database, profiles=profiles, **settings)
-
-    def connect(self, device: Device, *, gone: bytes | None = None) -> Client:
-        """Connect a device with its will, as its firmware does; it has not published its birth yet."""
-        self.number += 1
-        topic = device.topic.replace("NBIRTH", "NDEATH")
-        will = (topic, device.gone if gone is None else gone, 1, device.births)
-        return self.broker.client("devices", f"device-{self.number}", will=will)
-
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False, qos: int = 1) -> None:
-        self.broker.publisher("", "").publish(topic, payload, retain=retain, qos=qos)
-
-    def records(self, user: str) -> list[dict[str, Any]]:
-        rows = query(self.database, "SELECT * FROM connections ORDER BY id")
-        return [row for row in rows if row["user_id"] == user]
-
-    def state(self, user: str) -> str:
-        rows = query(self.database, "SELECT user_id, state FROM users")
-        return next((row["state"] for row in rows if row["user_id"] == user), "none")
-
-    def wait(self, user: str, state: str, deadline_s: float = 20.0) -> None:
-        until(
-            lambda: self.state(user) == state,
-            f"{user} is {state}\n{self.broker.log()}",
-            deadline_s=deadline_s,
-        )
-
-    def mark(self, name: str) -> None:
-        """Wait until the bridge has committed everything that was published before."""
-        self.broker.say(name, "marker", "login")
-        self.wait(name, "online")
-
-
 @pytest.fixture
 def house(broker: Mosquitto, sqlite_url: str) -> House:
     return House(broker, sqlite_url)
-
-
-def of(devices: list[Device]) -> Any:
-    return pytest.mark.parametrize("device", devices, ids=lambda device: device.profile)
-
-
-@of(REAL)
-def test_life(house: House, device: Device) -> None:
-    """Birth, heartbeat, will by a cut, return, removal; each seen by subscribers too."""
-    with house.bridge(device.profile) as bridge:
-        operator = house.broker.recorder()
-        client = house.connect(device)
-        client.publish(device.topic, device.there, retain=device.births)
-        operator.wait_for_state(device.user, "online")
-        login = operator.wait_for_event(device.user, "connectionLogin")
-        if device.beat is not None:
-            client.publish(*device.beat, qos=0)
-        client.close()
-        operator.wait_for_state(device.user, "offline")
-        assert operator.wait_for_event(device.user, "connectionLogout")["reason"] == "lost"
-        (record,) = house.records(device.user)
-        assert (record["origin"], record["connection_id"]) == (
-            f"profile:{device.profile}",
-            login["connectionId"],
-        )
-        again = house.connect(device, gone=sparkplug(4) if device.profile == "sparkplug" else None)
-        there = sparkplug(4) if device.profile == "sparkplug" else device.there
-        again.publish(device.topic, there, retain=device.births)
-        operator.wait_for_state(device.user, "online")
-        if device.left is not None:
-            again.publish(device.topic, device.left, retain=True)
-            operator.wait_for_state(device.user, "offline")
-            assert house.records(device.user)[-1]["reason"] == "logout"
-        elif device.births:
-            again.publish(device.topic, b"", retain=True)
-            operator.wait_for_state(device.user, "offline")
-            assert house.records(device.user)[-1]["reason"] == "logout"
-        assert not bridge.parts.counters.refused
-
-
-@of(RETAINED)
-def test_first_sight_within_a_second(house: House, device: Device) -> None:
-    """A bridge that starts on a broker with retained messages alone shows each device right."""
-    house.publish(device.topic, device.there, retain=True)
-    house.publish(
-        device.topic.replace(device.user.split(":")[1].split(".")[-1], "other"), device.gone, retain=True
-    )
-    with house.bridge(device.profile):
-        house.wait(device.user, "online", deadline_s=1.0)
-        house.mark("later")
-        (record,) = house.records(device.user)
-        assert record["login_order"] is None
-        assert [row["user_id"] for row in query(house.database, "SELECT user_id FROM users")] == [
-            *sorted({device.user, "later"})
-        ]
 
 
 def test_late_will_then_heartbeat(broker: Mosquitto, database: str) -> None:
@@ -161,55 +65,11 @@ def test_a_stuck_retained_will_is_no_end_on_a_new_connection(house: House) -> No
         house.publish("tele/kitchen-lamp/STATE", STATE, qos=0)
         house.mark("sooner")
         assert [record["reason"] for record in house.records(TASMOTA.user)] == [None]
+        epoch = bridge.links[0]._epoch
         bridge.links[0]._client.drop_connection()
-        until(lambda: not bridge.is_ready, "the connection ends")
-        until(lambda: bridge.is_ready, "the bridge is back")
+        until(lambda: bridge.links[0]._epoch > epoch and bridge.is_ready, "the bridge is back")
         house.mark("later")
         assert [record["reason"] for record in house.records(TASMOTA.user)] == [None]
-
-
-@of(RETAINED)
-def test_bridge_away(house: House, device: Device) -> None:
-    """What happened while the bridge was away: the queue of its session, then the retained values."""
-    with house.bridge(device.profile):
-        client = house.connect(device)
-        client.publish(device.topic, device.there, retain=True)
-        house.wait(device.user, "online")
-    client.close()
-    until(lambda: device.topic in _retained(house, device), "the will is retained")
-    with house.bridge(device.profile):
-        house.wait(device.user, "offline")
-        assert house.records(device.user)[-1]["reason"] == "lost"
-    client = house.connect(device)
-    client.publish(device.topic, device.there, retain=True)
-    with house.bridge(device.profile):
-        house.wait(device.user, "online")
-
-
-def _retained(house: House, device: Device) -> list[str]:
-    recorder = house.broker.recorder(device.topic)
-    recorder.wait_for(lambda: recorder.on(device.topic), "a retained value")
-    return [device.topic for heard in recorder.on(device.topic) if heard.payload == device.gone]
-
-
-def test_broker_killed_with_stale_retained_values(house: House) -> None:
-    """Both devices were there when the broker was killed; one is back, the other is gone for good. Its retained
-    `Online` comes again, and it ends all the same; the one without `reconnects` is left alone.
-    """
-    lamp = ("tele/lamp/LWT", b"Online")
-    with house.bridge("tasmota", "zigbee2mqtt", confirm_within=2):
-        house.publish(*lamp, retain=True)
-        house.publish("tele/ghost/LWT", b"Online", retain=True)
-        house.publish("zigbee2mqtt/plug/availability", b'{"state":"online"}', retain=True)
-        for user in ("tasmota:lamp", "tasmota:ghost", "zigbee2mqtt:plug"):
-            house.wait(user, "online")
-        until(lambda: _is_saved(house, b"tele/ghost/LWT"), "mosquitto has saved the retained messages")
-        house.broker.kill()
-        house.broker.start()
-        house.publish(*lamp, retain=True)
-        house.wait("tasmota:ghost", "offline", deadline_s=40.0)
-        assert house.records("tasmota:ghost")[-1]["reason"] == "unconfirmed"
-        assert (house.state("tasmota:lamp"), house.state("zigbee2mqtt:plug")) == ("online", "online")
 
 
 def test_broker_that_lost_everything(broker: Mosquitto, database: str) -> None:
@@ -234,11 +94,6 @@ def test_start_of_the_bridge_asks_no_device(house: House) -> None:
             house.wait(TASMOTA.user, "online")
             until(lambda: bridge.parts.progress.until, "the bridge has caught up")
             assert bridge.parts.device_confirmations._restarted_at is None
-
-
-def _is_saved(house: House, part: bytes) -> bool:
-    saved = house.broker.store / "mosquitto.db"
-    return saved.exists() and part in saved.read_bytes()
 
 
 def test_zigbee2mqtt_gateway(house: House) -> None:
@@ -299,18 +154,48 @@ def test_profile_that_is_off_again_leaves_no_subscription(house: House) -> None:
 
 
 def test_a_real_bridge_between_two_brokers(house: House, tmp_path: Path) -> None:
-    """A mosquitto that is connected to ours: seen, lost when it is killed, and back when it is started again."""
+    """A mosquitto that is connected to ours, for its whole life: seen at the start, killed, started again, stopped,
+    away while we are away, and there again after our broker was killed.
+    """
+    cabin_user = "mosquitto_bridge:cabin.house"
     connection = (
         f"connection cabin\naddress 127.0.0.1:{house.broker.port}\nremote_clientid cabin.house\n"
         "topic cabin/# out 1\nrestart_timeout 1 1\nbridge_protocol_version mqttv311"
     )
-    with house.bridge("mosquitto_bridge"), Mosquitto(tmp_path / "cabin", connection) as cabin:
-        house.wait("mosquitto_bridge:cabin.house", "online")
+    state = "$SYS/broker/connection/cabin.house/state"
+    recorder = house.broker.recorder(state)
+    with Mosquitto(tmp_path / "cabin", connection) as cabin:
+        recorder.wait_for(lambda: recorder.on(state), "the connection is reported")
+        with house.bridge("mosquitto_bridge"):
+            house.wait(cabin_user, "online")
+            (record,) = house.records(cabin_user)
+            assert record["login_order"] is None
+            cabin.kill()
+            house.wait(cabin_user, "offline")
+            assert house.records(cabin_user)[-1]["reason"] == "lost"
+            cabin.start()
+            house.wait(cabin_user, "online")
+            assert house.records(cabin_user)[-1]["login_order"] is not None
+            cabin.stop()
+            house.wait(cabin_user, "offline")
+            cabin.start()
+            house.wait(cabin_user, "online")
         cabin.kill()
-        house.wait("mosquitto_bridge:cabin.house", "offline")
-        assert house.records("mosquitto_bridge:cabin.house")[-1]["reason"] == "lost"
-        cabin.start()
-        house.wait("mosquitto_bridge:cabin.house", "online")
+        recorder.wait_for(lambda: recorder.on(state)[-1].payload == b"0", "the loss is reported")
+        with house.bridge("mosquitto_bridge") as bridge:
+            house.wait(cabin_user, "offline")
+            cabin.start()
+            house.wait(cabin_user, "online")
+            house.broker.kill()
+            until(lambda: not bridge.is_ready, "the connection ends")
+            before = len(recorder.on(state))
+            house.broker.start()
+            until(lambda: bridge.is_ready, "the bridge is connected again")
+            recorder.wait_for(lambda: len(recorder.on(state)) > before, "the cabin is connected again")
+            house.mark("later")
+            assert house.state(cabin_user) == "online"
+            cabin.kill()
+            house.wait(cabin_user, "offline")
 
 
 ACL = """

@@ -45,6 +45,19 @@ class Device(NamedTuple):
     beat: tuple[str, bytes] | None = None
     births: bool = True
     """Whether the availability can be retained, and a birth is a login."""
+    birth_qos: int = 0
+    will_qos: int = 0
+
+    @property
+    def will_topic(self) -> str:
+        return self.topic.replace("NBIRTH", "NDEATH")
+
+    def sibling(self, digit: str) -> "Device":
+        """Another device of this fleet, whose name ends with a digit."""
+        old = self.user.partition(":")[2].rpartition(".")[2]
+        new = old[:-1] + digit
+        beat = None if self.beat is None else (self.beat[0].replace(old, new), self.beat[1])
+        return self._replace(user=self.user.replace(old, new), topic=self.topic.replace(old, new), beat=beat)
 
 
 STATE = (
@@ -57,42 +70,42 @@ STATUS_UPDATE = b'{"node":"plate","idle":"off","version":"0.7.0-rc13","uptime":3
 
 DEVICES = [
     Device("tasmota", "tasmota:kitchen-lamp", "tele/kitchen-lamp/LWT", b"Online", b"Offline",
-           beat=("tele/kitchen-lamp/STATE", STATE)),
+           beat=("tele/kitchen-lamp/STATE", STATE), will_qos=1),
     Device("esphome", "esphome:porch", "porch/status", b"online", b"offline",
            beat=("porch/sensor/temperature/state", b"21.4")),
     Device("zigbee2mqtt", "zigbee2mqtt:hall.motion", "zigbee2mqtt/hall/motion/availability",
-           b'{"state":"online"}', b'{"state":"offline"}'),
+           b'{"state":"online"}', b'{"state":"offline"}', birth_qos=1, will_qos=1),
     Device("shelly", "shelly:shelly1-AABB03", "shellies/shelly1-AABB03/online", b"true", b"false",
            beat=("shellies/shelly1-AABB03/relay/0", b"on")),
     Device("shelly2", "shelly2:shellyplus1-a8032ab636ec", "shellyplus1-a8032ab636ec/online", b"true", b"false",
-           beat=("shellyplus1-a8032ab636ec/events/rpc", b'{"src":"shellyplus1-a8032ab636ec","method":"NotifyStatus"}')),
+           beat=("shellyplus1-a8032ab636ec/events/rpc", b'{"src":"shellyplus1-a8032ab636ec","method":"NotifyStatus"}'), birth_qos=1, will_qos=1),
     Device("homie", "homie:boiler", "homie/boiler/$state", b"ready", b"lost", b"disconnected",
-           ("homie/boiler/$stats/uptime", b"120")),
+           ("homie/boiler/$stats/uptime", b"120"), birth_qos=1, will_qos=1),
     Device("homie5", "homie5:boiler", "homie/5/boiler/$state", b"ready", b"lost", b"disconnected",
-           ("homie/5/boiler/heater/temperature", b"61.0")),
+           ("homie/5/boiler/heater/temperature", b"61.0"), birth_qos=1, will_qos=1),
     Device("sparkplug", "sparkplug:plant.press", "spBv1.0/plant/NBIRTH/press", sparkplug(3), sparkplug(3),
-           beat=("spBv1.0/plant/NDATA/press", sparkplug(None)), births=False),
+           beat=("spBv1.0/plant/NDATA/press", sparkplug(None)), births=False, will_qos=1),
     Device("owntracks", "owntracks:alice", "owntracks/alice/phone", LOCATION, b'{"_type":"lwt","tst":1795945200}',
            beat=("owntracks/alice/phone/event", b'{"_type":"transition","event":"enter"}'), births=False),
     Device("zwavejs", "zwavejs:hall.sensor", "zwave/hall/sensor/status",
            b'{"time":1795945200000,"value":true,"status":"Asleep","nodeId":7}',
            b'{"time":1795945300000,"value":false,"status":"Dead","nodeId":7}',
-           beat=("zwave/hall/sensor/lastActive", b'{"time":1795945200000,"value":1795945200000}')),
+           beat=("zwave/hall/sensor/lastActive", b'{"time":1795945200000,"value":1795945200000}'), birth_qos=1, will_qos=1),
     Device("openmqttgateway", "openmqttgateway:OMG_1", "home/OMG_1/LWT", b"online", b"offline",
            beat=("home/OMG_1/SYStoMQTT", b'{"uptime":120,"version":"1.8.1","ip":"192.0.2.30","mac":"02:00:5E:AA:BB:05","SSID":"x"}')),
     Device("theengs", "theengs:gateway", "home/TheengsGateway/LWT", b"online", b"offline"),
     Device("wled", "wled:aabb06", "wled/aabb06/status", b"online", b"offline"),
-    Device("valetudo", "valetudo:robot", "valetudo/robot/$state", b"ready", b"lost", b"disconnected"),
-    Device("frigate", "frigate:frigate", "frigate/available", b"online", b"offline", b"stopped"),
+    Device("valetudo", "valetudo:robot", "valetudo/robot/$state", b"ready", b"lost", b"disconnected", will_qos=1),
+    Device("frigate", "frigate:frigate", "frigate/available", b"online", b"offline", b"stopped", will_qos=1),
     Device("espresense", "espresense:kitchen", "espresense/rooms/kitchen/status", b"online", b"offline",
            beat=("espresense/rooms/kitchen/telemetry", b'{"ip":"192.0.2.31","uptime":60,"ver":"4.1b","rssi":-50}')),
     Device("openhasp", "openhasp:plate", "hasp/plate/LWT", b"online", b"offline",
-           beat=("hasp/plate/state/statusupdate", STATUS_UPDATE)),
+           beat=("hasp/plate/state/statusupdate", STATUS_UPDATE), will_qos=1),
     Device("espurna", "espurna:plug", "plug/status", b"1", b"0", beat=("plug/uptime", b"300")),
     Device("rtl433", "rtl433:attic", "rtl_433/attic/availability", b"online", b"offline",
            beat=("rtl_433/attic/events", b'{"model":"Acurite-Tower","id":1}')),
-    Device("mosquitto_bridge", "mosquitto_bridge:cabin.house", "$SYS/broker/connection/cabin.house/state", b"1", b"0"),
-    Device("generic", "generic:plant.pump", "plant/pump/availability", b"online", b"offline"),
+    Device("mosquitto_bridge", "mosquitto_bridge:cabin.house", "$SYS/broker/connection/cabin.house/state", b"1", b"0", birth_qos=1, will_qos=1),
+    Device("generic", "generic:plant.pump", "plant/pump/availability", b"online", b"offline", birth_qos=1, will_qos=1),
 ]  # fmt: skip
 
 

@@ -697,3 +697,25 @@ def _overlap(one: str, other: str) -> bool:
     except ConfigError as error:
         return "is also read by" in str(error)
     return False
+
+
+def test_no_filter_covers_another_one() -> None:
+    """The broker may send a message once for each subscription that it matches: a filter that another covers is
+    left out, and the wide one has the higher QoS. A wildcard does not cover `$SYS`.
+    """
+    tables = {
+        "wide": {"availability": [{"topic": "{device}/{part}/alive", "there": ["1"]}], "yields": True},
+        "narrow": {"heartbeat": ["plant/{device}/alive"]},
+        "system": {"availability": [{"topic": "$SYS/{device}/alive", "there": ["1"]}]},
+    }
+    adapter = Presence(tables=tables).adapter
+    assert adapter.qos == {"+/+/alive": 1, "$SYS/+/alive": 1}
+    world = Presence(tables=tables)
+    world.hear("plant/pump/alive", b"1")
+    world.hear("$SYS/cabin/alive", b"1")
+    assert list(world.users) == ["narrow:pump", "system:cabin"]
+    quiet = {
+        "wide": {"heartbeat": ["{device}/{part}/alive"]},
+        "narrow": {"availability": [{"topic": "plant/{device}/alive", "there": ["1"]}], "yields": True},
+    }
+    assert Presence(tables=quiet).adapter.qos == {"+/+/alive": 1}

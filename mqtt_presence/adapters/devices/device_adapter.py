@@ -8,6 +8,7 @@ from mqtt_presence.adapters.devices.homie5 import Homie5Fleet
 from mqtt_presence.adapters.devices.profile import Profile
 from mqtt_presence.adapters.devices.sparkplug import SparkplugFleet
 from mqtt_presence.mqtt.messages import Incoming
+from mqtt_presence.mqtt.topic_filters import matches
 from mqtt_presence.mqtt.topic_tree import TopicTree
 from mqtt_presence.rules.model import Connection, Event, Sighting
 
@@ -31,20 +32,21 @@ class DeviceAdapter:
         self.fleets.sort(key=lambda fleet: fleet.profile.words.yields)
         # Each filter with its rules, and with the place of their fleet: an earlier fleet comes first.
         self._rules: TopicTree[list[tuple[int, Rule]]] = TopicTree()
-        self._qos: dict[str, int] = {}
+        qos: dict[tuple[str, ...], int] = {}
         for number, fleet in enumerate(self.fleets):
             for rule in fleet.rules:
                 self._add(number, rule)
+                qos[rule.pattern.levels] = max(rule.qos, qos.get(rule.pattern.levels, 0))
+        self._qos = {"/".join(levels): of_filter for levels, of_filter in _widest(qos).items()}
         self._found: dict[str, tuple[Match, ...]] = {}
 
     def _add(self, fleet_number: int, rule: Rule) -> None:
-        levels, topic_filter = rule.pattern.levels, rule.pattern.topic_filter
+        levels = rule.pattern.levels
         known = self._rules.get(levels)
         if known is None:
             known = []
             self._rules.put(levels, known)
         known.append((fleet_number, rule))
-        self._qos[topic_filter] = max(rule.qos, self._qos.get(topic_filter, 0))
 
     @property
     def filters(self) -> Sequence[str]:
@@ -113,3 +115,20 @@ class DeviceAdapter:
             self._found.clear()
         self._found[topic] = found
         return found
+
+
+def _widest(qos: Mapping[tuple[str, ...], int]) -> dict[tuple[str, ...], int]:
+    """Return the filters, and the QoS of each, without those that another one covers.
+
+    mosquitto sends a message once for each subscription that it matches, and a birth would count twice.
+    """
+    widest: dict[tuple[str, ...], int] = {}
+    for levels in sorted(qos, key=lambda of_filter: -of_filter.count("+")):
+        covering = next((wide for wide in widest if _covers(wide, levels)), levels)
+        widest[covering] = max(qos[levels], widest.get(covering, 0))
+    return widest
+
+
+def _covers(wide: Sequence[str], levels: Sequence[str]) -> bool:
+    is_hidden = levels[0].startswith("$") and wide[0] != levels[0]  # MQTT 3.1.1 §4.7.2
+    return matches(wide, levels) and not is_hidden
