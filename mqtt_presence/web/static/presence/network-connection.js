@@ -69,6 +69,22 @@ export const pingTimer = {
 /** @type {Promise<MqttLibrary> | undefined} */
 let shipped;
 
+/** @typedef {new (url: string, protocols?: string | string[]) => WebSocket} SocketKind */
+
+/** @type {SocketKind | undefined} */
+let socketKind;
+
+/**
+ * Set the MQTT.js for all connections without one of their own, and the WebSocket where the platform has none.
+ *
+ * @param {MqttLibrary} library
+ * @param {SocketKind} [kind]
+ */
+export function useMqtt(library, kind) {
+  shipped = Promise.resolve(library);
+  socketKind = kind;
+}
+
 /**
  * Load the MQTT.js of this package.
  *
@@ -124,7 +140,7 @@ export class NetworkConnection {
         queueQoSZero: false,
         timerVariant: pingTimer,
         forceNativeWebSocket: true,
-        createWebsocket: (url, protocols) => (this.#socket = new WebSocket(url, protocols)),
+        createWebsocket: (url, protocols) => (this.#socket = new (socketKind ?? WebSocket)(url, protocols)),
       });
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
