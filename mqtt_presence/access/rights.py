@@ -2,12 +2,43 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from mqtt_presence.mqtt.topic_filters import matches, overlaps
-from mqtt_presence.protocol.topics import VERBS, Topics
+from mqtt_presence.protocol.topics import VERBS, Topics, roots
 
 BRIDGE_USER = "bridge"
 """The user name of the bridge on a broker that this package sets up or runs; reserved for the bridge."""
+
+
+class Profiles(Protocol):
+    """The device profiles in use."""
+
+    @property
+    def filters(self) -> Sequence[str]:
+        """The topic filters that the bridge subscribes to."""
+
+    def reads(self, topic: str) -> bool:
+        """Return whether a profile reads a topic."""
+
+
+class DeviceTopics:
+    """The topics that the profiles read, without those of the protocol itself.
+
+    Args:
+        topics: the topics under the prefix in use.
+        profiles: in use; their filters may be as wide as ``+/status``.
+
+    """
+
+    def __init__(self, topics: Topics, profiles: Profiles) -> None:
+        self._roots = roots(topics.prefix)
+        self._profiles = profiles
+        self.filters = tuple(profiles.filters)
+
+    def has(self, topic: str) -> bool:
+        """Return whether a topic is one of a device."""
+        return not topic.startswith(self._roots) and self._profiles.reads(topic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +47,14 @@ class Rights:
 
     writes: tuple[tuple[str, ...], ...]
     reads: tuple[tuple[str, ...], ...]
+    devices: DeviceTopics | None = None
+    """The topics of devices, which the client may publish to as well."""
 
     def may_publish(self, topic: Sequence[str]) -> bool:
         """Return whether the client may publish to a topic, itself or by its will."""
-        return any(matches(pattern, topic) for pattern in self.writes)
+        if any(matches(pattern, topic) for pattern in self.writes):
+            return True
+        return self.devices is not None and self.devices.has("/".join(topic))
 
     def may_read(self, topic: Sequence[str]) -> bool:
         """Return whether a message on a topic may be delivered to the client."""
@@ -42,6 +77,7 @@ def rights_of(
     bridge: bool = False,
     operator: bool = False,
     discovery_prefix: str | None = None,
+    devices: DeviceTopics | None = None,
 ) -> Rights:
     """Return the rights of a client.
 
@@ -52,6 +88,7 @@ def rights_of(
         bridge: the user is the presence bridge.
         operator: the user is an operator.
         discovery_prefix: that of Home Assistant, which may connect as any user; None: there is none.
+        devices: every client may publish to them, and the bridge reads them.
 
     """
     reads = [topics.statuses, f"{topics.prefix}bridge/+", topics.reply(user, client, "+")]
@@ -61,10 +98,11 @@ def rights_of(
     if bridge:
         reads.append(f"{topics.presence}#")
         writes = [topics.statuses, topics.events, f"{topics.prefix}bridge/+", topics.reply("+", "+", "+")]
+        reads += () if devices is None else devices.filters
     if discovery_prefix is not None:
         reads.append(f"{discovery_prefix}/#")
         writes.append(f"{discovery_prefix}/{'device/+/config' if bridge else 'status'}")
-    return Rights(tuple(map(_levels, writes)), tuple(map(_levels, reads)))
+    return Rights(tuple(map(_levels, writes)), tuple(map(_levels, reads)), None if bridge else devices)
 
 
 def _levels(topic: str) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from functools import partial
 
 from mqtt_presence.adapters.devices.device_adapter import DeviceAdapter
 from mqtt_presence.adapters.devices.profile_files import load_profiles
-from mqtt_presence.adapters.port import Fleets
 from mqtt_presence.bridge.config import BridgeConfig, Limits
 from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.integrations.homeassistant import Discovery
@@ -61,7 +60,7 @@ def link_config(settings: Settings, client_id: str) -> LinkConfig:
     )
 
 
-def fleets(settings: Settings) -> list[Fleets]:
+def fleets(settings: Settings) -> list[DeviceAdapter]:
     """Return the adapter of the device profiles in use, if there are any.
 
     Raises:

@@ -11,11 +11,12 @@ from mqtt_presence.bridge.config import BridgeConfig
 from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.banner import show_banner
-from mqtt_presence.cli.bridge_config import bridge_config
+from mqtt_presence.cli.bridge_config import bridge_config, fleets
 from mqtt_presence.cli.page_config import web_config, with_kept_token
 from mqtt_presence.cli.serving import ServingSignals, make_default_directory
 from mqtt_presence.cli.setting_options import LOG, RULES, WEB, with_settings
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
+from mqtt_presence.embedded.config import MAX_PACKET_SIZE
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.addresses import is_loopback, local_address
 from mqtt_presence.mqtt.url import BrokerUrl
@@ -29,7 +30,7 @@ _ACCESS = ("host", "port", "ws", "ws_port", "open", "insecure", "password_file",
 _FILES = 12_000
 
 
-@with_settings(*_ACCESS, "database", *RULES, *WEB, *LOG)
+@with_settings(*_ACCESS, "database", *RULES, "profiles", *WEB, *LOG)
 def command(settings: Settings) -> None:
     """Run broker, WebSocket, bridge and live page in one process.
 
@@ -45,6 +46,7 @@ def command(settings: Settings) -> None:
     secret = secrets.token_urlsafe(32)
     broker = EmbeddedBroker(_broker_config(settings, secret))
     store = Store(settings.database)
+    devices = fleets(settings)
     page, is_new_token = None, False
     if settings.web is not False:
         page_config, is_new_token = with_kept_token(web_config(settings, is_open=broker.config.open))
@@ -59,7 +61,8 @@ def command(settings: Settings) -> None:
             resources.enter_context(page)  # runs on the broker's event loop
         show_banner(settings, broker, page, is_new_token=is_new_token)
         # Drained before the bridge stops, so that the bridge still records and publishes all wills.
-        signals.serve(bridge(config, store, address_of=broker.client_address), broker.drain)
+        presence = bridge(config, store, address_of=broker.client_address, fleets=devices)
+        signals.serve(presence, broker.drain)
 
 
 def _allow_many_files() -> None:
@@ -71,6 +74,7 @@ def _allow_many_files() -> None:
 
 
 def _broker_config(settings: Settings, secret: str) -> EmbeddedConfig:
+    profiles = next(iter(fleets(settings)), None)  # its own one: the bridge runs in another thread
     is_open = settings.open
     if is_open is None:
         is_open = settings.password_file is None and (settings.insecure or is_loopback(settings.host))
@@ -87,6 +91,8 @@ def _broker_config(settings: Settings, secret: str) -> EmbeddedConfig:
         operators=frozenset(settings.operator),
         bridge_password=secret,
         max_connections=settings.max_connections or None,
+        profiles=profiles,
+        max_packet_size=max(MAX_PACKET_SIZE, profiles.max_packet if profiles is not None else 0),
         discovery_prefix=settings.homeassistant_prefix if settings.homeassistant else None,
     )
 

@@ -195,7 +195,10 @@ class ClientConnection:
             self._router.route(message)
             self.acknowledge(qos, packet_id)
         else:
-            self._end_messages.note(message)
+            if message.topic.startswith(self._router.topics.presence):
+                self._end_messages.note(message)
+            elif message.retain:
+                self._router.keep_of_device(message)
             if message.levels[-1] not in ENDS:
                 message.sender = session.user
             if packet_id:

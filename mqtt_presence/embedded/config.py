@@ -4,10 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mqtt_presence.access.passwords import PasswordFile
-from mqtt_presence.access.rights import BRIDGE_USER
+from mqtt_presence.access.rights import BRIDGE_USER, Profiles
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.addresses import is_loopback
 from mqtt_presence.protocol.topics import Topics, require_name
+
+MAX_PACKET_SIZE = 256 * 1024
+"""Bytes in a packet, where no device profile needs more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,8 @@ class EmbeddedConfig:
         client can log in as the bridge. connect_timeout_s: seconds that a new network connection has for its
         CONNECT. max_packet_size: bytes in a packet; a larger packet ends the connection. max_connections:
         clients of one user connected at once; None: no limit. discovery_prefix: that of Home Assistant; None:
-        Home Assistant is not used.
+        Home Assistant is not used. profiles: the device profiles, whose topics every client may publish to;
+        None: there are none.
 
     """
 
@@ -39,9 +43,10 @@ class EmbeddedConfig:
     bridge_user: str = BRIDGE_USER
     bridge_password: str = field(default="", repr=False)
     connect_timeout_s: float = 10.0
-    max_packet_size: int = 256 * 1024
+    max_packet_size: int = MAX_PACKET_SIZE
     max_connections: int | None = None
     discovery_prefix: str | None = None
+    profiles: Profiles | None = None
 
 
 def check(config: EmbeddedConfig) -> PasswordFile | None:

@@ -72,6 +72,11 @@ class Receipt:
         self.waiting = 0
         """Bridge sessions that have not acknowledged the message."""
 
+    def release(self) -> None:
+        """Acknowledge the message unless a bridge session has to do so."""
+        if self.waiting == 0:
+            self._publisher.acknowledge(self._qos, self._packet_id)
+
     def committed(self) -> None:
         """Record that one bridge session has acknowledged the message."""
         self.waiting -= 1

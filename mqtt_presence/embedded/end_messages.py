@@ -57,6 +57,8 @@ class EndMessages:
                 self._router.retained.keep(self._will)
             elif not session.bridge:
                 self._will.qos = 1  # at QoS 0 an absent bridge would miss it, and the user would stay online
+                if self._will.retain and not self._will.topic.startswith(self._router.topics.presence):
+                    self._router.keep_of_device(self._will)
             self._router.route(self._will)
         if self._has_record and not (is_lost and self._will_ends_record()):
             verb = WILL if is_lost else LOGOUT

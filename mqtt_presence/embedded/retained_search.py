@@ -7,6 +7,7 @@ turns.
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 from mqtt_presence.embedded.deliveries import Delivery, Message
@@ -17,11 +18,23 @@ PORTION = 100
 """Steps of a search in one turn, and so the most retained messages in the queue of one session."""
 
 
+DEVICES_LIMIT = 100_000
+"""Retained messages of devices."""
+DEVICES_BYTES_LIMIT = 64 * 1024 * 1024
+"""The same in bytes of payload."""
+
+
 class RetainedMessages:
-    """All retained messages of a broker."""
+    """All retained messages of a broker.
+
+    The bridge bounds the number of statuses; that of devices' messages is bounded here.
+    """
 
     def __init__(self) -> None:
         self._messages: TopicTree[Message] = TopicTree()
+        self._device_sizes: dict[str, int] = {}
+        """Bytes of each retained payload of a device, by topic."""
+        self._device_bytes = 0
         self._waiting: dict[Session, None] = {}
         self._is_scheduled = False
         self._is_stopped = False
@@ -29,6 +42,21 @@ class RetainedMessages:
     def keep(self, message: Message) -> None:
         """Keep a message for later subscriptions; an empty payload deletes the kept one (§3.3.1.3)."""
         self._messages.put(message.levels, message if message.payload else None)
+
+    def keep_of_device(self, message: Message) -> bool:
+        """Keep a message of a device; return False if there is no room: then the topic has none."""
+        size = len(message.payload)
+        self._device_bytes -= self._device_sizes.pop(message.topic, 0)
+        has_room = (
+            len(self._device_sizes) < DEVICES_LIMIT and self._device_bytes + size <= DEVICES_BYTES_LIMIT
+        )
+        if not size or not has_room:
+            self._messages.put(message.levels, None)
+            return not size
+        self._device_sizes[message.topic] = size
+        self._device_bytes += size
+        self.keep(replace(message, receipt=None, sender=None))  # a later delivery acknowledges nothing
+        return True
 
     def stop(self) -> None:
         """End all deliveries."""

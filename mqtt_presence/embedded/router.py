@@ -11,8 +11,8 @@ from typing import Final
 
 from mqtt_presence.access.buckets import Buckets
 from mqtt_presence.access.passwords import PasswordFile
-from mqtt_presence.access.rate_limited_log import RateLimitedLog
-from mqtt_presence.access.rights import Rights, rights_of
+from mqtt_presence.access.rate_limited_log import RateLimitedLog, quoted
+from mqtt_presence.access.rights import DeviceTopics, Rights, rights_of
 from mqtt_presence.embedded.admission import Admission
 from mqtt_presence.embedded.config import EmbeddedConfig
 from mqtt_presence.embedded.deliveries import Delivery, Message
@@ -62,6 +62,7 @@ class Router:
         self.log: Final = limited_log.log
         self.admission = Admission(config, passwords, limited_log)
         self.topics = Topics(config.prefix)
+        self._devices = None if config.profiles is None else DeviceTopics(self.topics, config.profiles)
         self.sessions: dict[str, Session] = {}
         self.connections: set[AttachedConnection] = set()
         self.addresses: dict[tuple[str, str], str] = {}
@@ -84,6 +85,7 @@ class Router:
             bridge=user == self.config.bridge_user,
             operator=user in self.config.operators,
             discovery_prefix=self.config.discovery_prefix,
+            devices=self._devices,
         )
 
     def open(self, user: str, client_id: str, rights: Rights, *, clean: bool) -> tuple[Session, bool]:
@@ -223,11 +225,21 @@ class Router:
                 asyncio.get_running_loop().call_soon(session.connection.end, Cause.SLOW)
         if is_settled:
             return is_accepted
+        if not message.topic.startswith(self.topics.presence):  # of a device, and no bridge waits for it
+            if message.receipt is not None:
+                message.receipt.release()
+            return True
         if len(self._backlog) < BACKLOG_LIMIT and len(message.payload) <= MAX_PAYLOAD:
             self._backlog.append(message)
             return True
         self._log_loss(len(self._backlog))
         return False
+
+    def keep_of_device(self, message: Message) -> None:
+        """Keep a retained message of a device, if there is room."""
+        if not self.retained.keep_of_device(message):
+            topic = quoted(message.topic)
+            self.log("too many retained messages of devices: topic=%s is not kept, and perhaps others", topic)
 
     def _is_fair(self, session: Session, message: Message) -> bool:
         """Return whether the sender may use the bridge's queue, whose second half users share."""
@@ -244,7 +256,8 @@ class Router:
         )
 
     def _is_public(self, message: Message) -> bool:
-        return not message.topic.startswith(self.topics.presence)
+        """Return whether the sender waits for no bridge."""
+        return message.receipt is None and not message.topic.startswith(self.topics.presence)
 
     def remember_address(self, user: str, client_id: str, address: str) -> None:
         """Keep the address of a client; beyond the limit the address kept longest is removed."""

@@ -2,7 +2,8 @@
 
 With a separate broker, the bridge waits for wills and logins. Here both died at once, so no will follows. An
 open connection is therefore lost when the broker starts, and clients that reconnect send a new login. The
-setting `grace` bridges the time until then, for operators who want no short offline status.
+setting `grace` bridges the time until then, for operators who want no short offline status. A device that
+has announced its sleep was not connected: its record stays until its deadline.
 """
 
 import logging
@@ -30,8 +31,9 @@ def end_leftovers(database: str, store: Store, config: BridgeConfig, now: int) -
     count = 0
     with Reader(database) as reader:
         for page in reader.open_connections():
-            _end(page, store, config, now)
-            count += sum(map(len, page.values()))
+            awake = {user_id: [r for r in records if not _is_asleep(r)] for user_id, records in page.items()}
+            _end(awake, store, config, now)
+            count += sum(map(len, awake.values()))
     if count:
         log.warning("connections=%d were open when the broker died: they end as lost", count)
 
@@ -53,6 +55,11 @@ def _end(page: dict[UserId, list[Connection]], store: Store, config: BridgeConfi
         ]
         if due:
             tx.put_outbox(publications.pack(due))
+
+
+def _is_asleep(record: Connection) -> bool:
+    is_of_device = (record.origin or "").startswith("profile:")
+    return is_of_device and record.idle is True and record.timeout_ms is not None
 
 
 def _lost(record: Connection, now: int) -> End:
