@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.status import Status
 
+from mqtt_presence.adapters.devices.profile import Profile
+from mqtt_presence.adapters.devices.profile_files import load_profile, shipped_names
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.output import Cell, cell, console, live_console, print_error, print_json, print_table
 from mqtt_presence.cli.setting_options import FAILED, TLS, WRONG_SETTING, with_settings
@@ -30,6 +32,7 @@ from mqtt_presence.tools.check.probe_client import Credentials
 from mqtt_presence.tools.check.prober import Prober
 
 INTERRUPTED = 130
+_PROFILES = "profiles"
 _INDENT = (0, 0, 0, 2)
 _QUEUE = 5000
 _MAX_QUEUE = 60_000
@@ -47,7 +50,19 @@ _CLIENT_TLS = ("client_cert_file", "client_key_file")
 @with_settings("broker", "client", "second_client", "prefix", *TLS, *_CLIENT_TLS)
 def command(
     settings: Settings,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME",
+            help="With --profiles: the profiles to test; default: those of the settings, else all.",
+            show_default=False,
+        ),
+    ] = None,
     *,
+    with_profiles: Annotated[
+        bool,
+        typer.Option("--profiles", help="Test also who may write the topics of devices (device profiles)."),
+    ] = False,
     websocket: Annotated[
         str | None,
         typer.Option(
@@ -61,7 +76,7 @@ def command(
         list[str] | None,
         typer.Option(
             "--only",
-            help=f"Run only this check; repeatable: {', '.join(runner.NAMES)}.",
+            help=f"Run only this check; repeatable: {', '.join((*runner.NAMES, _PROFILES))}.",
             metavar="NAME",
             show_default=False,
         ),
@@ -103,10 +118,16 @@ def command(
     broker cannot be reached, goes away, or refuses one of the users; 130 interrupted.
     """
     logs.errors_only()
-    probes = runner.choose(only or [])
+    if names and not with_profiles:
+        raise ConfigError(f"check {names[0]}: names of profiles need --profiles")
+    only = only or []
+    with_profiles = with_profiles or _PROFILES in only
+    chosen = [name for name in only if name != _PROFILES]
+    probes = () if only and not chosen else runner.choose(chosen)
     if kind is not None and kind not in kinds():
         raise ConfigError(f"kind={kind} must be one of {', '.join(kinds())}")
-    prober = Prober(_config(settings, websocket, queue))
+    profiles = _profiles(settings, names or []) if with_profiles else ()
+    prober = Prober(_config(settings, websocket, queue, profiles))
     with on_end_signals(prober.interrupt), _progress() as show_progress:
         code = _check(prober, probes, kind, _JsonLines() if as_json else _Table(), show_progress)
     for leftover in prober.leftovers:
@@ -197,7 +218,24 @@ def _check(
     return FAILED if any_failed(findings) else 0
 
 
-def _config(settings: Settings, websocket: str | None, queue: int | None) -> CheckConfig:
+def _profiles(settings: Settings, names: list[str]) -> tuple[Profile, ...]:
+    """Return the profiles with these names, else those of the settings, else all.
+
+    Raises:
+        ConfigError: a profile is wrong, or there is none with a name.
+
+    """
+    known = dict.fromkeys((*shipped_names(), *settings.profile))
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"check --profiles {name}: there is no such profile")
+    used = names or dict.fromkeys((*settings.profiles, *settings.profile)) or known
+    return tuple(load_profile(name, settings.profile, Topics(settings.prefix)) for name in used)
+
+
+def _config(
+    settings: Settings, websocket: str | None, queue: int | None, profiles: tuple[Profile, ...]
+) -> CheckConfig:
     if not settings.client:
         raise ConfigError(
             "client is not set: give the URL of an ordinary client, mqtt://user:password@host:port"
@@ -213,6 +251,7 @@ def _config(settings: Settings, websocket: str | None, queue: int | None) -> Che
         topics=Topics(settings.prefix),
         queue=_QUEUE if queue is None else queue,
         may_overflow=queue is not None,
+        profiles=profiles,
     )
     maker.refuse_unused_files()
     if config.user == config.bridge.url.username:

@@ -43,6 +43,9 @@ class House:
         rows = query(self.database, "SELECT user_id, state FROM users")
         return next((row["state"] for row in rows if row["user_id"] == user), "none")
 
+    def users(self) -> list[str]:
+        return [row["user_id"] for row in query(self.database, "SELECT user_id FROM users ORDER BY user_id")]
+
     def wait(self, user: str, state: str, deadline_s: float = 20.0) -> None:
         until(
             lambda: self.state(user) == state,

@@ -20,6 +20,7 @@ from mqtt_presence.rules.model import Connection, ConnectionId, Reason
 
 LATE_WILL = "late_will"
 _ROOT = "spBv1.0"
+NODE_DEATHS = f"{_ROOT}/{{group}}/NDEATH/{{node}}"
 _MAX_BIRTH = 1024 * 1024
 _BD_SEQ = "bdSeq"
 _CLOCK_IS_SET_MS = 1_577_836_800_000
@@ -119,7 +120,7 @@ class SparkplugFleet(Fleet):
     def _rules(self) -> Iterable[Rule]:
         node, device = f"{_ROOT}/{{group}}/%s/{{node}}", f"{_ROOT}/{{group}}/%s/{{node}}/{{device}}"
         yield from self._of(node % "NBIRTH", 1, _live(self._on_node_birth), max_payload=_MAX_BIRTH)
-        yield from self._of(node % "NDEATH", 1, _live(self._on_node_death))
+        yield from self._of(NODE_DEATHS, 1, _live(self._on_node_death))
         yield from self._of(node % "NDATA", 0, _live(self._on_data))
         yield from self._of(device % "DBIRTH", 1, _live(self._on_device_birth), max_payload=_MAX_BIRTH)
         yield from self._of(device % "DDEATH", 1, _live(self._on_device_death))

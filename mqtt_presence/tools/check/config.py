@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mqtt_presence.adapters.devices.profile import Profile
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.tools.check.probe_client import Credentials
 
@@ -18,6 +19,7 @@ class CheckConfig:
         topics: the topics under the prefix in use.
         queue: the number of messages that must wait for an absent bridge.
         may_overflow: fill that queue even if a bridge uses this broker, at work or away.
+        profiles: the device profiles whose topics are tested.
 
     """
 
@@ -28,6 +30,7 @@ class CheckConfig:
     topics: Topics = Topics()  # noqa: RUF009, immutable
     queue: int = 5000
     may_overflow: bool = False
+    profiles: tuple[Profile, ...] = ()
 
     @property
     def user(self) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -20,6 +21,7 @@ from mqtt_presence.tools.check.findings import Broker, Finding, Verdict, note, w
 from mqtt_presence.tools.check.known_brokers import known_finding, remedy_for
 from mqtt_presence.tools.check.probe_client import ClosedError, RefusedError, UnreachableError
 from mqtt_presence.tools.check.prober import Prober
+from mqtt_presence.tools.check.profile_probe import probe_profile
 from mqtt_presence.tools.check.recognition import recognise
 
 BROKER = "broker"
@@ -135,9 +137,14 @@ def run(
     if any(probe.name == SILENCE for probe in probes):
         with suppress(RefusedError, ClosedError):  # the probe reports a refusal of its will
             prober.begin_silence(will_probes.KEEP_ALIVE_S)
-    for probe in probes:
+    of_profiles = [
+        Probe(f"profile-{profile.name}", partial(probe_profile, profile=profile))
+        for profile in prober.config.profiles
+    ]
+    for probe in (*probes, *of_profiles):
         on_begin(probe.name)
-        if not prober.receives_inputs and probe.name not in _NEEDS_NO_INPUTS:
+        needs_inputs = probe.name not in _NEEDS_NO_INPUTS and probe not in of_profiles
+        if needs_inputs and not prober.receives_inputs:
             finding = note(probe.name, f"not tried: see {OWN_TOPICS}")
         else:
             finding = _try(prober, probe)
