@@ -74,6 +74,7 @@ tools:
 	@missing=()
 	command -v mosquitto >/dev/null || missing+=(mosquitto)
 	command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
+	command -v curl >/dev/null || missing+=(curl)
 	command -v openssl >/dev/null || missing+=(openssl)
 	command -v faketime >/dev/null || missing+=(faketime)
 	command -v nginx >/dev/null || missing+=(nginx)

@@ -102,10 +102,10 @@ def test_field_is_documented(name: str) -> None:
 
 def test_fields_of_the_api_are_documented() -> None:
     """The fields of a connection in the page's API are listed completely."""
-    text = (ROOT / "docs/web.md").read_text("utf-8")
+    text = (ROOT / "docs/api.md").read_text("utf-8")
     listed = re.search(r"A connection has (.*?) \(\[protocol\]", text, re.DOTALL)
     assert listed is not None
-    sent = {field.encode_name for field in msgspec.structs.fields(outgoing._ConnectionOut)}
+    sent = {field.encode_name for field in msgspec.structs.fields(outgoing.ConnectionOut)}
     assert set(re.findall(r"`(\w+)`", listed[1])) == sent
 
 

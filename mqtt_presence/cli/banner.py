@@ -54,8 +54,9 @@ def _page_rows(settings: Settings, page: WebServer, is_new_token: bool) -> list[
     rows = [("Page", page_url(page))]
     if others := [url for url in urls_for_others(page) if url != page_url(page)]:
         rows.append(("  others", ", ".join(others)))
-    if page.config.token and settings.web_token is None:
-        shown = f"{page.config.token}, kept in" if is_new_token else "in"
+    made = page.config.tokens[len(settings.web_token) :]
+    if made:
+        shown = f"{made[0].secret}, kept in" if is_new_token else "in"
         rows.append(("  token", f"{shown} {web_token_file()}: for addresses and history"))
     return rows
 

@@ -9,6 +9,7 @@ from mqtt_presence.mqtt.listening import addresses_for_others
 from mqtt_presence.settings import Settings
 from mqtt_presence.settings.data_directory import kept_web_token
 from mqtt_presence.web import WebConfig, WebServer
+from mqtt_presence.web.config import Token
 from mqtt_presence.web.page_files import has_libraries
 from mqtt_presence.web.visibility import takes_passwords
 
@@ -36,7 +37,7 @@ def web_config(settings: Settings, *, mqtt_url: str | None = None, is_open: bool
         open=is_open,
         insecure=settings.insecure,
         operators=frozenset(settings.operator),
-        token=settings.web_token or "",
+        tokens=tuple(map(Token.parse, settings.web_token)),
         origins=frozenset(settings.web_origin),
         proxy=settings.web_proxy,
         publish_private=settings.publish_private,
@@ -62,10 +63,11 @@ def with_kept_token(config: WebConfig) -> tuple[WebConfig, bool]:
         ConfigError: the token cannot be kept.
 
     """
-    if config.token or takes_passwords(config) or not config.is_for_others:
+    has_token = any(token.is_operator for token in config.tokens)
+    if has_token or takes_passwords(config) or not config.is_for_others:
         return config, False
-    token, is_new = kept_web_token()
-    return replace(config, token=token), is_new
+    secret, is_new = kept_web_token()
+    return replace(config, tokens=(*config.tokens, Token(secret))), is_new
 
 
 def urls_for_others(page: WebServer) -> list[str]:

@@ -3,36 +3,48 @@
 Absent values are left out (docs/protocol.md, "The user's status" and "Events").
 """
 
+from typing import Annotated, TypeAlias
+
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from mqtt_presence.protocol.incoming import TimeRequest
 from mqtt_presence.protocol.times import to_iso
 from mqtt_presence.rules.model import (
+    Cause,
     Connection,
     ConnectionEvent,
+    Reason,
+    State,
     Status,
     UserEvent,
 )
 
 _encode = msgspec.json.Encoder().encode
 
+Time: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+"""A time as in `to_iso`."""
 
-class _LastLoginOut(Struct, rename="camel", omit_defaults=True):
-    date: str
+
+class LastLoginOut(Struct, rename="camel", omit_defaults=True):
+    """The latest login in a status."""
+
+    date: Time
     ip_addr: str | None = None
     user_agent: str | None = None
 
 
-class _StatusOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
+class StatusOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """A status as on MQTT."""
+
     user_id: str
-    state: str
+    state: State
     online: bool
     idle: bool | None = None
-    since: str | None = None
-    last_login: _LastLoginOut | None = None
-    last_activity: str | None = None
-    last_seen: str | None = None
+    since: Time | None = None
+    last_login: LastLoginOut | None = None
+    last_activity: Time | None = None
+    last_seen: Time | None = None
     connections: int
     version: int
 
@@ -53,17 +65,19 @@ class _EventOut(Struct, rename="camel", omit_defaults=True):
     connections: int | None = None
 
 
-class _ConnectionOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
+class ConnectionOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """A connection, with the field names of the events."""
+
     user_id: str
     client_id: str
     connection_id: str
-    login_time: str | None = None
-    logout_time: str | None = None
-    reason: str | None = None
-    cause: str | None = None
+    login_time: Time | None = None
+    logout_time: Time | None = None
+    reason: Reason | None = None
+    cause: Cause | None = None
     idle: bool | None = None
-    last_activity: str | None = None
-    last_seen: str | None = None
+    last_activity: Time | None = None
+    last_seen: Time | None = None
     ip_addr: str | None = None
     user_agent: str | None = None
     meta: msgspec.Raw | None = None
@@ -79,10 +93,10 @@ def _iso(millis: int | None) -> str | None:
     return None if millis is None else to_iso(millis)
 
 
-def encode_status(
+def status_out(
     user_id: str, status: Status, *, version: int, last_seen: int | None, private: bool = False
-) -> bytes:
-    """Encode the payload of ``status/<user>``.
+) -> StatusOut:
+    """Return the fields of a status.
 
     Args:
         user_id: the user.
@@ -95,50 +109,58 @@ def encode_status(
     last = status.last_login
     login = None
     if last is not None:
-        login = _LastLoginOut(
+        login = LastLoginOut(
             to_iso(last.date), last.ip_addr if private else None, last.user_agent if private else None
         )
-    return _encode(
-        _StatusOut(
-            user_id=user_id,
-            state=status.state.value,
-            online=status.online,
-            idle=status.idle,
-            since=_iso(status.since),
-            last_login=login,
-            last_activity=_iso(status.last_activity),
-            last_seen=_iso(last_seen),
-            connections=status.connections,
-            version=version,
-        )
+    return StatusOut(
+        user_id=user_id,
+        state=status.state,
+        online=status.online,
+        idle=status.idle,
+        since=_iso(status.since),
+        last_login=login,
+        last_activity=_iso(status.last_activity),
+        last_seen=_iso(last_seen),
+        connections=status.connections,
+        version=version,
     )
 
 
-def encode_connection(record: Connection, *, private: bool) -> bytes:
-    """Encode a record for the HTTP API, with the field names of the events.
+def encode_status(
+    user_id: str, status: Status, *, version: int, last_seen: int | None, private: bool = False
+) -> bytes:
+    """Encode the payload of ``status/<user>``; for the arguments see `status_out`."""
+    return _encode(status_out(user_id, status, version=version, last_seen=last_seen, private=private))
+
+
+def connection_out(record: Connection, *, private: bool) -> ConnectionOut:
+    """Return the fields of a record for the HTTP API and the commands.
 
     Args:
         record: the record.
         private: whether to include address, user agent and meta.
 
     """
-    return _encode(
-        _ConnectionOut(
-            user_id=record.user_id,
-            client_id=record.client_id,
-            connection_id=record.connection_id,
-            login_time=_iso(record.login_time),
-            logout_time=_iso(record.logout_time),
-            reason=record.reason,
-            cause=record.cause,
-            idle=record.idle,
-            last_activity=_iso(record.last_activity),
-            last_seen=_iso(record.last_seen),
-            ip_addr=record.ip_addr if private else None,
-            user_agent=record.user_agent if private else None,
-            meta=msgspec.Raw(record.meta.encode()) if private and record.meta is not None else None,
-        )
+    return ConnectionOut(
+        user_id=record.user_id,
+        client_id=record.client_id,
+        connection_id=record.connection_id,
+        login_time=_iso(record.login_time),
+        logout_time=_iso(record.logout_time),
+        reason=record.reason,
+        cause=record.cause,
+        idle=record.idle,
+        last_activity=_iso(record.last_activity),
+        last_seen=_iso(record.last_seen),
+        ip_addr=record.ip_addr if private else None,
+        user_agent=record.user_agent if private else None,
+        meta=msgspec.Raw(record.meta.encode()) if private and record.meta is not None else None,
     )
+
+
+def encode_connection(record: Connection, *, private: bool) -> bytes:
+    """Encode a record; for the arguments see `connection_out`."""
+    return _encode(connection_out(record, private=private))
 
 
 def encode_event(event: ConnectionEvent | UserEvent, version: int) -> bytes:

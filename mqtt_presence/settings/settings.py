@@ -27,7 +27,7 @@ from mqtt_presence.settings.values import (
 PREFIX = "MQTT_PRESENCE_"
 """The beginning of the name of each environment variable."""
 
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,}")
+_TOKEN = re.compile(r"(?:(?:status|operator):)?[A-Za-z0-9._~+/=-]{16,}")
 _ORIGIN = re.compile(r"(?i:https?)://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 _PATHS = frozenset(
     {"ca_file", "cert_file", "client_cert_file", "client_key_file", "key_file", "password_file"}
@@ -160,11 +160,11 @@ class Settings(BaseSettings):
         description="The broker's WebSocket URL for browsers, for run: ws[s]://host:port/path; "
         "default: broker, if its URL is ws or wss.",
     )
-    web_token: str | None = Field(
-        None,
+    web_token: Names = Field(
+        (),
         repr=False,
-        description="A secret of at least 16 characters: visitors with this token see addresses and history. "
-        "Put it into the environment or a file.",
+        description="A secret of at least 16 characters: visitors with this token see addresses and history; "
+        "with status: before it, statuses only. Put it into the environment or a file; repeatable.",
     )
     web_origin: Names = Field(
         (),
@@ -249,9 +249,12 @@ class Settings(BaseSettings):
 
     @field_validator("web_token")
     @classmethod
-    def _is_token(cls, value: str | None) -> str | None:
-        if value is not None and not _TOKEN.fullmatch(value):
-            raise ValueError("must be 16 or more letters, digits and -._~+/= (openssl rand -hex 16)")
+    def _are_tokens(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(_TOKEN.fullmatch, value)):
+            raise ValueError(
+                "must be 16 or more letters, digits and -._~+/= (openssl rand -hex 16), with status: or"
+                " operator: before them for a scope"
+            )
         return value
 
     @field_validator("web_origin", "web_frame_ancestors")

@@ -1,19 +1,18 @@
-"""The reader: users and connections for the commands and the page, in pages."""
+"""The reader: users and connections for the commands, in pages; `pages` has those of the HTTP API."""
 
 import fnmatch
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mqtt_presence.protocol.times import LATEST
 from mqtt_presence.rules.model import Connection, State, UserId, UserPresence
-from mqtt_presence.store.rows import CONNECTION_COLUMNS, USER_COLUMNS, to_connection, to_presence
-from mqtt_presence.store.snapshots import Snapshots
+from mqtt_presence.store.pages import Pages
+from mqtt_presence.store.rows import USER_COLUMNS, to_presence
 
 _PAGE = 500
 
 
-class Reader(Snapshots):
+class Reader(Pages):
     """Reads users and connections from a database that a bridge may be using."""
 
     def users(self, state: State | None = None) -> Iterator[UserPresence]:
@@ -83,92 +82,6 @@ class Reader(Snapshots):
                 return
             limit -= size
 
-    # Pages for the web, by keyset: the cost of a page is that of its rows, wherever it begins.
-
-    def users_page(self, *, after: str | None, limit: int, containing: str | None) -> list[UserPresence]:
-        """Read a page of users without connections, in the order of names.
-
-        Args:
-            after: the name that the page begins after; None for the first page.
-            limit: the greatest number of users.
-            containing: only names that contain this text, ASCII letters in any case.
-
-        """
-        where, parameters = ["u.user_id > " + self._mark], [after or ""]
-        if containing is not None:
-            escaped = re.sub(r"([\\%_])", r"\\\1", containing)
-            where.append(f"LOWER(u.user_id) LIKE LOWER({self._mark}) ESCAPE '\\'")
-            parameters.append(f"%{escaped}%")
-        rows = self._select(
-            f"SELECT {USER_COLUMNS} FROM users u WHERE {' AND '.join(where)} "
-            f"ORDER BY u.user_id LIMIT {int(limit)}",
-            parameters,
-        )
-        return [to_presence(row, {}, {}) for row in rows]
-
-    def connections_page(
-        self,
-        user_id: str,
-        *,
-        since: int | None,
-        until: int | None,
-        before: tuple[int, int] | None,
-        limit: int,
-    ) -> list[tuple[int, Connection]]:
-        """Read a page of a user's connections with their row ids, the newest first.
-
-        Connections of which only the end is known (rule E1) are left out, because they have no login time.
-
-        Args:
-            user_id: the user.
-            since: only connections that were open at this time or later, epoch milliseconds.
-            until: only connections that began at this time or earlier, epoch milliseconds.
-            before: the login time and row id that the page begins after; None for the first page.
-            limit: the greatest number of connections.
-
-        """
-        where = [f"c.user_id = {self._mark}", f"c.login_time <= {self._mark}"]
-        parameters: list[Any] = [user_id, LATEST if until is None else until]
-        if since is not None:
-            where.append(f"(c.logout_time IS NULL OR c.logout_time >= {self._mark})")
-            parameters.append(since)
-        if before is not None:
-            where.append(f"(c.login_time, c.id) < ({self._mark}, {self._mark})")
-            parameters += before
-        return self._numbered(" AND ".join(where), "c.login_time DESC, c.id DESC", parameters, limit)
-
-    def open_page(self, *, after: tuple[str, str, int] | None, limit: int) -> list[tuple[int, Connection]]:
-        """Read a page of all open connections with their row ids, in the order of users and clients.
-
-        Args:
-            after: the user, client and row id that the page begins after; None for the first page.
-            limit: the greatest number of connections.
-
-        """
-        return self._numbered(
-            "c.live AND c.logout_time IS NULL "
-            f"AND (c.user_id, c.client_id, c.id) > ({self._mark}, {self._mark}, {self._mark})",
-            "c.user_id, c.client_id, c.id",
-            after or ("", "", 0),
-            limit,
-        )
-
-    def ended_page(self, *, before: tuple[int, int] | None, limit: int) -> list[tuple[int, Connection]]:
-        """Read a page of all ended connections with their row ids, the last end first.
-
-        Args:
-            before: the logout time and row id that the page begins after; None for the first page.
-            limit: the greatest number of connections.
-
-        """
-        return self._numbered(
-            f"c.logout_time IS NOT NULL AND c.login_time IS NOT NULL "
-            f"AND (c.logout_time, c.id) < ({self._mark}, {self._mark})",
-            "c.logout_time DESC, c.id DESC",
-            before or (LATEST + 1, 0),
-            limit,
-        )
-
     def has_tombstone(self, user_id: str) -> bool:
         """Return whether the user was forgotten and the retained status must still be cleared."""
         return bool(self.uncleared([UserId(user_id)]))
@@ -228,13 +141,3 @@ class Reader(Snapshots):
             if len(rows) < _PAGE:
                 return
             after = rows[-1][0]
-
-    def _numbered(
-        self, where: str, order: str, parameters: Sequence[Any], limit: int
-    ) -> list[tuple[int, Connection]]:
-        rows = self._select(
-            f"SELECT {CONNECTION_COLUMNS}, c.id FROM connections c "
-            f"WHERE {where} ORDER BY {order} LIMIT {int(limit)}",
-            parameters,
-        )
-        return [(row[-1], to_connection(row)) for row in rows]

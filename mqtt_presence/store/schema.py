@@ -43,6 +43,10 @@ class UserRow(Model):
         table_name = "user_states"
 
 
+# Pages of users in a state, and their number. On PostgreSQL the names are in collation "C" (migration 18).
+UserRow.add_index(UserRow.state, UserRow.user_id, name="users_by_state")
+
+
 class ConnectionRow(Model):
     """A connection record, with its `ActivityRow`; `login_time` is null while only the end is known (E1)."""
 
@@ -167,6 +171,22 @@ class OutboxRow(Model):
         table_name = "outbox"
 
 
+class ChangeRow(Model):
+    """The statuses that a batch has changed, kept for a while (`ChangeLog`).
+
+    The newest row is never deleted, so that ids only grow. The first row is the migration's, and empty.
+    """
+
+    id = BigAutoField()
+    time = BigIntegerField()
+    total = BigIntegerField()
+    """The size of all bodies so far, bytes: the difference of two rows is the size between them."""
+    body = BlobField()
+
+    class Meta:
+        table_name = "changes"
+
+
 class RedeliveryRow(Model):
     """The packet ids of a committed batch, while the broker may deliver its messages again."""
 
@@ -188,7 +208,17 @@ class TombstoneRow(Model):
         table_name = "tombstones"
 
 
-TABLES = (UserRow, ConnectionRow, ActivityRow, BridgeRow, SeatRow, OutboxRow, RedeliveryRow, TombstoneRow)
+TABLES = (
+    UserRow,
+    ConnectionRow,
+    ActivityRow,
+    BridgeRow,
+    SeatRow,
+    OutboxRow,
+    ChangeRow,
+    RedeliveryRow,
+    TombstoneRow,
+)
 
 CONNECTIONS_VIEW = """\
 CREATE VIEW connections AS

@@ -4,16 +4,16 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
-from mqtt_presence.web.api import Api, Authenticate
+from mqtt_presence.web.api.access import Access, Authenticate
+from mqtt_presence.web.api.api_application import answer_failure, answer_http_error, mounts
+from mqtt_presence.web.api.services import Services
 from mqtt_presence.web.config import MQTT_PATH, WebConfig
+from mqtt_presence.web.database_reader import DatabaseReader
 from mqtt_presence.web.headers import SecurityHeaders
 from mqtt_presence.web.origin_check import OriginCheck
 from mqtt_presence.web.page_files import PageFiles, has_libraries
-from mqtt_presence.web.responses import refusal
 from mqtt_presence.web.websocket_mqtt import MqttEndpoint, Serve
 
 _COMPRESSED_FROM = 1024
@@ -21,7 +21,9 @@ _COMPRESSION = 4
 """Fast: answers are compressed in the thread that serves the broker."""
 
 
-def make_app(config: WebConfig, authenticate: Authenticate, serve: Serve | None) -> tuple[Starlette, Api]:
+def make_app(
+    config: WebConfig, authenticate: Authenticate, serve: Serve | None
+) -> tuple[Starlette, Services]:
     """Build the application.
 
     Args:
@@ -31,8 +33,8 @@ def make_app(config: WebConfig, authenticate: Authenticate, serve: Serve | None)
 
     """
     files = PageFiles()
-    api = Api(config, authenticate, has_libraries)
-    routes = [Route("/", files.index), *api.routes(), Mount("/static", files)]
+    services = Services(config, Access(config, authenticate), DatabaseReader(config.database), has_libraries)
+    routes: list[BaseRoute] = [Route("/", files.index), *mounts(services), Mount("/static", files)]
     if serve is not None:
         endpoint = MqttEndpoint(serve, config)
         routes.append(Route(f"/{MQTT_PATH}", endpoint))
@@ -44,16 +46,7 @@ def make_app(config: WebConfig, authenticate: Authenticate, serve: Serve | None)
             Middleware(OriginCheck, config),
             Middleware(GZipMiddleware, minimum_size=_COMPRESSED_FROM, compresslevel=_COMPRESSION),
         ],
-        exception_handlers={HTTPException: _answer_http_error, Exception: _answer_failure},
+        exception_handlers={HTTPException: answer_http_error, Exception: answer_failure},
     )
     app.router.redirect_slashes = False
-    return app, api
-
-
-def _answer_http_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return refusal(error.status_code, error.detail, error.headers)
-
-
-def _answer_failure(_request: Request, _error: Exception) -> Response:
-    return refusal(500, "the server failed; its log has the reason")
+    return app, services

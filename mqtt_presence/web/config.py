@@ -13,6 +13,26 @@ HISTORY_HOURS = 24
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """A secret that opens the API.
+
+    Args:
+        secret: sent in each request.
+        is_operator: whether it opens everything; otherwise the statuses, as all users see them by MQTT.
+
+    """
+
+    secret: str = field(repr=False)
+    is_operator: bool = True
+
+    @classmethod
+    def parse(cls, text: str) -> "Token":
+        """Return the token in a value of the setting `web_token`: ``[status:|operator:]SECRET``."""
+        scope, colon, secret = text.partition(":")
+        return cls(secret, scope != "status") if colon else cls(text)
+
+
+@dataclass(frozen=True, slots=True)
 class WebConfig:
     """Settings of the web server.
 
@@ -25,7 +45,7 @@ class WebConfig:
         open: whether the broker asks for no password; None for another broker, where that is unknown.
         insecure: allow ``open`` beyond loopback.
         operators: the users whose password opens the API.
-        token: opens the API, too; empty for no token.
+        tokens: open the API, too.
         origins: other addresses of the page, and other pages that may connect: ``https://host[:port]``.
         proxy: whether a reverse proxy on this machine adds the client's address to ``X-Forwarded-For``.
         publish_private: whether the public status contains addresses and user agents.
@@ -45,7 +65,7 @@ class WebConfig:
     open: bool | None = None
     insecure: bool = False
     operators: frozenset[str] = frozenset()
-    token: str = field(default="", repr=False)
+    tokens: tuple[Token, ...] = field(default=(), repr=False)
     origins: frozenset[str] = frozenset()
     proxy: bool = False
     publish_private: bool = False

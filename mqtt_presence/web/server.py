@@ -85,7 +85,7 @@ class WebServer:
         except (OSError, OverflowError) as error:
             why = explain_listen_error(config.host, "web_port", config.port, error)
             raise WebError(f"{why}, or leave the page out: --no-web") from error
-        app, self._api = make_app(
+        app, self._services = make_app(
             config, self._authenticate, None if self._broker is None else self._broker.serve
         )
         self._server = uvicorn.Server(self._uvicorn_config(ConnectionAccess(app, self._listener)))
@@ -133,7 +133,7 @@ class WebServer:
             raise
         finally:
             await listener.close_connections()
-            self._api.database.close()
+            self._services.database.close()
 
     async def _authenticate(self, user: str, password: str, address: str) -> bool:
         return self._broker is not None and await self._broker.authenticate(user, password, address)

@@ -1,7 +1,10 @@
-"""Visibility of addresses and history: operators only. The one module that decides, pure.
+"""Visibility of statuses, and of addresses and history. The one module that decides, pure.
 
-An operator sends the token, or the password of a user in the setting `operator`. Where neither is configured,
-requests from this machine are an operator's. Requests that a reverse proxy on this machine passes on are not.
+Operators see everything. An operator sends a token of that scope, or the password of a user in the setting
+`operator`. Where neither is configured, requests from this machine are an operator's. Requests that a reverse
+proxy on this machine passes on are not, nor those of another site's page.
+
+A token of the scope `status`, or the password of any user, opens the statuses as all users see them by MQTT.
 """
 
 import base64
@@ -20,9 +23,11 @@ _PROXIES = frozenset({"forwarded", "via"})
 
 
 class Verdict(enum.Enum):
-    """The decision on a request for data of operators."""
+    """The decision on a request."""
 
     OPERATOR = "operator"
+    STATUS = "status"
+    """Statuses only; other credentials may open the rest: 403."""
     UNKNOWN = "unknown"
     """Other credentials may help: 401."""
     FORBIDDEN = "forbidden"
@@ -65,12 +70,11 @@ def judge(config: WebConfig, requester: Requester) -> Verdict | Login:
     scheme = scheme.lower()
     if len(credentials) > _LONGEST_CREDENTIALS:
         return Verdict.UNKNOWN
-    if scheme == "bearer" and config.token:
-        right = hmac.compare_digest(credentials.strip().encode(), config.token.encode())
-        return Verdict.OPERATOR if right else Verdict.UNKNOWN
+    if scheme == "bearer" and config.tokens:
+        return _of_token(config, credentials.strip())
     if scheme == "basic" and takes_passwords(config):
         return _login(credentials) or Verdict.UNKNOWN
-    if config.token or takes_passwords(config):
+    if config.tokens or takes_passwords(config):
         return Verdict.UNKNOWN
     return Verdict.OPERATOR if _is_from_this_machine(config, requester) else Verdict.FORBIDDEN
 
@@ -86,7 +90,7 @@ def after_login(config: WebConfig, login: Login, *, right: bool) -> Verdict:
     """
     if not right:
         return Verdict.UNKNOWN
-    return Verdict.OPERATOR if login.user in config.operators else Verdict.FORBIDDEN
+    return Verdict.OPERATOR if login.user in config.operators else Verdict.STATUS
 
 
 def takes_passwords(config: WebConfig) -> bool:
@@ -95,6 +99,15 @@ def takes_passwords(config: WebConfig) -> bool:
     On a broker without passwords anybody can use the name of an operator.
     """
     return config.open is False and bool(config.operators)
+
+
+def _of_token(config: WebConfig, sent: str) -> Verdict:
+    """Return the decision on a token; all tokens are compared, so that the time has no hint."""
+    verdict = Verdict.UNKNOWN
+    for token in config.tokens:
+        if hmac.compare_digest(sent.encode(), token.secret.encode()) and verdict is not Verdict.OPERATOR:
+            verdict = Verdict.OPERATOR if token.is_operator else Verdict.STATUS
+    return verdict
 
 
 def _is_from_this_machine(config: WebConfig, requester: Requester) -> bool:

@@ -127,6 +127,37 @@ def test_migrations_make_the_schema_of_the_models(database: str, tmp_path: Path,
         migrated.close()
 
 
+def test_users_are_counted_in_the_index_of_states(database: str, store: Store) -> None:
+    """Counts and pages by state and prefix read the index, in the order of code points on both databases."""
+    names = ["b", "a", "a-1", "B", "ä", "a\U0010ffff"]
+    for name in names:
+        save(store, record(user=name))
+    save(store, record(user="a-2"), status=Status(state=State.OFFLINE, since=NOW))
+    with Reader(database) as reader:
+        found = [user.user_id for user in reader.users_page(after=None, limit=9)]
+        assert found == sorted([*names, "a-2"])
+        some = reader.users_page(after="a", limit=9, prefix="a", states=[State.ONLINE])
+        assert [user.user_id for user in some] == ["a-1", "a\U0010ffff"]
+        counted = reader.count_by_state(prefix="a")
+        assert counted == {State.ONLINE: 3, State.IDLE: 0, State.OFFLINE: 1}
+        assert reader.count_by_state(states=[State.OFFLINE], containing="A-") == {State.OFFLINE: 1}
+        asked: list[str] = []
+        select = reader._select
+
+        def explain(sql: str, parameters: Any) -> list[Any]:
+            plan = select(("EXPLAIN " if store.locks_rows else "EXPLAIN QUERY PLAN ") + sql, parameters)
+            asked.append(" ".join(str(column) for row in plan for column in row))
+            return select(sql, parameters)
+
+        reader._select = explain  # type: ignore[method-assign]
+        if store.locks_rows:  # a table of seven rows is read whole otherwise
+            reader._database.execute_sql("SET enable_seqscan = off")
+        reader.count_by_state(prefix="a")
+        reader.users_page(after="a", limit=9, prefix="a")
+    assert len(asked) == 6
+    assert all("users_by_state" in plan for plan in asked), asked
+
+
 def test_the_views_are_those_of_the_models(database: str, store: Store) -> None:
     """The views of the migrations are those of the models; `users` has the order of columns that the bridge reads."""
     frozen = (MIGRATIONS / "0012_origins.py").read_text()

@@ -16,6 +16,8 @@ from urllib.parse import parse_qsl
 from amqtt.adapters import BufferReader
 from amqtt.errors import MQTTError
 from amqtt.mqtt.packet import MQTTFixedHeader
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 
 from mqtt_presence.adapters.brokers.json_events import EmqxEvents, NanomqEvents
 from mqtt_presence.adapters.brokers.mosquitto import ERRORS, NOTICES, VERSION, MosquittoLog
@@ -33,8 +35,11 @@ from mqtt_presence.protocol.topics import Topics, is_name
 from mqtt_presence.rules.model import Activity, End, Login
 from mqtt_presence.settings import parse_seconds
 from mqtt_presence.web.allowed_origins import is_host, refuse_host, refuse_origin
-from mqtt_presence.web.config import WebConfig
-from mqtt_presence.web.parameters import ParameterError, Parameters, client_cursor, pair_cursor
+from mqtt_presence.web.api import cursors
+from mqtt_presence.web.api.connection_resources import ConnectionsQuery
+from mqtt_presence.web.api.parameters import ParameterError, explain
+from mqtt_presence.web.api.user_resources import UsersQuery
+from mqtt_presence.web.config import Token, WebConfig
 from mqtt_presence.web.visibility import Requester, Verdict, judge
 
 NOW = 1_800_000_000_000
@@ -459,42 +464,32 @@ def source_message(data: bytes) -> None:
 )
 def page_parameters(data: bytes) -> None:
     """A query is read or refused, and an accepted cursor is one that a page has written."""
-    pairs = parse_qsl(data.decode(errors="replace"), keep_blank_values=True)
-    try:
-        given = Parameters(pairs, frozenset({"limit", "after", "before", "from", "q", "open"}))
-    except ParameterError:
-        return
-    for read, write in (
-        (given.limit, None),
-        (lambda: given.time("from"), None),
-        (lambda: given.text("q"), None),
-        (lambda: given.flag("open", default=True), None),
-        (lambda: given.after_name("after"), None),
-        (lambda: given.after_client("after"), lambda found: client_cursor(*found)),
-        (lambda: given.after_pair("before"), lambda found: pair_cursor(*found)),
-    ):
+    given = dict(parse_qsl(data.decode(errors="replace"), keep_blank_values=True))
+    for kind in (UsersQuery, ConnectionsQuery):
         try:
-            found = read()
-        except ParameterError as error:
-            assert str(error).isprintable()
-            continue
-        if found is not None and write is not None:
-            assert found == _read_again(write(found))
-
-
-def _read_again(cursor: str) -> object:
-    again = Parameters([("after", cursor)], frozenset({"after"}))
-    try:
-        return again.after_pair("after")
-    except ParameterError:
-        return again.after_client("after")
+            kind.model_validate(given)
+        except ValidationError as error:
+            wrong: Any = RequestValidationError([e | {"loc": ("query", *e["loc"])} for e in error.errors()])
+            assert explain(wrong, ("after",))
+    for read, write in (
+        (cursors.after_name, cursors.name_cursor),
+        (cursors.after_client, lambda found: cursors.client_cursor(*found)),
+        (cursors.after_pair, lambda found: cursors.pair_cursor(*found)),
+    ):
+        for text in given.values():
+            try:
+                found = read("after", text)
+            except ParameterError as error:
+                assert str(error).isprintable()
+                continue
+            assert found == read("after", write(found))
 
 
 @target(b"Bearer 0123456789abcdef", b"Basic YWxpY2U6cmlnaHQ=", b"basic  YWxpY2U6", b"Bearer ", b"Basic \xff")
 def page_authorization(data: bytes) -> None:
     """Only the token itself makes a visitor from another machine an operator."""
     token = "0123456789abcdef"
-    config = WebConfig("sqlite:///x.db", open=False, operators=frozenset({"alice"}), token=token)
+    config = WebConfig("sqlite:///x.db", open=False, operators=frozenset({"alice"}), tokens=(Token(token),))
     header = data.decode("latin-1")
     judged = judge(config, Requester("192.0.2.7", "1.1", {"host": "127.0.0.1:8080", "authorization": header}))
     if judged is Verdict.OPERATOR:

@@ -174,6 +174,7 @@ def test_config_has_the_settings_of_the_page(up: Page) -> None:
         "open": True,
         "prefix": "",
         "operator": True,
+        "scope": "operator",
         "operatorBy": [],
         "private": False,
         "version": __version__,

@@ -203,8 +203,8 @@ def test_hostile_names_are_found(filled: tuple[Page, str, int], user: str) -> No
         ("users?limit=0", "limit='0' must be 1 to 500"),
         ("users?limit=501", "limit="),
         ("users?after=%00", "after must be"),
-        ("users?q=%00", "q must be"),
-        ("users?state=online", "'state' is no parameter"),
+        ("users?q=%00", "q='\\x00' must be 1 to 128 characters"),
+        ("users?stat=online", "'stat' is no parameter"),
         ("users?limit=1&limit=2", "twice"),
         ("users/a%00b/connections", "a user is 1 to 128 characters"),
         ("users/alice/connections?from=yesterday", "from='yesterday' must be a time"),
@@ -229,7 +229,7 @@ def test_wrong_parameters_are_named(filled: tuple[Page, str, int], path: str, sa
 def test_unknown_user_is_not_found(filled: tuple[Page, str, int]) -> None:
     page, _, _ = filled
     answer = page.api("users", "nobody", "connections", headers=bearer(TOKEN))
-    assert (answer.status, answer.json) == (404, {"error": "there is no user nobody"})
+    assert (answer.status, answer.json["error"]) == (404, "there is no user nobody")
     nothing = page.api("users", "alice", "connections", headers=bearer(TOKEN), to="1999-01-01T00:00:00Z")
     assert nothing.json == {"connections": [], "next": None}
 

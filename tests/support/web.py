@@ -30,7 +30,8 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        assert self.headers["content-type"] == "application/json", self
+        kind = "application/json" if self.status < 400 else "application/problem+json"
+        assert self.headers["content-type"] == kind, self
         return json.loads(self.body)
 
 

@@ -10,7 +10,7 @@ from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.listening import addresses_for_others
 from mqtt_presence.settings import Settings
 from mqtt_presence.web.allowed_origins import refuse_host, refuse_origin, socket_origin
-from mqtt_presence.web.config import WebConfig
+from mqtt_presence.web.config import Token, WebConfig
 from mqtt_presence.web.forwarded_address import client_address
 from mqtt_presence.web.headers import policy
 from mqtt_presence.web.visibility import Login, Requester, Verdict, after_login, judge, takes_passwords
@@ -130,7 +130,7 @@ def test_an_open_broker_has_no_operators_by_name() -> None:
 @pytest.mark.parametrize("is_open", [True, None, False])
 def test_the_token_is_accepted_from_any_address(is_open: bool | None) -> None:
     """The address and the proxy do not matter."""
-    asked = config(token=TOKEN, host="0.0.0.0", open=is_open, insecure=True)
+    asked = config(tokens=(Token(TOKEN),), host="0.0.0.0", open=is_open, insecure=True)
     for authorization in (f"Bearer {TOKEN}", f"bearer {TOKEN} "):
         requester = request_from("10.0.0.1", host="x", via="proxy", authorization=authorization)
         assert judge(asked, requester) is OPERATOR
@@ -151,7 +151,7 @@ def test_the_token_is_accepted_from_any_address(is_open: bool | None) -> None:
 )
 def test_other_credentials_than_the_token_are_refused(authorization: str) -> None:
     """With a token, a request from this machine needs it as well."""
-    assert judge(config(token=TOKEN), request_from(authorization=authorization)) is UNKNOWN
+    assert judge(config(tokens=(Token(TOKEN),)), request_from(authorization=authorization)) is UNKNOWN
 
 
 def test_an_empty_token_opens_nothing() -> None:
@@ -162,7 +162,7 @@ def test_an_empty_token_opens_nothing() -> None:
 
 def test_repr_shows_no_token_and_no_password() -> None:
     """A configuration may end in a log."""
-    assert TOKEN not in repr(config(token=TOKEN))
+    assert TOKEN not in repr(config(tokens=(Token(TOKEN),)))
     assert "pw" not in repr(Login("alice", "pw"))
 
 
@@ -170,13 +170,13 @@ def test_repr_shows_no_token_and_no_password() -> None:
 
 
 def test_an_operators_password_makes_an_operator() -> None:
-    """A wrong password is answered with 401, the right one of another user with 403."""
+    """A wrong password opens nothing, the right one of another user the statuses only."""
     asked = config(open=False, operators=frozenset({"alice"}), host="0.0.0.0")
     login = judge(asked, request_from("10.0.0.1", authorization=credentials("alice", "a:b é")))
     assert login == Login("alice", "a:b é")
     assert after_login(asked, login, right=True) is OPERATOR
     assert after_login(asked, login, right=False) is UNKNOWN
-    assert after_login(asked, Login("bob", "x"), right=True) is FORBIDDEN
+    assert after_login(asked, Login("bob", "x"), right=True) is Verdict.STATUS
 
 
 @pytest.mark.parametrize("sent", ["Basic", "Basic !", "Basic YWxpY2U=", "Basic /w==", "Digest x", ""])
