@@ -221,7 +221,8 @@ def test_watcher_converges_to_what_the_broker_has(broker: AnyBroker, page: Page)
     shown = f"await until(() => JSON.stringify({state}) === {json.dumps(json.dumps(wanted, separators=(',', ':')))})"
     page(shown)
     assert page("return scope.users.stale") is False
-    for user in wanted:
+    for user, wanted_state in wanted.items():
+        recorder.wait_for_state(user, wanted_state)
         told, seen = recorder.status(user), page(f"return scope.users.get({json.dumps(user)})")
         assert {name: value for name, value in seen.items() if value is not None} == {
             name: {"ipAddr": None, "userAgent": None, **value} if name == "lastLogin" else value
