@@ -1,13 +1,17 @@
 """The fixtures that tests with real brokers and real databases share."""
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.brokers import Embedded, Mosquitto
+from tests.support.commands import Commands
 from tests.support.postgres import Postgres
+
+os.environ["XDG_CONFIG_HOME"] = os.devnull  # no test reads the settings of the user who runs it
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +71,12 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'presence.db'}"
     cluster: Postgres = request.getfixturevalue("postgres")
     return cluster.database()
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> Iterator[Commands]:
+    directory = tmp_path / "commands"
+    directory.mkdir()
+    made = Commands(directory)
+    yield made
+    made.close()

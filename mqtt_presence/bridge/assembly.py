@@ -127,6 +127,7 @@ class Assembly:
             clock,
             self.outputs,
             again_s=tuning.republish_again_s,
+            is_loss_normal=config.broker_starts_empty,
         )
         self.progress = Progress(clock, topics.inputs, tuning.settled_s)
         self.clock_steps = ClockSteps(store, self.committer, clock, tuning.shifted_page)

@@ -69,6 +69,7 @@ class BridgeConfig:
         retention_ms: how long ended connections are kept, milliseconds; None: for ever.
         publish_private: publish addresses and user agents with the status.
         homeassistant: publish a discovery message for each user; None: switched off.
+        broker_starts_empty: the broker keeps no messages from one start to the next, as the embedded one.
         tuning: figures that only tests change.
         source: how the broker reports connections, one of `adapters.registry.SOURCES`.
 
@@ -81,6 +82,7 @@ class BridgeConfig:
     confirm_within_ms: int = 30_000
     retention_ms: int | None = None
     publish_private: bool = False
+    broker_starts_empty: bool = False
     source: str = AUTO
     homeassistant: Discovery | None = None
     tuning: Tuning = field(default_factory=Tuning)

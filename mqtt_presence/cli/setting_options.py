@@ -112,7 +112,8 @@ def _option(setting: Setting) -> inspect.Parameter:
 def _config() -> inspect.Parameter:
     declared = typer.Option(
         "--config",
-        help=f"A TOML file with settings. [env: {CONFIG_VARIABLE}]",
+        help=f"A TOML file with settings. [env: {CONFIG_VARIABLE}] [default: settings.toml in "
+        "~/.config/mqtt-presence, if there is one]",
         metavar="FILE",
         show_default=False,
         readable=False,  # `load` checks it, with a better message

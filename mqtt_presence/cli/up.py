@@ -103,4 +103,5 @@ def _bridge_config(settings: Settings, broker: EmbeddedBroker, secret: str) -> B
     return replace(
         bridge_config(settings),
         link=lambda client_id: LinkConfig(url, client_id, settings.keep_alive, mqtt5=False),
+        broker_starts_empty=True,
     )

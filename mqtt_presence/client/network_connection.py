@@ -22,6 +22,7 @@ from mqtt_presence.client.connect_arguments import Endpoint
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.mqtt.paho_client import prepare, transport
 from mqtt_presence.mqtt.paho_sockets import duplicate
+from mqtt_presence.mqtt.port_advice import port_advice
 from mqtt_presence.mqtt.return_codes import BAD_USER_NAME_OR_PASSWORD, connack_words
 
 _log = logging.getLogger("mqtt_presence.client")
@@ -106,6 +107,8 @@ class NetworkConnection:
         self._subscriptions: deque[list[tuple[str, int]]] = deque()
         self._subscribed = threading.Event()
         self._refused: str | None = None
+        self._unanswered: str | None = None
+        """How the broker left the CONNECT without an answer."""
         self._is_name_needed = False
         self._abandoned = False
         client = Client(
@@ -140,11 +143,13 @@ class NetworkConnection:
         except Exception as error:
             # Not only OSError: also a malformed WebSocket handshake, or a host name that IDNA refuses.
             self._end()
-            raise BrokerError(f"{url} cannot be reached: {error}") from error
+            raise BrokerError(f"{url} cannot be reached: {error}{port_advice(url, error)}") from error
         try:
             self._loop()
         finally:
             self._end()
+        if self._unanswered is not None:
+            raise BrokerError(f"{url} {self._unanswered}{port_advice(url)}")
         if self._refused is not None:
             refusal = NameNeededError if self._is_name_needed else BrokerError
             raise refusal(f"{url} refuses us: {self._refused}")
@@ -155,8 +160,10 @@ class NetworkConnection:
             if self.is_up:
                 guard(self._hooks.tick)
             elif time.monotonic() > deadline:
-                self._refused = f"no answer to CONNECT in {self._timeout:g} s"
+                self._unanswered = f"did not answer in {self._timeout:g} s"
                 return
+        if not (self.is_up or self._abandoned or self._refused):
+            self._unanswered = "closed the connection without an answer"
 
     def _end(self) -> None:
         self.ended = True

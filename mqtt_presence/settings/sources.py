@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_config_path
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
@@ -26,15 +27,15 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
 
     Args:
         flags: values from the command line by setting; None where a flag is missing.
-        config: a TOML file; default: the file that `MQTT_PRESENCE_CONFIG` names, if any.
+        config: a TOML file; default: the file that `MQTT_PRESENCE_CONFIG` names, else `default_config()`.
 
     Raises:
         ConfigError: a setting is wrong. The message names the setting and, unless secret, shows its value.
 
     """
     _refuse_unknown_variables()
-    if config is None and os.environ.get(CONFIG_VARIABLE):
-        config = Path(os.environ[CONFIG_VARIABLE])
+    if config is None:
+        config = Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else default_config()
     given = {name: value for name, value in flags.items() if value is not None}
     from_file = {} if config is None else _read(config)
 
@@ -52,15 +53,24 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
         raise ConfigError("; ".join(_describe_error(e, given, config) for e in error.errors())) from None
 
 
+def default_config() -> Path | None:
+    """Return the settings file in the user's directory of configurations; None if there is none."""
+    try:
+        path = user_config_path("mqtt-presence") / "settings.toml"
+    except RuntimeError:  # no home directory
+        return None
+    return path if path.is_file() else None
+
+
 def _read(config: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(config.read_text("utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"--config {config}: there is no such file") from None
+        raise ConfigError(f"{config}: there is no such file") from None
     except RecursionError:
-        raise ConfigError(f"--config {config}: lists are nested too deeply") from None
+        raise ConfigError(f"{config}: lists are nested too deeply") from None
     except (OSError, ValueError) as error:  # tomllib's messages name a line, and quote no value
-        raise ConfigError(f"--config {config}: {error}") from None
+        raise ConfigError(f"{config}: {error}") from None
 
 
 def _refuse_unknown_variables() -> None:

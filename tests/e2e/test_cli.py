@@ -24,103 +24,10 @@ from mqtt_presence.protocol.outgoing import encode_status
 from mqtt_presence.rules.model import State, Status, UserId
 from mqtt_presence.store.reader import Reader
 from tests.support.brokers import Mosquitto
+from tests.support.commands import COMMAND, Commands, Running, environment
 from tests.support.waiting import free_port, listens, until
 
-COMMAND = str(Path(sys.executable).with_name("mqtt-presence"))
 HOSTILE = "e\u202evil\u200b[red]x[bold]"
-
-
-class Running:
-    """A running command, with its output so far."""
-
-    def __init__(self, directory: Path, *arguments: str, **variables: str) -> None:
-        self._files = [directory / f"{len(list(directory.iterdir()))}.{name}" for name in ("out", "err")]
-        with self._files[0].open("wb") as out, self._files[1].open("wb") as err:
-            self.process = subprocess.Popen(
-                [COMMAND, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env=environment(directory, **variables),
-            )
-
-    @property
-    def output(self) -> bytes:
-        return self._files[0].read_bytes()
-
-    @property
-    def out(self) -> str:
-        return self._files[0].read_text(errors="replace")
-
-    @property
-    def err(self) -> str:
-        return self._files[1].read_text(errors="replace")
-
-    def says(self, pattern: str, deadline_s: float = 15) -> str:
-        """Wait for output that matches, on either stream; return the match."""
-
-        def said() -> re.Match[str] | None:
-            found = re.search(pattern, self.out) or re.search(pattern, self.err)
-            assert found or self.process.poll() is None, f"ended: {self.out}\n{self.err}"
-            return found
-
-        try:
-            return until(said, deadline_s=deadline_s)[0]
-        except AssertionError as error:
-            raise AssertionError(f"{pattern!r}: {error}\n{self.out}\n{self.err}") from None
-
-    def end(self, sign: signal.Signals = signal.SIGTERM, deadline_s: float = 15) -> int:
-        self.process.send_signal(sign)
-        return self.process.wait(deadline_s)
-
-
-def environment(directory: Path, **variables: str) -> dict[str, str]:
-    """An environment without the developer's own settings and data."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MQTT_PRESENCE_", "XDG_"))}
-    return (
-        kept
-        | {"XDG_DATA_HOME": str(directory / "data"), "TZ": "UTC", "MQTT_PRESENCE_WEB_PORT": "0"}
-        | variables
-    )
-
-
-class Commands:
-    """Starts commands, and ends those that still run."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._running: list[Running] = []
-
-    def start(self, *arguments: str, **variables: str) -> Running:
-        running = Running(self.directory, *arguments, **variables)
-        self._running.append(running)
-        return running
-
-    def done(self, *arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [COMMAND, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-            env=environment(self.directory, **variables),
-        )
-
-    def close(self) -> None:
-        for running in self._running:
-            if running.process.poll() is None:
-                running.process.kill()
-                running.process.wait(10)
-
-
-@pytest.fixture
-def commands(tmp_path: Path) -> Iterator[Commands]:
-    directory = tmp_path / "commands"
-    directory.mkdir()
-    made = Commands(directory)
-    yield made
-    made.close()
 
 
 def start_run(commands: Commands, mosquitto: Mosquitto, database: str, *more: str) -> Running:

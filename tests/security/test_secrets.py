@@ -16,9 +16,8 @@ from mqtt_presence.embedded import EmbeddedConfig
 from mqtt_presence.errors import PresenceError
 from mqtt_presence.settings import load
 from mqtt_presence.store import Store
-from tests.e2e.test_cli import Commands, Running
-from tests.e2e.test_cli import commands as commands  # noqa: PLC0414 - a fixture
 from tests.support.brokers import Mosquitto
+from tests.support.commands import Commands, Running
 from tests.support.postgres import query
 from tests.support.waiting import free_port, until
 

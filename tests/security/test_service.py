@@ -8,9 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
-from tests.e2e.test_cli import Commands
-from tests.e2e.test_cli import commands as commands  # noqa: PLC0414 - a fixture
 from tests.support.brokers import Mosquitto
+from tests.support.commands import Commands
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "broker_config/systemd/mqtt-presence.service"

@@ -335,7 +335,7 @@ def test_passwd_refuses(tmp_path: Path, user: str, stdin: str) -> None:
     ("arguments", "message"),
     [
         (("run", "--grace=-1"), "grace=-1: must be 0 or more"),
-        (("run", "--config", "/none.toml"), "--config /none.toml: there is no such file"),
+        (("run", "--config", "/none.toml"), "/none.toml: there is no such file"),
         (("up", "--open", "--password-file", "/none"), "open and password_file contradict each other"),
         (("up", "--host", "0.0.0.0", "--open", "--port", "0"), "insecure"),
         (("up", "--no-open", "--password-file", "/none"), "password_file='/none'"),

@@ -15,6 +15,7 @@ from mqtt_presence.bridge.link.config import RECEIVE_MAXIMUM, LinkConfig
 from mqtt_presence.bridge.link.mqtt_version import MqttVersion
 from mqtt_presence.mqtt.backoff import Backoff
 from mqtt_presence.mqtt.paho_client import prepare, transport
+from mqtt_presence.mqtt.port_advice import port_advice
 from mqtt_presence.mqtt.return_codes import (
     BAD_USER_NAME_OR_PASSWORD,
     NOT_AUTHORIZED,
@@ -104,7 +105,8 @@ class Connecting:
         except (OSError, ValueError, mqtt.WebsocketConnectionError) as error:
             self._version.begin()
             self._back_off(0.0)
-            log.warning("cannot reach the broker at %s: %s; %s", url, error, self._next_try())
+            why = f"{error}{port_advice(url, error)}"
+            log.warning("cannot reach the broker at %s: %s; %s", url, why, self._next_try())
 
     def _session_options(self) -> Mapping[str, Any]:
         """Return the options for a session that never expires and for many unacknowledged messages."""
@@ -163,7 +165,7 @@ class Connecting:
         self._back_off(0.0)
         url = self._config.url
         if self._refusal is None:
-            log.warning("the broker at %s did not answer; %s", url, self._next_try())
+            log.warning("the broker at %s did not answer%s; %s", url, port_advice(url), self._next_try())
             return True
         words = connack_words(self._refusal)
         log.error("the broker at %s refuses us: %s; %s", url, words, self._next_try())

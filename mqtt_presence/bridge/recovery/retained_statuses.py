@@ -89,6 +89,7 @@ class RetainedStatuses(Part):
         clock: the bridge's.
         outputs: write the retained messages of a user.
         again_s: how long to wait after the broker has refused a status, seconds; doubled each time.
+        is_loss_normal: the broker keeps no statuses from one start to the next.
 
     """
 
@@ -101,6 +102,7 @@ class RetainedStatuses(Part):
         outputs: Outputs,
         *,
         again_s: float,
+        is_loss_normal: bool = False,
     ) -> None:
         self._store = store
         self._committer = committer
@@ -108,6 +110,7 @@ class RetainedStatuses(Part):
         self._clock = clock
         self._outputs = outputs
         self._retry = _Retry(again_s)
+        self._is_loss_normal = is_loss_normal
         self._witness: LastStatus | None = None
         self._asked_for: LastStatus | None = None
         self._answer_until = 0.0
@@ -236,7 +239,12 @@ class RetainedStatuses(Part):
 
     def _found_a_loss(self, link: Link, asked_for: LastStatus) -> None:
         self._end_probe(link, asked_for)
-        log.warning("the broker has lost retained statuses, and perhaps more: publishing all of them again")
+        if self._is_loss_normal:
+            log.info("publishing the statuses of all users to the broker, which begins without them")
+        else:
+            log.warning(
+                "the broker has lost retained statuses, and perhaps more: publishing all of them again"
+            )
         self._has_news_of_a_loss = True
         self._republish_all()
 

@@ -22,6 +22,7 @@ from mqtt_presence.bridge.link.config import RECEIVE_MAXIMUM
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.mqtt.paho_client import prepare, transport
 from mqtt_presence.mqtt.paho_sockets import duplicate, has_buffered, without_wrapper
+from mqtt_presence.mqtt.port_advice import port_advice
 from mqtt_presence.mqtt.return_codes import FAILURE, connack_words
 from mqtt_presence.mqtt.tls_files import TlsFiles
 from mqtt_presence.mqtt.url import BrokerUrl
@@ -261,7 +262,7 @@ class ProbeClient:
             self._client.connect(url.host, url.port, self.options.keep_alive_s, **self._session_options())
         except Exception as error:  # also a wrong WebSocket handshake, or a host that IDNA refuses
             self.is_over = True
-            raise UnreachableError(f"{url} cannot be reached: {error}") from error
+            raise UnreachableError(f"{url} cannot be reached: {error}{port_advice(url, error)}") from error
 
     def _session_options(self) -> dict[str, Any]:
         if not self.options.mqtt5:

@@ -15,6 +15,7 @@ from mqtt_presence.mqtt.packets import (
     subscribe_packet,
     unsubscribe_packet,
 )
+from mqtt_presence.mqtt.port_advice import port_advice
 from mqtt_presence.mqtt.return_codes import connack_words_311
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.tools.simulate.simulated_devices import KEEP_ALIVE_S
@@ -140,4 +141,4 @@ class ReaderConnection:
         self._retry_at = self._monotonic() + _RETRY_S
         self._on_end()
         if not self._was_up and self.failure is None:  # keep an earlier refusal with its reason
-            self.failure = BrokerError(f"{self._url} cannot be reached: {why}")
+            self.failure = BrokerError(f"{self._url} cannot be reached: {why}{port_advice(self._url)}")
