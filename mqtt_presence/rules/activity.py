@@ -19,6 +19,7 @@ from mqtt_presence.rules.model import (
     ConnectionEvent,
     Event,
     Key,
+    Rule,
     RuleSettings,
 )
 from mqtt_presence.rules.transitions import may_reopen, new_record, open_record, reopen_record
@@ -33,12 +34,12 @@ def handle_activity(ledger: Ledger, activity: Activity) -> None:
         return
     ledger.see(activity.now)
     if record is None:
-        record = open_record(ledger, new_record(activity))  # A2
+        record = open_record(ledger, new_record(activity), Rule.A2)
     elif not record.is_open:
         if not may_reopen(ledger, record):
             ledger.ignored.append("activity_after_end")  # A3
             return
-        record = reopen_record(ledger, record, activity.now)  # A3, after a guessed end
+        record = reopen_record(ledger, record, activity.now, Rule.A3)  # after a guessed end
     _a1_apply(ledger, record, activity)
 
 

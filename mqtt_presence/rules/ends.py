@@ -6,12 +6,14 @@ from mqtt_presence.rules.capacity import refuses_new_record
 from mqtt_presence.rules.ledger import Ledger
 from mqtt_presence.rules.model import (
     GUESSED,
+    Cause,
     Connection,
     ConnectionId,
     End,
     NetworkClosed,
     NetworkReplaced,
     Reason,
+    Rule,
 )
 from mqtt_presence.rules.transitions import close_record
 
@@ -31,10 +33,9 @@ def _e1_end_named_record(ledger: Ledger, end: End, connection_id: ConnectionId) 
             ledger.put(_ended_before_login(end, connection_id))
     elif record.is_open:
         ledger.see(end.now)
-        close_record(ledger, replace(record, cause=end.cause), end.reason, end.now)
+        close_record(ledger, replace(record, cause=end.cause), end.reason, end.now, end.rule or Rule.E1)
     elif record.reason in GUESSED or record.ended_by_broker:
-        check_at = _grace_after(record, end.reason)
-        ledger.put(replace(record, reason=end.reason, check_at=check_at, ended_by_broker=False))
+        ledger.put(replace(_corrected(record, end.reason, end.now, Rule.E1), ended_by_broker=False))
     else:
         ledger.ignored.append("end_after_end")
 
@@ -43,7 +44,7 @@ def _e2_end_open_record(ledger: Ledger, end: End) -> None:
     open_records = ledger.open_of(end.client_id)
     for record in open_records:
         ledger.see(end.now)
-        close_record(ledger, record, end.reason, end.now)
+        close_record(ledger, record, end.reason, end.now, end.rule or Rule.E2)
     if not open_records:
         ledger.ignored.append("end_of_nothing")
 
@@ -57,6 +58,7 @@ def _ended_before_login(end: End, connection_id: ConnectionId) -> Connection:
         last_seen=end.now,
         logout_time=end.now,
         reason=end.reason,
+        ended_by=Rule.E1,
     )
 
 
@@ -72,17 +74,12 @@ def handle_network_closed(ledger: Ledger, closed: NetworkClosed) -> None:
             continue
         if closed.reason is not None and record.is_open:
             ended = replace(record, cause=closed.cause, ended_by_broker=True)
-            close_record(ledger, ended, closed.reason, closed.now)
+            # A takeover ends a record only if another user has taken the client id.
+            rule = Rule.G2 if closed.cause is Cause.TAKEOVER else Rule.G1
+            close_record(ledger, ended, closed.reason, closed.now, rule)
         elif closed.reason is not None and record.reason in GUESSED:
-            ledger.put(
-                replace(
-                    record,
-                    cause=closed.cause,
-                    ended_by_broker=True,
-                    reason=closed.reason,
-                    check_at=_grace_after(record, closed.reason),
-                )
-            )
+            certain = _corrected(record, closed.reason, closed.now, Rule.G1)
+            ledger.put(replace(certain, cause=closed.cause, ended_by_broker=True))
         elif record.cause is None:
             ledger.put(replace(record, cause=closed.cause))
 
@@ -94,6 +91,7 @@ def handle_network_replaced(ledger: Ledger, replaced: NetworkReplaced) -> None:
             ledger.put(replace(record, network_id=replaced.new_network_id))
 
 
-def _grace_after(record: Connection, reason: Reason) -> int | None:
-    """Return the end of the grace when a guessed end becomes certain: a logout has none."""
-    return None if reason is Reason.LOGOUT else record.check_at
+def _corrected(record: Connection, reason: Reason, now: int, rule: Rule) -> Connection:
+    """Return an ended record with the certain reason; a logout has no grace."""
+    check_at = None if reason is Reason.LOGOUT else record.check_at
+    return replace(record, reason=reason, check_at=check_at, corrected_by=rule, corrected_at=now)

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from mqtt_presence.rules.capacity import refuses_new_connection, refuses_reopening, yields_to
 from mqtt_presence.rules.deadlines import deadline
 from mqtt_presence.rules.ledger import Ledger
-from mqtt_presence.rules.model import NO_META, Connection, Login, Reason
+from mqtt_presence.rules.model import NO_META, Connection, Login, Reason, Rule
 from mqtt_presence.rules.transitions import close_record, may_reopen, new_record, open_record, reopen_record
 
 T = TypeVar("T", int, str)
@@ -38,7 +38,7 @@ def handle_login(ledger: Ledger, login: Login) -> None:
     elif record.is_open:
         ledger.put(_refreshed(ledger, record, login))  # L2
     elif may_reopen(ledger, record):
-        reopen_record(ledger, _refreshed(ledger, record, login), login.now)  # L3, after a guessed end
+        reopen_record(ledger, _refreshed(ledger, record, login), login.now, Rule.L3)  # after a guessed end
     else:
         ledger.ignored.append("login_after_end")  # L3
 
@@ -84,9 +84,9 @@ def _l1_open(ledger: Ledger, record: Connection, login: Login) -> None:
         if not other.is_open:
             ledger.put(replace(other, check_at=None))
         elif other.login_order is not None or yields_to(other, login):
-            close_record(ledger, other, Reason.SUPERSEDED, login.now)
+            close_record(ledger, other, Reason.SUPERSEDED, login.now, Rule.L1)
     if record.opened_at is None:
-        open_record(ledger, record)
+        open_record(ledger, record, Rule.L1)
     else:
         ledger.put(record)
 
@@ -96,7 +96,7 @@ def _l3_login_after_end(ledger: Ledger, record: Connection, login: Login) -> Non
     if record.client_time is not None:
         _supersede_older(ledger, login, record.client_time)
     if may_reopen(ledger, record):
-        reopen_record(ledger, record, login.now)
+        reopen_record(ledger, record, login.now, Rule.L3)
     else:
         ledger.put(record)
         ledger.ignored.append("login_after_end")
@@ -105,17 +105,17 @@ def _l3_login_after_end(ledger: Ledger, record: Connection, login: Login) -> Non
 def _l4_keep_as_superseded(ledger: Ledger, record: Connection, login: Login) -> None:
     """Keep the record as ended; a connection that never opened has no event."""
     if record.opened_at is None:
-        ledger.put(replace(record, logout_time=login.now, reason=Reason.SUPERSEDED))
+        ledger.put(replace(record, logout_time=login.now, reason=Reason.SUPERSEDED, ended_by=Rule.L4))
     else:
-        close_record(ledger, record, Reason.SUPERSEDED, login.now)
+        close_record(ledger, record, Reason.SUPERSEDED, login.now, Rule.L4)
 
 
 def _supersede_older(ledger: Ledger, login: Login, time: int) -> None:
-    """End the open connections that this login would have ended if it had arrived before its own end."""
+    """Apply D12: end the open connections that this login would have ended if it had come in time."""
     for other in ledger.open_of(login.client_id):
         began = other.login_order if other.client_time is None else other.client_time
         if began is not None and began < time:
-            close_record(ledger, other, Reason.SUPERSEDED, login.now)
+            close_record(ledger, other, Reason.SUPERSEDED, login.now, Rule.D12)
 
 
 def _place(ledger: Ledger, record: Connection, login: Login) -> _Place:

@@ -6,7 +6,7 @@ milliseconds in UTC; durations are milliseconds, named `_ms`.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import NewType, TypeAlias
 
 from msgspec import Struct
@@ -51,6 +51,25 @@ class Cause(StrEnum):
     """The client broke the protocol or a limit."""
     PARENT = "parent"
     """The gateway of a device is gone (device profiles)."""
+
+
+class Rule(IntEnum):
+    """The rules that open and end records (docs/protocol.md, "Rules"); the database has the numbers."""
+
+    L1 = 11
+    L3 = 13
+    L4 = 14
+    A2 = 22
+    A3 = 23
+    E1 = 31
+    E2 = 32
+    G1 = 41
+    G2 = 42
+    B2 = 52
+    B3 = 53
+    S1 = 61
+    S3 = 63
+    D12 = 112
 
 
 NO_META = "{}"
@@ -116,6 +135,14 @@ class Connection(ActivityState, frozen=True, gc=False):
     """The `time` of the login; None without one, or if it cannot be compared with other logins (L4)."""
     origin: str | None = None
     """The opener of the record: `login`, `activity` or `profile:<name>`; None: unknown."""
+    opened_by: Rule | None = None
+    """The rule that opened the record, or last reopened it, at `opened_at`; None: none did, or unknown."""
+    ended_by: Rule | None = None
+    """The rule that ended the record, at `logout_time`; None: none did, or unknown."""
+    corrected_by: Rule | None = None
+    """The rule that later made a guessed end certain, or corrected the reason; None: none did."""
+    corrected_at: int | None = None
+    """When it did so."""
 
 
 Key: TypeAlias = tuple[ClientId, ConnectionId]
@@ -238,6 +265,8 @@ class End(Struct, frozen=True, kw_only=True, gc=False):
     reason: Reason
     connection_id: ConnectionId | None = None
     cause: Cause | None = None
+    rule: Rule | None = None
+    """The rule to name, where the end is not the client's message; None: E1 or E2."""
 
 
 class NetworkClosed(Struct, frozen=True, kw_only=True, gc=False):

@@ -11,6 +11,7 @@ from mqtt_presence.rules.model import (
     ConnectionEvent,
     EndUnconfirmed,
     Reason,
+    Rule,
 )
 from mqtt_presence.rules.transitions import close_record
 
@@ -24,7 +25,7 @@ def handle_check_deadlines(ledger: Ledger, check: CheckDeadlines) -> None:
         if not record.is_open:
             ledger.put(replace(record, check_at=None))  # The grace has ended.
         elif is_expired(record, ledger.settings, now):
-            close_record(ledger, record, Reason.TIMEOUT, now)  # B2
+            close_record(ledger, record, Reason.TIMEOUT, now, Rule.B2)
         elif is_idle(record, ledger.settings, now):
             _b1_become_idle(ledger, record)
         else:
@@ -42,7 +43,7 @@ def handle_end_unconfirmed(ledger: Ledger, confirm: EndUnconfirmed) -> None:
     for record in [*ledger.connections.values()]:
         answers = record.origin in confirm.origins if confirm.origins else record.announce
         if record.is_open and answers and record.last_seen < confirm.announced_at:
-            close_record(ledger, record, Reason.UNCONFIRMED, confirm.now)
+            close_record(ledger, record, Reason.UNCONFIRMED, confirm.now, Rule.B3)
 
 
 def handle_clock_stepped_back(ledger: Ledger, step: ClockSteppedBack) -> None:

@@ -11,6 +11,7 @@ from mqtt_presence.rules.model import (
     Connection,
     ConnectionEvent,
     Reason,
+    Rule,
     RuleSettings,
     Sighting,
 )
@@ -25,13 +26,13 @@ def handle_sighting(ledger: Ledger, sighting: Sighting) -> None:
         if not is_reopened or refuses_reopening(ledger, record):  # S3
             ledger.ignored.append("sighting_after_end")
             return
-        record = reopen_record(ledger, record, sighting.now)
+        record = reopen_record(ledger, record, sighting.now, Rule.S3)
     elif record is None:  # S1
         if refuses_new_connection(ledger, sighting):
             return
         for other in ledger.open_of(sighting.client_id):
-            close_record(ledger, other, Reason.SUPERSEDED, sighting.now)
-        record = open_record(ledger, _s2_apply(new_record(sighting), sighting, ledger.settings))
+            close_record(ledger, other, Reason.SUPERSEDED, sighting.now, Rule.S1)
+        record = open_record(ledger, _s2_apply(new_record(sighting), sighting, ledger.settings), Rule.S1)
     if sighting.is_live:
         ledger.see(sighting.now)
     fresh = _s2_apply(record, sighting, ledger.settings)

@@ -4,7 +4,16 @@ from msgspec.structs import replace
 
 from mqtt_presence.rules.deadlines import clip_times, deadline
 from mqtt_presence.rules.ledger import Ledger
-from mqtt_presence.rules.model import GUESSED, Activity, Connection, ConnectionEvent, Login, Reason, Sighting
+from mqtt_presence.rules.model import (
+    GUESSED,
+    Activity,
+    Connection,
+    ConnectionEvent,
+    Login,
+    Reason,
+    Rule,
+    Sighting,
+)
 
 
 def new_record(event: Login | Activity | Sighting) -> Connection:
@@ -24,12 +33,12 @@ def new_record(event: Login | Activity | Sighting) -> Connection:
     )
 
 
-def open_record(ledger: Ledger, record: Connection) -> Connection:
-    """Open a record for the first time (L1, A2)."""
+def open_record(ledger: Ledger, record: Connection, rule: Rule) -> Connection:
+    """Open a record for the first time (L1, A2, S1)."""
     now = record.last_seen
     login_time = record.login_time if record.login_time is not None else now
     ledger.publish(now)
-    return _open(ledger, replace(record, login_time=login_time, opened_at=now))
+    return _open(ledger, replace(record, login_time=login_time, opened_at=now, opened_by=rule))
 
 
 def may_reopen(ledger: Ledger, record: Connection) -> bool:
@@ -46,16 +55,26 @@ def may_reopen(ledger: Ledger, record: Connection) -> bool:
     return all(c.login_order is None or c.login_order <= order for c in ledger.open_of(record.client_id))
 
 
-def reopen_record(ledger: Ledger, record: Connection, now: int) -> Connection:
-    """Take back a guessed end (L3, A3), and supersede the client's other connections."""
+def reopen_record(ledger: Ledger, record: Connection, now: int, rule: Rule) -> Connection:
+    """Take back an end (L3, A3, S3), and supersede the client's other connections."""
     for other in ledger.open_of(record.client_id):
         if other.login_order is not None:
-            close_record(ledger, other, Reason.SUPERSEDED, now)
+            close_record(ledger, other, Reason.SUPERSEDED, now, rule)
     # The clock may have been set back since the end.
     record = clip_times(record, now)
-    return _open(
-        ledger, replace(record, logout_time=None, reason=None, cause=None, opened_at=now, last_seen=now)
+    reopened = replace(
+        record,
+        logout_time=None,
+        reason=None,
+        cause=None,
+        opened_at=now,
+        last_seen=now,
+        opened_by=rule,
+        ended_by=None,
+        corrected_by=None,
+        corrected_at=None,
     )
+    return _open(ledger, reopened)
 
 
 def _open(ledger: Ledger, record: Connection) -> Connection:
@@ -65,10 +84,10 @@ def _open(ledger: Ledger, record: Connection) -> Connection:
     return opened
 
 
-def close_record(ledger: Ledger, record: Connection, reason: Reason, now: int) -> None:
+def close_record(ledger: Ledger, record: Connection, reason: Reason, now: int, rule: Rule) -> None:
     """End an open record; after a loss or a guessed end its grace begins."""
     has_grace = reason not in (Reason.LOGOUT, Reason.SUPERSEDED) and ledger.settings.grace_ms > 0
     check_at = now + ledger.settings.grace_ms if has_grace else None
-    ended = replace(record, logout_time=now, reason=reason, check_at=check_at)
+    ended = replace(record, logout_time=now, reason=reason, check_at=check_at, ended_by=rule)
     ledger.put(ended)
     ledger.events.append(ConnectionEvent("connectionLogout", ended))

@@ -13,6 +13,7 @@ from mqtt_presence.rules.model import (
     Key,
     LastLogin,
     Reason,
+    Rule,
     State,
     Status,
     UserId,
@@ -50,6 +51,10 @@ RECORD_FIELDS: tuple[Field, ...] = (
     ConnectionRow.ended_by_broker,
     ConnectionRow.client_time,
     ConnectionRow.origin,
+    ConnectionRow.opened_by,
+    ConnectionRow.ended_by,
+    ConnectionRow.corrected_by,
+    ConnectionRow.corrected_at,
     ConnectionRow.live,
 )
 """The other columns of a connection."""
@@ -68,6 +73,9 @@ VERSION_FLOOR = "version_floor"
 """The name of a value of the bridge: the greatest version of any forgotten user. New users go on from it."""
 
 _FLAG = {None: None, 0: False, 1: True}  # SQLite has no booleans
+
+
+_RULE: Mapping[int | None, Rule | None] = {None: None, **{rule.value: rule for rule in Rule}}
 
 
 # Column by column: slices would be shorter, but take twice the time for each row of each batch.
@@ -102,6 +110,10 @@ def to_connection(row: Sequence[Any]) -> Connection:
         row[23] == 1,
         row[24],
         row[25],
+        _RULE[row[26]],
+        _RULE[row[27]],
+        _RULE[row[28]],
+        row[29],
     )
 
 
@@ -129,6 +141,11 @@ def from_connection(record: Connection) -> tuple[Any, ...]:
         record.ended_by_broker,
         record.client_time,
         record.origin,
+        # As plain numbers: psycopg writes the name of an enum's member.
+        None if record.opened_by is None else record.opened_by.value,
+        None if record.ended_by is None else record.ended_by.value,
+        None if record.corrected_by is None else record.corrected_by.value,
+        record.corrected_at,
         record.is_live,
     )
 

@@ -11,7 +11,7 @@ import logging
 from mqtt_presence.bridge.config import BridgeConfig
 from mqtt_presence.protocol import publications
 from mqtt_presence.rules.fold import fold
-from mqtt_presence.rules.model import Connection, End, Event, Reason, UserId
+from mqtt_presence.rules.model import Connection, End, Event, Reason, Rule, UserId
 from mqtt_presence.store import Store
 from mqtt_presence.store.reader import Reader
 
@@ -69,4 +69,5 @@ def _lost(record: Connection, now: int) -> End:
         connection_id=record.connection_id,
         now=now,
         reason=Reason.LOST,
+        rule=Rule.G1,  # its network connection has ended with the broker
     )

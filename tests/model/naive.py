@@ -47,6 +47,10 @@ class Record:
     peer: int | None = None
     cause: str | None = None
     ended_by_broker: bool = False
+    opened_by: str | None = None
+    ended_by: str | None = None
+    corrected: tuple[str, int] | None = None
+    """The rule that made a guessed end certain, or set the reason later; and when."""
 
     def is_open(self) -> bool:
         return self.ended is None
@@ -103,7 +107,7 @@ class User:
         record.heard_last = max(record.heard_last, now)
         if not first_login:
             if not was_open:  # L3
-                self._reopen(record, now)
+                self._reopen(record, now, "L3")
             return  # L2
 
         self.known = True
@@ -118,15 +122,15 @@ class User:
                 for r in self._open(client):
                     began = r.login_stamp if r.told is None else r.told
                     if began is not None and began < record.told:
-                        self._end(r, "superseded", now)
+                        self._end(r, "superseded", now, "D12")
             if self._may_reopen(record):
-                self._reopen(record, now)
+                self._reopen(record, now, "L3")
             return
         if older:  # L4
             if unseen:
-                record.ended, record.reason = now, "superseded"
+                record.ended, record.reason, record.ended_by = now, "superseded", "L4"
             else:
-                self._end(record, "superseded", now)
+                self._end(record, "superseded", now, "L4")
             return
         for r in self.records:  # L1
             if r is record or r.client != client:
@@ -134,9 +138,9 @@ class User:
             if not r.is_open():
                 r.grace_until = None  # Silent: the client is back, it is not to be counted twice.
             elif r.login_stamp is not None or time is None or not r.has_own_id:
-                self._end(r, "superseded", now)
+                self._end(r, "superseded", now, "L1")
         if unseen:
-            self._open_it(record, now)
+            self._open_it(record, now, "L1")
 
     def activity(
         self,
@@ -164,11 +168,11 @@ class User:
             record.peer = peer
             self.records.append(record)
             self.known = True
-            self._open_it(record, now)
+            self._open_it(record, now, "A2")
         elif not record.is_open():
             if not self._may_reopen(record):
                 return  # A3
-            self._reopen(record, now)
+            self._reopen(record, now, "A3")
         # A1
         record.heard_last = max(record.heard_last, now)
         if idle is None:
@@ -190,18 +194,20 @@ class User:
     def end(self, now: int, client: str, connection_id: str | None, reason: str) -> None:
         if connection_id is None:  # E2
             for r in self._open(client):
-                self._end(r, reason, now)
+                self._end(r, reason, now, "E2")
             return
         for r in self.records:  # E1
             if (r.client, r.id) == (client, connection_id):
                 if r.is_open():
-                    self._end(r, reason, now)
+                    self._end(r, reason, now, "E1")
                 elif r.reason in GUESSES or r.ended_by_broker:
-                    r.reason, r.ended_by_broker = reason, False
+                    r.reason, r.ended_by_broker, r.corrected = reason, False, ("E1", now)
                     if reason == "logout":
                         r.grace_until = None
                 return
-        self.records.append(Record(client, connection_id, True, now, now, ended=now, reason=reason))
+        self.records.append(
+            Record(client, connection_id, True, now, now, ended=now, reason=reason, ended_by="E1")
+        )
 
     def gone(self, now: int, client: str, peer: int, cause: str, reason: str | None) -> None:
         stamps = [r.login_stamp for r in self.records if r.client == client and r.login_stamp is not None]
@@ -214,9 +220,9 @@ class User:
             if reason is not None and (r.is_open() or r.reason in GUESSES):
                 r.cause, r.ended_by_broker = cause, True
                 if r.is_open():
-                    self._end(r, reason, now)
+                    self._end(r, reason, now, "G2" if cause == "takeover" else "G1")
                 else:
-                    r.reason = reason
+                    r.reason, r.corrected = reason, ("G1", now)
                     if reason == "logout":
                         r.grace_until = None
             elif r.cause is None:
@@ -237,7 +243,7 @@ class User:
                 continue
             timeout = self.settings.expire_after if r.timeout is None else r.timeout
             if timeout is not None and now - r.heard_last > timeout:  # B2
-                self._end(r, "timeout", now)
+                self._end(r, "timeout", now, "B2")
                 continue
             threshold = r.threshold
             if threshold is None and r.sent_heartbeat and not r.sent_report:
@@ -250,7 +256,7 @@ class User:
     def confirm(self, now: int, announced: int) -> None:
         for r in self.records:  # B3
             if r.is_open() and r.announce and r.heard_last < announced:
-                self._end(r, "unconfirmed", now)
+                self._end(r, "unconfirmed", now, "B3")
 
     def set_back(self, now: int) -> None:
         """Nothing that counts is of a time that has not come yet."""
@@ -350,18 +356,19 @@ class User:
         ]
         return record.reason in GUESSES and not newer
 
-    def _open_it(self, record: Record, now: int) -> None:
-        record.opened = now
+    def _open_it(self, record: Record, now: int, rule: str) -> None:
+        record.opened, record.opened_by = now, rule
         self._tell("connectionLogin", record)
 
-    def _reopen(self, record: Record, now: int) -> None:
+    def _reopen(self, record: Record, now: int, rule: str) -> None:
         for r in self._open(record.client):
             if r.login_stamp is not None:
-                self._end(r, "superseded", now)
+                self._end(r, "superseded", now, rule)
         record.ended = record.reason = record.grace_until = record.cause = None
+        record.ended_by = record.corrected = None
         self._pull_back(record, now)
         record.heard_last = now
-        self._open_it(record, now)
+        self._open_it(record, now, rule)
 
     def _pull_back(self, record: Record, now: int) -> None:
         record.heard_last = min(record.heard_last, now)
@@ -370,8 +377,8 @@ class User:
         if record.last_activity is not None and record.last_activity > now:
             record.last_activity = now
 
-    def _end(self, record: Record, reason: str, now: int) -> None:
-        record.ended, record.reason = now, reason
+    def _end(self, record: Record, reason: str, now: int, rule: str) -> None:
+        record.ended, record.reason, record.ended_by = now, reason, rule
         # Silent: a superseded connection has a successor; counting both would be one too many.
         if self.settings.grace and reason not in ("logout", "superseded"):
             record.grace_until = now + self.settings.grace

@@ -1,7 +1,9 @@
 """The rules compared with a naive implementation (naive.py), and properties of any history."""
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -26,6 +28,7 @@ from mqtt_presence.rules.model import (
     NetworkReplaced,
     Outcome,
     Reason,
+    Rule,
     RuleSettings,
     Status,
     UserEvent,
@@ -37,6 +40,7 @@ from tests.cases import alone, save
 from tests.model import naive
 
 START = 1_000_000
+PROTOCOL = (Path(__file__).parents[2] / "docs/protocol.md").read_text("utf-8")
 ALICE = UserId("alice")
 
 users = st.sampled_from(["alice", "bob"])
@@ -52,6 +56,12 @@ causes = st.sampled_from(Cause)
 durations = st.sampled_from([None, None, 0, 1_000, 2_500])
 """What a login says of a threshold or timeout; None: nothing; 0: there is none."""
 metas = st.sampled_from([None, "{}", '{"a":1}', '{"b":2}'])
+
+
+@pytest.mark.parametrize("each", Rule)
+def test_rule_of_a_record_is_in_the_protocol(each: Rule) -> None:
+    """Every open and end names a rule that a reader can look up."""
+    assert f'<a id="rule-{each.name.lower()}"></a>{each.name} |' in PROTOCOL
 
 
 def told(event: ConnectionEvent | UserEvent) -> tuple[Any, ...]:
@@ -91,6 +101,9 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
         )
         assert outcome.status_changed == (outcome.user.status != before.status)
         assert outcome.user.version == before.version + outcome.status_changed
+        for c in outcome.changed:
+            assert (c.opened_by is None) == (c.opened_at is None)
+            assert (c.ended_by is None) == c.is_open
         self.compare(event.user_id)
         if isinstance(event, Activity):
             self.compare_alone(before, event, outcome)
@@ -132,6 +145,9 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
                 r.peer,
                 r.cause,
                 r.ended_by_broker,
+                r.opened_by,
+                r.ended_by,
+                r.corrected,
             )
             for r in simple.records
         }
@@ -175,6 +191,9 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
             c.network_id,
             c.cause.value if c.cause else None,
             c.ended_by_broker,
+            c.opened_by.name if c.opened_by else None,
+            c.ended_by.name if c.ended_by else None,
+            (c.corrected_by.name, c.corrected_at) if c.corrected_by else None,
         )
 
     def stamp(self, before: int | None) -> int | None:
