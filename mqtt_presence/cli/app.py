@@ -16,6 +16,7 @@ COMMANDS = {
     "watch": "watch",
     "users": "users",
     "history": "history",
+    "why": "why",
     "forget": "forget",
     "verify": "verify",
     "check": "check",

@@ -14,12 +14,22 @@ P = TypeVar("P", bound=ActivityState)
 
 def deadline(record: ActivityState, settings: RuleSettings) -> int | None:
     """Return when B1 or B2 must check an open connection, epoch milliseconds; None if neither ever will."""
-    threshold, timeout = _threshold(record, settings), _timeout(record, settings)
-    idle_at = None if threshold is None or record.idle else active_at(record) + threshold + 1
-    expires_at = None if timeout is None else record.last_seen + timeout + 1
-    if idle_at is None or expires_at is None:
-        return expires_at if idle_at is None else idle_at
-    return min(idle_at, expires_at)
+    idle, expires = idle_at(record, settings), expires_at(record, settings)
+    if idle is None or expires is None:
+        return expires if idle is None else idle
+    return min(idle, expires)
+
+
+def idle_at(record: ActivityState, settings: RuleSettings) -> int | None:
+    """Return when B1 finds an open connection idle, epoch milliseconds; None: never, or it is idle."""
+    threshold = _threshold(record, settings)
+    return None if threshold is None or record.idle else active_at(record) + threshold + 1
+
+
+def expires_at(record: ActivityState, settings: RuleSettings) -> int | None:
+    """Return when B2 finds an open connection silent for too long, epoch milliseconds; None: never."""
+    timeout = _timeout(record, settings)
+    return None if timeout is None else record.last_seen + timeout + 1
 
 
 def is_idle(record: ActivityState, settings: RuleSettings, now: int) -> bool:

@@ -54,22 +54,26 @@ class Cause(StrEnum):
 
 
 class Rule(IntEnum):
-    """The rules that open and end records (docs/protocol.md, "Rules"); the database has the numbers."""
+    """The rules that records and explanations name (docs/protocol.md); the database has the numbers."""
 
     L1 = 11
     L3 = 13
     L4 = 14
+    A1 = 21
     A2 = 22
     A3 = 23
     E1 = 31
     E2 = 32
     G1 = 41
     G2 = 42
+    B1 = 51
     B2 = 52
     B3 = 53
     S1 = 61
+    S2 = 62
     S3 = 63
     D12 = 112
+    D17 = 117
 
 
 NO_META = "{}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from mqtt_presence.rules.model import Connection, State, UserId, UserPresence
 from mqtt_presence.store.pages import Pages
-from mqtt_presence.store.rows import USER_COLUMNS, to_presence
+from mqtt_presence.store.rows import ANNOUNCED_AT, USER_COLUMNS, to_presence
 
 _PAGE = 500
 
@@ -93,6 +93,11 @@ class Reader(Pages):
             "EXISTS (SELECT 1 FROM tombstones t WHERE t.user_id = k.column1 AND t.buried_at IS NULL) "
             "AND NOT EXISTS (SELECT 1 FROM user_states u WHERE u.user_id = k.column1)",
         )
+
+    def announced_at(self) -> int | None:
+        """Return the time of the announcement that clients are to answer; None: none is pending."""
+        rows = self._select(f"SELECT b.value FROM bridge b WHERE b.name = {self._mark}", [ANNOUNCED_AT])
+        return int(rows[0][0]) if rows else None
 
     def open_connections(self) -> Iterator[dict[UserId, list[Connection]]]:
         """Read all open connections by user, a page of users at a time."""

@@ -69,6 +69,8 @@ CONNECTION_COLUMNS = ", ".join(
 )
 USER_COLUMNS = ", ".join(f"u.{f.column_name}" for f in USER_FIELDS)
 
+ANNOUNCED_AT = "announced_at"
+"""The name of a value of the bridge: the time of an announcement, while answers are due."""
 VERSION_FLOOR = "version_floor"
 """The name of a value of the bridge: the greatest version of any forgotten user. New users go on from it."""
 

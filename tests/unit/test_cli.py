@@ -13,6 +13,7 @@ from mqtt_presence.cli import logs
 from mqtt_presence.cli.app import app
 from mqtt_presence.cli.output import format_duration, plain, print_json
 from mqtt_presence.errors import StoreError
+from mqtt_presence.protocol.times import to_iso
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import (
     Activity,
@@ -385,3 +386,61 @@ def test_json_line_is_exact(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_duration_has_two_units(millis: int, text: str) -> None:
     assert format_duration(millis) == text
+
+
+# why.
+
+
+def test_why_names_rules_times_and_deadlines(filled_anywhere: str) -> None:
+    """Also after a restart, on both databases: all of it is read from there."""
+    result = run("why", "alice", "--database", filled_anywhere, "--json", "--expire-after", "2h")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["state"], found["connections"]) == ("online", 2)
+    desk, phone, ended = found["records"]
+    assert [r["clientId"] for r in (desk, phone)] == ["desk", "phone"]
+    assert [(s["change"], s["rule"], s["trigger"]) for s in ended["past"]] == [
+        ("opened", "L1", "login"),
+        ("ended", "E1", "will"),
+    ]
+    assert (ended["reason"], ended["counts"]) == ("lost", False)
+    (due,) = desk["due"]
+    assert (due["change"], due["rule"], due["at"]) == ("ended", "B2", to_iso(T0 + HOUR + 1000 + 2 * HOUR + 1))
+
+
+def test_why_reads_a_pending_announcement(filled_anywhere: str) -> None:
+    """A client that has not answered ends by B3."""
+    fill(filled_anywhere, login("eve", "phone", "e1", T0, announce=True))
+    store = Store(filled_anywhere)
+    with store.transaction() as tx:
+        tx.write_value("announced_at", str(T0 + 50))
+    store.close()
+    result = run("why", "eve", "--database", filled_anywhere, "--json", "--confirm-within", "20s")
+    (due,) = json.loads(result.stdout)["records"][0]["due"]
+    assert (due["rule"], due["at"]) == ("B3", to_iso(T0 + 20_050))
+
+
+def test_why_in_words(filled: str) -> None:
+    """One line for the state, and one for each change and deadline."""
+    result = run("why", "alice", "--database", filled, "--expire-after", "2h")
+    assert result.stdout.startswith("alice is online since ")
+    assert "connections that count and are not idle: 2\n" in result.stdout
+    assert re.search(r"\nphone \(connection a1\): ended\n.*opened by L1: a login arrived\n", result.stdout)
+    assert "ended by E1: a will arrived (lost)\n" in result.stdout
+    assert "ends by B2: without a sign of life\n" in result.stdout
+    result = run("why", "bob", "--database", filled)
+    assert "bob is idle since" in result.stdout
+    assert "idle by A1: an activity message arrived\n" in result.stdout
+    result = run("why", "zed", "--database", filled)
+    assert "zed is offline since" in result.stdout
+    assert "(logout)\n" in result.stdout
+
+
+def test_why_escapes_and_refuses(filled: str) -> None:
+    """Names of clients are other people's text; an unknown user is an error."""
+    result = run("why", HOSTILE, "--database", filled)
+    assert "\u202e" not in result.stdout
+    assert "[bold]c (connection h1)" in result.stdout
+    result = run("why", "nobody", "--database", filled)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "mqtt-presence: there is no user nobody\n"

@@ -17,11 +17,9 @@ from mqtt_presence.bridge.redeliveries import Redeliveries
 from mqtt_presence.mqtt.messages import Outgoing
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import EndUnconfirmed, Event, UserId
-from mqtt_presence.store import Store, Transaction
+from mqtt_presence.store import ANNOUNCED_AT, Store, Transaction
 
 log = logging.getLogger(__name__)
-
-_SENT = "announced_at"
 
 
 class Announced(Struct, frozen=True):
@@ -94,7 +92,7 @@ class Announcements(OnCheck):
 
     def restore(self, tx: Transaction) -> None:
         """Repeat an unfinished announcement: its answers may have arrived or not."""
-        self.is_requested = self._kept.restore(tx) is not None or tx.read_value(_SENT) is not None
+        self.is_requested = self._kept.restore(tx) is not None or tx.read_value(ANNOUNCED_AT) is not None
 
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
         """Announce if the broker has lost the session, and with it the messages that waited."""
@@ -146,7 +144,7 @@ class Announcements(OnCheck):
     def _send(self, link: Link) -> None:
         now = self._clock_steps.now  # a step of the clock since the last read is not detected yet
         with self._store.transaction() as tx:
-            tx.write_value(_SENT, str(now))
+            tx.write_value(ANNOUNCED_AT, str(now))
             tx.write_value(self._kept.name, None)
             tx.clear_redeliveries(self._redeliveries.lost_up_to)
         self.is_requested, self._kept.stored = False, None
@@ -177,7 +175,7 @@ class Announcements(OnCheck):
         if not is_last:
             return False
         with self._store.transaction() as tx:
-            tx.write_value(_SENT, None)
+            tx.write_value(ANNOUNCED_AT, None)
         self._sent = None
         return True
 
