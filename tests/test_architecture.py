@@ -54,6 +54,8 @@ ONE_IMPORTER = {
     "pydantic": ("settings/", "web/api/"),
     "pydantic_settings": ("settings/",),
     "google": ("adapters/devices/sparkplug.py",),
+    "urllib3": ("integrations/notifications/webhook.py",),
+    "apprise": ("integrations/notifications/apprise_sender.py",),
     "cryptography": ("tools/init_broker/certificates.py",),
 }
 """A library, and the only places that know it."""

@@ -26,6 +26,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
 from mqtt_presence.errors import PayloadError
+from mqtt_presence.integrations.notifications.notification import OUTAGE_EVENTS
 from mqtt_presence.mqtt.url import DEFAULT_PATH, DEFAULT_PORTS
 from mqtt_presence.protocol import client_messages, incoming, outgoing, sizes, topics
 from mqtt_presence.protocol.publications import Publication, outcome_publications
@@ -315,7 +316,7 @@ def test_events_are_those_of_the_code() -> None:
     of_users = {name for names in status.STATE_EVENTS.values() for name in names}
     code = "".join(path.read_text("utf-8") for path in (ROOT / "mqtt_presence/rules").glob("*.py"))
     of_connections = set(re.findall(r'"(connection[A-Z]\w+)"', code))
-    assert set(messages_of("event")) == of_users | of_connections
+    assert set(messages_of("event")) == of_users | of_connections | OUTAGE_EVENTS
 
 
 texts = st.text(
@@ -779,6 +780,10 @@ def test_statuses_and_events_are_what_the_document_says() -> None:
     # The command `check` tests a broker with the smallest possible status.
     probe = status_of_the_check(SimpleNamespace(names=SimpleNamespace(invented_user="alice")), 1)
     tally.take(Topics().status("alice"), probe, retain=True)
+    for event in OUTAGE_EVENTS:
+        for count in (None, 0, 7):
+            payload = outgoing.encode_outage("alice", "flaps > 5/h", since=START, time=START + 5, count=count)
+            tally.take(Topics().event("alice", event), payload, retain=False)
     for message in ("status", *messages_of("event")):
         tally.assert_whole(message, resolve(MESSAGES[message]["payload"]))
 

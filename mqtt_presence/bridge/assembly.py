@@ -18,6 +18,8 @@ from mqtt_presence.bridge.limits import Limiter
 from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.loop import Bridge
+from mqtt_presence.bridge.notifications.config import NotificationConfig
+from mqtt_presence.bridge.notifications.notification_parts import NotificationParts
 from mqtt_presence.bridge.outbox import LastStatus
 from mqtt_presence.bridge.presence_messages import PresenceMessages
 from mqtt_presence.bridge.recovery.announcements import Announcements
@@ -51,6 +53,7 @@ def bridge(
     adapters: Sequence[Adapter] = (),
     fleets: Sequence[Fleets] = (),
     outputs: Sequence[Output] = (),
+    notifications: NotificationConfig | None = None,
     make_link: MakeLink = Link,
 ) -> Bridge:
     """Build a bridge.
@@ -63,6 +66,7 @@ def bridge(
         adapters: read more topics than the registered adapters do.
         fleets: read the topics of devices.
         outputs: publish outcomes in more formats than the registered outputs do.
+        notifications: the receivers of notifications; None: there are none.
         make_link: makes the link to the broker.
 
     """
@@ -74,6 +78,7 @@ def bridge(
         adapters=adapters,
         fleets=fleets,
         outputs=outputs,
+        notifications=notifications,
         make_link=make_link,
     ).bridge
 
@@ -98,6 +103,7 @@ class Assembly:
         adapters: Sequence[Adapter] = (),
         fleets: Sequence[Fleets] = (),
         outputs: Sequence[Output] = (),
+        notifications: NotificationConfig | None = None,
         make_link: MakeLink = Link,
     ) -> None:
         clock = clock or SystemClock()
@@ -110,6 +116,7 @@ class Assembly:
         self.outputs = Outputs(
             [*(make(topics, config.publish_private) for make in OUTPUTS.values()), *outputs]
         )
+        self.notifications = NotificationParts(notifications or NotificationConfig(), store, topics, clock)
         self.committer = Committer(
             store,
             topics,
@@ -119,6 +126,7 @@ class Assembly:
             clock,
             self.outputs,
             self._on_clear,
+            self.notifications.recorder,
         )
         self.retained = RetainedStatuses(
             store,
@@ -208,6 +216,7 @@ class Assembly:
                 self.limiter,
                 RefusalTotals(self.counters, store, clock),
                 Retention(store, clock, config.retention_ms),
+                *self.notifications.parts(self.committer, self.progress),
             ),
         )
 
@@ -219,6 +228,7 @@ class Assembly:
     def _forget(self, tx: Transaction, user_ids: Collection[UserId]) -> None:
         for user_id in user_ids:
             self.retained.forget(tx, user_id)
+        self.notifications.forget(tx, user_ids)
         self.limiter.restore(tx)
 
     def _network_of(

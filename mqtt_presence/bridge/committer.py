@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from msgspec.structs import replace
 
@@ -46,8 +46,17 @@ SaveBatch: TypeAlias = Callable[[Transaction], None]
 """Stores, inside the transaction, the records of parts that belong to a batch of messages."""
 AfterCommit: TypeAlias = Callable[[Sequence[Outcome]], None]
 """Called with the outcomes once they are committed."""
+Recorded: TypeAlias = tuple[Sequence[Publication], Callable[[], None]]
+"""More publications of a transaction, and a function to call once it is committed."""
 Restored: TypeAlias = list[tuple[int, list[Publication]]]
 """Publications of an earlier run by their number in the outbox."""
+
+
+class OutcomeRecorder(Protocol):
+    """Stores something of its own with every outcome, of messages and of jobs."""
+
+    def record(self, tx: Transaction, outcomes: Sequence[Outcome]) -> Recorded:
+        """Store it, in the transaction of the outcomes."""
 
 
 @dataclass(slots=True)
@@ -73,6 +82,7 @@ class Committed:
     publications: list[Publication]
     last_status: LastStatus | None
     after: AfterCommit
+    recorded: Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -95,6 +105,7 @@ class Committer(Part):
         clock: the bridge's.
         outputs: write the publications of an outcome.
         on_clear: called when publications leave the outbox, with the last status among them.
+        recorder: stores something of its own with every outcome.
 
     """
 
@@ -108,6 +119,7 @@ class Committer(Part):
         clock: Clock,
         outputs: Outputs,
         on_clear: Callable[[Transaction, LastStatus | None], None],
+        recorder: OutcomeRecorder | None = None,
     ) -> None:
         self._store = store
         self._topics = topics
@@ -117,6 +129,7 @@ class Committer(Part):
         self._clock = clock
         self._outputs = outputs
         self._on_clear = on_clear
+        self._recorder = recorder
         self._outbox = Outbox()
         self._uncertain: Committed | None = None
         self._restored: Restored = []
@@ -212,8 +225,30 @@ class Committer(Part):
                 save_batch(tx)
         return attempt.done
 
+    def publish(self, link: Link, make: Callable[[Transaction], Recorded]) -> None:
+        """Commit and publish messages that belong to no outcome.
+
+        Args:
+            link: publishes.
+            make: makes the messages inside the transaction, and stores what belongs to them.
+
+        Raises:
+            StoreError: nothing is known to be committed.
+
+        """
+        with self._attempt() as attempt, self._store.transaction() as tx:
+            made, recorded = make(tx)
+            publications = list(made)
+            number = tx.put_outbox(pack(publications)) if publications else None
+            clearable = self._clear(tx) if publications else None
+            done = attempt.done = Committed(
+                0, Decisions(), clearable, number, publications, None, lambda _: None, recorded
+            )
+        self.complete(link, done)
+
     def complete(self, link: Link, done: Committed) -> None:
         """Count, publish, and let the caller acknowledge."""
+        done.recorded()
         self._count_results(done.decisions)
         if done.clearable is not None:
             self._outbox.cleared(done.clearable)
@@ -297,6 +332,7 @@ class Committer(Part):
         decisions = Decisions()
         publications: list[Publication] = []
         last = number = None
+        recorded = _nothing
         if events:
             decisions = self._fold(tx.load(events), events)
             tx.save(decisions.outcomes)
@@ -305,10 +341,13 @@ class Committer(Part):
                 for outcome in decisions.outcomes
                 for publication in self._outputs.publications(outcome)
             ]
+            if self._recorder is not None:
+                more, recorded = self._recorder.record(tx, decisions.outcomes)
+                publications += more
             last = self._last_status(decisions.outcomes)
             if publications:
                 number = tx.put_outbox(pack(publications))
-        return Committed(users, decisions, self._clear(tx), number, publications, last, after)
+        return Committed(users, decisions, self._clear(tx), number, publications, last, after, recorded)
 
     def _settle_heartbeats(
         self, tx: Transaction, events: Mapping[UserId, Sequence[Event]]
@@ -369,3 +408,7 @@ class Committer(Part):
             if outcome.status_changed and is_name(outcome.user.user_id):  # others are not published
                 return LastStatus(self._topics.status(outcome.user.user_id), outcome.user.version)
         return None
+
+
+def _nothing() -> None:
+    """Do nothing: no recorder has recorded anything."""

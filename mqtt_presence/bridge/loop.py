@@ -109,6 +109,8 @@ class Bridge:
             if self._link is not None:
                 self._finish(self._link)
         finally:
+            for part in self._parts:
+                part.close()
             if self._link is not None:
                 self._link.close()
             self._store.close()

@@ -95,6 +95,9 @@ class Part:
     def finish(self, tx: Transaction) -> None:
         """Store the state that the next run needs, at a clean stop."""
 
+    def close(self) -> None:
+        """End threads of its own, at any stop; must not wait for others."""
+
 
 class OnCheck(Part):
     """A part whose work begins with each `Due.CHECK` and goes on, step by step, until it is done."""

@@ -21,6 +21,7 @@ COMMANDS = {
     "verify": "verify",
     "check": "check",
     "profiles": "profiles",
+    "notify": "notify",
     "simulate": "simulate",
     "passwd": "passwd",
     "init-broker": "init_broker",

@@ -6,8 +6,11 @@ from mqtt_presence.adapters.devices.device_adapter import DeviceAdapter
 from mqtt_presence.adapters.devices.profile_files import load_profiles
 from mqtt_presence.bridge.config import BridgeConfig, Limits
 from mqtt_presence.bridge.link.config import LinkConfig
+from mqtt_presence.bridge.notifications.config import NotificationConfig
 from mqtt_presence.integrations.homeassistant import Discovery
+from mqtt_presence.integrations.notifications.receivers import read_receivers, sending_of
 from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.protocol.times import wall_clock
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import RuleSettings
 from mqtt_presence.settings import Settings, path_text
@@ -69,6 +72,23 @@ def fleets(settings: Settings) -> list[DeviceAdapter]:
     """
     profiles = load_profiles(settings.profiles, settings.profile, Topics(settings.prefix))
     return [DeviceAdapter(profiles)] if profiles else []
+
+
+def notifications(settings: Settings) -> NotificationConfig:
+    """Return the configuration of notifications.
+
+    Raises:
+        ConfigError: a `[[notify]]` table is wrong.
+
+    """
+    return NotificationConfig(
+        receivers=read_receivers(settings.notify),
+        database=settings.database,
+        make_sending=partial(
+            sending_of, prefix=settings.prefix, private=settings.notify_private, now=wall_clock
+        ),
+        keep_ms=_millis(settings.notify_keep),
+    )
 
 
 def _discovery(settings: Settings) -> Discovery | None:

@@ -4,9 +4,9 @@ from contextlib import ExitStack
 
 from mqtt_presence.bridge.assembly import bridge
 from mqtt_presence.cli import logs
-from mqtt_presence.cli.bridge_config import bridge_config, fleets
+from mqtt_presence.cli.bridge_config import bridge_config, fleets, notifications
 from mqtt_presence.cli.serving import ServingSignals, make_default_directory
-from mqtt_presence.cli.setting_options import LOG, RULES, TLS, WEB, with_settings
+from mqtt_presence.cli.setting_options import LOG, NOTIFY, RULES, TLS, WEB, with_settings
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.settings import Settings
@@ -14,7 +14,17 @@ from mqtt_presence.store import Store
 
 
 @with_settings(
-    "broker", "database", *RULES, "source", "profiles", "keep_alive", *TLS, *WEB, "web_mqtt_url", *LOG
+    "broker",
+    "database",
+    *RULES,
+    "source",
+    "profiles",
+    *NOTIFY,
+    "keep_alive",
+    *TLS,
+    *WEB,
+    "web_mqtt_url",
+    *LOG,
 )
 def command(settings: Settings) -> None:
     """Run the bridge beside a broker.
@@ -30,7 +40,14 @@ def command(settings: Settings) -> None:
     with ServingSignals() as signals, ExitStack() as resources:
         if settings.web:
             _serve_page(settings, resources)
-        signals.serve(bridge(bridge_config(settings), Store(settings.database), fleets=fleets(settings)))
+        signals.serve(
+            bridge(
+                bridge_config(settings),
+                Store(settings.database),
+                fleets=fleets(settings),
+                notifications=notifications(settings),
+            )
+        )
 
 
 def _serve_page(settings: Settings, resources: ExitStack) -> None:

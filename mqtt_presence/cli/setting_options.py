@@ -33,6 +33,7 @@ RULES = (
     "homeassistant_prefix",
     "homeassistant_match",
 )
+NOTIFY = ("notify_keep", "notify_private")
 WEB = ("web", "web_host", "web_port", "web_token", "web_origin", "web_proxy", "web_frame_ancestors")
 LOG = ("log_level", "log_format")
 

@@ -11,10 +11,10 @@ from mqtt_presence.bridge.config import BridgeConfig
 from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.banner import show_banner
-from mqtt_presence.cli.bridge_config import bridge_config, fleets
+from mqtt_presence.cli.bridge_config import bridge_config, fleets, notifications
 from mqtt_presence.cli.page_config import web_config, with_kept_token
 from mqtt_presence.cli.serving import ServingSignals, make_default_directory
-from mqtt_presence.cli.setting_options import LOG, RULES, WEB, with_settings
+from mqtt_presence.cli.setting_options import LOG, NOTIFY, RULES, WEB, with_settings
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from mqtt_presence.embedded.config import MAX_PACKET_SIZE
 from mqtt_presence.errors import ConfigError
@@ -30,7 +30,7 @@ _ACCESS = ("host", "port", "ws", "ws_port", "open", "insecure", "password_file",
 _FILES = 12_000
 
 
-@with_settings(*_ACCESS, "database", *RULES, "profiles", *WEB, *LOG)
+@with_settings(*_ACCESS, "database", *RULES, "profiles", *NOTIFY, *WEB, *LOG)
 def command(settings: Settings) -> None:
     """Run broker, WebSocket, bridge and live page in one process.
 
@@ -44,6 +44,7 @@ def command(settings: Settings) -> None:
     make_default_directory(settings)
     _allow_many_files()
     secret = secrets.token_urlsafe(32)
+    receivers = notifications(settings)
     broker = EmbeddedBroker(_broker_config(settings, secret))
     store = Store(settings.database)
     devices = fleets(settings)
@@ -61,7 +62,9 @@ def command(settings: Settings) -> None:
             resources.enter_context(page)  # runs on the broker's event loop
         show_banner(settings, broker, page, is_new_token=is_new_token)
         # Drained before the bridge stops, so that the bridge still records and publishes all wills.
-        presence = bridge(config, store, address_of=broker.client_address, fleets=devices)
+        presence = bridge(
+            config, store, address_of=broker.client_address, fleets=devices, notifications=receivers
+        )
         signals.serve(presence, broker.drain)
 
 

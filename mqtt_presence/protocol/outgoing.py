@@ -65,6 +65,14 @@ class _EventOut(Struct, rename="camel", omit_defaults=True):
     connections: int | None = None
 
 
+class _OutageOut(Struct, rename="camel", omit_defaults=True):
+    user_id: str
+    condition: str
+    since: str
+    time: str
+    count: int | None = None
+
+
 class ConnectionOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
     """A connection, with the field names of the events."""
 
@@ -194,6 +202,20 @@ def encode_event(event: ConnectionEvent | UserEvent, version: int) -> bytes:
     else:
         out.last_activity = _iso(record.last_activity)
     return _encode(out)
+
+
+def encode_outage(subject: str, condition: str, *, since: int, time: int, count: int | None) -> bytes:
+    """Encode the payload of ``events/<user>/alarm`` and ``events/<user>/allClear``.
+
+    Args:
+        subject: the user, or the pattern of users.
+        condition: the condition that holds, or no longer holds, as in the settings.
+        since: when it began to hold, epoch milliseconds.
+        time: when the alarm was raised or cleared, epoch milliseconds.
+        count: the number of users online, or of ends; None for other conditions.
+
+    """
+    return _encode(_OutageOut(subject, condition, to_iso(since), to_iso(time), count))
 
 
 def encode_bridge_state(state: str, version: int, started_at: int) -> bytes:

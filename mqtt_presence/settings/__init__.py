@@ -11,6 +11,7 @@ from mqtt_presence.settings.values import (
     is_utf8,
     parse_duration,
     parse_seconds,
+    parse_time,
     path_text,
     shortened,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "load",
     "parse_duration",
     "parse_seconds",
+    "parse_time",
     "path_text",
     "shortened",
 ]

@@ -109,6 +109,15 @@ class Settings(BaseSettings):
     homeassistant_match: str | None = Field(
         None, description="Only users whose names match, e.g. 'family-*'; default: all."
     )
+    notify: tuple[dict[str, Any], ...] = Field(
+        (), repr=False, description="Receivers of notifications; only as tables [[notify]]."
+    )
+    notify_keep: Duration = Field(
+        604_800.0, gt=0, description="How long notifications wait for a receiver that is away."
+    )
+    notify_private: bool = Field(
+        default=False, description="Send notifications to addresses that are not public too."
+    )
     keep_alive: int = Field(
         30, ge=5, le=65_535, description="The keep alive of the bridge's connection to the broker, seconds."
     )
@@ -190,6 +199,13 @@ class Settings(BaseSettings):
         for text in value if isinstance(value, list | tuple) else [value]:
             if isinstance(text, str):
                 require_text(text, may_be_bytes=info.field_name in _PATHS or text.startswith("sqlite:"))
+        return value
+
+    @field_validator("notify", mode="before")
+    @classmethod
+    def _are_tables(cls, value: object) -> object:
+        if not isinstance(value, list | tuple) or not all(isinstance(table, dict) for table in value):
+            raise ValueError("must be tables of the settings file, each under [[notify]]")
         return value
 
     @field_validator("host", "web_host")

@@ -18,7 +18,7 @@ from mqtt_presence.settings.values import error_text, shortened
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 """The environment variable that names the TOML file, as `--config` does."""
 
-_SECRET = frozenset({"broker", "client", "database", "second_client", "web_mqtt_url", "web_token"})
+_SECRET = frozenset({"broker", "client", "database", "notify", "second_client", "web_mqtt_url", "web_token"})
 """Settings that are or may hold passwords: error messages never show them."""
 
 

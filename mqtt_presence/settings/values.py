@@ -9,6 +9,7 @@ from pydantic_settings import NoDecode
 
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.protocol.durations import read_duration
+from mqtt_presence.protocol.times import from_iso
 
 _SHOWN_CHARACTERS = 60
 _ERROR_TEXTS = {
@@ -81,6 +82,30 @@ def parse_duration(name: str, value: str) -> float:
         return _DURATION_OPTION.validate_python(value)
     except ValidationError as error:
         raise ConfigError(f"{name}={shortened(value)}: {error_text(error.errors()[0])}") from None
+
+
+def parse_time(name: str, value: str, now: int) -> int:
+    """Return the time of an option: ISO 8601 with an offset, or a duration before now.
+
+    Args:
+        name: the option, for the error message.
+        value: e.g. ``2026-11-30T08:00:00Z`` or ``2h``.
+        now: epoch milliseconds.
+
+    Raises:
+        ConfigError: the value is neither.
+
+    """
+    try:
+        return from_iso(value)
+    except ValueError:
+        pass
+    try:
+        return max(0, now - round(parse_duration(name, value) * 1000))
+    except ConfigError:
+        raise ConfigError(
+            f"{name}={shortened(value)}: must be a duration, e.g. 2h, or a time, e.g. 2026-11-30T08:00:00Z"
+        ) from None
 
 
 def path_text(path: Path | None) -> str | None:

@@ -3,14 +3,14 @@
 import peewee
 
 from mqtt_presence.rules.model import UserId
+from mqtt_presence.store.notification_tables import NotificationTables
 from mqtt_presence.store.rows import VERSION_FLOOR
 from mqtt_presence.store.schema import BridgeRow, OutboxRow, RedeliveryRow, TombstoneRow
-from mqtt_presence.store.statements import Statements
 
 _USER_COUNT = "user_count"
 
 
-class BridgeTables(Statements):
+class BridgeTables(NotificationTables):
     """The bridge's own tables in a transaction."""
 
     # Named values.

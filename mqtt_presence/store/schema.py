@@ -12,6 +12,7 @@ from peewee import (
     BigIntegerField,
     BlobField,
     BooleanField,
+    CompositeKey,
     IntegerField,
     Model,
     TextField,
@@ -212,6 +213,101 @@ class TombstoneRow(Model):
         table_name = "tombstones"
 
 
+class NotificationRow(Model):
+    """The notifications of one transaction, kept for `notify_keep`. The last row stays: ids only grow."""
+
+    id = BigAutoField()
+    at = BigIntegerField()
+    """By the steady clock (`bridge/notifications/steady_clock.py`), milliseconds."""
+    body = BlobField()
+
+    class Meta:
+        table_name = "notifications"
+
+
+class ReceiverRow(Model):
+    """The place of a receiver in `notifications`, and the state of its current request."""
+
+    name = TextField(primary_key=True)
+    next_row = BigIntegerField()
+    """With `next_position`: the next notification, by its row and its place in that row."""
+    next_position = IntegerField()
+    sending_row = BigIntegerField(null=True)
+    """With `sending_position`: the end of the request on its way, which a repetition keeps."""
+    sending_position = IntegerField(null=True)
+    generation = BigIntegerField()
+    """Incremented by `notify replay`: a sender with an older one reads this row again."""
+    attempts = IntegerField()
+    """Failed attempts of the current request."""
+    attempted_at = BigIntegerField(null=True)
+    """The last failed attempt, by the steady clock, milliseconds."""
+    delay_ms = BigIntegerField()
+    reason = TextField(null=True)
+    """Of the last failure; null after a success."""
+    disabled = BooleanField()
+    delivered = BigIntegerField()
+    failed = BigIntegerField()
+    """Notifications that were given up."""
+    dropped = BigIntegerField()
+    """Notifications that waited for longer than `notify_keep`."""
+
+    class Meta:
+        table_name = "notify_receivers"
+
+
+class HeldRow(Model):
+    """An alarm or all-clear that waits for the end of a receiver's quiet hours."""
+
+    id = BigAutoField()
+    receiver = TextField()
+    outage = TextField()
+    """The key that an alarm shares with its all-clear."""
+    body = BlobField()
+
+    class Meta:
+        table_name = "notify_held"
+        indexes = ((("receiver", "id"), False),)
+
+
+class FailureRow(Model):
+    """A notification that was given up."""
+
+    id = BigAutoField()
+    receiver = TextField()
+    at = BigIntegerField()
+    """Epoch milliseconds."""
+    notification_id = TextField()
+    user_id = TextField()
+    event = TextField()
+    attempts = IntegerField()
+    reason = TextField()
+
+    class Meta:
+        table_name = "notify_failures"
+        indexes = ((("receiver", "id"), False),)
+
+
+class AlarmRow(Model):
+    """An outage: a condition that holds for a user or a pattern of users, raised as an alarm or not yet."""
+
+    condition = TextField()
+    subject = TextField()
+    since = BigIntegerField()
+    """Epoch milliseconds."""
+    due_at = BigIntegerField(null=True)
+    """By the steady clock, milliseconds."""
+    raised = BooleanField()
+    times = TextField()
+    """Of the last ends, for `flaps`: by the steady clock, milliseconds, as JSON."""
+
+    class Meta:
+        table_name = "notify_alarms"
+        primary_key = CompositeKey("condition", "subject")
+
+
+AlarmRow.add_index(AlarmRow.due_at, where=AlarmRow.due_at.is_null(False), name="notify_alarms_due")
+
+
 TABLES = (
     UserRow,
     ConnectionRow,
@@ -222,6 +318,11 @@ TABLES = (
     ChangeRow,
     RedeliveryRow,
     TombstoneRow,
+    NotificationRow,
+    ReceiverRow,
+    HeldRow,
+    FailureRow,
+    AlarmRow,
 )
 
 CONNECTIONS_VIEW = """\

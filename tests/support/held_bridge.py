@@ -94,9 +94,15 @@ class HeldBridge:
     def start(self, **config: Any) -> None:
         """Build the bridge, anew if there was one, and restore it from the database."""
         self._config = replace(self._config, **config)
-        self.parts = Assembly(self._config, self.store, clock=self.clock, make_link=lambda *_: self.link)
+        self.parts = Assembly(
+            self._config, self.store, clock=self.clock, make_link=lambda *_: self.link, **self.more()
+        )
         self.loop = self.parts.bridge
         self.loop.start()
+
+    def more(self) -> dict[str, Any]:
+        """Return more arguments of `Assembly`."""
+        return {}
 
     def step(self, arrivals: Arrivals | None = None, *, seconds: float = 0.0) -> None:
         self.clock.now_s += seconds

@@ -1,0 +1,346 @@
+"""The tables of notifications in a transaction: the queue, the receivers' places in it, and alarms.
+
+The queue's rows are opaque here. A place is the number of a row and a position in it.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from msgspec import json
+
+from mqtt_presence.store.schema import AlarmRow
+from mqtt_presence.store.statements import Statements
+
+_RECEIVER = (
+    "name, next_row, next_position, sending_row, sending_position, generation, attempts, attempted_at, "
+    "delay_ms, reason, disabled, delivered, failed, dropped"
+)
+MAX_FAILURES = 10_000
+"""The failures of one receiver that are kept for `notify failed`."""
+
+Place = tuple[int, int]
+
+
+class ReceiverState(NamedTuple):
+    """A receiver's row; see `schema.ReceiverRow`."""
+
+    name: str
+    next_row: int
+    next_position: int
+    sending_row: int | None
+    sending_position: int | None
+    generation: int
+    attempts: int
+    attempted_at: int | None
+    delay_ms: int
+    reason: str | None
+    disabled: bool
+    delivered: int
+    failed: int
+    dropped: int
+
+    @property
+    def next(self) -> Place:
+        """The place of the next notification."""
+        return self.next_row, self.next_position
+
+    @property
+    def sending(self) -> Place | None:
+        """The end of the request on its way; None: there is none."""
+        if self.sending_row is None or self.sending_position is None:
+            return None
+        return self.sending_row, self.sending_position
+
+
+class StoredAlarm(NamedTuple):
+    """A row of alarms; see `schema.AlarmRow`."""
+
+    condition: str
+    subject: str
+    since: int
+    due_at: int | None
+    raised: bool
+    times: tuple[int, ...]
+
+
+class Failure(NamedTuple):
+    """A row of failures; see `schema.FailureRow`."""
+
+    at: int
+    notification_id: str
+    user_id: str
+    event: str
+    attempts: int
+    reason: str
+
+
+class NotificationTables(Statements):
+    """The tables of notifications."""
+
+    # The queue.
+
+    def put_notifications(self, at: int, body: bytes) -> int:
+        """Append a row to the queue; return its number, which only grows."""
+        rows = self._select(
+            f"INSERT INTO notifications (at, body) VALUES ({self._mark}, {self._mark}) RETURNING id",
+            [at, body],
+        )
+        return int(rows[0][0])
+
+    def notifications(self, from_row: int, limit: int) -> list[tuple[int, int, bytes]]:
+        """Read rows of the queue in their order: number, time and content.
+
+        Args:
+            from_row: the first number.
+            limit: the greatest number of rows.
+
+        """
+        rows = self._select(
+            f"SELECT id, at, body FROM notifications WHERE id >= {self._mark} ORDER BY id LIMIT {int(limit)}",
+            [from_row],
+        )
+        return [(row[0], row[1], bytes(row[2])) for row in rows]
+
+    def next_notification_row(self) -> int:
+        """Return the number after the last row."""
+        return int(self._select("SELECT COALESCE(MAX(id), 0) + 1 FROM notifications", [])[0][0])
+
+    def first_notification_row(self, since: int) -> int:
+        """Return the first row that was made at a time, by the steady clock, or later."""
+        rows = self._select(f"SELECT MIN(id) FROM notifications WHERE at >= {self._mark}", [since])
+        return self.next_notification_row() if rows[0][0] is None else int(rows[0][0])
+
+    def old_notifications(self, before: int, limit: int) -> list[tuple[int, int, bytes]]:
+        """Read the oldest rows if they were made before a time; never the last row, whose number counts."""
+        rows = self._select(
+            f"SELECT id, at, body FROM notifications WHERE id < (SELECT MAX(id) FROM notifications) "
+            f"ORDER BY id LIMIT {int(limit)}",
+            [],
+        )
+        return [(row[0], row[1], bytes(row[2])) for row in rows if row[1] < before]
+
+    def delete_notifications(self, up_to: int) -> None:
+        """Delete rows up to a number."""
+        self._database.execute_sql(f"DELETE FROM notifications WHERE id <= {self._mark}", [up_to])
+
+    # Receivers.
+
+    def receivers(self) -> dict[str, ReceiverState]:
+        """Read the states of all receivers by name."""
+        return {row[0]: _state(row) for row in self._select(f"SELECT {_RECEIVER} FROM notify_receivers", [])}
+
+    def receiver(self, name: str) -> ReceiverState | None:
+        """Read the state of a receiver; None: it has no row."""
+        rows = self._select(f"SELECT {_RECEIVER} FROM notify_receivers WHERE name = {self._mark}", [name])
+        return _state(rows[0]) if rows else None
+
+    def set_receivers(self, names: Collection[str]) -> None:
+        """Give new receivers a place at the end of the queue, and forget those with other names."""
+        known = self.receivers()
+        begin = self.next_notification_row()
+        self._executemany(
+            f"INSERT INTO notify_receivers ({_RECEIVER}) VALUES ({self._mark}, {self._mark}, "
+            "0, NULL, NULL, 0, 0, NULL, 0, NULL, FALSE, 0, 0, 0)",
+            [(name, begin) for name in names if name not in known],
+        )
+        for name in known.keys() - set(names):
+            for table, column in (
+                ("notify_receivers", "name"),
+                ("notify_held", "receiver"),
+                ("notify_failures", "receiver"),
+            ):
+                self._database.execute_sql(f"DELETE FROM {table} WHERE {column} = {self._mark}", [name])
+
+    def update_receiver(self, name: str, generation: int, **values: Any) -> bool:
+        """Set columns of a receiver, unless another process has moved it since.
+
+        Args:
+            name: of the receiver.
+            generation: under which the receiver was read.
+            values: the columns; `delivered`, `failed` and `dropped` are added to.
+
+        Returns:
+            Whether the generation is still the same.
+
+        """
+        sums = ("delivered", "failed", "dropped")
+        sets = [
+            f"{column} = {column} + {self._mark}" if column in sums else f"{column} = {self._mark}"
+            for column in values
+        ]
+        rows = self._select(
+            f"UPDATE notify_receivers SET {', '.join(sets)} "
+            f"WHERE name = {self._mark} AND generation = {self._mark} RETURNING name",
+            [*values.values(), name, generation],
+        )
+        return bool(rows)
+
+    def replay(self, name: str, since: int) -> bool:
+        """Move a receiver to the first row made at a time, and enable it; return whether it exists.
+
+        Args:
+            name: of the receiver.
+            since: by the steady clock, milliseconds.
+
+        """
+        self._database.execute_sql(f"DELETE FROM notify_held WHERE receiver = {self._mark}", [name])
+        rows = self._select(
+            f"UPDATE notify_receivers SET generation = generation + 1, next_row = {self._mark}, "
+            "next_position = 0, sending_row = NULL, sending_position = NULL, attempts = 0, "
+            "attempted_at = NULL, delay_ms = 0, reason = NULL, disabled = FALSE "
+            f"WHERE name = {self._mark} RETURNING name",
+            [self.first_notification_row(since), name],
+        )
+        return bool(rows)
+
+    # Alarms that wait for the end of quiet hours.
+
+    def hold(self, name: str, held: Iterable[tuple[str, bytes]]) -> None:
+        """Keep notifications for later, each with the key of its outage."""
+        marks = ", ".join([self._mark] * 3)
+        self._executemany(
+            f"INSERT INTO notify_held (receiver, outage, body) VALUES ({marks})",
+            [(name, outage, body) for outage, body in held],
+        )
+
+    def held(self, name: str, limit: int) -> list[tuple[int, bytes]]:
+        """Read the held notifications of a receiver with their numbers, the oldest first."""
+        rows = self._select(
+            f"SELECT id, body FROM notify_held WHERE receiver = {self._mark} ORDER BY id LIMIT {int(limit)}",
+            [name],
+        )
+        return [(row[0], bytes(row[1])) for row in rows]
+
+    def held_outages(self, name: str) -> set[str]:
+        """Read the keys of the outages of which something is held."""
+        rows = self._select(f"SELECT outage FROM notify_held WHERE receiver = {self._mark}", [name])
+        return {row[0] for row in rows}
+
+    def count_held(self, name: str) -> int:
+        """Return the number of held notifications of a receiver."""
+        rows = self._select(f"SELECT COUNT(*) FROM notify_held WHERE receiver = {self._mark}", [name])
+        return int(rows[0][0])
+
+    def drop_held(self, name: str, outages: Collection[str]) -> None:
+        """Delete what is held of some outages."""
+        self._executemany(
+            f"DELETE FROM notify_held WHERE receiver = {self._mark} AND outage = {self._mark}",
+            [(name, outage) for outage in outages],
+        )
+
+    def delete_held(self, numbers: Iterable[int]) -> None:
+        """Delete held notifications by their numbers."""
+        self._executemany(
+            f"DELETE FROM notify_held WHERE id = {self._mark}", [(number,) for number in numbers]
+        )
+
+    # Failures.
+
+    def put_failures(self, name: str, failures: Sequence[Failure]) -> None:
+        """Record notifications that were given up; of each receiver the latest ones are kept."""
+        marks = ", ".join([self._mark] * 7)
+        self._executemany(
+            "INSERT INTO notify_failures (receiver, at, notification_id, user_id, event, attempts, reason) "
+            f"VALUES ({marks})",
+            [(name, *failure) for failure in failures],
+        )
+        self._database.execute_sql(
+            f"DELETE FROM notify_failures WHERE receiver = {self._mark} AND id <= (SELECT MAX(id) FROM "
+            f"notify_failures WHERE receiver = {self._mark}) - {MAX_FAILURES}",
+            [name, name],
+        )
+
+    def failures(self, name: str, limit: int) -> list[Failure]:
+        """Read the latest failures of a receiver, the newest first."""
+        rows = self._select(
+            "SELECT at, notification_id, user_id, event, attempts, reason FROM notify_failures "
+            f"WHERE receiver = {self._mark} ORDER BY id DESC LIMIT {int(limit)}",
+            [name],
+        )
+        return [Failure(*row) for row in rows]
+
+    # Alarms.
+
+    def alarms(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], StoredAlarm]:
+        """Read alarms by condition and subject."""
+        rows = self._select_each(
+            "a.condition, a.subject, a.since, a.due_at, a.raised, a.times",
+            "CROSS JOIN notify_alarms a WHERE a.condition = k.column1 AND a.subject = k.column2",
+            keys,
+        )
+        return {(row[0], row[1]): _alarm(row) for row in rows}
+
+    def due_alarms(self, now: int, limit: int) -> list[StoredAlarm]:
+        """Read the alarms that are due, the most overdue first."""
+        rows = self._select(
+            "SELECT condition, subject, since, due_at, raised, times FROM notify_alarms "
+            f"WHERE due_at <= {self._mark} ORDER BY due_at LIMIT {int(limit)}",
+            [now],
+        )
+        return list(map(_alarm, rows))
+
+    def save_alarms(self, changed: Mapping[tuple[str, str], StoredAlarm | None]) -> None:
+        """Write alarms; None deletes."""
+        fields = (
+            AlarmRow.condition,
+            AlarmRow.subject,
+            AlarmRow.since,
+            AlarmRow.due_at,
+            AlarmRow.raised,
+            AlarmRow.times,
+        )
+        self._executemany(
+            f"DELETE FROM notify_alarms WHERE condition = {self._mark} AND subject = {self._mark}",
+            [key for key, alarm in sorted(changed.items()) if alarm is None],
+        )
+        self._executemany(
+            self._upsert(AlarmRow, fields, fields[:2]),
+            [
+                (*key, alarm.since, alarm.due_at, alarm.raised, json.encode(alarm.times).decode())
+                for key, alarm in sorted(changed.items())
+                if alarm is not None
+            ],
+        )
+
+    def keep_alarms(self, longest_ms: Mapping[str, int], now: int) -> None:
+        """Adapt the alarms of the last run: forget conditions, and cut deadlines that lie too far ahead.
+
+        Args:
+            longest_ms: the conditions that count, with the longest time to their deadlines.
+            now: by the steady clock, milliseconds.
+
+        """
+        kept = list(longest_ms)
+        marks = ", ".join([self._mark] * len(kept))
+        where = f" WHERE condition NOT IN ({marks})" if kept else ""
+        self._database.execute_sql(f"DELETE FROM notify_alarms{where}", kept)
+        self._executemany(
+            f"UPDATE notify_alarms SET due_at = {self._mark} WHERE condition = {self._mark} "
+            f"AND due_at > {self._mark}",
+            [(now + longest, condition, now + longest) for condition, longest in longest_ms.items()],
+        )
+
+    def forget_alarms(self, subjects: Iterable[str]) -> None:
+        """Delete all alarms of users that were forgotten."""
+        self._executemany(
+            f"DELETE FROM notify_alarms WHERE subject = {self._mark}", [(subject,) for subject in subjects]
+        )
+
+    def next_due_alarm(self) -> int | None:
+        """Return the earliest deadline of an alarm, by the steady clock; None: there is none."""
+        due: int | None = self._select("SELECT MIN(due_at) FROM notify_alarms", [])[0][0]
+        return due
+
+    def online_users(self) -> Iterable[str]:
+        """Read the names of all users who are online or idle."""
+        return (row[0] for row in self._select("SELECT user_id FROM user_states WHERE online", []))
+
+
+def _state(row: Sequence[Any]) -> ReceiverState:
+    state = ReceiverState(*row)
+    return state._replace(disabled=bool(state.disabled))
+
+
+def _alarm(row: Sequence[Any]) -> StoredAlarm:
+    times = json.decode(row[5], type=tuple[int, ...])
+    return StoredAlarm(row[0], row[1], row[2], row[3], bool(row[4]), times)
