@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 
+from mqtt_presence.cli.bridge_config import bridge_config
 from mqtt_presence.cli.output import plain
 from mqtt_presence.mqtt.addresses import local_address
 from mqtt_presence.mqtt.listening import addresses_for_others
@@ -28,6 +29,7 @@ def web_config(settings: Settings, *, mqtt_url: str | None = None, is_open: bool
         ConfigError: the settings would give everybody access.
 
     """
+    of_bridge = bridge_config(settings)
     config = WebConfig(
         database=settings.database,
         host=settings.host if settings.web_host is None else settings.web_host,
@@ -42,6 +44,8 @@ def web_config(settings: Settings, *, mqtt_url: str | None = None, is_open: bool
         proxy=settings.web_proxy,
         publish_private=settings.publish_private,
         frame_ancestors=frozenset(settings.web_frame_ancestors),
+        rules=of_bridge.rules,
+        confirm_within_ms=of_bridge.confirm_within_ms,
     )
     if config.open is False and config.is_local and config.remote_origins and not config.proxy:
         log.warning(

@@ -8,14 +8,18 @@ from mqtt_presence.rules.explanation import Explanation, Step, UserExplanation
 from mqtt_presence.rules.model import State
 
 
-class _StepOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
+class StepOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """A change of a record, past or due."""
+
     change: str
     at: str | None = None
     rule: str | None = None
     trigger: str
 
 
-class _RecordOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
+class ExplainedRecordOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """A record, with the changes that made it and those that are due."""
+
     client_id: str
     connection_id: str
     open: bool
@@ -26,37 +30,42 @@ class _RecordOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
     cause: str | None = None
     last_seen: str
     last_activity: str | None = None
-    past: list[_StepOut]
-    due: list[_StepOut]
+    past: list[StepOut]
+    due: list[StepOut]
 
 
-class _UserOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
+class ExplanationOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """A user's state, with the records that make it."""
+
     user_id: str
     state: str
     since: str | None = None
     version: int
     connections: int
-    records: list[_RecordOut]
+    records: list[ExplainedRecordOut]
 
 
 def encode_explanation(explanation: UserExplanation) -> bytes:
     """Encode the explanation of a user's state."""
+    return msgspec.json.encode(explanation_out(explanation))
+
+
+def explanation_out(explanation: UserExplanation) -> ExplanationOut:
+    """Return the explanation of a user's state as it is encoded."""
     user, status = explanation.user, explanation.user.status
-    return msgspec.json.encode(
-        _UserOut(
-            user_id=user.user_id,
-            state=State.OFFLINE if status is None else status.state,
-            since=None if status is None else _iso(status.since),
-            version=user.version,
-            connections=0 if status is None else status.connections,
-            records=[_record(each) for each in explanation.records],
-        )
+    return ExplanationOut(
+        user_id=user.user_id,
+        state=State.OFFLINE if status is None else status.state,
+        since=None if status is None else _iso(status.since),
+        version=user.version,
+        connections=0 if status is None else status.connections,
+        records=[_record(each) for each in explanation.records],
     )
 
 
-def _record(explanation: Explanation) -> _RecordOut:
+def _record(explanation: Explanation) -> ExplainedRecordOut:
     record = explanation.record
-    return _RecordOut(
+    return ExplainedRecordOut(
         client_id=record.client_id,
         connection_id=record.connection_id,
         open=record.is_open,
@@ -72,9 +81,9 @@ def _record(explanation: Explanation) -> _RecordOut:
     )
 
 
-def _step(step: Step) -> _StepOut:
+def _step(step: Step) -> StepOut:
     rule = None if step.rule is None else step.rule.name
-    return _StepOut(change=step.change, at=_iso(step.at), rule=rule, trigger=step.trigger)
+    return StepOut(change=step.change, at=_iso(step.at), rule=rule, trigger=step.trigger)
 
 
 def _iso(millis: int | None) -> str | None:

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.addresses import is_local_name, is_loopback
+from mqtt_presence.rules.model import RuleSettings
 
 MQTT_PATH = "mqtt"
 """Path of MQTT on this server, relative to the page: a proxy may move both below another path."""
@@ -50,6 +51,8 @@ class WebConfig:
         proxy: whether a reverse proxy on this machine adds the client's address to ``X-Forwarded-For``.
         publish_private: whether the public status contains addresses and user agents.
         frame_ancestors: pages that may show this one in a frame, as origins.
+        rules: the bridge's thresholds, for explanations.
+        confirm_within_ms: the bridge's time to answer an announcement.
         mqtt_port: the embedded broker's TCP port, for the instructions of the page; None if unknown.
 
     Raises:
@@ -70,6 +73,8 @@ class WebConfig:
     proxy: bool = False
     publish_private: bool = False
     frame_ancestors: frozenset[str] = frozenset()
+    rules: RuleSettings = field(default_factory=RuleSettings)
+    confirm_within_ms: int = 30_000
     mqtt_port: int | None = None
 
     def __post_init__(self) -> None:

@@ -247,6 +247,7 @@ def test_a_status_token_opens_statuses_only(served: tuple[Page, int]) -> None:
         "connections.csv",
         "users/pump-001/connections",
         "users/pump-001/connections.csv",
+        "users/pump-001/why",
     ):
         answer = page.get(f"/api/v1/{path}", **bearer(STATUS))
         assert (answer.status, answer.json["title"]) == (403, "Forbidden")
@@ -314,3 +315,16 @@ def test_the_api_describes_itself(served: tuple[Page, int]) -> None:
     assert page.get("/api/openapi.json").status == 404
     for path in ("/api/v1/docs", "/api/v1/redoc", "/api/docs"):
         assert page.get(path).status == 404
+
+
+def test_why_explains_a_state(served: tuple[Page, int]) -> None:
+    """The records of earlier versions have times and no rules; an unknown user is not found."""
+    page, now = served
+    n = NAMES.index("pump-001")
+    found = ask(page, "users", "pump-001", "why")
+    assert (found["userId"], found["state"]) == ("pump-001", STATES[n % 3].value)
+    (record,) = found["records"]
+    assert (record["counts"], record["reason"], record["due"]) == (False, "lost", [])
+    assert record["past"] == [{"change": "ended", "at": to_iso(now - 500 * n), "trigger": "unknown"}]
+    answer = page.get("/api/v1/users/nobody/why", **bearer(OPERATOR))
+    assert (answer.status, answer.json["detail"]) == (404, "there is no user nobody")
