@@ -2,6 +2,7 @@
 # make check: style, types and prose only.   make bench: speed.   make clean: as after a fresh clone.
 # make prose: the five habits of prose alone.   make audit: known weaknesses of the dependencies.
 # make fuzz: parsers on random input, a minute each.
+# make test-homeassistant: a real Home Assistant; it needs Python 3.13 or newer, and some minutes to install.
 # make test-brokers: the brokers of broker_config/, one by one; some minutes, and it installs them.
 
 SHELL := bash
@@ -19,7 +20,7 @@ PROCESSES ?= 3
 # Debian keeps programs for administrators outside the PATH of users.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
-.PHONY: run test test-brokers check prose unit bench audit fuzz screenshots tools tools-brokers clean
+.PHONY: run test test-brokers test-homeassistant check prose unit bench audit fuzz screenshots tools tools-brokers clean
 
 # Its database is in the user's data directory: it survives `make clean`.
 run: $(VENV)/.installed
@@ -46,6 +47,24 @@ test-brokers: tools tools-brokers $(VENV)/.installed-dev
 	cp broker_config/aedes/package.json .brokers/aedes/
 	npm install --prefix .brokers/aedes --no-audit --no-fund --loglevel=error
 	$(BIN)/pytest tests/brokers $(TESTS)
+
+# Home Assistant's releases need other versions of Python than ours, so it has an environment of its own.
+HOMEASSISTANT := .programs/homeassistant
+PYTHON_OF_HOMEASSISTANT ?= $(firstword $(wildcard /usr/bin/python3.1[3-9] /usr/local/bin/python3.1[3-9] \
+  $(HOME)/.pyenv/versions/3.1[3-9].*/bin/python))
+
+$(HOMEASSISTANT)/.installed: tests/homeassistant/requirements.py
+	@if [[ -z "$(PYTHON_OF_HOMEASSISTANT)" ]]; then
+	  echo "Home Assistant needs Python 3.13 or newer: make PYTHON_OF_HOMEASSISTANT=/path/to/python3.13 …" >&2; exit 1
+	fi
+	$(PYTHON_OF_HOMEASSISTANT) -m venv $(HOMEASSISTANT)
+	$(HOMEASSISTANT)/bin/pip install --quiet --disable-pip-version-check 'homeassistant>=2025.1'
+	$(HOMEASSISTANT)/bin/python tests/homeassistant/requirements.py > $(HOMEASSISTANT)/requirements.txt
+	$(HOMEASSISTANT)/bin/pip install --quiet --disable-pip-version-check -r $(HOMEASSISTANT)/requirements.txt
+	@touch $@
+
+test-homeassistant: tools $(VENV)/.installed-dev $(HOMEASSISTANT)/.installed
+	$(BIN)/pytest --numprocesses 0 tests/homeassistant $(TESTS)
 
 # Measures for four to seven minutes, and writes docs/performance.md; on an otherwise idle machine.
 bench: tools $(VENV)/.installed-dev
@@ -144,5 +163,5 @@ node_modules/.installed: package.json package-lock.json
 	@touch $@
 
 clean:
-	rm -rf $(VENV) node_modules $(dir $(MQTT_JS)) .brokers .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) node_modules $(dir $(MQTT_JS)) .brokers .programs .fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
