@@ -31,9 +31,8 @@ class AmbiguousEnds:
     def __init__(self, most: int = MAX_TAKEN_OVER) -> None:
         self._most = most
         self._taken_over: set[str] = set()
-        self._unsaved: list[str] = []
-        self._saving = 0
-        """The number of additions in the current transaction."""
+        self.unsaved: list[str] = []
+        """The names of the values to store with the next batch; they have no text."""
 
     def restore(self, tx: Transaction) -> None:
         """Read the client ids, also those that version 0.1.0 stored."""
@@ -49,24 +48,13 @@ class AmbiguousEnds:
         if client_id in self._taken_over or len(self._taken_over) >= self._most:
             return
         self._taken_over.add(client_id)
-        self._unsaved.append(client_id)
+        self.unsaved.append(_TAKEN_OVER + client_id)
         if len(self._taken_over) == self._most:
             log.warning(
                 "%d client ids were taken over: mosquitto's line 'closed its connection' is ignored from now "
                 "on; mosquitto 2.1 reports which connection was closed",
                 self._most,
             )
-
-    def save(self, tx: Transaction) -> None:
-        """Store the additions; `saved` follows once they are committed."""
-        for client_id in self._unsaved:
-            tx.write_value(_TAKEN_OVER + client_id, "")
-        self._saving = len(self._unsaved)
-
-    def saved(self) -> None:
-        """Record that the additions are committed."""
-        del self._unsaved[: self._saving]
-        self._saving = 0
 
     def is_ambiguous(self, report: Ended) -> bool:
         """Return whether an end may be of another connection than the current one."""

@@ -18,9 +18,12 @@ from mqtt_presence.bridge.limits import Limiter
 from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.loop import Bridge
+from mqtt_presence.bridge.message_rates import MessageRates
 from mqtt_presence.bridge.notifications.config import NotificationConfig
 from mqtt_presence.bridge.notifications.notification_parts import NotificationParts
 from mqtt_presence.bridge.outbox import LastStatus
+from mqtt_presence.bridge.packet_id_journal import PacketIdJournal
+from mqtt_presence.bridge.pending_messages import PendingMessages
 from mqtt_presence.bridge.presence_messages import PresenceMessages
 from mqtt_presence.bridge.recovery.announcements import Announcements
 from mqtt_presence.bridge.recovery.broker_losses import BrokerLosses
@@ -109,8 +112,11 @@ class Assembly:
         clock = clock or SystemClock()
         topics, tuning = config.topics, config.tuning
         self.counters = Counters()
-        self.limiter = Limiter(config.limits, clock)
-        self.redeliveries = Redeliveries(tuning.kept_packet_ids)
+        self.pending = PendingMessages(tuning)
+        self.rates = MessageRates(config.limits, clock)
+        self.limiter = Limiter(config.limits, self.rates)
+        redeliveries = Redeliveries()
+        self.journal = PacketIdJournal(redeliveries, tuning.kept_packet_ids)
         self.connections = BrokerConnections(store, config.source)
         self.state_topic = StateTopic(topics, clock)
         self.outputs = Outputs(
@@ -143,7 +149,7 @@ class Assembly:
             store,
             self.committer,
             topics,
-            self.redeliveries,
+            self.journal,
             clock,
             self.clock_steps,
             self.progress,
@@ -163,7 +169,9 @@ class Assembly:
             on_restart=self.device_confirmations.broker_restarted,
         )
         self.forgotten = ForgottenUsers(store, self.outputs, clock, self._forget)
-        presence = PresenceMessages(topics, self.limiter, self.counters, clock, self._network_of(address_of))
+        presence = PresenceMessages(
+            topics, self.rates, self.counters, clock, self._network_of(address_of), self.pending
+        )
         registered = (make() for make in ADAPTERS.values())
         self.intake = Intake(
             presence,
@@ -171,17 +179,16 @@ class Assembly:
             (*registered, *adapters),
             fleets,
             roots(topics.prefix),
-            self.redeliveries,
+            redeliveries,
             self.counters,
             clock,
-            tuning,
+            self.pending,
         )
         batches = BatchCommit(
-            self.intake,
+            self.pending,
             self.committer,
-            self.redeliveries,
-            (self.connections, self.forgotten),
-            self.connections,
+            self.journal,
+            (self.connections.new, self.forgotten),
             self.counters,
             tuning.max_batch,
         )
@@ -197,8 +204,9 @@ class Assembly:
                 # Before all that publishes: it adds an output.
                 DiscoverySettings(store, self.outputs, self.retained, config.homeassistant),
                 self.committer,  # before the rest: it resolves an uncertain commit before anything is decided
+                self.pending,
                 self.intake,
-                self.redeliveries,
+                self.journal,
                 self.announcements,  # before the batch: a request is stored before messages are acknowledged
                 batches,
                 # On connecting: the online message goes first, then the questions that its copy answers.
@@ -213,6 +221,7 @@ class Assembly:
                 # Last on connecting: some brokers close the connection on subscriptions they do not grant.
                 self.losses,
                 self.connections,
+                self.rates,
                 self.limiter,
                 RefusalTotals(self.counters, store, clock),
                 Retention(store, clock, config.retention_ms),

@@ -10,29 +10,24 @@ reconnects goes on from the committed reports, and the broker delivers the other
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
-from msgspec import Struct, field
 
 from mqtt_presence.adapters.port import Connected, Ended
 from mqtt_presence.adapters.registry import AUTO, SOURCES
 from mqtt_presence.bridge.ambiguous_ends import AmbiguousEnds
-from mqtt_presence.bridge.batch import Batch
 from mqtt_presence.bridge.link.link import Link
+from mqtt_presence.bridge.new_connections import NewConnections, ReportedConnection, UncommittedReport
 from mqtt_presence.bridge.part import OnCheck
 from mqtt_presence.bridge.recovery.kept_values import KeptValue, save_changed
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.rules.model import (
-    Activity,
     BrokerReport,
     Cause,
     ClientId,
-    Event,
-    Login,
     NetworkClosed,
     NetworkReplaced,
-    Outcome,
     Reason,
     UserId,
 )
@@ -42,36 +37,8 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 200_000
 """Open connections that are remembered."""
 MAX_ENDED = 20_000
-MAX_NEW = 1_000
-"""Stored connections without a login: more than connect between one client's connect and its login."""
-_SETTING, _NEW = "source", "source_new"
+_SETTING = "source"
 _REASONS = {Cause.DISCONNECT: Reason.LOGOUT, Cause.TAKEOVER: None}
-
-
-class ReportedConnection(Struct, frozen=True, gc=False):
-    """A client's network connection, as the broker reported it."""
-
-    user_id: UserId
-    address: str | None
-    network_id: int = field(name="number")
-    """See `Connected.network_id`."""
-    era: int
-    """A number that changes whenever the bridge may have missed a report."""
-
-
-NotLoggedIn = dict[ClientId, ReportedConnection]
-"""Connections without a record, the latest last."""
-
-
-class _Uncommitted(Struct, gc=False):
-    """A report that is not committed yet, with the state of its client before it."""
-
-    message: Incoming
-    client_id: ClientId
-    current: ReportedConnection | None
-    previous: ReportedConnection | None
-    new: ReportedConnection | None = None
-    """The connection that the report is about, if it has begun."""
 
 
 class BrokerConnections(OnCheck):
@@ -96,10 +63,9 @@ class BrokerConnections(OnCheck):
         self._era = 0
         self._current: OrderedDict[ClientId, ReportedConnection] = OrderedDict()
         self._previous: OrderedDict[ClientId, ReportedConnection] = OrderedDict()
-        self._uncommitted: dict[int, _Uncommitted] = {}
-        """By the identity of the message, in the order of arrival."""
-        self._not_logged_in: NotLoggedIn = {}
-        """Committed connections that no record names yet."""
+        self.new = NewConnections(self._ambiguous)
+        self.uncommitted = self.new.uncommitted
+        """The reports that are read and not committed yet, by the identity of the message."""
         self._unwanted: tuple[str, ...] = ()
         """Topic filters of the source that the setting named before."""
         # Reports that waited for the bridge arrive before the broker publishes its version again.
@@ -120,58 +86,10 @@ class BrokerConnections(OnCheck):
         for user_id, client_id, network_id, address in tx.network_connections(MAX_CONNECTIONS):
             self._current.pop(client_id, None)
             self._current[client_id] = ReportedConnection(user_id, address, network_id, self._era)
-        stored = tx.read_value(_NEW)
-        if stored is not None:  # these connections are later than those with an open record
-            self._not_logged_in = msgspec.json.decode(stored, type=NotLoggedIn)
-            for client_id, connection in self._not_logged_in.items():
-                self._current.pop(client_id, None)
-                self._current[client_id] = msgspec.structs.replace(connection, era=self._era)
+        for client_id, connection in self.new.restore(tx):  # later than those with an open record
+            self._current.pop(client_id, None)
+            self._current[client_id] = msgspec.structs.replace(connection, era=self._era)
         self._ambiguous.restore(tx)
-
-    def is_uncommitted(self, message: Incoming) -> bool:
-        """Return whether a message is a report of a network connection, and not committed yet."""
-        return id(message) in self._uncommitted
-
-    def save_batch(self, tx: Transaction, batch: Batch) -> None:
-        """See `BatchRecorder`."""
-        self._ambiguous.save(tx)
-        waiting = self._not_logged_in_after(batch.messages, batch.events)
-        if waiting != self._not_logged_in:
-            tx.write_value(_NEW, msgspec.json.encode(waiting).decode() if waiting else None)
-
-    def batch_committed(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
-        """See `BatchRecorder`."""
-        del outcomes
-        self._ambiguous.saved()
-        self._not_logged_in = self._not_logged_in_after(batch.messages, batch.events)
-        for message in batch.messages:
-            self._uncommitted.pop(id(message), None)
-
-    def batch_given_up(self, message: Incoming) -> None:
-        """See `BatchRecorder`."""
-        self._uncommitted.pop(id(message), None)
-
-    def _not_logged_in_after(
-        self, messages: Iterable[Incoming], events: Mapping[UserId, Iterable[Event]]
-    ) -> NotLoggedIn:
-        """Return the connections that no record names once this batch is committed."""
-        waiting = dict(self._not_logged_in)
-        if self._uncommitted:
-            for message in messages:
-                report = self._uncommitted.get(id(message))
-                if report is not None and report.new is not None:
-                    waiting.pop(report.client_id, None)
-                    waiting[report.client_id] = report.new
-        if waiting:
-            for of_user in events.values():
-                for event in of_user:
-                    if isinstance(event, Login | Activity | NetworkClosed):
-                        connection = waiting.get(event.client_id)
-                        if connection is not None and connection.network_id == event.network_id:
-                            del waiting[event.client_id]  # a record names it now, or it has ended
-            for client_id in list(waiting)[: max(0, len(waiting) - MAX_NEW)]:
-                del waiting[client_id]
-        return waiting
 
     def check(self, link: Link) -> bool:
         """Save the dialect of the reports, if it has changed."""
@@ -214,7 +132,7 @@ class BrokerConnections(OnCheck):
             return ()
         client_id = report.client_id
         current, previous = self._current.get(client_id), self._previous.get(client_id)
-        uncommitted = _Uncommitted(message, client_id, current, previous)
+        uncommitted = UncommittedReport(message, client_id, current, previous)
         match report:
             case Connected():
                 event = self._begin(report, now, is_repeated=message.dup)
@@ -223,17 +141,17 @@ class BrokerConnections(OnCheck):
             case Ended():
                 event = self._end(report, now)
         if message.qos:
-            self._uncommitted[id(message)] = uncommitted
+            self.uncommitted[id(message)] = uncommitted
         return () if event is None else (event,)
 
     def _undo_uncommitted(self) -> None:
         """Return to the committed state: the broker delivers the rest again, with the messages in between."""
-        for report in reversed(self._uncommitted.values()):
+        for report in reversed(self.uncommitted.values()):
             for connections, before in ((self._current, report.current), (self._previous, report.previous)):
                 connections.pop(report.client_id, None)
                 if before is not None:
                     connections[report.client_id] = before
-        self._uncommitted.clear()
+        self.uncommitted.clear()
 
     def connection_of(self, user_id: str, client_id: str) -> ReportedConnection | None:
         """Return the network connection of a user's client, if the broker has reported it."""

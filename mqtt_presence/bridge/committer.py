@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 
 from msgspec.structs import replace
 
+from mqtt_presence.bridge.batch_recorder import Batch, BatchRecorder
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.counters import Counters
 from mqtt_presence.bridge.limits import TOO_MANY_USERS, Limiter
@@ -42,8 +43,6 @@ CHUNK = 200
 
 CollectEvents: TypeAlias = Callable[[Transaction], Mapping[UserId, Sequence[Event]]]
 """Collects the events inside the transaction, so that due rows cannot change in between."""
-SaveBatch: TypeAlias = Callable[[Transaction], None]
-"""Stores, inside the transaction, the records of parts that belong to a batch of messages."""
 AfterCommit: TypeAlias = Callable[[Sequence[Outcome]], None]
 """Called with the outcomes once they are committed."""
 Recorded: TypeAlias = tuple[Sequence[Publication], Callable[[], None]]
@@ -190,14 +189,12 @@ class Committer(Part):
         self.complete(link, done)
         return done.users
 
-    def commit(
-        self, events: Mapping[UserId, Sequence[Event]], save_batch: SaveBatch, after: AfterCommit
-    ) -> Committed:
+    def commit(self, batch: Batch, recorders: Sequence[BatchRecorder], after: AfterCommit) -> Committed:
         """Load, decide, save, commit.
 
         Args:
-            events: the events of a batch of messages, by user.
-            save_batch: see `SaveBatch`.
+            batch: messages and their events.
+            recorders: store something of their own with it.
             after: called by `complete`, last.
 
         Returns:
@@ -207,6 +204,7 @@ class Committer(Part):
             StoreError: no event is known to be committed. Heartbeats may be committed, and may be repeated.
 
         """
+        events: Mapping[UserId, Sequence[Event]] = batch.events
         rest = events
         with self._attempt() as attempt:
             if self._store.locks_rows and any(map(only_heartbeats, events.values())):
@@ -214,7 +212,7 @@ class Committer(Part):
                 with self._store.transaction() as tx:
                     rest = self._settle_heartbeats(tx, events)
                     if not rest:
-                        save_batch(tx)
+                        _save_batch(tx, batch, recorders)
                         attempt.done = self._decide(tx, rest, len(events), after)
                 if attempt.done is not None:
                     return attempt.done
@@ -222,7 +220,7 @@ class Committer(Part):
                 if not self._store.locks_rows:
                     rest = self._settle_heartbeats(tx, events)
                 attempt.done = self._decide(tx, rest, len(events), after)
-                save_batch(tx)
+                _save_batch(tx, batch, recorders)
         return attempt.done
 
     def publish(self, link: Link, make: Callable[[Transaction], Recorded]) -> None:
@@ -412,3 +410,12 @@ class Committer(Part):
 
 def _nothing() -> None:
     """Do nothing: no recorder has recorded anything."""
+
+
+def _save_batch(tx: Transaction, batch: Batch, recorders: Sequence[BatchRecorder]) -> None:
+    """Store the records of parts that belong to a batch of messages, and the packet ids of the messages."""
+    for recorder in recorders:
+        recorder.save_batch(tx, batch)
+    if batch.journal_entry is not None:
+        tx.put_redeliveries(batch.journal_entry.number, batch.journal_entry.body)
+        tx.clear_redeliveries(batch.journal_entry.obsolete)

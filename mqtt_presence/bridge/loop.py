@@ -137,7 +137,7 @@ class Bridge:
         link = self._link
         assert link is not None
         self._keep_seat()
-        room = self._intake.room(link)
+        room = self._intake.pending.room(link)
         arrivals = link.poll(self._pace.wait_s, room)
         until, until_s = self._check_clock()
         self._process(link, arrivals)

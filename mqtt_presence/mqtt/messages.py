@@ -1,5 +1,6 @@
 """Application messages as the bridge receives and publishes them, without any MQTT library."""
 
+import zlib
 from typing import Any
 
 from msgspec import Struct
@@ -34,3 +35,19 @@ class Outgoing(Struct, frozen=True, gc=False):
     """The message concerns the current network connection, and the next one does not send it again."""
     replaced: tuple[Any, ...] = ()
     """The tickets of older messages that this message makes unnecessary."""
+
+
+def checksum_of(message: Incoming) -> int:
+    """Return a checksum of topic and payload."""
+    return zlib.crc32(message.payload, zlib.crc32(message.topic.encode()))
+
+
+def is_repetition(message: Incoming, known: tuple[int, int] | None) -> bool:
+    """Return whether the broker sends a known message again.
+
+    Args:
+        message: the message that has arrived.
+        known: the checksum of the message that had its packet id before, and a number; None: there is none.
+
+    """
+    return message.dup and known is not None and known[0] == checksum_of(message)

@@ -1,68 +1,32 @@
 """A transaction of the bridge: loads the users and records that events need, and saves the outcomes."""
 
 import operator
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import compress
 from typing import Any
 
-import peewee
-
-from mqtt_presence.rules import needs
 from mqtt_presence.rules.model import (
-    Activity,
     ActivityState,
-    ClientId,
     Connection,
-    Event,
-    Key,
     Outcome,
-    UserId,
     UserPresence,
 )
-from mqtt_presence.store.jobs import Jobs
+from mqtt_presence.store.loading import Loading
 from mqtt_presence.store.rows import (
-    ACTIVITY_COLUMNS,
     ACTIVITY_FIELDS,
-    CONNECTION_COLUMNS,
     RECORD_FIELDS,
-    USER_COLUMNS,
     USER_FIELDS,
     from_activity,
     from_connection,
     from_user,
     key_of,
-    to_activity_state,
-    to_connection,
-    to_presence,
 )
 from mqtt_presence.store.schema import ActivityRow, ConnectionRow, UserRow
 from mqtt_presence.store.statements import RECORD_KEY
 
-# Row locks in one order, whatever the collation of the database.
-_LOCK_USERS = ' ORDER BY u.user_id COLLATE "C" FOR UPDATE OF u'
-_LOCK_RECORDS = ' ORDER BY r.user_id COLLATE "C", r.client_id COLLATE "C", r.id FOR UPDATE OF r, p'
 
-
-class Transaction(Jobs):
-    """The work inside `Store.transaction`.
-
-    Rows are locked in one order, so that no two writers wait for each other: users by name, then their live
-    connections by user, client and row id. Names sort by their code points, as in PostgreSQL's collation "C".
-
-    Args:
-        database: the database, with a transaction begun.
-        is_postgresql: whether the database is PostgreSQL, else SQLite.
-
-    """
-
-    def __init__(self, database: peewee.Database, *, is_postgresql: bool) -> None:
-        super().__init__(database, is_postgresql=is_postgresql)
-        #: The loaded records by key, with their row ids.
-        self._loaded: dict[tuple[str, str, str], tuple[int, ActivityState]] = {}
-        #: The users whose rows were loaded.
-        self._known: set[str] = set()
-        #: New users whose rows hold only a lock until they are saved; no other transaction ever sees these.
-        self._placeholders: set[str] = set()
+class Transaction(Loading):
+    """The work inside `Store.transaction`; `Loading` has its first half and the arguments."""
 
     def finish(self) -> None:
         """Delete the placeholders that were not saved as users."""
@@ -70,135 +34,6 @@ class Transaction(Jobs):
             f"DELETE FROM user_states WHERE user_id = {self._mark}",
             [(user_id,) for user_id in sorted(self._placeholders)],
         )
-
-    # Loading.
-
-    def load_activity(
-        self, beats: Mapping[UserId, Sequence[Activity]]
-    ) -> dict[UserId, dict[Key, ActivityState]]:
-        """Read the live connections that heartbeats need (`activity.settle_heartbeats`)."""
-        rows = self._select_each(
-            # From the tables: for a view SQLite would read all columns, and so the whole record.
-            ACTIVITY_COLUMNS,
-            "CROSS JOIN connection_records r CROSS JOIN pulses p WHERE p.id = r.id AND r.live "
-            f"AND r.user_id = k.column1 AND r.client_id = k.column2{self._locked(_LOCK_RECORDS)}",
-            sorted(needs.clients_of(beats)),
-        )
-        live: dict[UserId, dict[Key, ActivityState]] = {user_id: {} for user_id in beats}
-        for row in rows:
-            state = to_activity_state(row)
-            self._loaded[row[0], row[1], row[2]] = row[-1], state
-            live[row[0]][row[1], row[2]] = state
-        return live
-
-    def load(self, events: Mapping[UserId, Sequence[Event]]) -> dict[UserId, UserPresence]:
-        """Read the users and records that the rules need to decide on events (`rules.needs`)."""
-        user_ids = [(user_id,) for user_id in sorted(events)]
-        # First, because this locks the users: no other bridge changes their records from now on.
-        users = self._lock_users(user_ids) if self._is_postgresql else self._users(user_ids)
-        self._known.update(row[0] for row in users)
-        records: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in events}
-        _sort_in(records, self._connections("c.live AND c.user_id = k.column1", user_ids))
-        events = needs.beyond_live(events, records)
-        _sort_in(records, self._ended_records(needs.ended_records(events, records)))
-        _sort_in(records, self._latest_records(needs.latest_records(events)))
-        orders, times = self._latest_logins(needs.latest_logins(events, records))
-        loaded = {
-            row[0]: to_presence(row, records[row[0]], orders.get(row[0], {}), times.get(row[0], {}))
-            for row in users
-        }
-        if len(loaded) < len(records):
-            floor = self._version_floor()
-            for user_id, of_user in records.items():
-                if user_id not in loaded:
-                    loaded[user_id] = UserPresence(
-                        user_id=user_id,
-                        version=floor,
-                        connections=of_user,
-                        latest_login=orders.get(user_id, {}),
-                        latest_login_time=times.get(user_id, {}),
-                    )
-        return loaded
-
-    def known_users(self, user_ids: Iterable[UserId]) -> set[UserId]:
-        """Return those of the users that exist."""
-        keys = [(user_id,) for user_id in user_ids]
-        rows = self._select_each("u.user_id", "CROSS JOIN user_states u WHERE u.user_id = k.column1", keys)
-        return {UserId(row[0]) for row in rows}
-
-    def _users(self, user_ids: Collection[tuple[str, ...]]) -> list[Any]:
-        """Read the rows of users; on PostgreSQL, lock them."""
-        return self._select_each(
-            USER_COLUMNS,
-            f"CROSS JOIN user_states u WHERE u.user_id = k.column1{self._locked(_LOCK_USERS)}",
-            user_ids,
-        )
-
-    def _lock_users(self, user_ids: Collection[tuple[str, ...]]) -> list[Any]:
-        """Lock users, new ones too, and their live connections; return the rows of the existing users."""
-        users: dict[str, Any] = {}
-        # Twice at most, unless a user is forgotten in between.
-        while missing := [key for key in user_ids if key[0] not in users]:
-            # A new user has no row to lock, so a placeholder is inserted.
-            inserted = self._execute_each(
-                "INSERT INTO user_states (user_id, state, online, connections, version) "
-                "SELECT k.column1, '', FALSE, 0, 0 FROM (VALUES {keys}) AS k WHERE k.column1 IS NOT NULL "
-                'ORDER BY k.column1 COLLATE "C" ON CONFLICT (user_id) DO NOTHING RETURNING user_id',
-                missing,
-            )
-            self._placeholders.update(row[0] for row in inserted)
-            users |= {row[0]: row for row in self._users(missing)}
-        self._select_each(
-            "1",
-            "CROSS JOIN connection_records r CROSS JOIN pulses p WHERE p.id = r.id AND r.live "
-            f"AND r.user_id = k.column1{self._locked(_LOCK_RECORDS)}",
-            user_ids,
-        )
-        return [row for user_id, row in users.items() if user_id not in self._placeholders]
-
-    def _locked(self, clause: str) -> str:
-        """Return the clause that locks rows; SQLite needs none, because it has one writer at a time."""
-        return clause if self._is_postgresql else ""
-
-    def _ended_records(self, keys: Collection[needs.RecordKey]) -> Iterable[Connection]:
-        return self._connections(
-            "c.user_id = k.column1 AND c.client_id = k.column2 AND c.connection_id = k.column3", keys
-        )
-
-    def _latest_records(self, clients: Collection[needs.ClientKey]) -> Iterable[Connection]:
-        return self._connections(
-            "c.user_id = k.column1 AND c.client_id = k.column2 AND c.login_order = "
-            "(SELECT MAX(n.login_order) FROM connection_records n "
-            "WHERE n.user_id = k.column1 AND n.client_id = k.column2)",
-            clients,
-        )
-
-    def _latest_logins(
-        self, clients: Collection[needs.ClientKey]
-    ) -> tuple[dict[UserId, dict[ClientId, int]], dict[UserId, dict[ClientId, int]]]:
-        """Read the greatest `login_order` of clients, and the `client_time` of the same record."""
-        # Both databases find MAX by one seek in the index.
-        of_client = "FROM connection_records c WHERE c.user_id = k.column1 AND c.client_id = k.column2"
-        greatest = f"(SELECT MAX(c.login_order) {of_client})"
-        time_of_it = f"(SELECT MAX(c.client_time) {of_client} AND c.login_order = {greatest})"
-        rows = self._select_each(f"k.column1, k.column2, {greatest}, {time_of_it}", "", clients)
-        orders: dict[UserId, dict[ClientId, int]] = {}
-        times: dict[UserId, dict[ClientId, int]] = {}
-        for user_id, client_id, order, time in rows:
-            if order is not None:
-                orders.setdefault(user_id, {})[client_id] = order
-            if time is not None:
-                times.setdefault(user_id, {})[client_id] = time
-        return orders, times
-
-    def _connections(self, condition: str, keys: Collection[tuple[str, ...]]) -> Iterable[Connection]:
-        """Read records c by keys k, and note them for `save`."""
-        records = []
-        for row in self._select_each(CONNECTION_COLUMNS, f"CROSS JOIN connections c WHERE {condition}", keys):
-            record = to_connection(row)
-            records.append(record)
-            self._loaded[row[0], row[1], row[2]] = row[-1], record
-        return records
 
     # Saving. Of a loaded record only changed columns are written, found by the row id: this costs a fraction
     # of writing all columns, above all of indexed ones.
@@ -263,11 +98,6 @@ class Transaction(Jobs):
         upsert = self._upsert(ConnectionRow, RECORD_FIELDS, RECORD_KEY)
         self._executemany(upsert, map(from_connection, records))
         self._executemany(self._upsert_activity(), [(*from_activity(r), *key_of(r)) for r in records])
-
-
-def _sort_in(records: Mapping[UserId, dict[Key, Connection]], more: Iterable[Connection]) -> None:
-    for record in more:
-        records[record.user_id][record.client_id, record.connection_id] = record
 
 
 def _is_seen_beside_live_records(user: UserPresence) -> bool:

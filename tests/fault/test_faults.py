@@ -313,7 +313,7 @@ def test_no_acknowledgement_gets_to_the_broker(
         patch.setattr(Link, "ack", lambda _link, came: list(came))
         mosquitto.publisher("", "").publish_all(said.all((topic, b"") for topic in topics))
         until(
-            lambda: deaf.bridge.counters.received >= len(topics) and not deaf.parts.intake.pending,
+            lambda: deaf.bridge.counters.received >= len(topics) and not deaf.parts.pending,
             "all is decided",
         )
     with BridgeThread(broker=mosquitto.url, database=sqlite_url) as bridge:

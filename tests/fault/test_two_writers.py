@@ -2,17 +2,18 @@
 
 import random
 import threading
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
 import pytest
 
+from mqtt_presence.bridge.batch_recorder import Batch
 from mqtt_presence.bridge.clock import SystemClock
 from mqtt_presence.bridge.committer import Committer
 from mqtt_presence.bridge.config import Limits
 from mqtt_presence.bridge.counters import Counters
 from mqtt_presence.bridge.limits import Limiter
+from mqtt_presence.bridge.message_rates import MessageRates
 from mqtt_presence.errors import StoreError
 from mqtt_presence.integrations.outputs import Outputs
 from mqtt_presence.integrations.presence import PresenceOutput
@@ -29,14 +30,15 @@ AT = 1_800_000_000_000
 
 def decider(store: Store) -> Committer:
     clock, topics = SystemClock(), Topics()
-    limiter, outputs = Limiter(Limits(), clock), Outputs([PresenceOutput(topics, private=False)])
+    limiter = Limiter(Limits(), MessageRates(Limits(), clock))
+    outputs = Outputs([PresenceOutput(topics, private=False)])
     return Committer(
         store, topics, RuleSettings(), limiter, Counters(), clock, outputs, lambda _tx, _last_status: None
     )
 
 
-def commit(store: Store, events: Mapping[UserId, Sequence[Event]]) -> None:
-    decider(store).commit(events, lambda _tx: None, lambda _: None)
+def commit(store: Store, events: dict[UserId, list[Event]]) -> None:
+    decider(store).commit(Batch(events=events), (), lambda _: None)
 
 
 def decide(tx: Transaction, event: Event) -> None:

@@ -88,7 +88,7 @@ def test_a_stored_name_that_clients_refuse_stops_nobody(broker: AnyBroker, sqlit
             broker.say("bob", "bob-phone", "login")
             until(lambda: libmosquitto.said("status/bob {"), "the next status comes")
             until(lambda: bridge.parts.committer._outbox.clearable is None, "nothing is owed to the broker")
-            epoch = bridge.links[-1]._epoch
+            epoch = bridge.links[-1]._collector.epoch
         assert epoch == 1, "the bridge has had one connection"
         assert libmosquitto.said("sending CONNECT") == 1
         assert libmosquitto.process.poll() is None

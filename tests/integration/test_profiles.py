@@ -132,8 +132,8 @@ def test_large_births_wait_without_their_bytes(house: House) -> None:
         locking.execute("BEGIN IMMEDIATE")
         for number in range(60):
             house.publish(f"spBv1.0/plant/NBIRTH/press{number}", birth)
-        until(lambda: len(bridge.parts.intake.pending) >= 60, "all births wait")
-        waiting = [entry.message.payload for entry in bridge.parts.intake.pending]
+        until(lambda: len(bridge.parts.pending) >= 60, "all births wait")
+        waiting = [entry.message.payload for entry in bridge.parts.pending.messages]
         locking.execute("ROLLBACK")
         assert sum(map(len, waiting)) < 60_000
         house.wait("sparkplug:plant.press59", "online")

@@ -255,7 +255,9 @@ def test_takeover_that_was_heard_twice_ends_the_record(
             theirs.publish("presence/mallory/a1/login")
             until(
                 lambda: (
-                    [type(event) for entry in [*running.parts.intake.pending] for event in entry.events][-1:]
+                    [type(event) for entry in [*running.parts.pending.messages] for event in entry.events][
+                        -1:
+                    ]
                     == [Login]
                 ),
                 "lines and login are heard",

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mqtt_presence.adapters.brokers.mosquitto import ERRORS, NOTICES, VERSION
-from mqtt_presence.bridge.batch import Batch
+from mqtt_presence.bridge.batch_recorder import Batch
 from mqtt_presence.bridge.broker_connections import BrokerConnections
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.rules import fold
@@ -207,12 +207,12 @@ class Bridge:
         done = Batch([message for message, _ in batch])
         for event in events:
             done.events.setdefault(UserId(event.user_id), []).append(event)
-        self.connections.save_batch(self, done)  # type: ignore[arg-type]
-        self.journal.commit([(message, self.connections.is_uncommitted(message)) for message, _ in batch])
+        self.connections.new.save_batch(self, done)  # type: ignore[arg-type]
+        self.journal.commit([(message, id(message) in self.connections.uncommitted) for message, _ in batch])
         for event in events:
             outcome = fold.fold(self.users[event.user_id], [event], SETTINGS)
             self.users[event.user_id] = outcome.user
-        self.connections.batch_committed(done, ())
+        self.connections.new.batch_committed(done, ())
 
     def acknowledge(self, count: int) -> None:
         self.acknowledged = min(self.taken - len(self.pending), self.acknowledged + count)

@@ -1,4 +1,4 @@
-"""A redelivered message counts once (mqtt_presence/bridge/redeliveries.py), wherever acknowledgements and kills fall."""
+"""A redelivered message counts once (mqtt_presence/bridge/packet_id_journal.py), wherever acknowledgements and kills fall."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -112,4 +112,4 @@ def test_no_redelivered_message_counts_twice(plan: list[tuple[str, int]]) -> Non
     model.write(WINDOW)
     model.commit(WINDOW)
     assert {number: model.effects[number] for number in model.nameless} == dict.fromkeys(model.nameless, 1)
-    assert len(model.journal.redeliveries._committed) <= 3 * WINDOW
+    assert len(model.journal.redeliveries.committed) <= 3 * WINDOW

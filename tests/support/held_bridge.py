@@ -78,15 +78,16 @@ class HeldBridge:
 
     Args:
         database: its URL.
+        link: delivers the messages; None: a `HeldLink`.
         config: fields of `BridgeConfig`.
 
     """
 
-    def __init__(self, database: str, **config: Any) -> None:
+    def __init__(self, database: str, *, link: Any = None, **config: Any) -> None:
         self.database = database
         self.clock = HeldClock()
         self.store = Store(database)
-        self.link: Any = HeldLink()
+        self.link: Any = link or HeldLink()
         self._config = BridgeConfig(link=lambda _client_id: None, confirm_within_ms=CONFIRM_MS)  # type: ignore[arg-type,return-value]
         self._mid = 0
         self.start(**config)

@@ -63,7 +63,7 @@ def test_answers_that_wait_in_the_bridge_are_no_silence(bridge: HeldBridge) -> N
         bridge.step(bridge.messages(*logins(0, MAX_BATCH)), seconds=CONFIRM_MS / 1000)
         bridge.check()
     assert _reasons(bridge) == {"c1": None}
-    while bridge.parts.intake.pending:
+    while bridge.parts.pending:
         bridge.step()
     bridge.step(bridge.messages(("presence/alice/phone/activity", {"connectionId": "c1"})))
     bridge.step(seconds=CONFIRM_MS / 1000)
@@ -126,7 +126,7 @@ def test_refused_message_waits_for_its_acknowledgement_without_its_bytes(
     monkeypatch.setattr(Store, "transaction", away)
     bridge.step(arrivals)
     assert bridge.loop.counters.refused == {"too_large": 3, "bad_topic": 1}
-    waiting = [entry.message for entry in bridge.parts.intake.pending]
+    waiting = [entry.message for entry in bridge.parts.pending.messages]
     assert [message.mid for message in waiting] == [1, 7, 8, 9]
     assert [len(message.topic) + len(message.payload) for message in waiting[1:]] == [0, 0, 0]
     monkeypatch.undo()
@@ -175,14 +175,14 @@ def test_qos_0_messages_do_not_pile_up_while_the_broker_accepts_no_publication(
     bridge.step(bridge.messages(*logins(0, 50)))
     assert bridge.link.asked_for == [MAX_BATCH] * 11, "acknowledgements come among them"
     # The last thousand before it is full was taken whole, and the answers to the time wait for nothing.
-    assert len(bridge.parts.intake.pending) == 4_000 + 50
+    assert len(bridge.parts.pending) == 4_000 + 50
     assert bridge.loop.counters.refused == {"overloaded": 10_000 - 4_000 - 400}
 
     bridge.link.backlog = 0
     for _ in range(6):
         bridge.step()
     bridge.step(Arrivals([beat]))
-    assert not bridge.parts.intake.pending, "and it goes on"
+    assert not bridge.parts.pending, "and it goes on"
     assert bridge.loop.counters.refused["overloaded"] == 5_600
     assert len(bridge.link.acknowledged) == 50
 

@@ -10,8 +10,9 @@ import pytest
 from mqtt_presence.adapters.brokers.mosquitto import ERRORS, NOTICES, VERSION
 from mqtt_presence.adapters.registry import SOURCES
 from mqtt_presence.bridge import broker_connections as module
+from mqtt_presence.bridge import new_connections
 from mqtt_presence.bridge.ambiguous_ends import MAX_TAKEN_OVER, AmbiguousEnds
-from mqtt_presence.bridge.batch import Batch
+from mqtt_presence.bridge.batch_recorder import Batch
 from mqtt_presence.bridge.broker_connections import BrokerConnections
 from mqtt_presence.bridge.link import config
 from mqtt_presence.bridge.recovery.kept_values import save_changed
@@ -108,11 +109,11 @@ class Reports:
     def commit(self) -> None:
         """Commit everything, as the bridge does with a batch."""
         batch = self.batch()
-        self.connections.save_batch(self.tx, batch)
+        self.connections.new.save_batch(self.tx, batch)
         self.journal.commit(
-            [(message, self.connections.is_uncommitted(message)) for message, _ in self.pending]
+            [(message, id(message) in self.connections.uncommitted) for message, _ in self.pending]
         )
-        self.connections.batch_committed(batch, ())
+        self.connections.new.batch_committed(batch, ())
         self.pending.clear()
 
     def reconnect(self) -> None:
@@ -366,7 +367,7 @@ def test_report_that_the_database_refuses_still_counts() -> None:
     reports = Reports()
     taken_back(reports)
     for message, _ in reports.pending:
-        reports.connections.batch_given_up(message)
+        reports.connections.new.batch_given_up(message)
     reports.reconnect()
     assert reports.network_id("alice", "phone")
     reports.connect("tablet", "bob")
@@ -406,7 +407,7 @@ def test_who_has_connected_and_not_logged_in_is_known_after_a_restart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Until a record tells of it, or it is gone; and of many the latest."""
-    monkeypatch.setattr(module, "MAX_NEW", 2)
+    monkeypatch.setattr(new_connections, "MAX_NEW", 2)
     reports = Reports()
     reports.connect("phone", "alice")
     reports.commit()
@@ -432,7 +433,7 @@ def test_what_is_not_committed_is_not_kept() -> None:
     """A batch that fails leaves everything to the next try."""
     reports = Reports()
     reports.connect("phone", "alice")
-    reports.connections.save_batch(FakeTransaction(), reports.batch())  # type: ignore[arg-type]
+    reports.connections.new.save_batch(FakeTransaction(), reports.batch())  # type: ignore[arg-type]
     reports.commit()
     assert "phone" in reports.tx.names["source_new"]
 

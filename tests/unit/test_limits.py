@@ -13,6 +13,7 @@ from mqtt_presence.access.buckets import Buckets
 from mqtt_presence.bridge.config import Limits
 from mqtt_presence.bridge.counters import Counters, RefusalTotals
 from mqtt_presence.bridge.limits import Limiter
+from mqtt_presence.bridge.message_rates import MessageRates
 from mqtt_presence.bridge.part import Due
 from mqtt_presence.store import Store
 from tests.support.held_bridge import HeldClock
@@ -38,6 +39,11 @@ def test_bucket_is_a_token_bucket(depth: int, per_s: float, pauses: list[float])
 
 
 NO_LINK: Any = None
+
+
+def limits(given: Limits, clock: HeldClock | None = None) -> tuple[Limiter, MessageRates]:
+    rates = MessageRates(given, clock or HeldClock())
+    return Limiter(given, rates), rates
 
 
 def users(count: int) -> Any:
@@ -82,8 +88,8 @@ def test_buckets_forget_quiet_users() -> None:
 
 def test_limiter_without_limits_admits_every_message() -> None:
     """None means no limit."""
-    limiter = Limiter(Limits(), HeldClock())
-    assert all(limiter.admits("alice", 1.0) for _ in range(100_000))
+    limiter, rates = limits(Limits())
+    assert all(rates.admits("alice", 1.0) for _ in range(100_000))
     assert limiter.records_left("alice", 1.0) is None
     assert limiter.users_left is None
 
@@ -92,20 +98,20 @@ def test_limiter_admits_messages_that_waited_at_the_broker() -> None:
     """After a connect, the messages of hours arrive within seconds; that is no flood."""
     clock = HeldClock()
     clock.now_s = 1000.0
-    limiter = Limiter(Limits(records=2, rate=1, amnesty_s=600), clock)
-    limiter.connected(NO_LINK, session_present=True, contested=False)
-    assert all(limiter.admits("alice", 1000.0) for _ in range(10_000))
+    limiter, rates = limits(Limits(records=2, rate=1, amnesty_s=600), clock)
+    rates.connected(NO_LINK, session_present=True, contested=False)
+    assert all(rates.admits("alice", 1000.0) for _ in range(10_000))
     limiter.count_records("alice", 10_000, 1000.0)
     assert limiter.records_left("alice", 1599.0) is None
     # And nobody pays for it afterwards.
     assert limiter.records_left("alice", 1600.0) == 2
-    assert limiter.admits("alice", 1600.0)
-    assert not all(limiter.admits("alice", 1600.0) for _ in range(61))
+    assert rates.admits("alice", 1600.0)
+    assert not all(rates.admits("alice", 1600.0) for _ in range(61))
 
 
 def test_limiter_counts_users() -> None:
     """New users use up the room, forgotten users free it."""
-    limiter = Limiter(Limits(users=3), HeldClock())
+    limiter, _ = limits(Limits(users=3))
     limiter.restore(users(1))
     assert limiter.users_left == 2
     limiter.count_users(2)

@@ -110,11 +110,11 @@ def test_lost_session_redelivers_nothing(journal: RedeliveryJournal) -> None:
 def test_uncertain_commit_of_a_lost_session_is_not_remembered(journal: RedeliveryJournal) -> None:
     """Its result is known only after another session has begun: the entry can be deleted."""
     journal.commit([(message(1), True)])
-    entry = journal.redeliveries.journal_entry([(message(2), True)])
+    entry = journal.journal.journal_entry([(message(2), True)])
     assert entry is not None
     journal.entries[entry.number] = entry.body
     journal.lose_session()
-    journal.redeliveries.batch_done(entry)
+    journal.journal.batch_done(entry)
     journal.commit([(message(3), True)])
     assert recognised(journal, [1, 2, 3]) == [3]
     assert len(journal.entries) == 1

@@ -22,7 +22,7 @@ from mqtt_presence.bridge.link.acknowledgements import (
     Publications,
     tickets,
 )
-from mqtt_presence.bridge.link.arrivals import Arrivals
+from mqtt_presence.bridge.link.arrivals import Arrivals, Collector
 from mqtt_presence.bridge.link.batch_client import BatchClient
 from mqtt_presence.bridge.link.config import RECEIVE_MAXIMUM, LinkConfig
 from mqtt_presence.bridge.link.connecting import Connecting
@@ -63,9 +63,7 @@ class Link:
         self._subscriptions = Subscriptions()
         self._wake_up = WakeUp()
         self._refusals = RateLimitedLog(log)
-        self._arrivals = Arrivals()
-        self._epoch = 0
-        self._is_connected = False
+        self._collector = Collector()
         self._is_leaving = False
         self._fatal: str | None = None
         self._client = self._make_client()
@@ -73,7 +71,7 @@ class Link:
     @property
     def is_connected(self) -> bool:
         """Whether the broker has accepted the connection, which has not ended since."""
-        return self._is_connected
+        return self._collector.is_connected
 
     @property
     def is_mqtt5(self) -> bool:
@@ -117,12 +115,11 @@ class Link:
         fatal = self._fatal or self._connecting.fatal
         if fatal is not None:
             raise BrokerError(fatal)
-        arrivals, self._arrivals = self._arrivals, Arrivals()
-        return arrivals
+        return self._collector.take()
 
     def ack(self, messages: Iterable[Incoming]) -> None:
         """Acknowledge messages, except those of an earlier connection, which arrive again."""
-        epoch = self._epoch if self._is_connected else None
+        epoch = self._collector.epoch if self._collector.is_connected else None
         self._client.queue_acks(m.mid for m in messages if m.qos and m.epoch == epoch)
 
     def publish(self, messages: Iterable[Outgoing]) -> None:
@@ -135,18 +132,18 @@ class Link:
             if is_safe(message.topic):
                 self._publications.add(message)
             else:
-                self._arrivals.unsent.append(message)
-                self._arrivals.delivered += tickets(message)
+                self._collector.arrivals.unsent.append(message)
+                self._collector.arrivals.delivered += tickets(message)
         self._send_waiting()
 
     def publish_ahead(self, message: Outgoing) -> None:
         """Send a message at QoS 1 before all waiting ones, if there is a connection."""
-        if self._is_connected:
+        if self._collector.is_connected:
             self._publications.send_at_once(self._client, message)
 
     def send_now(self, topic: str, payload: bytes) -> None:
         """Send a message at QoS 0, if there is a connection."""
-        if self._is_connected:
+        if self._collector.is_connected:
             self._client.publish(topic, payload, 0)
 
     def subscribe(self, topic_filter: str, qos: int = 1, *, required: bool = True) -> None:
@@ -176,7 +173,7 @@ class Link:
             self._client.flush()
             self._client.disconnect()
             self._client.loop_write()
-        self._is_connected = False
+        self._collector.is_connected = False
 
     def close(self) -> None:
         """Close all sockets; without `disconnect` before, the broker publishes the will."""
@@ -189,9 +186,9 @@ class Link:
 
     def _make_client(self) -> BatchClient:
         client = self._connecting.make_client(
-            receive_publish=self._receive_publish,
+            receive_publish=self._collector.receive_publish,
             receive_puback=self._receive_puback,
-            receive_large=self._receive_large,
+            receive_large=self._collector.receive_large,
             max_packet=self._max_packet,
             in_flight=self._publications.in_flight,
         )
@@ -217,22 +214,22 @@ class Link:
             return
         window = IN_FLIGHT if self.is_mqtt5 else IN_FLIGHT_V311
         self._publications.connected(min(window, getattr(properties, "ReceiveMaximum", window)))
-        self._epoch += 1
-        self._is_connected = True
-        self._arrivals.connected = True
-        self._arrivals.session_present = connecting.found_session()
-        self._arrivals.contested = connecting.is_contested
+        self._collector.epoch += 1
+        self._collector.is_connected = True
+        self._collector.arrivals.connected = True
+        self._collector.arrivals.session_present = connecting.found_session()
+        self._collector.arrivals.contested = connecting.is_contested
 
     def _on_disconnect(
         self, _client: mqtt.Client, _data: object, _flags: object, reason: Any, _properties: object
     ) -> None:
         if self._is_leaving:
             return
-        if self._is_connected:
+        if self._collector.is_connected:
             self._connecting.connection_ended(reason.value)
         elif not self._connecting.attempt_ended():
             return
-        self._is_connected = False
+        self._collector.is_connected = False
         self._timeout.restart()
         self._subscriptions.disconnected()
         self._publications.disconnected()
@@ -248,13 +245,15 @@ class Link:
                 "rights that the bridge needs"
             )
         else:
-            self._arrivals.subscribed.append(topic_filter)
+            self._collector.arrivals.subscribed.append(topic_filter)
 
     # Reading and writing.
 
     def _exchange(self, timeout_s: float, at_most: int) -> None:
         sock: Any = self._client.socket()
-        at_most = at_most if self._is_connected else max(1, at_most)  # the answer to CONNECT, at least
+        at_most = (
+            at_most if self._collector.is_connected else max(1, at_most)
+        )  # the answer to CONNECT, at least
         pause_s = min(timeout_s, self._publications.pause_s)
         if pause_s:
             time.sleep(pause_s)
@@ -269,7 +268,7 @@ class Link:
             self._check_stalled_ack()
         else:
             self._timeout.restart()
-        if self._is_connected:
+        if self._collector.is_connected:
             self._subscriptions.request_skipped(self._client)
         self._send_waiting()
         self._client.loop_misc()
@@ -277,13 +276,13 @@ class Link:
 
     def _read(self, at_most: int) -> bool:
         """Read messages; return whether all that had arrived are read."""
-        client, messages = self._client, self._arrivals.messages
+        client, messages = self._client, self._collector.arrivals.messages
         client.bytes_read = 0
         while len(messages) < at_most:
             if client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 return True
             if client.bytes_read >= _MAX_READ:
-                self._arrivals.cut_short = True
+                self._collector.arrivals.cut_short = True
                 break
         return False
 
@@ -291,7 +290,7 @@ class Link:
         """Reconnect if the broker has stopped acknowledging."""
         oldest = self._publications.oldest
         if (
-            self._is_connected
+            self._collector.is_connected
             and self._timeout.is_over(oldest, self._connecting.connected_at)
             and oldest is not None
         ):
@@ -307,37 +306,20 @@ class Link:
     def _send_waiting(self) -> None:
         # On a new connection the bridge first reads the statuses that the broker has; a status that is sent
         # before could be mistaken for the answer.
-        if self._is_connected and not self._arrivals.connected:
+        if self._collector.is_connected and not self._collector.arrivals.connected:
             self._publications.send(self._client)
-
-    def _receive_large(self, flags: int, topic: bytes, size: int, mid: int) -> None:
-        if self._is_connected:
-            self._receive_publish(flags, topic, b"", mid)
-            messages = self._arrivals.messages
-            messages[-1] = replace(messages[-1], oversize=size)
-
-    def _receive_publish(self, flags: int, topic: bytes, payload: bytes, mid: int) -> None:
-        if not self._is_connected:
-            return  # the connection is a probe: the broker sends the message again over the next one
-        try:
-            name = topic.decode()
-        except UnicodeDecodeError:
-            name = ""  # a broker should not forward it (MQTT 3.1.1 §1.5.3); no valid topic is empty
-        self._arrivals.messages.append(
-            Incoming(name, payload, flags >> 1 & 3, flags & 1 != 0, flags & 8 != 0, mid, self._epoch)
-        )
 
     def _receive_puback(self, mid: int, reason: int) -> None:
         message = self._publications.in_flight.pop(mid, None)
         if message is None:
             return
         if reason >= FAILURE:
-            self._arrivals.refused += [
+            self._collector.arrivals.refused += [
                 replace(message, ticket=t, replaced=()) for t in (*message.replaced, message.ticket)
             ]
             self._log_refused(message, reason)
         else:
-            self._arrivals.delivered += tickets(message)
+            self._collector.arrivals.delivered += tickets(message)
 
     def _log_refused(self, message: Outgoing, reason: int) -> None:
         if reason == NOT_AUTHORIZED:

@@ -9,11 +9,11 @@ from msgspec import Struct
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.committer import CHUNK, Committer
 from mqtt_presence.bridge.link.link import Link
+from mqtt_presence.bridge.packet_id_journal import PacketIdJournal
 from mqtt_presence.bridge.part import OnCheck
 from mqtt_presence.bridge.recovery.clock_steps import ClockSteps
 from mqtt_presence.bridge.recovery.kept_values import KeptValue, save_changed
 from mqtt_presence.bridge.recovery.progress import Progress
-from mqtt_presence.bridge.redeliveries import Redeliveries
 from mqtt_presence.mqtt.messages import Outgoing
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import EndUnconfirmed, Event, UserId
@@ -47,7 +47,7 @@ class Announcements(OnCheck):
         store: keeps the request and the time of the announcement over a restart.
         committer: ends the connections of silent clients.
         topics: the topics under the prefix in use.
-        redeliveries: forgotten with the session whose loss is announced.
+        journal: forgotten with the session whose loss is announced.
         clock: the bridge's.
         clock_steps: no announcement is sent while stored times are being shifted.
         progress: silence is judged up to its time.
@@ -61,7 +61,7 @@ class Announcements(OnCheck):
         store: Store,
         committer: Committer,
         topics: Topics,
-        redeliveries: Redeliveries,
+        journal: PacketIdJournal,
         clock: Clock,
         clock_steps: ClockSteps,
         progress: Progress,
@@ -72,7 +72,7 @@ class Announcements(OnCheck):
         self._store = store
         self._committer = committer
         self._topics = topics
-        self._redeliveries = redeliveries
+        self._journal = journal
         self._clock = clock
         self._clock_steps = clock_steps
         self._progress = progress
@@ -146,7 +146,7 @@ class Announcements(OnCheck):
         with self._store.transaction() as tx:
             tx.write_value(ANNOUNCED_AT, str(now))
             tx.write_value(self._kept.name, None)
-            tx.clear_redeliveries(self._redeliveries.lost_up_to)
+            tx.clear_redeliveries(self._journal.lost_up_to)
         self.is_requested, self._kept.stored = False, None
         self._sent = _Sent(now, Announced(now))
         link.publish([Outgoing(self._topics.bridge_announce, b"{}", ticket=self._sent.ticket)])

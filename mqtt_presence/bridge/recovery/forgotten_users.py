@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from msgspec import Struct
 
-from mqtt_presence.bridge.batch import Batch
+from mqtt_presence.bridge.batch_recorder import Batch
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import OnCheck
