@@ -281,6 +281,11 @@ def print_error(text: str) -> None:
         print(f"mqtt-presence: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless the number is one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def format_time(millis: int | None) -> str:
     """Return a time in the local time zone; a dash for None."""
     if millis is None:

@@ -10,7 +10,7 @@ import typer
 
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.broker_endpoint import endpoint_of
-from mqtt_presence.cli.output import print_error, print_json, print_line
+from mqtt_presence.cli.output import counted, print_error, print_json, print_line
 from mqtt_presence.cli.setting_options import TLS, with_settings
 from mqtt_presence.protocol.times import LATEST, to_iso, wall_clock
 from mqtt_presence.protocol.topics import Topics
@@ -68,8 +68,8 @@ def command(
         print_line(_summary(verifier.users, found, remaining))
     if verifier.unpublished:
         print_error(
-            f"{verifier.unpublished} users have names that MQTT clients refuse: the bridge publishes no"
-            " status for them (bad_name in docs/operations.md)"
+            f"{counted(verifier.unpublished, 'user')} with a name that MQTT clients refuse: the bridge"
+            " publishes no status for such a name (bad_name in docs/operations.md)"
         )
     if remaining:
         raise typer.Exit(DIFFERENT)
@@ -98,11 +98,12 @@ def _readable(name: str, value: Any) -> str:
 
 
 def _summary(users: int, found: Sequence[Difference], remaining: Sequence[Difference]) -> str:
+    all_users = counted(users, "user")
     if not found:
-        return f"{users} users, all is right."
+        return f"{all_users}, all is right."
     if not remaining:
-        return f"{users} users, {len(found)} differences, all repaired."
-    return f"{users} users, {len(remaining)} differences."
+        return f"{all_users}, {counted(len(found), 'difference')}, all repaired."
+    return f"{all_users}, {counted(len(remaining), 'difference')}."
 
 
 class _Facts(msgspec.Struct, rename="camel", omit_defaults=True):

@@ -18,6 +18,7 @@ from mqtt_presence.cli.output import (
     STYLES,
     cell,
     console,
+    counted,
     format_duration,
     format_last_seen,
     format_time,
@@ -150,7 +151,7 @@ class _PlainLines:
 
 
 def _connections(status: UserStatus) -> str:
-    return f"{status.connections} connection{'' if status.connections == 1 else 's'}"
+    return counted(status.connections, "connection")
 
 
 def _bridge_text(watcher: StatusWatcher) -> str:

@@ -111,7 +111,7 @@ def test_a_stored_name_that_clients_refuse_can_be_looked_at_and_forgotten(
         )  # fmt: skip
 
     verified = run("verify", f"--broker={broker.url}", "--repair", "--settle=0s")
-    assert "1 users have names that MQTT clients refuse" in verified.stderr
+    assert "1 user with a name that MQTT clients refuse" in verified.stderr
     assert verified.returncode == 0, verified
     assert "old-phone" in run("history", REFUSED).stdout
     forgotten = run("forget", REFUSED, "--yes", f"--broker={broker.url}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from mqtt_presence.cli import output
-from mqtt_presence.cli.output import Cell, format_last_seen, format_time, print_table
+from mqtt_presence.cli.output import Cell, counted, format_last_seen, format_time, print_table
 from mqtt_presence.rules.model import State
 
 
@@ -77,3 +77,8 @@ def test_a_user_was_last_seen_now_while_active() -> None:
     assert format_last_seen(State.IDLE, seen, None) == format_time(seen)
     assert format_last_seen(State.OFFLINE, seen, active) == format_time(seen)
     assert format_last_seen(State.OFFLINE, None, None) == "-"
+
+
+def test_number_has_its_noun_in_the_right_number() -> None:
+    """One is singular, and zero is not."""
+    assert [counted(n, "user") for n in (0, 1, 2)] == ["0 users", "1 user", "2 users"]
