@@ -3,6 +3,7 @@
 # make prose: the five habits of prose alone.   make audit: known weaknesses of the dependencies.
 # make fuzz: parsers on random input, a minute each.
 # make test-homeassistant: a real Home Assistant; it needs Python 3.13 or newer, and some minutes to install.
+# make test-endurance: fifty kills of a bridge whose receivers of notifications fail half of the time.
 # make test-brokers: the brokers of broker_config/, one by one; some minutes, and it installs them.
 
 SHELL := bash
@@ -20,7 +21,7 @@ PROCESSES ?= 3
 # Debian keeps programs for administrators outside the PATH of users.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
-.PHONY: run test test-brokers test-homeassistant check prose unit bench audit fuzz screenshots tools tools-brokers clean
+.PHONY: run test test-brokers test-endurance test-homeassistant check prose unit bench audit fuzz screenshots tools tools-brokers clean
 
 # Its database is in the user's data directory: it survives `make clean`.
 run: $(VENV)/.installed
@@ -65,6 +66,9 @@ $(HOMEASSISTANT)/.installed: tests/homeassistant/requirements.py
 
 test-homeassistant: tools $(VENV)/.installed-dev $(HOMEASSISTANT)/.installed
 	$(BIN)/pytest --numprocesses 0 tests/homeassistant $(TESTS)
+
+test-endurance: tools $(VENV)/.installed-dev
+	KILLS=50 $(BIN)/pytest tests/fault/test_notification_kills.py $(TESTS)
 
 # Measures for four to seven minutes, and writes docs/performance.md; on an otherwise idle machine.
 bench: tools $(VENV)/.installed-dev

@@ -95,13 +95,13 @@ def die_off(name: str) -> Figures:
 def latency(name: str) -> Figures:
     """200 reports a second, then 200 cut sockets a second: from publish, or cut, to the status seen."""
     with Rig() as rig, rig.subject(name):
-        reports = _report_latencies(rig)
+        reports = report_latencies(rig)
         wills = _cut_latencies(rig)
     return {
-        "report p50 ms": _percentile(reports, 50),
-        "report p99 ms": _percentile(reports, 99),
-        "cut p50 ms": _percentile(wills, 50),
-        "cut p99 ms": _percentile(wills, 99),
+        "report p50 ms": percentile(reports, 50),
+        "report p99 ms": percentile(reports, 99),
+        "cut p50 ms": percentile(wills, 50),
+        "cut p99 ms": percentile(wills, 99),
     }
 
 
@@ -138,7 +138,8 @@ def growth(records: int) -> Callable[[str], Figures]:
     return measure
 
 
-def _report_latencies(rig: Rig) -> list[float]:
+def report_latencies(rig: Rig) -> list[float]:
+    """Return the seconds from the publish of each report to the status seen."""
     publisher = load.connect(rig.port, "publisher")
     observer = _observer(rig)
     samples = []
@@ -192,7 +193,8 @@ def _observer(rig: Rig) -> socket.socket:
     return observer
 
 
-def _percentile(samples: list[float], percent: int) -> float:
+def percentile(samples: list[float], percent: int) -> float:
+    """Return a percentile of seconds, in milliseconds."""
     return statistics.quantiles(samples, n=100)[percent - 1] * 1e3
 
 

@@ -1,6 +1,7 @@
 """The edge of notifications: HTTP and TLS to real servers, checked addresses, time limits, secrets, Apprise."""
 
 import base64
+import json
 import logging
 import socket
 import ssl
@@ -227,6 +228,16 @@ def test_apprise_sends_texts() -> None:
             assert "pump-1: alarm: offline > 10m (2027-01-15T08:00:00.000Z)" in body
         receiver.answer = lambda _: HttpAnswer(500)
         assert isinstance(sending.send([ALICE]), Failed)
+
+
+def test_name_is_no_markup_in_a_text() -> None:
+    """A user whose name is HTML is shown by its name where a service reads HTML."""
+    hostile = Queued("id-3", Notification("userOffline", "<b>&x", b"{}", 1_800_000_000_000))
+    with WebhookReceiver(lambda _: HttpAnswer(200)) as receiver:
+        url = f"json://127.0.0.1:{receiver.port}/?format=html"
+        (read,) = read_receivers([{"name": "x", "url": url, "on": ["userOffline"]}])
+        assert isinstance(sending_of(read, "", private=True, now=now_ms).send([hostile]), Delivered)
+        assert "&lt;b&gt;&amp;x" in json.loads(receiver.requests[0][0].body)["message"]
 
 
 def test_apprise_is_bound_to_public_addresses_too() -> None:

@@ -193,7 +193,7 @@ class Sender:
                 self._advance(state, request, {"delivered": count})
                 self._limit = self._sending.limit
                 if state.reason is not None:
-                    log.info("notify %s: delivers again", name)
+                    self._lines.log("notify %s: delivers again", name, level=logging.INFO)
             case Gone():
                 self.failed_attempts += 1
                 log.warning(

@@ -18,8 +18,8 @@ from mqtt_presence.integrations.notifications.texts import text_of, title_of
 _LIBRARIES = ("apprise", "urllib3", "requests")
 
 
-def load_service(url: str) -> Any:
-    """Return Apprise's service for a URL.
+def load_sender(url: str) -> Any:
+    """Return Apprise with the service of a URL.
 
     Raises:
         ConfigError: Apprise is not installed, or does not know the URL. The message does not quote it.
@@ -36,21 +36,23 @@ def load_service(url: str) -> Any:
     if service is None:
         raise ConfigError("must be https://host/path, or a URL that Apprise knows")
     service.redirects = False  # one could lead to an address that was not checked
-    return service
+    sender = Apprise()
+    sender.add(service)
+    return sender
 
 
 class AppriseSender:
     """Sends to one service of Apprise.
 
     Args:
-        service: see `load_service`.
+        apprise: see `load_sender`.
         is_batch: one text may have several notifications, a line for each.
         private: allow addresses that are not public.
 
     """
 
-    def __init__(self, service: Any, *, is_batch: bool, private: bool) -> None:
-        self._service = service
+    def __init__(self, apprise: Any, *, is_batch: bool, private: bool) -> None:
+        self._apprise = apprise
         self._is_batch = is_batch
         self._private = private
         self._is_cancelled = False
@@ -66,9 +68,10 @@ class AppriseSender:
             return Failed("cancelled")
         try:
             self._check_addresses()
-            is_sent = self._service.notify(
+            is_sent = self._apprise.notify(
                 body="\n".join(text_of(queued.notification) for queued in notifications),
                 title=title_of([queued.notification for queued in notifications]),
+                body_format="text",  # so that Apprise escapes names where a service reads HTML or Markdown
             )
         except NotPublicError as error:
             return Failed(str(error))
@@ -86,8 +89,9 @@ class AppriseSender:
         """Check the hosts that the URL names; other services have a fixed host of their own."""
         if self._private:
             return
-        for host in hosts_of(self._service):
-            resolve(host, self._service.port or 443, private=False)
+        for service in self._apprise:
+            for host in hosts_of(service):
+                resolve(host, service.port or 443, private=False)
 
 
 def hosts_of(service: Any) -> list[str]:
