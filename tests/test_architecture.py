@@ -156,6 +156,21 @@ def test_no_module_has_the_name_of_another() -> None:
         seen[path.stem] = name_of(path)
 
 
+def test_no_class_has_the_name_of_another() -> None:
+    """A class is found by its name alone.
+
+    Exceptions: a migration has the tables of its version, and the clients for asyncio have the names of the others.
+    """
+    seen: dict[str, str] = {}
+    for path in FILES:
+        if "migrations" in path.parts or path.name == "asyncio_clients.py":
+            continue
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                assert node.name not in seen, f"{node.name} in {name_of(path)} and {seen[node.name]}"
+                seen[node.name] = name_of(path)
+
+
 def test_no_circle_between_modules() -> None:
     """Each module can be understood after those that it imports."""
     modules = {"mqtt_presence." + name_of(path)[:-3].replace("/", "."): path for path in FILES}

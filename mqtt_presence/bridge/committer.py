@@ -85,7 +85,7 @@ class Committed:
 
 
 @dataclass(slots=True)
-class _Attempt:
+class _CommitAttempt:
     """A transaction on its way."""
 
     done: Committed | None = None
@@ -271,9 +271,9 @@ class Committer(Part):
     # Uncertain commits.
 
     @contextmanager
-    def _attempt(self) -> Iterator[_Attempt]:
+    def _attempt(self) -> Iterator[_CommitAttempt]:
         """Remember a result whose commit may be done although its answer was lost."""
-        attempt = _Attempt()
+        attempt = _CommitAttempt()
         try:
             yield attempt
         except StoreError as error:

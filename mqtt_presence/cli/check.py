@@ -129,14 +129,14 @@ def command(
     profiles = _profiles(settings, names or []) if with_profiles else ()
     prober = Prober(_config(settings, websocket, queue, profiles))
     with on_end_signals(prober.interrupt), _progress() as show_progress:
-        code = _check(prober, probes, kind, _JsonLines() if as_json else _Table(), show_progress)
+        code = _check(prober, probes, kind, _JsonFindings() if as_json else _Table(), show_progress)
     for leftover in prober.leftovers:
         print_error(f"left behind, because the broker did not allow the check to clear it: {leftover}")
     if code:
         raise typer.Exit(code)
 
 
-class _JsonLines:
+class _JsonFindings:
     """Prints findings as JSON, one a line."""
 
     def show(self, finding: Finding) -> None:
@@ -192,7 +192,7 @@ def _check(
     prober: Prober,
     probes: tuple[runner.Probe, ...],
     kind: str | None,
-    shown: _JsonLines | _Table,
+    shown: _JsonFindings | _Table,
     show_progress: Callable[[str], None],
 ) -> int:
     findings = []

@@ -18,7 +18,7 @@ from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.settings import Settings
 from mqtt_presence.tools.init_broker import mosquitto_files
 from mqtt_presence.tools.init_broker.file_installer import install
-from mqtt_presence.tools.init_broker.file_plan import Plan, Tls
+from mqtt_presence.tools.init_broker.file_plan import FilePlan, Tls
 
 KNOWN = ("mosquitto",)
 BY_HAND = ("ejabberd", "rabbitmq", "nats", "aedes", "emqx", "hivemq")
@@ -102,7 +102,7 @@ def command(
     _require_known(broker)
     if not tls and (host or client_certificates):
         raise ConfigError(f"{'host' if host else 'client-certificates'}: needs --tls")
-    plan = Plan(
+    plan = FilePlan(
         directory=_absolute(directory),
         users=tuple(dict.fromkeys(user or ())),
         operators=tuple(dict.fromkeys(operator or ("operator",))),
@@ -145,7 +145,7 @@ def _account(run_as: str | None) -> str | None:
     return run_as if run_as is not None else "mosquitto"
 
 
-def _print_summary(plan: Plan) -> None:
+def _print_summary(plan: FilePlan) -> None:
     directory = plan.directory
     print_line(f"Written to {directory}:")
     rows = [

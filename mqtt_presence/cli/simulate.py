@@ -19,7 +19,7 @@ from mqtt_presence.protocol.topics import Topics, require_name
 from mqtt_presence.settings import Settings, parse_duration
 from mqtt_presence.tools.simulate import simulation_run
 from mqtt_presence.tools.simulate.scenario import Plan, Scenario
-from mqtt_presence.tools.simulate.simulated_devices import USER, Count, Names, SimulatedDevices
+from mqtt_presence.tools.simulate.simulated_devices import USER, Count, SimulatedDevices, SimulatedNames
 from mqtt_presence.tools.simulate.simulated_users import SimulatedUsers
 from mqtt_presence.tools.simulate.socket_loop import Loop, allow_files, find_target
 from mqtt_presence.tools.simulate.status_reader import StatusReader
@@ -123,7 +123,7 @@ def command(
         duration_s=None if for_how_long is None else parse_duration("duration", for_how_long),
         seed=secrets.randbelow(_SEEDS) if seed is None else seed,
     )
-    names = Names(_name(name), users, connections, password)
+    names = SimulatedNames(_name(name), users, connections, password)
     settle_s = parse_duration("settle", settle)
     if not settle_s:
         raise ConfigError(f"settle={settle} must be more than 0 seconds")
@@ -147,7 +147,7 @@ def command(
         raise typer.Exit(WRONG)
 
 
-def _user_ids(names: Names) -> list[str]:
+def _user_ids(names: SimulatedNames) -> list[str]:
     return [names.user(number) for number in range(names.users)]
 
 
@@ -170,7 +170,11 @@ def _print_result(when: str, wrong: list[simulation_run.WrongStatus], users: int
 
 @contextmanager
 def _simulation(
-    settings: Settings, scenario: Scenario, names: Names, settle_s: float, simulated: SimulatedUsers | None
+    settings: Settings,
+    scenario: Scenario,
+    names: SimulatedNames,
+    settle_s: float,
+    simulated: SimulatedUsers | None,
 ) -> Iterator[simulation_run.Simulation]:
     """Yield a simulation; after its end or failure, delete the simulated users.
 
@@ -225,7 +229,7 @@ class _ProgressDisplay:
         self._was_away = False
         self._had_no_bridge = False
 
-    def show(self, progress: simulation_run.Progress) -> None:
+    def show(self, progress: simulation_run.RunProgress) -> None:
         count = progress.count
         if progress.away_s is not None and not self._was_away:
             since = simulation_run.since(progress.away_s)

@@ -8,20 +8,30 @@ from mqtt_presence.cli.bridge_config import bridge_config
 from mqtt_presence.cli.output import format_time, print_error, print_json, print_line
 from mqtt_presence.cli.setting_options import with_settings
 from mqtt_presence.protocol.explanations import encode_explanation
-from mqtt_presence.rules.explanation import Change, Explanation, Step, Trigger, UserExplanation
+from mqtt_presence.rules.explanation import (
+    Explanation,
+    ExplanationStep,
+    RecordChange,
+    Trigger,
+    UserExplanation,
+)
 from mqtt_presence.rules.model import Rule, State, UserId
 from mqtt_presence.settings import Settings
 from mqtt_presence.store.explained_users import read_explanation
 from mqtt_presence.store.reader import Reader
 
 _CHANGES = {
-    Change.OPENED: "opened",
-    Change.REOPENED: "reopened",
-    Change.IDLE: "idle",
-    Change.ENDED: "ended",
-    Change.CORRECTED: "end corrected",
+    RecordChange.OPENED: "opened",
+    RecordChange.REOPENED: "reopened",
+    RecordChange.IDLE: "idle",
+    RecordChange.ENDED: "ended",
+    RecordChange.CORRECTED: "end corrected",
 }
-_DUE = {Change.IDLE: "becomes idle", Change.ENDED: "ends", Change.GRACE_ENDS: "stops counting"}
+_DUE = {
+    RecordChange.IDLE: "becomes idle",
+    RecordChange.ENDED: "ends",
+    RecordChange.GRACE_ENDS: "stops counting",
+}
 _TRIGGERS = {
     Trigger.LOGIN: "a login arrived",
     Trigger.ACTIVITY: "an activity message arrived",
@@ -91,7 +101,7 @@ def _print_record(explanation: Explanation) -> None:
     print_line("")
     print_line(f"{record.client_id} (connection {record.connection_id}): {state}")
     for step in explanation.past:
-        if step.change is Change.ENDED or step.change is Change.CORRECTED:
+        if step.change is RecordChange.ENDED or step.change is RecordChange.CORRECTED:
             why = _ended(explanation, step)
         else:
             why = _TRIGGERS[step.trigger]
@@ -104,10 +114,10 @@ def _print_record(explanation: Explanation) -> None:
         print_line(f"  {format_time(step.at)}  {_DUE[step.change]}{_by(step)}: {_DEADLINES[step.rule]}")
 
 
-def _ended(explanation: Explanation, step: Step) -> str:
+def _ended(explanation: Explanation, step: ExplanationStep) -> str:
     """Return the reason of an end with its trigger; of a corrected end only the later reason is known."""
     record = explanation.record
-    is_first = step.change is Change.ENDED and record.corrected_by is not None
+    is_first = step.change is RecordChange.ENDED and record.corrected_by is not None
     why = _TRIGGERS[step.trigger]
     if is_first:
         return why
@@ -115,5 +125,5 @@ def _ended(explanation: Explanation, step: Step) -> str:
     return f"{why} ({record.reason}{cause})"
 
 
-def _by(step: Step) -> str:
+def _by(step: ExplanationStep) -> str:
     return "" if step.rule is None else f" by {step.rule.name}"

@@ -29,7 +29,7 @@ _log = logging.getLogger("mqtt_presence.client")
 _TICK_S = 0.5
 
 
-class Will(NamedTuple):
+class WillMessage(NamedTuple):
     """The message that the broker publishes if the connection is lost."""
 
     topic: str
@@ -40,7 +40,7 @@ class Will(NamedTuple):
 class Hooks:
     """Callbacks of a connection, always called in the thread that serves it."""
 
-    will: Callable[[], Will | None]
+    will: Callable[[], WillMessage | None]
     """Returns the will of a connection that is about to be opened."""
     up: Callable[["NetworkConnection"], None]
     """The broker has accepted the connection."""
@@ -58,7 +58,7 @@ class NameNeededError(BrokerError):
     """The broker refuses a connection without a user name (MQTT 3.1.1 §3.2.2.3, return code 4)."""
 
 
-class Receipt:
+class PublishReceipt:
     """The acknowledgement of a published message, which may still be pending."""
 
     def __init__(self, info: MQTTMessageInfo, connection: "NetworkConnection") -> None:
@@ -173,9 +173,9 @@ class NetworkConnection:
         client = self._client
         client.on_connect = client.on_subscribe = client.on_message = None
 
-    def publish(self, topic: str, payload: bytes, qos: int, *, retain: bool = False) -> Receipt:
+    def publish(self, topic: str, payload: bytes, qos: int, *, retain: bool = False) -> PublishReceipt:
         """Queue a message. May be called from any thread."""
-        return Receipt(self._client.publish(topic, payload, qos, retain), self)
+        return PublishReceipt(self._client.publish(topic, payload, qos, retain), self)
 
     def subscribe(self, filters: list[tuple[str, int]]) -> None:
         """Queue a subscription to topic filters with their QoS. Always call it from the same thread."""

@@ -11,7 +11,7 @@ from mqtt_presence.client.bridge_presence import BridgePresence
 from mqtt_presence.client.callbacks import Callbacks, OnBridge, OnConnect
 from mqtt_presence.client.connect_arguments import make_endpoint
 from mqtt_presence.client.idle_monitor import IdleMonitor
-from mqtt_presence.client.network_connection import Hooks, NetworkConnection, Receipt, Will
+from mqtt_presence.client.network_connection import Hooks, NetworkConnection, PublishReceipt, WillMessage
 from mqtt_presence.client.reconnector import Reconnector
 from mqtt_presence.client.server_clock import ServerClock
 from mqtt_presence.errors import BrokerError, ConfigError, PayloadError
@@ -122,7 +122,7 @@ class PresenceClient:
         self._encode_login(fresh_connection_id())  # raises ConfigError now rather than on connecting
         self._next_id = fresh_connection_id()
         self._logged_in: _LoggedIn | None = None
-        self._login_receipt: Receipt | None = None
+        self._login_receipt: PublishReceipt | None = None
         self._bridge = BridgePresence()
         self._callbacks = Callbacks(on_connect, on_disconnect, on_bridge)
         self._clock = ServerClock(self._ask_time)
@@ -258,10 +258,10 @@ class PresenceClient:
 
     # Hooks, called in the thread of the connection
 
-    def _will(self) -> Will:
+    def _will(self) -> WillMessage:
         self._next_id = fresh_connection_id()
         topic = self._topics.input(self.user, self.client_id, topics.WILL)
-        return Will(topic, client_messages.encode_end(self._next_id))
+        return WillMessage(topic, client_messages.encode_end(self._next_id))
 
     def _up(self, connection: NetworkConnection) -> None:
         filters = [(self._topics.bridge_state, 1), (self._reply_topic, 0)]

@@ -29,7 +29,7 @@ from mqtt_presence.embedded.filter_packets import FilterPackets
 from mqtt_presence.embedded.keep_alive import KeepAlive
 from mqtt_presence.embedded.router import Router
 from mqtt_presence.embedded.send_buffer import SendBuffer
-from mqtt_presence.embedded.sessions import Cause, Session
+from mqtt_presence.embedded.sessions import EndCause, Session
 from mqtt_presence.embedded.transports import CLOSE_TIMEOUT_S, Transport
 from mqtt_presence.mqtt.fields import Cursor
 from mqtt_presence.mqtt.framing import Framer, Kind, ProtocolError
@@ -62,7 +62,7 @@ class ClientConnection:
         self._buffer = SendBuffer(transport, self._resume_session)
         self._turn = Turn()
         self._filter_packets = FilterPackets(router, self, self._turn)
-        self._keep_alive = KeepAlive(partial(self.end, Cause.KEEP_ALIVE))
+        self._keep_alive = KeepAlive(partial(self.end, EndCause.KEEP_ALIVE))
         self._end_messages = EndMessages(router, None)
         self._unacknowledged: set[int] = set()
         """Packet ids of messages from the client that wait for the bridge."""
@@ -94,7 +94,7 @@ class ClientConnection:
         except (OSError, StopAsyncIteration):
             pass  # lost, or no CONNECT in time
         finally:
-            self.end(Cause.LOST)
+            self.end(EndCause.LOST)
             router.admission.remove_pending(self._transport)
             router.connections.discard(self)
             await self.close()
@@ -165,7 +165,7 @@ class ClientConnection:
         elif kind == Kind.PINGREQ:
             self.send(PINGRESP)
         elif kind == Kind.DISCONNECT:
-            self.end(Cause.DISCONNECT)
+            self.end(EndCause.DISCONNECT)
         elif kind == Kind.PUBREL and flags == 2:
             packet_id = cursor.packet_id()
             session.received.discard(packet_id)
@@ -228,7 +228,7 @@ class ClientConnection:
 
     # The end.
 
-    def end(self, cause: Cause) -> None:
+    def end(self, cause: EndCause) -> None:
         """End the connection for all other clients, at once; `close` closes the transport."""
         if self.is_over:
             return
@@ -236,15 +236,15 @@ class ClientConnection:
         self._keep_alive.stop()
         session = self.session
         if session is not None:
-            if cause is Cause.SLOW:
+            if cause is EndCause.SLOW:
                 self._router.log("end of %s: %s", self, cause.value)
             else:
                 _log.debug("end of %s: %s", self, cause.value)
             self._router.admission.count_client(session.user, -1)
-            self._end_messages.publish(session, is_lost=cause is not Cause.DISCONNECT)
-            if cause is not Cause.SHUTDOWN:
+            self._end_messages.publish(session, is_lost=cause is not EndCause.DISCONNECT)
+            if cause is not EndCause.SHUTDOWN:
                 self._router.release(session)
-        if cause in (Cause.KEEP_ALIVE, Cause.TAKEOVER, Cause.SLOW):
+        if cause in (EndCause.KEEP_ALIVE, EndCause.TAKEOVER, EndCause.SLOW):
             self._transport.abort()
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ from amqtt.contexts import ListenerType
 
 from mqtt_presence.embedded.client_connection import ClientConnection
 from mqtt_presence.embedded.router import Router
-from mqtt_presence.embedded.sessions import Cause
+from mqtt_presence.embedded.sessions import EndCause
 from mqtt_presence.embedded.transports import TcpTransport, Transport
 from mqtt_presence.embedded.websocket import serve_websockets
 
@@ -81,7 +81,7 @@ class PresenceBroker(Broker):  # type: ignore[misc] # amqtt ships no type inform
                 server.instance.close(close_connections=False)
         for connection in list(self.router.connections):
             if connection.session is None or not connection.session.bridge:
-                connection.end(Cause.SHUTDOWN)
+                connection.end(EndCause.SHUTDOWN)
         deadline = asyncio.get_running_loop().time() + timeout_s
         while self.router.bridge_is_behind() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)  # an event would need a check at every acknowledgement
@@ -91,5 +91,5 @@ class PresenceBroker(Broker):  # type: ignore[misc] # amqtt ships no type inform
     async def close_connections(self) -> None:
         """Close the connections that are still open."""
         for connection in list(self.router.connections):
-            connection.end(Cause.SHUTDOWN)
+            connection.end(EndCause.SHUTDOWN)
         await asyncio.gather(*(connection.close() for connection in list(self.router.connections)))

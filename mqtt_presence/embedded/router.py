@@ -17,7 +17,7 @@ from mqtt_presence.embedded.admission import Admission
 from mqtt_presence.embedded.config import EmbeddedConfig
 from mqtt_presence.embedded.deliveries import Delivery, Message
 from mqtt_presence.embedded.retained_search import RetainedMessages
-from mqtt_presence.embedded.sessions import AttachedConnection, Cause, Session
+from mqtt_presence.embedded.sessions import AttachedConnection, EndCause, Session
 from mqtt_presence.embedded.shared_limit import SharedLimit
 from mqtt_presence.mqtt.topic_tree import TopicTree
 from mqtt_presence.protocol.sizes import MAX_PAYLOAD
@@ -92,7 +92,7 @@ class Router:
         """Return the client's session, and whether it existed; an old connection ends first (§3.1.4)."""
         old = self.sessions.get(client_id)
         if old is not None and old.connection is not None:
-            old.connection.end(Cause.TAKEOVER)
+            old.connection.end(EndCause.TAKEOVER)
             old = self.sessions.get(client_id)
         if old is not None and not clean:
             self._absent.pop(old, None)
@@ -222,7 +222,7 @@ class Router:
                 if message.receipt is not None:
                     message.receipt.waiting += 1
             elif delivery.qos and not is_queued and session.connection is not None:
-                asyncio.get_running_loop().call_soon(session.connection.end, Cause.SLOW)
+                asyncio.get_running_loop().call_soon(session.connection.end, EndCause.SLOW)
         if is_settled:
             return is_accepted
         if not message.topic.startswith(self.topics.presence):  # of a device, and no bridge waits for it

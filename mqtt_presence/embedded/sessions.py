@@ -17,7 +17,7 @@ CLIENT_WINDOW = 100
 """The same for every other session."""
 
 
-class Cause(enum.Enum):
+class EndCause(enum.Enum):
     """Why a network connection ends."""
 
     DISCONNECT = "disconnected"
@@ -72,7 +72,7 @@ class AttachedConnection(Protocol):
     def send(self, data: bytes, /) -> None:
         """Send packets in the next turn of the event loop."""
 
-    def end(self, cause: Cause) -> None:
+    def end(self, cause: EndCause) -> None:
         """End the connection for all other clients, at once."""
 
     async def close(self) -> None:

@@ -4,7 +4,7 @@ import msgspec
 from msgspec import Struct
 
 from mqtt_presence.protocol.times import to_iso
-from mqtt_presence.rules.explanation import Explanation, Step, UserExplanation
+from mqtt_presence.rules.explanation import Explanation, ExplanationStep, UserExplanation
 from mqtt_presence.rules.model import State
 
 
@@ -81,7 +81,7 @@ def _record(explanation: Explanation) -> ExplainedRecordOut:
     )
 
 
-def _step(step: Step) -> StepOut:
+def _step(step: ExplanationStep) -> StepOut:
     rule = None if step.rule is None else step.rule.name
     return StepOut(change=step.change, at=_iso(step.at), rule=rule, trigger=step.trigger)
 

@@ -23,7 +23,7 @@ class Trigger(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Change(StrEnum):
+class RecordChange(StrEnum):
     """The kinds of changes of a record."""
 
     OPENED = "opened"
@@ -34,10 +34,10 @@ class Change(StrEnum):
     GRACE_ENDS = "graceEnds"
 
 
-class Step(Struct, frozen=True):
+class ExplanationStep(Struct, frozen=True):
     """A change of a record, past or due."""
 
-    change: Change
+    change: RecordChange
     at: int | None
     """When the bridge noticed it, epoch milliseconds; of a due change, the earliest time. None: unknown."""
     rule: Rule | None
@@ -51,8 +51,8 @@ class Explanation(Struct, frozen=True):
     record: Connection
     counts: bool
     """Whether it counts for the user's status now."""
-    past: tuple[Step, ...]
-    due: tuple[Step, ...]
+    past: tuple[ExplanationStep, ...]
+    due: tuple[ExplanationStep, ...]
     """Changes that happen without a further sign of life, the next first."""
 
 
@@ -121,37 +121,39 @@ def explain_user(
     return UserExplanation(user, tuple(explain(c, settings, unanswered_until) for c in (*live, *gone)))
 
 
-def _past(record: Connection) -> Iterator[Step]:
+def _past(record: Connection) -> Iterator[ExplanationStep]:
     if record.opened_at is not None:
-        change = Change.REOPENED if record.opened_by in _REOPENS else Change.OPENED
-        yield Step(change, record.opened_at, record.opened_by, _trigger(record, record.opened_by, None))
+        change = RecordChange.REOPENED if record.opened_by in _REOPENS else RecordChange.OPENED
+        yield ExplanationStep(
+            change, record.opened_at, record.opened_by, _trigger(record, record.opened_by, None)
+        )
     if record.idle and record.is_open:
         rule = _idle_rule(record)
-        yield Step(Change.IDLE, record.last_activity, rule, _trigger(record, rule, None))
+        yield ExplanationStep(RecordChange.IDLE, record.last_activity, rule, _trigger(record, rule, None))
     if record.logout_time is not None:
         # Of a corrected end, the record has the later reason: the rule names the earlier one.
         reason = record.reason if record.corrected_by is None else None
         trigger = _trigger(record, record.ended_by, reason)
-        yield Step(Change.ENDED, record.logout_time, record.ended_by, trigger)
+        yield ExplanationStep(RecordChange.ENDED, record.logout_time, record.ended_by, trigger)
     if record.corrected_by is not None:
         trigger = _trigger(record, record.corrected_by, record.reason)
-        yield Step(Change.CORRECTED, record.corrected_at, record.corrected_by, trigger)
+        yield ExplanationStep(RecordChange.CORRECTED, record.corrected_at, record.corrected_by, trigger)
 
 
 def _due(
     record: Connection, settings: RuleSettings, unanswered_until: tuple[int, int] | None
-) -> Iterable[Step]:
+) -> Iterable[ExplanationStep]:
     if not record.is_open:
         if record.check_at is not None:
-            yield Step(Change.GRACE_ENDS, record.check_at, Rule.D17, Trigger.CHECK)
+            yield ExplanationStep(RecordChange.GRACE_ENDS, record.check_at, Rule.D17, Trigger.CHECK)
         return
-    deadlines = ((Change.IDLE, Rule.B1, idle_at), (Change.ENDED, Rule.B2, expires_at))
+    deadlines = ((RecordChange.IDLE, Rule.B1, idle_at), (RecordChange.ENDED, Rule.B2, expires_at))
     for change, rule, find in deadlines:
         at = find(record, settings)
         if at is not None:
-            yield Step(change, at, rule, Trigger.CHECK)
+            yield ExplanationStep(change, at, rule, Trigger.CHECK)
     if unanswered_until is not None and record.announce and record.last_seen < unanswered_until[0]:
-        yield Step(Change.ENDED, unanswered_until[1], Rule.B3, Trigger.CHECK)
+        yield ExplanationStep(RecordChange.ENDED, unanswered_until[1], Rule.B3, Trigger.CHECK)
 
 
 def _idle_rule(record: Connection) -> Rule:

@@ -22,7 +22,7 @@ _PROXIED = ("x-forwarded", "x-real-ip", "x-client-ip", "x-original", "cf-connect
 _PROXIES = frozenset({"forwarded", "via"})
 
 
-class Verdict(enum.Enum):
+class AccessDecision(enum.Enum):
     """The decision on a request."""
 
     OPERATOR = "operator"
@@ -35,7 +35,7 @@ class Verdict(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class OperatorLogin:
     """A user name and a password, to be verified against the broker's password file."""
 
     user: str
@@ -58,7 +58,7 @@ class Requester:
     headers: Mapping[str, str]
 
 
-def judge(config: WebConfig, requester: Requester) -> Verdict | Login:
+def judge(config: WebConfig, requester: Requester) -> AccessDecision | OperatorLogin:
     """Return the decision, or the login to verify first.
 
     Args:
@@ -69,17 +69,17 @@ def judge(config: WebConfig, requester: Requester) -> Verdict | Login:
     scheme, _, credentials = requester.headers.get("authorization", "").partition(" ")
     scheme = scheme.lower()
     if len(credentials) > _LONGEST_CREDENTIALS:
-        return Verdict.UNKNOWN
+        return AccessDecision.UNKNOWN
     if scheme == "bearer" and config.tokens:
         return _of_token(config, credentials.strip())
     if scheme == "basic" and takes_passwords(config):
-        return _login(credentials) or Verdict.UNKNOWN
+        return _login(credentials) or AccessDecision.UNKNOWN
     if config.tokens or takes_passwords(config):
-        return Verdict.UNKNOWN
-    return Verdict.OPERATOR if _is_from_this_machine(config, requester) else Verdict.FORBIDDEN
+        return AccessDecision.UNKNOWN
+    return AccessDecision.OPERATOR if _is_from_this_machine(config, requester) else AccessDecision.FORBIDDEN
 
 
-def after_login(config: WebConfig, login: Login, *, right: bool) -> Verdict:
+def after_login(config: WebConfig, login: OperatorLogin, *, right: bool) -> AccessDecision:
     """Return the decision after the password was verified.
 
     Args:
@@ -89,8 +89,8 @@ def after_login(config: WebConfig, login: Login, *, right: bool) -> Verdict:
 
     """
     if not right:
-        return Verdict.UNKNOWN
-    return Verdict.OPERATOR if login.user in config.operators else Verdict.STATUS
+        return AccessDecision.UNKNOWN
+    return AccessDecision.OPERATOR if login.user in config.operators else AccessDecision.STATUS
 
 
 def takes_passwords(config: WebConfig) -> bool:
@@ -101,12 +101,15 @@ def takes_passwords(config: WebConfig) -> bool:
     return config.open is False and bool(config.operators)
 
 
-def _of_token(config: WebConfig, sent: str) -> Verdict:
+def _of_token(config: WebConfig, sent: str) -> AccessDecision:
     """Return the decision on a token; all tokens are compared, so that the time has no hint."""
-    verdict = Verdict.UNKNOWN
+    verdict = AccessDecision.UNKNOWN
     for token in config.tokens:
-        if hmac.compare_digest(sent.encode(), token.secret.encode()) and verdict is not Verdict.OPERATOR:
-            verdict = Verdict.OPERATOR if token.is_operator else Verdict.STATUS
+        if (
+            hmac.compare_digest(sent.encode(), token.secret.encode())
+            and verdict is not AccessDecision.OPERATOR
+        ):
+            verdict = AccessDecision.OPERATOR if token.is_operator else AccessDecision.STATUS
     return verdict
 
 
@@ -129,10 +132,10 @@ def _is_from_this_machine(config: WebConfig, requester: Requester) -> bool:
     )
 
 
-def _login(credentials: str) -> Login | None:
+def _login(credentials: str) -> OperatorLogin | None:
     """Read the credentials of HTTP Basic (RFC 7617, in UTF-8)."""
     try:
         user, colon, password = base64.b64decode(credentials, validate=True).decode().partition(":")
     except ValueError:  # not ASCII, not base64, or not UTF-8 inside
         return None
-    return Login(user, password) if colon else None
+    return OperatorLogin(user, password) if colon else None

@@ -56,10 +56,10 @@ class MqttEndpoint:
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
         client = scope["client"]
         address = client_address(self._config, str(client[0]) if client else "", headers_of(scope))
-        await self._serve(WebSocketTransport(scope, receive, send, address))
+        await self._serve(AsgiTransport(scope, receive, send, address))
 
 
-class WebSocketTransport:
+class AsgiTransport:
     """A WebSocket as the broker uses it: bytes in, bytes out. Errors are subclasses of OSError."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, address: str) -> None:

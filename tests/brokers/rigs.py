@@ -18,7 +18,7 @@ from typing import Self
 from mqtt_presence.tools.init_broker import mosquitto_files
 from mqtt_presence.tools.init_broker.certificates import Authority, Pem
 from mqtt_presence.tools.init_broker.file_installer import install
-from mqtt_presence.tools.init_broker.file_plan import Plan, Tls
+from mqtt_presence.tools.init_broker.file_plan import FilePlan, Tls
 from mqtt_presence.tools.init_broker.mosquitto_hashes import mosquitto_hash
 from tests.support.peer import Peer
 from tests.support.sockets import listening, with_children
@@ -216,7 +216,7 @@ class Mosquitto(Rig):
 
     def prepare(self) -> None:
         ports = self.ports
-        plan = Plan(
+        plan = FilePlan(
             self.directory / "set",
             users=USERS[1:],
             port=ports["mqtt"],

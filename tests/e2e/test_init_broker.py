@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from mqtt_presence.cli.app import app
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.tools.init_broker.certificates import Authority
-from mqtt_presence.tools.init_broker.file_plan import Plan, Tls
+from mqtt_presence.tools.init_broker.file_plan import FilePlan, Tls
 from mqtt_presence.tools.shipped_files import replace_lines
 from tests.support.bridges import BridgeProcess
 from tests.support.peer import Peer, RefusedError
@@ -440,9 +440,9 @@ def test_template_must_have_the_replaced_lines() -> None:
 
 def test_plan_shows_no_secret_and_holds_its_limits(tmp_path: Path) -> None:
     """Each name appears once, operators first; a directory with unprintable characters is refused."""
-    plan = Plan(tmp_path, users=("a", "b"), operators=("b",))
+    plan = FilePlan(tmp_path, users=("a", "b"), operators=("b",))
     assert plan.users_and_operators == ("b", "a")
     with pytest.raises(ConfigError, match="dir="):
-        Plan(Path("/x\ny"))
+        FilePlan(Path("/x\ny"))
     assert Tls(hosts=("::1", "192.0.2.1", "a-b.example")).hosts
     assert "PRIVATE KEY" not in repr(Authority().client("a"))

@@ -343,7 +343,7 @@ def _outbox(url: str) -> list[tuple[int, bytes]]:
 def test_nobody_is_silent_while_the_broker_has_not_taken_the_question(
     sqlite_url: str, refuses: int | None
 ) -> None:
-    """Clients that were not asked cannot answer (contract B3): their time begins when the broker has the announcement."""
+    """Clients that were not asked cannot answer (rule B3): their time begins when the broker has the announcement."""
     quick = tuned(settled_s=0.0, announce_again_s=0.3)
     with ClosingBroker(answers=True) as broker:
 

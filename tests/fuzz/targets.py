@@ -40,7 +40,7 @@ from mqtt_presence.web.api.connection_resources import ConnectionsQuery
 from mqtt_presence.web.api.parameters import ParameterError, explain
 from mqtt_presence.web.api.user_resources import UsersQuery
 from mqtt_presence.web.config import Token, WebConfig
-from mqtt_presence.web.visibility import Requester, Verdict, judge
+from mqtt_presence.web.visibility import AccessDecision, Requester, judge
 
 NOW = 1_800_000_000_000
 VERBS = ("login", "activity", "logout", "will", "time")
@@ -492,7 +492,7 @@ def page_authorization(data: bytes) -> None:
     config = WebConfig("sqlite:///x.db", open=False, operators=frozenset({"alice"}), tokens=(Token(token),))
     header = data.decode("latin-1")
     judged = judge(config, Requester("192.0.2.7", "1.1", {"host": "127.0.0.1:8080", "authorization": header}))
-    if judged is Verdict.OPERATOR:
+    if judged is AccessDecision.OPERATOR:
         scheme, _, shown = header.partition(" ")
         assert (scheme.lower(), shown.strip()) == ("bearer", token)
 
@@ -517,6 +517,6 @@ def page_host(data: bytes) -> None:
     host = data.decode("latin-1")
     config = WebConfig("sqlite:///x.db", open=True)
     assert (refuse_host(config, host) is None) <= is_host(host)
-    assert judge(config, Requester("192.0.2.7", "1.1", {"host": host})) is Verdict.FORBIDDEN
+    assert judge(config, Requester("192.0.2.7", "1.1", {"host": host})) is AccessDecision.FORBIDDEN
     verdict = judge(config, Requester("127.0.0.1", "1.1", {"host": host}))
-    assert verdict is Verdict.FORBIDDEN or not host.isalpha() or host.lower() == "localhost"
+    assert verdict is AccessDecision.FORBIDDEN or not host.isalpha() or host.lower() == "localhost"

@@ -12,7 +12,7 @@ from typing import Self
 from mqtt_presence.access.rights import BRIDGE_USER
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from mqtt_presence.tools.init_broker import mosquitto_files as setup
-from mqtt_presence.tools.init_broker.file_plan import Plan
+from mqtt_presence.tools.init_broker.file_plan import FilePlan
 from mqtt_presence.tools.init_broker.mosquitto_hashes import mosquitto_hash
 from mqtt_presence.tools.shipped_files import replace_lines
 from tests.support.mqtt import Client
@@ -255,7 +255,9 @@ class Shipped(Mosquitto):
         return self.directory / setup.DATA
 
     def _configure(self) -> None:
-        plan = Plan(self.directory, port=self.port, ws_port=None, run_as="root" if os.getuid() == 0 else None)
+        plan = FilePlan(
+            self.directory, port=self.port, ws_port=None, run_as="root" if os.getuid() == 0 else None
+        )
         made = {file.name: file.data.decode() for file in setup.files(plan)}
         config = replace_lines(made[setup.CONFIG], self._changed)
         (self.directory / setup.CONFIG).write_text(f"{config}{self._more}\n")

@@ -8,7 +8,7 @@ from typing import Self
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.tools.simulate.scenario import Action, Plan, Scenario
-from mqtt_presence.tools.simulate.simulated_devices import Device, Names, SimulatedDevices
+from mqtt_presence.tools.simulate.simulated_devices import SimulatedDevice, SimulatedDevices, SimulatedNames
 from mqtt_presence.tools.simulate.socket_loop import Loop, find_target
 from mqtt_presence.tools.simulate.status_reader import StatusReader
 from tests.support.brokers import BRIDGE_PASSWORD, PASSWORD, Shipped
@@ -39,7 +39,7 @@ class Crowd:
         scenario = Scenario(users=len(CROWD), connections=2, rate=rate, churn=0.3, seed=seed)
         self._plan = Plan(scenario)
         target, topics = find_target(BrokerUrl("mqtt", "127.0.0.1", broker.port), None), Topics("")
-        self._fleet = _Fleet(self._loop, target, topics, Names("sim", scenario.users, 2, PASSWORD))
+        self._fleet = _Fleet(self._loop, target, topics, SimulatedNames("sim", scenario.users, 2, PASSWORD))
         self._fleet.tell(said, unsaid=unsaid)
         self._observer = StatusReader(
             self._loop,
@@ -112,7 +112,7 @@ class _Fleet(SimulatedDevices):
         ]
 
 
-class _Device(Device):
+class _Device(SimulatedDevice):
     __slots__ = ("_client", "_said", "_unsaid", "_waiting")
 
     def __init__(

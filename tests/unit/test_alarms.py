@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqtt_presence.integrations.notifications.alarms import (
-    Change,
+    AlarmChange,
     Outage,
     after_count,
     after_event,
     restarted,
     when_due,
 )
-from mqtt_presence.integrations.notifications.conditions import Condition, Kind, read_condition
+from mqtt_presence.integrations.notifications.conditions import Condition, ConditionKind, read_condition
 
 SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
 WALL = 1_800_000_000_000
@@ -85,7 +85,7 @@ class Follower:
         self.told: list[tuple[str, int]] = []
         """Alarms and all-clears, each with its time."""
 
-    def _note(self, step: tuple[Outage | None, Change | None], now: int) -> None:
+    def _note(self, step: tuple[Outage | None, AlarmChange | None], now: int) -> None:
         self.outage, change = step
         if change is not None:
             self.told.append((change.name.lower(), now))
@@ -136,12 +136,12 @@ def naive(states: States, holds: str, longest: int, end: int) -> list[tuple[str,
 
 @given(
     steps,
-    st.sampled_from([Kind.OFFLINE, Kind.IDLE]),
+    st.sampled_from([ConditionKind.OFFLINE, ConditionKind.IDLE]),
     st.integers(1, 3 * HOUR),
     st.lists(st.integers(0, 50 * HOUR)),
 )
 def test_one_alarm_and_one_all_clear_for_each_outage(
-    moves: Sequence[tuple[int, str]], kind: Kind, longest: int, restarts: Sequence[int]
+    moves: Sequence[tuple[int, str]], kind: ConditionKind, longest: int, restarts: Sequence[int]
 ) -> None:
     """Each stretch that lasts long enough is one alarm in time, and its end one all-clear; restarts change nothing."""
     states, follower = history(moves), Follower(Condition(kind, longest))
@@ -169,7 +169,7 @@ def test_one_alarm_and_one_all_clear_for_each_outage(
 )
 def test_too_few_users_are_one_alarm(moves: Sequence[tuple[int, int]], limit: int, longest: int) -> None:
     """A group is one alarm for each stretch with too few users online, and one all-clear at its end."""
-    follower, now = Follower(Condition(Kind.ONLINE, longest, limit)), 0
+    follower, now = Follower(Condition(ConditionKind.ONLINE, longest, limit)), 0
     states: list[tuple[int, str]] = []
     for after, online in moves:
         now += after
@@ -186,7 +186,7 @@ def test_too_few_users_are_one_alarm(moves: Sequence[tuple[int, int]], limit: in
 @given(st.lists(st.integers(1, 40 * MINUTE), max_size=40), st.integers(1, 4))
 def test_flaps(gaps: Sequence[int], limit: int) -> None:
     """More ends in a period than the limit are one alarm; a whole period without an end is the all-clear."""
-    follower, now, ends = Follower(Condition(Kind.FLAPS, HOUR, limit)), 0, []
+    follower, now, ends = Follower(Condition(ConditionKind.FLAPS, HOUR, limit)), 0, []
     for gap in gaps:
         now += gap
         ends.append(now)
@@ -213,7 +213,7 @@ def test_flaps(gaps: Sequence[int], limit: int) -> None:
 
 def test_deadline_beyond_a_clock_that_was_set_back_while_the_bridge_was_away() -> None:
     """No deadline lies farther ahead than the condition's own duration."""
-    condition = Condition(Kind.OFFLINE, 10 * MINUTE)
+    condition = Condition(ConditionKind.OFFLINE, 10 * MINUTE)
     outage = Outage(WALL, due_at=5 * HOUR)
     assert restarted(condition, outage, HOUR).due_at == HOUR + 10 * MINUTE
     assert restarted(condition, outage, 5 * HOUR - MINUTE).due_at == 5 * HOUR
@@ -221,10 +221,12 @@ def test_deadline_beyond_a_clock_that_was_set_back_while_the_bridge_was_away() -
 
 def test_since_is_the_begin() -> None:
     """An outage is shown with the time at which it began; flaps with the first that is counted."""
-    offline, _ = after_event(Condition(Kind.OFFLINE, MINUTE), None, "userOffline", WALL + 5, 5)
+    offline, _ = after_event(Condition(ConditionKind.OFFLINE, MINUTE), None, "userOffline", WALL + 5, 5)
     assert offline is not None
     assert offline.since == WALL + 5
-    flaps, _ = after_event(Condition(Kind.FLAPS, HOUR, 1), None, "userOffline", WALL, 0)
-    flaps, _ = after_event(Condition(Kind.FLAPS, HOUR, 1), flaps, "userOffline", WALL + MINUTE, MINUTE)
+    flaps, _ = after_event(Condition(ConditionKind.FLAPS, HOUR, 1), None, "userOffline", WALL, 0)
+    flaps, _ = after_event(
+        Condition(ConditionKind.FLAPS, HOUR, 1), flaps, "userOffline", WALL + MINUTE, MINUTE
+    )
     assert flaps is not None
     assert (flaps.since, flaps.times) == (WALL, (0, MINUTE))

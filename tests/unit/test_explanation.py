@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from mqtt_presence.protocol.explanations import encode_explanation
-from mqtt_presence.rules.explanation import Change, Trigger, explain, explain_user
+from mqtt_presence.rules.explanation import RecordChange, Trigger, explain, explain_user
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import (
     Activity,
@@ -50,24 +50,24 @@ def closed(now: int, cause: Cause, reason: Reason | None = Reason.LOST) -> Netwo
 
 
 OPENINGS = [
-    ([LOGIN], Change.OPENED, 10, Rule.L1, Trigger.LOGIN),
-    ([Activity(**ID, now=11)], Change.OPENED, 11, Rule.A2, Trigger.ACTIVITY),
-    ([Sighting(**ID, now=12, origin=ORIGIN)], Change.OPENED, 12, Rule.S1, Trigger.DEVICE),
+    ([LOGIN], RecordChange.OPENED, 10, Rule.L1, Trigger.LOGIN),
+    ([Activity(**ID, now=11)], RecordChange.OPENED, 11, Rule.A2, Trigger.ACTIVITY),
+    ([Sighting(**ID, now=12, origin=ORIGIN)], RecordChange.OPENED, 12, Rule.S1, Trigger.DEVICE),
     ([LOGIN, CheckDeadlines(user_id="u", now=9_000), Login(**ID, now=9_100)],
-     Change.REOPENED, 9_100, Rule.L3, Trigger.LOGIN),
+     RecordChange.REOPENED, 9_100, Rule.L3, Trigger.LOGIN),
     ([LOGIN, CheckDeadlines(user_id="u", now=9_000), Activity(**ID, now=9_200)],
-     Change.REOPENED, 9_200, Rule.A3, Trigger.ACTIVITY),
+     RecordChange.REOPENED, 9_200, Rule.A3, Trigger.ACTIVITY),
     ([Sighting(**ID, now=12, origin=ORIGIN), lost(20), Sighting(**ID, now=30, origin=ORIGIN, revives=True)],
-     Change.REOPENED, 30, Rule.S3, Trigger.DEVICE),
+     RecordChange.REOPENED, 30, Rule.S3, Trigger.DEVICE),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("events", "change", "at", "rule", "trigger"), OPENINGS, ids=str)
-def test_opening(events: list[Event], change: Change, at: int, rule: Rule, trigger: Trigger) -> None:
+def test_opening(events: list[Event], change: RecordChange, at: int, rule: Rule, trigger: Trigger) -> None:
     """The first step of an open record names the rule that opened it, and when."""
     past = explain(play(*events), SETTINGS).past
     assert (past[0].change, past[0].at, past[0].rule, past[0].trigger) == (change, at, rule, trigger)
-    assert not [step for step in past if step.change is Change.ENDED]
+    assert not [step for step in past if step.change is RecordChange.ENDED]
 
 
 ENDS = [
@@ -95,7 +95,7 @@ def test_end(events: list[Event], at: int, rule: Rule, trigger: Trigger) -> None
     """The last step of an ended record names the rule that ended it, and when the bridge noticed."""
     explanation = explain(play(*events), SETTINGS)
     last = explanation.past[-1]
-    assert (last.change, last.at, last.rule, last.trigger) == (Change.ENDED, at, rule, trigger)
+    assert (last.change, last.at, last.rule, last.trigger) == (RecordChange.ENDED, at, rule, trigger)
 
 
 def test_every_rule_of_a_record_is_tried() -> None:
@@ -109,7 +109,7 @@ def test_corrected_end_keeps_both_rules() -> None:
     record = play(LOGIN, CheckDeadlines(user_id="u", now=9_000), lost(9_500))
     ended, corrected = explain(record, SETTINGS).past[-2:]
     assert (ended.at, ended.rule, ended.trigger) == (9_000, Rule.B2, Trigger.CHECK)
-    assert (corrected.change, corrected.at, corrected.rule) == (Change.CORRECTED, 9_500, Rule.E1)
+    assert (corrected.change, corrected.at, corrected.rule) == (RecordChange.CORRECTED, 9_500, Rule.E1)
     assert corrected.trigger is Trigger.WILL
 
 
@@ -118,7 +118,7 @@ def test_idle_names_the_monitor() -> None:
 
     def idle(*events: Event) -> tuple[Rule | None, int | None]:
         step = explain(play(*events), SETTINGS).past[-1]
-        assert step.change is Change.IDLE
+        assert step.change is RecordChange.IDLE
         return step.rule, step.at
 
     assert idle(Activity(**ID, now=10), CheckDeadlines(user_id="u", now=2_000)) == (Rule.B1, 10)
@@ -132,8 +132,8 @@ def test_deadlines_are_those_of_the_rules() -> None:
     record = play(*start)
     due = explain(record, SETTINGS).due
     assert [(step.change, step.rule, step.at) for step in due] == [
-        (Change.IDLE, Rule.B1, 1_101),
-        (Change.ENDED, Rule.B2, 5_101),
+        (RecordChange.IDLE, Rule.B1, 1_101),
+        (RecordChange.ENDED, Rule.B2, 5_101),
     ]
     assert not play(*start, CheckDeadlines(user_id="u", now=1_100)).idle
     assert play(*start, CheckDeadlines(user_id="u", now=1_101)).idle
@@ -141,7 +141,7 @@ def test_deadlines_are_those_of_the_rules() -> None:
     ended = play(*start, CheckDeadlines(user_id="u", now=5_101))
     assert not ended.is_open
     (grace,) = explain(ended, SETTINGS).due
-    assert (grace.change, grace.at, grace.rule) == (Change.GRACE_ENDS, 5_601, Rule.D17)
+    assert (grace.change, grace.at, grace.rule) == (RecordChange.GRACE_ENDS, 5_601, Rule.D17)
     assert explain(ended, SETTINGS).counts
     over = play(*start, CheckDeadlines(user_id="u", now=5_101), CheckDeadlines(user_id="u", now=5_601))
     assert not explain(over, SETTINGS).counts
@@ -152,7 +152,7 @@ def test_pending_announcement_is_due_for_clients_that_owe_an_answer() -> None:
     """Not for those who answered, or never declared it."""
     settings = RuleSettings()
     (due,) = explain(play(LOGIN), settings, (50, 80)).due
-    assert (due.change, due.rule, due.at) == (Change.ENDED, Rule.B3, 80)
+    assert (due.change, due.rule, due.at) == (RecordChange.ENDED, Rule.B3, 80)
     assert explain(play(LOGIN, Login(**ID, now=60)), settings, (50, 80)).due == ()
     assert explain(play(Login(**ID, now=10)), settings, (50, 80)).due == ()
 

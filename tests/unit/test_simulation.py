@@ -19,8 +19,8 @@ from mqtt_presence.mqtt.websocket_client import WebSocketClient
 from mqtt_presence.rules.model import State
 from mqtt_presence.tools.simulate import socket_loop
 from mqtt_presence.tools.simulate.scenario import Action, Expected, Plan, Scenario, Step
-from mqtt_presence.tools.simulate.simulated_devices import Count, Names
-from mqtt_presence.tools.simulate.simulation_run import Progress, Simulation
+from mqtt_presence.tools.simulate.simulated_devices import Count, SimulatedNames
+from mqtt_presence.tools.simulate.simulation_run import RunProgress, Simulation
 
 SHARE = st.floats(0, 1)
 SCENARIOS = st.builds(
@@ -120,7 +120,7 @@ def test_scenario_out_of_range_is_refused(wrong: dict[str, float]) -> None:
 
 def test_users_have_names_and_passwords_of_their_own() -> None:
     """Clients belong to users in order; the pattern gives each password."""
-    names = Names("sim-1", 2, 3, "pw-{user}!")
+    names = SimulatedNames("sim-1", 2, 3, "pw-{user}!")
     assert [names.of_client(n) for n in (0, 2, 3)] == [
         ("sim-1-0", "sim-1-0-0"),
         ("sim-1-0", "sim-1-0-2"),
@@ -136,10 +136,10 @@ class Stuck:
         self.now = 0.0
         self._left = iter(left)
         self._away_at = away_at
-        self.names = Names("sim", 1, 1)
+        self.names = SimulatedNames("sim", 1, 1)
         self.count = Count()
         self.is_up, self.is_busy, self.seen = True, False, {}
-        self.reported: list[Progress] = []
+        self.reported: list[RunProgress] = []
 
     @property
     def left(self) -> int:

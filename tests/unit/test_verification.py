@@ -11,7 +11,7 @@ from mqtt_presence.rules.model import Connection, LastLogin, State, Status, User
 from mqtt_presence.tools.verify.comparison import (
     UNREADABLE,
     Difference,
-    Kind,
+    DifferenceKind,
     Shown,
     Verifier,
     corrected,
@@ -63,7 +63,7 @@ def test_payload_without_a_status_is_unreadable(payload: bytes) -> None:
     assert shown("alice", payload) is UNREADABLE
     found = status_difference(user(), shown("alice", payload), 7)
     assert found is not None
-    assert found.kind is Kind.UNREADABLE
+    assert found.kind is DifferenceKind.UNREADABLE
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_row_that_differs_from_its_records_is_found(wrong: UserPresence, names: 
     """The row must follow from the live records; the difference has the names of the columns."""
     found = row_difference(wrong, odd=False)
     assert found is not None
-    assert found.kind is Kind.ROW
+    assert found.kind is DifferenceKind.ROW
     assert found.expected.keys() | found.found.keys() == names
 
 
@@ -109,7 +109,7 @@ def test_version_that_still_changes_is_no_difference() -> None:
     right = user(connection(), version=9)
     behind = replace(expected(right), version=8)
     assert status_difference(right, behind, 8) is None
-    for at_least, kind in ((9, Kind.STALE),):
+    for at_least, kind in ((9, DifferenceKind.STALE),):
         found = status_difference(right, behind, at_least)
         assert found is not None
         assert found.kind is kind
@@ -118,11 +118,11 @@ def test_version_that_still_changes_is_no_difference() -> None:
 def test_each_kind_of_difference_is_found() -> None:
     """Missing, ahead of the row, of the same version with other values, of an unknown user."""
     right = user(connection())
-    cases: list[tuple[UserPresence, Shown | None, Kind]] = [
-        (right, None, Kind.MISSING),
-        (right, replace(expected(right), version=8), Kind.AHEAD),
-        (right, replace(expected(right), connections=3), Kind.WRONG),
-        (UserPresence(user_id=UserId("alice")), expected(right), Kind.LEFT_OVER),
+    cases: list[tuple[UserPresence, Shown | None, DifferenceKind]] = [
+        (right, None, DifferenceKind.MISSING),
+        (right, replace(expected(right), version=8), DifferenceKind.AHEAD),
+        (right, replace(expected(right), connections=3), DifferenceKind.WRONG),
+        (UserPresence(user_id=UserId("alice")), expected(right), DifferenceKind.LEFT_OVER),
     ]
     for kept, seen, kind in cases:
         found = status_difference(kept, seen, 7)
@@ -134,7 +134,7 @@ def test_each_kind_of_difference_is_found() -> None:
 def test_unreadable_status_has_no_values() -> None:
     """Junk on the topic of an unknown user has no values, not even a version."""
     found = status_difference(UserPresence(user_id=UserId("alice")), shown("alice", b"junk"), 0)
-    assert found == Difference(UserId("alice"), Kind.LEFT_OVER)
+    assert found == Difference(UserId("alice"), DifferenceKind.LEFT_OVER)
 
 
 @pytest.mark.parametrize(
@@ -259,10 +259,10 @@ def test_lasting_differences_are_reported_and_repaired() -> None:
     looking = verifier(database, broker)
     found = looking.differences()
     assert {d.user_id: d.kind for d in found} == {
-        "u0": Kind.MISSING,
-        "u1": Kind.STALE,
-        "u2": Kind.AHEAD,
-        "ghost": Kind.LEFT_OVER,
+        "u0": DifferenceKind.MISSING,
+        "u1": DifferenceKind.STALE,
+        "u2": DifferenceKind.AHEAD,
+        "ghost": DifferenceKind.LEFT_OVER,
     }
     assert looking.repair(found) == []
     assert sorted(broker.published) == [("ghost", None), ("u0", 7), ("u1", 7), ("u2", 31)]
@@ -285,4 +285,4 @@ def test_difference_remains_if_the_broker_loses_the_repair() -> None:
     del broker.seen[UserId("u0")]
     broker.then = [lambda: broker.seen.pop(UserId("u0")) and None]
     looking = verifier(database, broker)
-    assert [d.kind for d in looking.repair(looking.differences())] == [Kind.MISSING]
+    assert [d.kind for d in looking.repair(looking.differences())] == [DifferenceKind.MISSING]

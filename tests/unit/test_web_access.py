@@ -13,10 +13,17 @@ from mqtt_presence.web.allowed_origins import refuse_host, refuse_origin, socket
 from mqtt_presence.web.config import Token, WebConfig
 from mqtt_presence.web.forwarded_address import client_address
 from mqtt_presence.web.headers import policy
-from mqtt_presence.web.visibility import Login, Requester, Verdict, after_login, judge, takes_passwords
+from mqtt_presence.web.visibility import (
+    AccessDecision,
+    OperatorLogin,
+    Requester,
+    after_login,
+    judge,
+    takes_passwords,
+)
 
 TOKEN = "0123456789abcdef"
-OPERATOR, UNKNOWN, FORBIDDEN = Verdict.OPERATOR, Verdict.UNKNOWN, Verdict.FORBIDDEN
+OPERATOR, UNKNOWN, FORBIDDEN = AccessDecision.OPERATOR, AccessDecision.UNKNOWN, AccessDecision.FORBIDDEN
 
 
 def config(**settings: Any) -> WebConfig:
@@ -163,7 +170,7 @@ def test_an_empty_token_opens_nothing() -> None:
 def test_repr_shows_no_token_and_no_password() -> None:
     """A configuration may end in a log."""
     assert TOKEN not in repr(config(tokens=(Token(TOKEN),)))
-    assert "pw" not in repr(Login("alice", "pw"))
+    assert "pw" not in repr(OperatorLogin("alice", "pw"))
 
 
 # Passwords.
@@ -173,10 +180,10 @@ def test_an_operators_password_makes_an_operator() -> None:
     """A wrong password opens nothing, the right one of another user the statuses only."""
     asked = config(open=False, operators=frozenset({"alice"}), host="0.0.0.0")
     login = judge(asked, request_from("10.0.0.1", authorization=credentials("alice", "a:b é")))
-    assert login == Login("alice", "a:b é")
+    assert login == OperatorLogin("alice", "a:b é")
     assert after_login(asked, login, right=True) is OPERATOR
     assert after_login(asked, login, right=False) is UNKNOWN
-    assert after_login(asked, Login("bob", "x"), right=True) is Verdict.STATUS
+    assert after_login(asked, OperatorLogin("bob", "x"), right=True) is AccessDecision.STATUS
 
 
 @pytest.mark.parametrize("sent", ["Basic", "Basic !", "Basic YWxpY2U=", "Basic /w==", "Digest x", ""])

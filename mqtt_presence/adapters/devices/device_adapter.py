@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from mqtt_presence.adapters.devices.fleet import Fleet
-from mqtt_presence.adapters.devices.fleet_rules import Match, Rule
+from mqtt_presence.adapters.devices.fleet_rules import FleetRule, Match
 from mqtt_presence.adapters.devices.homie5 import Homie5Fleet
 from mqtt_presence.adapters.devices.profile import Profile
 from mqtt_presence.adapters.devices.sparkplug import SparkplugFleet
@@ -31,7 +31,7 @@ class DeviceAdapter:
         self.fleets: list[Fleet] = [_FLEETS[profile.words.decoder](profile) for profile in profiles]
         self.fleets.sort(key=lambda fleet: fleet.profile.words.yields)
         # Each filter with its rules, and with the place of their fleet: an earlier fleet comes first.
-        self._rules: TopicTree[list[tuple[int, Rule]]] = TopicTree()
+        self._rules: TopicTree[list[tuple[int, FleetRule]]] = TopicTree()
         qos: dict[tuple[str, ...], int] = {}
         for number, fleet in enumerate(self.fleets):
             for rule in fleet.rules:
@@ -40,7 +40,7 @@ class DeviceAdapter:
         self._qos = {"/".join(levels): of_filter for levels, of_filter in _widest(qos).items()}
         self._found: dict[str, tuple[Match, ...]] = {}
 
-    def _add(self, fleet_number: int, rule: Rule) -> None:
+    def _add(self, fleet_number: int, rule: FleetRule) -> None:
         levels = rule.pattern.levels
         known = self._rules.get(levels)
         if known is None:

@@ -9,9 +9,9 @@ from mqtt_presence.adapters.devices.fleet_rules import (
     NO_MATCH,
     SMALL,
     Events,
+    FleetRule,
     Handler,
     Match,
-    Rule,
     meaning_of,
 )
 from mqtt_presence.adapters.devices.payload_values import (
@@ -81,7 +81,7 @@ class Fleet(DeviceStates):
                 else None,
             )
 
-    def matches(self, rules: Iterable[Rule], topic: Sequence[str]) -> list[Match]:
+    def matches(self, rules: Iterable[FleetRule], topic: Sequence[str]) -> list[Match]:
         """Return the matches of a topic that passes the filters of these rules, if its names fit."""
         named = [(rule, rule.pattern.names(topic)) for rule in rules]
         fitting = [(rule, names) for rule, names in named if passes(self.profile.words, names)]
@@ -90,7 +90,7 @@ class Fleet(DeviceStates):
 
     # The rules of the words.
 
-    def _rules(self) -> Iterable[Rule]:
+    def _rules(self) -> Iterable[FleetRule]:
         words = self.profile.words
         by_topic: dict[str, list[Availability]] = {}
         for entry in words.availability:
@@ -117,9 +117,9 @@ class Fleet(DeviceStates):
         *,
         max_payload: int = SMALL,
         is_parent: bool = False,
-    ) -> Iterable[Rule]:
+    ) -> Iterable[FleetRule]:
         for pattern in parse_pattern(topic, self.profile.words.depth):
-            yield Rule(pattern, qos, handle, words, max_payload, is_parent)
+            yield FleetRule(pattern, qos, handle, words, max_payload, is_parent)
 
     # Handlers: a match, its message and the time of receipt in; events out.
 

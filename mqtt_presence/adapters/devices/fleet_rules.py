@@ -19,7 +19,7 @@ Events = list[Event]
 Handler = Callable[["Match", Incoming, int], Events]
 
 
-class Rule(Struct, frozen=True, eq=False):
+class FleetRule(Struct, frozen=True, eq=False):
     """A pattern of a fleet, and the handler of its messages."""
 
     pattern: Pattern
@@ -35,7 +35,7 @@ class Rule(Struct, frozen=True, eq=False):
 class Match(Struct, frozen=True, eq=False):
     """A topic that passes a rule."""
 
-    rule: Rule
+    rule: FleetRule
     names: Mapping[str, str]
     is_parent: bool
     """Whether the topic is that of a gateway."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from mqtt_presence.adapters.devices.device import Device
 from mqtt_presence.adapters.devices.fleet import Fleet
-from mqtt_presence.adapters.devices.fleet_rules import Events, Match, Rule
+from mqtt_presence.adapters.devices.fleet_rules import Events, FleetRule, Match
 from mqtt_presence.adapters.devices.payload_values import decode_json, look_up
 from mqtt_presence.mqtt.messages import Incoming
 
@@ -21,7 +21,7 @@ class Homie5Fleet(Fleet):
     still have `ready`.
     """
 
-    def _rules(self) -> Iterable[Rule]:
+    def _rules(self) -> Iterable[FleetRule]:
         yield from super()._rules()
         for entry in self.profile.words.availability:
             if entry.topic.endswith("/" + _STATE):

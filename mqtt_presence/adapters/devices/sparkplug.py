@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from mqtt_presence.adapters.devices.device import Device
 from mqtt_presence.adapters.devices.fleet import Fleet
-from mqtt_presence.adapters.devices.fleet_rules import NO_MATCH, Events, Handler, Match, Rule
+from mqtt_presence.adapters.devices.fleet_rules import NO_MATCH, Events, FleetRule, Handler, Match
 from mqtt_presence.adapters.devices.payload_values import decode_json, look_up
 from mqtt_presence.adapters.devices.profile import Profile
 from mqtt_presence.errors import ConfigError, PayloadError
@@ -117,7 +117,7 @@ class SparkplugFleet(Fleet):
         self._decoder = _Decoder()
         super().__init__(profile)
 
-    def _rules(self) -> Iterable[Rule]:
+    def _rules(self) -> Iterable[FleetRule]:
         node, device = f"{_ROOT}/{{group}}/%s/{{node}}", f"{_ROOT}/{{group}}/%s/{{node}}/{{device}}"
         yield from self._of(node % "NBIRTH", 1, _live(self._on_node_birth), max_payload=_MAX_BIRTH)
         yield from self._of(NODE_DEATHS, 1, _live(self._on_node_death))

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from mqtt_presence.bridge.notifications.routing import Routing
 from mqtt_presence.bridge.notifications.steady_clock import SteadyClock
 from mqtt_presence.integrations.notifications.alarms import (
-    Change,
+    AlarmChange,
     Outage,
     after_count,
     after_event,
     when_due,
 )
-from mqtt_presence.integrations.notifications.conditions import Condition, Kind
+from mqtt_presence.integrations.notifications.conditions import Condition, ConditionKind
 from mqtt_presence.rules.model import Outcome, UserEvent
 from mqtt_presence.store import Transaction
 from mqtt_presence.store.notification_tables import StoredAlarm
@@ -27,7 +27,7 @@ class OutageChange:
 
     condition: Condition
     subject: str
-    change: Change
+    change: AlarmChange
     since: int
     """When the condition began to hold, epoch milliseconds."""
     count: int | None
@@ -197,7 +197,7 @@ class Outages:
 
 
 def _count_of(condition: Condition, outage: Outage) -> int | None:
-    return len(outage.times) if condition.kind is Kind.FLAPS else None
+    return len(outage.times) if condition.kind is ConditionKind.FLAPS else None
 
 
 def _outage(stored: StoredAlarm) -> Outage:

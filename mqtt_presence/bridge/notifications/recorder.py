@@ -8,7 +8,7 @@ from mqtt_presence.bridge.committer import Recorded
 from mqtt_presence.bridge.notifications.outages import OutageChange, Outages
 from mqtt_presence.bridge.notifications.routing import Routing
 from mqtt_presence.bridge.notifications.steady_clock import SteadyClock
-from mqtt_presence.integrations.notifications.alarms import Change
+from mqtt_presence.integrations.notifications.alarms import AlarmChange
 from mqtt_presence.integrations.notifications.notification import (
     ALARM,
     ALL_CLEAR,
@@ -22,7 +22,7 @@ from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import Outcome, UserEvent, UserId
 from mqtt_presence.store import Transaction
 
-_EVENTS = {Change.RAISED: ALARM, Change.CLEARED: ALL_CLEAR}
+_EVENTS = {AlarmChange.RAISED: ALARM, AlarmChange.CLEARED: ALL_CLEAR}
 
 
 class Wake(Protocol):

@@ -11,10 +11,10 @@ from enum import Enum, auto
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mqtt_presence.integrations.notifications.conditions import Condition, Kind
+from mqtt_presence.integrations.notifications.conditions import Condition, ConditionKind
 
-_BEGINS = {Kind.OFFLINE: "userOffline", Kind.IDLE: "userIdle"}
-_ENDS = {Kind.OFFLINE: ("userOnline",), Kind.IDLE: ("userActive", "userOffline")}
+_BEGINS = {ConditionKind.OFFLINE: "userOffline", ConditionKind.IDLE: "userIdle"}
+_ENDS = {ConditionKind.OFFLINE: ("userOnline",), ConditionKind.IDLE: ("userActive", "userOffline")}
 
 
 class Outage(Struct, frozen=True):
@@ -28,14 +28,14 @@ class Outage(Struct, frozen=True):
     """The counted ends, for flaps."""
 
 
-class Change(Enum):
+class AlarmChange(Enum):
     """What became of an outage."""
 
     RAISED = auto()
     CLEARED = auto()
 
 
-Step = tuple[Outage | None, Change | None]
+Step = tuple[Outage | None, AlarmChange | None]
 """The outage after a step, and the change to announce."""
 
 
@@ -50,7 +50,7 @@ def after_event(condition: Condition, outage: Outage | None, event: str, since: 
         now: the time by the steady clock, milliseconds.
 
     """
-    if condition.kind is Kind.FLAPS:
+    if condition.kind is ConditionKind.FLAPS:
         return (_flapped(condition, outage, since, now) if event == "userOffline" else outage), None
     if event == _BEGINS[condition.kind]:
         return outage or Outage(since, now + condition.duration_ms), None
@@ -70,13 +70,13 @@ def when_due(condition: Condition, outage: Outage, now: int) -> Step:
     """Return the outage after its time has come."""
     if outage.due_at is None or outage.due_at > now:
         return outage, None
-    if condition.kind is not Kind.FLAPS:
-        return replace(outage, due_at=None, is_raised=True), Change.RAISED
+    if condition.kind is not ConditionKind.FLAPS:
+        return replace(outage, due_at=None, is_raised=True), AlarmChange.RAISED
     if outage.is_raised:
-        return None, Change.CLEARED
+        return None, AlarmChange.CLEARED
     if len(outage.times) > condition.limit:
         over_at = outage.times[-1] + condition.duration_ms
-        return replace(outage, due_at=over_at, is_raised=True), Change.RAISED
+        return replace(outage, due_at=over_at, is_raised=True), AlarmChange.RAISED
     return None, None
 
 
@@ -88,7 +88,7 @@ def restarted(condition: Condition, outage: Outage, now: int) -> Outage:
 
 
 def _over(outage: Outage | None) -> Step:
-    return None, Change.CLEARED if outage is not None and outage.is_raised else None
+    return None, AlarmChange.CLEARED if outage is not None and outage.is_raised else None
 
 
 def _flapped(condition: Condition, outage: Outage | None, since: int, now: int) -> Outage:

@@ -17,7 +17,7 @@ _FLAPS = re.compile(r"flaps\s*>\s*(\d+)\s*/\s*([mhd])")
 _NOBODY = re.compile(r"nobody(?:\s+for\s+(\S+))?")
 
 
-class Kind(StrEnum):
+class ConditionKind(StrEnum):
     """The kinds of conditions."""
 
     OFFLINE = "offline"
@@ -38,26 +38,26 @@ class Condition:
 
     """
 
-    kind: Kind
+    kind: ConditionKind
     duration_ms: int
     limit: int = 0
 
     @property
     def is_of_group(self) -> bool:
         """Whether it is about all users of a pattern together."""
-        return self.kind in {Kind.ONLINE, Kind.NOBODY}
+        return self.kind in {ConditionKind.ONLINE, ConditionKind.NOBODY}
 
     def __str__(self) -> str:
         duration = _written(self.duration_ms)
         held = f" for {duration}" if self.duration_ms else ""
         match self.kind:
-            case Kind.OFFLINE | Kind.IDLE:
+            case ConditionKind.OFFLINE | ConditionKind.IDLE:
                 return f"{self.kind} > {duration}"
-            case Kind.FLAPS:
+            case ConditionKind.FLAPS:
                 return f"flaps > {self.limit}/{duration.lstrip('1')}"
-            case Kind.ONLINE:
+            case ConditionKind.ONLINE:
                 return f"online < {self.limit}{held}"
-            case Kind.NOBODY:
+            case ConditionKind.NOBODY:
                 return f"nobody{held}"
 
 
@@ -70,13 +70,13 @@ def read_condition(text: str) -> Condition | None:
     """
     text = text.strip()
     if found := _STATE.fullmatch(text):
-        return Condition(Kind(found[1]), _duration(found[2]))
+        return Condition(ConditionKind(found[1]), _duration(found[2]))
     if found := _ONLINE.fullmatch(text):
-        return Condition(Kind.ONLINE, _duration(found[2] or "0"), _number(found[1]))
+        return Condition(ConditionKind.ONLINE, _duration(found[2] or "0"), _number(found[1]))
     if found := _FLAPS.fullmatch(text):
-        return Condition(Kind.FLAPS, _PERIODS_MS[found[2]], _number(found[1]))
+        return Condition(ConditionKind.FLAPS, _PERIODS_MS[found[2]], _number(found[1]))
     if found := _NOBODY.fullmatch(text):
-        return Condition(Kind.NOBODY, _duration(found[1] or "0"), 1)
+        return Condition(ConditionKind.NOBODY, _duration(found[1] or "0"), 1)
     return None
 
 

@@ -111,7 +111,7 @@ def read_receivers(tables: Sequence[Mapping[str, Any]]) -> list[Receiver]:
             if isinstance(name, str) and _NAME.fullmatch(name)
             else f"[[notify]] {number}"
         )
-        receiver = _Table(title, table).receiver()
+        receiver = _ReceiverTable(title, table).receiver()
         if any(receiver.name == other.name for other in receivers):
             raise ConfigError(f"{title}: name: another [[notify]] has the same name")
         receivers.append(receiver)
@@ -144,7 +144,7 @@ def sending_of(receiver: Receiver, prefix: str, *, private: bool, now: Callable[
     )
 
 
-class _Table:
+class _ReceiverTable:
     """Reads one table.
 
     Args:

@@ -59,7 +59,7 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FilePlan:
     """The wanted configuration of the broker.
 
     Args:

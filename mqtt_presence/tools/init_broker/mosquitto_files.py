@@ -8,7 +8,7 @@ from mqtt_presence.access.rights import BRIDGE_USER
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.addresses import local_address
 from mqtt_presence.mqtt.url import BrokerUrl
-from mqtt_presence.tools.init_broker.file_plan import File, Plan, Tls
+from mqtt_presence.tools.init_broker.file_plan import File, FilePlan, Tls
 from mqtt_presence.tools.init_broker.mosquitto_hashes import mosquitto_hash, new_password
 from mqtt_presence.tools.shipped_files import blocks, join, replace_lines, shipped
 
@@ -29,7 +29,7 @@ _CERTS = "/etc/mosquitto/certs"
 _OF_CLIENT_CERTIFICATES = ("#cafile ", "#require_certificate ", "#use_identity_as_username ")
 
 
-def files(plan: Plan) -> list[File]:
+def files(plan: FilePlan) -> list[File]:
     """Make all files of a plan, with new passwords.
 
     Raises:
@@ -48,7 +48,7 @@ def files(plan: Plan) -> list[File]:
     return made if plan.tls is None else made + _certificates(plan, plan.tls)
 
 
-def _configuration(plan: Plan) -> str:
+def _configuration(plan: FilePlan) -> str:
     directory = plan.directory
     parts = [
         part for block in blocks(shipped(_BROKER, CONFIG)) if (part := _listener(plan, block)) is not None
@@ -64,7 +64,7 @@ def _configuration(plan: Plan) -> str:
     return replace_lines(join(parts), lines)
 
 
-def _listener(plan: Plan, block: str) -> str | None:
+def _listener(plan: FilePlan, block: str) -> str | None:
     """Adapt the block of an optional listener; None removes it. Other blocks stay unchanged."""
     lines = block.splitlines()
     tls = plan.tls
@@ -88,7 +88,7 @@ def _listen(port: int, address: str = "") -> str:
     return f"listener {port} {address}".rstrip()
 
 
-def _tls_listener(plan: Plan, tls: Tls, block: str) -> str:
+def _tls_listener(plan: FilePlan, tls: Tls, block: str) -> str:
     """Uncomment the settings; the # of a comment has a blank behind it."""
     out = []
     for line in block.splitlines():
@@ -99,7 +99,7 @@ def _tls_listener(plan: Plan, tls: Tls, block: str) -> str:
     return "\n".join(out)
 
 
-def _rights(plan: Plan) -> str:
+def _rights(plan: FilePlan) -> str:
     parts = []
     for block in blocks(_ACCESS.sub(lambda found: found[1] + plan.prefix, shipped(_BROKER, "acl"))):
         if _OPERATOR not in block.splitlines():
@@ -109,7 +109,7 @@ def _rights(plan: Plan) -> str:
     return join(parts)
 
 
-def _password_list(plan: Plan, secrets: dict[str, str]) -> str:
+def _password_list(plan: FilePlan, secrets: dict[str, str]) -> str:
     lines = [
         "# The passwords of the users, one a line: the name up to the last blank, the password behind it."
     ]
@@ -120,7 +120,7 @@ def _password_list(plan: Plan, secrets: dict[str, str]) -> str:
     return "\n".join([*lines, *(f"{name} {secrets[name]}" for name in plan.users_and_operators)]) + "\n"
 
 
-def _bridge(plan: Plan, password: str) -> str:
+def _bridge(plan: FilePlan, password: str) -> str:
     tls = plan.tls
     settings = {}
     if tls is None:
@@ -141,7 +141,7 @@ def _bridge(plan: Plan, password: str) -> str:
     return "\n".join(["# The settings of mqtt-presence run --config FILE.", *lines]) + "\n"
 
 
-def _certificates(plan: Plan, tls: Tls) -> list[File]:
+def _certificates(plan: FilePlan, tls: Tls) -> list[File]:
     try:
         from mqtt_presence.tools.init_broker.certificates import Authority  # noqa: PLC0415, an extra
     except ModuleNotFoundError as error:

@@ -39,7 +39,7 @@ _RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class SimulatedNames:
     """The names and the password of the simulated users and clients.
 
     Args:
@@ -92,7 +92,7 @@ class _Phase(Enum):
     LEAVING = auto()
 
 
-class Device:
+class SimulatedDevice:
     """One simulated client.
 
     Args:
@@ -300,7 +300,7 @@ class SimulatedDevices:
         loop: Loop,
         target: Target,
         topics: Topics,
-        names: Names,
+        names: SimulatedNames,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.loop = loop
@@ -310,10 +310,11 @@ class SimulatedDevices:
         self.count = Count()
         self._monotonic = monotonic
         self.now = monotonic()
-        self._devices = [Device(self, *names.of_client(n)) for n in range(names.users * names.connections)]
-        self._waiting: deque[Device] = deque()
+        count = names.users * names.connections
+        self._devices = [SimulatedDevice(self, *names.of_client(n)) for n in range(count)]
+        self._waiting: deque[SimulatedDevice] = deque()
         self._connecting = 0
-        self._retries: deque[tuple[float, Device]] = deque()
+        self._retries: deque[tuple[float, SimulatedDevice]] = deque()
         self._sweep_at = self.now + _SWEEP_EVERY_S
         self._ever_accepted = False
         self._failure: BrokerError | None = None
@@ -369,11 +370,11 @@ class SimulatedDevices:
 
     # Called by the devices.
 
-    def queue(self, device: Device) -> None:
+    def queue(self, device: SimulatedDevice) -> None:
         """Connect a device when its turn comes."""
         self._waiting.append(device)
 
-    def retry(self, device: Device) -> None:
+    def retry(self, device: SimulatedDevice) -> None:
         """Connect a device again, a little later."""
         self._retries.append((self.now + _RETRY_S + random.random() / 10, device))  # noqa: S311
 

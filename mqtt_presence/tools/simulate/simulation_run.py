@@ -29,7 +29,7 @@ class WrongStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunProgress:
     """The progress of a simulation."""
 
     doing: str
@@ -63,7 +63,7 @@ class Simulation:
         loop: Loop,
         *,
         settle_s: float,
-        report: Callable[[Progress], None],
+        report: Callable[[RunProgress], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan = plan
@@ -79,13 +79,13 @@ class Simulation:
         self._user_ids = [devices.names.user(n) for n in range(devices.names.users)]
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> RunProgress:
         """The current progress."""
         now, reader = self._monotonic(), self._reader
         away_s, bridge_away_s = (
             None if began is None else now - began for began in (reader.away_since, reader.bridge_away_since)
         )
-        return Progress(self._doing, now - self._began, self._devices.count, away_s, bridge_away_s)
+        return RunProgress(self._doing, now - self._began, self._devices.count, away_s, bridge_away_s)
 
     def stop(self) -> None:
         """Make no more steps; callable in a signal handler."""

@@ -64,7 +64,7 @@ def find_target(url: BrokerUrl, tls: TlsFiles | None) -> Target:
         raise BrokerError(f"{url} cannot be reached: {error}") from error
 
 
-class _Phase(Enum):
+class _SocketPhase(Enum):
     CONNECTING = auto()
     HANDSHAKE = auto()
     OPEN = auto()
@@ -99,7 +99,7 @@ class SocketConnection:
         self._framer = Framer()
         self._websocket = WebSocketClient(target.url) if target.url.websockets else None
         self._out = bytearray() if self._websocket is None else bytearray(self._websocket.output())
-        self._phase = _Phase.CONNECTING
+        self._phase = _SocketPhase.CONNECTING
         self._interest = _READ | _WRITE
         self._is_last = False
         self._sock = socket.socket(target.family, socket.SOCK_STREAM)
@@ -113,7 +113,7 @@ class SocketConnection:
             with suppress(BlockingIOError):
                 self._sock.connect(self._target.address)
         except OSError:
-            self._phase = _Phase.CLOSED
+            self._phase = _SocketPhase.CLOSED
             self._sock.close()
             raise
         self._loop.selector.register(self._fd, self._interest, self)
@@ -121,11 +121,11 @@ class SocketConnection:
     @property
     def is_closed(self) -> bool:
         """Whether the connection has ended on either side."""
-        return self._phase is _Phase.CLOSED
+        return self._phase is _SocketPhase.CLOSED
 
     def send(self, data: bytes) -> None:
         """Send as much as the socket accepts now, and the rest later."""
-        if self._phase is _Phase.CLOSED:
+        if self._phase is _SocketPhase.CLOSED:
             return
         if self._websocket is None:
             self._out += data
@@ -136,7 +136,7 @@ class SocketConnection:
     def _send_on(self) -> None:
         if self._websocket is not None:
             self._out += self._websocket.output()
-        if self._phase is _Phase.OPEN:
+        if self._phase is _SocketPhase.OPEN:
             self._run_guarded(self._flush)
 
     def finish(self, data: bytes) -> None:
@@ -146,9 +146,9 @@ class SocketConnection:
 
     def close(self) -> None:
         """Close the socket at once, without sending queued bytes."""
-        if self._phase is _Phase.CLOSED:
+        if self._phase is _SocketPhase.CLOSED:
             return
-        self._phase = _Phase.CLOSED
+        self._phase = _SocketPhase.CLOSED
         self._loop.selector.unregister(self._fd)
         with suppress(OSError):
             self._sock.close()
@@ -156,16 +156,16 @@ class SocketConnection:
     def serve(self, mask: int) -> None:
         """Read and write as far as the socket is ready."""
         match self._phase:
-            case _Phase.CONNECTING:
+            case _SocketPhase.CONNECTING:
                 self._run_guarded(self._connected)
-            case _Phase.HANDSHAKE:
+            case _SocketPhase.HANDSHAKE:
                 self._run_guarded(self._continue_handshake)
-            case _Phase.OPEN:
+            case _SocketPhase.OPEN:
                 if mask & _WRITE:
                     self._run_guarded(self._flush)
                 if mask & _READ:
                     self._run_guarded(self._read)
-            case _Phase.CLOSED:
+            case _SocketPhase.CLOSED:
                 pass  # a callback of another connection has just closed this one
 
     def _run_guarded(self, step: Callable[[], None]) -> None:
@@ -189,19 +189,19 @@ class SocketConnection:
         if code:
             raise OSError(code, os.strerror(code))
         if self._target.tls is None:
-            self._phase = _Phase.OPEN
+            self._phase = _SocketPhase.OPEN
             self._flush()
             return
         self._sock = self._target.tls.context().wrap_socket(
             self._sock, do_handshake_on_connect=False, server_hostname=self._target.url.host
         )
-        self._phase = _Phase.HANDSHAKE
+        self._phase = _SocketPhase.HANDSHAKE
         self._continue_handshake()
 
     def _continue_handshake(self) -> None:
         assert isinstance(self._sock, ssl.SSLSocket)
         self._sock.do_handshake()
-        self._phase = _Phase.OPEN
+        self._phase = _SocketPhase.OPEN
         self._flush()
 
     def _flush(self) -> None:
@@ -215,7 +215,7 @@ class SocketConnection:
             self.close()
 
     def _read(self) -> None:
-        while self._phase is _Phase.OPEN:
+        while self._phase is _SocketPhase.OPEN:
             try:
                 data = self._sock.recv(65_536)
             except BlockingIOError:
@@ -238,9 +238,9 @@ class SocketConnection:
         self._send_on()
 
     def _set_interest(self) -> None:
-        if self._phase is _Phase.CLOSED:
+        if self._phase is _SocketPhase.CLOSED:
             return
-        wants = _READ | _WRITE if self._out or self._phase is _Phase.CONNECTING else _READ
+        wants = _READ | _WRITE if self._out or self._phase is _SocketPhase.CONNECTING else _READ
         if wants != self._interest:
             self._interest = wants
             self._loop.selector.modify(self._fd, wants, self)

@@ -1,7 +1,7 @@
 """Comparison of users rows with their records, and of retained statuses with the rows.
 
-No I/O: database and broker are ports (`Database`, `Broker`). A bridge may run meanwhile. The bridge commits
-before it publishes. So each topic is read before its row: the topic may be behind the row, but not ahead.
+No I/O: database and broker are ports (`Database`, `BrokerStatuses`). A bridge may run meanwhile. The bridge
+commits before it publishes. So each topic is read before its row: it may be behind the row, but not ahead.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ _MAX_VERSION = (
 T = TypeVar("T")
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     """The kind of a difference."""
 
     ROW = "row"
@@ -70,7 +70,7 @@ class Difference(Struct, frozen=True):
     """A difference at one user."""
 
     user_id: UserId
-    kind: Kind
+    kind: DifferenceKind
     expected: Mapping[str, Any] = {}
     found: Mapping[str, Any] = {}
 
@@ -101,7 +101,7 @@ class Database(Protocol):
         """
 
 
-class Broker(Protocol):
+class BrokerStatuses(Protocol):
     """The retained statuses."""
 
     def look_all(self) -> dict[UserId, Shown]:
@@ -164,8 +164,10 @@ def row_difference(user: UserPresence, *, odd: bool) -> Difference | None:
     now = {} if user.status is None else _row_values(user)
     then = _row_values(replace(user, status=right))
     if now == then:
-        return Difference(user.user_id, Kind.ROW, found={"columns": "online or idle contradict state"})
-    return _difference(user.user_id, Kind.ROW, then, now)
+        return Difference(
+            user.user_id, DifferenceKind.ROW, found={"columns": "online or idle contradict state"}
+        )
+    return _difference(user.user_id, DifferenceKind.ROW, then, now)
 
 
 def status_difference(user: UserPresence, seen: Shown | None, at_least: int) -> Difference | None:
@@ -181,20 +183,20 @@ def status_difference(user: UserPresence, seen: Shown | None, at_least: int) -> 
         return None  # such a name has no topic
     if user.status is None:
         found = {} if seen is None else _values(seen)
-        return None if seen is None else Difference(user.user_id, Kind.LEFT_OVER, found=found)
+        return None if seen is None else Difference(user.user_id, DifferenceKind.LEFT_OVER, found=found)
     right = expected(user)
     if seen is None:
-        return Difference(user.user_id, Kind.MISSING, expected=_summary_values(right))
+        return Difference(user.user_id, DifferenceKind.MISSING, expected=_summary_values(right))
     if seen == right:
         return None
     if seen.state is None:
-        return Difference(user.user_id, Kind.UNREADABLE, expected=_summary_values(right))
+        return Difference(user.user_id, DifferenceKind.UNREADABLE, expected=_summary_values(right))
     if seen.version < right.version:
         if seen.version >= at_least:
             return None  # the row has changed during the comparison
-        kind = Kind.STALE
+        kind = DifferenceKind.STALE
     else:
-        kind = Kind.AHEAD if seen.version > right.version else Kind.WRONG
+        kind = DifferenceKind.AHEAD if seen.version > right.version else DifferenceKind.WRONG
     return _difference(user.user_id, kind, _values(right), _values(seen))
 
 
@@ -244,7 +246,7 @@ def _last_login(live: Sequence[Connection]) -> LastLogin | None:
 
 
 def _difference(
-    user_id: UserId, kind: Kind, right: Mapping[str, Any], found: Mapping[str, Any]
+    user_id: UserId, kind: DifferenceKind, right: Mapping[str, Any], found: Mapping[str, Any]
 ) -> Difference:
     """Make a difference of the values that differ."""
     names = [name for name in dict.fromkeys((*right, *found)) if right.get(name) != found.get(name)]
@@ -292,7 +294,7 @@ class Verifier:
     def __init__(
         self,
         database: Database,
-        broker: Broker,
+        broker: BrokerStatuses,
         *,
         settle_s: float,
         monotonic: Callable[[], float],

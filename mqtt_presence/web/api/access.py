@@ -9,7 +9,14 @@ from mqtt_presence.web.config import WebConfig
 from mqtt_presence.web.database_reader import BusyError
 from mqtt_presence.web.forwarded_address import client_address
 from mqtt_presence.web.headers import headers_of
-from mqtt_presence.web.visibility import Login, Requester, Verdict, after_login, judge, takes_passwords
+from mqtt_presence.web.visibility import (
+    AccessDecision,
+    OperatorLogin,
+    Requester,
+    after_login,
+    judge,
+    takes_passwords,
+)
 
 Authenticate = Callable[[str, str, str], Awaitable[bool]]
 LOGINS: Final = 4
@@ -47,7 +54,7 @@ class Access:
         self._authenticate = authenticate
         self._logins = 0
 
-    async def verdict(self, request: Request) -> Verdict:
+    async def verdict(self, request: Request) -> AccessDecision:
         """Return the decision on a request.
 
         Raises:
@@ -61,11 +68,11 @@ class Access:
             headers=headers_of(request.scope),
         )
         judged = judge(self._config, requester)
-        if isinstance(judged, Verdict):
+        if isinstance(judged, AccessDecision):
             return judged
         return await self._verify(judged, client_address(self._config, requester.address, requester.headers))
 
-    async def require(self, request: Request, *, operator: bool) -> Verdict:
+    async def require(self, request: Request, *, operator: bool) -> AccessDecision:
         """Return the decision on a request that may see the resource.
 
         Args:
@@ -78,13 +85,13 @@ class Access:
 
         """
         verdict = await self.verdict(request)
-        if verdict is Verdict.OPERATOR or (verdict is Verdict.STATUS and not operator):
+        if verdict is AccessDecision.OPERATOR or (verdict is AccessDecision.STATUS and not operator):
             return verdict
-        if verdict is Verdict.UNKNOWN:
+        if verdict is AccessDecision.UNKNOWN:
             raise AccessError(401, self._how_to_sign_in(operator=operator))
         raise AccessError(403, self._why_forbidden())
 
-    async def _verify(self, login: Login, address: str) -> Verdict:
+    async def _verify(self, login: OperatorLogin, address: str) -> AccessDecision:
         if self._logins >= LOGINS:
             raise BusyError("too many logins at a time")
         self._logins += 1

@@ -9,7 +9,7 @@ from mqtt_presence.web.api import documents
 from mqtt_presence.web.api.services import ServicesOf
 from mqtt_presence.web.config import HISTORY_HOURS, MQTT_PATH
 from mqtt_presence.web.responses import json_answer
-from mqtt_presence.web.visibility import Verdict, takes_passwords
+from mqtt_presence.web.visibility import AccessDecision, takes_passwords
 
 router = APIRouter(tags=["page"])
 
@@ -40,13 +40,13 @@ async def get_config(request: Request, services: ServicesOf) -> Response:
     """Return the settings that the page needs, for every visitor."""
     config = services.config
     verdict = await services.access.verdict(request)
-    scope = verdict.value if verdict in {Verdict.OPERATOR, Verdict.STATUS} else None
+    scope = verdict.value if verdict in {AccessDecision.OPERATOR, AccessDecision.STATUS} else None
     return json_answer(
         PageConfig(
             mqtt_url=MQTT_PATH if config.mqtt_url is None else config.mqtt_url,
             open=config.open,
             prefix=config.prefix,
-            operator=verdict is Verdict.OPERATOR,
+            operator=verdict is AccessDecision.OPERATOR,
             scope=scope,
             operator_by=["token"] * any(t.is_operator for t in config.tokens)
             + ["password"] * takes_passwords(config),

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from mqtt_presence.web.api.access import Access
 from mqtt_presence.web.config import WebConfig
 from mqtt_presence.web.database_reader import DatabaseReader
-from mqtt_presence.web.visibility import Verdict
+from mqtt_presence.web.visibility import AccessDecision
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ ServicesOf = Annotated[Services, Depends(services_of)]
 
 async def _status_viewer(request: Request, services: ServicesOf) -> Viewer:
     verdict = await services.access.require(request, operator=False)
-    return Viewer(services.database, verdict is Verdict.OPERATOR or services.config.publish_private)
+    return Viewer(services.database, verdict is AccessDecision.OPERATOR or services.config.publish_private)
 
 
 async def require_operator(request: Request, services: ServicesOf) -> DatabaseReader:
