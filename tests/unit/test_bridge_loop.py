@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mqtt_presence.bridge.batch import MAX_CHANGES
 from mqtt_presence.bridge.committer import CHUNK
@@ -51,6 +52,18 @@ def test_loop_reads_no_more_than_it_has_room_for(bridge: HeldBridge, monkeypatch
     bridge.step()
     assert bridge.link.asked_for == [MAX_BATCH, 0]
     monkeypatch.undo()
+
+
+def test_redelivered_logout_of_no_connection_does_not_end_a_later_login(bridge: HeldBridge) -> None:
+    """A message that left no record is recognised too: the journal has it (docs/design.md, Recovery)."""
+    bridge.connect()
+    both = bridge.messages(("presence/alice/phone/logout", {}), ("presence/alice/phone/login", {}))
+    bridge.step(both)
+    bridge.start()  # killed before the broker had the acknowledgements
+    bridge.connect()
+    bridge.step(Arrivals(messages=[replace(message, dup=True) for message in both.messages]))
+    ((_, reason),) = _reasons(bridge).items()
+    assert reason is None
 
 
 def test_answers_that_wait_in_the_bridge_are_no_silence(bridge: HeldBridge) -> None:
