@@ -9,8 +9,6 @@ from mqtt_presence.rules.model import RuleSettings
 
 MQTT_PATH = "mqtt"
 """Path of MQTT on this server, relative to the page: a proxy may move both below another path."""
-HISTORY_HOURS = 24
-"""Hours that the timelines of the page show."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import concurrent.futures
 import logging
 import threading
 from collections.abc import Coroutine
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -85,6 +86,8 @@ class WebServer:
         except (OSError, OverflowError) as error:
             why = explain_listen_error(config.host, "web_port", config.port, error)
             raise WebError(f"{why}, or leave the page out: --no-web") from error
+        if self._broker is not None:
+            config = replace(config, mqtt_port=self._broker.port)
         app, self._services = make_app(
             config, self._authenticate, None if self._broker is None else self._broker.serve
         )

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Served, one_broker
 from tests.support.browser import Somebody
+from tests.support.mqtt import Client
 
 AXE = Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"
 WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 800}
@@ -19,22 +20,51 @@ def faults(page: Page) -> list[str]:
     return [f"{fault['id']}: {node['html'][:200]}" for fault in found for node in fault["nodes"]]
 
 
-def test_axe_finds_nothing(crowded: Served, somebody: Callable[..., Somebody]) -> None:
+@pytest.mark.parametrize(("theme", "size"), [("light", WIDE), ("dark", PHONE)])
+def test_axe_finds_nothing(
+    theme: str, size: dict[str, int], crowded: Served, somebody: Callable[..., Somebody]
+) -> None:
     """Contrast, names and roles are right at the login and in all views, in light and dark, on any width."""
-    for theme, size in (("light", WIDE), ("dark", PHONE)):
-        ada = somebody(crowded, "ada", color_scheme=theme, viewport=size, reduced_motion="reduce")
-        ada.come()
-        ada.page.evaluate(AXE.read_text("utf-8"))
-        assert faults(ada.page) == []
-        ada.sign_in()
-        ada.sees("dmitri", "idle")
-        ada.sees("ada", "online")
-        expect(ada.page.locator("#views")).to_be_visible()
-        assert faults(ada.page) == []
-        for view, sign in (("connections", "#connections-rows tr"), ("history", "#lines .span")):
-            ada.page.click(f"#views a[href='#{view}']")
-            expect(ada.page.locator(sign).first).to_be_visible()
-            assert faults(ada.page) == []
+    ada = somebody(crowded, "ada", color_scheme=theme, viewport=size, reduced_motion="reduce")
+    ada.come()
+    ada.page.evaluate(AXE.read_text("utf-8"))
+    assert faults(ada.page) == []
+    ada.sign_in()
+    ada.sees("dmitri", "idle")
+    ada.sees("ada", "online")
+    assert faults(ada.page) == []
+    ada.page.click("#own")
+    expect(ada.page.locator("#you")).to_be_visible()
+    assert faults(ada.page) == [], "the own panel"
+    ada.page.click("#own")
+    ada.row("ada").locator("a").click()
+    expect(ada.page.locator("#devices tr").first).to_be_visible()
+    ada.page.click("#range-free")
+    expect(ada.page.locator("#line-rows tr").first).to_be_visible()
+    assert faults(ada.page) == [], "a person"
+    for view, sign in (("connections", "#connections-rows tr"), ("history", "#lines .span")):
+        ada.page.click(f"#views a[href$='#{view}']")
+        expect(ada.page.locator(sign).first).to_be_visible()
+        assert faults(ada.page) == [], view
+
+
+@pytest.mark.parametrize(("theme", "size"), [("light", PHONE), ("dark", WIDE)])
+def test_axe_finds_nothing_where_there_is_little(
+    theme: str, size: dict[str, int], serve_one: Callable[..., Served], somebody: Callable[..., Somebody]
+) -> None:
+    """The empty page, locked views with a form, and a user without a status."""
+    served = serve_one("embedded", "--web-token", "a-token-of-the-tests")
+    ada = somebody(served, "ada", color_scheme=theme, viewport=size, reduced_motion="reduce")
+    ada.come()
+    ada.page.evaluate(AXE.read_text("utf-8"))
+    ada.sign_in()
+    expect(ada.page.locator("#first-device")).to_be_visible()
+    assert faults(ada.page) == [], "empty"
+    for fragment in ("connections", "history", "person/nobody"):
+        ada.page.evaluate(f"location.hash = {fragment!r}")
+        expect(ada.page.locator("#locked")).to_be_visible()
+        expect(ada.page.locator(f"#{fragment.partition('/')[0]}-title")).to_be_focused()
+        assert faults(ada.page) == [], fragment
 
 
 @one_broker
@@ -55,6 +85,8 @@ def test_the_keyboard_is_enough(served: Served, somebody: Callable[..., Somebody
                 return
         pytest.fail(f"Tab does not come to {selector}")
 
+    go_to("#own")
+    keyboard.press("Enter")
     expect(ada.page.locator("#start-stop")).to_have_text("Stop")
     go_to("#start-stop")
     keyboard.press("Enter")
@@ -66,7 +98,7 @@ def test_the_keyboard_is_enough(served: Served, somebody: Callable[..., Somebody
     expect(ada.page.locator("#people-empty")).to_be_hidden()
     go_to(".tile[data-state='offline']")
     keyboard.press("Enter")
-    expect(ada.page.locator(".tile[data-state='offline']")).to_have_attribute("aria-pressed", "true")
+    expect(ada.page.locator(".tile[data-state='offline']")).to_have_attribute("aria-current", "true")
     go_to("#people-head th:nth-child(3) button")
     keyboard.press("Enter")
     expect(ada.page.locator("#people-head th:nth-child(3)")).to_have_attribute("aria-sort", "ascending")
@@ -75,23 +107,21 @@ def test_the_keyboard_is_enough(served: Served, somebody: Callable[..., Somebody
 @one_broker
 def test_a_moved_row_keeps_the_focus(served: Served, somebody: Callable[..., Somebody]) -> None:
     """A focused row keeps the focus when the order changes."""
-    ada = somebody(served, "ada")
-    ada.come()
-    texts = ada.page.evaluate(
-        """async () => {
-          const {KeyedList} = await import("/static/page/keyed-list.js");
-          const parent = document.body.appendChild(document.createElement("div"));
-          const list = new KeyedList(parent, (name) => name, (name) => {
-            const element = Object.assign(document.createElement("button"), {textContent: name});
-            return {element, update: () => {}};
-          });
-          list.show(["a", "b", "c"]);
-          parent.firstElementChild.focus();
-          list.show(["c", "d", "a"]);
-          return [parent.textContent, document.activeElement.textContent];
-        }"""
-    )
-    assert texts == ["cda", "a"]
+    ada = somebody(served, "ada-moves")
+    ada.come("?q=mover-")
+    ada.sign_in()
+    with (
+        Client(served.mqtt_port, "mover-1", "m1") as first,
+        Client(served.mqtt_port, "mover-2", "m2") as second,
+    ):
+        for number, client in ((1, first), (2, second)):
+            client.publish(f"presence/mover-{number}/m{number}/login", b'{"connectionId":"c"}')
+        names = ada.page.locator("#people-rows .name bdi")
+        expect(names).to_have_text(["mover-1", "mover-2"])
+        ada.row("mover-1").locator("a").focus()
+        first.publish("presence/mover-1/m1/activity", b'{"connectionId":"c","idle":true}')
+        expect(names).to_have_text(["mover-2", "mover-1"])
+        expect(ada.row("mover-1").locator("a")).to_be_focused()
 
 
 @one_broker

@@ -36,40 +36,37 @@ def test_sign_in_and_sign_out_move_the_focus(served: Served, somebody: Callable[
 def test_sign_in_at_another_view_moves_the_focus_there(
     served: Served, somebody: Callable[..., Somebody]
 ) -> None:
-    """The users are shown until the server has confirmed the operator."""
+    """The title has the focus, also when the server confirms the operator later."""
     for view in ("connections", "history"):
         ada = somebody(served, "ada-view")
         ada.come(f"#{view}")
         ada.sign_in()
         expect(ada.page.locator(f"#{view}-title")).to_be_focused()
         for other in ("people", "history", "connections"):
-            ada.page.click(f"#views a[href='#{other}']")
+            ada.page.click(f"#views a[href$='#{other}']")
             expect(ada.page.locator(f"#{other}-title")).to_be_focused()
 
 
 def test_the_token_moves_the_focus_to_the_view(
     serve_one: Callable[..., Served], somebody: Callable[..., Somebody]
 ) -> None:
-    """The dialog's button is gone after the token, and there after Cancel."""
+    """The form is gone after the token, and the view's title has the focus."""
     served = serve_one("embedded", "--web-token", "a-token-of-the-tests")
     ada = somebody(served, "ada")
     ada.come()
     ada.sign_in()
-    ada.page.click("#be-operator")
-    ada.page.click("#token-cancel")
-    expect(ada.page.locator("#be-operator")).to_be_focused()
-    ada.page.click("#be-operator")
+    ada.page.click("#views a[href$='#connections']")
     ada.page.fill("#token", "a-token-of-the-tests")
     ada.page.press("#token", "Enter")
-    expect(ada.page.locator("#views")).to_be_visible()
-    expect(ada.page.locator("#people-title")).to_be_focused()
+    expect(ada.page.locator("#connections-rows tr")).to_contain_text("ada")
+    expect(ada.page.locator("#connections-title")).to_be_focused()
 
 
 @one_broker
 def test_the_focus_stays_when_operator_rights_end(
     served: Served, somebody: Callable[..., Somebody], page_errors: PageErrors
 ) -> None:
-    """The operator's links and view are hidden; the list of users remains."""
+    """The operator's view is locked, and shows the reason."""
     page_errors.allow("403")
     ada = somebody(served, "ada-no-more")
     ada.come("#connections")
@@ -80,12 +77,12 @@ def test_the_focus_stays_when_operator_rights_end(
         answer = route.fetch()
         route.fulfill(response=answer, json=answer.json() | {"operator": False, "operatorBy": []})
 
-    ada.page.route("**/api/config", no_operator)
-    ada.page.route("**/api/connections?*", lambda route: route.fulfill(status=403, json={"error": "no"}))
+    ada.page.route("**/api/v1/config", no_operator)
+    ada.page.route("**/api/v1/connections?*", lambda route: route.fulfill(status=403, json={"detail": "no"}))
     ada.page.locator("#ended").focus()
     ada.page.keyboard.press("Space")
-    expect(ada.page.locator("#connections")).to_be_hidden()
-    expect(ada.page.locator("#people-title")).to_be_focused()
+    expect(ada.page.locator("#locked")).to_be_visible()
+    expect(ada.page.locator("#connections-title")).to_be_focused()
 
 
 @one_broker
@@ -122,6 +119,7 @@ def test_a_disabled_field_passes_its_focus_on(served: Served, somebody: Callable
     ada = somebody(served, "ada-monitor", viewport={"width": 1280, "height": 800})
     ada.come()
     ada.sign_in()
+    ada.page.click("#own")
     expect(ada.page.locator("#start-stop")).to_have_text("Stop")
     ada.page.click("#start-stop")
     ada.page.focus("#threshold")
@@ -141,7 +139,7 @@ def test_the_show_more_button_passes_its_focus_on(served: Served, somebody: Call
         records = [record | {"clientId": f"client-{number}"} for number in range(150)]
         route.fulfill(response=answer, json=answer.json() | {"connections": records})
 
-    ada.page.route("**/api/connections?*", many)
+    ada.page.route("**/api/v1/connections?*", many)
     ada.come("#connections")
     ada.sign_in()
     more = ada.page.locator("#connections-more")
@@ -182,7 +180,7 @@ def test_shortcuts_of_the_keyboard(served: Served, somebody: Callable[..., Someb
         ("connections", "connections-search"),
         ("history", "history-search"),
     ):
-        ada.page.click(f"#views a[href='#{view}']")
+        ada.page.click(f"#views a[href$='#{view}']")
         expect(ada.page.locator(f"#{view}-title")).to_be_focused()
         ada.page.keyboard.press("/")
         expect(ada.page.locator(f"#{search}")).to_be_focused()

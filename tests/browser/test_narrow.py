@@ -94,7 +94,7 @@ def test_nothing_is_wider_than_a_phone(
         for fragment, sign in (
             ("#connections", "#connections-rows tr"),
             ("#history", "#lines .span"),
-            (f"#history/{user}", "#line-rows tr"),
+            (f"#person/{user}", "#line-rows tr"),
         ):
             ada.page.evaluate(f"location.hash = {fragment!r}")
             expect(ada.page.locator(sign).first).to_be_visible()
@@ -108,7 +108,7 @@ def test_a_persons_page_shows_the_client_in_full(
     """A client id wraps: no part of it is cut, with an ellipsis or without."""
     served = serve_one("embedded")
     ada = somebody(served, "ada", viewport={"width": width, "height": 844})
-    ada.come("#history/device")
+    ada.come("#person/device")
     with Client(served.mqtt_port, "device", CLIENT) as client:
         client.publish(f"presence/device/{CLIENT}/login", b"{}")
         ada.sign_in()
@@ -143,13 +143,13 @@ def in_one_row(page: Page) -> bool:
 def test_no_broker_fits_into_the_header(
     serve_one: Callable[..., Served], somebody: Callable[..., Somebody], page_errors: PageErrors
 ) -> None:
-    """The header keeps one row with the operator's button, for each state of the connection."""
+    """The header keeps one row with one's own name, for each state of the connection."""
     page_errors.allow("WebSocket|Failed to load|ERR_")
     served = serve_one("mosquitto", "--web-token", "a-token-of-the-tests")
     ada = somebody(served, "ada", viewport=PHONE)
     ada.come()
     ada.sign_in()
-    expect(ada.page.locator("#be-operator")).to_be_visible()
+    expect(ada.page.locator("#own")).to_be_visible()
     assert in_one_row(ada.page)
     assert served.mosquitto is not None
     served.mosquitto.stop()
@@ -175,13 +175,13 @@ def test_long_errors_wrap(
     ada = somebody(served, "ada", viewport=PHONE)
 
     def refuse(route: Route) -> None:
-        route.fulfill(status=503, json={"error": "x" * 300})
+        route.fulfill(status=503, json={"detail": "x" * 300})
 
-    ada.page.route("**/api/connections?*", refuse)
-    ada.page.route("**/api/users?*", refuse)
+    ada.page.route("**/api/v1/connections?*", refuse)
+    ada.page.route("**/api/v1/users?*", refuse)
     ada.come()
     ada.sign_in()
     for view in ("connections", "history"):
-        ada.page.click(f"#views a[href='#{view}']")
+        ada.page.click(f"#views a[href$='#{view}']")
         expect(ada.page.locator(f"#{view}-error")).not_to_be_empty()
         assert overflowing(ada.page) == [], view

@@ -31,10 +31,11 @@ def test_idle_and_active_are_seen_by_others(alice: Somebody, watcher: Somebody) 
     alice.page.clock.fast_forward(62_000)
     alice.is_shown("idle")
     watcher.sees(alice.name, "idle")
-    expect(watcher.row(alice.name).locator("td[data-label='Last activity']")).to_contain_text("just now")
+    expect(watcher.row(alice.name).locator("td[data-label='Last seen']")).to_contain_text("just now")
     alice.page.mouse.click(5, 5)
     alice.is_shown("online")
     watcher.sees(alice.name, "online")
+    expect(watcher.row(alice.name).locator("td[data-label='Last seen']")).to_have_text("active now")
 
 
 def test_signing_out_is_seen_at_once(alice: Somebody, watcher: Somebody) -> None:

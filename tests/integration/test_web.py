@@ -178,7 +178,7 @@ def test_config_has_the_settings_of_the_page(up: Page) -> None:
         "operatorBy": [],
         "private": False,
         "version": __version__,
-        "historyHours": 24,
+        "mqttPort": up.mqtt_port,
     }
 
 

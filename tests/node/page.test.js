@@ -6,8 +6,11 @@ import {test} from "node:test";
 import {Arrivals} from "../../mqtt_presence/web/static/page/arrivals.js";
 import {Answers, Live} from "../../mqtt_presence/web/static/page/freshness.js";
 import {agent, hue, initial, visible} from "../../mqtt_presence/web/static/page/display-names.js";
-import {UserList} from "../../mqtt_presence/web/static/page/user-list.js";
-import {bars, endOf, hours} from "../../mqtt_presence/web/static/page/timeline.js";
+import {devices, dropsADay, timeOnline} from "../../mqtt_presence/web/static/page/presence-figures.js";
+import {fromField, rangeOf, toField} from "../../mqtt_presence/web/static/page/ranges.js";
+import {hrefOf, parseRoute} from "../../mqtt_presence/web/static/page/route.js";
+import {lastThere, UserList} from "../../mqtt_presence/web/static/page/user-list.js";
+import {bars, endOf, marks} from "../../mqtt_presence/web/static/page/timeline.js";
 import {ago, duration, roughly, secondsAgo, small} from "../../mqtt_presence/web/static/page/times.js";
 import {describe, explainError} from "../../mqtt_presence/web/static/page/texts.js";
 
@@ -22,6 +25,7 @@ const user = (userId, state, more = {}) => ({
   since: null,
   lastLogin: null,
   lastActivity: null,
+  lastSeen: null,
   connections: 0,
   version: 1,
   ...more,
@@ -38,20 +42,34 @@ test("the own name is first, then users online, idle and offline, each sorted by
   assert.deepEqual(names(call({reverse: true})), ["me", "B", "a10", "a2", "zoe"]);
 });
 
-test("a filter and a search leave the counts of everybody", () => {
+test("the counts follow the search, and not the filter", () => {
   const found = call({filter: "online", search: " ZO "});
   assert.deepEqual(names(found), ["zoe"]);
-  assert.deepEqual(found.counts, {all: 5, online: 2, idle: 1, offline: 2});
+  assert.deepEqual(found.counts, {all: 1, online: 1, idle: 0, offline: 0});
+  assert.deepEqual(call({filter: "online"}).counts, {all: 5, online: 2, idle: 1, offline: 2});
 });
 
-test("users here do not depend on the filter", () => {
-  assert.deepEqual(call({filter: "offline"}).here.map(({userId}) => userId), ["a2", "zoe", "a10"]);
+test("those who left last are offline, match the search, and are three", () => {
+  const left = (userId, ms) => user(userId, "offline", {since: ms === null ? null : new Date(ms)});
+  const users = [left("a", 1), left("b", 5), user("c", "online", {since: new Date(9)}), left("d", 3), left("e", 4), left("f", null)];
+  const gone = (selection) => call(selection, users).leftLast.map(({userId}) => userId);
+  assert.deepEqual(gone({}), ["b", "e", "d"]);
+  assert.deepEqual(gone({search: "a", filter: "online"}), ["a"]);
+  assert.deepEqual(gone({search: "f"}), []);
+});
+
+test("an active user is here now, an idle one was at the last activity, an absent one at the last sign of life", () => {
+  const [seen, active] = [new Date(2), new Date(1)];
+  const was = (state, more) => lastThere(user("u", state, {lastSeen: seen, ...more}));
+  assert.deepEqual([was("online", {}), was("idle", {lastActivity: active}), was("idle", {}), was("offline", {})], [null, active, seen, seen]);
+  const users = [user("a", "offline", {lastSeen: seen}), user("b", "online"), user("c", "idle", {lastActivity: active})];
+  assert.deepEqual(names(call({order: "seen"}, users)), ["b", "a", "c"]);
 });
 
 test("the latest come first where time decides, who has none last", () => {
-  const at = (ms) => ({since: new Date(ms), lastLogin: {date: new Date(ms)}});
+  const at = (ms) => ({since: new Date(ms)});
   const users = [user("a", "online", at(1)), user("b", "idle", at(3)), user("c", "offline"), user("d", "online", at(2))];
-  for (const order of ["since", "login"]) assert.deepEqual(names(call({order}, users)), ["b", "d", "a", "c"]);
+  assert.deepEqual(names(call({order: "since"}, users)), ["b", "d", "a", "c"]);
 });
 
 test("beyond the limit nobody is shown, but counted", () => {
@@ -165,10 +183,69 @@ test("an end has the broker's cause, if known", () => {
   );
 });
 
-test("the hours are full ones where one is", () => {
-  const marks = hours(HOUR / 2, 24.5 * HOUR, 6, 5.5 * HOUR);
-  assert.deepEqual(marks.map(({at}) => (at / HOUR + 5.5) % 24), [6, 12, 18, 0]);
-  assert.equal(marks[0].left, 0);
+test("the labels are full hours where one is, or days of a longer period, at most eight", () => {
+  const day = marks(HOUR / 2, 24.5 * HOUR, 5.5 * HOUR);
+  assert.deepEqual(day.map(({at}) => (at / HOUR + 5.5) % 24), [6, 9, 12, 15, 18, 21, 0, 3]);
+  assert.ok(day[0].left === 0 || day[0].left > 0);
+  assert.deepEqual(marks(0, HOUR, 0).map(({at}) => at / HOUR * 6), [0, 1, 2, 3, 4, 5]);
+  assert.deepEqual(marks(HOUR, 169 * HOUR, 0).map(({at}) => at / HOUR), [24, 48, 72, 96, 120, 144, 168]);
+  assert.ok(marks(0, 40_000 * HOUR, 0).length <= 8);
+});
+
+// Figures of a user
+
+test("a device is its latest connection; those that are open come first", () => {
+  const of = (clientId, loginTime, logoutTime) => record(loginTime, logoutTime, {clientId, lastSeen: logoutTime ?? loginTime});
+  const found = devices([of("a", 1, 5), of("b", 2, null), of("a", 6, 9), of("c", 0, 12)]);
+  assert.deepEqual(found.map(({clientId, loginTime}) => [clientId, loginTime]), [["b", 2], ["c", 0], ["a", 6]]);
+});
+
+test("time online counts simultaneous connections once, within the period", () => {
+  const records = [record(-50, 20), record(10, 30), record(40, 50), record(90, null), record(null, 60), record(200, null)];
+  assert.equal(timeOnline(records, 0, 100), 30 + 10 + 10);
+  assert.equal(timeOnline([], 0, 100), 0);
+});
+
+test("drops are ends without a logout, a day", () => {
+  const DAY = 24 * HOUR;
+  const ended = (at, reason) => record(0, at, {reason});
+  const records = [ended(1, "lost"), ended(2, "logout"), ended(DAY, "timeout"), ended(3 * DAY, "unconfirmed"), record(0, null), ended(9 * DAY, "lost")];
+  assert.equal(dropsADay(records, 0, 4 * DAY), 0.75);
+  assert.equal(dropsADay(records, 0, HOUR), 1); // of a part of a day
+});
+
+// Addresses
+
+test("an address has the view, the user and the choices", () => {
+  assert.deepEqual(parseRoute("?state=offline&q=a+b", "#people"), {view: "people", user: "", query: {state: "offline", q: "a b"}});
+  assert.deepEqual(parseRoute("", ""), {view: "people", user: "", query: {}});
+  assert.deepEqual(parseRoute("", "#person/a%2Fb%25"), {view: "person", user: "a/b%", query: {}});
+  assert.deepEqual(parseRoute("", "#history/old").view, "person"); // links of earlier versions
+  assert.deepEqual(parseRoute("", "#person").view, "people");
+  assert.deepEqual(parseRoute("", "#person/%ff").view, "people");
+  for (const route of [
+    {view: "history", user: "", query: {range: "7d"}},
+    {view: "person", user: "<é/?#&>", query: {}},
+    {view: "people", user: "", query: {q: "&=?#"}},
+  ]) {
+    const url = new URL(hrefOf(route), "http://host/below/");
+    assert.equal(url.pathname, "/below/");
+    assert.deepEqual(parseRoute(url.search, url.hash), route);
+  }
+  assert.equal(hrefOf({view: "people", query: {q: ""}}), "./#people");
+});
+
+test("a period is a length up to now, or two moments in order", () => {
+  const now = 100 * 24 * HOUR;
+  assert.deepEqual([rangeOf({}, now).from, rangeOf({}, now).isOpen], [now - 24 * HOUR, true]);
+  assert.equal(rangeOf({range: "7d"}, now).from, now - 7 * 24 * HOUR);
+  const free = rangeOf({from: "2026-11-01T00:00:00.000Z", to: "2026-11-02T00:00:00.000Z"}, now);
+  assert.deepEqual([free.key, free.isOpen, free.to - free.from], ["free", false, 24 * HOUR]);
+  assert.equal(rangeOf({from: "2026-11-02T00:00:00Z", to: "2026-11-01T00:00:00Z"}, now).key, "24h");
+  assert.equal(rangeOf({from: "junk", to: "junk", range: "junk"}, now).key, "24h");
+  const minute = Date.parse("2026-11-01T10:20:00Z");
+  assert.equal(Date.parse(fromField(toField(minute + 7_000))), minute);
+  assert.equal(fromField(""), "");
 });
 
 // How true it is

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from mqtt_presence import __version__
 from mqtt_presence.web.api import documents
 from mqtt_presence.web.api.services import ServicesOf
-from mqtt_presence.web.config import HISTORY_HOURS, MQTT_PATH
+from mqtt_presence.web.config import MQTT_PATH
 from mqtt_presence.web.responses import json_answer
 from mqtt_presence.web.visibility import AccessDecision, takes_passwords
 
@@ -32,7 +32,8 @@ class PageConfig(msgspec.Struct, rename="camel"):
     version: str
     mqtt_js: bool
     """Whether MQTT.js is installed."""
-    history_hours: int
+    mqtt_port: int | None
+    """The embedded broker's TCP port; null beside another broker."""
 
 
 @router.get("/config", **documents.json_answer(PageConfig, is_public=True))
@@ -53,6 +54,6 @@ async def get_config(request: Request, services: ServicesOf) -> Response:
             private=config.publish_private,
             version=__version__,
             mqtt_js=services.has_mqtt_js(),
-            history_hours=HISTORY_HOURS,
+            mqtt_port=config.mqtt_port,
         )
     )

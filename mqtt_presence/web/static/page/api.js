@@ -1,4 +1,4 @@
-/** Access to the JSON API: read-only resources for operators, and the configuration for everybody. */
+/** Access to the JSON API: resources for operators, and the configuration for everybody. */
 
 /**
  * The record of a connection. Times are epoch milliseconds, null if unknown or not reached yet.
@@ -13,8 +13,10 @@
  * @property {string | null} cause the end of the network connection as the broker reported it
  * @property {boolean | null} idle
  * @property {number | null} lastActivity
+ * @property {number | null} lastSeen
  * @property {string | null} ipAddr
  * @property {string | null} userAgent
+ * @property {boolean} unconfirmed whether it may have ended unnoticed
  */
 
 /**
@@ -28,7 +30,7 @@
  * @property {string[]} operatorBy the credentials of operators: `token`, `password`
  * @property {string} version
  * @property {boolean} mqttJs whether MQTT.js is installed
- * @property {number} historyHours
+ * @property {number | null} mqttPort the broker's TCP port, if the page's server has the broker
  */
 
 /**
@@ -55,6 +57,7 @@ const MOST_OF_A_USER = 1_000;
 const BUSY = 503;
 const TRIES = 4;
 const TRY_AGAIN_MS = 1_000;
+const SECOND_MS = 1_000;
 /** A database query takes up to five seconds at the server, and others may come first. */
 const TIMEOUT_MS = 15_000;
 /** The requester is not an operator, or not an operator any longer. */
@@ -64,6 +67,8 @@ const REFUSALS = new Set([401, 403]);
 export class Api extends EventTarget {
   /** @type {Record<string, string>} */
   #headers = {};
+  /** Milliseconds that the server's clock is ahead, by the last answer; as exact as a header, to a second. */
+  offset = 0;
 
   /**
    * Send requests with a user's password, which is kept in memory only.
@@ -95,7 +100,7 @@ export class Api extends EventTarget {
       operatorBy: fields.operatorBy ?? [],
       version: fields.version ?? "",
       mqttJs: fields.mqttJs === true,
-      historyHours: fields.historyHours ?? 24,
+      mqttPort: fields.mqttPort ?? null,
     };
   }
 
@@ -148,23 +153,44 @@ export class Api extends EventTarget {
    * @returns {Promise<any>}
    */
   async #get(path, query) {
-    const url = new URL(`api/${path}`, document.baseURI);
+    return (await this.#answer(path, query)).json();
+  }
+
+  /**
+   * @param {string} path
+   * @param {Record<string, string | null>} query
+   * @param {string} [method]
+   */
+  async #answer(path, query, method) {
+    const url = new URL(`api/v1/${path}`, document.baseURI);
     for (const [name, value] of Object.entries(query)) if (value !== null) url.searchParams.set(name, value);
     for (let tried = 1; ; tried += 1) {
-      const answer = await this.#fetch(url);
-      if (answer.ok) return answer.json();
+      const answer = await this.#fetch(url, method);
+      if (answer.ok) return answer;
       if (REFUSALS.has(answer.status)) this.dispatchEvent(new Event("refused"));
       if (answer.status !== BUSY || tried === TRIES) throw new ApiError(answer.status, await refusalReason(answer));
       await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS * tried));
     }
   }
 
-  /** @param {URL} url */
-  async #fetch(url) {
+  /** @param {Response} answer */
+  #compareClocks(answer) {
+    const ahead = Date.parse(answer.headers.get("date") ?? "") - Date.now();
+    if (Math.abs(ahead) > 2 * SECOND_MS) this.offset = ahead;
+    else if (!Number.isNaN(ahead)) this.offset = 0;
+  }
+
+  /**
+   * @param {URL} url
+   * @param {string} [method]
+   */
+  async #fetch(url, method = "GET") {
     try {
       // Without the browser's own credentials, which it would request in a dialog.
       const signal = AbortSignal.timeout(TIMEOUT_MS);
-      return await fetch(url, {headers: this.#headers, credentials: "omit", cache: "no-store", signal});
+      const answer = await fetch(url, {method, headers: this.#headers, credentials: "omit", cache: "no-store", signal});
+      this.#compareClocks(answer);
+      return answer;
     } catch (error) {
       throw new ApiError(0, "The server does not answer.", {cause: error});
     }
@@ -174,7 +200,7 @@ export class Api extends EventTarget {
 /** @param {Response} answer */
 async function refusalReason(answer) {
   const fields = await answer.json().catch(() => ({}));
-  const why = typeof fields?.error === "string" ? fields.error : `${answer.status} ${answer.statusText}`;
+  const why = typeof fields?.detail === "string" ? fields.detail : `${answer.status} ${answer.statusText}`;
   return `The server refused this: ${why}.`;
 }
 
@@ -192,6 +218,8 @@ const record = (fields) => ({
   cause: fields.cause ?? null,
   idle: fields.idle ?? null,
   lastActivity: millis(fields.lastActivity),
+  lastSeen: millis(fields.lastSeen),
+  unconfirmed: fields.unconfirmed === true,
   ipAddr: fields.ipAddr ?? null,
   userAgent: fields.userAgent ?? null,
 });

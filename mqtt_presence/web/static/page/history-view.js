@@ -1,250 +1,133 @@
-/** The view of the last 24 hours, for operators: a line for each user, a bar for each connection. */
+/** The history of all users, for operators: figures, users online over time, a line for each user. */
 
 import {ApiError} from "./api.js";
-import {showAsOf} from "./as-of.js";
-import {byId, h, setText, setVariables} from "./dom.js";
-import {Answers} from "./freshness.js";
-import {makeLine, makeRow} from "./history-line.js";
-import {KeyedList} from "./keyed-list.js";
-import {visible} from "./display-names.js";
-import {makePainter} from "./repaint.js";
-import {bars, hours} from "./timeline.js";
-import {hourTime} from "./times.js";
+import {useLoader} from "./loader.js";
+import {AsOf, Search, sorted, sortingOf} from "./parts.js";
+import {RangePicker} from "./range-picker.js";
+import {rangeOf} from "./ranges.js";
+import {Legend, Scale, Track} from "./track.js";
+import {html, useState} from "./view.js";
 
-/** @typedef {import("./history-line.js").Line} Line */
+/** @typedef {import("./page.js").Page} Page */
+/** @typedef {import("./session.js").Session} Session */
+/** @typedef {import("./track.js").Line} Line */
 
-/**
- * The period of the timeline, in epoch milliseconds.
- *
- * @typedef {object} Window
- * @property {number} from
- * @property {number} to now
- * @property {number} until the time of the data
- */
-
-const HOUR_MS = 3_600_000;
 const STEP = 25;
 /** Simultaneous requests for users. */
 const AT_ONCE = 2;
-/** The position from which there is no room for a text to the right. */
-const LAST_MARK = 0.9;
 const ASK_EVERY_MS = 30_000;
-const TYPED_MS = 300;
 /** The HTTP status for an unknown user. */
 const NOT_FOUND = 404;
+const ORDERS = /** @type {const} */ (["name", "latest", "drops"]);
+const ORDER_WORDS = {name: "Name", latest: "Latest", drops: "Connections"};
 
-export class HistoryView {
+/** @typedef {{search: string, limit: number, query: import("./route.js").Query}} Question */
+
+/** @param {{page: Page, session: Session}} props */
+export function HistoryView({page, session}) {
+  const {query} = page.router.route;
+  const [limit, setLimit] = useState(STEP);
+  const now = session.now().getTime();
+  const range = rangeOf(query, now);
+  const {from = "", to = "", range: key = "", q = ""} = query;
+  const period = {range: key, from, to};
+  const loader = useLoader(page, session, "history", {
+    load: (/** @type {Question} */ question, asked, keep, isOld) => loadLines(session, question, asked, keep, isOld),
+    every: ASK_EVERY_MS,
+  }, {search: q.trim(), limit, query: period}, JSON.stringify(period));
+  const {lines = [], isMore = false} = loader.data ?? {};
+  const window = {from: range.from, to: range.to, until: Math.min(range.to, loader.asOf?.getTime() ?? now)};
+  const {order, reverse} = sortingOf(page, ORDERS);
+  const ordered = order === "name" ? (reverse ? lines.toReversed() : lines) : sorted(lines, order === "latest" ? latestOf : countOf, reverse);
+  return html`
+    <section class="view" id="history" aria-labelledby="history-title" data-stale=${loader.asOf === null ? undefined : ""}>
+      <div class="head">
+        <h2 id="history-title" tabindex="-1">The ${range.label}</h2>
+        <${AsOf} id="history-as-of" at=${loader.asOf} />
+        <${Search} page=${page} id="history-search" label="Search users" />
+      </div>
+      <div class="head">
+        <${RangePicker} page=${page} range=${range} />
+      </div>
+      <p class="error" id="history-error" role="status">${loader.error}</p>
+      <div class="card timeline" id="timeline">
+        <div class="head">
+          <${Legend} />
+          <div class="ranges" role="group" aria-label="Sort by">
+            ${ORDERS.map((each) => html`
+              <button type="button" key=${each} aria-pressed=${String(order === each)}
+                onClick=${() => page.router.choose({sort: order === each && !reverse ? `-${each}` : each === "name" ? "" : each})}>
+                ${ORDER_WORDS[each]}${order === each && (reverse ? " ↑" : " ↓")}
+              </button>`)}
+          </div>
+        </div>
+        <${Scale} window=${window} />
+        <ol class="lines" id="lines">
+          ${ordered.map((/** @type {Line} */ line) => html`<${Track} key=${line.user} page=${page} line=${line} window=${window} />`)}
+        </ol>
+        <p class="empty" id="history-empty" hidden=${lines.length > 0 || loader.data === null}>${q.trim() === "" ? "No users yet." : "No user matches."}</p>
+        <p class="rest"><button type="button" class="quiet" id="history-more" hidden=${!isMore} onClick=${() => setLimit(limit + STEP)}>Show more</button></p>
+      </div>
+    </section>`;
+}
+
+/** @param {Line} line */
+const latestOf = ({records}) =>
+  records?.reduce((/** @type {number | null} */ latest, {logoutTime, lastSeen}) => Math.max(latest ?? 0, logoutTime === null ? Infinity : (lastSeen ?? logoutTime)), null) ?? null;
+
+/** @param {Line} line */
+const countOf = ({records}) => records?.length ?? null;
+
+/**
+ * Load the users that match, then the connections of each.
+ *
+ * @param {Session} session
+ * @param {Question} question
+ * @param {Date} asked
+ * @param {(data: {lines: Line[], isMore: boolean}) => void} keep
+ * @param {() => boolean} isOld returns whether a later question has been asked
+ */
+async function loadLines({api}, {search, limit, query}, asked, keep, isOld) {
+  const {from, to} = rangeOf(query, asked.getTime());
   /** @type {Line[]} */
-  #lines = [];
-  #isMore = false;
-  #isAsked = false;
-  #limit = STEP;
-  #isOpen = false;
-  #span;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #typed;
-  /** The user whose details are shown, empty for none. */
-  #user = "";
-  #askedAt = -Infinity;
-  #isAsking = false;
-  #answers;
-  /** The time of the data as shown. @type {Date | null} */
-  #shownAsOf = null;
-  /** The number of rounds of requests; answers to earlier rounds are ignored. */
-  #round = 0;
-  #view = byId("history", HTMLElement);
-  #asOfText = byId("history-as-of", HTMLElement);
-  #search = byId("history-search", HTMLInputElement);
-  #error = byId("history-error", HTMLElement);
-  #empty = byId("history-empty", HTMLElement);
-  #more = byId("history-more", HTMLButtonElement);
-  #hours = byId("hours", HTMLElement);
-  #detail = byId("line-detail", HTMLElement);
-  #title = byId("history-title", HTMLElement);
-  #everyone = byId("everyone", HTMLElement);
-  #rows = byId("line-rows", HTMLElement);
-  #cut = byId("line-cut", HTMLElement);
-  #list;
-  #paint;
-
-  /** @returns {Window} */
-  #window = () => {
-    const to = this.client.serverTime().getTime();
-    return {from: to - this.#span, to, until: this.#answers.asOf?.getTime() ?? to};
+  const lines = [];
+  /** @type {string | null} */
+  let after = null;
+  do {
+    /** @type {import("./api.js").Page<string>} */
+    const page = await api.users({search, after, limit: STEP});
+    lines.push(...page.items.map((user) => ({user, records: null, isCut: false})));
+    after = page.next;
+  } while (after !== null && lines.length < limit);
+  const data = {lines, isMore: after !== null};
+  keep(data);
+  const waiting = [...lines];
+  const work = async () => {
+    for (let line = waiting.shift(); line !== undefined && !isOld(); line = waiting.shift()) {
+      Object.assign(line, await loadLine(api, line.user, from, to));
+      keep(data);
+    }
   };
-
-  /**
-   * @param {import("./api.js").Api} api
-   * @param {import("../presence/presence-client.js").PresenceClient} client
-   * @param {import("./freshness.js").Live} live the age of the statuses
-   * @param {number} hours the length of the timeline
-   * @param {AbortSignal} signal ends the view
-   */
-  constructor(api, client, live, hours, signal) {
-    this.api = api;
-    this.client = client;
-    this.#answers = new Answers(live);
-    this.#span = hours * HOUR_MS;
-    this.signal = signal;
-    this.#paint = makePainter(() => this.#show());
-    const lines = byId("lines", HTMLElement);
-    lines.replaceChildren();
-    this.#list = new KeyedList(lines, (/** @type {Line} */ {user}) => user, ({user}) => makeLine(user, this.#window));
-    this.#search.value = "";
-    this.#search.addEventListener("input", () => this.#searchSoon(), {signal});
-    this.#more.addEventListener("click", () => this.#showMore(), {signal});
-    signal.addEventListener("abort", () => this.close());
+  try {
+    await Promise.all(Array.from({length: AT_ONCE}, work));
+  } finally {
+    waiting.length = 0; // after a failure, the other requests are not needed
   }
+  return data;
+}
 
-  /** @param {string} user */
-  open(user) {
-    this.#isOpen = true;
-    this.#user = user;
-    this.#everyone.hidden = user === "";
-    byId("history-search-field", HTMLElement).hidden = user !== "";
-    const hours = `last ${this.#span / HOUR_MS} hours`;
-    setText(this.#title, user === "" ? `The ${hours}` : `${visible(user)}, the ${hours}`);
-    this.#paint();
-    void this.#load();
-  }
-
-  close() {
-    this.#isOpen = false;
-    this.#isAsking = false;
-    this.#round += 1;
-  }
-
-  tick() {
-    const wait = this.#askedAt + this.#answers.pause(ASK_EVERY_MS) - performance.now();
-    if (wait <= 0 && !this.#isAsking) void this.#load();
-    if (this.#answers.asOf !== this.#shownAsOf) this.#paint();
-  }
-
-  #searchSoon() {
-    clearTimeout(this.#typed);
-    this.#typed = setTimeout(() => {
-      this.#limit = STEP;
-      void this.#load();
-    }, TYPED_MS);
-  }
-
-  #showMore() {
-    this.#limit += STEP;
-    void this.#load();
-  }
-
-  async #load() {
-    if (!this.#isOpen || document.visibilityState === "hidden") return;
-    const round = ++this.#round;
-    const isOld = () => round !== this.#round;
-    this.#askedAt = performance.now();
-    this.#isAsking = true;
-    const question = this.#answers.ask(this.client.serverTime());
-    try {
-      const users = await this.#loadUsers();
-      if (isOld()) return;
-      const known = new Map(this.#lines.map((line) => [line.user, line]));
-      this.#lines = users.map((user) => known.get(user) ?? {user, records: null, isCut: false});
-      this.#isAsked = true;
-      this.#answers.partlyAnswered(question);
-      this.#paint();
-      const missing = await this.#loadLines(question.now, isOld);
-      if (isOld()) return;
-      this.#answers.answered(question);
-      setText(this.#error, this.#user === "" ? "" : missing);
-    } catch (error) {
-      if (isOld()) return;
-      this.#answers.failed();
-      setText(this.#error, error instanceof Error ? error.message : String(error));
-    }
-    this.#isAsking = false;
-    this.#paint();
-  }
-
-  /**
-   * Load the connections of all shown users.
-   *
-   * @param {Date} to
-   * @param {() => boolean} isOld returns whether a later round has begun
-   * @returns {Promise<string>} the server's message about an unknown user, who was forgotten meanwhile
-   */
-  async #loadLines(to, isOld) {
-    const from = new Date(to.getTime() - this.#span);
-    const waiting = [...this.#lines];
-    let missing = "";
-    const work = async () => {
-      for (let line = waiting.shift(); line !== undefined && !isOld(); line = waiting.shift()) {
-        try {
-          const {items, next} = await this.api.history({user: line.user, from, to});
-          Object.assign(line, {records: items, isCut: next !== null});
-        } catch (error) {
-          if (!(error instanceof ApiError) || error.status !== NOT_FOUND) throw error;
-          Object.assign(line, {records: [], isCut: false});
-          missing = error.message;
-        }
-        if (!isOld()) this.#paint();
-      }
-    };
-    try {
-      await Promise.all(Array.from({length: AT_ONCE}, work));
-    } finally {
-      waiting.length = 0; // after a failure, the other requests are not needed
-    }
-    return missing;
-  }
-
-  /** Load the user in the address, or all users up to the limit. */
-  async #loadUsers() {
-    this.#isMore = false;
-    if (this.#user !== "") return [this.#user];
-    const search = this.#search.value.trim();
-    /** @type {string[]} */
-    const users = [];
-    /** @type {string | null} */
-    let after = null;
-    do {
-      /** @type {import("./api.js").Page<string>} */
-      const page = await this.api.users({search, after, limit: STEP});
-      users.push(...page.items);
-      after = page.next;
-    } while (after !== null && users.length < this.#limit);
-    this.#isMore = after !== null;
-    return users;
-  }
-
-  #show() {
-    if (this.signal.aborted) return;
-    this.#shownAsOf = this.#answers.asOf;
-    showAsOf(this.#view, this.#asOfText, this.#shownAsOf);
-    const lines = this.#user === "" ? this.#lines : this.#lines.filter(({user}) => user === this.#user);
-    this.#showHours();
-    this.#list.show(lines);
-    setText(this.#empty, this.#search.value.trim() === "" ? "No users yet." : "No user matches.");
-    this.#empty.hidden = lines.length > 0 || !this.#isAsked;
-    this.#more.hidden = this.#user !== "" || !this.#isMore;
-    setText(this.#more, "Show more");
-    this.#showDetail();
-  }
-
-  #showHours() {
-    const {from, to} = this.#window();
-    const marks = hours(from, to, 3, -new Date(to).getTimezoneOffset() * 60_000);
-    this.#hours.replaceChildren(
-      ...marks.map(({at, left}) => {
-        const mark = h("span", {"data-last": left > LAST_MARK}, hourTime(new Date(at)));
-        setVariables(mark, {"--left": left});
-        return mark;
-      }),
-    );
-  }
-
-  #showDetail() {
-    const line = this.#lines.find(({user}) => user === this.#user);
-    this.#detail.hidden = this.#user === "" || !line?.records;
-    if (!line?.records) return;
-    const {from, to, until} = this.#window();
-    const placed = bars(line.records, from, to, until).reverse();
-    this.#rows.replaceChildren(...placed.map((bar) => makeRow(bar, new Date(to), new Date(until))));
-    this.#cut.hidden = !line.isCut;
+/**
+ * @param {import("./api.js").Api} api
+ * @param {string} user
+ * @param {number} from
+ * @param {number} to
+ */
+async function loadLine(api, user, from, to) {
+  try {
+    const {items, next} = await api.history({user, from: new Date(from), to: new Date(to)});
+    return {records: items, isCut: next !== null};
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== NOT_FOUND) throw error;
+    return {records: [], isCut: false}; // forgotten meanwhile
   }
 }

@@ -1,57 +1,35 @@
-/** The present view, from the part of the address after `#`. Connections and history are for operators. */
+/** The address of a view: its name and its user after `#`, its choices after `?`. Pure. */
 
-import {byId, setAttribute} from "./dom.js";
+/** @typedef {"people" | "person" | "connections" | "history"} ViewName */
+/** @typedef {Record<string, string>} Query */
+/** @typedef {{view: ViewName, user: string, query: Query}} Route */
+
+const VIEWS = /** @type {const} */ (["people", "person", "connections", "history"]);
 
 /**
- * @typedef {object} View
- * @property {(rest: string) => void} [open] the view is shown; `rest` is the rest of the address
- * @property {() => void} [close]
- * @property {() => void} [tick] called every second while the view is shown
+ * Read the address of the page.
+ *
+ * @param {string} search
+ * @param {string} hash
+ * @returns {Route}
  */
+export function parseRoute(search, hash) {
+  const [name = "", ...rest] = hash.replace(/^#/, "").split("/");
+  const user = decode(rest.join("/"));
+  const query = Object.fromEntries(new URLSearchParams(search));
+  if (user !== "" && (name === "person" || name === "history")) return {view: "person", user, query};
+  const view = VIEWS.find((each) => each === name && each !== "person") ?? "people";
+  return {view, user: "", query};
+}
 
-export class Route {
-  #allowed = false;
-  #nav = byId("views", HTMLElement);
-  /** @type {string | null} */
-  #shown = null;
-
-  /**
-   * @param {Record<string, View>} views by the id of their element; the first is open to all users
-   * @param {AbortSignal} signal ends the routing
-   */
-  constructor(views, signal) {
-    this.views = views;
-    window.addEventListener("hashchange", () => this.#show(true), {signal});
-    signal.addEventListener("abort", () => this.allow(false));
-    this.#show(false);
-  }
-
-  /** @param {boolean} operator */
-  allow(operator) {
-    if (operator === this.#allowed) return;
-    this.#allowed = operator;
-    this.#nav.hidden = !operator;
-    this.#show(false);
-  }
-
-  tick() {
-    if (this.#shown !== null) this.views[this.#shown]?.tick?.();
-  }
-
-  /** @param {boolean} byUser */
-  #show(byUser) {
-    const names = Object.keys(this.views);
-    const [wanted = "", ...rest] = location.hash.slice(1).split("/");
-    const name = this.#allowed && names.includes(wanted) ? wanted : (names[0] ?? "");
-    if (this.#shown !== null && this.#shown !== name) this.views[this.#shown]?.close?.();
-    this.#shown = name;
-    for (const other of names) byId(other, HTMLElement).hidden = other !== name;
-    for (const anchor of this.#nav.querySelectorAll("a")) {
-      setAttribute(anchor, "aria-current", anchor.hash === `#${name}` ? "page" : null);
-    }
-    if (byUser) byId(`${name}-title`, HTMLElement).focus();
-    this.views[name]?.open?.(decode(rest.join("/")));
-  }
+/**
+ * Write the address of a view, relative to the page.
+ *
+ * @param {{view: ViewName, user?: string, query?: Query}} route
+ */
+export function hrefOf({view, user = "", query = {}}) {
+  const search = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== "")).toString();
+  return `${search === "" ? "./" : `?${search}`}#${view}${user === "" ? "" : `/${encodeURIComponent(user)}`}`;
 }
 
 /** @param {string} text */

@@ -28,20 +28,14 @@
   const show = (theme) => {
     const shown = theme === "dark" || theme === "light" ? theme : system.matches ? "dark" : "light";
     root.dataset.theme = shown;
-    const button = document.getElementById("theme");
-    const label = shown === "dark" ? "Light appearance" : "Dark appearance";
-    button?.setAttribute("aria-label", label);
-    button?.setAttribute("title", label);
   };
 
   show(chosen());
   system.addEventListener("change", () => show(chosen()));
-  document.addEventListener("DOMContentLoaded", () => {
-    show(chosen());
-    document.getElementById("theme")?.addEventListener("click", () => {
-      const next = root.dataset.theme === "dark" ? "light" : "dark";
-      choose(next === (system.matches ? "dark" : "light") ? null : next); // same as the system's: follow it again
-      show(next);
-    });
+  document.addEventListener("click", ({target}) => {
+    if (!(target instanceof Element) || target.closest("#theme") === null) return;
+    const next = root.dataset.theme === "dark" ? "light" : "dark";
+    choose(next === (system.matches ? "dark" : "light") ? null : next); // same as the system's: follow it again
+    show(next);
   });
 })();

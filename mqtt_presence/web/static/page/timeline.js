@@ -75,17 +75,20 @@ function firstFree(ends, began) {
   return lane === -1 ? ends.length : lane;
 }
 
+/** Steps between two labels: hours up to days. */
+const STEPS = [HOUR / 6, HOUR, 3 * HOUR, 12 * HOUR, 24 * HOUR, 5 * 24 * HOUR, 30 * 24 * HOUR, 365 * 24 * HOUR];
+const MOST_MARKS = 8;
+
 /**
- * Return the full hours as labels of a timeline.
+ * Return full hours or days as labels of a timeline, a few of them.
  *
  * @param {number} from
  * @param {number} to
- * @param {number} step hours between two
  * @param {number} offset of the local time, milliseconds ahead of UTC
  * @returns {{at: number, left: number}[]}
  */
-export function hours(from, to, step, offset) {
-  const every = step * HOUR;
+export function marks(from, to, offset) {
+  const every = STEPS.find((step) => (to - from) / step <= MOST_MARKS) ?? to - from;
   const found = [];
   for (let at = Math.ceil((from + offset) / every) * every - offset; at < to; at += every) {
     found.push({at, left: (at - from) / (to - from)});

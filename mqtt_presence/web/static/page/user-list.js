@@ -2,11 +2,11 @@
 
 /** @typedef {Readonly<import("../presence/client-messages.js").UserStatus>} UserStatus */
 /** @typedef {"all" | UserStatus["state"]} Filter */
-/** @typedef {"state" | "name" | "since" | "login" | "connections"} Order */
+/** @typedef {"state" | "name" | "since" | "seen" | "connections"} Order */
 
 /**
  * @typedef {object} Selection the user's choices
- * @property {string} me the user signed in here
+ * @property {string} me the user signed in here, empty for none
  * @property {Filter} filter
  * @property {string} search part of the name, in any case
  * @property {Order} order
@@ -18,11 +18,12 @@
  * @typedef {object} Selected
  * @property {UserStatus[]} shown
  * @property {number} matching the number of matching users, including those beyond the limit
- * @property {UserStatus[]} here users online or idle that match the search, whatever the filter
- * @property {Record<Filter, number>} counts numbers of all users
+ * @property {Record<Filter, number>} counts numbers of the users that match the search, in any state
+ * @property {UserStatus[]} leftLast the users that left last, of those that match the search
  */
 
 const STATES = /** @type {const} */ (["online", "idle", "offline"]);
+const LEFT_LAST = 3;
 const collator = new Intl.Collator(undefined, {numeric: true, sensitivity: "base"});
 
 /** Selects users. Names are sorted and folded once, not after each change of a status. */
@@ -44,16 +45,16 @@ export class UserList {
     const search = fold(selection.search.trim());
     /** @type {Record<UserStatus["state"], UserStatus[]>} */
     const found = {online: [], idle: [], offline: []};
-    const counts = {all: users.length, online: 0, idle: 0, offline: 0};
     for (const index of this.#order) {
       const user = /** @type {UserStatus} */ (users[index]);
-      counts[user.state] += 1;
       if (search === "" || this.#folded[index]?.includes(search)) found[user.state].push(user);
     }
-    const here = ownFirst([...found.online, ...found.idle], selection.me);
+    const [online, idle, offline] = [found.online.length, found.idle.length, found.offline.length];
+    const counts = {all: online + idle + offline, online, idle, offline};
     const matching = selection.filter === "all" ? STATES.flatMap((state) => found[state]) : found[selection.filter];
     const sorted = selection.order === "state" && !selection.reverse ? matching : this.#sort(matching, selection);
-    return {shown: ownFirst(sorted, selection.me).slice(0, selection.limit), matching: sorted.length, here, counts};
+    const shown = ownFirst(sorted, selection.me).slice(0, selection.limit);
+    return {shown, matching: sorted.length, counts, leftLast: latest(found.offline)};
   }
 
   /** @param {readonly UserStatus[]} users */
@@ -79,13 +80,38 @@ export class UserList {
   }
 }
 
+/**
+ * Return the time at which a user was there last; null while active, or if unknown.
+ *
+ * @param {UserStatus} user
+ */
+export const lastThere = ({state, lastActivity, lastSeen}) =>
+  state === "online" ? null : state === "idle" ? (lastActivity ?? lastSeen) : lastSeen;
+
 /** @type {Record<Exclude<Order, "name">, (a: UserStatus, b: UserStatus) => number>} */
 const COMPARE = {
   state: (a, b) => STATES.indexOf(a.state) - STATES.indexOf(b.state),
   since: (a, b) => newest(a.since, b.since),
-  login: (a, b) => newest(a.lastLogin?.date, b.lastLogin?.date),
+  seen: (a, b) => (b.state === "online" ? 1 : 0) - (a.state === "online" ? 1 : 0) || newest(lastThere(a), lastThere(b)),
   connections: (a, b) => b.connections - a.connections,
 };
+
+/**
+ * Return those who left last, the latest first, without sorting all.
+ *
+ * @param {UserStatus[]} offline
+ */
+function latest(offline) {
+  /** @type {UserStatus[]} */
+  const found = [];
+  for (const user of offline) {
+    const at = found.findIndex(({since}) => newest(since, user.since) > 0);
+    if (at !== -1) found.splice(at, 0, user);
+    else found.push(user);
+    found.length = Math.min(found.length, LEFT_LAST);
+  }
+  return found.filter(({since}) => since !== null);
+}
 
 /**
  * @param {Date | null | undefined} a
