@@ -48,6 +48,7 @@ ONE_IMPORTER = {
     "websockets": ("embedded/websocket.py", "mqtt/websocket_client.py"),
     "typer": ("cli/", "__main__.py"),
     "rich": ("cli/",),
+    "textual": ("cli/watch_screen.py",),
     "fastapi": ("web/api/",),
     "starlette": ("web/",),
     "uvicorn": ("web/",),

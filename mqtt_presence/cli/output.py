@@ -8,13 +8,12 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain, islice, zip_longest
 from typing import NamedTuple, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from mqtt_presence.rules.model import State
@@ -29,6 +28,7 @@ _STANDARD_ERROR = 2
 STYLES = {State.ONLINE: "green", State.IDLE: "yellow", State.OFFLINE: "bright_black"}
 
 _UNLIMITED = 100_000
+_SHORT_FOR = timedelta(days=300)
 _MEASURED = 500
 """The number of rows that set the widths of a table's columns."""
 _GAP = 2
@@ -162,20 +162,6 @@ class _RowPrinter:
         return f"{before}{cell.text}{after}"
 
 
-def table(on: Console, *columns: str) -> Table:
-    """Return a table that is drawn as a whole; long tables need `print_table`."""
-    drawn = Table(
-        box=None,
-        header_style="bold",
-        padding=(0, 2, 0, 0),
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    for column in columns:
-        drawn.add_column(column, overflow="fold", no_wrap=not on.is_terminal)
-    return drawn
-
-
 class OutputError(Exception):
     """Standard output cannot be written."""
 
@@ -293,6 +279,15 @@ def format_time(millis: int | None) -> str:
     return datetime.fromtimestamp(millis / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def format_short_time(millis: int | None) -> str:
+    """Return a time in the local time zone for a narrow table: without the year within the last months."""
+    if millis is None:
+        return "-"
+    moment = datetime.fromtimestamp(millis / 1000, UTC).astimezone()
+    age = datetime.now(UTC) - moment
+    return moment.strftime("%m-%d %H:%M:%S" if abs(age) < _SHORT_FOR else "%Y-%m-%d")
+
+
 def format_last_seen(state: State, last_seen: int | None, last_activity: int | None) -> str:
     """Return the time at which a user was there last: now while active, the last activity while idle.
 
@@ -304,7 +299,9 @@ def format_last_seen(state: State, last_seen: int | None, last_activity: int | N
     """
     if state is State.ONLINE:
         return "active now"
-    return format_time(last_activity if state is State.IDLE and last_activity is not None else last_seen)
+    return format_short_time(
+        last_activity if state is State.IDLE and last_activity is not None else last_seen
+    )
 
 
 def format_duration(millis: int) -> str:

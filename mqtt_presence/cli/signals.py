@@ -54,47 +54,19 @@ def on_end_signals(*actions: Callable[[], None], then_kill: bool = False) -> Ite
             signal.signal(name, previous)
 
 
-class Interrupts:
-    """End signals of a command that only reads: raised as KeyboardInterrupt.
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Leave this block, and only this block, on an end signal; again if the end takes long.
 
-    Raised for the first signal, and for another one if the end takes long.
+    For commands that only read: the signal raises KeyboardInterrupt.
     """
+    raise_from_s = 0.0
 
-    def __init__(self) -> None:
-        self.received = False
-        """Whether a signal has been received."""
-        self._is_deferred = False
-        self._raise_from_s = 0.0
-
-    @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Raise KeyboardInterrupt for a signal only at the end of this block; `received` is set at once.
-
-        For code that takes locks: an interrupt there could leave a lock locked that another thread needs.
-        """
-        self._is_deferred = True
-        try:
-            yield
-        finally:
-            self._is_deferred = False
-        if self.received:
-            self._raise()
-
-    def handle(self) -> None:
-        """Handle a signal."""
-        self.received = True
-        if not self._is_deferred:
-            self._raise()
-
-    def _raise(self) -> None:
-        if time.monotonic() >= self._raise_from_s:
-            self._raise_from_s = time.monotonic() + _CLOSING_S
+    def handle() -> None:
+        nonlocal raise_from_s
+        if time.monotonic() >= raise_from_s:
+            raise_from_s = time.monotonic() + _CLOSING_S
             raise KeyboardInterrupt
 
-
-@contextmanager
-def until_interrupted() -> Iterator[Interrupts]:
-    """Leave this block, and only this block, on an end signal."""
-    interrupts = Interrupts()
-    with on_end_signals(interrupts.handle), suppress(KeyboardInterrupt):
-        yield interrupts
+    with on_end_signals(handle), suppress(KeyboardInterrupt):
+        yield

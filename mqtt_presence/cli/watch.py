@@ -1,36 +1,17 @@
 """``mqtt-presence watch``: show all users' states live, from the broker."""
 
-import threading
-import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
-from rich.console import Group
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from mqtt_presence.cli import logs
-from mqtt_presence.cli.output import (
-    STYLES,
-    cell,
-    console,
-    counted,
-    format_duration,
-    format_last_seen,
-    format_time,
-    on_terminal,
-    print_error,
-    print_json,
-    print_line,
-    table,
-)
+from mqtt_presence.cli.output import counted, format_time, on_terminal, print_error, print_json, print_line
 from mqtt_presence.cli.setting_options import TLS, with_settings
-from mqtt_presence.cli.signals import Interrupts, until_interrupted
+from mqtt_presence.cli.signals import on_end_signals, until_interrupted
 from mqtt_presence.cli.status_json import encode, millis
+from mqtt_presence.cli.user_filter import UserFilter
 from mqtt_presence.client import Change, StatusWatcher
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.mqtt.url import BrokerUrl
@@ -39,17 +20,27 @@ from mqtt_presence.protocol.times import wall_clock
 from mqtt_presence.rules.model import State
 from mqtt_presence.settings import Settings, path_text
 
-_COLUMNS = ("USER", "STATE", "SINCE", "FOR", "LAST SEEN", "CONNECTIONS")
-_PRIVATE = ("ADDRESS", "USER AGENT")
-_ORDER = {State.ONLINE: 0, State.IDLE: 1, State.OFFLINE: 2}
+if TYPE_CHECKING:
+    from mqtt_presence.cli.watch_screen import WatchScreen
+
 _CHECK_EVERY_S = 0.2
-_DRAW_EVERY_S = 1.0
-_ROWS_BESIDE = 4
 
 
 @with_settings("broker", "prefix", *TLS)
 def command(
     settings: Settings,
+    state: Annotated[
+        State | None, typer.Option("--state", help="Only users in this state.", show_default=False)
+    ] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(
+            "--match",
+            help="Only users whose names match, e.g. 'pump-*'.",
+            metavar="PATTERN",
+            show_default=False,
+        ),
+    ] = None,
     private: Annotated[
         bool, typer.Option("--private", help="Show addresses and user agents, if the bridge publishes them.")
     ] = False,
@@ -60,12 +51,14 @@ def command(
 ) -> None:
     """Show who is online, live.
 
-    Prints a table on a terminal, elsewhere a line for each change. With --json, the line of a forgotten user
-    has only userId and version. The data come from the broker.
+    Shows a table on a terminal, with its keys in the last line; elsewhere prints a line for each change. With
+    --state, a user's change to another state is printed, too. With --json, the line of a forgotten user has
+    only userId and version. The data come from the broker.
 
     Exit codes: 0 ended by a signal; 1 the broker cannot be reached or refuses the user; 2 a setting is wrong.
     """
     logs.errors_only()
+    chosen = UserFilter(state, match)
     watcher = StatusWatcher(
         settings.broker,
         prefix=settings.prefix,
@@ -75,13 +68,15 @@ def command(
         key_file=path_text(settings.key_file),
     )
     url = BrokerUrl.parse(settings.broker)
-    with until_interrupted() as interrupts, _suggest_name(url):
+    with until_interrupted(), _suggest_name(url):
         if as_json:
-            _follow(watcher, _JsonLines(private))
+            _follow(watcher, _JsonLines(private), chosen)
         elif on_terminal():
-            _draw(watcher, url, private, interrupts)
+            from mqtt_presence.cli.watch_screen import WatchScreen  # noqa: PLC0415, slow to import
+
+            _show(watcher, WatchScreen(watcher, url, chosen, private=private))
         else:
-            _follow(watcher, _PlainLines(private))
+            _follow(watcher, _PlainLines(private), chosen)
 
 
 @contextmanager
@@ -104,13 +99,14 @@ class _Lines(Protocol):
     def bridge_change(self, text: str) -> None: ...
 
 
-def _follow(watcher: StatusWatcher, lines: _Lines) -> None:
+def _follow(watcher: StatusWatcher, lines: _Lines, chosen: UserFilter) -> None:
     changes = watcher.changes(timeout=_CHECK_EVERY_S)  # before connecting, so that no change is missed
     shown = ""
     with watcher:
         while True:
             for change in changes:
-                lines.change(change)
+                if any(user is not None and chosen.takes(user.user_id, user.state) for user in change):
+                    lines.change(change)
                 if _bridge_text(watcher) != shown:
                     break
             text = _bridge_text(watcher)
@@ -160,69 +156,9 @@ def _bridge_text(watcher: StatusWatcher) -> str:
     return "the bridge is online" if watcher.bridge_connected else "the bridge is offline"
 
 
-# Output as a table
+# Output on a screen
 
 
-def _draw(watcher: StatusWatcher, url: BrokerUrl, private: bool, interrupts: Interrupts) -> None:
-    out = console()
-    changed = threading.Event()
-    with (
-        watcher,
-        watcher.observe(
-            added=lambda _: changed.set(), changed=lambda *_: changed.set(), removed=lambda _: changed.set()
-        ),
-        Live(console=out, auto_refresh=False, vertical_overflow="crop") as live,
-    ):
-        while True:
-            with interrupts.deferred():  # shares locks with the watcher's thread
-                changed.clear()
-                users = watcher.snapshot()
-            shown = sorted(users.values(), key=lambda user: (_ORDER[user.state], user.user_id))
-            header = _header(url, watcher, Counter(user.state for user in shown))
-            live.update(Group(header, *_body(shown, out.height - _ROWS_BESIDE, private)), refresh=True)
-            draw_at = time.monotonic() + _DRAW_EVERY_S
-            with interrupts.deferred():
-                while (
-                    not (interrupts.received or changed.wait(_CHECK_EVERY_S)) and time.monotonic() < draw_at
-                ):
-                    pass
-            time.sleep(_CHECK_EVERY_S / 4)  # collects changes, to draw them together
-
-
-def _header(url: BrokerUrl, watcher: StatusWatcher, counts: Counter[State]) -> Text:
-    header = cell(url, "bold")
-    if not watcher.connected:
-        header.append("  connection lost, states may be outdated", "bold red")
-    elif not watcher.bridge_connected:
-        header.append("  bridge offline, states may be outdated", "bold red")
-    elif watcher.stale:
-        header.append("  catching up", "yellow")
-    else:
-        header.append("  bridge online", "green")
-    for state in State:
-        header.append(f"  {counts[state]} {state}", STYLES[state])
-    return header
-
-
-def _body(shown: list[UserStatus], max_rows: int, private: bool) -> list[Table | Text]:
-    if not shown:
-        return [cell("There are no users yet.")]
-    now = wall_clock()
-    out = console()
-    drawn = table(out, *_COLUMNS, *(_PRIVATE if private else ()))
-    for user in shown[: max(1, max_rows)]:
-        since = millis(user.since)
-        row = [
-            cell(user.user_id, STYLES[user.state]),
-            cell(user.state, STYLES[user.state]),
-            cell(format_time(since)),
-            cell("-" if since is None else format_duration(now - since)),
-            cell(format_last_seen(user.state, millis(user.last_seen), millis(user.last_activity))),
-            cell(user.connections),
-        ]
-        if private:
-            row.append(cell((user.last_login and user.last_login.ip_addr) or "-"))
-            row.append(cell((user.last_login and user.last_login.user_agent) or "-"))
-        drawn.add_row(*row)
-    hidden = len(shown) - max(1, max_rows)
-    return [drawn, cell(f"and {hidden} more")] if hidden > 0 else [drawn]
+def _show(watcher: StatusWatcher, screen: "WatchScreen") -> None:
+    with watcher, watcher.waking(screen.changed), on_end_signals(screen.stop):
+        screen.run()
