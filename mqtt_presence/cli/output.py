@@ -12,10 +12,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain, islice, zip_longest
 from typing import NamedTuple, TextIO
 
+from msgspec import Struct
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from mqtt_presence.protocol.csv_text import csv_lines
 from mqtt_presence.rules.model import State
 
 CANNOT_WRITE = 74
@@ -253,6 +255,14 @@ def print_line(text: str) -> None:
 def print_json(payload: bytes) -> None:
     """Print a JSON object as a line, in ASCII: readable in any encoding, and safe for a terminal."""
     print(_NOT_PRINTABLE_ASCII.sub(_escaped, payload.decode()), flush=True)  # noqa: T201
+
+
+def print_csv(kind: type[Struct], entries: Iterable[Struct]) -> None:
+    """Print entries as CSV with a line of names."""
+    shown = plain if on_terminal() else str
+    for line in csv_lines(kind, entries):
+        print(shown(line.removesuffix("\r\n")))  # noqa: T201, the output of a command
+    sys.stdout.flush()
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -22,8 +22,10 @@ class UserFilter:
 
     def takes(self, user_id: str, state: State) -> bool:
         """Return whether a user is chosen."""
-        if self.state is not None and state is not self.state:
-            return False
+        return (self.state is None or state is self.state) and self.takes_name(user_id)
+
+    def takes_name(self, user_id: str) -> bool:
+        """Return whether a user's name matches the pattern."""
         return self.pattern is None or fnmatch.fnmatchcase(user_id, self.pattern)
 
     def containing(self, text: str) -> "UserFilter":

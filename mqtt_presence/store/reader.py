@@ -82,6 +82,35 @@ class Reader(Pages):
                 return
             limit -= size
 
+    def latest(self, *, limit: int, since: int | None = None) -> Iterator[Connection]:
+        """Read everybody's connections: the open ones by user, then the ended ones, the last end first.
+
+        Args:
+            limit: the greatest number of connections.
+            since: only connections that were open at this time or later, epoch milliseconds.
+
+        """
+        left = limit
+        after: tuple[str, str, int] | None = None
+        while left > 0:
+            page = self.open_page(after=after, limit=min(left, _PAGE))
+            for number, record in page:
+                after = (record.user_id, record.client_id, number)
+                yield record
+            left -= len(page)
+            if len(page) < _PAGE:
+                break
+        before: tuple[int, int] | None = None
+        while left > 0:
+            page = self.ended_page(before=before, limit=min(left, _PAGE), since=since)
+            for number, record in page:
+                assert record.logout_time is not None
+                before = (record.logout_time, number)
+                yield record
+            left -= len(page)
+            if len(page) < _PAGE:
+                return
+
     def has_tombstone(self, user_id: str) -> bool:
         """Return whether the user was forgotten and the retained status must still be cleared."""
         return bool(self.uncleared([UserId(user_id)]))

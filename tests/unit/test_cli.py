@@ -1,9 +1,11 @@
 """The commands in this process, on a database filled like that of a bridge."""
 
+import csv
 import json
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -166,11 +168,61 @@ def test_history_is_newest_first(filled_anywhere: str) -> None:
     """The connections of all clients of the user, newest first."""
     shown = run("history", "alice", "--database", filled_anywhere)
     rows = [line.split() for line in shown.stdout.splitlines()[1:]]
-    assert [row[:2] for row in rows] == [["desk", "a3"], ["phone", "a2"], ["phone", "a1"]]
+    assert [row[0] for row in rows] == ["desk", "phone", "phone"]
+    records = [
+        json.loads(line)
+        for line in run("history", "alice", "--json", "--database", filled_anywhere).stdout.splitlines()
+    ]
+    assert [record["connectionId"] for record in records] == ["a3", "a2", "a1"]
     assert "open" in rows[0]
     assert "1m 30s  lost" in re.sub(" {2,}", "  ", shown.stdout)
     assert "192.0.2.1" not in shown.stdout
     assert "App 2" in run("history", "alice", "--private", "--database", filled_anywhere).stdout
+
+
+def test_history_of_everybody(filled_anywhere: str) -> None:
+    """Without a user: the open connections first, then the ended ones, the last end first; limited as one list."""
+
+    def records(*more: str) -> list[dict[str, Any]]:
+        shown = run("history", "--json", *more, "--database", filled_anywhere).stdout
+        return [json.loads(line) for line in shown.splitlines()]
+
+    everybody = records()
+    assert {record["userId"] for record in everybody} > {"alice"}
+    ends = [record.get("logoutTime") for record in everybody]
+    ended = [end for end in ends if end]
+    assert ends == [None] * (len(ends) - len(ended)) + sorted(ended, reverse=True)
+    assert records("--limit", "2") == everybody[:2]
+    table = run("history", "--database", filled_anywhere).stdout.splitlines()
+    assert table[0].split()[:2] == ["USER", "CLIENT"]
+    assert len(table) == len(everybody) + 1
+
+
+def test_tables_as_csv(filled: str) -> None:
+    """The fields of --json, with a line of names; formulas are made harmless."""
+    for command in ("users", "history"):
+        rows = list(csv.DictReader(run(command, "--csv", "--database", filled).stdout.splitlines()))
+        objects = [
+            json.loads(line) for line in run(command, "--json", "--database", filled).stdout.splitlines()
+        ]
+        assert [row["userId"] for row in rows] == [found["userId"] for found in objects]
+        for row, found in zip(rows, objects, strict=True):
+            for name, value in found.items():
+                if isinstance(value, str):
+                    assert row[name] == value
+    assert run("users", "--csv", "--match", "nobody*", "--database", filled).stdout.startswith(
+        "userId,state,"
+    )
+
+
+def test_users_by_name(filled: str) -> None:
+    """--match chooses by a pattern, together with --state."""
+    assert [
+        line.split()[0]
+        for line in run("users", "--match", "a*", "--database", filled).stdout.splitlines()[1:]
+    ] == ["alice"]
+    done = run("users", "--match", "x*", "--database", filled)
+    assert (done.exit_code, done.stdout) == (0, "No user matches x*.\n")
 
 
 def test_history_as_json(filled: str) -> None:

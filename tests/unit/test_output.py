@@ -3,12 +3,13 @@
 import io
 import re
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from mqtt_presence.cli import output
-from mqtt_presence.cli.output import Cell, counted, format_last_seen, format_time, print_table
+from mqtt_presence.cli.output import Cell, counted, format_last_seen, format_short_time, print_table
 from mqtt_presence.rules.model import State
 
 
@@ -73,12 +74,20 @@ def test_a_user_was_last_seen_now_while_active() -> None:
     """An idle user was there at the last activity, an absent one at the last sign of life."""
     seen, active = 1_795_575_219_000, 1_795_575_100_000
     assert format_last_seen(State.ONLINE, seen, None) == "active now"
-    assert format_last_seen(State.IDLE, seen, active) == format_time(active)
-    assert format_last_seen(State.IDLE, seen, None) == format_time(seen)
-    assert format_last_seen(State.OFFLINE, seen, active) == format_time(seen)
+    assert format_last_seen(State.IDLE, seen, active) == format_short_time(active)
+    assert format_last_seen(State.IDLE, seen, None) == format_short_time(seen)
+    assert format_last_seen(State.OFFLINE, seen, active) == format_short_time(seen)
     assert format_last_seen(State.OFFLINE, None, None) == "-"
 
 
 def test_number_has_its_noun_in_the_right_number() -> None:
     """One is singular, and zero is not."""
     assert [counted(n, "user") for n in (0, 1, 2)] == ["0 users", "1 user", "2 users"]
+
+
+def test_times_in_tables_are_short() -> None:
+    """Month, day and time within the last months; the date with its year before that."""
+    now = round(time.time() * 1000)
+    assert re.fullmatch(r"\d\d-\d\d \d\d:\d\d:\d\d", format_short_time(now))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", format_short_time(now - 400 * 86_400_000))
+    assert format_short_time(None) == "-"
