@@ -148,7 +148,7 @@ def test_rules_are_defined_once_under_their_own_anchors() -> None:
     """A rule's link is its id in small letters."""
     assert [anchor.upper() for anchor, _ in RULES] == [rule for _, rule in RULES]
     assert len(RULES) == len(set(RULES))
-    for letter, count in {"L": 4, "A": 3, "E": 2, "G": 2, "B": 3, "S": 3}.items():
+    for letter, count in {"L": 4, "A": 3, "E": 2, "G": 2, "B": 3, "S": 3, "I": 2}.items():
         assert [rule for _, rule in RULES if rule[0] == letter] == [f"{letter}{n + 1}" for n in range(count)]
 
 
@@ -157,7 +157,7 @@ def test_rules_are_in_the_picture(where: str) -> None:
     """Each rule for messages, reports and deadlines is on an arrow, in the drawing and in the table beside it."""
     section = re.search(r"### States of a connection\n.*?```mermaid\n(.*?)```(.*?)\n###", PROTOCOL, re.DOTALL)
     assert section is not None
-    shown = set(re.findall(r"\b[LAEGBS]\d\b", section[1 if where == "mermaid" else 2]))
+    shown = set(re.findall(r"\b[LAEGBSI]\d\b", section[1 if where == "mermaid" else 2]))
     assert shown == {rule for _, rule in RULES if rule[0] != "D"}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mqtt_presence.mqtt.topic_filters import matches, overlaps
-from mqtt_presence.protocol.topics import VERBS, Topics, roots
+from mqtt_presence.protocol.topics import CLIENT_REPORTS, VERBS, Topics, roots
 
 BRIDGE_USER = "bridge"
 """The user name of the bridge on a broker that this package sets up or runs; reserved for the bridge."""
@@ -96,7 +96,7 @@ def rights_of(
     if operator or bridge:
         reads.append(topics.events)
     if bridge:
-        reads.append(f"{topics.presence}#")
+        reads += [f"{topics.presence}#", CLIENT_REPORTS]
         writes = [topics.statuses, topics.events, f"{topics.prefix}bridge/+", topics.reply("+", "+", "+")]
         reads += () if devices is None else devices.filters
     if discovery_prefix is not None:

@@ -7,12 +7,15 @@ can choose an id that imitates a report, and must not end the connections of oth
 
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.rules.model import Cause, ClientId, Connection, Event, Sighting, UserId
+
+ENDPOINT = 0xFFFF_FFFE
+"""The bits of a network id that have the checksum of address and port."""
 
 
 class Adapter(Protocol):
@@ -78,8 +81,8 @@ class Connected(Struct, frozen=True, gc=False):
     """A client has connected."""
 
     client_id: ClientId
-    user_id: UserId
-    """The user that the broker authenticated."""
+    user_id: UserId | None
+    """The user that the broker authenticated; None: the client gave no name."""
     address: str | None
     network_id: int
     """A number that no other connection of this client has; greater than 0."""
@@ -95,9 +98,20 @@ class Ended(Struct, frozen=True, kw_only=True, gc=False):
     network_id: int | None = None
     """The network id of `Connected`; None: unknown."""
     endpoint: int | None = None
-    """A checksum of its address and port, `Connected.network_id` modulo 2**32; None: unknown."""
+    """A checksum of its address and port, of which `ENDPOINT` is in `Connected.network_id`; None: unknown."""
     second: int | None = None
     """The time by the clock of `Connected.network_id` divided by 2**32; None: unknown."""
+
+
+class ListedClients(Struct, frozen=True, gc=False):
+    """A part of the broker's list of connected clients."""
+
+    clients: tuple[Connected, ...]
+    is_first: bool
+    is_last: bool
+
+
+Report: TypeAlias = Connected | Ended | ListedClients
 
 
 class Source(Protocol):
@@ -112,13 +126,24 @@ class Source(Protocol):
         """Whether the broker keeps its reports for an absent bridge, at QoS 1."""
 
     @property
+    def keeps_s(self) -> float:
+        """How long the broker keeps its reports for an absent bridge, seconds; infinite: for ever."""
+
+    @property
+    def lists(self) -> bool:
+        """Whether the broker sends the list of connected clients at each subscription."""
+
+    @property
     def names_ends(self) -> bool:
         """Whether an end always names the connection of its client."""
+
+    def is_gone_at_takeover(self, network_id: int) -> bool:
+        """Return whether a connection is never reported again once it is taken over."""
 
     dialect: str | None
     """The variant of the reports, where versions of the broker differ; the bridge stores it."""
 
-    def read(self, topic: str, payload: bytes) -> Connected | Ended | None:
+    def read(self, topic: str, payload: bytes) -> Report | None:
         """Return the report in a message; None: it reports no connection, or is ambiguous."""
 
 

@@ -13,6 +13,8 @@ from mqtt_presence.bridge.config import BridgeConfig
 from mqtt_presence.bridge.counters import Counters, RefusalTotals
 from mqtt_presence.bridge.deadline_checks import DeadlineChecks
 from mqtt_presence.bridge.device_subscriptions import DeviceSubscriptions
+from mqtt_presence.bridge.implicit_connections import ImplicitConnections
+from mqtt_presence.bridge.implicit_identity import ImplicitIdentity
 from mqtt_presence.bridge.intake import Intake
 from mqtt_presence.bridge.limits import Limiter
 from mqtt_presence.bridge.link.config import LinkConfig
@@ -23,6 +25,7 @@ from mqtt_presence.bridge.notifications.config import NotificationConfig
 from mqtt_presence.bridge.notifications.notification_parts import NotificationParts
 from mqtt_presence.bridge.outbox import LastStatus
 from mqtt_presence.bridge.packet_id_journal import PacketIdJournal
+from mqtt_presence.bridge.part import Part
 from mqtt_presence.bridge.pending_messages import PendingMessages
 from mqtt_presence.bridge.presence_messages import PresenceMessages
 from mqtt_presence.bridge.recovery.announcements import Announcements
@@ -31,6 +34,7 @@ from mqtt_presence.bridge.recovery.clock_steps import ClockSteps
 from mqtt_presence.bridge.recovery.device_confirmations import DeviceConfirmations
 from mqtt_presence.bridge.recovery.discovery_settings import DiscoverySettings
 from mqtt_presence.bridge.recovery.forgotten_users import ForgottenUsers
+from mqtt_presence.bridge.recovery.implicit_records import ImplicitRecords
 from mqtt_presence.bridge.recovery.progress import Progress
 from mqtt_presence.bridge.recovery.retained_statuses import RetainedStatuses
 from mqtt_presence.bridge.redeliveries import Redeliveries
@@ -93,6 +97,16 @@ def _sized(link: LinkConfig, fleets: Sequence[Fleets]) -> LinkConfig:
     return link
 
 
+def _identity(config: BridgeConfig) -> ImplicitIdentity | None:
+    """Return the names of implicit connections; None: nobody asks for them."""
+    if config.implicit is None:
+        return None
+    user = config.link("").url.username
+    return ImplicitIdentity(
+        config.implicit.mode, config.implicit.match, frozenset() if user is None else frozenset({user})
+    )
+
+
 class Assembly:
     """The parts of one bridge, each under its name; see `bridge` for the arguments."""
 
@@ -117,7 +131,8 @@ class Assembly:
         self.limiter = Limiter(config.limits, self.rates)
         redeliveries = Redeliveries()
         self.journal = PacketIdJournal(redeliveries, tuning.kept_packet_ids)
-        self.connections = BrokerConnections(store, config.source)
+        identity = _identity(config)
+        self.connections = BrokerConnections(store, config.source, identity=identity, clock=clock)
         self.state_topic = StateTopic(topics, clock)
         self.outputs = Outputs(
             [*(make(topics, config.publish_private) for make in OUTPUTS.values()), *outputs]
@@ -159,6 +174,15 @@ class Assembly:
         self.device_confirmations = DeviceConfirmations(
             fleets, store, self.committer, clock, self.progress, config.confirm_within_ms
         )
+        self.implicit_records = ImplicitRecords(
+            self.connections,
+            store,
+            self.committer,
+            clock,
+            self.progress,
+            config.confirm_within_ms,
+            None if config.implicit is None else config.implicit.mode,
+        )
         self.losses = BrokerLosses(
             store,
             clock,
@@ -166,11 +190,17 @@ class Assembly:
             self.announcements,
             self.progress,
             follows=config.source in {AUTO, MOSQUITTO},
-            on_restart=self.device_confirmations.broker_restarted,
+            on_restart=self._broker_restarted,
         )
         self.forgotten = ForgottenUsers(store, self.outputs, clock, self._forget)
         presence = PresenceMessages(
-            topics, self.rates, self.counters, clock, self._network_of(address_of), self.pending
+            topics,
+            self.rates,
+            self.counters,
+            clock,
+            self._network_of(address_of),
+            self.pending,
+            None if identity is None else self.connections.claim,
         )
         registered = (make() for make in ADAPTERS.values())
         self.intake = Intake(
@@ -222,12 +252,27 @@ class Assembly:
                 self.losses,
                 self.connections,
                 self.rates,
+                *self._implicit(config, identity, clock),
                 self.limiter,
                 RefusalTotals(self.counters, store, clock),
                 Retention(store, clock, config.retention_ms),
                 *self.notifications.parts(self.committer, self.progress),
             ),
         )
+
+    def _implicit(
+        self, config: BridgeConfig, identity: ImplicitIdentity | None, clock: Clock
+    ) -> tuple[Part, ...]:
+        if config.implicit is None or identity is None:
+            return (self.implicit_records,)
+        return (
+            ImplicitConnections(self.connections, identity, self.committer, clock, config.implicit.after_s),
+            self.implicit_records,
+        )
+
+    def _broker_restarted(self, has_lost_retained: bool) -> None:
+        self.device_confirmations.broker_restarted(has_lost_retained)
+        self.implicit_records.broker_restarted()
 
     def _on_clear(self, tx: Transaction, last_status: LastStatus | None) -> None:
         """Store, with the outbox, the newest publications that the broker is known to have."""
@@ -243,6 +288,12 @@ class Assembly:
     def _network_of(
         self, address_of: AddressOf | None
     ) -> Callable[[UserId, ClientId], tuple[str | None, int | None]]:
-        if address_of is not None:
-            return lambda user_id, client_id: (address_of(user_id, client_id), None)
-        return self.connections.network_of
+        reported = self.connections.network_of
+        if address_of is None:
+            return reported
+
+        def network_of(user_id: UserId, client_id: ClientId) -> tuple[str | None, int | None]:
+            address, network_id = reported(user_id, client_id)
+            return (address_of(user_id, client_id) if network_id is None else address), network_id
+
+        return network_of

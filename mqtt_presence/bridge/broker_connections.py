@@ -14,18 +14,25 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from mqtt_presence.adapters.port import Connected, Ended
+from mqtt_presence.adapters.port import ENDPOINT, Connected, Ended, ListedClients
 from mqtt_presence.adapters.registry import AUTO, SOURCES
 from mqtt_presence.bridge.ambiguous_ends import AmbiguousEnds
+from mqtt_presence.bridge.clock import Clock, SystemClock
+from mqtt_presence.bridge.implicit_identity import CLIENT_ID, ImplicitIdentity
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.new_connections import NewConnections, ReportedConnection, UncommittedReport
 from mqtt_presence.bridge.part import OnCheck
 from mqtt_presence.bridge.recovery.kept_values import KeptValue, save_changed
+from mqtt_presence.bridge.recovery.report_absence import ReportAbsence
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.rules.model import (
+    Activity,
     BrokerReport,
     Cause,
     ClientId,
+    Login,
+    Message,
+    NetworkClaimed,
     NetworkClosed,
     NetworkReplaced,
     Reason,
@@ -51,11 +58,30 @@ class BrokerConnections(OnCheck):
         store: keeps the dialect of the reports.
         setting: one of `SOURCES`; ``auto`` is mosquitto's log, if the broker grants it.
         ambiguous: decides which ends are believed.
+        identity: names the users of implicit connections (rule I1); None: there are none.
+        clock: the bridge's; None: the machine's.
 
     """
 
-    def __init__(self, store: Store, setting: str = AUTO, ambiguous: AmbiguousEnds | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        setting: str = AUTO,
+        ambiguous: AmbiguousEnds | None = None,
+        identity: ImplicitIdentity | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         super().__init__()
+        self.identity = identity
+        self._clock = clock or SystemClock()
+        self._absence = ReportAbsence()
+        self._listed: set[ClientId] = set()
+        self.lists_read = 0
+        """The number of complete lists of connected clients."""
+        self.losses = 0
+        """The number of times that reports were lost."""
+        self.lost_at: int | None = None
+        """Until when reports may be missing, epoch milliseconds."""
         self._store = store
         self._setting = setting
         self._source = SOURCES[setting]()
@@ -63,7 +89,8 @@ class BrokerConnections(OnCheck):
         self._era = 0
         self._current: OrderedDict[ClientId, ReportedConnection] = OrderedDict()
         self._previous: OrderedDict[ClientId, ReportedConnection] = OrderedDict()
-        self.new = NewConnections(self._ambiguous)
+        counts = None if identity is None else identity.user_of
+        self.new = NewConnections(self._ambiguous, counts)
         self.uncommitted = self.new.uncommitted
         """The reports that are read and not committed yet, by the identity of the message."""
         self._unwanted: tuple[str, ...] = ()
@@ -81,6 +108,7 @@ class BrokerConnections(OnCheck):
         wanted = () if self._source is None else self._source.filters
         self._unwanted = () if before is None else tuple(f for f in before.filters if f not in wanted)
         tx.write_value(_SETTING, self._setting)
+        self._absence.restore(tx)
         if self._source is not None:
             self._source.dialect = self.dialect.restore(tx)
         for user_id, client_id, network_id, address in tx.network_connections(MAX_CONNECTIONS):
@@ -91,11 +119,65 @@ class BrokerConnections(OnCheck):
             self._current[client_id] = msgspec.structs.replace(connection, era=self._era)
         self._ambiguous.restore(tx)
 
+    # Implicit connections.
+
+    def current(self, client_id: ClientId) -> ReportedConnection | None:
+        """Return the connection of a client, as far as reported."""
+        return self._current.get(client_id)
+
+    def claim(self, message: Message) -> NetworkClaimed | None:
+        """Return the event of a client that logs in under another name than its implicit record has."""
+        if self.identity is None or self.identity.mode != CLIENT_ID:
+            return None
+        if str(message.user_id) == str(message.client_id):
+            return None
+        found = self._current.get(message.client_id)
+        if found is None or found.user_id not in (None, message.user_id):
+            return None
+        if not isinstance(message, Login | Activity):
+            return None
+        return NetworkClaimed(
+            user_id=UserId(message.client_id),
+            client_id=message.client_id,
+            now=message.now,
+            network_id=found.network_id,
+        )
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether a report arrives before the messages of its connection."""
+        return self._source is not None and self._source.keeps
+
+    @property
+    def lists(self) -> bool:
+        """Whether the broker sends its list of connected clients by itself."""
+        return self._source is not None and self._source.lists
+
     def check(self, link: Link) -> bool:
-        """Save the dialect of the reports, if it has changed."""
+        """Save the dialect of the reports, and until when they were read."""
         del link
-        save_changed(self._store, self.dialect)
+        if self._source is not None and self._source.keeps and self._source.dialect is not None:
+            save_changed(self._store, self.dialect, self._absence.kept)
+        else:
+            save_changed(self._store, self.dialect)
         return True
+
+    def finish(self, tx: Transaction) -> None:
+        """See `Part`."""
+        self._absence.finish(tx)
+
+    def caught_up(self, until: int, until_s: float) -> None:
+        """Look for a pause in which the broker has dropped reports."""
+        source = self._source
+        if source is not None and source.keeps and self._absence.is_longer(source.keeps_s, until, until_s):
+            self._lose(until)
+        self._absence.read_until(until, until_s)
+
+    def _lose(self, until: int) -> None:
+        """Treat all connections as before a loss of reports: a client may have reconnected meanwhile."""
+        self._era += 1
+        self.losses += 1
+        self.lost_at = until
 
     # Reading reports.
 
@@ -106,8 +188,13 @@ class BrokerConnections(OnCheck):
             link.unsubscribe(topic_filter)
         if self._source is None:
             return
-        if not session_present or not self._source.keeps:
-            self._era += 1  # a client may have reconnected meanwhile
+        now, now_s = self._clock.now(), self._clock.monotonic()
+        is_late = self._absence.is_longer(self._source.keeps_s, now, now_s)
+        if not session_present or not self._source.keeps or is_late:
+            self._lose(now)
+        if is_late:
+            log.info("reports of the broker are missing: it drops those that wait for long")
+            self._absence.read_until(now, now_s)
         if session_present:
             self._undo_uncommitted()
         # mosquitto supports MQTT 5. A broker without it may close the connection on a subscription to $SYS.
@@ -130,23 +217,44 @@ class BrokerConnections(OnCheck):
         report = None if self._source is None else self._source.read(message.topic, message.payload)
         if report is None:
             return ()
-        client_id = report.client_id
-        current, previous = self._current.get(client_id), self._previous.get(client_id)
-        uncommitted = UncommittedReport(message, client_id, current, previous)
-        match report:
-            case Connected():
-                event = self._begin(report, now, is_repeated=message.dup)
+        reports: Sequence[Connected | Ended]
+        if isinstance(report, ListedClients):
+            reports = report.clients
+            if report.is_first:
+                self._listed.clear()
+            self._listed.update(client.client_id for client in reports)
+        else:
+            reports = (report,)
+        events: list[BrokerReport] = []
+        uncommitted: list[UncommittedReport] = []
+        for one in reports:
+            client_id = one.client_id
+            current = self._current.get(client_id)
+            undo = UncommittedReport(client_id, current, self._previous.get(client_id))
+            if isinstance(one, Connected):
+                events += self._begin(one, now, is_repeated=message.dup)
                 new = self._current.get(client_id)
-                uncommitted.new = None if new is current else new
-            case Ended():
-                event = self._end(report, now)
+                undo.new = None if new is current else new
+            else:
+                events += self._end(one, now)
+            uncommitted.append(undo)
         if message.qos:
-            self.uncommitted[id(message)] = uncommitted
-        return () if event is None else (event,)
+            self.uncommitted[id(message)] = tuple(uncommitted)
+        if isinstance(report, ListedClients) and report.is_last:
+            self._complete_list()
+        return events
+
+    def _complete_list(self) -> None:
+        """Forget the connections that the broker's list does not have."""
+        for client_id in [*self._current]:
+            if client_id not in self._listed:
+                del self._current[client_id]
+        self._listed.clear()
+        self.lists_read += 1
 
     def _undo_uncommitted(self) -> None:
         """Return to the committed state: the broker delivers the rest again, with the messages in between."""
-        for report in reversed(self.uncommitted.values()):
+        for report in (one for reports in reversed(self.uncommitted.values()) for one in reversed(reports)):
             for connections, before in ((self._current, report.current), (self._previous, report.previous)):
                 connections.pop(report.client_id, None)
                 if before is not None:
@@ -156,7 +264,15 @@ class BrokerConnections(OnCheck):
     def connection_of(self, user_id: str, client_id: str) -> ReportedConnection | None:
         """Return the network connection of a user's client, if the broker has reported it."""
         found = self._current.get(ClientId(client_id))
-        return found if found is not None and found.user_id == user_id and found.era == self._era else None
+        if found is None or found.era != self._era:
+            return None
+        return found if user_id in self._users(found, ClientId(client_id)) else None
+
+    def _users(self, connection: ReportedConnection, client_id: ClientId) -> tuple[UserId, ...]:
+        """Return the users whose records a connection can have: the broker's, and that of rule I1."""
+        implicit = None if self.identity is None else self.identity.user_of(connection, client_id)
+        names = (connection.user_id, None if implicit == connection.user_id else implicit)
+        return tuple(name for name in names if name is not None)
 
     def network_of(self, user_id: UserId, client_id: ClientId) -> tuple[str | None, int | None]:
         """Return the address and the network id of a client; None where unknown."""
@@ -165,68 +281,81 @@ class BrokerConnections(OnCheck):
 
     # Meaning of the reports.
 
-    def _begin(self, report: Connected, now: int, *, is_repeated: bool) -> BrokerReport | None:
+    def _begin(self, report: Connected, now: int, *, is_repeated: bool) -> Iterable[BrokerReport]:
         client_id = report.client_id
-        new = ReportedConnection(report.user_id, report.address, report.network_id, self._era)
+        new = ReportedConnection(report.user_id, report.address, report.network_id, self._era, now)
         old = self._current.get(client_id)
         if old is not None and is_repeated and new.network_id >> 32 < old.network_id >> 32:
-            return None  # a redelivered report of the past
+            return  # a redelivered report of the past
+        if old is not None and old.network_id == new.network_id:
+            new = msgspec.structs.replace(new, reported_at=old.reported_at)
         self._current[client_id] = new
         self._current.move_to_end(client_id)
         if len(self._current) > MAX_CONNECTIONS:
             self._current.popitem(last=False)
         if old is None or old.network_id == new.network_id:
-            return None
-        self._taken_over(client_id)
+            return
+        self._taken_over(client_id, old)
         self._remember_previous(client_id, old)
-        if old.user_id == new.user_id:  # the new login will end the old record without a gap
-            return NetworkReplaced(
-                user_id=old.user_id,
-                client_id=client_id,
-                now=now,
-                network_id=old.network_id,
-                new_network_id=new.network_id,
-            )
-        return NetworkClosed(
-            user_id=old.user_id,
-            client_id=client_id,
-            now=now,
-            network_id=old.network_id,
-            cause=Cause.TAKEOVER,
-            reason=Reason.LOST,
-        )
+        users = self._users(new, client_id)
+        for user_id in self._users(old, client_id):
+            if user_id in users:  # the new login will end the old record without a gap
+                yield NetworkReplaced(
+                    user_id=user_id,
+                    client_id=client_id,
+                    now=now,
+                    network_id=old.network_id,
+                    new_network_id=new.network_id,
+                )
+            else:
+                yield NetworkClosed(
+                    user_id=user_id,
+                    client_id=client_id,
+                    now=now,
+                    network_id=old.network_id,
+                    cause=Cause.TAKEOVER,
+                    reason=Reason.LOST,
+                )
 
-    def _end(self, report: Ended, now: int) -> NetworkClosed | None:
+    def _end(self, report: Ended, now: int) -> Iterable[BrokerReport]:
         client_id = report.client_id
         if report.cause is Cause.TAKEOVER and report.user_id is None and report.endpoint is None:
-            self._taken_over(client_id)  # the connection itself may be unknown here
+            # The connection itself may be unknown here.
+            self._taken_over(client_id, self._current.get(client_id))
         ended = self._find(report)
         if ended is None:
-            return None
+            return
         if report.cause is not Cause.TAKEOVER and self._current.get(client_id) is ended:
             # A connection that is taken over goes when the new one begins, perhaps of another user.
             del self._current[client_id]
             self._remember_previous(client_id, ended)
-        return NetworkClosed(
-            user_id=ended.user_id,
-            client_id=client_id,
-            now=now,
-            network_id=ended.network_id,
-            cause=report.cause,
-            reason=_REASONS.get(report.cause, Reason.LOST),
-        )
+        for user_id in self._users(ended, client_id):
+            yield NetworkClosed(
+                user_id=user_id,
+                client_id=client_id,
+                now=now,
+                network_id=ended.network_id,
+                cause=report.cause,
+                reason=_REASONS.get(report.cause, Reason.LOST),
+            )
 
     def _find(self, report: Ended) -> ReportedConnection | None:
         """Return the connection that has ended; None: unknown or ambiguous."""
         client_id = report.client_id
-        known = [c for c in (self._current.get(client_id), self._previous.get(client_id)) if c is not None]
+        current = self._current.get(client_id)
+        known = [c for c in (current, self._previous.get(client_id)) if c is not None]
         if report.user_id is not None:
             known = [c for c in known if c.user_id == report.user_id]
-            if report.network_id is not None:
-                unknown = ReportedConnection(report.user_id, None, report.network_id, self._era)
-                return next((c for c in known if c.network_id == report.network_id), unknown)
-        if report.endpoint is not None:
-            return next((c for c in known if c.network_id & 0xFFFF_FFFF == report.endpoint), None)
+        if report.network_id is not None or report.endpoint is not None:
+            exact = next((c for c in known if _is_of(report, c)), None)
+            if exact is not None:
+                return exact
+            if current is not None and known[:1] == [current] and current.era != self._era:
+                # The end of its successor, whose report is lost. Strangers can cause an error for any id.
+                return None if report.cause in {Cause.TAKEOVER, Cause.ERROR} else current
+            if report.user_id is not None and report.network_id is not None:
+                return ReportedConnection(report.user_id, None, report.network_id, self._era)
+            return None
         if not known or self._ambiguous.is_ambiguous(report):
             return None
         began = known[0].network_id >> 32
@@ -234,8 +363,10 @@ class BrokerConnections(OnCheck):
             return None  # the end of an earlier connection
         return known[0]
 
-    def _taken_over(self, client_id: ClientId) -> None:
-        if self._source is not None and not self._source.names_ends:
+    def _taken_over(self, client_id: ClientId, old: ReportedConnection | None) -> None:
+        if self._source is None or self._source.names_ends:
+            return
+        if old is None or old.era != self._era or not self._source.is_gone_at_takeover(old.network_id):
             self._ambiguous.add(client_id)
 
     def _remember_previous(self, client_id: ClientId, connection: ReportedConnection) -> None:
@@ -243,3 +374,10 @@ class BrokerConnections(OnCheck):
         self._previous[client_id] = connection
         if len(self._previous) > MAX_ENDED:
             self._previous.popitem(last=False)
+
+
+def _is_of(report: Ended, connection: ReportedConnection) -> bool:
+    """Return whether a report of an end names this connection."""
+    if report.network_id is not None:
+        return connection.network_id == report.network_id
+    return report.endpoint is not None and connection.network_id & ENDPOINT == report.endpoint & ENDPOINT

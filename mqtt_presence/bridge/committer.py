@@ -31,6 +31,7 @@ from mqtt_presence.rules.model import (
     ActivityState,
     Event,
     Message,
+    NetworkOpened,
     Outcome,
     RuleSettings,
     UserId,
@@ -377,7 +378,7 @@ class Committer(Part):
         for user_id, of_user in events.items():
             user = users[user_id]
             if room is not None and user.status is None and decisions.new_users >= room:
-                messages = sum(isinstance(event, Message) for event in of_user)
+                messages = sum(isinstance(event, Message | NetworkOpened) for event in of_user)
                 if messages:  # a report of the broker about a stranger is not refused
                     decisions.refused_users.append((user_id, messages))
                 continue

@@ -1,5 +1,6 @@
 """The configuration of the bridge: values only."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -57,6 +58,22 @@ class Tuning:
 
 
 @dataclass(frozen=True, slots=True)
+class Implicit:
+    """Implicit connections (rule I1).
+
+    Args:
+        mode: `implicit_identity.USERNAME` or `CLIENT_ID`.
+        match: the whole client id must match it; None: any.
+        after_s: how long a client has to log in, seconds.
+
+    """
+
+    mode: str
+    match: re.Pattern[str] | None = None
+    after_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class BridgeConfig:
     """The configuration of the bridge.
 
@@ -72,6 +89,7 @@ class BridgeConfig:
         broker_starts_empty: the broker keeps no messages from one start to the next, as the embedded one.
         tuning: figures that only tests change.
         source: how the broker reports connections, one of `adapters.registry.SOURCES`.
+        implicit: count clients that send no messages; None: do not.
 
     """
 
@@ -85,4 +103,5 @@ class BridgeConfig:
     broker_starts_empty: bool = False
     source: str = AUTO
     homeassistant: Discovery | None = None
+    implicit: Implicit | None = None
     tuning: Tuning = field(default_factory=Tuning)

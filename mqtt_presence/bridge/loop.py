@@ -138,7 +138,7 @@ class Bridge:
         assert link is not None
         self._keep_seat()
         room = self._intake.pending.room(link)
-        arrivals = link.poll(self._pace.wait_s, room)
+        arrivals = link.poll(min(self._pace.wait_s, *(part.wait_s() for part in self._parts)), room)
         until, until_s = self._check_clock()
         self._process(link, arrivals)
         is_full = arrivals.cut_short or len(arrivals.messages) >= min(room, link.receive_window)

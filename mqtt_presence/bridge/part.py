@@ -4,6 +4,7 @@ The loop knows a list of parts, and not their concerns. A part overrides the met
 no effect. The order of the list is the order of the calls (`assembly.py`).
 """
 
+import math
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any
@@ -78,6 +79,10 @@ class Part:
 
     def requested(self, due: Due) -> None:
         """Record that a job of the schedule is due."""
+
+    def wait_s(self) -> float:
+        """Return how long the loop may wait for messages before this part has work, seconds."""
+        return math.inf
 
     def step(self, link: Link) -> bool:
         """Do one short step of the pending work; return True if no work is left for now.

@@ -12,7 +12,7 @@ from mqtt_presence.protocol.incoming import TimeRequest, parse
 from mqtt_presence.protocol.outgoing import encode_time_reply
 from mqtt_presence.protocol.sizes import TOO_LARGE
 from mqtt_presence.protocol.topics import ENDS, Topics
-from mqtt_presence.rules.model import ClientId, UserId
+from mqtt_presence.rules.model import ClientId, Event, Message, UserId
 
 NetworkOf = Callable[[UserId, ClientId], tuple[str | None, int | None]]
 """Returns a client's address and the number of its network connection; None where unknown."""
@@ -28,6 +28,8 @@ class PresenceMessages:
         clock: stamps time replies.
         network_of: finds the network connection of a client.
         pending: gets the events.
+        claim: returns the event of a message that concerns another user's implicit record (rule I1); None:
+            there are no such records.
 
     """
 
@@ -39,6 +41,7 @@ class PresenceMessages:
         clock: Clock,
         network_of: NetworkOf,
         pending: PendingMessages,
+        claim: Callable[[Message], Event | None] | None = None,
     ) -> None:
         self._topics = topics
         self._rates = rates
@@ -46,6 +49,7 @@ class PresenceMessages:
         self._clock = clock
         self._network_of = network_of
         self._pending = pending
+        self._claim = claim
         self._append = pending.messages.append
         self.is_input = topics.is_input
 
@@ -79,8 +83,9 @@ class PresenceMessages:
             self._pending.add_settled(message)
             topic = self._topics.reply(event.user_id, event.client_id)
             reply(topic, encode_time_reply(event, self._clock.now()))
-        else:
-            self._append(Pending(message, (event,)))
+            return
+        also = None if self._claim is None else self._claim(event)
+        self._append(Pending(message, (event,) if also is None else (event, also)))
 
     def _refuse(self, message: Incoming, reason: str, detail: str) -> None:
         self._counters.refuse(reason, detail)

@@ -1,10 +1,11 @@
 """Configuration of the bridge, made from the settings."""
 
+import re
 from functools import partial
 
 from mqtt_presence.adapters.devices.device_adapter import DeviceAdapter
 from mqtt_presence.adapters.devices.profile_files import load_profiles
-from mqtt_presence.bridge.config import BridgeConfig, Limits
+from mqtt_presence.bridge.config import BridgeConfig, Implicit, Limits
 from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.bridge.notifications.config import NotificationConfig
 from mqtt_presence.integrations.homeassistant import Discovery
@@ -30,6 +31,7 @@ def bridge_config(settings: Settings) -> BridgeConfig:
             idle_threshold_ms=_millis(settings.idle_threshold),
             expire_after_ms=_millis(settings.expire_after) if settings.expire_after else None,
             grace_ms=_millis(settings.grace),
+            implicit_keep_ms=_millis(settings.implicit_keep),
             max_connections=settings.max_connections or None,
         ),
         limits=Limits(
@@ -42,7 +44,15 @@ def bridge_config(settings: Settings) -> BridgeConfig:
         publish_private=settings.publish_private,
         source=settings.source,
         homeassistant=_discovery(settings),
+        implicit=_implicit(settings),
     )
+
+
+def _implicit(settings: Settings) -> Implicit | None:
+    if settings.implicit == "off":
+        return None
+    match = None if settings.implicit_match is None else re.compile(settings.implicit_match)
+    return Implicit(settings.implicit, match, settings.implicit_after)
 
 
 def link_config(settings: Settings, client_id: str) -> LinkConfig:

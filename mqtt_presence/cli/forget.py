@@ -1,6 +1,5 @@
 """``mqtt-presence forget``: delete users from the database and their statuses from the broker."""
 
-import secrets
 import time
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from mqtt_presence.cli.setting_options import TLS, with_settings
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.protocol.times import wall_clock
 from mqtt_presence.protocol.topics import Topics, is_name, require_stored_name
+from mqtt_presence.protocol.watchers import fresh_watcher_id
 from mqtt_presence.rules.model import UserId
 from mqtt_presence.settings import Settings
 from mqtt_presence.store import Store
@@ -97,7 +97,7 @@ def _clear(store: Store, settings: Settings, user_ids: list[UserId]) -> None:
                 topics = Topics(settings.prefix)
                 with store.transaction() as tx:
                     cleared = [*discovery_topics(tx, left[0]), topics.status(left[0])]
-                clear_retained(endpoint_of(settings, f"forget-{secrets.token_hex(8)}"), topics, cleared)
+                clear_retained(endpoint_of(settings, fresh_watcher_id()), topics, cleared)
         except BridgeIsThereError as error:
             explanation = f"{error} and will clear it later"
         except BrokerError as error:

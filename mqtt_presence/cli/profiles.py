@@ -1,6 +1,5 @@
 """``mqtt-presence profiles``: the device profiles, and which of them recognise devices on a broker."""
 
-import secrets
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from mqtt_presence.cli.output import Cell, print_error, print_line, print_table
 from mqtt_presence.cli.setting_options import TLS, with_settings
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.protocol.watchers import fresh_watcher_id
 from mqtt_presence.settings import Settings, parse_duration
 from mqtt_presence.tools.profile_trial import Trial, listen
 
@@ -58,7 +58,7 @@ def command(
         print_error("sparkplug is left out: pip install 'mqtt-presence-bridge[sparkplug]'")
         profiles = [profile for profile in profiles if profile.words.decoder != "sparkplug"]
     trial = Trial(profiles)
-    denied = listen(endpoint_of(settings, f"profiles-{secrets.token_hex(8)}"), trial, listen_s)
+    denied = listen(endpoint_of(settings, fresh_watcher_id()), trial, listen_s)
     if denied:
         print_error(f"the broker does not let this user read {', '.join(denied)}")
     _show(trial)

@@ -35,6 +35,8 @@ def command(settings: Settings) -> None:
     Exit codes: 0 ended by a signal; 1 the broker refuses the bridge, the database cannot be used, another
     process is its bridge, or the page's port is in use; 2 a setting is wrong.
     """
+    if settings.implicit != "off" and settings.source == "none":
+        raise ConfigError("implicit counts clients by the broker's reports, and source=none reads none")
     logs.start(settings)
     make_default_directory(settings)
     with ServingSignals() as signals, ExitStack() as resources:

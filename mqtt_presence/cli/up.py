@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from mqtt_presence.access.rights import BRIDGE_USER
+from mqtt_presence.adapters.registry import AUTO, EMBEDDED
 from mqtt_presence.bridge.assembly import bridge
 from mqtt_presence.bridge.config import BridgeConfig
 from mqtt_presence.bridge.link.config import LinkConfig
@@ -103,8 +104,10 @@ def _broker_config(settings: Settings, secret: str) -> EmbeddedConfig:
 def _bridge_config(settings: Settings, broker: EmbeddedBroker, secret: str) -> BridgeConfig:
     host = local_address(settings.host)
     url = BrokerUrl("mqtt", host, broker.port, username=BRIDGE_USER, password=secret)
+    config = bridge_config(settings)
     return replace(
-        bridge_config(settings),
+        config,
+        source=AUTO if config.implicit is None else EMBEDDED,
         link=lambda client_id: LinkConfig(url, client_id, settings.keep_alive, mqtt5=False),
         broker_starts_empty=True,
     )

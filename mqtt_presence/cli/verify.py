@@ -1,6 +1,5 @@
 """``mqtt-presence verify``: compare the database with the broker's retained statuses, and repair them."""
 
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from mqtt_presence.cli.output import counted, print_error, print_json, print_lin
 from mqtt_presence.cli.setting_options import TLS, with_settings
 from mqtt_presence.protocol.times import LATEST, to_iso, wall_clock
 from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.protocol.watchers import fresh_watcher_id
 from mqtt_presence.settings import Settings, parse_duration
 from mqtt_presence.tools.verify.comparison import Difference, Verifier
 from mqtt_presence.tools.verify.sides import BrokerSide, DatabaseSide
@@ -48,7 +48,7 @@ def command(
     """
     logs.errors_only()
     settle_s = parse_duration("settle", settle)
-    endpoint = endpoint_of(settings, f"verify-{secrets.token_hex(8)}")
+    endpoint = endpoint_of(settings, fresh_watcher_id())
     with (
         DatabaseSide(settings.database) as database,
         BrokerSide(endpoint, Topics(settings.prefix), private=settings.publish_private) as broker,

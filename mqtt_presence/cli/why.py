@@ -48,10 +48,11 @@ _DEADLINES = {
     Rule.B2: "without a sign of life",
     Rule.B3: "without an answer to the announcement",
     Rule.D17: "the end of the grace",
+    Rule.I2: "without a report of the broker about it",
 }
 
 
-@with_settings("database", "idle_threshold", "expire_after", "grace", "confirm_within")
+@with_settings("database", "idle_threshold", "expire_after", "grace", "confirm_within", "implicit_keep")
 def command(
     settings: Settings,
     user: Annotated[str, typer.Argument(help="The user whose state to explain.", show_default=False)],

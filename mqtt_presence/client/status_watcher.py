@@ -19,6 +19,7 @@ from mqtt_presence.errors import BrokerError, PayloadError
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.client_messages import UserStatus
 from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.protocol.watchers import fresh_watcher_id
 
 _QUIET_S = 5.0
 """All retained messages have arrived after this time without one, while the bridge is online."""
@@ -79,7 +80,7 @@ class StatusWatcher(Mapping[str, UserStatus]):
             url,
             user=user,
             password=password,
-            client_id=client_id,
+            client_id=fresh_watcher_id() if client_id is None else client_id,
             keep_alive=keep_alive,
             ca_file=ca_file,
             cert_file=cert_file,

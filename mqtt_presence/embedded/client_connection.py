@@ -52,8 +52,8 @@ class ClientConnection:
     """
 
     __slots__ = (
-        "_buffer", "_end_messages", "_filter_packets", "_has_logged_publish", "_keep_alive", "_router",
-        "_transport", "_turn", "_unacknowledged", "has_room", "is_over", "send", "session",
+        "_buffer", "_end_messages", "_filter_packets", "_has_logged_publish", "_keep_alive", "_network_id",
+        "_router", "_transport", "_turn", "_unacknowledged", "has_room", "is_over", "send", "session",
     )  # fmt: skip
 
     def __init__(self, router: Router, transport: Transport) -> None:
@@ -67,6 +67,7 @@ class ClientConnection:
         self._unacknowledged: set[int] = set()
         """Packet ids of messages from the client that wait for the bridge."""
         self._has_logged_publish = False
+        self._network_id = 0
         self.session: Session | None = None
         self.is_over = False
         self.send: Final[Callable[[bytes], None]] = self._buffer.add
@@ -146,6 +147,7 @@ class ClientConnection:
         self._router.remember_address(request.user, client_id, self._transport.address)
         self.send(accepting_connack(session_present=existed))
         session.attach(self)
+        self._network_id = self._router.reports.connected(session, self._transport.address)
         self._keep_alive.start(request.keep_alive_s)
 
     # Packets after the CONNECT.
@@ -242,6 +244,7 @@ class ClientConnection:
                 _log.debug("end of %s: %s", self, cause.value)
             self._router.admission.count_client(session.user, -1)
             self._end_messages.publish(session, is_lost=cause is not EndCause.DISCONNECT)
+            self._router.reports.ended(self._network_id, cause)
             if cause is not EndCause.SHUTDOWN:
                 self._router.release(session)
         if cause in (EndCause.KEEP_ALIVE, EndCause.TAKEOVER, EndCause.SLOW):

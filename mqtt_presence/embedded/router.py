@@ -16,6 +16,7 @@ from mqtt_presence.access.rights import DeviceTopics, Rights, rights_of
 from mqtt_presence.embedded.admission import Admission
 from mqtt_presence.embedded.config import EmbeddedConfig
 from mqtt_presence.embedded.deliveries import Delivery, Message
+from mqtt_presence.embedded.report_publisher import ClientReports
 from mqtt_presence.embedded.retained_search import RetainedMessages
 from mqtt_presence.embedded.sessions import AttachedConnection, EndCause, Session
 from mqtt_presence.embedded.shared_limit import SharedLimit
@@ -75,6 +76,7 @@ class Router:
         self._backlog: deque[Message] = deque()
         self._absent: dict[Session, None] = {}
         self._share = Buckets(*FAIR_SHARE)
+        self.reports: Final = ClientReports(self.route)
 
     def rights_of(self, user: str, client_id: str) -> Rights:
         """Return the rights of a client."""
@@ -190,6 +192,7 @@ class Router:
     def replay(self, session: Session, topic_filter: str, qos: int) -> None:
         """Send the retained messages that a new subscription matches and the client may read (§3.8.4)."""
         self.retained.deliver(session, topic_filter, qos)
+        self.reports.send_list(session, topic_filter, qos)
         if session.bridge and qos and self._backlog:
             backlog, self._backlog = self._backlog, deque()
             for message in backlog:

@@ -14,6 +14,8 @@ TIME = "time"
 VERBS = frozenset({LOGIN, ACTIVITY, LOGOUT, WILL, TIME})
 ENDS = frozenset({LOGOUT, WILL})
 
+CLIENT_REPORTS = "$SYS/presence/clients"
+"""The embedded broker's reports of connected clients, which only the bridge may read."""
 MAX_NAME = 128
 _CONTROLS = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"  # with the lone surrogates, which are no UTF-8
 _NONCHARACTERS = r"\ufdd0-\ufdef" + "".join(

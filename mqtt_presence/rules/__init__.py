@@ -27,7 +27,7 @@ Theory of operation
 
 A record is unseen, open or ended. An end is certain or guessed, and a sign of life takes back a guessed end:
 
-    unseen --L1 A2 S1--> open --E1 E2 G1 L1 L4 (certain), B2 B3 (guessed)--> ended
+    unseen --L1 A2 S1 I1--> open --E1 E2 G1 L1 L4 I1 (certain), B2 B3 I2 (guessed)--> ended
     ended, guessed --L3 A3 S3--> open
     ended, guessed --E1 G1--> ended, certain
     unseen --E1 L4--> ended, certain
@@ -39,6 +39,7 @@ A record is unseen, open or ended. An end is certain or guessed, and a sign of l
 | S1 to S3 | `Sighting` | `sightings` |
 | E1, E2 | `End` | `ends` |
 | G1, G2 | `NetworkClosed`, `NetworkReplaced` | `ends` |
+| I1, I2 | `NetworkOpened`, `NetworkClaimed`, `ReportsLost` | `implicit` |
 | B1, B2, grace | `CheckDeadlines` | `monitoring`, `deadlines` |
 | B3 | `EndUnconfirmed` | `monitoring` |
 | "A clock that is set back" | `ClockSteppedBack` | `monitoring` |

@@ -4,7 +4,15 @@ The client's next sign of life is a new attempt (A2).
 """
 
 from mqtt_presence.rules.ledger import Ledger
-from mqtt_presence.rules.model import GUESSED, Activity, Connection, Login, Sighting
+from mqtt_presence.rules.model import (
+    BROKER,
+    GUESSED,
+    Activity,
+    Connection,
+    Login,
+    NetworkOpened,
+    Sighting,
+)
 
 TOO_MANY_CONNECTIONS = "too_many_connections"
 TOO_MANY_RECORDS = "too_many_records"
@@ -12,19 +20,26 @@ LIMITS = frozenset({TOO_MANY_CONNECTIONS, TOO_MANY_RECORDS})
 """The reasons in `Outcome.ignored` for messages that a limit refused."""
 
 
-def refuses_new_connection(ledger: Ledger, event: Login | Activity | Sighting) -> bool:
+def refuses_new_connection(ledger: Ledger, event: Login | Activity | Sighting | NetworkOpened) -> bool:
     """Refuse an event whose connection, or whose record, exceeds a limit."""
     most = ledger.settings.max_connections
     if most is not None and ledger.live.total >= most:
-        # A login makes room: it ends the client's previous connection, or its grace.
-        freed = isinstance(event, Login) and any(
-            not c.is_open or c.login_order is not None or yields_to(c, event)
-            for c in ledger.live_of(event.client_id)
-        )
+        freed = any(_makes_room(event, c) for c in ledger.live_of(event.client_id))
         if ledger.live.total - freed >= most:
             ledger.ignored.append(TOO_MANY_CONNECTIONS)
             return True
     return refuses_new_record(ledger)
+
+
+def _makes_room(event: Login | Activity | Sighting | NetworkOpened, record: Connection) -> bool:
+    """Return whether a live record of the client ends by this event, or its grace does."""
+    if isinstance(event, NetworkOpened):
+        return True
+    if record.is_open and record.origin == BROKER:
+        return True
+    if not isinstance(event, Login):
+        return False
+    return not record.is_open or record.login_order is not None or yields_to(record, event)
 
 
 def refuses_reopening(ledger: Ledger, record: Connection) -> bool:

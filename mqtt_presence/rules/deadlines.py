@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from mqtt_presence.rules.model import ActivityState, RuleSettings
+from mqtt_presence.rules.model import ActivityState, Connection, RuleSettings
 
 P = TypeVar("P", bound=ActivityState)
 
@@ -30,6 +30,24 @@ def expires_at(record: ActivityState, settings: RuleSettings) -> int | None:
     """Return when B2 finds an open connection silent for too long, epoch milliseconds; None: never."""
     timeout = _timeout(record, settings)
     return None if timeout is None else record.last_seen + timeout + 1
+
+
+def next_check(record: Connection, settings: RuleSettings) -> int | None:
+    """Return the same as `deadline`, or the end of the time for which an unconfirmed record is kept (I2)."""
+    due, kept_until = deadline(record, settings), unconfirmed_until(record, settings)
+    return due if kept_until is None else kept_until if due is None else min(due, kept_until)
+
+
+def unconfirmed_until(record: Connection, settings: RuleSettings) -> int | None:
+    """Return when an unconfirmed record ends (I2), epoch milliseconds; None: the record is certain."""
+    since = record.unconfirmed_since
+    return None if since is None else since + settings.implicit_keep_ms + 1
+
+
+def is_unconfirmed_for_long(record: Connection, settings: RuleSettings, now: int) -> bool:
+    """Return whether an unconfirmed record was kept for long enough (I2)."""
+    since = record.unconfirmed_since
+    return since is not None and now - since > settings.implicit_keep_ms
 
 
 def is_idle(record: ActivityState, settings: RuleSettings, now: int) -> bool:

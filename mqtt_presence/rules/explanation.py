@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from mqtt_presence.rules.deadlines import expires_at, idle_at
+from mqtt_presence.rules.deadlines import expires_at, idle_at, unconfirmed_until
 from mqtt_presence.rules.model import Cause, Connection, Reason, Rule, RuleSettings, UserPresence
 
 
@@ -82,6 +82,8 @@ _TRIGGERS = {
     Rule.S1: Trigger.DEVICE,
     Rule.S2: Trigger.DEVICE,
     Rule.S3: Trigger.DEVICE,
+    Rule.I1: Trigger.REPORT,
+    Rule.I2: Trigger.CHECK,
 }
 
 
@@ -154,6 +156,9 @@ def _due(
             yield ExplanationStep(change, at, rule, Trigger.CHECK)
     if unanswered_until is not None and record.announce and record.last_seen < unanswered_until[0]:
         yield ExplanationStep(RecordChange.ENDED, unanswered_until[1], Rule.B3, Trigger.CHECK)
+    kept_until = unconfirmed_until(record, settings)
+    if kept_until is not None:
+        yield ExplanationStep(RecordChange.ENDED, kept_until, Rule.I2, Trigger.CHECK)
 
 
 def _idle_rule(record: Connection) -> Rule:

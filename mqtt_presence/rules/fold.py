@@ -5,6 +5,7 @@ from typing import assert_never
 
 from mqtt_presence.rules.activity import handle_activity
 from mqtt_presence.rules.ends import handle_end, handle_network_closed, handle_network_replaced
+from mqtt_presence.rules.implicit import handle_network_claimed, handle_network_opened, handle_reports_lost
 from mqtt_presence.rules.ledger import Ledger
 from mqtt_presence.rules.logins import handle_login
 from mqtt_presence.rules.model import (
@@ -15,10 +16,13 @@ from mqtt_presence.rules.model import (
     EndUnconfirmed,
     Event,
     Login,
+    NetworkClaimed,
     NetworkClosed,
+    NetworkOpened,
     NetworkReplaced,
     Outcome,
     Renew,
+    ReportsLost,
     RuleSettings,
     Sighting,
     UserPresence,
@@ -69,6 +73,12 @@ def _apply(ledger: Ledger, event: Event) -> None:
             handle_network_closed(ledger, event)
         case NetworkReplaced():
             handle_network_replaced(ledger, event)
+        case NetworkOpened():
+            handle_network_opened(ledger, event)
+        case NetworkClaimed():
+            handle_network_claimed(ledger, event)
+        case ReportsLost():
+            handle_reports_lost(ledger, event)
         case CheckDeadlines():
             handle_check_deadlines(ledger, event)
         case EndUnconfirmed():

@@ -144,6 +144,15 @@ class Ledger:
         login = LastLogin(order=order, date=date, ip_addr=record.ip_addr, user_agent=record.user_agent)
         self.status = replace(self.status, last_login=login)
 
+    def save_last_connect(self, record: Connection) -> None:
+        """Make a connect that the broker reported the user's last login, until any later login."""
+        date, last = record.login_time, self.status.last_login
+        if date is None or (last is not None and last.date > date):
+            return
+        # A client's own `time` may be earlier than the report. So the order stays that of the last login.
+        login = LastLogin(order=0 if last is None else last.order, date=date, ip_addr=record.ip_addr)
+        self.status = replace(self.status, last_login=login)
+
     def publish(self, now: int) -> None:
         """Give the user a status, if there is none yet."""
         if not self.is_published:

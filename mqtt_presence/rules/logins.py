@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from mqtt_presence.rules.capacity import refuses_new_connection, refuses_reopening, yields_to
 from mqtt_presence.rules.deadlines import deadline
 from mqtt_presence.rules.ledger import Ledger
-from mqtt_presence.rules.model import NO_META, Connection, Login, Reason, Rule
+from mqtt_presence.rules.model import BROKER, NO_META, Connection, Login, Reason, Rule
 from mqtt_presence.rules.transitions import close_record, may_reopen, new_record, open_record, reopen_record
 
 T = TypeVar("T", int, str)
@@ -47,7 +47,8 @@ def _find(ledger: Ledger, login: Login) -> Connection | None:
     if login.connection_id is not None:
         return ledger.connections.get((login.client_id, login.connection_id))
     # L2: both the login and the client's open record lack a connection id of the client.
-    return next((c for c in ledger.open_of(login.client_id) if not c.client_named), None)
+    of_client = ledger.open_of(login.client_id)
+    return next((c for c in of_client if not c.client_named and c.origin != BROKER), None)
 
 
 def _register(ledger: Ledger, record: Connection, login: Login) -> None:

@@ -72,12 +72,16 @@ class Rule(IntEnum):
     S1 = 61
     S2 = 62
     S3 = 63
+    I1 = 71
+    I2 = 72
     D12 = 112
     D17 = 117
 
 
 NO_META = "{}"
 """The `meta` of a login that clears it."""
+LOGIN, ACTIVITY, BROKER, PROFILE = "login", "activity", "broker", "profile:"
+"""Origins of records; that of a device begins with `PROFILE`."""
 GUESSED = frozenset({Reason.TIMEOUT, Reason.UNCONFIRMED})
 """The reasons of guessed ends, concluded from silence: a sign of life takes them back (L3, A3)."""
 
@@ -138,7 +142,7 @@ class Connection(ActivityState, frozen=True, gc=False):
     client_time: int | None = None
     """The `time` of the login; None without one, or if it cannot be compared with other logins (L4)."""
     origin: str | None = None
-    """The opener of the record: `login`, `activity` or `profile:<name>`; None: unknown."""
+    """The opener of the record: `login`, `activity`, `broker` or `profile:<name>`; None: unknown."""
     opened_by: Rule | None = None
     """The rule that opened the record, or last reopened it, at `opened_at`; None: none did, or unknown."""
     ended_by: Rule | None = None
@@ -147,6 +151,8 @@ class Connection(ActivityState, frozen=True, gc=False):
     """The rule that later made a guessed end certain, or corrected the reason; None: none did."""
     corrected_at: int | None = None
     """When it did so."""
+    unconfirmed_since: int | None = None
+    """When reports of the broker were lost, perhaps also that of this connection's end (I2)."""
 
 
 Key: TypeAlias = tuple[ClientId, ConnectionId]
@@ -220,7 +226,7 @@ class Login(Struct, frozen=True, kw_only=True, gc=False):
     announce: bool | None = None
     meta: str | None = None
     network_id: int | None = None
-    origin: str = "login"
+    origin: str = LOGIN
 
 
 class Activity(Struct, frozen=True, kw_only=True, gc=False):
@@ -235,7 +241,7 @@ class Activity(Struct, frozen=True, kw_only=True, gc=False):
     idle: bool | None = None
     last_activity: int | None = None
     network_id: int | None = None
-    origin: str = "activity"
+    origin: str = ACTIVITY
 
 
 class Sighting(Struct, frozen=True, kw_only=True, gc=False):
@@ -295,6 +301,41 @@ class NetworkReplaced(Struct, frozen=True, kw_only=True, gc=False):
     new_network_id: int
 
 
+class NetworkOpened(Struct, frozen=True, kw_only=True, gc=False):
+    """The broker reports that a client is connected, and the client has not logged in (I1)."""
+
+    user_id: UserId
+    client_id: ClientId
+    now: int
+    network_id: int
+    connected_at: int
+    """When the connect was reported: a message since then came over this network connection."""
+    connection_id: ConnectionId
+    """Made up by the caller."""
+    ip_addr: str | None = None
+    is_listed: bool = False
+    """The report is the broker's list of connected clients, which also has connections known before."""
+    origin: str = BROKER
+
+
+class NetworkClaimed(Struct, frozen=True, kw_only=True, gc=False):
+    """Another user has logged in over a network connection, so the record that I1 opened ends."""
+
+    user_id: UserId
+    client_id: ClientId
+    now: int
+    network_id: int
+
+
+class ReportsLost(Struct, frozen=True, kw_only=True, gc=False):
+    """The broker's reports of a time are lost, perhaps also those of ends (I2)."""
+
+    user_id: UserId
+    now: int
+    before: int
+    """Records with a later report or message are certain, epoch milliseconds."""
+
+
 class CheckDeadlines(Struct, frozen=True, kw_only=True, gc=False):
     """Deadlines are due: B1, B2 or the end of a grace."""
 
@@ -333,6 +374,9 @@ Event: TypeAlias = (
     | End
     | NetworkClosed
     | NetworkReplaced
+    | NetworkOpened
+    | NetworkClaimed
+    | ReportsLost
     | CheckDeadlines
     | EndUnconfirmed
     | ClockSteppedBack
@@ -340,7 +384,7 @@ Event: TypeAlias = (
 )
 Message: TypeAlias = Login | Activity | Sighting | End
 """The events of the messages of clients and devices."""
-BrokerReport: TypeAlias = NetworkClosed | NetworkReplaced
+BrokerReport: TypeAlias = NetworkClosed | NetworkReplaced | NetworkClaimed
 """The events of the broker's reports."""
 
 
@@ -389,5 +433,7 @@ class RuleSettings(Struct, frozen=True, kw_only=True):
     idle_threshold_ms: int = 60_000
     expire_after_ms: int | None = None
     grace_ms: int = 0
+    implicit_keep_ms: int = 86_400_000
+    """How long an unconfirmed connection is kept (I2)."""
     max_connections: int | None = None
     """The greatest number of live connections of one user; None for any number."""

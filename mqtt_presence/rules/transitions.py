@@ -5,27 +5,29 @@ from msgspec.structs import replace
 from mqtt_presence.rules.deadlines import clip_times, deadline
 from mqtt_presence.rules.ledger import Ledger
 from mqtt_presence.rules.model import (
+    BROKER,
     GUESSED,
     Activity,
     Connection,
     ConnectionEvent,
     Login,
+    NetworkOpened,
     Reason,
     Rule,
     Sighting,
 )
 
 
-def new_record(event: Login | Activity | Sighting) -> Connection:
+def new_record(event: Login | Activity | Sighting | NetworkOpened) -> Connection:
     """Return the record of an unseen connection."""
-    connection_id = event.connection_id or (None if isinstance(event, Sighting) else event.fresh_id)
+    connection_id = event.connection_id or (event.fresh_id if isinstance(event, Login | Activity) else None)
     if connection_id is None:
         raise ValueError("an event without connection_id needs a fresh_id")
     return Connection(
         user_id=event.user_id,
         client_id=event.client_id,
         connection_id=connection_id,
-        client_named=event.connection_id is not None,
+        client_named=event.connection_id is not None and not isinstance(event, NetworkOpened),
         last_seen=event.now,
         ip_addr=event.ip_addr,
         network_id=event.network_id,
@@ -34,11 +36,11 @@ def new_record(event: Login | Activity | Sighting) -> Connection:
 
 
 def open_record(ledger: Ledger, record: Connection, rule: Rule) -> Connection:
-    """Open a record for the first time (L1, A2, S1)."""
+    """Open a record for the first time (L1, A2, S1, I1)."""
     now = record.last_seen
     login_time = record.login_time if record.login_time is not None else now
     ledger.publish(now)
-    return _open(ledger, replace(record, login_time=login_time, opened_at=now, opened_by=rule))
+    return _open(ledger, replace(record, login_time=login_time, opened_at=now, opened_by=rule), rule)
 
 
 def may_reopen(ledger: Ledger, record: Connection) -> bool:
@@ -74,10 +76,14 @@ def reopen_record(ledger: Ledger, record: Connection, now: int, rule: Rule) -> C
         corrected_by=None,
         corrected_at=None,
     )
-    return _open(ledger, reopened)
+    return _open(ledger, reopened, rule)
 
 
-def _open(ledger: Ledger, record: Connection) -> Connection:
+def _open(ledger: Ledger, record: Connection, rule: Rule) -> Connection:
+    if record.origin != BROKER:  # I1: a client that sends messages needs no record of the broker's
+        for other in ledger.open_of(record.client_id):
+            if other.origin == BROKER:
+                close_record(ledger, other, Reason.SUPERSEDED, record.last_seen, rule)
     opened = replace(record, check_at=deadline(record, ledger.settings))
     ledger.put(opened)
     ledger.events.append(ConnectionEvent("connectionLogin", opened))

@@ -16,6 +16,7 @@ from mqtt_presence.settings.data_directory import data_directory, default_databa
 from mqtt_presence.settings.values import (
     Count,
     Duration,
+    ImplicitMode,
     LogFormat,
     LogLevel,
     Names,
@@ -89,6 +90,21 @@ class Settings(BaseSettings):
         "auto",
         description="The broker whose reports give addresses and ends of connections; auto: read mosquitto's "
         "log if the broker allows it.",
+    )
+    implicit: ImplicitMode = Field(
+        "off",
+        description="Count clients without presence messages, by the broker's reports: username: under "
+        "their user name; client_id: under their client id; off: do not.",
+    )
+    implicit_match: str | None = Field(
+        None, description="A regular expression: implicit counts only client ids that match it as a whole."
+    )
+    implicit_after: Duration = Field(
+        1.0, description="The time that a client has to log in before implicit counts it."
+    )
+    implicit_keep: Duration = Field(
+        86_400.0,
+        description="How long implicit keeps a connection whose end the broker may have reported in vain.",
     )
     profiles: Names = Field(
         (),
@@ -253,6 +269,15 @@ class Settings(BaseSettings):
             raise ValueError("must be one or more topic levels, e.g. homeassistant")
         topics: Topics = _checked(Topics, value)
         return topics.prefix.removesuffix("/")
+
+    @field_validator("implicit_match")
+    @classmethod
+    def _is_pattern(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(f"must be a regular expression: {error}") from None
+        return value or None
 
     @field_validator("web_mqtt_url")
     @classmethod

@@ -62,6 +62,7 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["text", "json"], BeforeValidator(_lower)]
+ImplicitMode = Annotated[Literal["off", "username", "client_id"], BeforeValidator(_lower)]
 SourceName = Annotated[Literal["auto", "none", "mosquitto", "emqx", "nanomq"], BeforeValidator(_lower)]
 
 _DURATION_OPTION: TypeAdapter[float] = TypeAdapter(Duration)

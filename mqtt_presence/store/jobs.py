@@ -1,11 +1,11 @@
 """Queries of the bridge's jobs: due and unconfirmed users, clock steps, retention, forgetting."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import peewee
 
-from mqtt_presence.rules.model import ClientId, Connection, UserId, UserPresence
+from mqtt_presence.rules.model import BROKER, ClientId, Connection, ConnectionId, UserId, UserPresence
 from mqtt_presence.store.bridge_tables import BridgeTables
 from mqtt_presence.store.rows import (
     CONNECTION_COLUMNS,
@@ -15,6 +15,18 @@ from mqtt_presence.store.rows import (
     to_presence,
 )
 from mqtt_presence.store.schema import ConnectionRow, UserRow
+
+
+class ImplicitRecord(NamedTuple):
+    """An open record that rule I1 opened."""
+
+    user_id: UserId
+    client_id: ClientId
+    row_id: int
+    connection_id: ConnectionId
+    network_id: int | None
+    address: str | None
+    unconfirmed_since: int | None
 
 
 class Jobs(BridgeTables):
@@ -88,6 +100,27 @@ class Jobs(BridgeTables):
             list(origins),
         )
         return [to_connection(row) for row in rows]
+
+    def implicit_records(self, after: tuple[str, str, int], limit: int) -> list[ImplicitRecord]:
+        """Read a page of the open records that rule I1 opened, by user, client and row id.
+
+        Args:
+            after: the key that the page begins after.
+            limit: the greatest number of records.
+
+        """
+        rows = self._select(
+            "SELECT c.user_id, c.client_id, c.id, c.connection_id, c.peer, c.ip_addr, c.unconfirmed_since "
+            f"FROM connections c WHERE c.live AND c.logout_time IS NULL AND c.origin = {self._mark} "
+            f"AND (c.user_id, c.client_id, c.id) > ({self._mark}, {self._mark}, {self._mark}) "
+            f"ORDER BY c.user_id, c.client_id, c.id LIMIT {int(limit)}",
+            [BROKER, *after],
+        )
+        return [ImplicitRecord(*row) for row in rows]
+
+    def seat_clients(self) -> list[str]:
+        """Read the client ids of all bridges of this database."""
+        return [row[0] for row in self._select("SELECT client_id FROM seats", [])]
 
     def network_connections(self, limit: int) -> list[tuple[UserId, ClientId, int, str | None]]:
         """Read the network connections of open records, the latest login last.

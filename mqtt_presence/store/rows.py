@@ -55,6 +55,7 @@ RECORD_FIELDS: tuple[Field, ...] = (
     ConnectionRow.ended_by,
     ConnectionRow.corrected_by,
     ConnectionRow.corrected_at,
+    ConnectionRow.unconfirmed_since,
     ConnectionRow.live,
 )
 """The other columns of a connection."""
@@ -116,6 +117,7 @@ def to_connection(row: Sequence[Any]) -> Connection:
         _RULE[row[27]],
         _RULE[row[28]],
         row[29],
+        row[30],
     )
 
 
@@ -148,6 +150,7 @@ def from_connection(record: Connection) -> tuple[Any, ...]:
         None if record.ended_by is None else record.ended_by.value,
         None if record.corrected_by is None else record.corrected_by.value,
         record.corrected_at,
+        record.unconfirmed_since,
         record.is_live,
     )
 

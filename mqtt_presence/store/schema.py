@@ -78,6 +78,7 @@ class ConnectionRow(Model):
     ended_by = IntegerField(null=True)
     corrected_by = IntegerField(null=True)
     corrected_at = BigIntegerField(null=True)
+    unconfirmed_since = BigIntegerField(null=True)
 
     class Meta:
         table_name = "connection_records"
@@ -331,7 +332,8 @@ SELECT r.id, r.user_id, r.client_id, r.connection_id, r.ip_addr, r.user_agent, r
        p.last_seen, p.idle, p.last_activity, r.logout_time, r.reason, r.meta, r.cause,
        r.named, r.login_order, r.opened_at, r.idle_threshold_ms, r.timeout_ms, r.announce,
        p.heartbeats, p.reports, r.check_at, r.live, r.peer, r.told, r.client_time, r.origin,
-       r.opened_by, r.ended_by, r.corrected_by, r.corrected_at
+       r.opened_by, r.ended_by, r.corrected_by, r.corrected_at,
+       r.unconfirmed_since
 FROM connection_records r JOIN pulses p ON p.id = r.id"""
 """The documented table of connections."""
 

@@ -303,6 +303,7 @@ FULL = record(
     ended_by=Rule.B2,
     corrected_by=Rule.E1,
     corrected_at=1_800_000_009_000,
+    unconfirmed_since=NOW + 77,
 )
 
 

@@ -57,7 +57,9 @@ def test_the_bridge_may_publish_to_its_topics_only():
     ("presence/+/+/+", False, False, True),
     ("status/alice/x", False, False, False),
     ("#", True, True, True),
-    ("$SYS/#", False, False, False),
+    ("$SYS/#", False, False, True),
+    ("$SYS/presence/clients", False, False, True),
+    ("$SYS/broker/+", False, False, False),
     ("$share/g/status/+", False, False, False),
 ])  # fmt: skip
 def test_subscription_rights(topic_filter, user, operator, bridge):

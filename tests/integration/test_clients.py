@@ -526,7 +526,7 @@ def test_connections_leave_nothing_behind(mosquitto, bridge, proxy):
 
 
 def gc_free_clients():
-    return [it for it in gc.get_objects() if type(it) is Client and it._client_id[:2] == b"py"]
+    return [it for it in gc.get_objects() if type(it) is Client and it._client_id[:2] in {b"py", b"wa"}]
 
 
 def test_tls_with_a_private_authority(mosquitto, bridge, tmp_path):

@@ -15,6 +15,7 @@ class Settings:
     idle_threshold: int
     expire_after: int | None
     grace: int
+    implicit_keep: int
 
 
 @dataclass
@@ -51,6 +52,12 @@ class Record:
     ended_by: str | None = None
     corrected: tuple[str, int] | None = None
     """The rule that made a guessed end certain, or set the reason later; and when."""
+    from_broker: bool = False
+    """The broker's report alone has opened it (I1)."""
+    doubted: int | None = None
+    """Since when nobody knows whether it is still there (I2)."""
+    shown: int | None = None
+    """The place among the user's logins, for `lastLogin`."""
 
     def is_open(self) -> bool:
         return self.ended is None
@@ -88,7 +95,9 @@ class User:
         record = None
         for r in self.records:
             if r.client == client and (
-                r.id == connection_id if connection_id is not None else r.is_open() and not r.has_own_id
+                r.id == connection_id
+                if connection_id is not None
+                else r.is_open() and not r.has_own_id and not r.from_broker
             ):
                 record = r
         unseen = record is None
@@ -114,6 +123,7 @@ class User:
         self.logins += 1
         record.login_number = self.logins
         record.login_stamp, record.told, older = self._place(record, now, time)
+        record.shown = record.login_stamp
         if unseen:
             self.records.append(record)
         if not record.is_open():
@@ -228,6 +238,43 @@ class User:
             elif r.cause is None:
                 r.cause = cause
 
+    def opened(self, now: int, client: str, peer: int, since: int, fresh: str, *, listed: bool) -> None:
+        """Apply I1."""
+        mine = self._open(client)
+        same = [
+            r for r in mine if (r.peer == peer and (listed or r.heard_last >= since))
+            or (r.peer is None and r.heard_last >= since)
+        ]  # fmt: skip
+        for r in same:
+            r.peer, r.doubted = peer, None
+        if same:
+            return
+        for r in self.records:
+            if r.client == client and r.is_open():
+                self._end(r, "superseded", now, "I1")
+            elif r.client == client:
+                r.grace_until = None
+        record = Record(client, fresh, False, since, since, peer=peer, from_broker=True)
+        self.records.append(record)
+        self.known = True
+        self._open_it(record, since, "I1")
+        last = self.last_login()
+        if last is None or last.heard_first <= since:
+            # Silent: a later login counts whatever its `time`, so this has the place of the one before.
+            self.logins += 1
+            record.shown, record.login_number = 0 if last is None else last.shown, self.logins
+
+    def claimed(self, now: int, client: str, peer: int) -> None:
+        for r in self._open(client):
+            if r.from_broker and r.peer == peer:
+                self._end(r, "superseded", now, "I1")
+
+    def lost(self, now: int, before: int) -> None:
+        """Apply I2."""
+        for r in self.records:
+            if r.from_broker and r.is_open() and r.heard_last < before and r.doubted is None:
+                r.doubted = now
+
     def moved(self, client: str, peer: int, heir: int) -> None:
         for r in self._open(client):  # G2
             if r.peer == peer:
@@ -244,6 +291,11 @@ class User:
             timeout = self.settings.expire_after if r.timeout is None else r.timeout
             if timeout is not None and now - r.heard_last > timeout:  # B2
                 self._end(r, "timeout", now, "B2")
+                continue
+            if r.doubted is not None and r.heard_last > r.doubted:
+                r.doubted = None
+            if r.doubted is not None and now - r.doubted > self.settings.implicit_keep:  # I2
+                self._end(r, "unconfirmed", now, "I2")
                 continue
             threshold = r.threshold
             if threshold is None and r.sent_heartbeat and not r.sent_report:
@@ -263,6 +315,7 @@ class User:
         for r in self.live():
             if r.is_open():
                 self._pull_back(r, now)
+                r.doubted = None if r.doubted is None else min(r.doubted, now)
             elif r.grace_until > now + self.settings.grace:
                 self._pull_back(r, now)
                 r.grace_until = now + self.settings.grace
@@ -299,8 +352,8 @@ class User:
         self.state = state
 
     def last_login(self) -> Record | None:
-        by_stamp = [r for r in self.records if r.login_stamp is not None]
-        return max(by_stamp, key=lambda r: (r.login_stamp, r.login_number), default=None)
+        by_stamp = [r for r in self.records if r.shown is not None]
+        return max(by_stamp, key=lambda r: (r.shown, r.login_number), default=None)
 
     # Steps
 
@@ -357,6 +410,9 @@ class User:
         return record.reason in GUESSES and not newer
 
     def _open_it(self, record: Record, now: int, rule: str) -> None:
+        for r in self._open(record.client):
+            if r.from_broker and r is not record:
+                self._end(r, "superseded", now, rule)
         record.opened, record.opened_by = now, rule
         self._tell("connectionLogin", record)
 

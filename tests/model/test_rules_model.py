@@ -24,10 +24,13 @@ from mqtt_presence.rules.model import (
     EndUnconfirmed,
     Event,
     Login,
+    NetworkClaimed,
     NetworkClosed,
+    NetworkOpened,
     NetworkReplaced,
     Outcome,
     Reason,
+    ReportsLost,
     Rule,
     RuleSettings,
     Status,
@@ -83,8 +86,10 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
     def begin(self, grace: int, expire: int | None, idle: int) -> None:
         self.now = START
         self.fresh = 0
-        self.settings = RuleSettings(idle_threshold_ms=idle, expire_after_ms=expire, grace_ms=grace)
-        simple = naive.Settings(idle_threshold=idle, expire_after=expire, grace=grace)
+        self.settings = RuleSettings(
+            idle_threshold_ms=idle, expire_after_ms=expire, grace_ms=grace, implicit_keep_ms=2_500
+        )
+        simple = naive.Settings(idle_threshold=idle, expire_after=expire, grace=grace, implicit_keep=2_500)
         self.real = {user: UserPresence(user_id=UserId(user)) for user in ("alice", "bob")}
         self.naive = {user: naive.User(simple) for user in self.real}
 
@@ -148,6 +153,8 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
                 r.opened_by,
                 r.ended_by,
                 r.corrected,
+                "broker" if r.from_broker else None,
+                r.doubted,
             )
             for r in simple.records
         }
@@ -163,8 +170,8 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
             simple.shown_activity,
         )
         last = simple.last_login()
-        assert (status.last_login and status.last_login.order) == (last and last.login_stamp)
-        if last is not None and [r.login_stamp for r in simple.records].count(last.login_stamp) == 1:
+        assert (status.last_login and status.last_login.order) == (last and last.shown)
+        if last is not None and [r.shown for r in simple.records].count(last.shown) == 1:
             assert status.last_login is not None
             assert (status.last_login.user_agent, status.last_login.date) == (
                 last.user_agent,
@@ -194,6 +201,8 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
             c.opened_by.name if c.opened_by else None,
             c.ended_by.name if c.ended_by else None,
             (c.corrected_by.name, c.corrected_at) if c.corrected_by else None,
+            c.origin if c.origin == "broker" else None,
+            c.unconfirmed_since,
         )
 
     def stamp(self, before: int | None) -> int | None:
@@ -344,6 +353,44 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
                 reason=reason,
             )
         )
+
+    @rule(
+        user=users,
+        client=clients,
+        after=elapsed,
+        peer=st.sampled_from([1, 2]),
+        since=st.sampled_from([0, 500, 1_000]),
+        listed=st.booleans(),
+    )
+    def opened(self, *, user: str, client: str, after: int, peer: int, since: int, listed: bool) -> None:
+        self.now += after
+        fresh = self.next_id()
+        self.naive[user].opened(self.now, client, peer, self.now - since, fresh, listed=listed)
+        self.step(
+            NetworkOpened(
+                user_id=UserId(user),
+                client_id=ClientId(client),
+                now=self.now,
+                network_id=peer,
+                connected_at=self.now - since,
+                connection_id=ConnectionId(fresh),
+                is_listed=listed,
+            )
+        )
+
+    @rule(user=users, client=clients, after=elapsed, peer=st.sampled_from([1, 2]))
+    def claimed(self, user: str, client: str, after: int, peer: int) -> None:
+        self.now += after
+        self.naive[user].claimed(self.now, client, peer)
+        self.step(
+            NetworkClaimed(user_id=UserId(user), client_id=ClientId(client), now=self.now, network_id=peer)
+        )
+
+    @rule(user=users, after=elapsed, since=st.sampled_from([0, 500, 1_000]))
+    def lost(self, user: str, after: int, since: int) -> None:
+        self.now += after
+        self.naive[user].lost(self.now, self.now - since)
+        self.step(ReportsLost(user_id=UserId(user), now=self.now, before=self.now - since))
 
     @rule(
         user=users, client=clients, after=elapsed, peer=st.sampled_from([1, 2]), heir=st.sampled_from([1, 2])
@@ -551,6 +598,7 @@ def any_events(draw: st.DrawFn) -> Event:
     match draw(
         st.sampled_from(["login"] * 2 + ["activity"] * 3)
         | st.sampled_from(["end", "gone", "moved", "check", "confirm", "set back"])
+        | st.sampled_from(["opened", "claimed", "lost"])
     ):
         case "set back":
             return ClockSteppedBack(user_id=ALICE, now=after)
@@ -558,6 +606,25 @@ def any_events(draw: st.DrawFn) -> Event:
             return CheckDeadlines(user_id=ALICE, now=after)
         case "confirm":
             return EndUnconfirmed(user_id=ALICE, now=after, announced_at=draw(st.sampled_from([0, 500])))
+        case "opened":
+            return NetworkOpened(
+                user_id=ALICE,
+                client_id=ClientId(draw(clients)),
+                now=after,
+                network_id=draw(st.sampled_from([1, 2])),
+                connected_at=draw(st.sampled_from([0, 500])),
+                connection_id=ConnectionId(""),
+                is_listed=draw(st.booleans()),
+            )
+        case "claimed":
+            return NetworkClaimed(
+                user_id=ALICE,
+                client_id=ClientId(draw(clients)),
+                now=after,
+                network_id=draw(st.sampled_from([1, 2])),
+            )
+        case "lost":
+            return ReportsLost(user_id=ALICE, now=after, before=draw(st.sampled_from([0, 500])))
         case "moved":
             return NetworkReplaced(
                 user_id=ALICE,
@@ -616,6 +683,11 @@ def any_histories(draw: st.DrawFn) -> list[Event]:
             name = "time" if isinstance(event, Login) else "last_activity"
             before = getattr(event, name)
             changes[name] = None if before is None else now - before
+        if isinstance(event, NetworkOpened):
+            changes["connection_id"] = ConnectionId(f"made up {n}")
+            changes["connected_at"] = now - event.connected_at
+        if isinstance(event, ReportsLost):
+            changes["before"] = now - event.before
         if isinstance(event, EndUnconfirmed):
             changes["announced_at"] = now - event.announced_at
         fields = {name: getattr(event, name) for name in event.__struct_fields__}

@@ -8,7 +8,7 @@ import {FakePage} from "./support/page.js";
 import {Backoff} from "../../mqtt_presence/web/static/presence/backoff.js";
 import {BridgePresence} from "../../mqtt_presence/web/static/presence/bridge-presence.js";
 import {makeEndpoint} from "../../mqtt_presence/web/static/presence/endpoint.js";
-import {freshClientId, freshConnectionId} from "../../mqtt_presence/web/static/presence/ids.js";
+import {freshClientId, freshConnectionId, freshWatcherId} from "../../mqtt_presence/web/static/presence/ids.js";
 import {StatusTable} from "../../mqtt_presence/web/static/presence/status-table.js";
 import {Topics, requireName} from "../../mqtt_presence/web/static/presence/topics.js";
 
@@ -44,6 +44,7 @@ test("ids are random, need no secure context, and fit every broker", () => {
   try {
     assert.match(freshConnectionId(), /^[0-9a-f]{32}$/);
     assert.match(freshClientId(), /^js[0-9a-f]{20}$/); // every broker accepts 23 characters
+    assert.match(freshWatcherId(), /^watch-[0-9a-f]{16}$/);
     assert.notEqual(freshConnectionId(), freshConnectionId());
     assert.notEqual(freshClientId(), freshClientId());
   } finally {

@@ -18,7 +18,9 @@ from mqtt_presence.rules.model import (
     Event,
     Login,
     NetworkClosed,
+    NetworkOpened,
     Reason,
+    ReportsLost,
     Rule,
     RuleSettings,
     Sighting,
@@ -26,7 +28,7 @@ from mqtt_presence.rules.model import (
     UserPresence,
 )
 
-SETTINGS = RuleSettings(idle_threshold_ms=1_000, expire_after_ms=5_000, grace_ms=500)
+SETTINGS = RuleSettings(idle_threshold_ms=1_000, expire_after_ms=5_000, grace_ms=500, implicit_keep_ms=1_000)
 ID: dict[str, Any] = {"user_id": "u", "client_id": "phone", "connection_id": "c1"}
 OTHER: dict[str, Any] = ID | {"connection_id": "c2"}
 LOGIN = Login(**ID, now=10, announce=True, network_id=1)
@@ -59,6 +61,7 @@ OPENINGS = [
      RecordChange.REOPENED, 9_200, Rule.A3, Trigger.ACTIVITY),
     ([Sighting(**ID, now=12, origin=ORIGIN), lost(20), Sighting(**ID, now=30, origin=ORIGIN, revives=True)],
      RecordChange.REOPENED, 30, Rule.S3, Trigger.DEVICE),
+    ([NetworkOpened(**ID, now=31, network_id=1, connected_at=13)], RecordChange.OPENED, 13, Rule.I1, Trigger.REPORT),
 ]  # fmt: skip
 
 
@@ -87,6 +90,9 @@ ENDS = [
     ([Login(**ID, now=10, time=10), End(**OTHER, now=11, reason=Reason.LOST), Login(**OTHER, now=42, time=30)],
      42, Rule.D12, Trigger.LOGIN),
     ([lost(43)], 43, Rule.E1, Trigger.WILL),
+    ([LOGIN, NetworkOpened(**OTHER, now=44, network_id=2, connected_at=35)], 44, Rule.I1, Trigger.REPORT),
+    ([NetworkOpened(**ID, now=31, network_id=1, connected_at=13), ReportsLost(user_id="u", now=40, before=39),
+      CheckDeadlines(user_id="u", now=1_042)], 1_042, Rule.I2, Trigger.CHECK),
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mqtt_presence.adapters.brokers.json_events import EmqxEvents, NanomqEvents
 from mqtt_presence.adapters.brokers.mosquitto import ERRORS, NOTICES, VERSION, MosquittoLog
-from mqtt_presence.adapters.port import Connected, Ended, plain_address
+from mqtt_presence.adapters.port import ENDPOINT, Connected, Ended, plain_address
 from mqtt_presence.protocol.topics import is_name
 from mqtt_presence.rules.model import Cause
 
@@ -46,7 +46,21 @@ RECORDED_2_0 = [
         "1795613632: New client connected from ::ffff:127.0.0.1:46861 as ws 1 (p5, c0, k5, u'alice').",
         ("+", "alice", "ws 1", "127.0.0.1"),
     ),
-    (NOTICES, "1795613632: New client connected from 127.0.0.1:46861 as nobody (p2, c1, k60).", None),
+    (
+        NOTICES,
+        "1795613632: New client connected from 127.0.0.1:46861 as nobody (p2, c1, k60).",
+        ("+", None, "nobody", "127.0.0.1"),
+    ),
+    (
+        NOTICES,
+        "1795613632: New client connected from 127.0.0.1:46861 as a (p2, c1, k60) (p2, c1, k60).",
+        None,
+    ),
+    (
+        NOTICES,
+        "1795613632: New client connected from 127.0.0.1:46861 as a (p2, c1, k60, u'b (p2, c1, k60).",
+        None,
+    ),
     (NOTICES, "1795613634: Client al1 disconnected.", ("-", "al1", Cause.DISCONNECT)),
     (NOTICES, "1795613634: Client al2 closed its connection.", ("-", "al2", Cause.CLOSED)),
     (
@@ -136,8 +150,32 @@ def test_end_of_2_1_is_that_of_one_connection() -> None:
     assert isinstance(begun, Connected)
     assert isinstance(same, Ended)
     assert isinstance(other, Ended)
-    assert begun.network_id & 0xFFFF_FFFF == same.endpoint != other.endpoint
+    assert begun.network_id & ENDPOINT == same.endpoint != other.endpoint
     assert begun.network_id >> 32 == 17
+
+
+def test_a_tcp_connection_of_2_0_is_known_by_its_first_line() -> None:
+    """Mosquitto logs a TCP connection before its CONNECT, and a WebSocket only at its CONNECT. The first has no
+    late line after a takeover; nobody else's line makes a WebSocket look like it.
+    """
+    source = mosquitto("2.0.11")
+    connect = "{}: New client connected from 192.0.2.1:7 as a (p2, c1, k60, u'alice')."
+    web = source.read(NOTICES, connect.format(17).encode())
+    for line in (
+        "New connection from 192.0.2.1:8 on port 1883.",
+        "Client New connection from 192.0.2.1:7 on port 1.",
+    ):
+        source.read(NOTICES, f"17: {line}".encode())
+    still_web = source.read(NOTICES, connect.format(18).encode())
+    source.read(NOTICES, b"19: New connection from 192.0.2.1:7 on port 1883.")
+    tcp = source.read(NOTICES, connect.format(19).encode())
+    again = source.read(NOTICES, connect.format(20).encode())
+    said = [
+        source.is_gone_at_takeover(c.network_id)
+        for c in (web, still_web, tcp, again)
+        if isinstance(c, Connected)
+    ]
+    assert said == [False, False, True, False]
 
 
 @pytest.mark.parametrize("second", ["2147483648", "261125150000", "999999999999"])
@@ -217,7 +255,8 @@ def test_connect_line_is_read_as_it_was_meant_or_not_at_all(
     said = read(version, NOTICES, printed(time, line))
     assert said is None or summary(said) == ("+", user, client, plain_address(address))
     anonymous = f"New client connected from {address}:{port} as {client} (p2, c1, k60)."
-    assert read(version, NOTICES, printed(time, anonymous)) is None
+    said = read(version, NOTICES, printed(time, anonymous))
+    assert said is None or summary(said) == ("+", None, client, plain_address(address))
 
 
 @thorough
@@ -342,10 +381,14 @@ def test_emqx_disconnected(reason: str | None, cause: Cause) -> None:
     assert said == Ended(client_id="phone", user_id="alice", cause=cause)
 
 
+def test_emqx_without_a_user_name() -> None:
+    """A client without a name is reported without one; Erlang writes it as a word."""
+    for name in ("undefined", None, ""):
+        assert emqx(username=name) == Connected("phone", None, "192.0.2.1", 1625572213870)
+
+
 def test_emqx_is_not_believed_when_it_does_not_fit() -> None:
-    """Nobody's name, names that no topic could have, another client's topic, no JSON."""
-    assert emqx(username="undefined") is None
-    assert emqx(username=None) is None
+    """Names that no topic could have, another client's topic, no JSON."""
     assert emqx(username="a/b") is None
     assert emqx(clientid="other") is None
     assert emqx(client="a/connected") is None
@@ -378,7 +421,8 @@ def test_nanomq() -> None:
     for code, cause in (("0", "disconnect"), ("8b", "closed"), ("8d", "keepAlive"), ("8e", "takeover")):
         said = nanomq("disconnected", NANOMQ_ENDED.format("hello", code, "phone"))
         assert said == Ended(client_id="phone", user_id="hello", cause=Cause(cause))
-    assert nanomq("connected", NANOMQ_CONNECTED.format("(null)", "phone")) is None
+    unnamed = nanomq("connected", NANOMQ_CONNECTED.format("(null)", "phone"))
+    assert unnamed == Connected("phone", None, "127.0.0.1", 1691225605933)
     assert nanomq("connected", NANOMQ_CONNECTED.format("hello", "phone").replace('"0"', '"5"')) is None
 
 

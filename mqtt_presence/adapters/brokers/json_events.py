@@ -48,9 +48,16 @@ class EmqxEvents:
     """EMQX 4 and 5: `$SYS/brokers/<node>/clients/<client id>/connected` and `…/disconnected`."""
 
     keeps = False
+    keeps_s = 0.0
+    lists = False
     names_ends = False
     filters: Sequence[str] = ("$SYS/brokers/+/clients/+/connected", "$SYS/brokers/+/clients/+/disconnected")
     dialect: str | None = None
+
+    def is_gone_at_takeover(self, network_id: int) -> bool:
+        """See `Source`."""
+        del network_id
+        return False
 
     def read(self, topic: str, payload: bytes) -> Connected | Ended | None:
         """See `Source`."""
@@ -61,12 +68,13 @@ class EmqxEvents:
             report = _decode_emqx(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        user, at = report.username, report.connected_at
-        if report.clientid != named[1] or not is_name(report.clientid) or user is None or user == _NO_NAME:
+        user = None if report.username in {_NO_NAME, ""} else report.username
+        at = report.connected_at
+        if report.clientid != named[1] or not is_name(report.clientid):
             return None
-        if not is_name(user) or (at is not None and not 0 < at < _MAX_NETWORK_ID):
+        if (user is not None and not is_name(user)) or (at is not None and not 0 < at < _MAX_NETWORK_ID):
             return None
-        client_id, user_id = ClientId(report.clientid), UserId(user)
+        client_id, user_id = ClientId(report.clientid), None if user is None else UserId(user)
         if named[2] == "connected":
             return None if at is None else Connected(client_id, user_id, _host(report.ipaddress), at)
         cause = _EMQX_CAUSES.get(report.reason or "", Cause.ERROR)
@@ -106,9 +114,16 @@ class NanomqEvents:
     """NanoMQ: `$SYS/brokers/connected` and `$SYS/brokers/disconnected`."""
 
     keeps = False
+    keeps_s = 0.0
+    lists = False
     names_ends = False
     filters: Sequence[str] = ("$SYS/brokers/connected", "$SYS/brokers/disconnected")
     dialect: str | None = None
+
+    def is_gone_at_takeover(self, network_id: int) -> bool:
+        """See `Source`."""
+        del network_id
+        return False
 
     def read(self, topic: str, payload: bytes) -> Connected | Ended | None:
         """See `Source`."""
@@ -121,13 +136,17 @@ class NanomqEvents:
             if found is None or not _are_names(found[1], found[4]) or int(found[2]) <= 0:
                 return None
             address = None if found[5] is None else plain_address(found[5])
-            return Connected(ClientId(found[4]), UserId(found[1]), address, int(found[2]))
+            return Connected(ClientId(found[4]), _user(found[1]), address, int(found[2]))
         found = _NANOMQ_ENDED.fullmatch(text) if topic == self.filters[1] else None
         if found is None or not _are_names(found[1], found[3]):
             return None
         cause = _NANOMQ_CAUSES.get(int(found[2], 16), Cause.ERROR)
-        return Ended(client_id=ClientId(found[3]), user_id=UserId(found[1]), cause=cause)
+        return Ended(client_id=ClientId(found[3]), user_id=_user(found[1]), cause=cause)
 
 
 def _are_names(user: str, client: str) -> bool:
-    return user != _UNKNOWN and is_name(user) and is_name(client)
+    return is_name(user) and is_name(client)
+
+
+def _user(user: str) -> UserId | None:
+    return None if user == _UNKNOWN else UserId(user)

@@ -9,7 +9,7 @@ import re
 import zlib
 from collections.abc import Sequence
 
-from mqtt_presence.adapters.port import Connected, Ended, plain_address
+from mqtt_presence.adapters.port import ENDPOINT, Connected, Ended, plain_address
 from mqtt_presence.protocol.topics import is_name
 from mqtt_presence.rules.model import Cause, ClientId, UserId
 
@@ -28,6 +28,13 @@ _SECONDS = range(2**31)
 _CONNECTED = re.compile(_TIME + r"New client connected from (\S+):(\d{1,5}) as (.+)", re.DOTALL)
 _DETAILS = re.compile(r" \(p\d{1,3}, c[01], k\d{1,5}, u'")
 _END_OF_DETAILS = "')."
+# A line with a user ends with a quote, so it is never read as one without a user.
+_WITHOUT_USER = re.compile(r"(.+) \(p\d{1,3}, c[01], k\d{1,5}\)\.", re.DOTALL)
+_IMITATED = re.compile(r" \(p\d{1,3}, c[01], k\d{1,5}")
+_ACCEPTED = re.compile(_TIME + r"New connection from (\S+:\d{1,5}) on port \d{1,5}\.")
+_MOST_ACCEPTED = 10_000
+_TCP = 1
+"""The bit of a network id that marks TCP, beside `ENDPOINT`."""
 _ENDED = re.compile(_TIME + r"Client (.+)", re.DOTALL)
 
 _ENDS_2_0 = (
@@ -55,10 +62,19 @@ class MosquittoLog:
     """Reads the log of one broker."""
 
     keeps = True
+    lists = False
+    # A line expires 20 seconds after it was written, and mosquitto counts whole seconds (logging.c).
+    keeps_s = 19.0
     filters: Sequence[str] = (VERSION, NOTICES, ERRORS)  # the version first: the other lines depend on it
 
     def __init__(self) -> None:
         self.dialect: str | None = None
+        self._accepted: dict[str, None] = {}
+        """Addresses and ports of TCP connections, which mosquitto also logs before their CONNECT."""
+
+    def is_gone_at_takeover(self, network_id: int) -> bool:
+        """Return whether a connection was TCP: only a WebSocket is closed later than it is taken over."""
+        return network_id & _TCP != 0
 
     @property
     def names_ends(self) -> bool:
@@ -81,7 +97,28 @@ class MosquittoLog:
             return None
         if topic == ERRORS:
             return self._taken_over(line)
-        return _connected(line) or self._ended(line)
+        accepted = _ACCEPTED.fullmatch(line)
+        if accepted is not None:
+            self._accepted[accepted[2]] = None
+            if len(self._accepted) > _MOST_ACCEPTED:
+                del self._accepted[next(iter(self._accepted))]
+            return None
+        return self._connected(line) or self._ended(line)
+
+    def _connected(self, line: str) -> Connected | None:
+        found = _CONNECTED.fullmatch(line)
+        if found is None:
+            return None
+        second, host, port, rest = found.groups()
+        is_tcp = f"{host}:{port}" in self._accepted
+        self._accepted.pop(f"{host}:{port}", None)
+        names = _names(rest)
+        address = plain_address(host)
+        if names is None or address is None:
+            return None
+        endpoint = (_endpoint(host, port) & ENDPOINT) or 2
+        network_id = (_seconds(second) or 0) << 32 | endpoint | (_TCP if is_tcp else 0)
+        return Connected(*names, address, network_id)
 
     def _taken_over(self, line: str) -> Ended | None:
         found = _ENDED.fullmatch(line)
@@ -105,21 +142,19 @@ class MosquittoLog:
         return None
 
 
-def _connected(line: str) -> Connected | None:
-    found = _CONNECTED.fullmatch(line)
-    if found is None or not line.endswith(_END_OF_DETAILS):
+def _names(rest: str) -> tuple[ClientId, UserId | None] | None:
+    """Return client id and user of a connect line; None: the line can be read in two ways."""
+    if rest.endswith(_END_OF_DETAILS):
+        details = list(_DETAILS.finditer(rest))
+        if len(details) != 1:
+            return None  # the id or the name imitates the text between them
+        client_id = rest[: details[0].start()]
+        user_id = rest[details[0].end() : -len(_END_OF_DETAILS)]
+        return (ClientId(client_id), UserId(user_id)) if is_name(client_id) and is_name(user_id) else None
+    without = _WITHOUT_USER.fullmatch(rest)
+    if without is None or not is_name(without[1]) or _IMITATED.search(without[1]) is not None:
         return None
-    second, host, port, rest = found.groups()
-    details = list(_DETAILS.finditer(rest))
-    if len(details) != 1:
-        return None  # the id or the name imitates the text between them: the line is ambiguous
-    client_id = rest[: details[0].start()]
-    user_id = rest[details[0].end() : -len(_END_OF_DETAILS)]
-    address = plain_address(host)
-    if address is None or not is_name(client_id) or not is_name(user_id):
-        return None
-    network_id = (_seconds(second) or 0) << 32 | (_endpoint(host, port) or 1)
-    return Connected(ClientId(client_id), UserId(user_id), address, network_id)
+    return ClientId(without[1]), None
 
 
 def _end_2_0(second: str | None, client_id: str, cause: Cause) -> Ended | None:
@@ -135,7 +170,7 @@ def _end_2_1(client_id: str, host: str, port: str, words: str | None) -> Ended |
     return Ended(
         client_id=ClientId(client_id),
         cause=_CAUSES_2_1.get(words, Cause.ERROR),
-        endpoint=_endpoint(host, port) or 1,
+        endpoint=(_endpoint(host, port) & ENDPOINT) or 2,
     )
 
 

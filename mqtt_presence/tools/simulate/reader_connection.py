@@ -1,6 +1,5 @@
 """A connection to the broker that reconnects, for the status reader of a simulation."""
 
-import secrets
 import time
 from collections.abc import Callable
 
@@ -18,6 +17,7 @@ from mqtt_presence.mqtt.packets import (
 from mqtt_presence.mqtt.port_advice import port_advice
 from mqtt_presence.mqtt.return_codes import connack_words_311
 from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.protocol.watchers import fresh_watcher_id
 from mqtt_presence.tools.simulate.simulated_devices import KEEP_ALIVE_S
 from mqtt_presence.tools.simulate.socket_loop import Loop, SocketConnection, Target
 
@@ -74,7 +74,7 @@ class ReaderConnection:
         request = Connect(
             MQTT_311,
             keep_alive_s=KEEP_ALIVE_S,
-            client_id=f"simulate-{secrets.token_hex(6)}",
+            client_id=fresh_watcher_id(),
             user=self._url.username,
             password=None if password is None else password.encode(),
         )

@@ -19,3 +19,6 @@ export const freshConnectionId = () => randomHex(16);
  * would make the broker disconnect both tabs in turn.
  */
 export const freshClientId = () => `js${randomHex(10)}`; // 22 characters: every broker accepts 23 (MQTT 3.1.1 §3.1.3.1)
+
+/** Return a new client id of a page that only looks: a bridge that counts clients by itself does not count it. */
+export const freshWatcherId = () => `watch-${randomHex(8)}`;

@@ -3,6 +3,7 @@
 import {BridgePresence} from "./bridge-presence.js";
 import {steady, within} from "./clocks.js";
 import {makeEndpoint} from "./endpoint.js";
+import {freshWatcherId} from "./ids.js";
 import {PresenceError} from "./errors.js";
 import {Observable} from "./observable.js";
 import {PresenceClient} from "./presence-client.js";
@@ -84,7 +85,7 @@ export class StatusWatcher extends Observable {
       this.#client = source;
       this.#leave = source.join(part);
     } else {
-      this.#reconnector = new Reconnector(makeEndpoint(source, options), () => null);
+      this.#reconnector = new Reconnector(makeEndpoint(source, {clientId: freshWatcherId(), ...options}), () => null);
       this.#leave = this.#reconnector.join(part);
     }
   }

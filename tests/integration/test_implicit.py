@@ -1,0 +1,396 @@
+"""Clients without presence messages, counted by the broker's reports (I1), on mosquitto and the embedded broker."""
+
+import asyncio
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from mqtt_presence.adapters.registry import EMBEDDED
+from mqtt_presence.bridge.config import BridgeConfig
+from tests.support.bridges import BridgeThread
+from tests.support.brokers import Embedded, Mosquitto
+from tests.support.mqtt import Client
+from tests.support.postgres import query
+from tests.support.recorder import Recorder
+from tests.support.waiting import until
+
+SOON_S = 0.2
+"""The time that a client has to log in, where a test does not measure it."""
+ROOT = Path(__file__).parents[2]
+
+
+class Scene:
+    """A broker, a bridge that counts clients by its reports, and an operator."""
+
+    def __init__(self, broker: Mosquitto | Embedded, database: str) -> None:
+        self.broker, self.database = broker, database
+        self.bridges = ExitStack()
+        self.operator: Recorder
+
+    def start(self, **settings: Any) -> BridgeThread:
+        """Start a bridge."""
+        given: dict[str, Any] = {}
+        configure: Callable[[BridgeConfig], BridgeConfig] = lambda config: config  # noqa: E731
+        if isinstance(self.broker, Embedded):  # as `up` does
+            given["address_of"] = self.broker.broker.client_address
+            configure = lambda config: replace(config, source=EMBEDDED)  # noqa: E731
+        settings = {"implicit": "username", "implicit_after": f"{SOON_S}s"} | settings
+        bridge = BridgeThread(given, configure, broker=self.broker.url, database=self.database, **settings)
+        self.bridges.enter_context(bridge)
+        until(lambda: self.hears(bridge), f"the bridge reads reports\n{self.broker.log()}")
+        return bridge
+
+    def hears(self, bridge: BridgeThread) -> bool:
+        if isinstance(self.broker, Embedded):
+            return bridge.parts.connections.lists_read > 0
+        return self.broker.log().count("$SYS/broker/log/E (QoS 1)") > 0
+
+    def stop(self) -> None:
+        """Stop the bridge."""
+        self.bridges.close()
+
+    def records(self, user: str | None = None, **fields: Any) -> list[dict[str, Any]]:
+        rows = query(self.database, "SELECT * FROM connections ORDER BY id")
+        return [
+            row
+            for row in rows
+            if user in {None, row["user_id"]} and all(row[name] == value for name, value in fields.items())
+        ]
+
+    def record(self, user: str, **fields: Any) -> dict[str, Any]:
+        """Wait for the one record of a user."""
+        until(lambda: self.records(user, **fields), f"a record of {user}\n{self.broker.log()[-4000:]}")
+        (found,) = self.records(user, **fields)
+        return found
+
+    def end_of(self, user: str, **fields: Any) -> tuple[str, str | None]:
+        """Wait for the end of the one record of a user."""
+        until(
+            lambda: any(row["reason"] for row in self.records(user, **fields)),
+            f"the end of {user}\n{self.broker.log()[-4000:]}",
+        )
+        (found,) = self.records(user, **fields)
+        return found["reason"], found["cause"]
+
+    def mark(self, name: str) -> None:
+        """Wait until the bridge has processed all that was sent and reported, and has opened what is due."""
+        time.sleep(SOON_S)
+        self.broker.say(name, "marker", "login")
+        self.record(name)
+
+
+@contextmanager
+def on(kind: str, directory: Path, database: str) -> Iterator[Scene]:
+    broker = (
+        Mosquitto(directory / "mosquitto", "log_dest topic") if kind == "mosquitto" else Embedded(ws=True)
+    )
+    with broker:
+        scene = Scene(broker, database)
+        try:
+            yield scene
+        finally:
+            scene.stop()
+
+
+@pytest.fixture(params=["mosquitto", "embedded"])
+def idle_scene(request: pytest.FixtureRequest, tmp_path: Path, sqlite_url: str) -> Iterator[Scene]:
+    """A broker without a bridge."""
+    with on(request.param, tmp_path, sqlite_url) as scene:
+        yield scene
+
+
+@pytest.fixture
+def scene(idle_scene: Scene) -> Scene:
+    """A broker with a bridge and an operator."""
+    idle_scene.start()
+    idle_scene.operator = idle_scene.broker.recorder()
+    return idle_scene
+
+
+# Stock clients.
+
+
+@contextmanager
+def process(*command: str) -> Iterator[Callable[[], None]]:
+    """Run a stock client; return what kills it."""
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        yield running.kill
+    finally:
+        running.kill()
+        running.communicate(timeout=20)
+
+
+def mosquitto_sub(port: int) -> AbstractContextManager[Callable[[], None]]:
+    return process("mosquitto_sub", "-p", str(port), "-u", "kitchen", "-i", "sub-1", "-t", "status/+")
+
+
+def mqtt_js(port: int) -> AbstractContextManager[Callable[[], None]]:
+    script = (
+        f'import("mqtt").then(({{default: m}}) => m.connect("mqtt://127.0.0.1:{port}", '
+        '{username: "kitchen", clientId: "js-1", protocolVersion: 4}))'
+    )
+    return process("node", "-e", script)
+
+
+@contextmanager
+def with_paho(port: int) -> Iterator[Callable[[], None]]:
+    client = paho.Client(CallbackAPIVersion.VERSION2, "paho-1")
+    client.username_pw_set("kitchen", "")
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+
+    def leave() -> None:
+        client.disconnect()
+        client.loop_stop()
+
+    yield leave
+    leave()
+
+
+@contextmanager
+def with_aiomqtt(port: int) -> Iterator[Callable[[], None]]:
+    leaving = threading.Event()
+
+    async def stay() -> None:
+        async with aiomqtt.Client("127.0.0.1", port, username="kitchen", identifier="aio-1"):
+            await asyncio.to_thread(leaving.wait, 60)
+
+    thread = threading.Thread(target=lambda: asyncio.run(stay()))
+    thread.start()
+
+    def leave() -> None:
+        leaving.set()
+        thread.join(20)
+
+    yield leave
+    leave()
+
+
+@pytest.mark.parametrize(
+    ("client", "client_id", "end"),
+    [
+        (mosquitto_sub, "sub-1", ("lost", "closed")),
+        (mqtt_js, "js-1", ("lost", "closed")),
+        (with_paho, "paho-1", ("logout", "disconnect")),
+        (with_aiomqtt, "aio-1", ("logout", "disconnect")),
+    ],
+    ids=["mosquitto_sub", "mqtt.js", "paho", "aiomqtt"],
+)
+def test_stock_client_is_seen_and_its_end(
+    idle_scene: Scene, client: Callable[[int], Any], client_id: str, end: tuple[str, str]
+) -> None:
+    """A client without a line of presence code is online within `implicit_after` + 1 s of its connect, with user and
+    address; at its end with reason and cause. Its connect is the user's last login.
+    """
+    idle_scene.start(implicit_after="1s")
+    operator = idle_scene.broker.recorder()
+    with client(idle_scene.broker.port) as leave:
+        until(lambda: connected(idle_scene, client_id), f"{client_id} connects", 30)
+        began = time.monotonic()
+        status = operator.wait_for_state("kitchen", "online")
+        took = time.monotonic() - began
+        found = idle_scene.record("kitchen")
+        assert (found["client_id"], found["ip_addr"], found["origin"]) == (client_id, "127.0.0.1", "broker")
+        login = operator.wait_for_event("kitchen", "connectionLogin")
+        assert (login["clientId"], login["ipAddr"], "userAgent" in login) == (client_id, "127.0.0.1", False)
+        assert status["lastLogin"]["date"] == login["loginTime"]
+        leave()
+        assert idle_scene.end_of("kitchen") == end
+    operator.wait_for_state("kitchen", "offline")
+    logout = operator.wait_for_event("kitchen", "connectionLogout")
+    assert (logout["reason"], logout["cause"]) == end
+    assert took < 2, f"seen after {took:.2f} s"
+
+
+def connected(scene: Scene, client_id: str) -> bool:
+    if isinstance(scene.broker, Embedded):
+        return client_id in scene.broker.broker._broker.router.sessions
+    return f" as {client_id} " in whole_log(scene.broker)
+
+
+def whole_log(broker: Mosquitto | Embedded) -> str:
+    assert isinstance(broker, Mosquitto)
+    return (broker.directory / "log").read_text(errors="replace")
+
+
+# One person.
+
+
+def test_takeover_is_one_person(scene: Scene) -> None:
+    """A client that connects again with its id stays online: one connection follows the other, without a gap, and the
+    last one ends with reason and cause.
+    """
+    first = scene.broker.client("alice", "a1")
+    scene.record("alice")
+    second = scene.broker.client("alice", "a1")
+    until(lambda: len(scene.records("alice")) == 2, "the second record")
+    scene.mark("dave")
+    old, new = scene.records("alice")
+    assert (old["reason"], old["cause"], new["reason"]) == ("superseded", "takeover", None)
+    assert scene.operator.status("alice")["connections"] == 1
+    assert "userOffline" not in dict(scene.operator.events("alice"))
+    first.close()
+    second.close()
+    scene.operator.wait_for_state("alice", "offline")
+    assert [(r["reason"], r["cause"]) for r in scene.records("alice")][1] == ("lost", "closed")
+
+
+def test_client_that_goes_at_once_after_a_takeover_ends(scene: Scene) -> None:
+    """The second connection is gone before its record would open: the first record ends with it (G1, G2)."""
+    scene.broker.client("alice", "a1")
+    scene.record("alice")
+    scene.broker.client("alice", "a1").disconnect()
+    assert scene.end_of("alice") == ("logout", "disconnect")
+    scene.operator.wait_for_state("alice", "offline")
+
+
+def test_client_that_logs_in_has_its_own_record_only(scene: Scene) -> None:
+    """A login within the time is the only record; a later one supersedes the broker's without a gap."""
+    soon = scene.broker.client("alice", "a1")
+    soon.publish("presence/alice/a1/login", b'{"connectionId":"c1","userAgent":"demo"}')
+    late = scene.broker.client("bob", "b1")
+    scene.record("bob", origin="broker")
+    late.publish("presence/bob/b1/login", b'{"userAgent":"demo"}')
+    scene.record("bob", origin="login")
+    scene.mark("dave")
+    assert [(r["connection_id"], r["origin"], r["reason"]) for r in scene.records("alice")] == [
+        ("c1", "login", None)
+    ]
+    assert [(r["origin"], r["reason"]) for r in scene.records("bob")] == [
+        ("broker", "superseded"),
+        ("login", None),
+    ]
+    assert "userOffline" not in dict(scene.operator.events("bob"))
+    (user,) = query(scene.database, "SELECT * FROM users WHERE user_id = 'bob'")
+    assert (user["connections"], user["last_login_user_agent"]) == (1, "demo")
+    late.close()
+    assert scene.end_of("bob", origin="login") == ("lost", "closed")
+    scene.operator.wait_for_state("bob", "offline")
+
+
+def test_activity_with_an_id_supersedes_and_without_one_is_a_sign_of_life(scene: Scene) -> None:
+    """A client that sends heartbeats without ever logging in stays one connection."""
+    named, nameless = scene.broker.client("alice", "a1"), scene.broker.client("bob", "b1")
+    scene.record("alice")
+    before = scene.record("bob")
+    named.publish("presence/alice/a1/activity", b'{"connectionId":"c1"}')
+    nameless.publish("presence/bob/b1/activity")
+    scene.record("alice", connection_id="c1")
+    until(lambda: scene.record("bob")["last_seen"] > before["last_seen"], "bob's sign of life")
+    assert scene.end_of("alice", origin="broker") == ("superseded", None)
+    assert [scene.operator.wait_for_state(u, "online")["connections"] for u in ("alice", "bob")] == [1, 1]
+
+
+def test_nobody_is_monitored_or_silent_without_a_setting(idle_scene: Scene) -> None:
+    """A connected client without messages is neither idle nor ended; with `expire_after` it ends (B2)."""
+    idle_scene.start(idle_threshold="0.1s")
+    idle_scene.broker.client("alice", "a1")
+    idle_scene.record("alice")
+    time.sleep(0.5)
+    idle_scene.mark("dave")
+    assert (idle_scene.record("alice")["idle"], idle_scene.record("alice")["reason"]) == (None, None)
+    idle_scene.stop()
+    idle_scene.start(expire_after="0.3s")
+    idle_scene.broker.client("bob", "b1")
+    assert idle_scene.end_of("bob") == ("timeout", None)
+
+
+# Users.
+
+
+def test_client_ids_as_users(idle_scene: Scene) -> None:
+    """With `client_id` each client is a user of its own; a login under another name takes its place; a takeover by
+    another name stays the same user on a broker that lets it happen.
+    """
+    idle_scene.start(implicit="client_id", implicit_match="(lamp|plug).*")
+    operator = idle_scene.broker.recorder()
+    lamp = idle_scene.broker.client("fleet", "lamp-1")
+    idle_scene.broker.client("fleet", "plug-1")
+    idle_scene.broker.client("fleet", "other")
+    operator.wait_for_state("plug-1", "online")
+    operator.wait_for_state("lamp-1", "online")
+    lamp.publish("presence/fleet/lamp-1/login", b'{"connectionId":"c1"}')
+    assert idle_scene.end_of("lamp-1") == ("superseded", None)
+    operator.wait_for_state("fleet", "online")
+    operator.wait_for_state("lamp-1", "offline")
+    idle_scene.mark("dave")
+    assert {r["user_id"] for r in idle_scene.records(origin="broker")} == {"lamp-1", "plug-1"}
+    lamp.close()
+    until(lambda: idle_scene.records("fleet")[0]["reason"], "the end of the login")
+    if not idle_scene.broker.one_owner_of_a_client_id:
+        idle_scene.broker.client("other", "plug-1")
+        until(lambda: len(idle_scene.records("plug-1")) == 2, "the takeover")
+        assert "userOffline" not in dict(operator.events("plug-1"))
+
+
+def test_clients_without_a_user_name(tmp_path: Path, sqlite_url: str) -> None:
+    """With `client_id` a client without a user name counts; with `username` it does not. mosquitto's lines differ."""
+    with on("mosquitto", tmp_path, sqlite_url) as scene:
+        scene.start(implicit="client_id")
+        command = ("mosquitto_sub", "-p", str(scene.broker.port), "-i", "lamp", "-t", "x")
+        with process(*command) as kill:
+            assert scene.record("lamp")["ip_addr"] == "127.0.0.1"
+            kill()
+            assert scene.end_of("lamp") == ("lost", "closed")
+        scene.stop()
+        scene.start()
+        with process(*command):
+            until(lambda: whole_log(scene.broker).count(" as lamp ") == 2, "it connects")
+            scene.mark("dave")
+            assert len(scene.records("lamp")) == 1
+
+
+def test_who_never_counts(scene: Scene) -> None:
+    """The bridge, a watcher, `verify` and `check` are not counted; nor is a page that only looks."""
+    own = ["watch-0123456789abcdef", "alice-check-client-0123abcd-17"]
+    for client_id in own:
+        scene.broker.client("alice", client_id)
+    scene.broker.client("alice", "watch-tower")
+    scene.record("alice", client_id="watch-tower")
+    scene.mark("dave")
+    assert {r["client_id"] for r in scene.records(origin="broker")} <= {"watch-tower", "marker"} | {
+        r["client_id"] for r in scene.records("operator")
+    }
+    assert not scene.records("bridge")
+
+
+def test_no_setting_no_record(idle_scene: Scene) -> None:
+    """Without `implicit` nobody is counted by the broker's word; and when it is switched off, its records end."""
+    idle_scene.start()
+    idle_scene.broker.client("alice", "a1")
+    idle_scene.record("alice")
+    idle_scene.stop()
+    idle_scene.start(implicit="off")
+    assert idle_scene.end_of("alice") == ("unconfirmed", None)
+    idle_scene.broker.client("bob", "b1")
+    idle_scene.mark("dave")
+    assert not idle_scene.records("bob")
+
+
+# Many.
+
+
+def test_many_at_once(idle_scene: Scene) -> None:
+    """1,000 clients connect at once and are cut at once: each is online once, and ends `lost`, `closed`."""
+    idle_scene.start()
+    count, users = 1000, 10
+    clients = [Client(idle_scene.broker.port, f"u{n % users}", f"c{n}") for n in range(count)]
+    until(lambda: len(idle_scene.records()) == count, "all are seen", 60)
+    rows = query(idle_scene.database, "SELECT user_id, connections FROM users WHERE state = 'online'")
+    assert {row["user_id"]: row["connections"] for row in rows} == {f"u{n}": 100 for n in range(users)}
+    for client in clients:
+        client.close()
+    until(lambda: len(idle_scene.records(reason="lost", cause="closed")) == count, "all have ended", 60)
+    assert query(idle_scene.database, "SELECT * FROM users WHERE state <> 'offline'") == []
+    assert len(idle_scene.records()) == count
