@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mqtt_presence.access.rights import BRIDGE_USER
 from mqtt_presence.adapters.registry import AUTO, EMBEDDED
-from mqtt_presence.bridge.assembly import bridge
+from mqtt_presence.bridge.assembly import Assembly
 from mqtt_presence.bridge.config import BridgeConfig
 from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.cli import logs
@@ -58,15 +58,15 @@ def command(settings: Settings) -> None:
         store.take_seat()  # before the broker accepts clients that could not be recorded
         resources.enter_context(broker)
         config = _bridge_config(settings, broker, secret)
-        end_leftovers(settings.database, store, config, wall_clock())
+        parts = Assembly(
+            config, store, address_of=broker.client_address, fleets=devices, notifications=receivers
+        )
+        end_leftovers(settings.database, store, config, wall_clock(), parts.notifications.recorder)
         if page is not None:
             resources.enter_context(page)  # runs on the broker's event loop
         show_banner(settings, broker, page, is_new_token=is_new_token)
         # Drained before the bridge stops, so that the bridge still records and publishes all wills.
-        presence = bridge(
-            config, store, address_of=broker.client_address, fleets=devices, notifications=receivers
-        )
-        signals.serve(presence, broker.drain)
+        signals.serve(parts.bridge, broker.drain)
 
 
 def _allow_many_files() -> None:

@@ -9,6 +9,7 @@ has announced its sleep was not connected: its record stays until its deadline.
 import logging
 
 from mqtt_presence.bridge.config import BridgeConfig
+from mqtt_presence.bridge.notifications.recorder import NotificationRecorder
 from mqtt_presence.protocol import publications
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import Connection, End, Event, Reason, Rule, UserId
@@ -18,7 +19,13 @@ from mqtt_presence.store.reader import Reader
 log = logging.getLogger(__name__)
 
 
-def end_leftovers(database: str, store: Store, config: BridgeConfig, now: int) -> None:
+def end_leftovers(
+    database: str,
+    store: Store,
+    config: BridgeConfig,
+    now: int,
+    recorder: NotificationRecorder | None = None,
+) -> None:
     """End all open connections as lost; the bridge publishes the statuses when it starts.
 
     Args:
@@ -26,19 +33,29 @@ def end_leftovers(database: str, store: Store, config: BridgeConfig, now: int) -
         store: open, with no bridge running on it.
         config: of the bridge.
         now: epoch milliseconds.
+        recorder: queues the notifications of the ends; None: there are no receivers.
 
     """
     count = 0
+    if recorder is not None:
+        with store.transaction() as tx:
+            recorder.restore(tx)
     with Reader(database) as reader:
         for page in reader.open_connections():
             awake = {user_id: [r for r in records if not _is_asleep(r)] for user_id, records in page.items()}
-            _end(awake, store, config, now)
+            _end(awake, store, config, now, recorder)
             count += sum(map(len, awake.values()))
     if count:
         log.warning("connections=%d were open when the broker died: they end as lost", count)
 
 
-def _end(page: dict[UserId, list[Connection]], store: Store, config: BridgeConfig, now: int) -> None:
+def _end(
+    page: dict[UserId, list[Connection]],
+    store: Store,
+    config: BridgeConfig,
+    now: int,
+    recorder: NotificationRecorder | None,
+) -> None:
     events: dict[UserId, list[Event]] = {
         user_id: [_lost(record, now) for record in records] for user_id, records in page.items()
     }
@@ -53,6 +70,8 @@ def _end(page: dict[UserId, list[Connection]], store: Store, config: BridgeConfi
                 outcome, config.topics, private=config.publish_private
             )
         ]
+        if recorder is not None:
+            due += recorder.record(tx, outcomes)[0]  # the senders start later, and so need no call
         if due:
             tx.put_outbox(publications.pack(due))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.fault.test_crashes import count
 from tests.support.checker import read
 from tests.support.mqtt import Client
+from tests.support.receiver import WebhookReceiver
 from tests.support.waiting import free_port, listens, until
 
 KILLS = 8
@@ -19,12 +20,12 @@ CLIENTS = 4
 class Up:
     """The command, in a process of its own."""
 
-    def __init__(self, directory: Path, database: str) -> None:
+    def __init__(self, directory: Path, database: str, *options: str) -> None:
         self.port = free_port()
         self._log = directory / "up.log"
         self._command = [
             *(sys.executable, "-m", "mqtt_presence", "up", "--no-ws", "--no-web"),
-            *("--port", str(self.port), "--database", database),
+            *("--port", str(self.port), "--database", database, *options),
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -90,3 +91,25 @@ def test_acknowledged_logins_survive_kills_of_up(tmp_path: Path, sqlite_url: str
     for number in range(CLIENTS):
         assert sum(r.is_open for r in records if r.client_id == f"client-{number}") <= 1
         assert users[f"user-{number}"].version > 0
+
+
+def test_notifications_of_ends_by_a_kill(tmp_path: Path, sqlite_url: str) -> None:
+    """A user who was online when broker and bridge were killed goes offline for the receivers, too."""
+    with WebhookReceiver() as receiver:
+        config = tmp_path / "settings.toml"
+        config.write_text(
+            "notify_private = true\n"
+            f'[[notify]]\nname = "ops"\nurl = "{receiver.url}"\non = ["userOnline", "userOffline"]\n'
+        )
+        up = Up(tmp_path, sqlite_url, "--config", str(config))
+        try:
+            up.start()
+            with Client(up.port, "alice", "phone") as client:
+                client.publish("presence/alice/phone/login")
+                until(lambda: len(receiver.taken) == 1, "she is online")
+                up.kill()
+            up.start()
+            until(lambda: len(receiver.taken) == 2, "she is offline")
+        finally:
+            up.kill()
+        assert receiver.told() == [("alice", "userOnline"), ("alice", "userOffline")]

@@ -61,6 +61,10 @@ class NotificationRecorder:
         self._clock = clock
         self._wake = wake
 
+    def restore(self, tx: Transaction) -> None:
+        """Read the state of the clock; for records before the bridge starts."""
+        self._steady.restore(tx)
+
     def record(self, tx: Transaction, outcomes: Sequence[Outcome]) -> Recorded:
         """See `OutcomeRecorder`."""
         now = self._clock.now()
