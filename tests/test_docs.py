@@ -22,6 +22,7 @@ from tests.support.waiting import free_port, until
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+SETTINGS_PAGE = (ROOT / "docs/settings.md").read_text("utf-8")
 PROTOCOL = (ROOT / "docs/protocol.md").read_text("utf-8")
 DOCUMENTS = [
     *sorted(ROOT.glob("*.md")),
@@ -69,16 +70,34 @@ def test_the_page_of_the_examples_is_as_long_as_is_said() -> None:
         assert re.findall(r"\b(\d+) lines\b", text) == [str(len(lines))]
 
 
+def rows_of_settings(text: str) -> list[list[str]]:
+    """Return the cells of the tables of settings: names, defaults, meaning."""
+    tables = re.findall(r"^\| setting \| default \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    return [[cell.strip() for cell in row.split("|")[1:4]] for row in "".join(tables).splitlines()]
+
+
 @pytest.mark.parametrize("name", SETTINGS)
-def test_setting_is_in_the_readme(name: str) -> None:
-    """Each setting has a row in the README's table, with its default."""
-    rows = [
-        line for line in README.splitlines() if line.startswith("| `") and f"`{name}`" in line.split("|")[1]
-    ]
-    assert rows, f"the README's table of settings lacks {name}"
+def test_setting_is_documented(name: str) -> None:
+    """Each setting has one row in docs/settings.md, with its default."""
+    rows = [row for row in rows_of_settings(SETTINGS_PAGE) if f"`{name}`" in row[0]]
+    assert len(rows) == 1, f"docs/settings.md has {len(rows)} rows for {name}"
     default = SETTINGS[name].default
     if name != "database":  # its default depends on the user's home directory
-        assert re.search(rf"\b{re.escape(default)}\b", rows[0]) if default else True, rows[0]
+        assert re.search(rf"\b{re.escape(default)}\b", rows[0][1]) if default else True, rows[0]
+
+
+def test_documented_settings_exist() -> None:
+    """No row is left over from a setting that has gone, or was misspelt."""
+    for names, _, _ in rows_of_settings(SETTINGS_PAGE):
+        assert set(re.findall(r"`(\w+)`", names)) <= set(SETTINGS), names
+
+
+def test_ten_settings_of_the_readme_are_those_of_the_page() -> None:
+    """The README has ten settings; names, defaults and meanings are those of docs/settings.md."""
+    shown = rows_of_settings(README.replace("](docs/settings.md#", "](#").replace("](docs/", "]("))
+    assert len(shown) == 10
+    for row in shown:
+        assert row in rows_of_settings(SETTINGS_PAGE), row
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -19,6 +19,7 @@ WRONG_SETTING = 2
 TLS = ("ca_file", "cert_file", "key_file")
 RULES = (
     "prefix",
+    "people",
     "idle_threshold",
     "expire_after",
     "grace",

@@ -52,7 +52,9 @@ _DEADLINES = {
 }
 
 
-@with_settings("database", "idle_threshold", "expire_after", "grace", "confirm_within", "implicit_keep")
+@with_settings(
+    "database", "people", "idle_threshold", "expire_after", "grace", "confirm_within", "implicit_keep"
+)
 def command(
     settings: Settings,
     user: Annotated[str, typer.Argument(help="The user whose state to explain.", show_default=False)],

@@ -2,10 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mqtt_presence.errors import ConfigError
@@ -30,6 +30,8 @@ PREFIX = "MQTT_PRESENCE_"
 
 _TOKEN = re.compile(r"(?:(?:status|operator):)?[A-Za-z0-9._~+/=-]{16,}")
 _ORIGIN = re.compile(r"(?i:https?)://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+_PEOPLE = {"idle_threshold": 300.0, "grace": 15.0}
+"""The defaults with `people`, in seconds."""
 _PATHS = frozenset(
     {"ca_file", "cert_file", "client_cert_file", "client_key_file", "key_file", "password_file"}
 )
@@ -54,6 +56,10 @@ class Settings(BaseSettings):
         "default: presence.db in $XDG_DATA_HOME/mqtt-presence or ~/.local/share/mqtt-presence.",
     )
     prefix: str = Field("", description="The beginning of every topic, e.g. acme/.")
+    people: bool = Field(
+        default=False,
+        description="Defaults for people instead of devices: idle_threshold is 5m, grace is 15s.",
+    )
     idle_threshold: Duration = Field(
         60.0, gt=0, description="The time without a heartbeat after which a connection is idle."
     )
@@ -305,6 +311,13 @@ class Settings(BaseSettings):
         if len(plain) < len(value) or None in plain:
             raise ValueError("must be like https://presence.example or http://host:8080, without a path")
         return tuple(origin for origin in plain if origin is not None)
+
+    @model_validator(mode="after")
+    def _with_defaults_for_people(self) -> Self:
+        if self.people:
+            # The model is frozen for its users; these fields have not been given.
+            self.__dict__.update({k: v for k, v in _PEOPLE.items() if k not in self.model_fields_set})
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -57,6 +57,28 @@ def test_operators_are_listed_in_each_source(tmp_path: Path, monkeypatch: pytest
     assert load({"operator": ["dave"]}, config).operator == ("dave",)
 
 
+@pytest.mark.parametrize("source", ["flag", "variable", "file"])
+def test_people_changes_two_defaults(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With people, idle comes after 5 minutes and a lost connection counts for 15 s; the rules get both."""
+    assert (load({}).idle_threshold, load({}).grace) == (60, 0)
+    if source == "variable":
+        monkeypatch.setenv("MQTT_PRESENCE_PEOPLE", "yes")
+    config = toml(tmp_path, "people = true" if source == "file" else "")
+    settings = load({"people": True} if source == "flag" else {}, config)
+    assert (settings.idle_threshold, settings.grace) == (300, 15)
+    rules = bridge_config(settings).rules
+    assert (rules.idle_threshold_ms, rules.grace_ms) == (300_000, 15_000)
+
+
+def test_people_leaves_given_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value from any source counts, also one that is equal to the usual default."""
+    assert load({}, toml(tmp_path, "people = true\nidle_threshold = 60")).idle_threshold == 60
+    monkeypatch.setenv("MQTT_PRESENCE_GRACE", "0")
+    settings = load({"people": True, "idle_threshold": "90s"})
+    assert (settings.idle_threshold, settings.grace) == (90, 0)
+    assert load({"people": False}, toml(tmp_path, "people = true")).idle_threshold == 60
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
