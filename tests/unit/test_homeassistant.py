@@ -210,6 +210,22 @@ def test_setting_that_is_off_for_a_moment_leaves_the_message(held: Recorded) -> 
     assert held.configs()[-1] == (ALICE, False)
 
 
+def test_setting_that_comes_back_after_the_removal_restores_the_message(held: Recorded) -> None:
+    """The bridge was killed between the last acknowledgement and the note that all are removed."""
+    held.login("alice")
+    held.settle()
+    held.restart(homeassistant=None)
+    for _ in range(8):
+        if held.parts.retained.is_complete:
+            break
+        held.step()
+    assert held.parts.retained.is_complete
+    assert (ALICE, True) in held.configs()
+    held.restart(homeassistant=ON)
+    held.settle()
+    assert held.configs() == [(ALICE, False)]
+
+
 def test_other_discovery_prefix_moves_the_message(held: Recorded) -> None:
     """The old topic is cleared."""
     held.login("alice")

@@ -6,10 +6,11 @@ from contextlib import suppress
 import pytest
 
 from mqtt_presence.bridge.assembly import Assembly
-from mqtt_presence.bridge.outbox import LastStatus, Outbox
+from mqtt_presence.bridge.outbox import LastStatus, Outbox, last_status
 from mqtt_presence.bridge.recovery.retained_statuses import Republished, RetainedStatuses
 from mqtt_presence.mqtt.messages import Incoming, Outgoing
 from mqtt_presence.protocol.publications import Publication
+from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import Login, RuleSettings
 from mqtt_presence.store import Store
@@ -34,6 +35,14 @@ def test_witness_whose_commit_failed_is_stored_by_the_next(sqlite_url: str) -> N
     with store.transaction() as tx:
         assert tx.read_value("probe") == '{"topic":"status/alice","version":7}'
     store.close()
+
+
+def test_last_status_is_no_other_retained_message() -> None:
+    """Those of other outputs have no version that the broker could be asked for."""
+    status = Publication("status/alice", b'{"version":7}', retain=True)
+    others = [Publication("display/alice", b"in", retain=True), Publication("status/bob", b"", retain=True)]
+    assert last_status([status, *others], Topics()) == ALICE
+    assert last_status(others, Topics()) is None
 
 
 def test_last_status_is_offered_until_it_is_stored() -> None:
