@@ -110,6 +110,25 @@ def test_a_persons_page(served: Served, somebody: Callable[..., Somebody]) -> No
         expect(device).to_contain_text("active now")  # whatever the period
 
 
+@one_broker
+def test_why_a_person_is_in_a_state(served: Served, somebody: Callable[..., Somebody]) -> None:
+    """Each record has the rules that opened and ended it, and follows the next change."""
+    ada = somebody(served, "ada-why")
+    ada.come()
+    ada.sign_in()
+    with Client(served.mqtt_port, "fan", "attic") as client:
+        login(client, "fan", "attic")
+        ada.row("fan").locator("a").click()
+        why = ada.page.locator("#why")
+        expect(why.locator("li")).to_have_count(0)
+        why.locator("summary").click()
+        expect(why.locator("h4")).to_have_text("attic open")
+        expect(why.locator("li").first).to_contain_text("Opened by L1: a login")
+        client.publish("presence/fan/attic/will", b'{"connectionId":"c1"}')
+        expect(why.locator("h4")).to_have_text("attic ended")
+        expect(why.locator("li").nth(1)).to_contain_text("Ended by E1: a will (lost)")
+
+
 # Looking.
 
 

@@ -12,6 +12,7 @@ import {hrefOf, parseRoute} from "../../mqtt_presence/web/static/page/route.js";
 import {lastThere, UserList} from "../../mqtt_presence/web/static/page/user-list.js";
 import {bars, endOf, marks} from "../../mqtt_presence/web/static/page/timeline.js";
 import {ago, duration, roughly, secondsAgo, small} from "../../mqtt_presence/web/static/page/times.js";
+import {past, stateOf} from "../../mqtt_presence/web/static/page/why-panel.js";
 import {describe, explainError} from "../../mqtt_presence/web/static/page/texts.js";
 
 const HOUR = 3_600_000;
@@ -374,4 +375,28 @@ test("statuses after a gap are not announced", () => {
   arrivals.restart(1);
   arrivals.add(change("bob", false, true), 2);
   assert.equal(arrivals.nextText(100_000), "");
+});
+
+// Why
+
+const explained = (past, more = {}) => ({
+  clientId: "phone", connectionId: "c1", open: false, counts: false, idle: null, reason: "lost", cause: null, lastSeen: 0, past, due: [], ...more,
+});
+
+test("a change names its rule and trigger, and the last end its reason and cause", () => {
+  const ended = {change: "ended", at: 9, rule: "B2", trigger: "check"};
+  const corrected = {change: "corrected", at: 10, rule: "G1", trigger: "brokerReport"};
+  assert.equal(past(explained([ended], {reason: "timeout"}), ended), "Ended by B2: a check of the bridge (timeout)");
+  const both = explained([ended, corrected], {cause: "keepAlive"});
+  assert.equal(past(both, ended), "Ended by B2: a check of the bridge");
+  assert.equal(past(both, corrected), "End corrected by G1: a report of the broker (lost, keepAlive)");
+  const old = {change: "opened", at: 1, rule: null, trigger: "unknown"};
+  assert.equal(past(explained([old]), old), "Opened");
+});
+
+test("a record is open, idle, in its grace or ended", () => {
+  assert.equal(stateOf(explained([], {open: true, counts: true})), "open");
+  assert.equal(stateOf(explained([], {open: true, counts: true, idle: true})), "open, idle");
+  assert.equal(stateOf(explained([], {counts: true})), "ended, in its grace");
+  assert.equal(stateOf(explained([])), "ended");
 });

@@ -34,6 +34,30 @@
  */
 
 /**
+ * A change of a record, past or due; `rule` is null if unknown.
+ *
+ * @typedef {{change: string, at: number | null, rule: string | null, trigger: string}} ExplainedStep
+ */
+
+/**
+ * A record with the changes that made it, and those that are due.
+ *
+ * @typedef {object} ExplainedRecord
+ * @property {string} clientId
+ * @property {string} connectionId
+ * @property {boolean} open
+ * @property {boolean} counts whether it counts for the user's status
+ * @property {boolean | null} idle
+ * @property {string | null} reason
+ * @property {string | null} cause
+ * @property {number | null} lastSeen
+ * @property {ExplainedStep[]} past
+ * @property {ExplainedStep[]} due
+ */
+
+/** @typedef {{records: ExplainedRecord[]}} Explanation */
+
+/**
  * @template Item
  * @typedef {{items: Item[], next: string | null}} Page
  */
@@ -148,6 +172,17 @@ export class Api extends EventTarget {
   }
 
   /**
+   * Return the records that make a user's state, with the rules behind them.
+   *
+   * @param {string} user
+   * @returns {Promise<Explanation>}
+   */
+  async why(user) {
+    const fields = await this.#get(`users/${encodeURIComponent(user)}/why`, {});
+    return {records: fields.records.map(explained)};
+  }
+
+  /**
    * @param {string} path
    * @param {Record<string, string | null>} query
    * @returns {Promise<any>}
@@ -223,6 +258,29 @@ const record = (fields) => ({
   ipAddr: fields.ipAddr ?? null,
   userAgent: fields.userAgent ?? null,
 });
+
+/**
+ * @param {Record<string, any>} fields
+ * @returns {ExplainedRecord}
+ */
+const explained = (fields) => ({
+  clientId: fields.clientId,
+  connectionId: fields.connectionId,
+  open: fields.open === true,
+  counts: fields.counts === true,
+  idle: fields.idle ?? null,
+  reason: fields.reason ?? null,
+  cause: fields.cause ?? null,
+  lastSeen: millis(fields.lastSeen),
+  past: fields.past.map(step),
+  due: fields.due.map(step),
+});
+
+/**
+ * @param {Record<string, any>} fields
+ * @returns {ExplainedStep}
+ */
+const step = ({change, at, rule, trigger}) => ({change, at: millis(at), rule: rule ?? null, trigger});
 
 /** @param {string | null | undefined} text */
 const millis = (text) => (text == null ? null : Date.parse(text));

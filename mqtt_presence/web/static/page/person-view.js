@@ -13,6 +13,7 @@ import {BAR_WORDS, keyOf, Legend, Scale, Track} from "./track.js";
 import {duration, exactly, moment} from "./times.js";
 import {lastThere} from "./user-list.js";
 import {html} from "./view.js";
+import {WhyPanel} from "./why-panel.js";
 
 /** @typedef {import("./api.js").ConnectionRecord} ConnectionRecord */
 /** @typedef {import("./page.js").Page} Page */
@@ -103,6 +104,7 @@ function ForOperators({page, session, user, week}) {
   const window = {from: range.from, to: range.to, until: Math.min(range.to, loader.asOf?.getTime() ?? now)};
   const line = {user, records: loader.data?.items ?? null, isCut: loader.data?.next !== null};
   return html`
+    <${WhyPanel} page=${page} session=${session} user=${user} />
     <h3>Devices <span class="hint">of the last 7 days</span></h3>
     <p class="error" id="person-error" role="status">${week.error || loader.error}</p>
     <${Devices} records=${week.data?.items ?? null} now=${session.now()} />
