@@ -4,6 +4,7 @@
 # make fuzz: parsers on random input, a minute each.
 # make test-homeassistant: a real Home Assistant; it needs Python 3.13 or newer, and some minutes to install.
 # make test-endurance: fifty kills of a bridge whose receivers of notifications fail half of the time.
+# make test-fleets: real programs of device fleets, and recipes; some minutes, and it installs them.
 # make test-brokers: the brokers of broker_config/, one by one; some minutes, and it installs them.
 
 SHELL := bash
@@ -21,7 +22,8 @@ PROCESSES ?= 3
 # Debian keeps programs for administrators outside the PATH of users.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
-.PHONY: run test test-brokers test-endurance test-homeassistant check prose unit bench audit fuzz screenshots tools tools-brokers clean
+.PHONY: run test test-brokers test-endurance test-fleets test-homeassistant check prose unit bench audit fuzz screenshots tools \
+  tools-brokers tools-fleets clean
 
 # Its database is in the user's data directory: it survives `make clean`.
 run: $(VENV)/.installed
@@ -69,6 +71,29 @@ test-homeassistant: tools $(VENV)/.installed-dev $(HOMEASSISTANT)/.installed
 
 test-endurance: tools $(VENV)/.installed-dev
 	KILLS=50 $(BIN)/pytest tests/fault/test_notification_kills.py $(TESTS)
+
+# Zigbee2MQTT, Node-RED, Home Assistant, Theengs Gateway, libraries of Homie and Sparkplug, ESPHome's checker, paho C.
+FLEETS := $(addprefix .programs/,fleets/.installed python/.installed esphome/.installed homeassistant/.installed)
+
+test-fleets: tools tools-fleets $(VENV)/.installed-dev $(FLEETS)
+	$(BIN)/pytest tests/programs $(TESTS)
+
+# Node.js comes from npm too: these programs need a newer one than some systems have.
+.programs/fleets/.installed: tests/programs/package.json
+	mkdir -p $(@D)
+	cp $< $(@D)/package.json
+	npm install --prefix $(@D) --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.programs/python/.installed: | $(VENV)/bin/python
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check 'homie4>=0.4' 'theengsgateway>=1.8'
+	@touch $@
+
+.programs/esphome/.installed: | $(VENV)/bin/python
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check esphome
+	@touch $@
 
 # Measures for four to seven minutes, and writes docs/performance.md; on an otherwise idle machine.
 bench: tools $(VENV)/.installed-dev
@@ -121,6 +146,17 @@ tools:
 	export DEBIAN_FRONTEND=noninteractive
 	"$${as_root[@]}" apt-get update -q
 	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$${missing[@]}"
+
+tools-fleets:
+	@missing=()
+	test -e /usr/include/MQTTClient.h || missing+=(libpaho-mqtt-dev)
+	if (( ! $${#missing[@]} )); then exit 0; fi
+	if ! command -v apt-get >/dev/null || (( EUID )); then
+	  echo "test-fleets needs $${missing[*]}: install them, as root on Debian with apt-get." >&2
+	  exit 1
+	fi
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$${missing[@]}"
 
 # Debian's packages start their servers when they are installed; the tests start their own, on other ports.
 tools-brokers:
