@@ -5,6 +5,7 @@ the page, and ``Host`` shows a foreign name that resolves to this machine (DNS r
 """
 
 import re
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from mqtt_presence.mqtt.addresses import is_local_name, parse_address, plain_host, plain_origin
@@ -56,6 +57,31 @@ def refuse_origin(config: WebConfig, host: str, origin: str | None) -> str | Non
     return (
         f"pages of {origin[:200]} may not connect here: if they are meant to, set web_origin={origin[:200]}"
     )
+
+
+def is_same_origin(config: WebConfig, host: str, headers: Mapping[str, str]) -> bool:
+    """Return whether a request is from a page of this server, or from a program that is no browser.
+
+    Browsers name the page in ``Origin`` with each request that changes something, and most of them compare it
+    with the server themselves, in ``Sec-Fetch-Site``.
+
+    Args:
+        config: the configuration of the web server.
+        host: the ``Host`` header.
+        headers: the headers by lower-case name.
+
+    """
+    if headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        return False
+    origin = headers.get("origin")
+    if origin is None:
+        return True
+    found, named = _HOST.fullmatch(host.lower()), plain_origin(origin)
+    if found is None or named is None:
+        return False
+    # A proxy may leave the port out of the host, so configured origins of the same name count, too.
+    own = named in config.origins and _name(named) == plain_host(found["name"])
+    return own or plain_origin(f"{urlsplit(named).scheme}://{host}") == named
 
 
 def socket_origin(mqtt_url: str) -> str:

@@ -11,6 +11,7 @@ from mqtt_presence.web.api.api_application import answer_failure, answer_http_er
 from mqtt_presence.web.api.services import Services
 from mqtt_presence.web.config import MQTT_PATH, WebConfig
 from mqtt_presence.web.database_reader import DatabaseReader
+from mqtt_presence.web.forgetting import Forgetting
 from mqtt_presence.web.headers import SecurityHeaders
 from mqtt_presence.web.origin_check import OriginCheck
 from mqtt_presence.web.page_files import PageFiles, has_libraries
@@ -33,7 +34,13 @@ def make_app(
 
     """
     files = PageFiles()
-    services = Services(config, Access(config, authenticate), DatabaseReader(config.database), has_libraries)
+    services = Services(
+        config,
+        Access(config, authenticate),
+        DatabaseReader(config.database),
+        has_libraries,
+        Forgetting(config.database),
+    )
     routes: list[BaseRoute] = [Route("/", files.index), *mounts(services), Mount("/static", files)]
     if serve is not None:
         endpoint = MqttEndpoint(serve, config)

@@ -36,7 +36,7 @@ class WebConfig:
     """Settings of the web server.
 
     Args:
-        database: the URL of the bridge's database, used for reading only.
+        database: the URL of the bridge's database, used for reading, and to forget users.
         host: the address to listen on.
         port: the TCP port; 0 takes any free one.
         prefix: the beginning of every topic (docs/protocol.md, "Topics").

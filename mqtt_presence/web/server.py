@@ -137,6 +137,7 @@ class WebServer:
         finally:
             await listener.close_connections()
             self._services.database.close()
+            self._services.forgetting.close()
 
     async def _authenticate(self, user: str, password: str, address: str) -> bool:
         return self._broker is not None and await self._broker.authenticate(user, password, address)

@@ -45,7 +45,14 @@ def test_axe_finds_nothing(
     for view, sign in (("connections", "#connections-rows tr"), ("history", "#lines .span")):
         ada.page.click(f"#views a[href$='#{view}']")
         expect(ada.page.locator(sign).first).to_be_visible()
+        if view == "history":
+            expect(ada.page.locator("#chart canvas")).to_be_visible()
         assert faults(ada.page) == [], view
+    ada.page.go_back()
+    ada.page.go_back()
+    ada.page.click("#forget")
+    expect(ada.page.locator("#forget-dialog")).to_be_visible()
+    assert faults(ada.page) == [], "the confirmation"
 
 
 @pytest.mark.parametrize(("theme", "size"), [("light", PHONE), ("dark", WIDE)])

@@ -94,7 +94,11 @@ def test_pictures_of_a_person_and_the_history(
     person = take(ada, "page-person", tmp_path)
     ada.page.click("#views a[href$='#history']")
     expect(ada.page.locator("#history #lines .span").first).to_be_visible()
+    ada.page.click("#ranges button:text-is('7 d')")
+    expect(ada.page.locator("#history-title")).to_have_text("The last 7 days")
+    expect(ada.page.locator(".track")).not_to_have_count(0)
     expect(ada.page.locator(".track[aria-busy]")).to_have_count(0)
+    expect(ada.page.locator("#chart canvas")).to_be_visible()
     assert take(ada, "page-history", tmp_path) != person
 
 

@@ -36,7 +36,14 @@ class Answer:
 
 
 def get(
-    port: int, path: str, *, method: str = "GET", host: str | None = None, version: str = "", **headers: str
+    port: int,
+    path: str,
+    *,
+    method: str = "GET",
+    host: str | None = None,
+    version: str = "",
+    body: bytes | None = None,
+    **headers: str,
 ) -> Answer:
     """Send a request for a path without encoding it; header names have _ for -."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
@@ -47,7 +54,7 @@ def get(
         connection.putheader("Host", f"127.0.0.1:{port}" if host is None else host)
         for name, value in headers.items():
             connection.putheader(name.replace("_", "-"), value)
-        connection.endheaders()
+        connection.endheaders(body)
         response = connection.getresponse()
         body = response.read()
         return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, body)

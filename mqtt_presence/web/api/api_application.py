@@ -10,7 +10,15 @@ from starlette.routing import Mount
 
 from mqtt_presence import __version__
 from mqtt_presence.errors import PresenceError
-from mqtt_presence.web.api import connection_resources, documents, page_resource, user_resources, why_resource
+from mqtt_presence.web.api import (
+    connection_resources,
+    documents,
+    figures_resource,
+    forgotten_resource,
+    page_resource,
+    user_resources,
+    why_resource,
+)
 from mqtt_presence.web.api.access import AccessError
 from mqtt_presence.web.api.body_size import MAX_BODY, BodySize
 from mqtt_presence.web.api.head_requests import HeadRequests
@@ -35,8 +43,14 @@ def mounts(services: Services) -> list[Mount]:
 
     """
     current = APIRouter()
-    routers = (user_resources.router, why_resource.router, connection_resources.router, page_resource.router)
-    for router in routers:
+    for router in (
+        user_resources.router,
+        why_resource.router,
+        connection_resources.router,
+        figures_resource.router,
+        forgotten_resource.router,
+        page_resource.router,
+    ):
         current.include_router(router)
     old = APIRouter()
     for router in (user_resources.router, connection_resources.router):

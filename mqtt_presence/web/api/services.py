@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from mqtt_presence.web.api.access import Access
 from mqtt_presence.web.config import WebConfig
 from mqtt_presence.web.database_reader import DatabaseReader
+from mqtt_presence.web.forgetting import Forgetting
 from mqtt_presence.web.visibility import AccessDecision
 
 
@@ -20,6 +21,7 @@ class Services:
     access: Access
     database: DatabaseReader
     has_mqtt_js: Callable[[], bool]
+    forgetting: Forgetting
 
 
 @dataclass(frozen=True, slots=True)

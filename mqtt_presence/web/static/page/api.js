@@ -77,6 +77,8 @@ export class ApiError extends Error {
 
 const LIMIT = "200";
 const MOST_OF_A_USER = 1_000;
+const MOST_IN_A_PAGE = "500";
+const MOST_PAGES_OF_CSV = 100;
 /** The server is busy: it verifies few passwords at the same time. */
 const BUSY = 503;
 const TRIES = 4;
@@ -86,6 +88,16 @@ const SECOND_MS = 1_000;
 const TIMEOUT_MS = 15_000;
 /** The requester is not an operator, or not an operator any longer. */
 const REFUSALS = new Set([401, 403]);
+
+/**
+ * The figures of a period.
+ *
+ * @typedef {object} Figures
+ * @property {{at: number, online: number}[]} points users online, at moments of the same distance
+ * @property {number} users the number of users with a connection in it
+ * @property {number} connections
+ * @property {number} drops connections that ended without a logout
+ */
 
 /** The API. Dispatches `refused` when the server refuses an answer that is for operators. */
 export class Api extends EventTarget {
@@ -183,6 +195,51 @@ export class Api extends EventTarget {
   }
 
   /**
+   * Return the figures of a period, of all users.
+   *
+   * @param {{from: number, to: number}} period epoch milliseconds
+   * @returns {Promise<Figures>}
+   */
+  async figures({from, to}) {
+    const query = {from: new Date(from).toISOString(), to: new Date(to).toISOString()};
+    const {points, users, connections, drops} = await this.#get("figures", query);
+    const times = points.map((/** @type {{time: string, online: number}} */ {time, online}) => ({at: Date.parse(time), online}));
+    return {points: times, users, connections, drops};
+  }
+
+  /**
+   * Return all connections of a period as CSV, of a user or of all.
+   *
+   * @param {{user: string, from: Date, to: Date}} what
+   */
+  async csv({user, from, to}) {
+    const period = {from: from.toISOString(), to: to.toISOString(), limit: MOST_IN_A_PAGE};
+    const lists = user === "" ? [{...period, open: "false"}, {to: period.to, limit: MOST_IN_A_PAGE, open: "true"}] : [{...period, user}];
+    const parts = [];
+    for (const query of lists) {
+      /** @type {Record<string, string | null> | null} */
+      let next = query;
+      while (next !== null) {
+        if (parts.length === MOST_PAGES_OF_CSV) throw new ApiError(0, "There are more than 50,000 connections: choose a shorter period.");
+        const answer = await this.#answer("connections.csv", next);
+        const text = await answer.text();
+        parts.push(parts.length === 0 ? text : text.replace(/^[^\n]*\n/, "")); // the names of the columns, once
+        next = followingOf(answer);
+      }
+    }
+    return new Blob(parts, {type: "text/csv;charset=utf-8"});
+  }
+
+  /**
+   * Delete a user's records and status.
+   *
+   * @param {string} user
+   */
+  async forget(user) {
+    await this.#answer("forgotten", {}, {user});
+  }
+
+  /**
    * @param {string} path
    * @param {Record<string, string | null>} query
    * @returns {Promise<any>}
@@ -194,13 +251,13 @@ export class Api extends EventTarget {
   /**
    * @param {string} path
    * @param {Record<string, string | null>} query
-   * @param {string} [method]
+   * @param {object} [body] of a request that changes something
    */
-  async #answer(path, query, method) {
+  async #answer(path, query, body) {
     const url = new URL(`api/v1/${path}`, document.baseURI);
     for (const [name, value] of Object.entries(query)) if (value !== null) url.searchParams.set(name, value);
     for (let tried = 1; ; tried += 1) {
-      const answer = await this.#fetch(url, method);
+      const answer = await this.#fetch(url, body);
       if (answer.ok) return answer;
       if (REFUSALS.has(answer.status)) this.dispatchEvent(new Event("refused"));
       if (answer.status !== BUSY || tried === TRIES) throw new ApiError(answer.status, await refusalReason(answer));
@@ -217,19 +274,31 @@ export class Api extends EventTarget {
 
   /**
    * @param {URL} url
-   * @param {string} [method]
+   * @param {object} [body]
    */
-  async #fetch(url, method = "GET") {
+  async #fetch(url, body) {
     try {
       // Without the browser's own credentials, which it would request in a dialog.
       const signal = AbortSignal.timeout(TIMEOUT_MS);
-      const answer = await fetch(url, {method, headers: this.#headers, credentials: "omit", cache: "no-store", signal});
+      const headers = body === undefined ? this.#headers : {...this.#headers, "Content-Type": "application/json"};
+      const how = body === undefined ? {} : {method: "POST", body: JSON.stringify(body)};
+      const answer = await fetch(url, {...how, headers, credentials: "omit", cache: "no-store", signal});
       this.#compareClocks(answer);
       return answer;
     } catch (error) {
       throw new ApiError(0, "The server does not answer.", {cause: error});
     }
   }
+}
+
+/**
+ * Return the query of the next page of a list, null after the last one.
+ *
+ * @param {Response} answer
+ */
+function followingOf(answer) {
+  const found = /<([^>]*)>; *rel="?next/.exec(answer.headers.get("link") ?? "");
+  return found === null ? null : Object.fromEntries(new URL(found[1] ?? "", answer.url).searchParams);
 }
 
 /** @param {Response} answer */

@@ -1,6 +1,8 @@
 /** The history of all users, for operators: figures, users online over time, a line for each user. */
 
 import {ApiError} from "./api.js";
+import {Chart} from "./chart.js";
+import {CsvButton} from "./csv-button.js";
 import {useLoader} from "./loader.js";
 import {AsOf, Search, sorted, sortingOf} from "./parts.js";
 import {RangePicker} from "./range-picker.js";
@@ -35,6 +37,10 @@ export function HistoryView({page, session}) {
     load: (/** @type {Question} */ question, asked, keep, isOld) => loadLines(session, question, asked, keep, isOld),
     every: ASK_EVERY_MS,
   }, {search: q.trim(), limit, query: period}, JSON.stringify(period));
+  const figures = useLoader(page, session, "figures", {
+    load: (/** @type {import("./route.js").Query} */ question, asked) => session.api.figures(rangeOf(question, asked.getTime())),
+    every: ASK_EVERY_MS,
+  }, period, JSON.stringify(period));
   const {lines = [], isMore = false} = loader.data ?? {};
   const window = {from: range.from, to: range.to, until: Math.min(range.to, loader.asOf?.getTime() ?? now)};
   const {order, reverse} = sortingOf(page, ORDERS);
@@ -48,8 +54,10 @@ export function HistoryView({page, session}) {
       </div>
       <div class="head">
         <${RangePicker} page=${page} range=${range} />
+        <${CsvButton} session=${session} range=${range} user="" />
       </div>
-      <p class="error" id="history-error" role="status">${loader.error}</p>
+      <p class="error" id="history-error" role="status">${loader.error || figures.error}</p>
+      <${FiguresCard} figures=${figures.data} now=${session.now()} />
       <div class="card timeline" id="timeline">
         <div class="head">
           <${Legend} />
@@ -77,6 +85,17 @@ const latestOf = ({records}) =>
 
 /** @param {Line} line */
 const countOf = ({records}) => records?.length ?? null;
+
+/** @param {{figures: import("./api.js").Figures | null, now: Date}} props */
+function FiguresCard({figures, now}) {
+  if (figures === null) return null;
+  const totals = /** @type {const} */ ([["Users", figures.users], ["Connections", figures.connections], ["Drops", figures.drops]]);
+  return html`
+    <div class="card figures" id="figures">
+      <dl class="totals">${totals.map(([word, number]) => html`<div key=${word}><dt>${word}</dt><dd>${number.toLocaleString()}</dd></div>`)}</dl>
+      <div><h3 class="hint">Users online</h3><${Chart} points=${figures.points} now=${now} /></div>
+    </div>`;
+}
 
 /**
  * Load the users that match, then the connections of each.

@@ -85,10 +85,11 @@ export const Search = ({page, id, label}) => html`
  *
  * @param {Page} page
  * @param {readonly string[]} orders the first one by default
+ * @param {string} [name] of the choice, where a view has two lists
  * @returns {Sorting}
  */
-export function sortingOf(page, orders) {
-  const text = page.router.route.query.sort ?? "";
+export function sortingOf(page, orders, name = "sort") {
+  const text = page.router.route.query[name] ?? "";
   const order = orders.find((each) => each === text.replace(/^-/, "")) ?? orders[0] ?? "";
   return {order, reverse: text.startsWith("-") && text.slice(1) === order};
 }
@@ -96,10 +97,10 @@ export function sortingOf(page, orders) {
 /**
  * The heads of the columns of a table, each a button that sorts by it.
  *
- * @param {{page: Page, id?: string, columns: readonly (readonly [string, string | null])[], sorting: Sorting, first: string}} props
+ * @param {{page: Page, id?: string, columns: readonly (readonly [string, string | null])[], sorting: Sorting, first: string, name?: string}} props
  *   labels and orders, null for a column that does not sort; the order without a choice
  */
-export const Heads = ({page, id, columns, sorting: {order, reverse}, first}) => html`
+export const Heads = ({page, id, columns, sorting: {order, reverse}, first, name = "sort"}) => html`
   <thead role="rowgroup"><tr role="row" id=${id}>
     ${columns.map(([label, by]) => {
       if (by === null) return html`<th role="columnheader" scope="col" key=${label}>${label}</th>`;
@@ -107,7 +108,7 @@ export const Heads = ({page, id, columns, sorting: {order, reverse}, first}) => 
       const next = order === by && !reverse ? `-${by}` : by === first ? "" : by;
       return html`
         <th role="columnheader" scope="col" key=${label} aria-sort=${sorted}>
-          <button type="button" onClick=${() => page.router.choose({sort: next})}>${label}</button>
+          <button type="button" onClick=${() => page.router.choose({[name]: next})}>${label}</button>
         </th>`;
     })}
   </tr></thead>`;

@@ -1,5 +1,7 @@
 /** A person's page: a summary for everybody; devices, history and the end of the records for operators. */
 
+import {CsvButton} from "./csv-button.js";
+import {Forget} from "./forget.js";
 import {Seen} from "./connections-view.js";
 import {agent, visible} from "./display-names.js";
 import {useLoader} from "./loader.js";
@@ -107,30 +109,45 @@ function ForOperators({page, session, user, week}) {
     <${WhyPanel} page=${page} session=${session} user=${user} />
     <h3>Devices <span class="hint">of the last 7 days</span></h3>
     <p class="error" id="person-error" role="status">${week.error || loader.error}</p>
-    <${Devices} records=${week.data?.items ?? null} now=${session.now()} />
+    <${Devices} page=${page} records=${week.data?.items ?? null} now=${session.now()} />
     <div class="head">
       <h3>The ${range.label}</h3>
       <${RangePicker} page=${page} range=${range} />
+      <${CsvButton} session=${session} range=${range} user=${user} />
     </div>
     <div class="card timeline" id="timeline">
       <${Legend} />
       <${Scale} window=${window} />
       <ol class="lines" id="lines"><${Track} page=${page} line=${line} window=${window} isAlone /></ol>
     </div>
-    <${Records} page=${page} line=${line} window=${window} />`;
+    <${Records} page=${page} line=${line} window=${window} />
+    <${Forget} key=${user} page=${page} session=${session} user=${user} />`;
 }
 
-/** The clients with their latest connection. @param {{records: ConnectionRecord[] | null, now: Date}} props */
-function Devices({records, now}) {
+const DEVICE_ORDERS = /** @type {const} */ (["seen", "client", "address", "agent", "end"]);
+const DEVICE_COLUMNS = /** @type {const} */ ([
+  ["Client", "client"], ["Last seen", "seen"], ["Address", "address"], ["User agent", "agent"], ["End", "end"],
+]);
+/** @type {Record<string, (record: ConnectionRecord) => string | null>} */
+const DEVICE_VALUES = {
+  client: ({clientId}) => clientId,
+  address: ({ipAddr}) => ipAddr,
+  agent: ({userAgent}) => userAgent && agent(userAgent),
+  end: (record) => (record.logoutTime === null ? null : endOf(record)),
+};
+
+/** The clients with their latest connection. @param {{page: Page, records: ConnectionRecord[] | null, now: Date}} props */
+function Devices({page, records, now}) {
   if (records === null) return html`<div class="card"><p class="hint">Loading…</p></div>`;
-  const found = devices(records);
+  const sorting = sortingOf(page, DEVICE_ORDERS, "devices");
+  const valueOf = DEVICE_VALUES[sorting.order];
+  const latest = devices(records);
+  const found = valueOf === undefined ? (sorting.reverse ? latest.toReversed() : latest) : sorted(latest, valueOf, sorting.reverse);
   return html`
     <div class="card flush">
       <table class="grid line" role="table">
         <caption class="unseen">Devices</caption>
-        <thead role="rowgroup"><tr role="row">
-          ${["Client", "Last seen", "Address", "User agent", "End"].map((word) => html`<th role="columnheader" scope="col" key=${word}>${word}</th>`)}
-        </tr></thead>
+        <${Heads} page=${page} columns=${DEVICE_COLUMNS} sorting=${sorting} first="seen" name="devices" />
         <tbody role="rowgroup" id="devices">
           ${found.map((record) => html`
             <tr role="row" key=${record.clientId}>
@@ -186,6 +203,6 @@ function Records({page, line: {records, isCut}, window: {from, to, until}}) {
         </tbody>
       </table>
       <p class="empty" id="line-empty" hidden=${found.length > 0}>No connection in this period.</p>
-      <p class="empty" id="line-cut" hidden=${!isCut}>Older connections are not shown.</p>
+      <p class="empty" id="line-cut" hidden=${!isCut}>Older connections are not shown; CSV has them.</p>
     </div>`;
 }

@@ -18,6 +18,9 @@ export const clockTime = (date) => clock.format(date);
 /** The day, in full. @param {Date} date */
 export const dayName = (date) => day.format(date);
 
+/** The day, short. @param {Date} date */
+export const dayOf = (date) => shortDay.format(date);
+
 /** The hour and minute. @param {Date} date */
 export const hourTime = (date) => minute.format(date);
 

@@ -3,7 +3,7 @@
 import {visible} from "./display-names.js";
 import {Avatar, Link, Name} from "./parts.js";
 import {bars, endOf, marks} from "./timeline.js";
-import {hourTime, moment} from "./times.js";
+import {dayOf, hourTime} from "./times.js";
 import {html, styled} from "./view.js";
 
 /** @typedef {import("./timeline.js").Bar} Bar */
@@ -39,7 +39,7 @@ export function Scale({window: {from, to}}) {
     <div class="hours" id="hours" aria-hidden="true">
       ${marks(from, to, zone).map(({at, left}) => html`
         <span key=${at} data-last=${left > LAST_MARK ? "" : undefined} ref=${styled({"--left": left})}>
-          ${isLong ? moment(new Date(at), new Date(to)).replace(/,.*/, "") : hourTime(new Date(at))}
+          ${(isLong ? dayOf : hourTime)(new Date(at))}
         </span>`)}
     </div>`;
 }
