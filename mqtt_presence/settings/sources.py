@@ -18,8 +18,12 @@ from mqtt_presence.settings.values import error_text, shortened
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 """The environment variable that names the TOML file, as `--config` does."""
 
+_FILE_SUFFIX = "_FILE"
 _SECRET = frozenset({"broker", "client", "database", "notify", "second_client", "web_mqtt_url", "web_token"})
 """Settings that are or may hold passwords: error messages never show them."""
+
+IN_FILES = _SECRET - {"notify"}
+"""Settings whose value may be in a file that a variable names, as container secrets are."""
 
 
 def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
@@ -37,6 +41,7 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
     if config is None:
         config = Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else default_config()
     given = {name: value for name, value in flags.items() if value is not None}
+    from_secrets = _read_secrets()
     from_file = {} if config is None else _read(config)
 
     class WithFile(Settings):
@@ -45,7 +50,8 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
             cls, settings_cls: type[BaseSettings], *sources: Any, **named: Any
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             flags_and_variables = super().settings_customise_sources(settings_cls, *sources, **named)
-            return (*flags_and_variables, InitSettingsSource(settings_cls, from_file))
+            files = (InitSettingsSource(settings_cls, values) for values in (from_secrets, from_file))
+            return (*flags_and_variables, *files)
 
     try:
         return WithFile(**given)
@@ -73,12 +79,43 @@ def _read(config: Path) -> dict[str, Any]:
         raise ConfigError(f"{config}: {error}") from None
 
 
+def _read_secrets() -> dict[str, str]:
+    """Return the settings whose variable has the suffix ``_FILE``: the value is the content of that file."""
+    found = {}
+    for variable in _secret_variables():
+        plain = variable.removesuffix(_FILE_SUFFIX)
+        if os.environ.get(plain):
+            raise ConfigError(f"{plain} and {variable} are both set: set one of them")
+        try:
+            text = Path(os.environ[variable]).read_text("utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{variable}: {error}") from None
+        found[_setting_of(plain)] = text
+    return found
+
+
+def _secret_variables() -> list[str]:
+    return [
+        variable
+        for variable in sorted(os.environ)
+        if variable.endswith(_FILE_SUFFIX)
+        and _setting_of(variable.removesuffix(_FILE_SUFFIX)) in IN_FILES
+        and os.environ[variable]
+    ]
+
+
+def _setting_of(variable: str) -> str:
+    return variable.removeprefix(PREFIX).lower()
+
+
 def _refuse_unknown_variables() -> None:
     """Raise ConfigError for an unknown variable with our prefix: a misspelt one would be ignored silently."""
     for variable in sorted(os.environ):
         if not variable.upper().startswith(PREFIX) or variable.upper() == CONFIG_VARIABLE:
             continue
         name = variable[len(PREFIX) :].lower()
+        if name.endswith("_file") and name.removesuffix("_file") in IN_FILES:
+            continue
         if name not in Settings.model_fields:
             raise ConfigError(f"{variable}: there is no such setting{_suggestion(name, PREFIX, str.upper)}")
 
@@ -111,4 +148,6 @@ def _source(name: str, flags: Mapping[str, Any], config: Path | None) -> str:
         return ""
     if any(variable.upper() == PREFIX + name.upper() for variable in os.environ):
         return f" (from {PREFIX}{name.upper()})"
+    if PREFIX + name.upper() + _FILE_SUFFIX in _secret_variables():
+        return f" (from {PREFIX}{name.upper()}{_FILE_SUFFIX})"
     return f" (from {config})"

@@ -212,3 +212,32 @@ def test_bridge_gets_milliseconds() -> None:
     )
     assert (config.rules.idle_threshold_ms, config.rules.grace_ms) == (60_000, 1500)
     assert (config.rules.expire_after_ms, config.retention_ms) == (3_600_000, 86_400_000)
+
+
+def test_secret_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable with _FILE names a file with the value; it counts more than the settings file, less than a flag."""
+    secret = tmp_path / "url"
+    secret.write_text("mqtt://bridge:s3cret@inside\n")
+    config = tmp_path / "settings.toml"
+    config.write_text('broker = "mqtt://file"\n')
+    monkeypatch.setenv("MQTT_PRESENCE_BROKER_FILE", str(secret))
+    assert load({}, config).broker == "mqtt://bridge:s3cret@inside"
+    assert load({"broker": "mqtt://flag"}, config).broker == "mqtt://flag"
+
+
+def test_secret_in_a_file_that_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing file, both forms at once, a wrong value: each error names the variable, and shows no secret."""
+    monkeypatch.setenv("MQTT_PRESENCE_BROKER_FILE", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match=r"^MQTT_PRESENCE_BROKER_FILE: .*No such file"):
+        load({})
+    (tmp_path / "none").write_text("http://s3cret")
+    with pytest.raises(ConfigError, match=r"from MQTT_PRESENCE_BROKER_FILE") as wrong:
+        load({})
+    assert "s3cret" not in str(wrong.value)
+    monkeypatch.setenv("MQTT_PRESENCE_BROKER", "mqtt://x")
+    with pytest.raises(ConfigError, match="are both set"):
+        load({})
+    monkeypatch.delenv("MQTT_PRESENCE_BROKER_FILE")
+    monkeypatch.setenv("MQTT_PRESENCE_GRACE_FILE", "x")
+    with pytest.raises(ConfigError, match="no such setting"):
+        load({})
