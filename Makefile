@@ -117,7 +117,8 @@ audit: $(VENV)/.installed-dev
 screenshots: tools $(VENV)/.installed-dev
 	KEEP_SCREENSHOTS=1 $(BIN)/pytest tests/browser/test_screenshots.py
 
-# System packages of the tests, which pip cannot install; installed packages are left alone.
+# System packages of the tests, which pip cannot install; installed packages are left alone. Debian's packages start
+# their servers when they are installed; the tests start their own, on other ports.
 tools:
 	@missing=()
 	command -v mosquitto >/dev/null || missing+=(mosquitto)
@@ -131,6 +132,7 @@ tools:
 	command -v gcc >/dev/null && test -e /usr/include/stdio.h || missing+=(gcc libc6-dev)
 	command -v node >/dev/null || missing+=(nodejs)
 	command -v npm >/dev/null || missing+=(npm)
+	command -v promtool >/dev/null && command -v prometheus >/dev/null || missing+=(prometheus)
 	command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
 	if (( ! $${#missing[@]} )); then exit 0; fi
 	if ! command -v apt-get >/dev/null; then
@@ -143,7 +145,12 @@ tools:
 	  fi
 	  as_root=(sudo)
 	fi
-	export DEBIAN_FRONTEND=noninteractive
+	policy=/usr/sbin/policy-rc.d
+	if [[ ! -e $$policy ]]; then
+	  trap '"$${as_root[@]}" rm -f "$$policy"' EXIT
+	  printf '#!/bin/sh\nexit 101\n' | "$${as_root[@]}" tee "$$policy" >/dev/null
+	  "$${as_root[@]}" chmod 755 "$$policy"
+	fi
 	"$${as_root[@]}" apt-get update -q
 	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$${missing[@]}"
 

@@ -52,6 +52,7 @@ ONE_IMPORTER = {
     "fastapi": ("web/api/",),
     "starlette": ("web/",),
     "uvicorn": ("web/",),
+    "prometheus_client": ("web/exposition.py",),
     "pydantic": ("settings/", "web/api/"),
     "pydantic_settings": ("settings/",),
     "google": ("adapters/devices/sparkplug.py",),

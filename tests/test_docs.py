@@ -57,6 +57,7 @@ def topics() -> list[str]:
         names.event("<user>", "<event>"),
         names.bridge_state,
         names.bridge_announce,
+        names.bridge_health,
     ]
 
 
@@ -150,9 +151,12 @@ def test_limits_are_documented() -> None:
 def test_json_examples_are_what_clients_read() -> None:
     """The Python client reads the statuses and states of the examples."""
     shown = re.findall(r"```json\n(.*?)\n```", PROTOCOL, re.DOTALL)
-    assert len(shown) == 3
+    assert len(shown) == 4
     for text in shown:
-        if "userId" in text:
+        if "behindMs" in text:
+            health = msgspec.json.decode(text, type=outgoing.HealthOut)
+            assert outgoing.encode_health(health).decode() == text
+        elif "userId" in text:
             assert client_messages.decode_status("alice", text.encode()).user_id == "alice"
         else:
             assert client_messages.decode_bridge_state(text.encode()).state == "online"

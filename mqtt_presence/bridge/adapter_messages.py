@@ -8,7 +8,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from mqtt_presence.adapters.port import Adapter
-from mqtt_presence.bridge.counters import Counters
+from mqtt_presence.bridge.counters import DEVICE, REPORT, Counters
 from mqtt_presence.bridge.pending_messages import Pending, PendingMessages
 from mqtt_presence.bridge.redeliveries import Redeliveries
 from mqtt_presence.errors import PayloadError
@@ -62,15 +62,17 @@ class AdapterMessages:
         self._redeliveries.forget_packet_id(kept)
         events: tuple[Event, ...] = ()
         is_report = False
+        kind = REPORT if is_of_broker else DEVICE
         try:
             if not self._redeliveries.is_repeated(kept):
                 events = tuple(adapter.read(message, now))
                 is_report = is_of_broker and id(message) in self._reports.uncommitted
+            self._counters.accepted[kind] += 1
         except PayloadError as error:
-            self._counters.refuse(error.reason, error.detail)
+            self._counters.refuse(error.reason, error.detail, kind=kind)
         except Exception:  # one message of a stranger must not end the bridge
             log.exception("a message cannot be processed")
-            self._counters.refuse("unprocessable", message.topic)
+            self._counters.refuse("unprocessable", message.topic, kind=kind)
         if is_of_broker:
             self._pending.messages.append(Pending(message, events, is_report=is_report))
         elif events or message.qos:

@@ -21,6 +21,10 @@ from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.loop import Bridge
 from mqtt_presence.bridge.message_rates import MessageRates
+from mqtt_presence.bridge.monitoring.census import Census
+from mqtt_presence.bridge.monitoring.health_topic import HealthTopic
+from mqtt_presence.bridge.monitoring.monitor import Monitor
+from mqtt_presence.bridge.monitoring.vitals import Vitals
 from mqtt_presence.bridge.notifications.config import NotificationConfig
 from mqtt_presence.bridge.notifications.notification_parts import NotificationParts
 from mqtt_presence.bridge.outbox import LastStatus
@@ -62,6 +66,7 @@ def bridge(
     outputs: Sequence[Output] = (),
     notifications: NotificationConfig | None = None,
     make_link: MakeLink = Link,
+    monitor: Monitor | None = None,
 ) -> Bridge:
     """Build a bridge.
 
@@ -75,6 +80,7 @@ def bridge(
         outputs: publish outcomes in more formats than the registered outputs do.
         notifications: the receivers of notifications; None: there are none.
         make_link: makes the link to the broker.
+        monitor: reads the bridge from other threads.
 
     """
     return Assembly(
@@ -87,6 +93,7 @@ def bridge(
         outputs=outputs,
         notifications=notifications,
         make_link=make_link,
+        monitor=monitor,
     ).bridge
 
 
@@ -122,10 +129,12 @@ class Assembly:
         outputs: Sequence[Output] = (),
         notifications: NotificationConfig | None = None,
         make_link: MakeLink = Link,
+        monitor: Monitor | None = None,
     ) -> None:
         clock = clock or SystemClock()
         topics, tuning = config.topics, config.tuning
         self.counters = Counters()
+        self.census = Census(store, clock)
         self.pending = PendingMessages(tuning)
         self.rates = MessageRates(config.limits, clock)
         self.limiter = Limiter(config.limits, self.rates)
@@ -148,6 +157,7 @@ class Assembly:
             self.outputs,
             self._on_clear,
             self.notifications.recorder,
+            (self.census,),
         )
         self.retained = RetainedStatuses(
             store,
@@ -222,6 +232,13 @@ class Assembly:
             self.counters,
             tuning.max_batch,
         )
+        self.vitals = Vitals(
+            store,
+            clock,
+            self.progress,
+            self.counters,
+            self.pending.__len__,
+        )
         self.bridge = Bridge(
             store,
             lambda tx: make_link(_sized(config.link(tx.client_id()), fleets), self.state_topic.will),
@@ -255,10 +272,14 @@ class Assembly:
                 *self._implicit(config, identity, clock),
                 self.limiter,
                 RefusalTotals(self.counters, store, clock),
+                self.census,
+                self.vitals,
+                HealthTopic(topics, clock, self.census, self.vitals, self.counters),
                 Retention(store, clock, config.retention_ms),
                 *self.notifications.parts(self.committer, self.progress),
             ),
         )
+        (monitor or Monitor()).watch(self.bridge.request, self.vitals, self.census, self.counters)
 
     def _implicit(
         self, config: BridgeConfig, identity: ImplicitIdentity | None, clock: Clock

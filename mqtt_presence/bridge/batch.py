@@ -117,6 +117,7 @@ class BatchCommit(Part):
             self._journal.batch_done(batch.journal_entry)
         self._pending.remove(batch.messages)
         self._counters.batches += 1
+        self._counters.batch_messages.add(len(batch.messages))
         link.ack(batch.messages)
         link.flush()
 

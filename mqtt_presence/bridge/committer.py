@@ -18,7 +18,7 @@ from mqtt_presence.bridge.limits import TOO_MANY_USERS, Limiter
 from mqtt_presence.bridge.link.acknowledgements import newest_only
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.outbox import LastStatus, Outbox, last_status
-from mqtt_presence.bridge.part import Part
+from mqtt_presence.bridge.part import CommitObserver, Part
 from mqtt_presence.errors import StoreError
 from mqtt_presence.integrations.outputs import Outputs
 from mqtt_presence.mqtt.messages import Outgoing
@@ -106,6 +106,7 @@ class Committer(Part):
         outputs: write the publications of an outcome.
         on_clear: called when publications leave the outbox, with the last status among them.
         recorder: stores something of its own with every outcome.
+        observers: get the outcomes of each commit.
 
     """
 
@@ -120,6 +121,7 @@ class Committer(Part):
         outputs: Outputs,
         on_clear: Callable[[Transaction, LastStatus | None], None],
         recorder: OutcomeRecorder | None = None,
+        observers: Sequence[CommitObserver] = (),
     ) -> None:
         self._store = store
         self._topics = topics
@@ -130,6 +132,7 @@ class Committer(Part):
         self._outputs = outputs
         self._on_clear = on_clear
         self._recorder = recorder
+        self._observers = observers
         self._outbox = Outbox()
         self._uncertain: Committed | None = None
         self._restored: Restored = []
@@ -207,7 +210,7 @@ class Committer(Part):
         """
         events: Mapping[UserId, Sequence[Event]] = batch.events
         rest = events
-        with self._attempt() as attempt:
+        with self._timed(), self._attempt() as attempt:
             if self._store.locks_rows and any(map(only_heartbeats, events.values())):
                 # A transaction of their own: they lock connections without their users.
                 with self._store.transaction() as tx:
@@ -268,6 +271,13 @@ class Committer(Part):
             clearable = self._clear(tx)
         if clearable is not None:
             self._outbox.cleared(clearable)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Measure a transaction that is committed."""
+        began_s = self._clock.monotonic()
+        yield
+        self._counters.commit_s.add(self._clock.monotonic() - began_s)
 
     # Uncertain commits.
 
@@ -391,6 +401,8 @@ class Committer(Part):
     def _count_results(self, decisions: Decisions) -> None:
         """Count committed and refused messages."""
         now_s = self._clock.monotonic()
+        for observer in self._observers:
+            observer.committed(decisions.outcomes)
         self._limiter.count_users(decisions.new_users)
         for user_id, messages in decisions.refused_users:
             self._counters.refuse(TOO_MANY_USERS, user_id, messages)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mqtt_presence.adapters.port import Adapter, Fleets
 from mqtt_presence.bridge.adapter_messages import AdapterMessages, Reports
 from mqtt_presence.bridge.clock import Clock
-from mqtt_presence.bridge.counters import Counters
+from mqtt_presence.bridge.counters import OTHER, Counters
 from mqtt_presence.bridge.link.arrivals import Arrivals
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import Part, Parts
@@ -100,7 +100,7 @@ class Intake(Part):
         """Return whether a message is one too many; a message with a packet id is bounded by the window."""
         is_refused = not message.qos and self.pending.is_full
         if is_refused:
-            self._counters.refuse(OVERLOADED, message.topic)
+            self._counters.refuse(OVERLOADED, message.topic, kind=OTHER)
         return is_refused
 
     def _adapter_of(self, topic: str) -> Adapter | None:

@@ -150,6 +150,8 @@ class Bridge:
         if self._pace.is_time:
             self._work(link)
         self._note_progress(link, until, until_s, is_full=is_full)
+        for part in self._parts:
+            part.turned(link)
 
     def _keep_seat(self) -> None:
         """Renew the seat before the broker is asked for anything: a frozen process may have lost it."""

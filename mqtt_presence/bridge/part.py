@@ -7,10 +7,11 @@ no effect. The order of the list is the order of the calls (`assembly.py`).
 import math
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Protocol
 
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.mqtt.messages import Incoming, Outgoing
+from mqtt_presence.rules.model import Outcome
 from mqtt_presence.store import Transaction
 
 
@@ -21,6 +22,8 @@ class Due(Enum):
     """Deadlines of rules B1, B2 and B3, the end of a grace, forgotten users, totals of refusals."""
     RETENTION = auto()
     """Deletion of connections that ended longer ago than `retention`."""
+    WRITE_TEST = auto()
+    """A test whether the database takes a commit."""
 
 
 class Part:
@@ -94,6 +97,9 @@ class Part:
         del link
         return True
 
+    def turned(self, link: Link) -> None:
+        """Record that the loop has done a turn, with or without work; at least once a second."""
+
     def leaving(self, link: Link) -> None:
         """Publish last messages before a clean stop."""
 
@@ -102,6 +108,13 @@ class Part:
 
     def close(self) -> None:
         """End threads of its own, at any stop; must not wait for others."""
+
+
+class CommitObserver(Protocol):
+    """Learns of the outcomes that are committed, once of each."""
+
+    def committed(self, outcomes: Sequence[Outcome]) -> None:
+        """Record outcomes; in memory only, and fast: it runs for every batch."""
 
 
 class OnCheck(Part):

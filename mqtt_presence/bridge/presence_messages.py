@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from mqtt_presence.bridge.clock import Clock
-from mqtt_presence.bridge.counters import Counters
+from mqtt_presence.bridge.counters import OTHER, Counters
 from mqtt_presence.bridge.message_rates import TOO_FAST, MessageRates
 from mqtt_presence.bridge.pending_messages import Pending, PendingMessages
 from mqtt_presence.errors import PayloadError
@@ -46,6 +46,7 @@ class PresenceMessages:
         self._topics = topics
         self._rates = rates
         self._counters = counters
+        self._accepted = counters.accepted
         self._clock = clock
         self._network_of = network_of
         self._pending = pending
@@ -63,22 +64,25 @@ class PresenceMessages:
             reply: publishes the answer to a time request: topic and payload.
 
         """
+        verb = OTHER
         try:
             name = self._topics.parse_input(message.topic)
+            verb = name.verb
             if message.retain:
-                self._refuse(message, "retained", message.topic)
+                self._refuse(message, verb, "retained", message.topic)
                 return
             # An end is always admitted: a user whose messages are refused must not stay online for ever.
-            if name.verb not in ENDS and not self._rates.admits(name.user_id, now_s):
-                self._refuse(message, TOO_FAST, message.topic)
+            if verb not in ENDS and not self._rates.admits(name.user_id, now_s):
+                self._refuse(message, verb, TOO_FAST, message.topic)
                 return
             if message.oversize:
-                self._refuse(message, TOO_LARGE, f"{message.topic}: {message.oversize} bytes")
+                self._refuse(message, verb, TOO_LARGE, f"{message.topic}: {message.oversize} bytes")
                 return
             event = parse(name, message.payload, now, *self._network_of(*name[:2]))
         except PayloadError as error:
-            self._refuse(message, error.reason, f"{message.topic}: {error.detail}")
+            self._refuse(message, verb, error.reason, f"{message.topic}: {error.detail}")
             return
+        self._accepted[verb] += 1
         if isinstance(event, TimeRequest):
             self._pending.add_settled(message)
             topic = self._topics.reply(event.user_id, event.client_id)
@@ -87,6 +91,6 @@ class PresenceMessages:
         also = None if self._claim is None else self._claim(event)
         self._append(Pending(message, (event,) if also is None else (event, also)))
 
-    def _refuse(self, message: Incoming, reason: str, detail: str) -> None:
-        self._counters.refuse(reason, detail)
+    def _refuse(self, message: Incoming, verb: str, reason: str, detail: str) -> None:
+        self._counters.refuse(reason, detail, kind=verb)
         self._pending.add_settled(message)

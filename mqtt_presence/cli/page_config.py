@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 
+from mqtt_presence.bridge.monitoring.monitor import Monitor
 from mqtt_presence.cli.bridge_config import bridge_config
 from mqtt_presence.cli.output import plain
 from mqtt_presence.mqtt.addresses import local_address
@@ -10,7 +11,7 @@ from mqtt_presence.mqtt.listening import addresses_for_others
 from mqtt_presence.settings import Settings
 from mqtt_presence.settings.data_directory import kept_web_token
 from mqtt_presence.web import WebConfig, WebServer
-from mqtt_presence.web.config import Token
+from mqtt_presence.web.config import Monitoring, Token
 from mqtt_presence.web.page_files import has_libraries
 from mqtt_presence.web.visibility import takes_passwords
 
@@ -46,6 +47,7 @@ def web_config(settings: Settings, *, mqtt_url: str | None = None, is_open: bool
         frame_ancestors=frozenset(settings.web_frame_ancestors),
         rules=of_bridge.rules,
         confirm_within_ms=of_bridge.confirm_within_ms,
+        monitoring=Monitoring.BESIDE_PAGE if settings.monitor_port is None else Monitoring.ELSEWHERE,
     )
     if config.open is False and config.is_local and config.remote_origins and not config.proxy:
         log.warning(
@@ -83,6 +85,25 @@ def urls_for_others(page: WebServer) -> list[str]:
     ]
 
 
+def monitor_server(settings: Settings, monitor: Monitor) -> WebServer | None:
+    """Return the server of metrics and health alone; None without `monitor_port`.
+
+    Args:
+        settings: the command's settings.
+        monitor: reads the bridge.
+
+    """
+    if settings.monitor_port is None:
+        return None
+    config = WebConfig(
+        database=settings.database,
+        host=settings.monitor_host,
+        port=settings.monitor_port,
+        monitoring=Monitoring.ALONE,
+    )
+    return WebServer(config, monitor=monitor)
+
+
 def page_url(page: WebServer) -> str:
     """Return the URL of the page for a browser on this machine."""
     return _url(local_address(page.config.host), page.port)
@@ -100,6 +121,11 @@ def missing_files() -> str | None:
         "the page cannot connect: its MQTT.js is missing, because the build could not fetch it. Install npm"
         " (Debian: apt-get install npm) and install mqtt-presence again; see docs/browser.md"
     )
+
+
+def log_monitor(server: WebServer) -> None:
+    """Log the URL of the metrics."""
+    log.info("metrics are at %smetrics, health at healthz and readyz", plain(page_url(server)))
 
 
 def log_page(page: WebServer) -> None:

@@ -3,10 +3,11 @@
 from contextlib import ExitStack
 
 from mqtt_presence.bridge.assembly import bridge
+from mqtt_presence.bridge.monitoring.monitor import Monitor
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.bridge_config import bridge_config, fleets, notifications
 from mqtt_presence.cli.serving import ServingSignals, make_default_directory
-from mqtt_presence.cli.setting_options import LOG, NOTIFY, RULES, TLS, WEB, with_settings
+from mqtt_presence.cli.setting_options import LOG, MONITOR, NOTIFY, RULES, TLS, WEB, with_settings
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.settings import Settings
@@ -24,6 +25,7 @@ from mqtt_presence.store import Store
     *TLS,
     *WEB,
     "web_mqtt_url",
+    *MONITOR,
     *LOG,
 )
 def command(settings: Settings) -> None:
@@ -33,32 +35,37 @@ def command(settings: Settings) -> None:
     itself.
 
     Exit codes: 0 ended by a signal; 1 the broker refuses the bridge, the database cannot be used, another
-    process is its bridge, or the page's port is in use; 2 a setting is wrong.
+    process is its bridge, or a port is in use; 2 a setting is wrong.
     """
     if settings.implicit != "off" and settings.source == "none":
         raise ConfigError("implicit counts clients by the broker's reports, and source=none reads none")
     logs.start(settings)
     make_default_directory(settings)
+    monitor = Monitor()
     with ServingSignals() as signals, ExitStack() as resources:
-        if settings.web:
-            _serve_page(settings, resources)
+        if settings.web or settings.monitor_port is not None:
+            _serve_web(settings, monitor, resources)
         signals.serve(
             bridge(
                 bridge_config(settings),
                 Store(settings.database),
                 fleets=fleets(settings),
                 notifications=notifications(settings),
+                monitor=monitor,
             )
         )
 
 
-def _serve_page(settings: Settings, resources: ExitStack) -> None:
-    # Imported here, because a bridge without a page starts sooner without the web server.
+def _serve_web(settings: Settings, monitor: Monitor, resources: ExitStack) -> None:
+    # Imported here, because a bridge alone starts sooner without the web server.
     from mqtt_presence.cli import page_config  # noqa: PLC0415
     from mqtt_presence.web import WebServer  # noqa: PLC0415
 
-    config = page_config.web_config(settings, mqtt_url=_mqtt_url(settings))
-    page_config.log_page(resources.enter_context(WebServer(config)))
+    if settings.web:
+        config = page_config.web_config(settings, mqtt_url=_mqtt_url(settings))
+        page_config.log_page(resources.enter_context(WebServer(config, monitor=monitor)))
+    if (server := page_config.monitor_server(settings, monitor)) is not None:
+        page_config.log_monitor(resources.enter_context(server))
 
 
 def _mqtt_url(settings: Settings) -> str:

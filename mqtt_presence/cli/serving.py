@@ -1,6 +1,7 @@
 """Serving: `run` and `up` run a bridge in the main thread until a signal ends it."""
 
 import gc
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -8,7 +9,9 @@ from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
 
+from mqtt_presence.bridge.clock import SystemClock
 from mqtt_presence.bridge.loop import Bridge
+from mqtt_presence.bridge.monitoring.service_manager import ServiceManager
 from mqtt_presence.bridge.part import Due
 from mqtt_presence.bridge.schedule import Schedule
 from mqtt_presence.cli.signals import on_end_signals
@@ -69,6 +72,9 @@ class ServingSignals:
         threading.Thread(target=end, name="clean-end", daemon=True).start()
         with Schedule(request) as schedule:
             bridge.add(schedule)
+            service_manager = ServiceManager.from_environment(os.environ, SystemClock())
+            if service_manager is not None:
+                bridge.add(service_manager)
             bridge.run()
 
     def _end_cleanly(self) -> None:

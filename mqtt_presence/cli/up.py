@@ -10,12 +10,13 @@ from mqtt_presence.adapters.registry import AUTO, EMBEDDED
 from mqtt_presence.bridge.assembly import Assembly
 from mqtt_presence.bridge.config import BridgeConfig
 from mqtt_presence.bridge.link.config import LinkConfig
+from mqtt_presence.bridge.monitoring.monitor import Monitor
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.banner import show_banner
 from mqtt_presence.cli.bridge_config import bridge_config, fleets, notifications
-from mqtt_presence.cli.page_config import web_config, with_kept_token
+from mqtt_presence.cli.page_config import log_monitor, monitor_server, web_config, with_kept_token
 from mqtt_presence.cli.serving import ServingSignals, make_default_directory
-from mqtt_presence.cli.setting_options import LOG, NOTIFY, RULES, WEB, with_settings
+from mqtt_presence.cli.setting_options import LOG, MONITOR, NOTIFY, RULES, WEB, with_settings
 from mqtt_presence.embedded import EmbeddedBroker, EmbeddedConfig
 from mqtt_presence.embedded.config import MAX_PACKET_SIZE
 from mqtt_presence.errors import ConfigError
@@ -31,7 +32,7 @@ _ACCESS = ("host", "port", "ws", "ws_port", "open", "insecure", "password_file",
 _FILES = 12_000
 
 
-@with_settings(*_ACCESS, "database", *RULES, "profiles", *NOTIFY, *WEB, *LOG)
+@with_settings(*_ACCESS, "database", *RULES, "profiles", *NOTIFY, *WEB, *MONITOR, *LOG)
 def command(settings: Settings) -> None:
     """Run broker, WebSocket, bridge and live page in one process.
 
@@ -49,22 +50,33 @@ def command(settings: Settings) -> None:
     broker = EmbeddedBroker(_broker_config(settings, secret))
     store = Store(settings.database)
     devices = fleets(settings)
+    monitor = Monitor()
     page, is_new_token = None, False
     if settings.web is not False:
         page_config, is_new_token = with_kept_token(web_config(settings, is_open=broker.config.open))
-        page = WebServer(page_config, broker)
+        page = WebServer(page_config, broker, monitor)
+    elsewhere = monitor_server(settings, monitor)
     with ServingSignals() as signals, ExitStack() as resources:
         resources.callback(store.close)
         store.take_seat()  # before the broker accepts clients that could not be recorded
         resources.enter_context(broker)
         config = _bridge_config(settings, broker, secret)
         parts = Assembly(
-            config, store, address_of=broker.client_address, fleets=devices, notifications=receivers
+            config,
+            store,
+            address_of=broker.client_address,
+            fleets=devices,
+            notifications=receivers,
+            monitor=monitor,
         )
         end_leftovers(settings.database, store, config, wall_clock(), parts.notifications.recorder)
         if page is not None:
             resources.enter_context(page)  # runs on the broker's event loop
+        if elsewhere is not None:
+            resources.enter_context(elsewhere)
         show_banner(settings, broker, page, is_new_token=is_new_token)
+        if elsewhere is not None:
+            log_monitor(elsewhere)
         # Drained before the bridge stops, so that the bridge still records and publishes all wills.
         signals.serve(parts.bridge, broker.drain)
 

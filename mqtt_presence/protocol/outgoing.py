@@ -97,6 +97,18 @@ class _BridgeStateOut(Struct, rename="camel"):
     started_at: str
 
 
+class HealthOut(Struct, rename="camel"):
+    """The content of ``bridge/health`` (docs/protocol.md, "Bridge topics")."""
+
+    state: str
+    version: int
+    users: int
+    connections: int
+    outbox: int
+    behind_ms: int
+    refused: int
+
+
 def _iso(millis: int | None) -> str | None:
     return None if millis is None else to_iso(millis)
 
@@ -228,6 +240,11 @@ def encode_bridge_state(state: str, version: int, started_at: int) -> bytes:
 
     """
     return _encode(_BridgeStateOut(state, version, to_iso(started_at)))
+
+
+def encode_health(health: HealthOut) -> bytes:
+    """Encode the payload of ``bridge/health``."""
+    return _encode(health)
 
 
 def encode_time_reply(request: TimeRequest, sent_at: int) -> bytes:

@@ -121,6 +121,7 @@ class Topics:
         self.events = prefix + "events/+/+"
         self.bridge_state = prefix + "bridge/state"
         self.bridge_announce = prefix + "bridge/announce"
+        self.bridge_health = prefix + "bridge/health"
 
     def input(self, user_id: str, client_id: str, verb: str) -> str:
         """Return the topic that a client publishes to."""

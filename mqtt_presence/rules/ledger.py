@@ -14,6 +14,7 @@ from mqtt_presence.rules.model import (
     LastLogin,
     Outcome,
     RuleSettings,
+    Standing,
     Status,
     UserEvent,
     UserPresence,
@@ -58,6 +59,7 @@ class Ledger:
     """
 
     __slots__ = (
+        "_before",
         "_changed",
         "connections",
         "events",
@@ -94,6 +96,8 @@ class Ledger:
         for key, record in self.connections.items():
             if record.is_live:
                 self.live.add(key, record)
+        state = self.status.state if self.is_published else None
+        self._before = Standing(state, self.live.total, self.live.idle)
         #: The records to save; False if only their activity has changed.
         self._changed: dict[Key, bool] = {}
 
@@ -198,4 +202,6 @@ class Ledger:
             ignored=tuple(self.ignored),
             created=self.new_records,
             is_new=self.is_published and self.user.status is None,
+            before=self._before,
+            after=Standing(self.status.state if self.is_published else None, self.live.total, self.live.idle),
         )

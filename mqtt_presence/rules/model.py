@@ -407,6 +407,17 @@ class UserEvent(Struct, frozen=True, gc=False):
     connections: int
 
 
+class Standing(Struct, frozen=True, gc=False):
+    """A user's share of the totals of all users."""
+
+    state: State | None = None
+    """None: the user has no status."""
+    live: int = 0
+    """The number of live connections."""
+    idle: int = 0
+    """The number of those that are idle."""
+
+
 class Outcome(Struct, frozen=True):
     """The effects of events on one user."""
 
@@ -425,6 +436,8 @@ class Outcome(Struct, frozen=True):
     """The number of new records."""
     is_new: bool = False
     """Whether the user had no status before, or was forgotten since."""
+    before: Standing = Standing()
+    after: Standing = Standing()
 
 
 class RuleSettings(Struct, frozen=True, kw_only=True):

@@ -212,6 +212,15 @@ class Settings(BaseSettings):
         description="A page that may show this one in a frame, e.g. a dashboard: https://host; repeatable.",
     )
 
+    monitor_host: str = Field(
+        "127.0.0.1", description="The address of metrics and health, if monitor_port is set."
+    )
+    monitor_port: Port | None = Field(
+        None,
+        description="A port for metrics and health; 0: any free port; default: the page's port, and none "
+        "without a page.",
+    )
+
     log_level: LogLevel = Field("info", description="The lowest level of log lines to write.")
     log_format: LogFormat = Field("text", description="The format of log lines, on standard error.")
 
@@ -230,7 +239,7 @@ class Settings(BaseSettings):
             raise ValueError("must be tables of the settings file, each under [[notify]]")
         return value
 
-    @field_validator("host", "web_host")
+    @field_validator("host", "web_host", "monitor_host")
     @classmethod
     def _is_host(cls, value: str | None) -> str | None:
         try:

@@ -1,13 +1,18 @@
 """The bridge's own tables: named values, outbox, redeliveries, and forgotten users to clear."""
 
+import json
+from collections import Counter
+from collections.abc import Mapping
+
 import peewee
 
-from mqtt_presence.rules.model import UserId
+from mqtt_presence.rules.model import State, UserId
 from mqtt_presence.store.notification_tables import NotificationTables
 from mqtt_presence.store.rows import VERSION_FLOOR
 from mqtt_presence.store.schema import BridgeRow, OutboxRow, RedeliveryRow, TombstoneRow
 
 _USER_COUNT = "user_count"
+_FORGOTTEN = "forgotten_totals"
 
 
 class BridgeTables(NotificationTables):
@@ -57,6 +62,39 @@ class BridgeTables(NotificationTables):
     def _add_to_user_count(self, more: int) -> None:
         if more:
             self.write_value(_USER_COUNT, str(int(self.read_value(_USER_COUNT) or 0) + more))
+
+    # The totals that metrics show. Only the bridge counts them, so `forget` leaves a note of its effect.
+
+    def presence_totals(self) -> tuple[dict[str, int], int, int]:
+        """Count users and live connections; two seconds for a million users.
+
+        Returns:
+            The number of users in each state, of live connections, and of the idle ones among them.
+
+        """
+        users: dict[str, int] = {}
+        live = idle = 0
+        rows = self._select("SELECT state, COUNT(*), SUM(connections) FROM user_states GROUP BY state", [])
+        for state, count, connections in rows:
+            users[state] = count
+            live += connections
+            if state == State.IDLE:
+                idle = connections
+        # All connections of idle users are idle. Few other users have an idle one beside an active one.
+        mixed = self._select(
+            "SELECT COUNT(*) FROM user_states s CROSS JOIN connection_records r CROSS JOIN pulses p "
+            f"WHERE s.state = {self._mark} AND s.connections > 1 AND r.user_id = s.user_id AND r.live "
+            "AND p.id = r.id AND p.idle",
+            [State.ONLINE.value],
+        )
+        return users, live, idle + mixed[0][0]
+
+    def forgotten_totals(self) -> Counter[str]:
+        """Return the numbers that `forget` has ever deleted: users by state, live and idle connections."""
+        return Counter(json.loads(self.read_value(_FORGOTTEN) or "{}"))
+
+    def _add_to_forgotten(self, more: Mapping[str, int]) -> None:
+        self.write_value(_FORGOTTEN, json.dumps(self.forgotten_totals() + Counter(more)))
 
     def _version_floor(self) -> int:
         """Return the version from which new users go on: the greatest version of any forgotten user."""

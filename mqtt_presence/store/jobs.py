@@ -252,23 +252,48 @@ class Jobs(BridgeTables):
         self._executemany(f"DELETE FROM pulses WHERE id = {self._mark}", ids)
         return [(row[0], row[1]) for row in rows]
 
-    def forget(self, user_id: UserId) -> int | None:
+    def forget(self, user_id: UserId, *, was_known: bool = True) -> int | None:
         """Delete a user and all records at once; `Store.forget` does so in portions.
+
+        Args:
+            user_id: the user.
+            was_known: false for a user that this transaction has created.
 
         Returns:
             The number of records; None if the user is unknown.
 
         """
         versions = self._lock_user(user_id)
+        totals = self._totals_of(user_id)
         records = self._delete(ConnectionRow.user_id == user_id)
         if not versions and not records:
             return None
         self._run(UserRow.delete().where(UserRow.user_id == user_id))
         self._add_to_user_count(-len(versions))
+        if was_known:
+            self._add_to_forgotten(totals)
         # If the user comes back, the versions go on growing.
         self.write_value(VERSION_FLOOR, str(max(self._version_floor(), *versions, 0)))
         self._put_uncleared(user_id)
         return records
+
+    def _totals_of(self, user_id: UserId) -> dict[str, int]:
+        """Return a user's share of `presence_totals`, by the names of `forgotten_totals`."""
+        totals = {
+            state: 1
+            for (state,) in self._select(
+                f"SELECT state FROM user_states WHERE user_id = {self._mark}", [user_id]
+            )
+        }
+        for idle, count in self._select(
+            "SELECT p.idle, COUNT(*) FROM connection_records r CROSS JOIN pulses p "
+            f"WHERE r.user_id = {self._mark} AND r.live AND p.id = r.id GROUP BY p.idle",
+            [user_id],
+        ):
+            totals["live_connections"] = totals.get("live_connections", 0) + count
+            if idle:
+                totals["idle_connections"] = count
+        return totals
 
     def _lock_user(self, user_id: UserId) -> list[int]:
         """Lock a user, and return the version if the user exists.

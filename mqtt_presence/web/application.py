@@ -6,13 +6,15 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
+from mqtt_presence.bridge.monitoring.monitor import Monitor
 from mqtt_presence.web.api.access import Access, Authenticate
 from mqtt_presence.web.api.api_application import answer_failure, answer_http_error, mounts
 from mqtt_presence.web.api.services import Services
-from mqtt_presence.web.config import MQTT_PATH, WebConfig
+from mqtt_presence.web.config import MQTT_PATH, Monitoring, WebConfig
 from mqtt_presence.web.database_reader import DatabaseReader
 from mqtt_presence.web.forgetting import Forgetting
 from mqtt_presence.web.headers import SecurityHeaders
+from mqtt_presence.web.monitor_routes import monitoring_routes
 from mqtt_presence.web.origin_check import OriginCheck
 from mqtt_presence.web.page_files import PageFiles, has_libraries
 from mqtt_presence.web.websocket_mqtt import MqttEndpoint, Serve
@@ -23,7 +25,7 @@ _COMPRESSION = 4
 
 
 def make_app(
-    config: WebConfig, authenticate: Authenticate, serve: Serve | None
+    config: WebConfig, authenticate: Authenticate, serve: Serve | None, monitor: Monitor
 ) -> tuple[Starlette, Services]:
     """Build the application.
 
@@ -31,6 +33,7 @@ def make_app(
         config: the configuration of the web server.
         authenticate: verifies the password of a user, given also the address of the request.
         serve: serves an MQTT client; None if the broker is another process.
+        monitor: reads the bridge.
 
     """
     files = PageFiles()
@@ -41,7 +44,13 @@ def make_app(
         has_libraries,
         Forgetting(config.database),
     )
-    routes: list[BaseRoute] = [Route("/", files.index), *mounts(services), Mount("/static", files)]
+    routes: list[BaseRoute] = []
+    if config.monitoring is Monitoring.ALONE:
+        routes += monitoring_routes(monitor, None)
+    else:
+        routes += [Route("/", files.index), *mounts(services), Mount("/static", files)]
+    if config.monitoring is Monitoring.BESIDE_PAGE:
+        routes += monitoring_routes(monitor, services.access)
     if serve is not None:
         endpoint = MqttEndpoint(serve, config)
         routes.append(Route(f"/{MQTT_PATH}", endpoint))

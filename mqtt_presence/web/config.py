@@ -1,5 +1,6 @@
 """Configuration of the web server; combinations that would admit everybody by accident are refused."""
 
+import enum
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -9,6 +10,17 @@ from mqtt_presence.rules.model import RuleSettings
 
 MQTT_PATH = "mqtt"
 """Path of MQTT on this server, relative to the page: a proxy may move both below another path."""
+
+
+class Monitoring(enum.Enum):
+    """The place of metrics and health."""
+
+    BESIDE_PAGE = "beside"
+    """On the page's port; metrics are for operators."""
+    ELSEWHERE = "elsewhere"
+    """On another port (settings `monitor_host`, `monitor_port`)."""
+    ALONE = "alone"
+    """This is that other port: no page, and metrics are for everybody who reaches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,7 @@ class WebConfig:
         rules: the bridge's thresholds, for explanations.
         confirm_within_ms: the bridge's time to answer an announcement.
         mqtt_port: the embedded broker's TCP port, for the instructions of the page; None if unknown.
+        monitoring: what the server has besides the page, or instead of it.
 
     Raises:
         ConfigError: other machines could connect without a password.
@@ -74,6 +87,7 @@ class WebConfig:
     rules: RuleSettings = field(default_factory=RuleSettings)
     confirm_within_ms: int = 30_000
     mqtt_port: int | None = None
+    monitoring: Monitoring = Monitoring.BESIDE_PAGE
 
     def __post_init__(self) -> None:
         if not self.open or self.insecure:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import uvicorn
 from starlette.types import ASGIApp
 
+from mqtt_presence.bridge.monitoring.monitor import Monitor
 from mqtt_presence.errors import WebError
 from mqtt_presence.mqtt.listening import explain_listen_error, listen
 from mqtt_presence.web.application import make_app
 from mqtt_presence.web.bounded_listener import CONNECTIONS, BoundedListener
-from mqtt_presence.web.config import WebConfig
+from mqtt_presence.web.config import Monitoring, WebConfig
 from mqtt_presence.web.connection_access import ConnectionAccess
 
 if TYPE_CHECKING:  # the page of another broker runs without the embedded one
@@ -49,12 +50,16 @@ class WebServer:
     Args:
         config: the configuration of the server.
         broker: the started embedded broker; None for another one, at `WebConfig.mqtt_url`.
+        monitor: reads the bridge; None for a page without a bridge.
 
     """
 
-    def __init__(self, config: WebConfig, broker: "EmbeddedBroker | None" = None) -> None:
+    def __init__(
+        self, config: WebConfig, broker: "EmbeddedBroker | None" = None, monitor: Monitor | None = None
+    ) -> None:
         self.config = config
         self._broker = broker
+        self._monitor = monitor or Monitor()
         self._listener: BoundedListener | None = None
         self._server: uvicorn.Server | None = None
         self._done: concurrent.futures.Future[None] | None = None
@@ -84,13 +89,14 @@ class WebServer:
         try:
             self._listener = BoundedListener(listen(config.host, config.port))
         except (OSError, OverflowError) as error:
-            why = explain_listen_error(config.host, "web_port", config.port, error)
-            raise WebError(f"{why}, or leave the page out: --no-web") from error
+            is_page = config.monitoring is not Monitoring.ALONE
+            port = "web_port" if is_page else "monitor_port"
+            why = explain_listen_error(config.host, port, config.port, error)
+            raise WebError(f"{why}, or leave the page out: --no-web" if is_page else why) from error
         if self._broker is not None:
             config = replace(config, mqtt_port=self._broker.port)
-        app, self._services = make_app(
-            config, self._authenticate, None if self._broker is None else self._broker.serve
-        )
+        serve = None if self._broker is None else self._broker.serve
+        app, self._services = make_app(config, self._authenticate, serve, self._monitor)
         self._server = uvicorn.Server(self._uvicorn_config(ConnectionAccess(app, self._listener)))
         serving = self._serve(self._server, self._listener)
         self._done = _run_in_thread(serving) if self._broker is None else self._broker.submit(serving)

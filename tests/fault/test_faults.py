@@ -3,11 +3,7 @@
 import json
 import os
 import random
-import resource
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +20,7 @@ from tests.support.checker import assert_true, read
 from tests.support.playing import hello
 from tests.support.postgres import cursor, query
 from tests.support.said import Client, Said, life_of
+from tests.support.small_disk import small_disk
 from tests.support.waiting import now_ms, until
 
 # The database.
@@ -81,48 +78,6 @@ def test_database_locked_for_too_long_at_the_start(sqlite_url: str, mosquitto: S
         ):
             pass
         cur.execute("ROLLBACK")
-
-
-@contextmanager
-def small_disk(
-    directory: Path, bridge: Callable[[], BridgeProcess]
-) -> Iterator[tuple[Path, Callable[[], None], Callable[[], None]]]:
-    """Give a directory on a disk of 4 MB, a way to fill it and one to free it.
-
-    Where nothing may be mounted, the bridge's files are limited in size instead: what comes over the limit
-    cannot be written either.
-    """
-    directory.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", directory], check=False, capture_output=True
-    )
-    ballast = directory / "ballast"
-
-    def fill() -> None:
-        with ballast.open("wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(b"x" * 4096)
-            except OSError:
-                pass
-
-    def limit() -> None:
-        size = (directory / "presence.db-wal").stat().st_size
-        resource.prlimit(bridge().pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-    def unlimit() -> None:
-        resource.prlimit(
-            bridge().pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-        )
-
-    try:
-        if mounted.returncode == 0:
-            yield directory, fill, ballast.unlink
-        else:
-            yield directory, limit, unlimit
-    finally:
-        if mounted.returncode == 0:
-            subprocess.run(["umount", "-l", directory], check=True)
 
 
 def test_disk_full_and_freed(mosquitto: Shipped, tmp_path: Path) -> None:

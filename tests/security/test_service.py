@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+from mqtt_presence.bridge.monitoring.vitals import STUCK_AFTER_S
 from tests.support.brokers import Mosquitto
 from tests.support.commands import Commands
 
@@ -61,7 +62,8 @@ def test_up_listens_on_loopback_only(commands: Commands) -> None:
 def test_dependencies_are_bounded() -> None:
     """What is installed tomorrow is of a version that was at least thought of: each has an upper bound."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["postgresql"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["bridge"], *extras["postgresql"]]
     assert len(wanted) >= 9
     assert [line for line in wanted if not re.search(r"<\d|==\d", line)] == []
 
@@ -85,6 +87,9 @@ def test_unit_hardens() -> None:
     assert service["ProtectSystem"] == "strict"
     assert service["CapabilityBoundingSet"] == ""
     assert service["SocketBindDeny"] == "any"
+    assert service["Type"] == "notify"
+    assert int(service["WatchdogSec"]) >= 2 * STUCK_AFTER_S, "/healthz says so first"
+    assert "AF_UNIX" in service["RestrictAddressFamilies"], "the way to systemd"
     assert service["UMask"] == "0077"
     assert service["LoadCredential"].startswith("mqtt-presence.toml:")
     assert "run --config %d/mqtt-presence.toml" in service["ExecStart"]

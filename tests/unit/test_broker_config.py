@@ -10,7 +10,7 @@ from mqtt_presence.cli.init_broker import BY_HAND, KNOWN
 from mqtt_presence.protocol.topics import VERBS
 
 SHIPPED = Path(__file__).parents[2] / "broker_config"
-OTHERS = {"containers", "systemd"}
+OTHERS = {"containers", "grafana", "prometheus", "systemd"}
 """Folders about the bridge instead of a broker."""
 DIRECTORIES = sorted({path.name for path in SHIPPED.iterdir() if path.is_dir()} - OTHERS)
 

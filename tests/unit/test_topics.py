@@ -133,6 +133,7 @@ def test_topics_are_the_documented_ones_under_any_prefix(given_prefix: str) -> N
     assert topics.event("alice", "userOnline") == p + "events/alice/userOnline"
     assert topics.bridge_state == p + "bridge/state"
     assert topics.bridge_announce == p + "bridge/announce"
+    assert topics.bridge_health == p + "bridge/health"
     assert topics.inputs == p + "presence/+/+/+"
     assert topics.statuses == p + "status/+"
     assert topics.events == p + "events/+/+"

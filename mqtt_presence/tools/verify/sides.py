@@ -77,7 +77,7 @@ class DatabaseSide:
             tx.save(outcome_of(user if user.status else replace(user, status=Status())) for user in changed)
             for user in changed:
                 if user.status is None:
-                    tx.forget(user.user_id)  # raises the version from which new users start
+                    tx.forget(user.user_id, was_known=False)  # raises the version from which new users start
         return users
 
 
