@@ -450,7 +450,7 @@ def test_parse_raises_nothing_but_payload_error(verb: str, payload: bytes) -> No
             for text in (event.connection_id, event.user_agent, event.meta):
                 assert text is None or "\0" not in text.encode().decode()
             assert event.time is None or 0 <= event.time <= LATEST
-            assert all(d is None or 0 < d < 2**63 for d in (event.idle_threshold_ms, event.timeout_ms))
+            assert all(d is None or 0 <= d < 2**63 for d in (event.idle_threshold_ms, event.timeout_ms))
             assert event.meta is None or isinstance(json.loads(event.meta), dict)
         case Activity():
             assert event.last_activity is None or 0 <= event.last_activity <= LATEST
