@@ -42,7 +42,7 @@ from mqtt_presence.bridge.recovery.implicit_records import ImplicitRecords
 from mqtt_presence.bridge.recovery.progress import Progress
 from mqtt_presence.bridge.recovery.retained_statuses import RetainedStatuses
 from mqtt_presence.bridge.redeliveries import Redeliveries
-from mqtt_presence.bridge.retention import Retention
+from mqtt_presence.bridge.retention import ChangeLogRetention, Retention
 from mqtt_presence.bridge.state_topic import StateTopic
 from mqtt_presence.integrations.outputs import OUTPUTS, Outputs
 from mqtt_presence.integrations.port import Output
@@ -65,6 +65,7 @@ def bridge(
     fleets: Sequence[Fleets] = (),
     outputs: Sequence[Output] = (),
     notifications: NotificationConfig | None = None,
+    on_commit: Callable[[], None] = lambda: None,
     make_link: MakeLink = Link,
     monitor: Monitor | None = None,
 ) -> Bridge:
@@ -79,6 +80,7 @@ def bridge(
         fleets: read the topics of devices.
         outputs: publish outcomes in more formats than the registered outputs do.
         notifications: the receivers of notifications; None: there are none.
+        on_commit: called after statuses may have changed; returns at once.
         make_link: makes the link to the broker.
         monitor: reads the bridge from other threads.
 
@@ -92,6 +94,7 @@ def bridge(
         fleets=fleets,
         outputs=outputs,
         notifications=notifications,
+        on_commit=on_commit,
         make_link=make_link,
         monitor=monitor,
     ).bridge
@@ -128,6 +131,7 @@ class Assembly:
         fleets: Sequence[Fleets] = (),
         outputs: Sequence[Output] = (),
         notifications: NotificationConfig | None = None,
+        on_commit: Callable[[], None] = lambda: None,
         make_link: MakeLink = Link,
         monitor: Monitor | None = None,
     ) -> None:
@@ -158,6 +162,7 @@ class Assembly:
             self._on_clear,
             self.notifications.recorder,
             (self.census,),
+            on_commit,
         )
         self.retained = RetainedStatuses(
             store,
@@ -277,6 +282,7 @@ class Assembly:
                 HealthTopic(topics, clock, self.census, self.vitals, self.counters),
                 Retention(store, clock, config.retention_ms),
                 *self.notifications.parts(self.committer, self.progress),
+                ChangeLogRetention(store, clock),
             ),
         )
         (monitor or Monitor()).watch(self.bridge.request, self.vitals, self.census, self.counters)

@@ -107,6 +107,7 @@ class Committer(Part):
         on_clear: called when publications leave the outbox, with the last status among them.
         recorder: stores something of its own with every outcome.
         observers: get the outcomes of each commit.
+        on_commit: called after statuses may have changed; returns at once.
 
     """
 
@@ -122,6 +123,7 @@ class Committer(Part):
         on_clear: Callable[[Transaction, LastStatus | None], None],
         recorder: OutcomeRecorder | None = None,
         observers: Sequence[CommitObserver] = (),
+        on_commit: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._topics = topics
@@ -133,6 +135,7 @@ class Committer(Part):
         self._on_clear = on_clear
         self._recorder = recorder
         self._observers = observers
+        self._on_commit = on_commit
         self._outbox = Outbox()
         self._uncertain: Committed | None = None
         self._restored: Restored = []
@@ -256,6 +259,7 @@ class Committer(Part):
             self._outbox.cleared(done.clearable)
         if done.number is not None:
             link.publish(self._outgoing(done.number, done.publications, done.last_status))
+            self._on_commit()
         done.after(done.decisions.outcomes)
 
     def clear_now(self) -> None:

@@ -1,12 +1,13 @@
-"""Retention: deletes connections that ended longer ago than the setting `retention`."""
+"""Retention: deletes connections that ended longer ago than `retention`, and old changes in the log."""
 
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.link.link import Link
-from mqtt_presence.bridge.part import Due, Part
+from mqtt_presence.bridge.part import Due, OnCheck, Part
 from mqtt_presence.store import Store
 
 _MAX_DELETED = 1000
 """Connections of one step: messages wait no longer than it takes."""
+_TRIM_EVERY_S = 60.0
 
 
 class Retention(Part):
@@ -38,3 +39,30 @@ class Retention(Part):
                 deleted = tx.delete_ended(self._clock.now() - self._retention_ms, _MAX_DELETED)
             self._is_due = deleted > 0
         return not self._is_due
+
+
+class ChangeLogRetention(OnCheck):
+    """Deletes old entries of the change log, a portion at a time, also while no status changes.
+
+    Args:
+        store: has the log.
+        clock: the bridge's.
+
+    """
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        super().__init__()
+        self._store = store
+        self._clock = clock
+        self._trimmed_s = clock.monotonic()
+
+    def check(self, link: Link) -> bool:
+        """See `OnCheck`."""
+        del link
+        if self._clock.monotonic() - self._trimmed_s < _TRIM_EVERY_S:
+            return True
+        with self._store.transaction() as tx:
+            deleted = tx.trim_change_log(self._clock.now())
+        if not deleted:
+            self._trimmed_s = self._clock.monotonic()
+        return not deleted

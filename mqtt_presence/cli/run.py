@@ -1,5 +1,6 @@
 """``mqtt-presence run``: run the bridge beside a broker, optionally with the live page."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from mqtt_presence.bridge.assembly import bridge
@@ -43,8 +44,8 @@ def command(settings: Settings) -> None:
     make_default_directory(settings)
     monitor = Monitor()
     with ServingSignals() as signals, ExitStack() as resources:
-        if settings.web or settings.monitor_port is not None:
-            _serve_web(settings, monitor, resources)
+        is_served = settings.web or settings.monitor_port is not None
+        notify = _serve_web(settings, monitor, resources) if is_served else lambda: None
         signals.serve(
             bridge(
                 bridge_config(settings),
@@ -52,20 +53,26 @@ def command(settings: Settings) -> None:
                 fleets=fleets(settings),
                 notifications=notifications(settings),
                 monitor=monitor,
+                on_commit=notify,
             )
         )
 
 
-def _serve_web(settings: Settings, monitor: Monitor, resources: ExitStack) -> None:
+def _serve_web(settings: Settings, monitor: Monitor, resources: ExitStack) -> Callable[[], None]:
+    """Start the page and the monitor, if they are on; return the function to call when statuses change."""
     # Imported here, because a bridge alone starts sooner without the web server.
     from mqtt_presence.cli import page_config  # noqa: PLC0415
     from mqtt_presence.web import WebServer  # noqa: PLC0415
 
+    notify: Callable[[], None] = lambda: None  # noqa: E731
     if settings.web:
         config = page_config.web_config(settings, mqtt_url=_mqtt_url(settings))
-        page_config.log_page(resources.enter_context(WebServer(config, monitor=monitor)))
+        page = resources.enter_context(WebServer(config, monitor=monitor))
+        page_config.log_page(page)
+        notify = page.statuses_changed
     if (server := page_config.monitor_server(settings, monitor)) is not None:
         page_config.log_monitor(resources.enter_context(server))
+    return notify
 
 
 def _mqtt_url(settings: Settings) -> str:

@@ -68,6 +68,7 @@ def command(settings: Settings) -> None:
             fleets=devices,
             notifications=receivers,
             monitor=monitor,
+            on_commit=(lambda: None) if page is None else page.statuses_changed,
         )
         end_leftovers(settings.database, store, config, wall_clock(), parts.notifications.recorder)
         if page is not None:

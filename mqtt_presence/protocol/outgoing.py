@@ -91,6 +91,12 @@ class ConnectionOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
     meta: msgspec.Raw | None = None
 
 
+class ForgottenOut(Struct, rename="camel"):
+    """A user that was forgotten."""
+
+    user_id: str
+
+
 class _BridgeStateOut(Struct, rename="camel"):
     state: str
     version: int
@@ -151,6 +157,11 @@ def encode_status(
 ) -> bytes:
     """Encode the payload of ``status/<user>``; for the arguments see `status_out`."""
     return _encode(status_out(user_id, status, version=version, last_seen=last_seen, private=private))
+
+
+def encode_forgotten(user_id: str) -> bytes:
+    """Encode the name of a forgotten user."""
+    return _encode(ForgottenOut(user_id))
 
 
 def connection_out(record: Connection, *, private: bool) -> ConnectionOut:

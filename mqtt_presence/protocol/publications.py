@@ -24,6 +24,20 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Publication]).decode
 
 
+def encode_presence(user: UserPresence, *, private: bool) -> bytes:
+    """Encode the status of a user that has one.
+
+    Args:
+        user: the user.
+        private: whether to include addresses and user agents.
+
+    """
+    assert user.status is not None
+    return encode_status(
+        user.user_id, user.status, version=user.version, last_seen=user.last_seen, private=private
+    )
+
+
 def status_publication(user: UserPresence, status: Status, topics: Topics, *, private: bool) -> Publication:
     """Return the publication of a user's status.
 

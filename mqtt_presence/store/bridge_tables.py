@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import peewee
 
 from mqtt_presence.rules.model import State, UserId
+from mqtt_presence.store.change_log import ChangeLogWriter
 from mqtt_presence.store.notification_tables import NotificationTables
 from mqtt_presence.store.rows import VERSION_FLOOR
 from mqtt_presence.store.schema import BridgeRow, OutboxRow, RedeliveryRow, TombstoneRow
@@ -15,7 +16,7 @@ _USER_COUNT = "user_count"
 _FORGOTTEN = "forgotten_totals"
 
 
-class BridgeTables(NotificationTables):
+class BridgeTables(ChangeLogWriter, NotificationTables):
     """The bridge's own tables in a transaction."""
 
     # Named values.

@@ -275,6 +275,8 @@ class Jobs(BridgeTables):
         # If the user comes back, the versions go on growing.
         self.write_value(VERSION_FLOOR, str(max(self._version_floor(), *versions, 0)))
         self._put_uncleared(user_id)
+        if versions:
+            self.log_changes([(user_id,)])
         return records
 
     def _totals_of(self, user_id: UserId) -> dict[str, int]:

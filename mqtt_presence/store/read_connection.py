@@ -63,6 +63,11 @@ class ReadConnection:
     ) -> None:
         self._database.close()
 
+    @property
+    def is_slow_to_open(self) -> bool:
+        """Whether a connection is worth keeping; one to a file would outlive a file that is moved."""
+        return not self._is_sqlite
+
     @contextmanager
     def _one_moment(self) -> Iterator[None]:
         """Read the state of one moment in several queries, without waiting for writers or blocking them."""

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mqtt_presence.rules.model import Connection, State, UserId, UserPresence
+from mqtt_presence.store.change_log import ChangeLogReader
 from mqtt_presence.store.figures import Figures
-from mqtt_presence.store.pages import Pages
 from mqtt_presence.store.rows import ANNOUNCED_AT, USER_COLUMNS, to_presence
 
 _PAGE = 500
 
 
-class Reader(Pages, Figures):
+class Reader(ChangeLogReader, Figures):
     """Reads users and connections from a database that a bridge may be using."""
 
     def users(self, state: State | None = None) -> Iterator[UserPresence]:

@@ -178,12 +178,13 @@ class OutboxRow(Model):
 
 
 class ChangeRow(Model):
-    """The statuses that a batch has changed, kept for a while (`ChangeLog`).
+    """The users that a transaction has changed, kept for a while for streams (`change_log.py`).
 
-    The newest row is never deleted, so that ids only grow. The first row is the migration's, and empty.
+    Ids have no gap, and transactions are committed in their order. The first row is the migration's, and has
+    no user.
     """
 
-    id = BigAutoField()
+    id = BigIntegerField(primary_key=True)
     time = BigIntegerField()
     total = BigIntegerField()
     """The size of all bodies so far, bytes: the difference of two rows is the size between them."""

@@ -60,6 +60,8 @@ class Transaction(Loading):
         self._executemany(self._update(UserRow, (UserRow.last_seen,), (UserRow.user_id,)), seen)
         self._executemany(self._upsert(UserRow, USER_FIELDS, (UserRow.user_id,)), users)
         self._add_to_user_count(sum(row[0] not in self._known for row in users))
+        if users:
+            self.log_changes(users)
 
     def save_activity(self, states: Iterable[ActivityState]) -> None:
         """Write only the activity of connections that this transaction has loaded."""

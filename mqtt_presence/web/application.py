@@ -9,7 +9,9 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from mqtt_presence.bridge.monitoring.monitor import Monitor
 from mqtt_presence.web.api.access import Access, Authenticate
 from mqtt_presence.web.api.api_application import answer_failure, answer_http_error, mounts
+from mqtt_presence.web.api.change_feed import ChangeFeed
 from mqtt_presence.web.api.services import Services
+from mqtt_presence.web.api.stream_count import StreamCount
 from mqtt_presence.web.config import MQTT_PATH, Monitoring, WebConfig
 from mqtt_presence.web.database_reader import DatabaseReader
 from mqtt_presence.web.forgetting import Forgetting
@@ -37,12 +39,15 @@ def make_app(
 
     """
     files = PageFiles()
+    database = DatabaseReader(config.database)
     services = Services(
         config,
         Access(config, authenticate),
-        DatabaseReader(config.database),
+        database,
+        ChangeFeed(database),
         has_libraries,
         Forgetting(config.database),
+        StreamCount(),
     )
     routes: list[BaseRoute] = []
     if config.monitoring is Monitoring.ALONE:

@@ -1,4 +1,4 @@
-"""An ASGI middleware that gives a WebSocket's application the connection below, and ends it afterwards."""
+"""An ASGI middleware that gives an application the connection below, and ends a WebSocket's afterwards."""
 
 import asyncio
 from contextlib import suppress
@@ -14,7 +14,7 @@ _CONNECTION: Final = "mqtt_presence.connection"
 
 
 class ConnectionAccess:
-    """Puts the connection of a WebSocket into its scope.
+    """Puts the connection of a request or a WebSocket into its scope.
 
     Args:
         app: the application.
@@ -28,12 +28,9 @@ class ConnectionAccess:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application; a WebSocket's connection is closed when the call returns."""
-        if scope["type"] != "websocket":
-            await self._app(scope, receive, send)
-            return
         connection = self._listener.find(scope)
         await self._app({**scope, _CONNECTION: connection}, receive, send)
-        if connection is None:
+        if connection is None or scope["type"] != "websocket":
             return
         # After a refusal, uvicorn logs an error if the application returns before the connection closes.
         with suppress(TimeoutError):
@@ -43,6 +40,6 @@ class ConnectionAccess:
 
 
 def connection_of(scope: Scope) -> AcceptedSocket | None:
-    """Return the connection below a WebSocket, None if it was closed before the application ran."""
+    """Return the connection below, None if it was closed before the application ran."""
     found: AcceptedSocket | None = scope[_CONNECTION]
     return found

@@ -101,10 +101,16 @@ class WebServer:
         serving = self._serve(self._server, self._listener)
         self._done = _run_in_thread(serving) if self._broker is None else self._broker.submit(serving)
 
+    def statuses_changed(self) -> None:
+        """Give the streams the sign that statuses may have changed. From any thread; returns at once."""
+        if self._server is not None:
+            self._services.feed.notify()
+
     def stop(self) -> None:
         """Stop the server and close its connections. A second call has no effect."""
         if self._server is None or self._done is None:
             return
+        self._services.feed.close()
         self._server.should_exit = True
         done, _ = concurrent.futures.wait({self._done}, STOP_S)
         if not done:

@@ -5,11 +5,11 @@ import time
 from typing import Any
 
 import peewee
-from peewee import BigAutoField, BigIntegerField, BlobField, Model
+from peewee import BigIntegerField, BlobField, Model
 
 
 class ChangeRow(Model):
-    id = BigAutoField()
+    id = BigIntegerField(primary_key=True)
     time = BigIntegerField()
     total = BigIntegerField()
     body = BlobField()
@@ -27,7 +27,7 @@ def up(migrator: Any, db: Any) -> None:
     ChangeRow.bind(db)
     ChangeRow.create_table()
     # An empty list in MessagePack.
-    ChangeRow.insert(time=time.time_ns() // 1_000_000, total=0, body=b"\x90").execute()
+    ChangeRow.insert(id=1, time=time.time_ns() // 1_000_000, total=0, body=b"\x90").execute()
     mark = "%s" if isinstance(db, peewee.PostgresqlDatabase) else "?"
     db.execute_sql(
         f"INSERT INTO bridge (name, value) VALUES ({mark}, {mark})", ["change_log", secrets.token_hex(4)]

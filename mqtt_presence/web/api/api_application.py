@@ -16,6 +16,7 @@ from mqtt_presence.web.api import (
     figures_resource,
     forgotten_resource,
     page_resource,
+    stream_resource,
     user_resources,
     why_resource,
 )
@@ -49,6 +50,7 @@ def mounts(services: Services) -> list[Mount]:
         connection_resources.router,
         figures_resource.router,
         forgotten_resource.router,
+        stream_resource.router,
         page_resource.router,
     ):
         current.include_router(router)

@@ -62,6 +62,12 @@ def csv_listing(*, may_be_missing: bool = False) -> dict[str, Any]:
     return _route({200: found}, may_be_missing=may_be_missing)
 
 
+def event_stream() -> dict[str, Any]:
+    """Return the arguments of a route that answers with server-sent events; see `json_answer`."""
+    content = {"text/event-stream": {"schema": {"type": "string"}}}
+    return _route({200: {"description": "Events, without an end.", "content": content}})
+
+
 def complete(document: dict[str, Any]) -> dict[str, Any]:
     """Return FastAPI's document with the schemas of the answers and the ways to sign in."""
     components = document.setdefault("components", {})

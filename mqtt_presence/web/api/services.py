@@ -7,6 +7,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from mqtt_presence.web.api.access import Access
+from mqtt_presence.web.api.change_feed import ChangeFeed
+from mqtt_presence.web.api.stream_count import StreamCount
 from mqtt_presence.web.config import WebConfig
 from mqtt_presence.web.database_reader import DatabaseReader
 from mqtt_presence.web.forgetting import Forgetting
@@ -20,8 +22,10 @@ class Services:
     config: WebConfig
     access: Access
     database: DatabaseReader
+    feed: ChangeFeed
     has_mqtt_js: Callable[[], bool]
     forgetting: Forgetting
+    streams: StreamCount
 
 
 @dataclass(frozen=True, slots=True)
