@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "broker_config"
 BIN = Path(sys.executable).parent
 TLS = ("mqtts", "wss")
-USERS = ("bridge", "operator", "alice", "mallory")
+USERS = ("bridge", "operator", "alice", "mallory", "homeassistant")
 
 
 def password(user: str) -> str:
@@ -229,6 +229,9 @@ class Mosquitto(Rig):
         )
         hashed = "".join(f"{user}:{mosquitto_hash(password(user))}\n" for user in USERS)
         (plan.directory / "passwd").write_text(hashed)
+        acl = plan.directory / "acl"
+        lines = ("user homeassistant", "topic read homeassistant/#", "topic write homeassistant/status")
+        acl.write_text(replaced(acl.read_text(), {f"#{line}": line for line in lines}))
         shutil.copy(plan.directory / mosquitto_files.CA, self.directory / "ca.crt")
 
     def start(self) -> None:
@@ -363,6 +366,8 @@ class Nats(Rig):
                 **{f"CHANGE-ME {user}": password(user) for user in USERS if user != "mallory"},
             },
         )
+        hass = text[text.index("      #{ user: homeassistant,") : text.index("      # One such block")]
+        text = text.replace(hass, hass.replace("#", ""))
         alice = text[text.index("      { user: alice,") : text.index("    ]\n  }\n}\n")]
         text = text.replace(alice, alice + alice.replace("alice", "mallory"))
         (self.directory / "nats.conf").write_text(self.changed(text))

@@ -206,6 +206,24 @@ def test_who_reads_what(rig: Rig) -> None:
     assert may_read(rig, "alice", me, "reply/alice/alice-other/time") == (not rig.ties_client_id)
 
 
+def test_home_assistant_finds_the_bridge_and_no_other_user(rig: Rig) -> None:
+    """It reads discovery messages, writes its own state, and only the bridge describes devices."""
+    topic = "homeassistant/device/presence_{}/config"
+    filters = ("homeassistant/device/+/config", "homeassistant/status", "status/+")
+    hass = rig.peer("homeassistant", fresh("homeassistant"), filters=filters)
+    for forged in (topic.format("forged"), "homeassistant/status"):
+        rig.peer("mallory", fresh("mallory")).publish(forged, b"forged")
+    bridge = rig.peer("bridge", fresh("bridge"))
+    bridge.publish(topic.format("alice"), b"{}", retain=True)
+    hass.publish("homeassistant/status", b"online")
+    hass.wait_for(topic.format("alice"), b"{}")
+    hass.wait_for("homeassistant/status", b"online")
+    assert not [topic for topic, payload, _ in hass.heard if payload == b"forged"]
+    bridge.publish(topic.format("alice"), b"", retain=True)
+    if rig.refuses_subscriptions:
+        assert not may_read(rig, "alice", fresh("alice"), "homeassistant/#")
+
+
 def test_connections_without_a_password_are_refused(rig: Rig) -> None:
     """No listener accepts anonymous clients."""
     for transport in rig.transports:
