@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mqtt_presence.bridge.recovery.discovery_settings import discovery_topics
+from mqtt_presence.bridge.recovery.discovery_settings import DISCOVERY, known_discovery
 from mqtt_presence.cli import logs
 from mqtt_presence.cli.broker_endpoint import endpoint_of
 from mqtt_presence.cli.output import plain, print_error, print_line
@@ -96,7 +96,8 @@ def _clear(store: Store, settings: Settings, user_ids: list[UserId]) -> None:
             if is_name(left[0]):  # bridges publish no status for other names
                 topics = Topics(settings.prefix)
                 with store.transaction() as tx:
-                    cleared = [*discovery_topics(tx, left[0]), topics.status(left[0])]
+                    discovery = known_discovery(tx.read_value(DISCOVERY))
+                cleared = [*discovery.topics(left[0]), topics.status(left[0])]
                 clear_retained(endpoint_of(settings, fresh_watcher_id()), topics, cleared)
         except BridgeIsThereError as error:
             explanation = f"{error} and will clear it later"

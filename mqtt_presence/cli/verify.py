@@ -51,7 +51,12 @@ def command(
     endpoint = endpoint_of(settings, fresh_watcher_id())
     with (
         DatabaseSide(settings.database) as database,
-        BrokerSide(endpoint, Topics(settings.prefix), private=settings.publish_private) as broker,
+        BrokerSide(
+            endpoint,
+            Topics(settings.prefix),
+            private=settings.publish_private,
+            discovery=database.discovery(),
+        ) as broker,
     ):
         verifier = Verifier(
             database, broker, settle_s=settle_s, monotonic=time.monotonic, pause=time.sleep, now=wall_clock

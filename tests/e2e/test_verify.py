@@ -15,6 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mqtt_presence.cli.app import app
+from mqtt_presence.integrations.homeassistant import Discovery, HomeAssistantOutput
+from mqtt_presence.rules.model import UserId
 from mqtt_presence.store import Store
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import Mosquitto
@@ -240,3 +242,23 @@ def test_wrong_settings_exit_2_and_absent_servers_exit_1(tmp_path: Path, system:
     assert code == 1
     assert "cannot be reached" in stderr
     system.mosquitto.start()
+
+
+def test_repair_includes_the_messages_for_home_assistant(mosquitto: Mosquitto, sqlite_url: str) -> None:
+    """A status that is left over goes with its discovery message, and a missing one comes with it."""
+    made = SystemWithoutBridge(mosquitto, sqlite_url)
+    with BridgeThread(broker=mosquitto.url, database=sqlite_url, homeassistant=True):
+        mosquitto.say("alice", "phone", "login", b'{"connectionId":"c"}')
+        made.recorder.wait_for_state("alice", "online")
+    output = HomeAssistantOutput(Discovery("homeassistant"))
+    ghost, alice = (next(iter(output.topics(UserId(user)))) for user in ("ghost", "alice"))
+    made.publish("ghost", _ghost())
+    made.publish("alice", b"")
+    publisher = mosquitto.publisher("", "")
+    publisher.publish(ghost, b"{}", retain=True)
+    publisher.publish(alice, b"", retain=True)
+    assert made.found("--repair") == [("alice", "missing"), ("ghost", "leftOver")]
+    recorder = mosquitto.recorder("homeassistant/device/+/config")
+    recorder.wait_for(lambda: any(heard.topic == alice and heard.payload for heard in recorder.heard))
+    assert not any(heard.topic == ghost for heard in recorder.heard)
+    made.assert_right()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mqtt_presence.bridge.link.arrivals import Arrivals
-from mqtt_presence.bridge.recovery.discovery_settings import discovery_topics
+from mqtt_presence.bridge.recovery.discovery_settings import DISCOVERY, known_discovery
 from mqtt_presence.integrations.homeassistant import Discovery, HomeAssistantOutput
 from mqtt_presence.mqtt.messages import Outgoing
 from mqtt_presence.rules.fold import fold
@@ -192,7 +192,7 @@ def test_message_is_removed_with_the_setting(held: Recorded, after: Discovery | 
     held.settle()
     assert held.configs() == [(ALICE, True)]
     with held.store.transaction() as tx:
-        assert discovery_topics(tx, UserId("alice")) == []
+        assert list(known_discovery(tx.read_value(DISCOVERY)).topics(UserId("alice"))) == []
     held.restart()
     held.settle()
     assert held.configs() == []

@@ -6,6 +6,7 @@ present ones replace them.
 """
 
 import logging
+from collections.abc import Sequence
 
 import msgspec
 
@@ -14,12 +15,13 @@ from mqtt_presence.bridge.part import Part
 from mqtt_presence.bridge.recovery.retained_statuses import RetainedStatuses
 from mqtt_presence.integrations.homeassistant import Discovery, HomeAssistantOutput, RemovedDiscovery
 from mqtt_presence.integrations.outputs import Outputs
-from mqtt_presence.rules.model import UserId
+from mqtt_presence.integrations.port import Output
 from mqtt_presence.store import Store, Transaction
 
 log = logging.getLogger(__name__)
 
-_NAME = "homeassistant"
+DISCOVERY = "homeassistant"
+"""The name of the value in the database: the settings whose messages the broker may have."""
 
 
 class DiscoverySettings(Part):
@@ -45,11 +47,9 @@ class DiscoverySettings(Part):
 
     def restore(self, tx: Transaction) -> None:
         """Compare the settings with those of the last run."""
-        known = _read(tx)
-        present = None if self._present is None else HomeAssistantOutput(self._present)
+        known = _read(tx.read_value(DISCOVERY))
         former = [settings for settings in known if settings != self._present]
-        removed = [RemovedDiscovery(HomeAssistantOutput(s), present) for s in former if s is not None]
-        self._outputs.put_first(removed if present is None else [*removed, present])
+        self._outputs.put_first(_outputs(former, self._present))
         self._has_former = known != [self._present]
         if self._has_former:
             log.info("the settings for Home Assistant have changed: its discovery messages will follow")
@@ -67,16 +67,26 @@ class DiscoverySettings(Part):
 
     def _save(self, tx: Transaction, former: list[Discovery | None]) -> None:
         known = [*former, self._present]
-        tx.write_value(_NAME, None if known == [None] else msgspec.json.encode(known).decode())
+        tx.write_value(DISCOVERY, None if known == [None] else msgspec.json.encode(known).decode())
 
 
-def discovery_topics(tx: Transaction, user_id: UserId) -> list[str]:
-    """Return the topics on which the broker may have discovery messages of a user."""
-    outputs = [HomeAssistantOutput(settings) for settings in _read(tx) if settings is not None]
-    return [topic for output in outputs for topic in output.topics(user_id)]
+def known_discovery(stored: str | None) -> Outputs:
+    """Return the outputs of the bridge's last run, from the value in the database."""
+    *former, present = _read(stored)
+    return Outputs(_outputs(former, present))
 
 
-def _read(tx: Transaction) -> list[Discovery | None]:
-    """Return the settings whose messages the broker may have; None: switched off."""
-    stored = tx.read_value(_NAME)
+def _outputs(former: Sequence[Discovery | None], present: Discovery | None) -> list[Output]:
+    """Return the output of the present settings, behind those that remove the messages of earlier ones."""
+    output = None if present is None else HomeAssistantOutput(present)
+    outputs: list[Output] = [
+        RemovedDiscovery(HomeAssistantOutput(each), output) for each in former if each is not None
+    ]
+    if output is not None:
+        outputs.append(output)
+    return outputs
+
+
+def _read(stored: str | None) -> list[Discovery | None]:
+    """Return the settings whose messages the broker may have, the latest last; None: switched off."""
     return [None] if stored is None else msgspec.json.decode(stored, type=list[Discovery | None])

@@ -1,14 +1,16 @@
 """The two sides that verify compares: the database, and the retained statuses on the broker."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from msgspec.structs import replace
 
+from mqtt_presence.bridge.recovery.discovery_settings import DISCOVERY, known_discovery
 from mqtt_presence.client.connect_arguments import Endpoint
 from mqtt_presence.client.retained_reader import RetainedReader
 from mqtt_presence.errors import BrokerError
+from mqtt_presence.integrations.outputs import Outputs
 from mqtt_presence.protocol import publications
 from mqtt_presence.protocol.topics import Topics, is_name
 from mqtt_presence.rules.model import Status, UserId, UserPresence
@@ -42,6 +44,10 @@ class DatabaseSide:
     ) -> None:
         self._store.close()
         self._reader.__exit__(kind, error, trace)
+
+    def discovery(self) -> Outputs:
+        """Return the outputs for Home Assistant."""
+        return known_discovery(self._reader.value(DISCOVERY))
 
     def odd(self, among: Sequence[UserId] | None = None) -> set[UserId]:
         """Return the users with an inconsistent row; None: of all users."""
@@ -88,15 +94,17 @@ class BrokerSide:
         endpoint: the broker, and the user to connect as.
         topics: the topics under the prefix in use.
         private: publish addresses and user agents too.
+        discovery: the outputs for Home Assistant, whose messages go with the statuses.
 
     Raises:
         BrokerError: by every method: the broker cannot be reached, refuses the user or does not answer.
 
     """
 
-    def __init__(self, endpoint: Endpoint, topics: Topics, *, private: bool) -> None:
+    def __init__(self, endpoint: Endpoint, topics: Topics, *, private: bool, discovery: Outputs) -> None:
         self._topics = topics
         self._private = private
+        self._discovery = discovery
         self._url = endpoint.url
         self._reader = RetainedReader(endpoint, topics.bridge_state, _ANSWER_S)
 
@@ -120,13 +128,17 @@ class BrokerSide:
 
     def publish(self, users: Sequence[UserPresence]) -> None:
         """Publish users' statuses, an empty one for an unknown user, and wait for the acknowledgements."""
-        self._reader.publish(map(self._message, (user for user in users if is_name(user.user_id))))
+        named = (user for user in users if is_name(user.user_id))
+        self._reader.publish(message for user in named for message in self._messages(user))
 
-    def _message(self, user: UserPresence) -> tuple[str, bytes]:
+    def _messages(self, user: UserPresence) -> Iterator[tuple[str, bytes]]:
         if user.status is None:
-            return self._topics.status(user.user_id), b""
+            yield from ((topic, b"") for topic in self._discovery.topics(user.user_id))
+            yield self._topics.status(user.user_id), b""
+            return
+        yield from ((each.topic, each.payload) for each in self._discovery.retained(user))
         publication = publications.status_publication(user, user.status, self._topics, private=self._private)
-        return publication.topic, publication.payload
+        yield publication.topic, publication.payload
 
     def _shown(self, payloads: Mapping[str, bytes]) -> dict[UserId, Shown]:
         if self._reader.denied:
