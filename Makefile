@@ -66,6 +66,7 @@ $(HOMEASSISTANT)/.installed: tests/homeassistant/requirements.py
 	$(HOMEASSISTANT)/bin/pip install --quiet --disable-pip-version-check -r $(HOMEASSISTANT)/requirements.txt
 	@touch $@
 
+# KEEP_SCREENSHOTS=1 replaces the picture in docs/homeassistant.md.
 test-homeassistant: tools $(VENV)/.installed-dev $(HOMEASSISTANT)/.installed
 	$(BIN)/pytest --numprocesses 0 tests/homeassistant $(TESTS)
 
