@@ -3,6 +3,8 @@
 import signal
 from pathlib import Path
 
+import pytest
+
 from mqtt_presence.adapters.devices.profile_files import shipped_names
 from tests.support.fleets import DEVICES, Device
 from tests.support.mqtt import Client
@@ -35,6 +37,18 @@ class Up:
         until(
             lambda: expected.items() <= self.states().items(), lambda: f"{self.states()}\n{self.page.log()}"
         )
+
+
+def test_wrong_profile_ends_the_command(tmp_path: Path) -> None:
+    """Exit code 2 and one line, before anything is served."""
+    page = Page(tmp_path, "up", "--profiles=tasmotta")
+    with pytest.raises(AssertionError):  # it is no page
+        page.__enter__()
+    assert page.process is not None
+    assert page.process.wait(20) == 2
+    assert page.log() == (
+        "mqtt-presence: profiles: there is no profile 'tasmotta' (mqtt-presence profiles lists them)\n"
+    )
 
 
 def test_fleets_on_the_embedded_broker(tmp_path: Path) -> None:

@@ -337,6 +337,15 @@ def test_devices_are_bounded() -> None:
     assert world.state("wled:7") == "online"
 
 
+def test_long_topics_are_not_remembered() -> None:
+    """A stranger's topics of 60 kB each are read every time, and fill no memory."""
+    adapter = Presence("esphome", "generic").adapter
+    for number in range(10):
+        assert adapter.reads("x" * 60_000 + f"{number}/availability")
+        assert adapter.reads(f"porch{number}/status")
+    assert sorted(adapter._found) == [f"porch{number}/status" for number in range(10)]
+
+
 # What single fleets have.
 
 

@@ -15,6 +15,8 @@ from mqtt_presence.rules.model import Connection, Event, Sighting
 _FLEETS = {"words": Fleet, "homie5": Homie5Fleet, "sparkplug": SparkplugFleet}
 _MAX_TOPICS = 100_000
 """Topics whose fleet is remembered."""
+_MAX_REMEMBERED = 512
+"""Characters of such a topic: a topic may have 65,535 bytes, and then names no device."""
 _HEADER = 1024
 """Bytes of an MQTT packet beside the payload: the topic, and properties that a broker adds."""
 
@@ -111,9 +113,10 @@ class DeviceAdapter:
             found = tuple(self.fleets[number].matches(rules, levels))
             if found:
                 break
-        if len(self._found) >= _MAX_TOPICS:
-            self._found.clear()
-        self._found[topic] = found
+        if len(topic) <= _MAX_REMEMBERED:
+            if len(self._found) >= _MAX_TOPICS:
+                self._found.clear()
+            self._found[topic] = found
         return found
 
 
