@@ -140,6 +140,8 @@ class Source(Protocol):
     def is_gone_at_takeover(self, network_id: int) -> bool:
         """Return whether a connection is never reported again once it is taken over."""
 
+    has_gap: bool
+    """Whether a report is missing that the list of connected clients would repair."""
     dialect: str | None
     """The variant of the reports, where versions of the broker differ; the bridge stores it."""
 

@@ -154,8 +154,10 @@ class BrokerConnections(OnCheck):
         return self._source is not None and self._source.lists
 
     def check(self, link: Link) -> bool:
-        """Save the dialect of the reports, and until when they were read."""
-        del link
+        """Save the dialect of the reports, and until when they were read; ask for a list that is needed."""
+        if self._source is not None and self._source.has_gap and link.is_connected:
+            for topic_filter in self._source.filters:
+                link.subscribe(topic_filter, required=False)
         if self._source is not None and self._source.keeps and self._source.dialect is not None:
             save_changed(self._store, self.dialect, self._absence.kept)
         else:

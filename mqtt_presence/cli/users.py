@@ -55,7 +55,8 @@ def command(
 ) -> None:
     """Show all users and their states.
 
-    Users who are online come first. The data come from the database, so the bridge need not run.
+    Users who are online come first. A question mark after the state means that reports of the broker were
+    lost: the connections may have ended. The data come from the database, so the bridge need not run.
 
     Exit codes: 0 shown, even without users; 1 the database cannot be read; 2 a setting is wrong.
     """
@@ -71,7 +72,9 @@ def command(
             print_csv(StatusOut, (_status(user, private) for user in found))
         elif first is not None:
             columns = (*_COLUMNS, *(_PRIVATE if private else ()))
-            print_table(columns, (tuple(_row(user, private)) for user in found))
+            doubtful = reader.unconfirmed_users()
+            rows = (tuple(_row(user, private, is_certain=user.user_id not in doubtful)) for user in found)
+            print_table(columns, rows)
         else:
             print_line(_nobody(state, match))
 
@@ -89,12 +92,12 @@ def _status(user: UserPresence, private: bool) -> StatusOut:
     )
 
 
-def _row(user: UserPresence, private: bool) -> Iterator[Cell]:
+def _row(user: UserPresence, private: bool, *, is_certain: bool) -> Iterator[Cell]:
     status = user.status
     assert status is not None
     login = status.last_login
     yield Cell(user.user_id, "" if status.online else STYLES[State.OFFLINE])
-    yield Cell(status.state, STYLES[status.state])
+    yield Cell(status.state if is_certain else f"{status.state} ?", STYLES[status.state])
     yield Cell(format_short_time(status.since))
     yield Cell(format_short_time(None if login is None else login.date))
     yield Cell(format_last_seen(status.state, user.last_seen, status.last_activity))

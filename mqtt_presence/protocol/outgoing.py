@@ -86,6 +86,7 @@ class ConnectionOut(Struct, rename="camel", omit_defaults=True, kw_only=True):
     idle: bool | None = None
     last_activity: Time | None = None
     last_seen: Time | None = None
+    unconfirmed: bool = False
     ip_addr: str | None = None
     user_agent: str | None = None
     meta: msgspec.Raw | None = None
@@ -183,6 +184,7 @@ def connection_out(record: Connection, *, private: bool) -> ConnectionOut:
         idle=record.idle,
         last_activity=_iso(record.last_activity),
         last_seen=_iso(record.last_seen),
+        unconfirmed=record.is_open and record.unconfirmed_since is not None,
         ip_addr=record.ip_addr if private else None,
         user_agent=record.user_agent if private else None,
         meta=msgspec.Raw(record.meta.encode()) if private and record.meta is not None else None,

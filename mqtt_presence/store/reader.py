@@ -55,6 +55,15 @@ class Reader(ChangeLogReader, Figures):
             "(SELECT 1 FROM connection_records c WHERE c.user_id = k.column1)",
         )
 
+    def unconfirmed_users(self) -> set[UserId]:
+        """Return the users all of whose open connections are unconfirmed (rule I2)."""
+        rows = self._select(
+            "SELECT c.user_id FROM connection_records c WHERE c.live AND c.logout_time IS NULL "
+            "GROUP BY c.user_id HAVING COUNT(*) = COUNT(c.unconfirmed_since)",
+            [],
+        )
+        return {UserId(row[0]) for row in rows}
+
     def matching_names(self, pattern: str) -> Iterator[UserId]:
         """Find the names of users that match a pattern of ``*``, ``?`` and ``[…]``, in pages."""
         matches = re.compile(fnmatch.translate(pattern)).match

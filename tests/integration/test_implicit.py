@@ -1,7 +1,9 @@
 """Clients without presence messages, counted by the broker's reports (I1), on mosquitto and the embedded broker."""
 
 import asyncio
+import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -394,3 +396,187 @@ def test_many_at_once(idle_scene: Scene) -> None:
     until(lambda: len(idle_scene.records(reason="lost", cause="closed")) == count, "all have ended", 60)
     assert query(idle_scene.database, "SELECT * FROM users WHERE state <> 'offline'") == []
     assert len(idle_scene.records()) == count
+
+
+# After an absence of the bridge.
+
+
+def test_list_of_the_embedded_broker_decides(tmp_path: Path, sqlite_url: str) -> None:
+    """The bridge is away while people come and go, and its session is lost. Then the broker's list ends the records
+    of those who went, opens those of who came, and leaves the others as they are.
+    """
+    with on("embedded", tmp_path, sqlite_url) as scene:
+        scene.start()
+        stays, goes, again = (scene.broker.client(user, f"{user}-1") for user in ("alice", "bob", "carol"))
+        for user in ("alice", "bob", "carol"):
+            scene.record(user)
+        scene.stop()
+        forget_bridge(scene)
+        goes.close()
+        again.close()
+        scene.broker.client("carol", "carol-1")
+        scene.broker.client("dora", "dora-1")
+        until(lambda: "bob-1" not in scene.broker.broker._broker.router.sessions, "bob is gone")
+        scene.start()
+        assert scene.end_of("bob") == ("lost", None)
+        scene.record("dora")
+        until(lambda: len(scene.records("carol")) == 2, "carol's second record")
+        scene.mark("marker")
+        assert [r["reason"] for r in scene.records("carol")] == ["superseded", None]
+        assert [r["reason"] for r in scene.records("alice")] == [None]
+        assert all(r["unconfirmed_since"] is None for r in scene.records())
+        stays.close()
+        assert scene.end_of("alice") == ("lost", "closed")
+
+
+def forget_bridge(scene: Scene) -> None:
+    """Have the embedded broker lose the bridge's session, with all that waits in it."""
+    router = scene.broker.broker._broker.router
+
+    async def discard() -> None:
+        for session in [session for session in router.sessions.values() if session.bridge]:
+            router.discard(session)
+
+    scene.broker.broker.submit(discard()).result(10)
+
+
+def test_lost_report_of_the_embedded_broker_is_repaired(tmp_path: Path, sqlite_url: str) -> None:
+    """A report that the bridge's queue drops leaves a gap in the numbers; the bridge asks for the list."""
+    with on("embedded", tmp_path, sqlite_url) as scene:
+        scene.start()
+        goes = scene.broker.client("bob", "b1")
+        scene.record("bob")
+        router = scene.broker.broker._broker.router
+        route, router.reports._route = router.reports._route, lambda _message: False
+        goes.close()
+        until(lambda: "b1" not in router.sessions, "bob is gone")
+        router.reports._route = route
+        scene.broker.client("alice", "a1")
+        assert scene.end_of("bob") == ("lost", None)
+        scene.record("alice")
+
+
+@contextmanager
+def mosquitto_scene(directory: Path, database: str) -> Iterator[Scene]:
+    with Mosquitto(directory / "mosquitto", "log_dest topic\nsys_interval 1") as broker:
+        scene = Scene(broker, database)
+        try:
+            yield scene
+        finally:
+            scene.stop()
+
+
+def test_mosquitto_keeps_reports_for_a_short_absence(tmp_path: Path, sqlite_url: str) -> None:
+    """The log's lines of a short absence decide: nobody is unconfirmed, and everybody is as they are."""
+    with mosquitto_scene(tmp_path, sqlite_url) as scene:
+        scene.start()
+        goes, stays = scene.broker.client("bob", "b1"), scene.broker.client("alice", "a1")
+        scene.record("bob")
+        scene.record("alice")
+        scene.stop()
+        goes.close()
+        scene.broker.client("carol", "c1")
+        scene.start()
+        assert scene.end_of("bob") == ("lost", "closed")
+        assert scene.record("carol")["ip_addr"] == "127.0.0.1"
+        scene.mark("marker")
+        assert [r["unconfirmed_since"] for r in scene.records()] == [None] * len(scene.records())
+        stays.disconnect()
+        assert scene.end_of("alice") == ("logout", "disconnect")
+
+
+def test_absence_of_more_than_20_seconds_counts_as_lost_reports(tmp_path: Path, sqlite_url: str) -> None:
+    """Mosquitto drops log lines that wait for longer, although it keeps the bridge's session. Then implicit records
+    are unconfirmed until the next report about the client; and an explicit client's connection counts as unknown, so
+    that nobody gets another connection's address or cause.
+    """
+    with mosquitto_scene(tmp_path, sqlite_url) as scene:
+        scene.start()
+        goes, stays, told = (scene.broker.client(user, f"{user}-1") for user in ("bob", "alice", "carol"))
+        told.publish("presence/carol/carol-1/login", b'{"connectionId":"c1"}')
+        for user in ("bob", "alice", "carol"):
+            scene.record(user)
+        scene.stop()
+        goes.close()
+        told.close()
+        time.sleep(21.5)
+        back = scene.broker.client("carol", "carol-1", address="127.0.0.2")
+        scene.start()
+        until(lambda: scene.record("alice")["unconfirmed_since"], "alice is in doubt")
+        # The line about bob has expired; that about carol's new connection has not.
+        assert (scene.record("bob")["reason"], scene.record("bob")["unconfirmed_since"] is None) == (
+            None,
+            False,
+        )
+        assert "?" in users(scene, "alice")
+        assert "?" not in users(scene, "carol")
+        until(lambda: len(scene.records("carol")) == 2, "carol's new connection")
+        old, new = scene.records("carol")
+        assert (old["reason"], new["origin"], new["ip_addr"]) == ("superseded", "broker", "127.0.0.2")
+        stays.disconnect()
+        assert scene.end_of("alice") == ("logout", "disconnect")
+        again = scene.broker.client("bob", "bob-1")
+        until(lambda: len(scene.records("bob")) == 2, "bob's new connection")
+        assert [(r["reason"], r["unconfirmed_since"] is None) for r in scene.records("bob")][1] == (
+            None,
+            True,
+        )
+        back.close()
+        again.close()
+
+
+def users(scene: Scene, name: str) -> str:
+    """Return the line of a user that `mqtt-presence users` prints."""
+    command = [sys.executable, "-m", "mqtt_presence", "users", f"--database={scene.database}"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    return next(line for line in printed.splitlines() if line.startswith(name))
+
+
+def test_unconfirmed_records_end_after_the_time_to_keep_them(tmp_path: Path, sqlite_url: str) -> None:
+    """Where no report comes any more, the doubt ends with `implicit_keep`."""
+    with mosquitto_scene(tmp_path, sqlite_url) as scene:
+        scene.start()
+        scene.broker.client("alice", "a1")
+        scene.record("alice")
+        scene.stop()
+        write(scene.database, "UPDATE bridge SET value = '1000' WHERE name = 'source_until'")
+        scene.start(implicit_keep="1s")
+        until(lambda: scene.record("alice")["unconfirmed_since"], "alice is in doubt")
+        assert scene.end_of("alice") == ("unconfirmed", None)
+
+
+def write(database: str, statement: str) -> None:
+    with sqlite3.connect(database.removeprefix("sqlite:///")) as connection:
+        connection.execute(statement)
+
+
+def test_restart_of_the_broker_ends_who_does_not_come_back(tmp_path: Path, sqlite_url: str) -> None:
+    """No connection outlives its broker: a client that does not connect again in time ends (B3), if the broker has
+    kept the bridge's session, and so the reports of those who came back before the bridge.
+    """
+    with mosquitto_scene(tmp_path, sqlite_url) as scene:
+        scene.start(confirm_within="2s")
+        for user in ("alice", "bob"):
+            scene.broker.client(user, f"{user}-1")
+            scene.record(user)
+        time.sleep(3.5)  # start times that differ by less prove no restart
+        scene.broker.stop()
+        scene.broker.start()
+        scene.broker.client("alice", "alice-1")
+        assert scene.end_of("bob") == ("unconfirmed", None)
+        assert [r["reason"] for r in scene.records("alice")] == ["superseded", None]
+
+
+def test_crash_of_the_broker_that_loses_the_session_leaves_doubts(tmp_path: Path, sqlite_url: str) -> None:
+    """Nobody knows who came back before the bridge: open records are unconfirmed."""
+    with mosquitto_scene(tmp_path, sqlite_url) as scene:
+        scene.start(confirm_within="1s")
+        scene.broker.client("alice", "alice-1")
+        scene.record("alice")
+        scene.broker.kill()
+        scene.broker.wipe()
+        scene.broker.start()
+        scene.broker.client("alice", "alice-1")
+        until(lambda: scene.record("alice")["unconfirmed_since"], "alice is in doubt")
+        time.sleep(2)
+        assert scene.record("alice")["reason"] is None

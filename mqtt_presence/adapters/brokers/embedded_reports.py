@@ -22,7 +22,6 @@ class EmbeddedReports:
     def __init__(self) -> None:
         self._number: int | None = None
         self.has_gap = False
-        """Whether a report is missing: the next list repairs it."""
 
     def is_gone_at_takeover(self, network_id: int) -> bool:
         """See `Source`."""

@@ -52,6 +52,7 @@ class EmqxEvents:
     lists = False
     names_ends = False
     filters: Sequence[str] = ("$SYS/brokers/+/clients/+/connected", "$SYS/brokers/+/clients/+/disconnected")
+    has_gap = False
     dialect: str | None = None
 
     def is_gone_at_takeover(self, network_id: int) -> bool:
@@ -118,6 +119,7 @@ class NanomqEvents:
     lists = False
     names_ends = False
     filters: Sequence[str] = ("$SYS/brokers/connected", "$SYS/brokers/disconnected")
+    has_gap = False
     dialect: str | None = None
 
     def is_gone_at_takeover(self, network_id: int) -> bool:

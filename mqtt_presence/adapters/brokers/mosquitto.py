@@ -63,6 +63,7 @@ class MosquittoLog:
 
     keeps = True
     lists = False
+    has_gap = False
     # A line expires 20 seconds after it was written, and mosquitto counts whole seconds (logging.c).
     keeps_s = 19.0
     filters: Sequence[str] = (VERSION, NOTICES, ERRORS)  # the version first: the other lines depend on it

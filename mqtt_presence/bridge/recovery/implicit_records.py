@@ -68,6 +68,7 @@ class ImplicitRecords(OnCheck):
         self._losses = 0
         self._lists = 0
         self._connected_at = 0
+        self._has_session = False
         self._lost_at: int | None = None
         self._restarted_at: int | None = None
         self._judge_from = 0
@@ -87,15 +88,19 @@ class ImplicitRecords(OnCheck):
 
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
         """See `Part`."""
-        del link, session_present, contested
+        del link, contested
         self._connected_at = self._clock.now()
+        self._has_session = session_present
 
     def _settled_mode(self) -> str | None:
         return self._kept_mode.stored if self._is_ending else self._mode
 
     def broker_restarted(self) -> None:
-        """Begin to wait for the clients: none of their connections has outlived the restart."""
-        if not self._connections.lists:
+        """Begin to wait for the clients: none of their connections has outlived the restart.
+
+        A broker that has lost the session has kept no reports of clients that came back before the bridge.
+        """
+        if self._has_session and not self._connections.lists:
             self._restarted_at = self._judge_from = self._connected_at
             self._judged_up_to = ""
 
