@@ -52,6 +52,13 @@ def command(
     idle: Annotated[
         float, typer.Option("--idle", help="The share of reports that are idle rather than active.")
     ] = 0.5,
+    implicit: Annotated[
+        bool,
+        typer.Option(
+            "--implicit",
+            help="Clients only connect and disconnect: for a bridge with implicit=username.",
+        ),
+    ] = False,
     storm_every: Annotated[
         str | None,
         typer.Option(
@@ -118,7 +125,7 @@ def command(
         rate=rate,
         churn=churn,
         abrupt=abrupt,
-        idle=idle,
+        idle=0.0 if implicit else idle,
         storm_every_s=None if storm_every is None else parse_duration("storm_every", storm_every),
         duration_s=None if for_how_long is None else parse_duration("duration", for_how_long),
         seed=secrets.randbelow(_SEEDS) if seed is None else seed,
@@ -130,7 +137,7 @@ def command(
     simulated = None
     if not (keep or keep_records):
         simulated = SimulatedUsers(settings.database, _user_ids(names), f"{glob.escape(names.name)}-*")
-    with _simulation(settings, scenario, names, settle_s, simulated) as simulation:
+    with _simulation(settings, scenario, names, settle_s, simulated, implicit=implicit) as simulation:
         print_line(
             f"{users} users, {users * connections} connections, named {names.name}-…, seed {scenario.seed}"
         )
@@ -175,6 +182,8 @@ def _simulation(
     names: SimulatedNames,
     settle_s: float,
     simulated: SimulatedUsers | None,
+    *,
+    implicit: bool,
 ) -> Iterator[simulation_run.Simulation]:
     """Yield a simulation; after its end or failure, delete the simulated users.
 
@@ -184,6 +193,7 @@ def _simulation(
         names: the names of users and clients.
         settle_s: see `simulation_run.Simulation`.
         simulated: the users to delete; None to keep them.
+        implicit: see `SimulatedDevices`.
 
     """
     endpoint = endpoint_of(settings)
@@ -191,7 +201,7 @@ def _simulation(
     target = find_target(endpoint.url, endpoint.tls)
     topics = Topics(settings.prefix)
     loop = Loop()
-    devices = SimulatedDevices(loop, target, topics, names)
+    devices = SimulatedDevices(loop, target, topics, names, implicit=implicit)
     user_ids = _user_ids(names)
     observer = StatusReader(
         loop, target, endpoint.url, topics=topics, user_ids=user_ids, on_announce=devices.answer_announce

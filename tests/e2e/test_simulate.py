@@ -60,6 +60,19 @@ def test_small_run_is_right(mosquitto: Mosquitto, bridge: BridgeThread, sqlite_u
     assert CliRunner().invoke(app, verify).exit_code == 0
 
 
+def test_clients_without_messages_are_right(tmp_path: Path, sqlite_url: str) -> None:
+    """With --implicit, clients only connect and leave, and a bridge with `implicit` shows each of them."""
+    with (
+        Mosquitto(tmp_path / "mosquitto", "log_dest topic") as broker,
+        BridgeThread(broker=broker.url, database=sqlite_url, implicit="username"),
+    ):
+        flags = ("--implicit", "--users=30", "--connections=2", "--rate=60", "--duration=2s", "--seed=4")
+        run = simulate(broker.url, *flags)
+    assert run.exit_code == 0, run.stdout + run.stderr
+    assert "at the end: all 30 statuses are right" in run.stdout
+    assert "after all have logged out: all 30 statuses are right" in run.stdout
+
+
 def test_kept_users_stay_online(mosquitto: Mosquitto, bridge: BridgeThread) -> None:
     """With --keep the users get no logout and no will; other users are unchanged."""
     watched = mosquitto.recorder()

@@ -22,17 +22,20 @@ from pydantic import ValidationError
 from mqtt_presence.adapters.brokers.json_events import EmqxEvents, NanomqEvents
 from mqtt_presence.adapters.brokers.mosquitto import ERRORS, NOTICES, VERSION, MosquittoLog
 from mqtt_presence.adapters.port import Connected, Ended
+from mqtt_presence.bridge.broker_connections import BrokerConnections
+from mqtt_presence.bridge.implicit_identity import CLIENT_ID, USERNAME, ImplicitIdentity
 from mqtt_presence.embedded import EmbeddedConfig
 from mqtt_presence.embedded.client_connection import ClientConnection
 from mqtt_presence.embedded.router import Router
 from mqtt_presence.errors import ConfigError, PayloadError
 from mqtt_presence.mqtt.framing import Framer, ProtocolError
+from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.mqtt.topic_filters import is_filter, matches
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol import client_messages, incoming, outgoing, topics
 from mqtt_presence.protocol.times import LATEST, from_iso, to_iso
 from mqtt_presence.protocol.topics import Topics, is_name
-from mqtt_presence.rules.model import Activity, End, Login
+from mqtt_presence.rules.model import Activity, BrokerReport, ClientId, End, Login
 from mqtt_presence.settings import parse_seconds
 from mqtt_presence.web.allowed_origins import is_host, refuse_host, refuse_origin
 from mqtt_presence.web.api import cursors
@@ -431,6 +434,78 @@ def log_line(data: bytes) -> None:
                 assert told.user_id in (None, user)
             elif is_name(client) and is_name(user) and f"{client}{user}".isalnum():
                 raise AssertionError("a plain line is understood")
+
+
+# All lines of mosquitto in which a client's words appear, and a stranger can have printed for any id.
+_LINES_OF_CLIENTS = (
+    "New client connected from {a}:5555 as {c} (p2, c1, k60, u'{u}').",
+    "New client connected from {a}:5555 as {c} (p2, c1, k60).",
+    "Client {c} disconnected.",
+    "Client {c} closed its connection.",
+    "Client {c} has exceeded timeout, disconnecting.",
+    "Client {c} been disconnected by administrative action.",
+    "Client {c} disconnected, not authorised.",
+    "Client {c} disconnected due to protocol error.",
+    "Client {c} [{a}:5555] disconnected: exceeded timeout.",
+    "Client {c} [{a}:5555] disconnected: session taken over.",
+    "Client {c} [{a}:5555] disconnected: not authorised.",
+    "Client {c} negotiated TLSv1.3 cipher TLS_AES_256_GCM_SHA384",
+    "Bad socket read/write on client {c}: Invalid arguments provided.",
+    "Outgoing messages are being dropped for client {c}.",
+    "New bridge connected from {a}:5555 as {c} (p2, c1, k60, u'{u}').",
+    "Denied PUBLISH from {c} (d0, q0, r0, m0, '{u}', ... (0 bytes))",
+)
+_VICTIM = "New client connected from 192.0.2.1:5555 as phone (p2, c1, k60, u'alice')."
+
+
+@target(
+    b"alice\nphone",
+    b"mallory\nphone (p2, c1, k60, u'alice').",
+    b"x') (p2, c1, k60, u'alice\nphone",
+    b"mallory\nphone [192.0.2.1:5555]",
+    b"mallory\nx: New client connected from 192.0.2.9:1 as phone (p2, c1, k60, u'alice",
+    b"u\nNew client connected from 192.0.2.9:5 as bob (p2, c1, k60",
+)
+def implicit_line(data: bytes) -> None:
+    """Where connects count by themselves, no names of one client open or end anything for another one."""
+    user, _, client = data.decode(errors="replace").partition("\n")
+    if client == "phone":
+        return  # with the id itself, it takes the connection over
+    for mode in (USERNAME, CLIENT_ID):
+        for dialect in ("2.0", "2.1", None):
+            source = BrokerConnections(None, "mosquitto", identity=ImplicitIdentity(mode))  # type: ignore[arg-type]
+            source.dialect.stored = dialect
+            source._source.dialect = dialect  # type: ignore[union-attr]
+            read(source, NOTICES, _VICTIM)
+            victim = source.current(ClientId("phone"))
+            assert victim is not None
+            for line in (one for one in _LINES_OF_CLIENTS if _is_of_dialect(one, dialect)):
+                for topic_of_log in (NOTICES, ERRORS):
+                    for event in read(source, topic_of_log, line.format(a="192.0.2.7", c=client, u=user)):
+                        assert event.client_id == client
+                        assert event.user_id in {user, client}
+            taken = f"Client {client} already connected, closing old connection."
+            assert all(event.client_id == client for event in read(source, ERRORS, taken))
+            assert source.current(ClientId("phone")) == victim
+            known = set(source._current)
+            assert known <= {"phone", client}, known
+            if client in known:
+                found = source._current[ClientId(client)]
+                assert found.user_id in {user, None}
+                counted = source.identity.user_of(found, ClientId(client))  # type: ignore[union-attr]
+                assert counted in {None, user if mode == USERNAME else client}
+
+
+def _is_of_dialect(line: str, dialect: str | None) -> bool:
+    """Return whether a version writes such a line: only 2.1 has the address in the line of an end."""
+    is_end = line.startswith("Client {c}") and "TLS" not in line
+    return dialect is None or not is_end or ("[" in line) == (dialect == "2.1")
+
+
+def read(source: BrokerConnections, topic_of_log: str, line: str) -> list[BrokerReport]:
+    """Have a line read as mosquitto prints it, cut at the end of its buffer."""
+    payload = f"1795575219: {line}".encode()[:999]
+    return list(source.read(Incoming(topic_of_log, payload, 0, False, False, 0, 1), NOW))
 
 
 _EVENTS = ("$SYS/brokers/x/clients/a/connected", "$SYS/brokers/x/clients/a/disconnected")

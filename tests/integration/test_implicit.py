@@ -1,6 +1,7 @@
 """Clients without presence messages, counted by the broker's reports (I1), on mosquitto and the embedded broker."""
 
 import asyncio
+import re
 import sqlite3
 import subprocess
 import sys
@@ -16,9 +17,11 @@ import aiomqtt
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
+from typer.testing import CliRunner
 
 from mqtt_presence.adapters.registry import EMBEDDED
 from mqtt_presence.bridge.config import BridgeConfig
+from mqtt_presence.cli.app import app
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import Embedded, Mosquitto
 from tests.support.mqtt import Client
@@ -380,6 +383,56 @@ def test_no_setting_no_record(idle_scene: Scene) -> None:
     assert not idle_scene.records("bob")
 
 
+HOSTILE = [
+    "a1 (p2, c1, k60, u'alice').",
+    "a1 (p2, c1, k60, u'alice",
+    "a1 (p2, c1, k60).",
+    "x: New client connected from 127.0.0.9:1 as a1 (p2, c1, k60, u'alice').",
+    "x: New client connected from 127.0.0.9:1 as bob (p2, c1, k60",
+    "New client connected from 127.0.0.9:1 as bob (p2, c1, k60, u'bob').",
+    "New connection from 127.0.0.1:{port} on port 1883.",
+    "a1 disconnected.",
+    "a1 closed its connection.",
+    "a1 has exceeded timeout, disconnecting.",
+    "a1 already connected, closing old connection.",
+    "x: Client a1 disconnected",
+    "a1 [127.0.0.1:{port}]",
+    "a1 [127.0.0.1:{port}] disconnected: exceeded timeout.",
+    "a1 ",
+    "A1",
+    "bob disconnected." + "x" * 960,
+]
+HOSTILE_USERS = ("mallory", "x') (p2, c1, k60, u'alice", "alice').", "bob (p2, c1, k60).")
+
+
+@pytest.mark.parametrize("mode", ["username", "client_id"])
+def test_hostile_names_open_and_end_nothing_for_others(tmp_path: Path, sqlite_url: str, mode: str) -> None:
+    """Whatever a client calls itself, whether it stays or goes, and is let in or not: it appears under its own names
+    or not at all, and the victim's record stays.
+    """
+    with mosquitto_scene(tmp_path, sqlite_url) as scene:
+        scene.start(implicit=mode)
+        victim = scene.broker.client("alice", "a1")
+        name = "alice" if mode == "username" else "a1"
+        before = scene.record(name)
+        port = victim._socket.getsockname()[1]
+        own: set[tuple[str, str]] = {(name, "a1")}
+        for client_id in (each.format(port=port) for each in HOSTILE):
+            for user in HOSTILE_USERS:
+                theirs = Client(scene.broker.port, user, client_id, address="127.0.0.9")
+                own.add((user if mode == "username" else client_id, client_id))
+                if len(user) % 2:
+                    theirs.close()
+        with pytest.raises((AssertionError, ConnectionError)):
+            Client(scene.broker.port, "", "a1", will=("bad/+/topic", b""))  # refused before it is let in
+        scene.mark("marker")
+        opened = {(r["user_id"], r["client_id"]) for r in scene.records(origin="broker")}
+        assert opened <= own | {("publisher", "publisher")}
+        assert scene.record(name, client_id="a1") == before
+        victim.disconnect()
+        assert scene.end_of(name, client_id="a1") == ("logout", "disconnect")
+
+
 # Many.
 
 
@@ -396,6 +449,26 @@ def test_many_at_once(idle_scene: Scene) -> None:
     until(lambda: len(idle_scene.records(reason="lost", cause="closed")) == count, "all have ended", 60)
     assert query(idle_scene.database, "SELECT * FROM users WHERE state <> 'offline'") == []
     assert len(idle_scene.records()) == count
+
+
+def test_check_says_whether_the_reports_suffice(tmp_path: Path) -> None:
+    """With the log as topics, connects and ends are reported, with user names; without it, nobody is."""
+    found = []
+    for index, more in enumerate(("log_dest topic", "")):
+        with Mosquitto(tmp_path / str(index), more) as broker:
+            flags = [
+                "--broker",
+                broker.url,
+                "--client",
+                f"mqtt://alice:x@127.0.0.1:{broker.port}",
+                "--only",
+                "reports",
+            ]
+            run = CliRunner().invoke(app, ["check", *flags])
+            found += [line for line in run.stdout.splitlines() if re.match(r"\w+ +reports ", line)]
+    assert found[0].startswith("pass")
+    assert "with user names" in found[0]
+    assert found[1].startswith("note")
 
 
 # After an absence of the bridge.

@@ -15,6 +15,7 @@ from mqtt_presence.tools.check import (
     delivery_probes,
     queue_probes,
     recognition,
+    report_probes,
     will_probes,
 )
 from mqtt_presence.tools.check.findings import Broker, Finding, Verdict, note, warned
@@ -69,6 +70,7 @@ PROBES = tuple(
         "persistence": broker_facts.persistence,
         "drops": broker_facts.drops,
         "addresses": broker_facts.addresses,
+        "reports": report_probes.reports,
         "will-cut": will_probes.will_cut,
         "will-disconnect": will_probes.will_disconnect,
         "bridge-will": will_probes.bridge_will,

@@ -146,6 +146,12 @@ class SimulatedDevice:
             case Action.LOGIN:
                 self._idle = None
                 self._wait()
+            case Action.LOGOUT if self._devices.implicit:
+                self._devices.count.logouts += 1
+                self.disconnect_without_logout()
+                self._on_ended()
+            case Action.HEARTBEAT | Action.IDLE | Action.ACTIVE if self._devices.implicit:
+                pass
             case Action.HEARTBEAT:
                 self._idle = False
                 self._publish(verbs.ACTIVITY, client_messages.encode_activity(self._connection_id))
@@ -173,7 +179,7 @@ class SimulatedDevice:
 
     def answer_announce(self) -> None:
         """Log in again, with the same connection id, and report activity."""
-        if self._phase is _Phase.UP:
+        if self._phase is _Phase.UP and not self._devices.implicit:
             self._log_in()
 
     # Connecting.
@@ -189,11 +195,12 @@ class SimulatedDevice:
         self._next_id = self._unacknowledged = self._login_id = self._logout_id = 0
         devices = self._devices
         password = devices.names.password_of(self._user_id)
+        will = Will(self._topic(verbs.WILL), client_messages.encode_end(self._connection_id))
         request = Connect(
             MQTT_311,
             keep_alive_s=KEEP_ALIVE_S,
             client_id=self._client_id,
-            will=Will(self._topic(verbs.WILL), client_messages.encode_end(self._connection_id)),
+            will=None if devices.implicit else will,
             user=self._user_id,
             password=None if password is None else password.encode(),
         )
@@ -217,7 +224,10 @@ class SimulatedDevice:
                 return
             self._phase = _Phase.UP
             self._devices.on_accepted()
-            self._log_in()
+            if self._devices.implicit:
+                self._devices.count.logins += 1
+            else:
+                self._log_in()
             self._go()
 
     def _log_in(self) -> None:
@@ -292,6 +302,7 @@ class SimulatedDevices:
         topics: the topics under the prefix in use.
         names: of the users and clients.
         monotonic: returns the time in seconds.
+        implicit: the clients only connect and disconnect: the bridge counts them by the broker's reports.
 
     """
 
@@ -302,7 +313,10 @@ class SimulatedDevices:
         topics: Topics,
         names: SimulatedNames,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        implicit: bool = False,
     ) -> None:
+        self.implicit = implicit
         self.loop = loop
         self.target = target
         self.topics = topics

@@ -17,6 +17,8 @@ _ROUND_S = 0.25
 _BURST = 500
 _PAUSED_S = 5.0  # a longer gap between two polls means that this process was stopped
 _UNACKNOWLEDGED = "the broker has not acknowledged all publications"
+_SEEN_AFTER_S = 3.0
+"""When a client without messages has a status for certain, with the default of `implicit_after`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ class Simulation:
         self._serve_until_none(lambda: not self._reader.is_up, "the broker does not answer")
         self._perform(self._plan.arrivals())
         self._serve_until_none(lambda: self._devices.left, _UNACKNOWLEDGED)
+        if self._devices.implicit:
+            self._pause(_SEEN_AFTER_S)
         self._began = self._monotonic()
         self._enter("simulating")
         self._perform(self._plan.steps())
