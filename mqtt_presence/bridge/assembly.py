@@ -285,7 +285,9 @@ class Assembly:
                 ChangeLogRetention(store, clock),
             ),
         )
-        (monitor or Monitor()).watch(self.bridge.request, self.vitals, self.census, self.counters)
+        (monitor or Monitor()).watch(
+            self.bridge.request, self.vitals, self.census, self.counters, self.notifications.senders
+        )
 
     def _implicit(
         self, config: BridgeConfig, identity: ImplicitIdentity | None, clock: Clock

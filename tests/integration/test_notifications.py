@@ -15,6 +15,7 @@ from mqtt_presence.errors import StoreError
 from mqtt_presence.store.notification_queue import NotificationQueue
 from mqtt_presence.store.notification_reader import NotificationReader
 from mqtt_presence.store.notification_tables import ReceiverState
+from mqtt_presence.web.exposition import Exposition
 from tests.support.notified_bridge import DAY_S, NotifiedBridge
 from tests.support.receiver import Answer, WebhookReceiver
 from tests.support.waiting import until
@@ -511,6 +512,32 @@ def test_deleted_database_is_not_made_again(
     with pytest.raises(StoreError), NotificationQueue(sqlite_url).transaction():
         pass
     assert not path.exists()
+
+
+def test_metrics(stepped: None, sqlite_url: str, receiver: WebhookReceiver) -> None:
+    """Metrics count what waits and what failed, by receiver; a start counts what waited before."""
+    receiver.answer = lambda _: Answer(503)
+    with NotifiedBridge(sqlite_url, table(receiver)) as bridge:
+
+        def series() -> list[str]:
+            text = Exposition(bridge.monitor).write("")[0].decode()
+            return [line for line in text.splitlines() if line.startswith("mqtt_presence_notify")]
+
+        bridge.comes("alice", "bob")
+        drain(bridge)
+        expected = [
+            'mqtt_presence_notify_pending{name="ops"} 2.0',
+            'mqtt_presence_notify_failed_total{name="ops"} 1.0',
+        ]
+        assert series() == expected
+        bridge.restart()
+        bridge.goes("alice")
+        drain(bridge)
+        assert series()[0] == 'mqtt_presence_notify_pending{name="ops"} 3.0'
+        receiver.answer = lambda _: Answer()
+        bridge.clock.now_s += 10
+        drain(bridge)
+        assert series()[0] == 'mqtt_presence_notify_pending{name="ops"} 0.0'
 
 
 def test_payload_is_that_of_mqtt(sqlite_url: str, receiver: WebhookReceiver) -> None:

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any, Self
 
+from mqtt_presence.bridge.monitoring.monitor import Monitor
 from mqtt_presence.bridge.notifications.config import NotificationConfig
 from mqtt_presence.bridge.notifications.sender import Sender
 from mqtt_presence.integrations.notifications.receivers import read_receivers, sending_of
@@ -30,6 +31,7 @@ class NotifiedBridge(HeldBridge):
         self._keep_s = keep_s
         self._private = private
         self._ids: dict[str, int] = {}
+        self.monitor = Monitor()
         super().__init__(database)
         self.connect()
 
@@ -39,7 +41,7 @@ class NotifiedBridge(HeldBridge):
         config = NotificationConfig(
             receivers, self.database, make, round(self._keep_s * 1000), look_every_s=0.02
         )
-        return {"notifications": config if receivers else None}
+        return {"notifications": config if receivers else None, "monitor": self.monitor}
 
     def __enter__(self) -> Self:
         return self

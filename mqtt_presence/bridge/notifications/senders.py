@@ -1,9 +1,10 @@
 """The senders of all receivers, as a part of the bridge: started with it, and ended with it at once."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mqtt_presence.bridge.clock import Clock
+from mqtt_presence.bridge.monitoring.metric import Metric
 from mqtt_presence.bridge.notifications.config import NotificationConfig
 from mqtt_presence.bridge.notifications.sender import Sender
 from mqtt_presence.bridge.notifications.steady_clock import SteadyClock
@@ -54,6 +55,25 @@ class Senders(Part):
             count = sum(map(sender.receiver.takes, notifications))
             if count:
                 sender.queued(row, count)
+
+    def metrics(self) -> Iterable[Metric]:
+        """See `Measured`."""
+        if not self.senders:
+            return
+        yield Metric(
+            "notify_pending",
+            "Notifications that wait for their receiver, as of its last look at the queue.",
+            is_counter=False,
+            labels=("name",),
+            values={(sender.receiver.name,): sender.pending for sender in self.senders},
+        )
+        yield Metric(
+            "notify_failed",
+            "Requests to a receiver that failed. Most of them are repeated.",
+            is_counter=True,
+            labels=("name",),
+            values={(sender.receiver.name,): sender.failed_attempts for sender in self.senders},
+        )
 
     def close(self) -> None:
         """See `Part`."""
