@@ -97,7 +97,6 @@ class Bridge:
         Raises:
             StoreError: the database cannot be opened at the start, or stays unusable.
             BrokerError: the broker refuses the bridge for good.
-            SeatTakenError: another process is the bridge of this database.
             SeatLostError: another process has become the bridge, while this one was frozen for long.
             ReplacedError: the database was replaced by another one, or by an older state of it.
 
@@ -117,7 +116,7 @@ class Bridge:
 
     def start(self) -> None:
         """Restore the parts and make the link; `step` needs both. Without a link if stopped meanwhile."""
-        self._store.take_seat(lambda: self._is_stopping)
+        self._store.wait_for_seat(lambda: self._is_stopping)
         give_up_at = self._clock.monotonic() + self._tuning.start_s
         while not self._is_stopping:
             try:

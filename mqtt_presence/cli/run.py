@@ -33,10 +33,10 @@ def command(settings: Settings) -> None:
     """Run the bridge beside a broker.
 
     The bridge runs until SIGINT, SIGTERM or SIGHUP. After a failure of broker or database, it reconnects by
-    itself.
+    itself. While another process is the bridge of the database, it waits as a standby.
 
-    Exit codes: 0 ended by a signal; 1 the broker refuses the bridge, the database cannot be used, another
-    process is its bridge, or a port is in use; 2 a setting is wrong.
+    Exit codes: 0 ended by a signal; 1 the broker refuses the bridge, the database cannot be used, or a port
+    is in use; 2 a setting is wrong.
     """
     if settings.implicit != "off" and settings.source == "none":
         raise ConfigError("implicit counts clients by the broker's reports, and source=none reads none")

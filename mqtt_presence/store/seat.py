@@ -112,9 +112,7 @@ class Lease:
             return True
         holder, since, *seen = row
         if holder is not None and self._seen is not None and self._seen != tuple(seen):
-            raise SeatTakenError(
-                f"another process is the bridge of this database: {Holder(holder, since)}; stop it first"
-            )
+            raise SeatTakenError(f"another process is the bridge of this database: {Holder(holder, since)}")
         self._seen = seen[0], seen[1]
         return False
 
@@ -213,9 +211,7 @@ class FileSeat:
             except BlockingIOError:
                 held_by = _read_holder(lock)
                 os.close(lock)
-                raise SeatTakenError(
-                    f"another process is the bridge of {self._file}: {held_by}; stop it first"
-                ) from None
+                raise SeatTakenError(f"another process is the bridge of {self._file}: {held_by}") from None
             if identity_of(self._lock_file) != identity_of(lock):
                 os.close(lock)  # The file was deleted in between: a lock on it excludes no other process.
                 continue

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import peewee
 
-from mqtt_presence.errors import StoreError
+from mqtt_presence.errors import SeatTakenError, StoreError
 from mqtt_presence.rules.model import UserId
 from mqtt_presence.store.database import connect, is_postgresql, prepare, store_errors
 from mqtt_presence.store.database_files import DatabaseFiles
@@ -20,6 +20,7 @@ from mqtt_presence.store.transaction import Transaction
 log = logging.getLogger(__name__)
 
 _SEAT_RETRY_S = 0.2
+_STANDBY_RETRY_S = 0.5
 # Records that `Store.forget` deletes in one transaction: some tens of milliseconds.
 FORGET_PORTION = 1000
 _ATTEMPTS = 10
@@ -53,6 +54,33 @@ class Store:
 
         """
         prepare(self._database)
+
+    def wait_for_seat(self, give_up: Callable[[], bool]) -> None:
+        """Take the seat as `take_seat` does; while another process is the bridge, wait as its standby.
+
+        Args:
+            give_up: returns whether to stop waiting; called several times a second.
+
+        Raises:
+            StoreError: the database cannot be opened, and there was no other bridge before.
+
+        """
+        is_standby = False
+        while not give_up():
+            try:
+                self.take_seat(give_up)
+            except SeatTakenError as error:
+                if not is_standby:
+                    log.info("waiting as a standby: %s", error)
+                is_standby = True
+            except StoreError as error:
+                if not (is_standby and error.transient):
+                    raise
+                log.warning("waiting as a standby: %s", error)
+                self._disconnect()
+            else:
+                return
+            time.sleep(_STANDBY_RETRY_S)
 
     def take_seat(self, give_up: Callable[[], bool] = lambda: False) -> None:
         """Open the database, and become its one bridge until `close`.
