@@ -1,11 +1,16 @@
 """Explanations of records: for every rule that opens or ends one, the rule, the trigger and the time."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from mqtt_presence import web
+from mqtt_presence.cli import why
 from mqtt_presence.protocol.explanations import encode_explanation
+from mqtt_presence.rules import explanation
 from mqtt_presence.rules.explanation import RecordChange, Trigger, explain, explain_user
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import (
@@ -196,3 +201,16 @@ def test_json_of_an_explanation() -> None:
         {"change": "ended", "at": "1970-01-01T00:00:00.002Z", "rule": "L1", "trigger": "login"},
     ]
     assert found["records"][0]["due"] == []
+
+
+def test_every_word_has_a_text() -> None:
+    """The command and the page know each change, trigger and deadline of an explanation."""
+    source = Path(explanation.__file__).read_text()
+    due = source[source.index("def _due(") : source.index("def _idle_rule(")]
+    deadlines = set(re.findall(r"Rule\.(\w+)", due))
+    assert {rule.name for rule in why._DEADLINES} == deadlines
+    assert {*why._CHANGES, *why._DUE} == set(RecordChange)
+    assert set(why._TRIGGERS) == set(Trigger)
+    panel = (Path(web.__file__).parent / "static/page/why-panel.js").read_text()
+    for word in (*deadlines, *RecordChange, *(set(Trigger) - {Trigger.UNKNOWN})):
+        assert re.search(rf"\b{word}: \"", panel), word

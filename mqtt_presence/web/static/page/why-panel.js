@@ -22,6 +22,7 @@ const DEADLINES = {
   B2: "without a sign of life",
   B3: "without an answer to the announcement",
   D17: "at the end of the grace",
+  I2: "without a report of the broker about it",
 };
 /** @type {Record<string, string>} */
 const TRIGGERS = {
