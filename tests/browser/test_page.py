@@ -104,7 +104,8 @@ def test_hostile_names_are_text(served: Served, somebody: Callable[..., Somebody
             expect(alice.row(name).locator(".state")).to_have_text("Online")
         for fragment, rows in (("connections", "#connections-rows tr"), ("history", "#lines > li")):
             alice.page.evaluate(f"location.hash = {fragment!r}")
-            for name in SHOWN:
+            for raw, name in zip(HOSTILE, SHOWN, strict=True):
+                alice.page.fill(f"#{fragment}-search", raw)
                 found = alice.page.locator(rows).filter(has=alice.page.get_by_text(name, exact=True))
                 expect(found.first).to_be_visible()
         expect(alice.page.locator("main img, main script, main b")).to_have_count(0)

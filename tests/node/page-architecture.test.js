@@ -11,7 +11,7 @@ const html = readFileSync(new URL("index.html", STATIC), "utf-8");
 
 /** Modules without page, network and clock, which run in Node. */
 const PURE = [
-  "arrivals.js", "freshness.js", "display-names.js", "presence-figures.js", "ranges.js", "route.js", "user-list.js", "timeline.js", "times.js",
+  "answers.js", "arrivals.js", "freshness.js", "display-names.js", "presence-figures.js", "ranges.js", "route.js", "user-list.js", "timeline.js", "times.js",
   "texts.js",
 ];
 const IMPURE = /\b(?:document|window|location|localStorage|fetch|setTimeout|setInterval|performance)\b|\bDate\.now\b/;

@@ -1,23 +1,10 @@
 /** Access to the JSON API: resources for operators, and the configuration for everybody. */
 
-/**
- * The record of a connection. Times are epoch milliseconds, null if unknown or not reached yet.
- *
- * @typedef {object} ConnectionRecord
- * @property {string} userId
- * @property {string} clientId
- * @property {string} connectionId
- * @property {number | null} loginTime
- * @property {number | null} logoutTime
- * @property {string | null} reason the reason of its end
- * @property {string | null} cause the end of the network connection as the broker reported it
- * @property {boolean | null} idle
- * @property {number | null} lastActivity
- * @property {number | null} lastSeen
- * @property {string | null} ipAddr
- * @property {string | null} userAgent
- * @property {boolean} unconfirmed whether it may have ended unnoticed
- */
+import {explained, figuresOf, record} from "./answers.js";
+
+/** @typedef {import("./answers.js").ConnectionRecord} ConnectionRecord */
+/** @typedef {import("./answers.js").Explanation} Explanation */
+/** @typedef {import("./answers.js").Figures} Figures */
 
 /**
  * The settings that the page needs before a login.
@@ -32,30 +19,6 @@
  * @property {boolean} mqttJs whether MQTT.js is installed
  * @property {number | null} mqttPort the broker's TCP port, if the page's server has the broker
  */
-
-/**
- * A change of a record, past or due; `rule` is null if unknown.
- *
- * @typedef {{change: string, at: number | null, rule: string | null, trigger: string}} ExplainedStep
- */
-
-/**
- * A record with the changes that made it, and those that are due.
- *
- * @typedef {object} ExplainedRecord
- * @property {string} clientId
- * @property {string} connectionId
- * @property {boolean} open
- * @property {boolean} counts whether it counts for the user's status
- * @property {boolean | null} idle
- * @property {string | null} reason
- * @property {string | null} cause
- * @property {number | null} lastSeen
- * @property {ExplainedStep[]} past
- * @property {ExplainedStep[]} due
- */
-
-/** @typedef {{records: ExplainedRecord[]}} Explanation */
 
 /**
  * @template Item
@@ -88,16 +51,6 @@ const SECOND_MS = 1_000;
 const TIMEOUT_MS = 15_000;
 /** The requester is not an operator, or not an operator any longer. */
 const REFUSALS = new Set([401, 403]);
-
-/**
- * The figures of a period.
- *
- * @typedef {object} Figures
- * @property {{at: number, online: number}[]} points users online, at moments of the same distance
- * @property {number} users the number of users with a connection in it
- * @property {number} connections
- * @property {number} drops connections that ended without a logout
- */
 
 /** The API. Dispatches `refused` when the server refuses an answer that is for operators. */
 export class Api extends EventTarget {
@@ -202,9 +155,7 @@ export class Api extends EventTarget {
    */
   async figures({from, to}) {
     const query = {from: new Date(from).toISOString(), to: new Date(to).toISOString()};
-    const {points, users, connections, drops} = await this.#get("figures", query);
-    const times = points.map((/** @type {{time: string, online: number}} */ {time, online}) => ({at: Date.parse(time), online}));
-    return {points: times, users, connections, drops};
+    return figuresOf(await this.#get("figures", query));
   }
 
   /**
@@ -307,52 +258,6 @@ async function refusalReason(answer) {
   const why = typeof fields?.detail === "string" ? fields.detail : `${answer.status} ${answer.statusText}`;
   return `The server refused this: ${why}.`;
 }
-
-/**
- * @param {Record<string, any>} fields
- * @returns {ConnectionRecord}
- */
-const record = (fields) => ({
-  userId: fields.userId,
-  clientId: fields.clientId,
-  connectionId: fields.connectionId,
-  loginTime: millis(fields.loginTime),
-  logoutTime: millis(fields.logoutTime),
-  reason: fields.reason ?? null,
-  cause: fields.cause ?? null,
-  idle: fields.idle ?? null,
-  lastActivity: millis(fields.lastActivity),
-  lastSeen: millis(fields.lastSeen),
-  unconfirmed: fields.unconfirmed === true,
-  ipAddr: fields.ipAddr ?? null,
-  userAgent: fields.userAgent ?? null,
-});
-
-/**
- * @param {Record<string, any>} fields
- * @returns {ExplainedRecord}
- */
-const explained = (fields) => ({
-  clientId: fields.clientId,
-  connectionId: fields.connectionId,
-  open: fields.open === true,
-  counts: fields.counts === true,
-  idle: fields.idle ?? null,
-  reason: fields.reason ?? null,
-  cause: fields.cause ?? null,
-  lastSeen: millis(fields.lastSeen),
-  past: fields.past.map(step),
-  due: fields.due.map(step),
-});
-
-/**
- * @param {Record<string, any>} fields
- * @returns {ExplainedStep}
- */
-const step = ({change, at, rule, trigger}) => ({change, at: millis(at), rule: rule ?? null, trigger});
-
-/** @param {string | null | undefined} text */
-const millis = (text) => (text == null ? null : Date.parse(text));
 
 /** @param {string} text */
 const base64 = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text)));
