@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from mqtt_presence.adapters.port import Adapter, Fleets
+from mqtt_presence.adapters.port import Adapter, Connected, Fleets
 from mqtt_presence.adapters.registry import ADAPTERS, AUTO, MOSQUITTO
 from mqtt_presence.bridge.batch import BatchCommit
 from mqtt_presence.bridge.broker_connections import BrokerConnections
@@ -34,6 +34,7 @@ from mqtt_presence.bridge.pending_messages import PendingMessages
 from mqtt_presence.bridge.presence_messages import PresenceMessages
 from mqtt_presence.bridge.recovery.announcements import Announcements
 from mqtt_presence.bridge.recovery.broker_losses import BrokerLosses
+from mqtt_presence.bridge.recovery.client_list import ClientList
 from mqtt_presence.bridge.recovery.clock_steps import ClockSteps
 from mqtt_presence.bridge.recovery.device_confirmations import DeviceConfirmations
 from mqtt_presence.bridge.recovery.discovery_settings import DiscoverySettings
@@ -296,8 +297,12 @@ class Assembly:
             return (self.implicit_records,)
         return (
             ImplicitConnections(self.connections, identity, self.committer, clock, config.implicit.after_s),
+            *self._client_list(config.implicit.read_list, clock),
             self.implicit_records,
         )
+
+    def _client_list(self, read: Callable[[], Sequence[Connected]] | None, clock: Clock) -> tuple[Part, ...]:
+        return () if read is None else (ClientList(self.connections, read, clock),)
 
     def _broker_restarted(self, has_lost_retained: bool) -> None:
         self.device_confirmations.broker_restarted(has_lost_retained)

@@ -144,8 +144,8 @@ class BrokerConnections(OnCheck):
         )
 
     @property
-    def keeps_order(self) -> bool:
-        """Whether a report arrives before the messages of its connection."""
+    def keeps_reports(self) -> bool:
+        """Whether reports wait for an absent bridge, in their order among the clients' messages."""
         return self._source is not None and self._source.keeps
 
     @property
@@ -245,6 +245,31 @@ class BrokerConnections(OnCheck):
         if isinstance(report, ListedClients) and report.is_last:
             self._complete_list()
         return events
+
+    def apply_list(self, clients: Iterable[Connected], asked_at: int, now: int) -> None:
+        """Take over a list of connected clients that the broker was asked for.
+
+        Args:
+            clients: the list.
+            asked_at: when it was asked for; later reports are newer, epoch milliseconds.
+            now: epoch milliseconds.
+
+        """
+        listed = {client.client_id: client for client in clients}
+        for client_id, connection in [*self._current.items()]:
+            if client_id not in listed and connection.reported_at < asked_at:
+                del self._current[client_id]
+        for client_id, client in listed.items():
+            current, previous = self._current.get(client_id), self._previous.get(client_id)
+            if current is not None and (
+                current.network_id == client.network_id or current.reported_at >= asked_at
+            ):
+                self._current[client_id] = msgspec.structs.replace(current, era=self._era)
+            elif previous is None or previous.network_id != client.network_id:  # else it has ended since
+                new = ReportedConnection(client.user_id, client.address, client.network_id, self._era, now)
+                self._current[client_id] = new
+                self.new.add(client_id, new)
+        self.lists_read += 1
 
     def _complete_list(self) -> None:
         """Forget the connections that the broker's list does not have."""

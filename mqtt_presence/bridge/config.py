@@ -1,9 +1,10 @@
 """The configuration of the bridge: values only."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from mqtt_presence.adapters.port import Connected
 from mqtt_presence.adapters.registry import AUTO
 from mqtt_presence.bridge.link.config import RECEIVE_MAXIMUM, LinkConfig
 from mqtt_presence.integrations.homeassistant import Discovery
@@ -65,12 +66,14 @@ class Implicit:
         mode: `implicit_identity.USERNAME` or `CLIENT_ID`.
         match: the whole client id must match it; None: any.
         after_s: how long a client has to log in, seconds.
+        read_list: asks the broker for its connected clients, after reports were lost; None: it is not asked.
 
     """
 
     mode: str
     match: re.Pattern[str] | None = None
     after_s: float = 1.0
+    read_list: Callable[[], Sequence[Connected]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

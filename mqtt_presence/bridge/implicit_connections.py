@@ -103,7 +103,7 @@ class ImplicitConnections(Part):
     def _open(self, link: Link, ready: Mapping[ClientId, ReportedConnection]) -> None:
         now = self._clock.now()
         # Reports without an order may arrive after the login.
-        slack = 0 if self._connections.keeps_order else round(self._after_s * 1000)
+        slack = 0 if self._connections.keeps_reports else round(self._after_s * 1000)
         events: dict[UserId, list[Event]] = {}
         for client_id, connection in ready.items():
             user_id = self._identity.user_of(connection, client_id)

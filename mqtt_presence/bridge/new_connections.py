@@ -152,6 +152,12 @@ class NewConnections:
         """Return whether no record names a client's connection yet."""
         return self._not_logged_in.get(client_id) is connection
 
+    def add(self, client_id: ClientId, connection: ReportedConnection) -> None:
+        """Add a connection that no message has reported."""
+        before = self._not_logged_in
+        self._not_logged_in = self._limited({**before, client_id: connection})
+        self._note_added(before)
+
     def save_named(self, tx: Transaction, client_ids: Iterable[ClientId]) -> None:
         """Store that records name the connections of these clients; once it is committed, `named` follows."""
         _write(tx, self._without(client_ids))

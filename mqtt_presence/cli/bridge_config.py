@@ -3,6 +3,7 @@
 import re
 from functools import partial
 
+from mqtt_presence.adapters.brokers.emqx_clients import EmqxClients
 from mqtt_presence.adapters.devices.device_adapter import DeviceAdapter
 from mqtt_presence.adapters.devices.profile_files import load_profiles
 from mqtt_presence.bridge.config import BridgeConfig, Implicit, Limits
@@ -52,7 +53,8 @@ def _implicit(settings: Settings) -> Implicit | None:
     if settings.implicit == "off":
         return None
     match = None if settings.implicit_match is None else re.compile(settings.implicit_match)
-    return Implicit(settings.implicit, match, settings.implicit_after)
+    read_list = None if settings.implicit_list is None else EmqxClients(settings.implicit_list).read
+    return Implicit(settings.implicit, match, settings.implicit_after, read_list)
 
 
 def link_config(settings: Settings, client_id: str) -> LinkConfig:

@@ -28,6 +28,7 @@ RULES = (
     "implicit_match",
     "implicit_after",
     "implicit_keep",
+    "implicit_list",
     "retention",
     "publish_private",
     "max_connections",

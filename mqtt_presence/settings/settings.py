@@ -112,6 +112,12 @@ class Settings(BaseSettings):
         86_400.0,
         description="How long implicit keeps a connection whose end the broker may have reported in vain.",
     )
+    implicit_list: str | None = Field(
+        None,
+        repr=False,
+        description="EMQX's HTTP API, asked for the connected clients after reports were lost: "
+        "http[s]://key:secret@host:port. Put it into the environment or a file.",
+    )
     profiles: Names = Field(
         (),
         description="Fleets of devices to follow by their own topics, e.g. tasmota; may be given several "

@@ -100,7 +100,8 @@ class ImplicitRecords(OnCheck):
 
         A broker that has lost the session has kept no reports of clients that came back before the bridge.
         """
-        if self._has_session and not self._connections.lists:
+        connections = self._connections
+        if self._has_session and connections.keeps_reports and not connections.lists:
             self._restarted_at = self._judge_from = self._connected_at
             self._judged_up_to = ""
 
@@ -177,7 +178,7 @@ class ImplicitRecords(OnCheck):
         self._committer.run(link, collect)
         self._listed_up_to = _end_of(page)
         if self._listed_up_to == _FIRST:
-            self._lists = number
+            self._lists, self._lost_at = number, None
         return self._listed_up_to == _FIRST and self._lists == self._connections.lists_read
 
     def _judge(self, record: ImplicitRecord, now: int) -> Event | None:

@@ -10,7 +10,7 @@ _NAME = "reports"
 _BROKERS = ("mosquitto", "emqx", "nanomq")
 _NO_LIST = {
     "mosquitto": "it drops reports that wait for 20 seconds, and the bridge reads no list of its clients",
-    "emqx": "it keeps no reports for an absent bridge, and the bridge reads no list of its clients",
+    "emqx": "it keeps no reports for an absent bridge, which asks for a list only with `implicit_list`",
     "nanomq": "it keeps no reports for an absent bridge, and has no list of its clients",
 }
 
