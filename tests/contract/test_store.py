@@ -1230,3 +1230,31 @@ def test_a_reader_sees_row_and_connections_of_one_moment(store: Store, database:
         after = reader.presences(["alice"])["alice"]
     assert (before.version, len(before.connections)) == (1, 1)
     assert (after.version, len(after.connections)) == (2, 2)
+
+
+# Implicit connections.
+
+
+def test_implicit_records_are_read_in_pages(store: Store, database: str) -> None:
+    """Open records that the broker's report opened, each once, by user and client; and the users in doubt."""
+    save(
+        store,
+        record(user="alice", client="a1", origin="broker", network_id=7, ip_addr="192.0.2.1"),
+        record(user="alice", client="a2", origin="broker", unconfirmed_since=NOW),
+        record(user="alice", client="a3", origin="login"),
+        ended("c9", user="bob", client="b1", origin="broker"),
+        record(user="bob", client="b2", origin="broker", unconfirmed_since=NOW),
+    )
+    found, after = [], ("", "", 0)
+    with store.transaction() as tx:
+        while page := tx.implicit_records(after, 2):
+            found += page
+            after = (page[-1].user_id, page[-1].client_id, page[-1].row_id)
+        assert len(tx.seat_clients()) == 1
+    assert [(r.user_id, r.client_id, r.network_id, r.address, r.unconfirmed_since) for r in found] == [
+        ("alice", "a1", 7, "192.0.2.1", None),
+        ("alice", "a2", None, None, NOW),
+        ("bob", "b2", None, None, NOW),
+    ]
+    with Reader(database) as reader:
+        assert reader.unconfirmed_users() == {"bob"}

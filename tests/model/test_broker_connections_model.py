@@ -76,6 +76,8 @@ class Mosquitto:
                 self.late += self.live.websocket
         self.ports += 1
         self.live = Live(user, self.ports, websocket)
+        if not websocket:
+            self.log(f"New connection from 192.0.2.1:{self.ports} on port 1883.")
         self.log(f"New client connected from 192.0.2.1:{self.ports} as {CLIENT} (p2, c1, k60, u'{user}').")
 
     def login(self) -> None:
@@ -422,6 +424,31 @@ def test_on_2_0_who_left_has_ended(plan: list[tuple[Any, ...]]) -> None:
     broker.leave("left")
     bridge.finish()
     assert [r for r in bridge.records().values() if r.is_open] == []
+
+
+tcp_steps = st.one_of(
+    st.tuples(st.just("connect"), st.sampled_from(USERS), st.just(False)),
+    st.tuples(st.just("login")),
+    st.tuples(st.just("leave"), st.sampled_from(["left", "closed", "silent"])),
+    st.tuples(st.just("wait"), st.integers(1, 2)),
+    st.tuples(st.just("take"), st.integers(1, 6)),
+    st.tuples(st.just("commit")),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(tcp_steps, max_size=40))
+@example([("connect", "alice", False), ("connect", "alice", False), ("login",), ("leave", "closed")])
+def test_on_2_0_everybody_who_is_gone_from_tcp_has_ended(plan: list[tuple[Any, ...]]) -> None:
+    """Over TCP a takeover leaves no late line, so every end is believed: no record of a client that is gone is open."""
+    broker, bridge = play(plan, is_2_1=False)
+    records = bridge.records()
+    gone = [live.connection_id for live in broker.dead if live.connection_id is not None]
+    live = None if broker.live is None else broker.live.connection_id
+    same = (
+        broker.live is not None and live is None
+    )  # it is connected again, and has not logged in: no gap (G2)
+    assert same or [records[name] for name in gone if records[name].is_open] == []
 
 
 def test_reasons_of_the_ends_that_are_told() -> None:
