@@ -190,11 +190,13 @@ const client = require(process.argv[1]).newClient({
     version: "spBv1.0",
 });
 const payload = (name) => ({timestamp: Date.now(), metrics: [{name, type: "Int32", value: 1}]});
+let isBorn = false;
 client.on("birth", () => {
     client.publishNodeBirth(payload("Temperature"));
     client.publishDeviceBirth("arm", payload("Position"));
+    isBorn = true;
 });
-setInterval(() => client.publishDeviceData("arm", payload("Position")), 1000);
+setInterval(() => isBorn && client.publishDeviceData("arm", payload("Position")), 1000);
 """
 
 

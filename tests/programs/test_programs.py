@@ -5,6 +5,7 @@ between two mosquittos.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -54,10 +55,12 @@ def test_life_of_a_program(
     """Started, killed, started again, and stopped as a person does; and what it retains shows at the bridge's start."""
     own = {"profile": {profile: HOME_ASSISTANT}} if profile == "homeassistant" else {}
     names = () if own else (profile,)
-    with make(tmp_path / "program", house.broker.port) as program:
+    program = make(tmp_path / "program", house.broker.port)
+    with ExitStack() as programs_to_end:
         with house.bridge(*names, **own) as bridge:
+            programs_to_end.enter_context(program)
             house.wait(user, "online", START_S)
-            assert house.records(user)[-1]["login_order"] is not None
+            until(lambda: house.records(user)[-1]["login_order"] is not None, "its birth is a login")
             program.kill()
             house.wait(user, "offline")
             assert house.records(user)[-1]["reason"] == "lost"
@@ -100,8 +103,10 @@ def test_zigbee2mqtt_devices(house: House, tmp_path: Path) -> None:
 def test_sparkplug_devices(house: House, tmp_path: Path) -> None:
     """The device of a node is lost with it, and returns by its own birth; after our absence, by its data."""
     arm = "sparkplug:plant.press.arm"
-    with programs.sparkplug_node(tmp_path / "program", house.broker.port) as program:
+    program = programs.sparkplug_node(tmp_path / "program", house.broker.port)
+    with ExitStack() as programs_to_end:
         with house.bridge("sparkplug"):
+            programs_to_end.enter_context(program)
             house.wait(arm, "online", START_S)
             program.kill()
             house.wait(arm, "offline")
