@@ -42,6 +42,7 @@ def web_config(settings: Settings, *, mqtt_url: str | None = None, is_open: bool
         operators=frozenset(settings.operator),
         tokens=tuple(map(Token.parse, settings.web_token)),
         origins=frozenset(settings.web_origin),
+        cors=frozenset(settings.web_cors),
         proxy=settings.web_proxy,
         publish_private=settings.publish_private,
         frame_ancestors=frozenset(settings.web_frame_ancestors),

@@ -40,7 +40,16 @@ RULES = (
     "homeassistant_match",
 )
 NOTIFY = ("notify_keep", "notify_private")
-WEB = ("web", "web_host", "web_port", "web_token", "web_origin", "web_proxy", "web_frame_ancestors")
+WEB = (
+    "web",
+    "web_host",
+    "web_port",
+    "web_token",
+    "web_origin",
+    "web_cors",
+    "web_proxy",
+    "web_frame_ancestors",
+)
 MONITOR = ("monitor_host", "monitor_port")
 LOG = ("log_level", "log_format")
 

@@ -33,7 +33,7 @@ def _describe(name: str, field: Any) -> Setting:
     if bool in kinds:
         kind = "switch"
     elif get_origin(field.annotation) is tuple:
-        kind, metavar = "list", "URL" if name in {"web_origin", "web_frame_ancestors"} else "NAME"
+        kind, metavar = "list", "URL" if name in {"web_origin", "web_cors", "web_frame_ancestors"} else "NAME"
     elif get_origin(field.annotation) is Literal:
         metavar = "|".join(get_args(field.annotation))
     elif name in {"broker", "client", "database", "second_client", "web_mqtt_url"}:

@@ -208,6 +208,11 @@ class Settings(BaseSettings):
         description="Another origin allowed to use the page's server, e.g. of a proxy or your own page: "
         "https://host; repeatable.",
     )
+    web_cors: Names = Field(
+        (),
+        description="An origin whose pages' scripts may call the HTTP API, with credentials of their own: "
+        "https://host; repeatable. Those of web_origin may, too.",
+    )
     web_proxy: bool = Field(
         default=False,
         description="Trust X-Forwarded-For from a reverse proxy on this machine.",
@@ -319,7 +324,7 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("web_origin", "web_frame_ancestors")
+    @field_validator("web_origin", "web_cors", "web_frame_ancestors")
     @classmethod
     def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         plain = [plain_origin(origin) for origin in value if _ORIGIN.fullmatch(origin)]

@@ -58,6 +58,7 @@ class WebConfig:
         operators: the users whose password opens the API.
         tokens: open the API, too.
         origins: other addresses of the page, and other pages that may connect: ``https://host[:port]``.
+        cors: origins whose pages' scripts may call the API, beside those of `origins`.
         proxy: whether a reverse proxy on this machine adds the client's address to ``X-Forwarded-For``.
         publish_private: whether the public status contains addresses and user agents.
         frame_ancestors: pages that may show this one in a frame, as origins.
@@ -81,6 +82,7 @@ class WebConfig:
     operators: frozenset[str] = frozenset()
     tokens: tuple[Token, ...] = field(default=(), repr=False)
     origins: frozenset[str] = frozenset()
+    cors: frozenset[str] = frozenset()
     proxy: bool = False
     publish_private: bool = False
     frame_ancestors: frozenset[str] = frozenset()

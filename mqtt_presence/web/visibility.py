@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from mqtt_presence.mqtt.addresses import is_local_name, is_loopback
+from mqtt_presence.mqtt.addresses import is_local_name, is_loopback, plain_origin
 from mqtt_presence.web.config import WebConfig
 
 _LONGEST_CREDENTIALS = 1024
@@ -129,6 +129,8 @@ def _is_from_this_machine(config: WebConfig, requester: Requester) -> bool:
         and is_local_name(name)
         and requester.http_version != "1.0"
         and not proxied
+        # A script of another site brings credentials of its own.
+        and plain_origin(requester.headers.get("origin", "")) not in config.cors
     )
 
 

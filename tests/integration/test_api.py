@@ -5,6 +5,7 @@ import http.client
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 from mqtt_presence.protocol.times import to_iso
 from mqtt_presence.rules.model import Connection, LastLogin, Outcome, Reason, State, Status, UserPresence
 from mqtt_presence.store import Store
+from mqtt_presence.web import WebConfig, WebServer
+from mqtt_presence.web.config import Token
 from tests.integration.test_web_operators import run_beside_mosquitto
 from tests.support.waiting import now_ms
-from tests.support.web import Page, basic, bearer
+from tests.support.web import Page, basic, bearer, get
 
 OPERATOR, STATUS = "0123456789abcdef", "fedcba9876543210"
 AGENT = '=HYPERLINK("http://evil.example")'
@@ -328,3 +331,43 @@ def test_why_explains_a_state(served: tuple[Page, int]) -> None:
     assert record["past"] == [{"change": "ended", "at": to_iso(now - 500 * n), "trigger": "unknown"}]
     answer = page.get("/api/v1/users/nobody/why", **bearer(OPERATOR))
     assert (answer.status, answer.json["detail"]) == (404, "there is no user nobody")
+
+
+def test_scripts_of_listed_pages_may_call_the_api(sqlite_url: str) -> None:
+    """Those of `web_cors` and `web_origin`; with credentials of their own, and nothing but the API."""
+    fill(sqlite_url, now_ms())
+    config = WebConfig(
+        sqlite_url,
+        port=0,
+        mqtt_url="ws://127.0.0.1:1/",
+        cors=frozenset({"https://app.example"}),
+        origins=frozenset({"http://localhost:5173"}),
+    )
+    with WebServer(config) as page:
+        for origin, status, allowed in (
+            ("https://app.example", 403, "https://app.example"),  # no operator by its address
+            ("http://localhost:5173", 200, "http://localhost:5173"),
+            ("https://evil.example", 403, None),
+        ):
+            answer = get(page.port, "/api/v1/users?limit=1", origin=origin)
+            assert (answer.status, answer.headers.get("access-control-allow-origin")) == (status, allowed), (
+                origin
+            )
+            asked = get(
+                page.port,
+                "/api/v1/users",
+                method="OPTIONS",
+                origin=origin,
+                access_control_request_method="GET",
+                access_control_request_headers="authorization",
+            )
+            assert asked.status == (403 if allowed is None else 200)
+            assert asked.headers.get("access-control-allow-origin") == allowed
+        for path in ("/", "/api/users", "/api/config"):
+            assert get(page.port, path, origin="https://app.example").status == 403, path
+    with WebServer(replace(config, tokens=(Token(STATUS, is_operator=False),))) as page:
+        answer = get(page.port, "/api/v1/users?limit=1", origin="https://app.example", **bearer(STATUS))
+        assert (answer.status, "etag" in answer.headers["access-control-expose-headers"].lower()) == (
+            200,
+            True,
+        )

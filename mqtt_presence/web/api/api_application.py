@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import Mount
 
@@ -91,6 +92,14 @@ def _application(services: Services, router: APIRouter, document: str | None) ->
         },
     )
     app.add_middleware(HeadRequests)
+    if document is not None and (origins := services.config.origins | services.config.cors):
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(origins),
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "Content-Type", "If-None-Match", "Last-Event-ID"),
+            expose_headers=("ETag", "Link", "Retry-After"),
+        )
     app.state.services = services
     app.include_router(router)
     made = app.openapi
