@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import fleet_load, notified, scenarios
+from benchmarks import api_load, fleet_load, notified, scenarios
 from benchmarks.report import write
 from benchmarks.rig import BRIDGE
 
@@ -21,6 +21,7 @@ SCENARIOS: dict[str, tuple[Scenario, tuple[str, ...]]] = {
     "die-off": (scenarios.die_off, (BRIDGE,)),
     "latency": (scenarios.latency, (BRIDGE,)),
     "fleets": (fleet_load.fleets, (BRIDGE,)),
+    "api": (api_load.api, (BRIDGE,)),
     "notified": (notified.notified, notified.SUBJECTS),
     **{name: (scenarios.growth(records), (BRIDGE,)) for name, records in GROWTH.items()},
 }

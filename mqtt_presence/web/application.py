@@ -53,7 +53,12 @@ def make_app(
     if config.monitoring is Monitoring.ALONE:
         routes += monitoring_routes(monitor, None)
     else:
-        routes += [Route("/", files.index), *mounts(services), Mount("/static", files)]
+        routes += [
+            Route("/", files.index),
+            Route("/api/v1", files.api_page),
+            *mounts(services),
+            Mount("/static", files),
+        ]
     if config.monitoring is Monitoring.BESIDE_PAGE:
         routes += monitoring_routes(monitor, services.access)
     if serve is not None:

@@ -21,6 +21,8 @@ MQTT_JS: Final = STATIC / "vendor" / "mqtt.esm.js"
 """The MQTT library for browsers. The build fetches it; without it, the page names the missing file."""
 VIEW_JS: Final = STATIC / "vendor" / "preact.js"
 """The library that draws the page."""
+TRY_PAGE: Final = "try/index.html"
+"""The page to try the API, below `STATIC`."""
 _SMALL: Final = 1024
 """Bytes from which on compression saves a packet."""
 
@@ -56,6 +58,10 @@ class PageFiles(StaticFiles):
         if self._index_headers["etag"] in [tag.strip().removeprefix("W/") for tag in known.split(",")]:
             return NotModifiedResponse(Headers(self._index_headers))
         return Response(self._index, media_type="text/html", headers=self._index_headers)
+
+    async def api_page(self, request: Request) -> Response:
+        """Answer with the page to try the API."""
+        return await self.get_response(TRY_PAGE, request.scope)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """Answer with a file."""
