@@ -167,6 +167,7 @@ def test_metrics_follow_the_users(bridge: Monitored, mosquitto: Mosquitto) -> No
     mosquitto.say("carol", "phone", "logout", b"no JSON")
     until(lambda: bridge.value("refused_total", reason="bad_payload") == 1, "all is processed")
     until(lambda: bridge.value("users", state="offline") == 1, "all is committed")
+    until(lambda: bridge.value("last_message_timestamp_seconds"), "the turn is over")
     expected = {
         ("users", ("state", "online")): 1,
         ("users", ("state", "idle")): 1,

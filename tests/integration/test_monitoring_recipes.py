@@ -37,10 +37,18 @@ def recipes(name: str) -> list[str]:
 
 @pytest.fixture
 def bridge(mosquitto: Mosquitto, sqlite_url: str) -> Iterator[Monitored]:
-    with Monitored(sqlite_url, broker=mosquitto.url) as started:
+    receiver = {"name": "ops", "url": f"http://127.0.0.1:{free_port()}/", "on": ["userOnline"]}
+    with Monitored(sqlite_url, broker=mosquitto.url, notify=[receiver], notify_private=True) as started:
         mosquitto.say("alice", "phone", "login")
         until(lambda: started.value("users", state="online") == 1, "alice is there")
+        until(lambda: started.value("last_message_timestamp_seconds"), "and the turn of her message is over")
         yield started
+
+
+def test_notifications_that_wait_are_counted(bridge: Monitored) -> None:
+    """The receiver is away: its notification waits, and the request has failed."""
+    until(lambda: (bridge.value("notify_failed_total", name="ops") or 0) >= 1, "the request has failed")
+    assert bridge.value("notify_pending", name="ops") == 1
 
 
 def names_of(bridge: Monitored) -> set[str]:

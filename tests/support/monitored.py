@@ -12,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.monitoring.monitor import Monitor
 from mqtt_presence.bridge.part import Part
+from mqtt_presence.cli.bridge_config import notifications
+from mqtt_presence.settings import load
 from mqtt_presence.web import WebConfig, WebServer
 from mqtt_presence.web.config import Monitoring
 from tests.support.bridges import BridgeProcess, BridgeThread, tuned
@@ -48,9 +50,9 @@ class Port:
     def series(self) -> Series:
         return read_series(self.get("/metrics").body.decode())
 
-    def value(self, name: str, **labels: str) -> float | None:
+    def value(self, metric: str, **labels: str) -> float | None:
         """Return one value, or None."""
-        return self.series().get((f"mqtt_presence_{name}", tuple(sorted(labels.items()))))
+        return self.series().get((f"mqtt_presence_{metric}", tuple(sorted(labels.items()))))
 
 
 class MonitoredProcess(BridgeProcess, Port):
@@ -79,7 +81,11 @@ class Monitored(Port):
         config = WebConfig(database, port=0, monitoring=Monitoring.ALONE)
         self.server = WebServer(config, monitor=monitor)
         # Waits shorter after a connect than a slow broker needs.
-        self.running = BridgeThread({"monitor": monitor}, tuned(settled_s=0.2), database=database, **settings)
+        given = {
+            "monitor": monitor,
+            "notifications": notifications(load({"database": database, **settings})),
+        }
+        self.running = BridgeThread(given, tuned(settled_s=0.2), database=database, **settings)
         for part in parts:
             self.running.bridge.add(part)
         self._open = ExitStack()
