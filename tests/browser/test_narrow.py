@@ -49,8 +49,10 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
-def test_counts_of_five_digits_fit(city: Served, somebody: Callable[..., Somebody]) -> None:
-    """The tiles, on a phone, on a narrow window and on a wide one."""
+def test_counts_of_five_digits_fit(
+    city: Served, somebody: Callable[..., Somebody], page_errors: PageErrors
+) -> None:
+    """The tiles, on a phone, on a narrow window and on a wide one; on a phone also without a broker."""
     ada = somebody(city, "ada", viewport=PHONE)
     ada.come()
     ada.sign_in()
@@ -58,6 +60,14 @@ def test_counts_of_five_digits_fit(city: Served, somebody: Callable[..., Somebod
     for width in (320, 390, 500, 600, 700, 1000, 1280):
         ada.page.set_viewport_size({"width": width, "height": 844})
         assert overflowing(ada.page) == [], width
+    ada.page.set_viewport_size(PHONE)
+    assert city.mosquitto is not None
+    page_errors.allow("WebSocket|Failed to load|ERR_")
+    city.mosquitto.stop()  # no other test uses it
+    expect(ada.page.locator("#link-text")).to_have_text("No broker")
+    expect(ada.page.locator(".tile[data-state='online'] strong")).to_have_text("10,101")
+    assert overflowing(ada.page) == []
+    assert in_one_row(ada.page)
 
 
 @pytest.mark.parametrize("width", [320, 390, 640])

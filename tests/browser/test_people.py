@@ -1,6 +1,7 @@
 """People first: links with filters, who left last, a person's page, the empty page, and looking without being there."""
 
 import http.server
+import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -107,6 +108,7 @@ def test_a_persons_page(served: Served, somebody: Callable[..., Somebody]) -> No
         expect(ada.page).to_have_url(f"{served.url}?devices=client&sort=state&range=30d#person/pump")
         ada.page.click("#range-free")
         ada.page.fill("#range-to", "2020-02-01T00:00")
+        expect(ada.page.locator("#line-rows tr")).to_have_count(2)  # from then to the other moment
         ada.page.fill("#range-from", "2020-01-01T00:00")
         expect(ada.page.locator("#line-empty")).to_have_text("No connection in this period.")
         expect(device).to_contain_text("active now")  # whatever the period
@@ -129,6 +131,21 @@ def test_why_a_person_is_in_a_state(served: Served, somebody: Callable[..., Some
         client.publish("presence/fan/attic/will", b'{"connectionId":"c1"}')
         expect(why.locator("h4")).to_have_text("attic ended")
         expect(why.locator("li").nth(1)).to_contain_text("Ended by E1: a will (lost)")
+
+
+def test_the_title_of_a_hidden_tab_counts(
+    serve_one: Callable[..., Served], somebody: Callable[..., Somebody]
+) -> None:
+    """The tab's title has the number of users here, also while the browser draws no frame of the page."""
+    own = serve_one("embedded")
+    ada = somebody(own, "ada")
+    ada.come()
+    ada.sign_in()
+    expect(ada.page).to_have_title(re.compile("^1 here"))
+    ada.page.evaluate("window.requestAnimationFrame = () => 0")
+    with Client(own.mqtt_port, "bob", "bob-1") as client:
+        login(client, "bob", "bob-1")
+        expect(ada.page).to_have_title(re.compile("^2 here"))
 
 
 # Looking.

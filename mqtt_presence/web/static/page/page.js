@@ -99,7 +99,13 @@ export class Page {
   #tick() {
     this.session?.look();
     for (const loader of this.loaders) loader.tick();
+    this.#showTitle(); // also of a hidden tab, which paints nothing
     this.paint();
+  }
+
+  #showTitle() {
+    const title = titleOf(this.session, this.router.route);
+    if (document.title !== title) document.title = title;
   }
 
   #statusChanged() {
@@ -109,7 +115,7 @@ export class Page {
   #paint() {
     const focused = document.activeElement;
     render(html`<${App} page=${this} />`, this.root);
-    document.title = titleOf(this.session, this.router.route);
+    this.#showTitle();
     // An element that is moved loses the focus.
     if (focused instanceof HTMLElement && focused !== document.activeElement && focused.isConnected) {
       focused.focus({preventScroll: true});

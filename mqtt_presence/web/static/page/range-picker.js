@@ -11,9 +11,11 @@ export function RangePicker({page, range}) {
   const isFree = range.key === "free";
   const choose = (/** @type {string} */ key) => router.choose({range: key === "24h" ? "" : key, from: "", to: ""});
   const free = () => router.choose({range: "", from: new Date(range.from).toISOString(), to: new Date(range.to).toISOString()});
+  // A field that is cleared, to be written anew, keeps the moment.
+  const choosePart = (/** @type {string} */ name, /** @type {string} */ time) => time !== "" && router.choose({[name]: time});
   const field = (/** @type {"from" | "to"} */ name, /** @type {string} */ label) => html`
-    <label>${label} <input type="datetime-local" id=${`range-${name}`} value=${toField(range[name])}
-      onChange=${(/** @type {any} */ event) => router.choose({[name]: fromField(event.currentTarget.value)})} /></label>`;
+    <label>${label} <input type="datetime-local" id=${`range-${name}`} value=${toField(Date.parse(router.route.query[name] ?? ""))} required
+      onChange=${(/** @type {any} */ event) => choosePart(name, fromField(event.currentTarget.value))} /></label>`;
   return html`
     <div class="ranges" role="group" aria-label="Period" id="ranges">
       ${LENGTHS.map(({key, label}) => html`

@@ -24,8 +24,9 @@ const NAMES = new Map([["1h", "last hour"], ["24h", "last 24 hours"], ["7d", "la
  * @returns {Range}
  */
 export function rangeOf({range = "", from = "", to = ""}, now) {
-  const [began, ended] = [Date.parse(from), Date.parse(to)];
-  if (began < ended) return {key: "free", from: began, to: ended, isOpen: false, label: "period"};
+  // In either order: while somebody changes both, one is behind the other.
+  const [began = NaN, ended = NaN] = [Date.parse(from), Date.parse(to)].sort((a, b) => a - b);
+  if (began <= ended) return {key: "free", from: began, to: Math.max(ended, began + MINUTE), isOpen: false, label: "period"};
   const found = LENGTHS.find(({key}) => key === range) ?? {key: "24h", length: DAY};
   return {key: found.key, from: now - found.length, to: now, isOpen: true, label: NAMES.get(found.key) ?? ""};
 }
