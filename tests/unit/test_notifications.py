@@ -8,6 +8,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
@@ -231,6 +233,16 @@ def test_retry_after_is_obeyed() -> None:
     assert delay_ms(1, 0.0, 0) == 1000
     assert delay_ms(1, 0.0, 9e9) == 86_400_000
     assert delay_ms(10, 0.0, 120) is None
+
+
+@given(
+    st.text() | st.from_regex(r"\w{3}, \d{1,9} \w{3} \d{1,9} [0-9:]{1,12} [-+A-Z0-9]{1,9}", fullmatch=True)
+)
+def test_any_text_as_retry_after(text: str) -> None:
+    """Whatever a receiver writes is a time that is not negative, or is ignored."""
+    seconds = read_retry_after(text, NOW)
+    assert seconds is None or seconds >= 0
+    assert delay_ms(1, 0.5, seconds) is not None
 
 
 # Quiet hours.

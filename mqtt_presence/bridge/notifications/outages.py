@@ -15,7 +15,7 @@ from mqtt_presence.integrations.notifications.alarms import (
 from mqtt_presence.integrations.notifications.conditions import Condition, ConditionKind
 from mqtt_presence.rules.model import Outcome, UserEvent
 from mqtt_presence.store import Transaction
-from mqtt_presence.store.notification_tables import StoredAlarm
+from mqtt_presence.store.alarm_table import StoredAlarm
 
 _COUNTED = {"userOnline": 1, "userOffline": -1}
 Key = tuple[str, str]
