@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mqtt_presence.cli.app import app
-from mqtt_presence.integrations.notifications.conditions import Kind
+from mqtt_presence.integrations.notifications.conditions import ConditionKind
 from mqtt_presence.integrations.notifications.receivers import _KEYS, EVENTS, read_receivers
 from mqtt_presence.settings import load
 from tests.support.bridges import BridgeProcess
@@ -125,7 +125,7 @@ def test_the_page_names_every_key_event_and_alarm() -> None:
     """The tables of the page are complete."""
     for key in _KEYS:
         assert f"| `{key}` |" in PAGE
-    for kind in Kind:
+    for kind in ConditionKind:
         assert re.search(rf"^\| `{kind}\b", PAGE, re.MULTILINE)
     protocol = (ROOT / "docs/protocol.md").read_text("utf-8")
     assert all(f"`{event}`" in protocol for event in EVENTS)
