@@ -5,7 +5,7 @@ message, but a name that changes in between is not noticed (docs/security.md).
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mqtt_presence.errors import ConfigError
@@ -13,13 +13,13 @@ from mqtt_presence.integrations.notifications.cloud_events import MAX_BATCH
 from mqtt_presence.integrations.notifications.notification import Queued
 from mqtt_presence.integrations.notifications.public_addresses import NotPublicError, resolve
 from mqtt_presence.integrations.notifications.sending import Answer, Delivered, Failed
-from mqtt_presence.integrations.notifications.texts import text_of, title_of
+from mqtt_presence.integrations.notifications.texts import TITLE, text_of
 
 _LIBRARIES = ("apprise", "urllib3", "requests")
 
 
-def load_sender(url: str) -> Any:
-    """Return Apprise with the service of a URL.
+def load_service(url: str) -> Any:
+    """Return Apprise's service for a URL.
 
     Raises:
         ConfigError: Apprise is not installed, or does not know the URL. The message does not quote it.
@@ -36,23 +36,21 @@ def load_sender(url: str) -> Any:
     if service is None:
         raise ConfigError("must be https://host/path, or a URL that Apprise knows")
     service.redirects = False  # one could lead to an address that was not checked
-    sender = Apprise()
-    sender.add(service)
-    return sender
+    return service
 
 
 class AppriseSender:
     """Sends to one service of Apprise.
 
     Args:
-        apprise: see `load_sender`.
+        service: see `load_service`.
         is_batch: one text may have several notifications, a line for each.
         private: allow addresses that are not public.
 
     """
 
-    def __init__(self, apprise: Any, *, is_batch: bool, private: bool) -> None:
-        self._apprise = apprise
+    def __init__(self, service: Any, *, is_batch: bool, private: bool) -> None:
+        self._service = service
         self._is_batch = is_batch
         self._private = private
         self._is_cancelled = False
@@ -68,11 +66,8 @@ class AppriseSender:
             return Failed("cancelled")
         try:
             self._check_addresses()
-            is_sent = self._apprise.notify(
-                body="\n".join(text_of(queued.notification) for queued in notifications),
-                title=title_of([queued.notification for queued in notifications]),
-                body_format="text",  # so that Apprise escapes names where a service reads HTML or Markdown
-            )
+            # In this thread: the thread pool of `Apprise.notify` would hold up the end of the process.
+            is_sent = self._notify("\n".join(text_of(queued.notification) for queued in notifications))
         except NotPublicError as error:
             return Failed(str(error))
         except OSError:
@@ -89,9 +84,17 @@ class AppriseSender:
         """Check the hosts that the URL names; other services have a fixed host of their own."""
         if self._private:
             return
-        for service in self._apprise:
-            for host in hosts_of(service):
-                resolve(host, service.port or 443, private=False)
+        for host in hosts_of(self._service):
+            resolve(host, self._service.port or 443, private=False)
+
+    def _notify(self, text: str) -> bool:
+        """Send a text, escaped where the service reads HTML or Markdown: it has names that users choose."""
+        from apprise import conversion  # noqa: PLC0415 - as above
+
+        body_format = self._service.resolve_format("text")
+        convert: Callable[..., str] = conversion.convert_between
+        body = convert("text", body_format, content=text)
+        return bool(self._service.notify(body=body, title=TITLE, body_format=body_format))
 
 
 def hosts_of(service: Any) -> list[str]:

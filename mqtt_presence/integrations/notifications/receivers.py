@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mqtt_presence.errors import ConfigError
-from mqtt_presence.integrations.notifications.apprise_sender import AppriseSender, load_sender
+from mqtt_presence.integrations.notifications.apprise_sender import AppriseSender, load_service
 from mqtt_presence.integrations.notifications.cloud_events import source_of
 from mqtt_presence.integrations.notifications.conditions import Condition, read_condition
 from mqtt_presence.integrations.notifications.notification import ALARM, ALL_CLEAR, Notification
@@ -133,7 +133,7 @@ def sending_of(receiver: Receiver, prefix: str, *, private: bool, now: Callable[
     """
     is_batch = receiver.batch_ms is not None
     if not is_webhook(receiver.url):
-        return AppriseSender(load_sender(receiver.url), is_batch=is_batch, private=private)
+        return AppriseSender(load_service(receiver.url), is_batch=is_batch, private=private)
     return Webhook(
         receiver.url,
         source_of(prefix),
@@ -218,7 +218,7 @@ def _url(value: Any) -> str:
     if is_webhook(url):
         checked_url(url)
     else:
-        load_sender(url)
+        load_service(url)
     return url
 
 

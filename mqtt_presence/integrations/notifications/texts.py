@@ -1,7 +1,5 @@
 """Texts of notifications for people. Pure."""
 
-from collections.abc import Sequence
-
 from mqtt_presence.integrations.notifications.notification import ALARM, ALL_CLEAR, Notification
 from mqtt_presence.protocol.times import to_iso
 
@@ -17,6 +15,7 @@ _EVENTS = {
     "test": "sends a test",
 }
 TITLE = "mqtt-presence"
+"""The title of every message."""
 
 
 def text_of(notification: Notification) -> str:
@@ -30,10 +29,3 @@ def text_of(notification: Notification) -> str:
             words = _EVENTS.get(event, event)
     between = ": " if notification.condition else " "
     return f"{notification.user_id}{between}{words} ({to_iso(notification.time)})"
-
-
-def title_of(notifications: Sequence[Notification]) -> str:
-    """Return a title for a message."""
-    if len(notifications) == 1:
-        return f"{TITLE}: {notifications[0].user_id}"
-    return f"{TITLE}: {len(notifications)} changes"
