@@ -1,5 +1,6 @@
 # make run: broker, bridge and page, with the next steps.   make test: everything, as CI runs it.
-# make check: style, types and prose only.   make bench: speed.   make clean: as after a fresh clone.
+# make check: style, types, links and prose only.   make bench: speed.   make clean: as after a fresh clone.
+# make wheel: a package to install elsewhere.   make docs: the documents as a site, in build/docs/.
 # make prose: the five habits of prose alone.   make audit: known weaknesses of the dependencies.
 # make fuzz: parsers on random input, a minute each.
 # make test-homeassistant: a real Home Assistant; it needs Python 3.13 or newer, and some minutes to install.
@@ -22,16 +23,34 @@ PROCESSES ?= 3
 # Debian keeps programs for administrators outside the PATH of users.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
-.PHONY: run test test-brokers test-endurance test-fleets test-homeassistant check prose unit bench audit fuzz screenshots tools \
+.PHONY: run wheel docs test test-brokers test-endurance test-fleets test-homeassistant check prose unit bench audit fuzz screenshots tools \
   tools-brokers tools-fleets clean
 
 # Its database is in the user's data directory: it survives `make clean`.
 run: $(VENV)/.installed
 	exec $(BIN)/mqtt-presence up $(ARGS)
 
+# pip builds it in an environment of its own. The commands are printed with the whole path, to be pasted anywhere.
+wheel: | $(VENV)/bin/python
+	@rm -f dist/mqtt_presence_bridge-*.whl
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@wheel=$$(realpath dist/mqtt_presence_bridge-*.whl)
+	echo "The wheel: $$wheel"
+	echo "Install it with pipx:"
+	echo "  pipx install '$$wheel[bridge]'"
+	echo "Or into a virtual environment:"
+	echo "  python3 -m venv ~/mqtt-presence"
+	echo "  ~/mqtt-presence/bin/pip install '$$wheel[bridge]'"
+	echo "Without [bridge]: the Python clients only. With [all]: PostgreSQL, Sparkplug, notifications and certificates too."
+
+# -W: a broken link is an error. -E, -a: Sphinx warns of a page only when it reads and writes it. The site asks no other host for anything: mermaid comes from npm, as in package-lock.json.
+docs: $(VENV)/.installed-dev node_modules/.installed
+	$(BIN)/sphinx-build -q -W --keep-going -E -a -c docs/site -d build/doctrees . build/docs
+	@echo "The site: build/docs/index.html"
+
 test: tools check unit
 
-check: $(VENV)/.installed-dev node_modules/.installed
+check: $(VENV)/.installed-dev node_modules/.installed docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -139,6 +158,7 @@ tools:
 	if ! command -v apt-get >/dev/null; then
 	  echo "The tests need $${missing[*]}: install them with this system's package manager." >&2; exit 1
 	fi
+	echo "The tests need system packages, which apt-get installs as root: $${missing[*]}"
 	as_root=()
 	if (( EUID )); then
 	  if ! sudo -n true 2>/dev/null; then
@@ -177,6 +197,7 @@ tools-brokers:
 	  echo "test-brokers needs $${missing[*]}: install them, as root on Debian with apt-get, and stop the services." >&2
 	  exit 1
 	fi
+	echo "test-brokers needs system packages, which apt-get installs as root: $${missing[*]}"
 	policy=/usr/sbin/policy-rc.d
 	if [[ ! -e $$policy ]]; then
 	  trap 'rm -f "$$policy"' EXIT

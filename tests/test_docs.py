@@ -1,13 +1,8 @@
-"""The documents agree with the code: settings, topics and fields are named, links have targets, examples run."""
+"""The documents agree with the code: settings, topics and fields are named, links have targets."""
 
 import ast
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import msgspec
 import pytest
@@ -18,7 +13,6 @@ from mqtt_presence.protocol.topics import TIME, VERBS, Topics
 from mqtt_presence.rules import status
 from mqtt_presence.rules.model import Reason, State
 from mqtt_presence.settings import SETTINGS
-from tests.support.waiting import free_port, until
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -29,8 +23,6 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted(p for p in (ROOT / "broker_config").rglob("*.md") if "node_modules" not in p.parts),
 ]
-
-BIN = Path(sys.executable).parent
 
 
 def wire_fields() -> list[str]:
@@ -277,154 +269,3 @@ def test_links_lead_somewhere(path: Path) -> None:
         file = (path.parent / name).resolve() if name else path
         assert file.exists(), f"{path.name} links to {target}"
         assert not anchor or anchor in anchors(file), f"{path.name} links to {target}"
-
-
-# The README's examples.
-
-
-class Shell:
-    """A shell with background jobs that survive a block; it replaces the default port in the blocks."""
-
-    def __init__(self, directory: Path, port: int) -> None:
-        self._port = port
-        self._done = 0
-        self.directory = directory
-        self._process: subprocess.Popen[str] | None = None
-
-    def environment(self) -> dict[str, str]:
-        config = self.directory / ".config"
-        config.mkdir(exist_ok=True)
-        for name in ("mosquitto_pub", "mosquitto_sub"):  # the clients' own defaults
-            (config / name).write_text(f"-p {self._port}\n")
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MQTT_PRESENCE_", "XDG_"))}
-        return inherited | {
-            "PATH": f"{BIN}:{os.environ['PATH']}",
-            "HOME": str(self.directory),
-            "XDG_DATA_HOME": str(self.directory / "data"),
-            "TZ": "UTC",
-            "MQTT_PRESENCE_PORT": str(self._port),
-            "MQTT_PRESENCE_WS_PORT": "0",
-            "MQTT_PRESENCE_WEB_PORT": "0",
-        }
-
-    def text(self, block: str) -> str:
-        """Return the block, with a port where it has none."""
-        return re.sub(r"@127\.0\.0\.1(?!:)", f"@127.0.0.1:{self._port}", block)
-
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            ["bash"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=self.directory,
-            env=self.environment(),
-            start_new_session=True,
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process is not None
-        subprocess.run(["kill", "-9", "--", f"-{self._process.pid}"], check=False)
-        self._process.communicate()
-
-    def run(self, block: str) -> str:
-        """Run a block and return its output; background jobs continue."""
-        assert self._process is not None
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._done += 1
-        mark = f"--done {self._done}: "
-        self._process.stdin.write(f"{self.text(block)}\necho '{mark}'$?\n")
-        self._process.stdin.flush()
-        output = []
-        for line in self._process.stdout:
-            if line.startswith(mark):
-                assert line.removeprefix(mark).strip() == "0", (block, output)
-                return "".join(output)
-            output.append(line)
-        raise AssertionError(f"the shell ended in {block!r}: {output}")
-
-    def start(self, block: str) -> subprocess.Popen[bytes]:
-        """Run a block in a terminal of its own."""
-        self._done += 1
-        with (self.directory / f"{self._done}.log").open("wb") as log:
-            return subprocess.Popen(
-                ["bash", "-c", f"exec {self.text(block)}"],
-                stdout=log,
-                stderr=log,
-                cwd=self.directory,
-                env=self.environment(),
-            )
-
-    def log(self) -> str:
-        return "\n".join(p.read_text(errors="replace") for p in sorted(self.directory.glob("*.log")))
-
-
-def block(mark: str) -> str:
-    found = re.findall(rf"<!-- {re.escape(mark)} -->\n```\w+\n(.*?)\n```", README, re.DOTALL)
-    assert len(found) == 1, mark
-    return found[0]
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
-    """A shell beside ``mqtt-presence up``, started with the README's command."""
-    with Shell(tmp_path, free_port()) as shell:
-        up = shell.start(block("run: up"))
-        try:
-            until(lambda: up.poll() is not None or "connected to" in shell.log(), "up is up")
-            assert up.poll() is None, shell.log()
-            yield shell
-            up.terminate()
-            assert up.wait(20) == 0, shell.log()
-        finally:
-            if up.poll() is None:
-                up.kill()
-                up.wait(10)
-
-
-def offline(shell: Shell) -> bool:
-    return '"state":"offline"' in shell.run("mqtt-presence users --json")
-
-
-def test_three_terminals_of_the_readme(shell: Shell) -> None:
-    """A login appears, a killed client disappears, and its record has the reason."""
-    watch = shell.start(block("run: watch"))
-    try:
-        until(lambda: "the bridge is online" in shell.log(), "watch sees the bridge")
-        shell.run(block("run: login"))
-        until(lambda: "alice  online  1 connection" in shell.log(), "watch sees alice come")
-        shell.run(block("run: kill"))
-        until(lambda: "alice  offline  0 connections" in shell.log(), "watch sees alice go")
-        assert re.search(r"^phone .* lost ", shell.run(block("run: history")), re.MULTILINE)
-    finally:
-        watch.terminate()
-        assert watch.wait(10) == 0
-
-
-def test_python_of_the_readme(shell: Shell) -> None:
-    """The ten lines run, and print the arrival and the departure."""
-    (shell.directory / "readme.py").write_text(shell.text(block("run: python")))
-    assert shell.run("python readme.py") == "alice is here\nalice has left\n"
-
-
-def without_varying_parts(text: str) -> list[str]:
-    """Return the lines without times, ids and their padding."""
-    text = re.sub(r"(?:\d{4}-)?\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{3}Z)?", "TIME", text)
-    text = re.sub(r"\b[0-9a-f]{32}\b", "ID", text)
-    text = re.sub(r"\b\d+s\b", "DURATION", text)
-    return [re.sub(r" +", " ", line).strip() for line in text.splitlines()]
-
-
-def test_session_of_the_readme(shell: Shell) -> None:
-    """A terminal shows the session at the top of the README, except for times and ids."""
-    for part in block("session").removeprefix("$ ").split("\n$ "):
-        command, _, shown = part.partition("\n")
-        if command.startswith("mosquitto_sub") and "offline" in shown:
-            until(lambda: offline(shell), "alice is gone")
-        output = without_varying_parts(shell.run(command))
-        for line in without_varying_parts(shown):
-            assert line in output, (command, line, output)
-            del output[: output.index(line) + 1]

@@ -66,10 +66,15 @@ def suggestions(settings: Settings, broker: EmbeddedBroker) -> list[tuple[str, s
     address = local_address(settings.host)
     topics = Topics(settings.prefix)
     password = [] if broker.config.open else ["-P", "PASSWORD"]
+    # The README has the same command; mosquitto_pub's own defaults are left out.
+    where = [
+        *([] if address == "127.0.0.1" else ["-h", address]),
+        *([] if broker.port == 1883 else ["-p", broker.port]),
+    ]
     publish = _shell(
-        "mosquitto_pub", "-h", address, "-p", broker.port, "-u", "alice", *password, "-i", "alice-phone",
-        "-q", 1, "-l", "-t", topics.input("alice", "alice-phone", LOGIN), "--will-qos", 1,
-        "--will-topic", topics.input("alice", "alice-phone", WILL),
+        "mosquitto_pub", *where, "-u", "alice", *password, "-i", "phone", "-q", 1, "-n",
+        "-t", topics.input("alice", "phone", LOGIN), "--repeat", 1000, "--repeat-delay", 20,
+        "--will-topic", topics.input("alice", "phone", WILL), "--will-qos", 1,
     )  # fmt: skip
     alice = BrokerUrl("mqtt", address, broker.port, username="alice")
     shown = str(alice) if broker.config.open else str(alice).replace("@", ":PASSWORD@")
@@ -77,7 +82,7 @@ def suggestions(settings: Settings, broker: EmbeddedBroker) -> list[tuple[str, s
     is_elsewhere = default_database() != settings.database
     database = ["--database", _without_password(settings.database)] if is_elsewhere else []
     return [
-        ("Be online as alice, until Ctrl-D or Ctrl-C", f"(echo {{}}; cat) | {publish}"),
+        ("Be online as alice, until Ctrl-C (mosquitto_pub: Debian's mosquitto-clients)", publish),
         ("See who is online, live", _shell(*program(), "watch", "--broker", shown, *prefix)),
         ("See who is online, and who was", _shell(*program(), "users", *database)),
     ]
