@@ -9,7 +9,6 @@ reconnects goes on from the committed reports, and the broker delivers the other
 """
 
 import logging
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -18,6 +17,7 @@ from mqtt_presence.adapters.port import ENDPOINT, Connected, Ended, ListedClient
 from mqtt_presence.adapters.registry import AUTO, SOURCES
 from mqtt_presence.bridge.ambiguous_ends import AmbiguousEnds
 from mqtt_presence.bridge.clock import Clock, SystemClock
+from mqtt_presence.bridge.connection_table import ConnectionTable
 from mqtt_presence.bridge.implicit_identity import CLIENT_ID, ImplicitIdentity
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.new_connections import NewConnections, ReportedConnection, UncommittedReport
@@ -49,7 +49,7 @@ _REASONS = {Cause.DISCONNECT: Reason.LOGOUT, Cause.TAKEOVER: None}
 
 
 class BrokerConnections(OnCheck):
-    """Remembers the broker's reports of network connections, in bounded memory.
+    """Turns the broker's reports into events, and remembers the connections, in bounded memory.
 
     An entry goes when its connection ends. So to displace others, a client has to hold `MAX_CONNECTIONS` of
     them open at once; a displaced connection is treated as if the broker reported none.
@@ -86,9 +86,7 @@ class BrokerConnections(OnCheck):
         self._setting = setting
         self._source = SOURCES[setting]()
         self._ambiguous = AmbiguousEnds() if ambiguous is None else ambiguous
-        self._era = 0
-        self._current: OrderedDict[ClientId, ReportedConnection] = OrderedDict()
-        self._previous: OrderedDict[ClientId, ReportedConnection] = OrderedDict()
+        self._table = ConnectionTable()
         counts = None if identity is None else identity.user_of
         self.new = NewConnections(self._ambiguous, counts)
         self.uncommitted = self.new.uncommitted
@@ -112,18 +110,16 @@ class BrokerConnections(OnCheck):
         if self._source is not None:
             self._source.dialect = self.dialect.restore(tx)
         for user_id, client_id, network_id, address in tx.network_connections(MAX_CONNECTIONS):
-            self._current.pop(client_id, None)
-            self._current[client_id] = ReportedConnection(user_id, address, network_id, self._era)
+            self._table.restore(client_id, ReportedConnection(user_id, address, network_id, self._table.era))
         for client_id, connection in self.new.restore(tx):  # later than those with an open record
-            self._current.pop(client_id, None)
-            self._current[client_id] = msgspec.structs.replace(connection, era=self._era)
+            self._table.restore(client_id, connection)
         self._ambiguous.restore(tx)
 
     # Implicit connections.
 
     def current(self, client_id: ClientId) -> ReportedConnection | None:
         """Return the connection of a client, as far as reported."""
-        return self._current.get(client_id)
+        return self._table.current.get(client_id)
 
     def claim(self, message: Message) -> NetworkClaimed | None:
         """Return the event of a client that logs in under another name than its implicit record has."""
@@ -131,7 +127,7 @@ class BrokerConnections(OnCheck):
             return None
         if str(message.user_id) == str(message.client_id):
             return None
-        found = self._current.get(message.client_id)
+        found = self._table.current.get(message.client_id)
         if found is None or found.user_id not in (None, message.user_id):
             return None
         if not isinstance(message, Login | Activity):
@@ -177,7 +173,7 @@ class BrokerConnections(OnCheck):
 
     def _lose(self, until: int) -> None:
         """Treat all connections as before a loss of reports: a client may have reconnected meanwhile."""
-        self._era += 1
+        self._table.era += 1
         self.losses += 1
         self.lost_at = until
 
@@ -231,11 +227,11 @@ class BrokerConnections(OnCheck):
         uncommitted: list[UncommittedReport] = []
         for one in reports:
             client_id = one.client_id
-            current = self._current.get(client_id)
-            undo = UncommittedReport(client_id, current, self._previous.get(client_id))
+            current = self._table.current.get(client_id)
+            undo = UncommittedReport(client_id, current, self._table.previous.get(client_id))
             if isinstance(one, Connected):
                 events += self._begin(one, now, is_repeated=message.dup)
-                new = self._current.get(client_id)
+                new = self._table.current.get(client_id)
                 undo.new = None if new is current else new
             else:
                 events += self._end(one, now)
@@ -256,42 +252,28 @@ class BrokerConnections(OnCheck):
 
         """
         listed = {client.client_id: client for client in clients}
-        for client_id, connection in [*self._current.items()]:
-            if client_id not in listed and connection.reported_at < asked_at:
-                del self._current[client_id]
+        self._table.keep_listed(listed.keys(), asked_at)
         for client_id, client in listed.items():
-            current, previous = self._current.get(client_id), self._previous.get(client_id)
-            if current is not None and (
-                current.network_id == client.network_id or current.reported_at >= asked_at
-            ):
-                self._current[client_id] = msgspec.structs.replace(current, era=self._era)
-            elif previous is None or previous.network_id != client.network_id:  # else it has ended since
-                new = ReportedConnection(client.user_id, client.address, client.network_id, self._era, now)
-                self._current[client_id] = new
+            new = self._table.add_listed(client, asked_at, now)
+            if new is not None:
                 self.new.add(client_id, new)
         self.lists_read += 1
 
     def _complete_list(self) -> None:
         """Forget the connections that the broker's list does not have."""
-        for client_id in [*self._current]:
-            if client_id not in self._listed:
-                del self._current[client_id]
+        self._table.keep_listed(self._listed)
         self._listed.clear()
         self.lists_read += 1
 
     def _undo_uncommitted(self) -> None:
         """Return to the committed state: the broker delivers the rest again, with the messages in between."""
-        for report in (one for reports in reversed(self.uncommitted.values()) for one in reversed(reports)):
-            for connections, before in ((self._current, report.current), (self._previous, report.previous)):
-                connections.pop(report.client_id, None)
-                if before is not None:
-                    connections[report.client_id] = before
+        self._table.undo(one for reports in reversed(self.uncommitted.values()) for one in reversed(reports))
         self.uncommitted.clear()
 
     def connection_of(self, user_id: str, client_id: str) -> ReportedConnection | None:
         """Return the network connection of a user's client, if the broker has reported it."""
-        found = self._current.get(ClientId(client_id))
-        if found is None or found.era != self._era:
+        found = self._table.current.get(ClientId(client_id))
+        if found is None or found.era != self._table.era:
             return None
         return found if user_id in self._users(found, ClientId(client_id)) else None
 
@@ -310,16 +292,16 @@ class BrokerConnections(OnCheck):
 
     def _begin(self, report: Connected, now: int, *, is_repeated: bool) -> Iterable[BrokerReport]:
         client_id = report.client_id
-        new = ReportedConnection(report.user_id, report.address, report.network_id, self._era, now)
-        old = self._current.get(client_id)
+        new = ReportedConnection(report.user_id, report.address, report.network_id, self._table.era, now)
+        old = self._table.current.get(client_id)
         if old is not None and is_repeated and new.network_id >> 32 < old.network_id >> 32:
             return  # a redelivered report of the past
         if old is not None and old.network_id == new.network_id:
             new = msgspec.structs.replace(new, reported_at=old.reported_at)
-        self._current[client_id] = new
-        self._current.move_to_end(client_id)
-        if len(self._current) > MAX_CONNECTIONS:
-            self._current.popitem(last=False)
+        self._table.current[client_id] = new
+        self._table.current.move_to_end(client_id)
+        if len(self._table.current) > MAX_CONNECTIONS:
+            self._table.current.popitem(last=False)
         if old is None or old.network_id == new.network_id:
             return
         self._taken_over(client_id, old)
@@ -348,13 +330,13 @@ class BrokerConnections(OnCheck):
         client_id = report.client_id
         if report.cause is Cause.TAKEOVER and report.user_id is None and report.endpoint is None:
             # The connection itself may be unknown here.
-            self._taken_over(client_id, self._current.get(client_id))
+            self._taken_over(client_id, self._table.current.get(client_id))
         ended = self._find(report)
         if ended is None:
             return
-        if report.cause is not Cause.TAKEOVER and self._current.get(client_id) is ended:
+        if report.cause is not Cause.TAKEOVER and self._table.current.get(client_id) is ended:
             # A connection that is taken over goes when the new one begins, perhaps of another user.
-            del self._current[client_id]
+            del self._table.current[client_id]
             self._remember_previous(client_id, ended)
         for user_id in self._users(ended, client_id):
             yield NetworkClosed(
@@ -369,19 +351,19 @@ class BrokerConnections(OnCheck):
     def _find(self, report: Ended) -> ReportedConnection | None:
         """Return the connection that has ended; None: unknown or ambiguous."""
         client_id = report.client_id
-        current = self._current.get(client_id)
-        known = [c for c in (current, self._previous.get(client_id)) if c is not None]
+        current = self._table.current.get(client_id)
+        known = [c for c in (current, self._table.previous.get(client_id)) if c is not None]
         if report.user_id is not None:
             known = [c for c in known if c.user_id == report.user_id]
         if report.network_id is not None or report.endpoint is not None:
             exact = next((c for c in known if _is_of(report, c)), None)
             if exact is not None:
                 return exact
-            if current is not None and known[:1] == [current] and current.era != self._era:
+            if current is not None and known[:1] == [current] and current.era != self._table.era:
                 # The end of its successor, whose report is lost. Strangers can cause an error for any id.
                 return None if report.cause in {Cause.TAKEOVER, Cause.ERROR} else current
             if report.user_id is not None and report.network_id is not None:
-                return ReportedConnection(report.user_id, None, report.network_id, self._era)
+                return ReportedConnection(report.user_id, None, report.network_id, self._table.era)
             return None
         if not known or self._ambiguous.is_ambiguous(report):
             return None
@@ -393,14 +375,14 @@ class BrokerConnections(OnCheck):
     def _taken_over(self, client_id: ClientId, old: ReportedConnection | None) -> None:
         if self._source is None or self._source.names_ends:
             return
-        if old is None or old.era != self._era or not self._source.is_gone_at_takeover(old.network_id):
+        if old is None or old.era != self._table.era or not self._source.is_gone_at_takeover(old.network_id):
             self._ambiguous.add(client_id)
 
     def _remember_previous(self, client_id: ClientId, connection: ReportedConnection) -> None:
-        self._previous.pop(client_id, None)
-        self._previous[client_id] = connection
-        if len(self._previous) > MAX_ENDED:
-            self._previous.popitem(last=False)
+        self._table.previous.pop(client_id, None)
+        self._table.previous[client_id] = connection
+        if len(self._table.previous) > MAX_ENDED:
+            self._table.previous.popitem(last=False)
 
 
 def _is_of(report: Ended, connection: ReportedConnection) -> bool:

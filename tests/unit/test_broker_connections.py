@@ -532,8 +532,8 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(3):
         reports.connect(f"m{n}", "mallory")
     assert reports.address("alice", "phone") is None
-    assert len(reports.connections._current) == 3
-    assert len(reports.connections._previous) <= 2
+    assert len(reports.connections._table.current) == 3
+    assert len(reports.connections._table.previous) <= 2
 
 
 @contextmanager
