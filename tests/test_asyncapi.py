@@ -33,10 +33,8 @@ from mqtt_presence.protocol.publications import Publication, outcome_publication
 from mqtt_presence.protocol.times import LATEST
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules import status
-from mqtt_presence.rules.fold import fold
-from mqtt_presence.rules.model import (
+from mqtt_presence.rules.events import (
     Activity,
-    Cause,
     CheckDeadlines,
     ClockSteppedBack,
     End,
@@ -44,11 +42,9 @@ from mqtt_presence.rules.model import (
     Event,
     Login,
     NetworkClosed,
-    Reason,
-    RuleSettings,
-    State,
-    UserPresence,
 )
+from mqtt_presence.rules.fold import fold
+from mqtt_presence.rules.model import Cause, Reason, RuleSettings, State, UserPresence
 from mqtt_presence.settings import SETTINGS
 from mqtt_presence.store import Store
 from mqtt_presence.tools.check.delivery_probes import _status as status_of_the_check

@@ -12,7 +12,8 @@ from typing import Protocol, TypeAlias
 from msgspec import Struct
 
 from mqtt_presence.mqtt.messages import Incoming
-from mqtt_presence.rules.model import Cause, ClientId, Connection, Event, Sighting, UserId
+from mqtt_presence.rules.events import Event, Sighting
+from mqtt_presence.rules.model import Cause, ClientId, Connection, UserId
 
 ENDPOINT = 0xFFFF_FFFE
 """The bits of a network id that have the checksum of address and port."""

@@ -13,7 +13,7 @@ from mqtt_presence.bridge.pending_messages import Pending, PendingMessages
 from mqtt_presence.bridge.redeliveries import Redeliveries
 from mqtt_presence.errors import PayloadError
 from mqtt_presence.mqtt.messages import Incoming
-from mqtt_presence.rules.model import Event
+from mqtt_presence.rules.events import Event
 
 log = logging.getLogger(__name__)
 

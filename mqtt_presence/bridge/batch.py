@@ -14,7 +14,8 @@ from mqtt_presence.bridge.pending_messages import PendingMessages
 from mqtt_presence.errors import ReplacedError, SeatLostError, StoreError
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.rules.activity import is_heartbeat
-from mqtt_presence.rules.model import Event, Message, Outcome
+from mqtt_presence.rules.events import Event, Message
+from mqtt_presence.rules.model import Outcome
 
 log = logging.getLogger(__name__)
 

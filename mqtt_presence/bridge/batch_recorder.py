@@ -6,7 +6,8 @@ from typing import Protocol
 
 from mqtt_presence.bridge.packet_id_journal import JournalEntry
 from mqtt_presence.mqtt.messages import Incoming
-from mqtt_presence.rules.model import Event, Outcome, UserId
+from mqtt_presence.rules.events import Event
+from mqtt_presence.rules.model import Outcome, UserId
 from mqtt_presence.store import Transaction
 
 

@@ -25,19 +25,16 @@ from mqtt_presence.bridge.part import OnCheck
 from mqtt_presence.bridge.recovery.kept_values import KeptValue, save_changed
 from mqtt_presence.bridge.recovery.report_absence import ReportAbsence
 from mqtt_presence.mqtt.messages import Incoming
-from mqtt_presence.rules.model import (
+from mqtt_presence.rules.events import (
     Activity,
     BrokerReport,
-    Cause,
-    ClientId,
     Login,
     Message,
     NetworkClaimed,
     NetworkClosed,
     NetworkReplaced,
-    Reason,
-    UserId,
 )
+from mqtt_presence.rules.model import Cause, ClientId, Reason, UserId
 from mqtt_presence.store import Store, Transaction
 
 log = logging.getLogger(__name__)

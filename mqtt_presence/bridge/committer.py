@@ -5,14 +5,15 @@ Load the records that the events touch, apply the rules, save, store the publica
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from msgspec.structs import replace
 
 from mqtt_presence.bridge.batch_recorder import Batch, BatchRecorder
 from mqtt_presence.bridge.clock import Clock
+from mqtt_presence.bridge.commit_result import AfterCommit, Committed, Decisions, OutcomeRecorder, Recorded
 from mqtt_presence.bridge.counters import Counters
 from mqtt_presence.bridge.limits import TOO_MANY_USERS, Limiter
 from mqtt_presence.bridge.link.acknowledgements import newest_only
@@ -26,17 +27,9 @@ from mqtt_presence.protocol.publications import Publication, pack, unpack
 from mqtt_presence.protocol.topics import Topics, is_name
 from mqtt_presence.rules.activity import only_heartbeats, settle_heartbeats
 from mqtt_presence.rules.capacity import LIMITS
+from mqtt_presence.rules.events import Event, Message, NetworkOpened
 from mqtt_presence.rules.fold import fold
-from mqtt_presence.rules.model import (
-    ActivityState,
-    Event,
-    Message,
-    NetworkOpened,
-    Outcome,
-    RuleSettings,
-    UserId,
-    UserPresence,
-)
+from mqtt_presence.rules.model import ActivityState, Outcome, RuleSettings, UserId, UserPresence
 from mqtt_presence.store import PORTION, Store, Transaction
 
 CHUNK = 200
@@ -44,45 +37,8 @@ CHUNK = 200
 
 CollectEvents: TypeAlias = Callable[[Transaction], Mapping[UserId, Sequence[Event]]]
 """Collects the events inside the transaction, so that due rows cannot change in between."""
-AfterCommit: TypeAlias = Callable[[Sequence[Outcome]], None]
-"""Called with the outcomes once they are committed."""
-Recorded: TypeAlias = tuple[Sequence[Publication], Callable[[], None]]
-"""More publications of a transaction, and a function to call once it is committed."""
 Restored: TypeAlias = list[tuple[int, list[Publication]]]
 """Publications of an earlier run by their number in the outbox."""
-
-
-class OutcomeRecorder(Protocol):
-    """Stores something of its own with every outcome, of messages and of jobs."""
-
-    def record(self, tx: Transaction, outcomes: Sequence[Outcome]) -> Recorded:
-        """Store it, in the transaction of the outcomes."""
-
-
-@dataclass(slots=True)
-class Decisions:
-    """The rules' results for one transaction."""
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    new_users: int = 0
-    refused_users: list[tuple[UserId, int]] = field(default_factory=list)
-    """New users beyond the limit, each with the number of its messages."""
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """The work that a commit leaves to do."""
-
-    users: int
-    """The number of users that the events were about."""
-    decisions: Decisions
-    clearable: int | None
-    number: int | None
-    """The outbox number; None: no publications."""
-    publications: list[Publication]
-    last_status: LastStatus | None
-    after: AfterCommit
-    recorded: Callable[[], None]
 
 
 @dataclass(slots=True)

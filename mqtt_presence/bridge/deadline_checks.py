@@ -5,7 +5,7 @@ from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import OnCheck
 from mqtt_presence.bridge.recovery.clock_steps import ClockSteps
 from mqtt_presence.bridge.recovery.progress import Progress
-from mqtt_presence.rules.model import CheckDeadlines
+from mqtt_presence.rules.events import CheckDeadlines
 
 
 class DeadlineChecks(OnCheck):

@@ -16,7 +16,8 @@ from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.new_connections import ReportedConnection
 from mqtt_presence.bridge.part import Part
 from mqtt_presence.protocol.incoming import fresh_connection_id
-from mqtt_presence.rules.model import ClientId, Event, NetworkOpened, UserId
+from mqtt_presence.rules.events import Event, NetworkOpened
+from mqtt_presence.rules.model import ClientId, UserId
 from mqtt_presence.store import Transaction
 
 _SHORTEST_S = 0.001

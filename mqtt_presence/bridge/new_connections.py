@@ -12,16 +12,8 @@ from msgspec import Struct, field
 from mqtt_presence.bridge.ambiguous_ends import AmbiguousEnds
 from mqtt_presence.bridge.batch_recorder import Batch
 from mqtt_presence.mqtt.messages import Incoming
-from mqtt_presence.rules.model import (
-    Activity,
-    ClientId,
-    Event,
-    Login,
-    NetworkClaimed,
-    NetworkClosed,
-    Outcome,
-    UserId,
-)
+from mqtt_presence.rules.events import Activity, Event, Login, NetworkClaimed, NetworkClosed
+from mqtt_presence.rules.model import ClientId, Outcome, UserId
 from mqtt_presence.store import Transaction
 
 MAX_NEW = 1_000

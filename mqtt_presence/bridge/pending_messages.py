@@ -10,7 +10,7 @@ from mqtt_presence.bridge.config import Tuning
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import Part
 from mqtt_presence.mqtt.messages import Incoming
-from mqtt_presence.rules.model import Event
+from mqtt_presence.rules.events import Event
 
 
 class Pending(Struct, gc=False):

@@ -12,7 +12,8 @@ from mqtt_presence.protocol.incoming import TimeRequest, parse
 from mqtt_presence.protocol.outgoing import encode_time_reply
 from mqtt_presence.protocol.sizes import TOO_LARGE
 from mqtt_presence.protocol.topics import ENDS, Topics
-from mqtt_presence.rules.model import ClientId, Event, Message, UserId
+from mqtt_presence.rules.events import Event, Message
+from mqtt_presence.rules.model import ClientId, UserId
 
 NetworkOf = Callable[[UserId, ClientId], tuple[str | None, int | None]]
 """Returns a client's address and the number of its network connection; None where unknown."""

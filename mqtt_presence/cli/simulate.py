@@ -19,7 +19,8 @@ from mqtt_presence.protocol.topics import Topics, require_name
 from mqtt_presence.settings import Settings, parse_duration
 from mqtt_presence.tools.simulate import simulation_run
 from mqtt_presence.tools.simulate.scenario import Plan, Scenario
-from mqtt_presence.tools.simulate.simulated_devices import USER, Count, SimulatedDevices, SimulatedNames
+from mqtt_presence.tools.simulate.simulated_devices import SimulatedDevices
+from mqtt_presence.tools.simulate.simulated_names import USER, Count, SimulatedNames
 from mqtt_presence.tools.simulate.simulated_users import SimulatedUsers
 from mqtt_presence.tools.simulate.socket_loop import Loop, allow_files, find_target
 from mqtt_presence.tools.simulate.status_reader import StatusReader

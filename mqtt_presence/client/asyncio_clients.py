@@ -4,20 +4,17 @@ The connection runs in a thread of its own, as for the other clients. No method 
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
 from mqtt_presence.client import idle_monitor, presence_client, status_watcher
+from mqtt_presence.client.asyncio_changes import AsyncChanges
 from mqtt_presence.client.callbacks import OnBridge, OnConnect
 from mqtt_presence.client.idle_state import DEFAULT_INTERVAL_S, DEFAULT_THRESHOLD_S
 from mqtt_presence.client.loop_calls import LoopCalls, call_in_thread
-from mqtt_presence.client.observers import MAX_PENDING
 from mqtt_presence.client.server_clock import ServerClock
-from mqtt_presence.client.status_table import Change
-from mqtt_presence.errors import PresenceError
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.client_messages import UserStatus
 
@@ -283,9 +280,9 @@ class StatusWatcher(Mapping[str, UserStatus]):
     ) -> None:
         await self.close()
 
-    def __aiter__(self) -> "Changes":
+    def __aiter__(self) -> "AsyncChanges":
         self._calls.bind()
-        changes = Changes(self._calls)
+        changes = AsyncChanges(self._calls)
         changes.begin(self._watcher.deliver_to(changes))
         return changes
 
@@ -350,67 +347,3 @@ class StatusWatcher(Mapping[str, UserStatus]):
 
     def __repr__(self) -> str:
         return f"<aio.StatusWatcher {len(self)} users, connected={self.connected}>"
-
-
-class Changes(AsyncIterator[Change]):
-    """The iterator of `StatusWatcher`: each user's status before and after, in order.
-
-    Ends when the watcher is closed. Keeps up to 100,000 changes until they are fetched, beside the users
-    that were present at the beginning.
-
-    Args:
-        calls: reaches the event loop from the connection's thread.
-
-    """
-
-    def __init__(self, calls: LoopCalls) -> None:
-        self._calls = calls
-        self._present: deque[UserStatus] = deque()
-        self._pending: deque[Change | None] = deque()
-        self._ready = asyncio.Event()
-        self._is_wake_up_due = False
-        self._is_overrun = False
-
-    def begin(self, present: Iterable[UserStatus]) -> None:
-        """Set the users that were present at the beginning. Called before the first change is fetched."""
-        self._present.extend(present)
-
-    def put(self, change: Change | None) -> None:
-        """Append a change, or None for the end. Never blocks. Called in the connection's thread."""
-        if len(self._pending) > MAX_PENDING and change is not None:
-            self._is_overrun = True
-            return
-        self._pending.append(change)
-        if not self._is_wake_up_due:  # one wake-up for many changes
-            self._is_wake_up_due = True
-            self._calls.soon(self._wake_up)
-
-    def _wake_up(self) -> None:
-        self._is_wake_up_due = False
-        self._ready.set()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Change:
-        """Wait for the next change.
-
-        Raises:
-            StopAsyncIteration: the watcher was closed.
-            PresenceError: changes were fetched too slowly, and some are lost.
-
-        """
-        if self._present:
-            return Change(None, self._present.popleft())
-        while not self._pending:
-            if self._is_overrun:
-                self._pending.append(None)
-                raise PresenceError(f"more than {MAX_PENDING} changes were not fetched: some are lost")
-            self._ready.clear()
-            if not self._pending:
-                await self._ready.wait()
-        change = self._pending[0]
-        if change is None:  # stays, for the next call
-            raise StopAsyncIteration
-        self._pending.popleft()
-        return change

@@ -23,17 +23,8 @@ from mqtt_presence.protocol.sizes import (
     TOO_LARGE,
 )
 from mqtt_presence.protocol.times import from_iso, in_range
-from mqtt_presence.rules.model import (
-    NO_META,
-    Activity,
-    ClientId,
-    ConnectionId,
-    End,
-    Login,
-    Message,
-    Reason,
-    UserId,
-)
+from mqtt_presence.rules.events import Activity, End, Login, Message
+from mqtt_presence.rules.model import NO_META, ClientId, ConnectionId, Reason, UserId
 
 _CONNECTION_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,64}")
 _ANY_END = topics.Input(UserId(""), ClientId(""), topics.LOGOUT)

@@ -11,17 +11,9 @@ from msgspec.structs import replace
 
 from mqtt_presence.rules.capacity import refuses_new_connection, refuses_reopening
 from mqtt_presence.rules.deadlines import deadline
+from mqtt_presence.rules.events import Activity, Event
 from mqtt_presence.rules.ledger import Ledger
-from mqtt_presence.rules.model import (
-    Activity,
-    ActivityState,
-    Connection,
-    ConnectionEvent,
-    Event,
-    Key,
-    Rule,
-    RuleSettings,
-)
+from mqtt_presence.rules.model import ActivityState, Connection, ConnectionEvent, Key, Rule, RuleSettings
 from mqtt_presence.rules.transitions import may_reopen, new_record, open_record, reopen_record
 
 P = TypeVar("P", bound=ActivityState)

@@ -3,16 +3,9 @@
 The client's next sign of life is a new attempt (A2).
 """
 
+from mqtt_presence.rules.events import Activity, Login, NetworkOpened, Sighting
 from mqtt_presence.rules.ledger import Ledger
-from mqtt_presence.rules.model import (
-    BROKER,
-    GUESSED,
-    Activity,
-    Connection,
-    Login,
-    NetworkOpened,
-    Sighting,
-)
+from mqtt_presence.rules.model import BROKER, GUESSED, Connection
 
 TOO_MANY_CONNECTIONS = "too_many_connections"
 TOO_MANY_RECORDS = "too_many_records"

@@ -3,18 +3,9 @@
 from msgspec.structs import replace
 
 from mqtt_presence.rules.capacity import refuses_new_record
+from mqtt_presence.rules.events import End, NetworkClosed, NetworkReplaced
 from mqtt_presence.rules.ledger import Ledger
-from mqtt_presence.rules.model import (
-    GUESSED,
-    Cause,
-    Connection,
-    ConnectionId,
-    End,
-    NetworkClosed,
-    NetworkReplaced,
-    Reason,
-    Rule,
-)
+from mqtt_presence.rules.model import GUESSED, Cause, Connection, ConnectionId, Reason, Rule
 from mqtt_presence.rules.transitions import close_record
 
 

@@ -5,10 +5,7 @@ from typing import assert_never
 
 from mqtt_presence.rules.activity import handle_activity
 from mqtt_presence.rules.ends import handle_end, handle_network_closed, handle_network_replaced
-from mqtt_presence.rules.implicit import handle_network_claimed, handle_network_opened, handle_reports_lost
-from mqtt_presence.rules.ledger import Ledger
-from mqtt_presence.rules.logins import handle_login
-from mqtt_presence.rules.model import (
+from mqtt_presence.rules.events import (
     Activity,
     CheckDeadlines,
     ClockSteppedBack,
@@ -20,13 +17,14 @@ from mqtt_presence.rules.model import (
     NetworkClosed,
     NetworkOpened,
     NetworkReplaced,
-    Outcome,
     Renew,
     ReportsLost,
-    RuleSettings,
     Sighting,
-    UserPresence,
 )
+from mqtt_presence.rules.implicit import handle_network_claimed, handle_network_opened, handle_reports_lost
+from mqtt_presence.rules.ledger import Ledger
+from mqtt_presence.rules.logins import handle_login
+from mqtt_presence.rules.model import Outcome, RuleSettings, UserPresence
 from mqtt_presence.rules.monitoring import (
     handle_check_deadlines,
     handle_clock_stepped_back,

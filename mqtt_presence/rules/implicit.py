@@ -4,17 +4,9 @@ from msgspec.structs import replace
 
 from mqtt_presence.rules.capacity import refuses_new_connection
 from mqtt_presence.rules.deadlines import next_check
+from mqtt_presence.rules.events import NetworkClaimed, NetworkOpened, ReportsLost
 from mqtt_presence.rules.ledger import Ledger
-from mqtt_presence.rules.model import (
-    BROKER,
-    PROFILE,
-    Connection,
-    NetworkClaimed,
-    NetworkOpened,
-    Reason,
-    ReportsLost,
-    Rule,
-)
+from mqtt_presence.rules.model import BROKER, PROFILE, Connection, Reason, Rule
 from mqtt_presence.rules.transitions import close_record, new_record, open_record
 
 

@@ -7,8 +7,9 @@ from msgspec.structs import replace
 
 from mqtt_presence.rules.capacity import refuses_new_connection, refuses_reopening, yields_to
 from mqtt_presence.rules.deadlines import deadline
+from mqtt_presence.rules.events import Login
 from mqtt_presence.rules.ledger import Ledger
-from mqtt_presence.rules.model import BROKER, NO_META, Connection, Login, Reason, Rule
+from mqtt_presence.rules.model import BROKER, NO_META, Connection, Reason, Rule
 from mqtt_presence.rules.transitions import close_record, may_reopen, new_record, open_record, reopen_record
 
 T = TypeVar("T", int, str)

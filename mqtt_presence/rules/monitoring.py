@@ -10,16 +10,9 @@ from mqtt_presence.rules.deadlines import (
     is_unconfirmed_for_long,
     next_check,
 )
+from mqtt_presence.rules.events import CheckDeadlines, ClockSteppedBack, EndUnconfirmed
 from mqtt_presence.rules.ledger import Ledger
-from mqtt_presence.rules.model import (
-    CheckDeadlines,
-    ClockSteppedBack,
-    Connection,
-    ConnectionEvent,
-    EndUnconfirmed,
-    Reason,
-    Rule,
-)
+from mqtt_presence.rules.model import Connection, ConnectionEvent, Reason, Rule
 from mqtt_presence.rules.transitions import close_record
 
 

@@ -13,19 +13,8 @@ Every event needs its user and the user's live records. Some events need more:
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from mqtt_presence.rules.model import (
-    GUESSED,
-    Activity,
-    ClientId,
-    Connection,
-    ConnectionId,
-    Event,
-    Key,
-    Login,
-    Message,
-    NetworkClosed,
-    UserId,
-)
+from mqtt_presence.rules.events import Activity, Event, Login, Message, NetworkClosed
+from mqtt_presence.rules.model import GUESSED, ClientId, Connection, ConnectionId, Key, UserId
 
 Events: TypeAlias = Mapping[UserId, Sequence[Event]]
 Records: TypeAlias = Mapping[UserId, Mapping[Key, Connection]]

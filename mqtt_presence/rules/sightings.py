@@ -5,16 +5,9 @@ from msgspec.structs import replace
 from mqtt_presence.rules.activity import changes_idle
 from mqtt_presence.rules.capacity import refuses_new_connection, refuses_reopening
 from mqtt_presence.rules.deadlines import deadline
+from mqtt_presence.rules.events import Sighting
 from mqtt_presence.rules.ledger import Ledger
-from mqtt_presence.rules.model import (
-    NO_META,
-    Connection,
-    ConnectionEvent,
-    Reason,
-    Rule,
-    RuleSettings,
-    Sighting,
-)
+from mqtt_presence.rules.model import NO_META, Connection, ConnectionEvent, Reason, Rule, RuleSettings
 from mqtt_presence.rules.transitions import close_record, may_reopen, new_record, open_record, reopen_record
 
 

@@ -3,19 +3,9 @@
 from msgspec.structs import replace
 
 from mqtt_presence.rules.deadlines import clip_times, deadline
+from mqtt_presence.rules.events import Activity, Login, NetworkOpened, Sighting
 from mqtt_presence.rules.ledger import Ledger
-from mqtt_presence.rules.model import (
-    BROKER,
-    GUESSED,
-    Activity,
-    Connection,
-    ConnectionEvent,
-    Login,
-    NetworkOpened,
-    Reason,
-    Rule,
-    Sighting,
-)
+from mqtt_presence.rules.model import BROKER, GUESSED, Connection, ConnectionEvent, Reason, Rule
 
 
 def new_record(event: Login | Activity | Sighting | NetworkOpened) -> Connection:

@@ -6,16 +6,8 @@ from typing import Any
 import peewee
 
 from mqtt_presence.rules import needs
-from mqtt_presence.rules.model import (
-    Activity,
-    ActivityState,
-    ClientId,
-    Connection,
-    Event,
-    Key,
-    UserId,
-    UserPresence,
-)
+from mqtt_presence.rules.events import Activity, Event
+from mqtt_presence.rules.model import ActivityState, ClientId, Connection, Key, UserId, UserPresence
 from mqtt_presence.store.jobs import Jobs
 from mqtt_presence.store.rows import (
     ACTIVITY_COLUMNS,

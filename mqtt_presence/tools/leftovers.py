@@ -11,8 +11,9 @@ import logging
 from mqtt_presence.bridge.config import BridgeConfig
 from mqtt_presence.bridge.notifications.recorder import NotificationRecorder
 from mqtt_presence.protocol import publications
+from mqtt_presence.rules.events import End, Event
 from mqtt_presence.rules.fold import fold
-from mqtt_presence.rules.model import Connection, End, Event, Reason, Rule, UserId
+from mqtt_presence.rules.model import Connection, Reason, Rule, UserId
 from mqtt_presence.store import Store
 from mqtt_presence.store.reader import Reader
 

@@ -14,15 +14,12 @@ import pytest
 from playhouse.migrations import Runner
 
 from mqtt_presence.errors import ConfigError, StoreError
+from mqtt_presence.rules.events import Activity, End, Login, NetworkClosed
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import (
-    Activity,
     Cause,
     Connection,
-    End,
     LastLogin,
-    Login,
-    NetworkClosed,
     Outcome,
     Reason,
     Rule,

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 import pytest
 
-from mqtt_presence.rules.model import Activity, End, Login, Reason, State
+from mqtt_presence.rules.events import Activity, End, Login
+from mqtt_presence.rules.model import Reason, State
 from mqtt_presence.store import Store
 from mqtt_presence.store import reader as reading
 from mqtt_presence.store import store as writing

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mqtt_presence.rules.events import Login
 from mqtt_presence.rules.fold import fold
-from mqtt_presence.rules.model import ClientId, ConnectionId, Login, RuleSettings, UserId
+from mqtt_presence.rules.model import ClientId, ConnectionId, RuleSettings, UserId
 from mqtt_presence.store import Store
 from tests.support.brokers import Mosquitto
 from tests.support.rights import held_by_modes, without_home

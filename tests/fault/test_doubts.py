@@ -12,8 +12,9 @@ import paho.mqtt.client as mqtt
 import pytest
 
 from mqtt_presence.errors import StoreError
+from mqtt_presence.rules.events import Activity, End, Event, Login
 from mqtt_presence.rules.fold import fold
-from mqtt_presence.rules.model import Activity, ClientId, End, Event, Login, Reason, RuleSettings, UserId
+from mqtt_presence.rules.model import ClientId, Reason, RuleSettings, UserId
 from mqtt_presence.store import Store, Transaction
 from tests.support.bridges import BridgeProcess, BridgeThread
 from tests.support.brokers import BRIDGE_PASSWORD, BRIDGE_USER, Mosquitto

@@ -18,8 +18,9 @@ from mqtt_presence.errors import StoreError
 from mqtt_presence.integrations.outputs import Outputs
 from mqtt_presence.integrations.presence import PresenceOutput
 from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.rules.events import Activity, End, Event, Login
 from mqtt_presence.rules.fold import fold
-from mqtt_presence.rules.model import Activity, ClientId, End, Event, Login, Reason, RuleSettings, UserId
+from mqtt_presence.rules.model import ClientId, Reason, RuleSettings, UserId
 from mqtt_presence.store import Store, Transaction
 from mqtt_presence.store.database import store_errors
 from tests.support.postgres import Postgres, cursor, query

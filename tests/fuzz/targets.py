@@ -35,7 +35,8 @@ from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol import client_messages, incoming, outgoing, topics
 from mqtt_presence.protocol.times import LATEST, from_iso, to_iso
 from mqtt_presence.protocol.topics import Topics, is_name
-from mqtt_presence.rules.model import Activity, BrokerReport, ClientId, End, Login
+from mqtt_presence.rules.events import Activity, BrokerReport, End, Login
+from mqtt_presence.rules.model import ClientId
 from mqtt_presence.settings import parse_seconds
 from mqtt_presence.web.allowed_origins import is_host, refuse_host, refuse_origin
 from mqtt_presence.web.api import cursors

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mqtt_presence.errors import PayloadError
 from mqtt_presence.protocol import client_messages, incoming, topics
-from mqtt_presence.rules.model import Activity, End, Login
+from mqtt_presence.rules.events import Activity, End, Login
 from tests.fuzz.targets import NOW, SEEDS, TARGETS
 
 fuzzing = settings(

@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from mqtt_presence import PresenceClient, StatusWatcher, aio
-from mqtt_presence.client import asyncio_clients
+from mqtt_presence.client import asyncio_changes
 from mqtt_presence.client.asyncio_clients import ConnectOptions, PresenceOptions
 from mqtt_presence.errors import BrokerError, PresenceError
 from tests.support.bridges import BridgeThread
@@ -173,7 +173,7 @@ def test_callbacks_of_the_other_clients(mosquitto: Mosquitto, sqlite_url: str) -
 
 def test_changes_that_are_not_fetched_end_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that is too slow learns that some changes are lost; the present users do not count."""
-    monkeypatch.setattr(asyncio_clients, "MAX_PENDING", 3)
+    monkeypatch.setattr(asyncio_changes, "MAX_PENDING", 3)
 
     async def run() -> None:
         watcher = aio.StatusWatcher("mqtt://127.0.0.1")

@@ -52,6 +52,7 @@ def test_broker_that_is_away_is_not_ready_but_alive(bridge: Monitored, mosquitto
     mosquitto.start()
     until(lambda: bridge.ready() == (200, READY), "it is ready again")
     assert bridge.value("broker_connected") == 1
+    assert bridge.value("seat_held") == 1
 
 
 def test_locked_database_is_not_ready_but_alive(bridge: Monitored, sqlite_url: str) -> None:

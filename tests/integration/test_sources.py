@@ -11,7 +11,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from mqtt_presence.errors import StoreError
-from mqtt_presence.rules.model import Login
+from mqtt_presence.rules.events import Login
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import Mosquitto
 from tests.support.mqtt import Client

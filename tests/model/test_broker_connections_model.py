@@ -16,16 +16,8 @@ from mqtt_presence.bridge.batch_recorder import Batch
 from mqtt_presence.bridge.broker_connections import BrokerConnections
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.rules import fold
-from mqtt_presence.rules.model import (
-    BrokerReport,
-    Connection,
-    End,
-    Login,
-    Reason,
-    RuleSettings,
-    UserId,
-    UserPresence,
-)
+from mqtt_presence.rules.events import BrokerReport, End, Login
+from mqtt_presence.rules.model import Connection, Reason, RuleSettings, UserId, UserPresence
 from tests.support.redelivery_journal import RedeliveryJournal
 
 CLIENT = "x"

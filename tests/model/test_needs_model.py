@@ -7,22 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqtt_presence.rules import needs
-from mqtt_presence.rules.fold import fold
-from mqtt_presence.rules.model import (
+from mqtt_presence.rules.events import (
     Activity,
-    Cause,
     CheckDeadlines,
     ClockSteppedBack,
-    Connection,
     EndUnconfirmed,
     Event,
-    Key,
     Login,
     NetworkClosed,
-    Reason,
-    RuleSettings,
-    UserPresence,
 )
+from mqtt_presence.rules.fold import fold
+from mqtt_presence.rules.model import Cause, Connection, Key, Reason, RuleSettings, UserPresence
 from tests.model.test_rules_model import ALICE, any_histories, play, some_settings
 
 JOBS = (CheckDeadlines, EndUnconfirmed, ClockSteppedBack)

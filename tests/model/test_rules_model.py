@@ -11,15 +11,10 @@ from msgspec.structs import replace
 
 from mqtt_presence.rules import activity as activity_rules
 from mqtt_presence.rules import capacity, deadlines, fold
-from mqtt_presence.rules.model import (
+from mqtt_presence.rules.events import (
     Activity,
-    Cause,
     CheckDeadlines,
-    ClientId,
     ClockSteppedBack,
-    Connection,
-    ConnectionEvent,
-    ConnectionId,
     End,
     EndUnconfirmed,
     Event,
@@ -28,9 +23,16 @@ from mqtt_presence.rules.model import (
     NetworkClosed,
     NetworkOpened,
     NetworkReplaced,
+    ReportsLost,
+)
+from mqtt_presence.rules.model import (
+    Cause,
+    ClientId,
+    Connection,
+    ConnectionEvent,
+    ConnectionId,
     Outcome,
     Reason,
-    ReportsLost,
     Rule,
     RuleSettings,
     Status,

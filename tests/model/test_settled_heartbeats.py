@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqtt_presence.rules.activity import only_heartbeats, settle_heartbeats
+from mqtt_presence.rules.events import Activity
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import (
-    Activity,
     ClientId,
     Connection,
     ConnectionId,

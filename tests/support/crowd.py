@@ -8,7 +8,8 @@ from typing import Self
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.tools.simulate.scenario import Action, Plan, Scenario
-from mqtt_presence.tools.simulate.simulated_devices import SimulatedDevice, SimulatedDevices, SimulatedNames
+from mqtt_presence.tools.simulate.simulated_devices import SimulatedDevice, SimulatedDevices
+from mqtt_presence.tools.simulate.simulated_names import SimulatedNames
 from mqtt_presence.tools.simulate.socket_loop import Loop, find_target
 from mqtt_presence.tools.simulate.status_reader import StatusReader
 from tests.support.brokers import BRIDGE_PASSWORD, PASSWORD, Shipped

@@ -7,8 +7,9 @@ from mqtt_presence.adapters.devices.profile_files import load_profile
 from mqtt_presence.errors import PayloadError
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.rules.events import CheckDeadlines, Event
 from mqtt_presence.rules.fold import fold
-from mqtt_presence.rules.model import CheckDeadlines, Connection, Event, RuleSettings, UserPresence
+from mqtt_presence.rules.model import Connection, RuleSettings, UserPresence
 
 
 def _varint(number: int) -> bytes:

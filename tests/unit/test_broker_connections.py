@@ -17,7 +17,8 @@ from mqtt_presence.bridge.broker_connections import BrokerConnections
 from mqtt_presence.bridge.link import config
 from mqtt_presence.bridge.recovery.kept_values import save_changed
 from mqtt_presence.mqtt.messages import Incoming
-from mqtt_presence.rules.model import BrokerReport, Cause, Login, NetworkClosed, NetworkReplaced, Reason
+from mqtt_presence.rules.events import BrokerReport, Login, NetworkClosed, NetworkReplaced
+from mqtt_presence.rules.model import Cause, Reason
 from mqtt_presence.settings import SourceName
 from tests.support.redelivery_journal import RedeliveryJournal
 

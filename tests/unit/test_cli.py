@@ -16,18 +16,9 @@ from mqtt_presence.cli.app import app
 from mqtt_presence.cli.output import format_duration, plain, print_json
 from mqtt_presence.errors import StoreError
 from mqtt_presence.protocol.times import to_iso
+from mqtt_presence.rules.events import Activity, End, Login
 from mqtt_presence.rules.fold import fold
-from mqtt_presence.rules.model import (
-    Activity,
-    ClientId,
-    ConnectionId,
-    End,
-    Login,
-    Reason,
-    RuleSettings,
-    State,
-    UserId,
-)
+from mqtt_presence.rules.model import ClientId, ConnectionId, Reason, RuleSettings, State, UserId
 from mqtt_presence.settings import PREFIX, load
 from mqtt_presence.store import Store
 from mqtt_presence.store.reader import Reader

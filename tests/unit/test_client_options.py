@@ -8,7 +8,7 @@ from mqtt_presence.protocol import client_messages, topics
 from mqtt_presence.protocol.incoming import parse
 from mqtt_presence.protocol.outgoing import encode_time_reply
 from mqtt_presence.protocol.topics import Topics
-from mqtt_presence.rules.model import Activity, End, Login
+from mqtt_presence.rules.events import Activity, End, Login
 
 URL = "mqtt://alice:secret@127.0.0.1"
 

@@ -12,7 +12,7 @@ from mqtt_presence.adapters.devices.profile_files import load_profiles, shipped_
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.protocol.topics import Topics
-from mqtt_presence.rules.model import Login, Sighting
+from mqtt_presence.rules.events import Login, Sighting
 from tests.support.fleets import DEVICES, LOCATION, STATE, Device, Presence, sparkplug
 
 BEATING = [device for device in DEVICES if device.beat is not None]

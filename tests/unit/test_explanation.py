@@ -11,27 +11,21 @@ from mqtt_presence import web
 from mqtt_presence.cli import why
 from mqtt_presence.protocol.explanations import encode_explanation
 from mqtt_presence.rules import explanation
-from mqtt_presence.rules.explanation import RecordChange, Trigger, explain, explain_user
-from mqtt_presence.rules.fold import fold
-from mqtt_presence.rules.model import (
+from mqtt_presence.rules.events import (
     Activity,
-    Cause,
     CheckDeadlines,
-    Connection,
     End,
     EndUnconfirmed,
     Event,
     Login,
     NetworkClosed,
     NetworkOpened,
-    Reason,
     ReportsLost,
-    Rule,
-    RuleSettings,
     Sighting,
-    UserId,
-    UserPresence,
 )
+from mqtt_presence.rules.explanation import RecordChange, Trigger, explain, explain_user
+from mqtt_presence.rules.fold import fold
+from mqtt_presence.rules.model import Cause, Connection, Reason, Rule, RuleSettings, UserId, UserPresence
 
 SETTINGS = RuleSettings(idle_threshold_ms=1_000, expire_after_ms=5_000, grace_ms=500, implicit_keep_ms=1_000)
 ID: dict[str, Any] = {"user_id": "u", "client_id": "phone", "connection_id": "c1"}

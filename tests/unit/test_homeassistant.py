@@ -11,8 +11,9 @@ from mqtt_presence.bridge.link.arrivals import Arrivals
 from mqtt_presence.bridge.recovery.discovery_settings import DISCOVERY, known_discovery
 from mqtt_presence.integrations.homeassistant import Discovery, HomeAssistantOutput
 from mqtt_presence.mqtt.messages import Outgoing
+from mqtt_presence.rules.events import Login
 from mqtt_presence.rules.fold import fold
-from mqtt_presence.rules.model import Login, RuleSettings, UserId, UserPresence
+from mqtt_presence.rules.model import RuleSettings, UserId, UserPresence
 from tests.support.held_bridge import HeldBridge
 
 ON = Discovery("homeassistant")

@@ -5,17 +5,8 @@ from typing import Any
 import pytest
 
 from mqtt_presence.rules import needs
-from mqtt_presence.rules.model import (
-    Activity,
-    Cause,
-    CheckDeadlines,
-    Connection,
-    End,
-    Event,
-    Login,
-    NetworkClosed,
-    Reason,
-)
+from mqtt_presence.rules.events import Activity, CheckDeadlines, End, Event, Login, NetworkClosed
+from mqtt_presence.rules.model import Cause, Connection, Reason
 
 NOW = 1_000_000
 IDENTITY: dict[str, Any] = {"user_id": "alice", "client_id": "phone", "now": NOW}

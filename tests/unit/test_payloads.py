@@ -12,18 +12,8 @@ from mqtt_presence.protocol import incoming, outgoing
 from mqtt_presence.protocol.incoming import TimeRequest
 from mqtt_presence.protocol.times import LATEST
 from mqtt_presence.protocol.topics import VERBS, Input, Topics
-from mqtt_presence.rules.model import (
-    Activity,
-    Connection,
-    ConnectionEvent,
-    End,
-    LastLogin,
-    Login,
-    Reason,
-    State,
-    Status,
-    UserEvent,
-)
+from mqtt_presence.rules.events import Activity, End, Login
+from mqtt_presence.rules.model import Connection, ConnectionEvent, LastLogin, Reason, State, Status, UserEvent
 
 NOW = 1_795_608_000_000
 ISO = "2026-11-25T12:00:00.000Z"

@@ -11,8 +11,9 @@ from mqtt_presence.bridge.recovery.retained_statuses import Republished, Retaine
 from mqtt_presence.mqtt.messages import Incoming, Outgoing
 from mqtt_presence.protocol.publications import Publication
 from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.rules.events import Login
 from mqtt_presence.rules.fold import fold
-from mqtt_presence.rules.model import Login, RuleSettings
+from mqtt_presence.rules.model import RuleSettings
 from mqtt_presence.store import Store
 from tests.support.held_bridge import parts_on
 from tests.unit.test_link import Ends

@@ -9,19 +9,13 @@ from msgspec.structs import replace
 from mqtt_presence.protocol import incoming, outgoing
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules import fold
+from mqtt_presence.rules.events import Activity, CheckDeadlines, End, EndUnconfirmed, Event, Login, Renew
 from mqtt_presence.rules.model import (
-    Activity,
-    CheckDeadlines,
     Connection,
     ConnectionEvent,
     ConnectionId,
-    End,
-    EndUnconfirmed,
-    Event,
-    Login,
     Outcome,
     Reason,
-    Renew,
     RuleSettings,
     UserEvent,
     UserId,

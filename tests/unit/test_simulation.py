@@ -19,7 +19,7 @@ from mqtt_presence.mqtt.websocket_client import WebSocketClient
 from mqtt_presence.rules.model import State
 from mqtt_presence.tools.simulate import socket_loop
 from mqtt_presence.tools.simulate.scenario import Action, Expected, Plan, Scenario, Step
-from mqtt_presence.tools.simulate.simulated_devices import Count, SimulatedNames
+from mqtt_presence.tools.simulate.simulated_names import Count, SimulatedNames
 from mqtt_presence.tools.simulate.simulation_run import RunProgress, Simulation
 
 SHARE = st.floats(0, 1)
@@ -137,6 +137,7 @@ class Stuck:
         self._left = iter(left)
         self._away_at = away_at
         self.names = SimulatedNames("sim", 1, 1)
+        self.implicit = False
         self.count = Count()
         self.is_up, self.is_busy, self.seen = True, False, {}
         self.reported: list[RunProgress] = []

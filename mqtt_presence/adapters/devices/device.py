@@ -9,17 +9,8 @@ from msgspec import Struct, field
 from mqtt_presence.adapters.devices.payload_values import Value
 from mqtt_presence.adapters.devices.profile import Profile
 from mqtt_presence.protocol.sizes import MAX_META
-from mqtt_presence.rules.model import (
-    NO_META,
-    Cause,
-    ClientId,
-    ConnectionId,
-    End,
-    Login,
-    Reason,
-    Sighting,
-    UserId,
-)
+from mqtt_presence.rules.events import End, Login, Sighting
+from mqtt_presence.rules.model import NO_META, Cause, ClientId, ConnectionId, Reason, UserId
 
 _encode = msgspec.json.Encoder().encode
 

@@ -10,7 +10,8 @@ from mqtt_presence.adapters.devices.sparkplug import SparkplugFleet
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.mqtt.topic_filters import matches
 from mqtt_presence.mqtt.topic_tree import TopicTree
-from mqtt_presence.rules.model import Connection, Event, Sighting
+from mqtt_presence.rules.events import Event, Sighting
+from mqtt_presence.rules.model import Connection
 
 _FLEETS = {"words": Fleet, "homie5": Homie5Fleet, "sparkplug": SparkplugFleet}
 _MAX_TOPICS = 100_000

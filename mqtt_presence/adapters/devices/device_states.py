@@ -6,7 +6,8 @@ from mqtt_presence.adapters.devices.device import Device
 from mqtt_presence.adapters.devices.fleet_rules import Events
 from mqtt_presence.adapters.devices.profile import Profile
 from mqtt_presence.protocol.incoming import fresh_connection_id
-from mqtt_presence.rules.model import Cause, End, Reason, Sighting
+from mqtt_presence.rules.events import End, Sighting
+from mqtt_presence.rules.model import Cause, Reason
 
 _BEAT_MS = 60_000
 """Signs of life of one device become at most one event in this time."""

@@ -9,7 +9,7 @@ from mqtt_presence.adapters.devices.payload_values import same_value
 from mqtt_presence.adapters.devices.profile import MEANINGS, Availability
 from mqtt_presence.adapters.devices.topic_patterns import Pattern
 from mqtt_presence.mqtt.messages import Incoming
-from mqtt_presence.rules.model import Event
+from mqtt_presence.rules.events import Event
 
 NO_MATCH = "no_match"
 SMALL = 64 * 1024

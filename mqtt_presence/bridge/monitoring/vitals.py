@@ -152,6 +152,8 @@ class Vitals(Part):
         yield gauge(
             "unacknowledged", "Messages that the bridge has not acknowledged yet.", self._unacknowledged()
         )
+        is_holder = self._turned_at_s is not None and not self._is_leaving
+        yield gauge("seat_held", "1 while this process is the bridge; 0 for its standby.", is_holder)
         yield gauge("broker_connected", "1 while the bridge is connected to the broker.", self._is_connected)
         if self._last_message_at:
             yield gauge(

@@ -1,6 +1,7 @@
 """Alarm checks: raises alarms when they are due, judged up to the last processed message."""
 
-from mqtt_presence.bridge.committer import CHUNK, Committer, Recorded
+from mqtt_presence.bridge.commit_result import Recorded
+from mqtt_presence.bridge.committer import CHUNK, Committer
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.notifications.outages import Outages
 from mqtt_presence.bridge.notifications.recorder import NotificationRecorder

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from mqtt_presence.bridge.clock import Clock
-from mqtt_presence.bridge.committer import Recorded
+from mqtt_presence.bridge.commit_result import Recorded
 from mqtt_presence.bridge.notifications.outages import OutageChange, Outages
 from mqtt_presence.bridge.notifications.routing import Routing
 from mqtt_presence.bridge.notifications.steady_clock import SteadyClock

@@ -16,7 +16,8 @@ from mqtt_presence.bridge.recovery.kept_values import KeptValue, save_changed
 from mqtt_presence.bridge.recovery.progress import Progress
 from mqtt_presence.mqtt.messages import Outgoing
 from mqtt_presence.protocol.topics import Topics
-from mqtt_presence.rules.model import EndUnconfirmed, Event, UserId
+from mqtt_presence.rules.events import EndUnconfirmed, Event
+from mqtt_presence.rules.model import UserId
 from mqtt_presence.store import ANNOUNCED_AT, Store, Transaction
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,8 @@ from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.committer import Committer
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import Part
-from mqtt_presence.rules.model import ClientId, ClockSteppedBack, Event, UserId
+from mqtt_presence.rules.events import ClockSteppedBack, Event
+from mqtt_presence.rules.model import ClientId, UserId
 from mqtt_presence.store import Store, Transaction
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import OnCheck
 from mqtt_presence.bridge.recovery.kept_values import KeptValue, save_changed
 from mqtt_presence.bridge.recovery.progress import Progress
-from mqtt_presence.rules.model import EndUnconfirmed, Event, Sighting, UserId
+from mqtt_presence.rules.events import EndUnconfirmed, Event, Sighting
+from mqtt_presence.rules.model import UserId
 from mqtt_presence.store import Store, Transaction
 
 log = logging.getLogger(__name__)

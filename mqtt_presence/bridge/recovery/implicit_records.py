@@ -14,17 +14,8 @@ from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import OnCheck
 from mqtt_presence.bridge.recovery.kept_values import KeptValue, save_changed
 from mqtt_presence.bridge.recovery.progress import Progress
-from mqtt_presence.rules.model import (
-    BROKER,
-    End,
-    EndUnconfirmed,
-    Event,
-    NetworkOpened,
-    Reason,
-    ReportsLost,
-    Rule,
-    UserId,
-)
+from mqtt_presence.rules.events import End, EndUnconfirmed, Event, NetworkOpened, ReportsLost
+from mqtt_presence.rules.model import BROKER, Reason, Rule, UserId
 from mqtt_presence.store import ImplicitRecord, Store, Transaction
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,8 @@ from mqtt_presence.integrations.outputs import Outputs
 from mqtt_presence.mqtt.messages import Incoming, Outgoing
 from mqtt_presence.protocol.publications import version_of
 from mqtt_presence.protocol.topics import Topics
-from mqtt_presence.rules.model import Event, Renew, UserId
+from mqtt_presence.rules.events import Event, Renew
+from mqtt_presence.rules.model import UserId
 from mqtt_presence.store import Store, Transaction
 
 log = logging.getLogger(__name__)

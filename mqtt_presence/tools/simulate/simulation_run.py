@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from mqtt_presence.errors import BrokerError
 from mqtt_presence.protocol.client_messages import UserStatus
 from mqtt_presence.tools.simulate.scenario import Expected, Plan, Step
-from mqtt_presence.tools.simulate.simulated_devices import Count, SimulatedDevices
+from mqtt_presence.tools.simulate.simulated_devices import SimulatedDevices
+from mqtt_presence.tools.simulate.simulated_names import Count
 from mqtt_presence.tools.simulate.socket_loop import Loop
 from mqtt_presence.tools.simulate.status_reader import StatusReader
 

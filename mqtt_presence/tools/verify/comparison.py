@@ -23,9 +23,8 @@ from mqtt_presence.rules.status import combine
 CHUNK = 500
 _ROUND_S = 0.25
 _ATTEMPTS = 20
-_MAX_VERSION = (
-    2**52
-)  # out of reach for a bridge; JSON parsers lose precision from 2**53 on, so repairs have room
+_MAX_VERSION = 2**52
+"""Out of reach for a bridge; JSON parsers lose precision from 2**53 on, so repairs have room."""
 
 T = TypeVar("T")
 
