@@ -40,6 +40,7 @@ from mqtt_presence.bridge.recovery.device_confirmations import DeviceConfirmatio
 from mqtt_presence.bridge.recovery.discovery_settings import DiscoverySettings
 from mqtt_presence.bridge.recovery.forgotten_users import ForgottenUsers
 from mqtt_presence.bridge.recovery.implicit_records import ImplicitRecords
+from mqtt_presence.bridge.recovery.plugin_list import PluginList
 from mqtt_presence.bridge.recovery.progress import Progress
 from mqtt_presence.bridge.recovery.retained_statuses import RetainedStatuses
 from mqtt_presence.bridge.redeliveries import Redeliveries
@@ -293,12 +294,17 @@ class Assembly:
     def _implicit(
         self, config: BridgeConfig, identity: ImplicitIdentity | None, clock: Clock
     ) -> tuple[Part, ...]:
-        if config.implicit is None or identity is None:
+        implicit = config.implicit
+        if implicit is None or identity is None:
             return (self.implicit_records,)
+        plugin = PluginList(
+            self.connections, self.implicit_records, self.committer, clock, self.progress, implicit.mode
+        )
         return (
-            ImplicitConnections(self.connections, identity, self.committer, clock, config.implicit.after_s),
-            *self._client_list(config.implicit.read_list, clock),
+            ImplicitConnections(self.connections, identity, self.committer, clock, implicit.after_s),
+            *self._client_list(implicit.read_list, clock),
             self.implicit_records,
+            *((plugin,) if implicit.asks_plugin else ()),
         )
 
     def _client_list(self, read: Callable[[], Sequence[Connected]] | None, clock: Clock) -> tuple[Part, ...]:

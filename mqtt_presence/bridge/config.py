@@ -67,6 +67,7 @@ class Implicit:
         match: the whole client id must match it; None: any.
         after_s: how long a client has to log in, seconds.
         read_list: asks the broker for its connected clients, after reports were lost; None: it is not asked.
+        asks_plugin: after reports were lost, ask mosquitto's dynamic-security plugin.
 
     """
 
@@ -74,6 +75,7 @@ class Implicit:
     match: re.Pattern[str] | None = None
     after_s: float = 1.0
     read_list: Callable[[], Sequence[Connected]] | None = None
+    asks_plugin: bool = False
 
 
 @dataclass(frozen=True, slots=True)

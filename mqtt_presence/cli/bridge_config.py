@@ -3,6 +3,7 @@
 import re
 from functools import partial
 
+from mqtt_presence.adapters.brokers.dynamic_security import DYNAMIC_SECURITY
 from mqtt_presence.adapters.brokers.emqx_clients import EmqxClients
 from mqtt_presence.adapters.devices.device_adapter import DeviceAdapter
 from mqtt_presence.adapters.devices.profile_files import load_profiles
@@ -53,8 +54,10 @@ def _implicit(settings: Settings) -> Implicit | None:
     if settings.implicit == "off":
         return None
     match = None if settings.implicit_match is None else re.compile(settings.implicit_match)
-    read_list = None if settings.implicit_list is None else EmqxClients(settings.implicit_list).read
-    return Implicit(settings.implicit, match, settings.implicit_after, read_list)
+    asks_plugin = settings.implicit_list == DYNAMIC_SECURITY
+    url = None if asks_plugin else settings.implicit_list
+    read_list = None if url is None else EmqxClients(url).read
+    return Implicit(settings.implicit, match, settings.implicit_after, read_list, asks_plugin)
 
 
 def link_config(settings: Settings, client_id: str) -> LinkConfig:

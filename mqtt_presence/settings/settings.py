@@ -115,8 +115,9 @@ class Settings(BaseSettings):
     implicit_list: str | None = Field(
         None,
         repr=False,
-        description="EMQX's HTTP API, asked for the connected clients after reports were lost: "
-        "http[s]://key:secret@host:port. Put it into the environment or a file.",
+        description="Asked for the connected clients after reports were lost: EMQX's HTTP API, "
+        "http[s]://key:secret@host:port (put it into the environment or a file), or dynamic-security: "
+        "mosquitto's plugin, from 2.1 on.",
     )
     profiles: Names = Field(
         (),

@@ -71,7 +71,9 @@ class EmqxClients:
             host = port = None
             parts = urlsplit("")
         if parts.scheme not in {"http", "https"} or not host or parts.username is None:
-            raise ConfigError("implicit_list must be http[s]://key:secret@host:port of EMQX's HTTP API")
+            raise ConfigError(
+                "implicit_list must be http[s]://key:secret@host:port of EMQX's HTTP API, or dynamic-security"
+            )
         place = f"[{host}]" if ":" in host else host
         self._base = urlunsplit((parts.scheme, place if port is None else f"{place}:{port}", "", "", ""))
         secret = f"{parts.username}:{parts.password or ''}".encode()

@@ -19,8 +19,9 @@ from mqtt_presence.rules.model import BROKER, Reason, Rule, UserId
 from mqtt_presence.store import ImplicitRecord, Store, Transaction
 
 log = logging.getLogger(__name__)
-_FIRST = ("", "", 0)
+FIRST = ("", "", 0)
 Page = tuple[str, str, int]
+"""The key of the record that a page begins after."""
 
 
 class ImplicitRecords(OnCheck):
@@ -66,7 +67,7 @@ class ImplicitRecords(OnCheck):
         self._kept_mode = KeptValue("implicit", self._settled_mode)
         self._kept_loss = KeptValue("implicit_lost", lambda: _text(self._lost_at))
         self._kept_restart = KeptValue("implicit_restarted", lambda: _text(self._restarted_at))
-        self._marked_up_to = self._listed_up_to = _FIRST
+        self._marked_up_to = self._listed_up_to = FIRST
         self._judged_up_to = ""
 
     def restore(self, tx: Transaction) -> None:
@@ -85,6 +86,11 @@ class ImplicitRecords(OnCheck):
 
     def _settled_mode(self) -> str | None:
         return self._kept_mode.stored if self._is_ending else self._mode
+
+    @property
+    def has_marked(self) -> bool:
+        """Whether all records that a loss of reports leaves in doubt are marked."""
+        return self._lost_at is None and self._losses == self._connections.losses
 
     def broker_restarted(self) -> None:
         """Begin to wait for the clients: none of their connections has outlived the restart.
@@ -106,7 +112,7 @@ class ImplicitRecords(OnCheck):
         """Do one page of the work that is due."""
         if self._connections.losses != self._losses:
             self._losses = self._connections.losses
-            self._lost_at, self._marked_up_to = self._connections.lost_at, _FIRST
+            self._lost_at, self._marked_up_to = self._connections.lost_at, FIRST
         save_changed(self._store, self._kept_loss, self._kept_restart, self._kept_mode)
         if self._is_ending:
             return self._end_all(link)
@@ -122,8 +128,8 @@ class ImplicitRecords(OnCheck):
 
         def collect(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
             events: dict[UserId, list[Event]] = {}
-            for record in tx.implicit_records(_FIRST, CHUNK):
-                events.setdefault(record.user_id, []).append(_end(record, now, Reason.UNCONFIRMED))
+            for record in tx.implicit_records(FIRST, CHUNK):
+                events.setdefault(record.user_id, []).append(end_of_record(record, now, Reason.UNCONFIRMED))
             return events
 
         self._is_ending = self._committer.run(link, collect) > 0
@@ -146,10 +152,10 @@ class ImplicitRecords(OnCheck):
             }
 
         self._committer.run(link, collect)
-        self._marked_up_to = _end_of(page)
-        if self._marked_up_to == _FIRST:
+        self._marked_up_to = end_of_page(page)
+        if self._marked_up_to == FIRST:
             self._lost_at = None
-        return self._marked_up_to == _FIRST
+        return self._marked_up_to == FIRST
 
     def _apply_list(self, link: Link) -> bool:
         """End the records of clients that the broker's list does not have; confirm the others."""
@@ -167,15 +173,15 @@ class ImplicitRecords(OnCheck):
             return events
 
         self._committer.run(link, collect)
-        self._listed_up_to = _end_of(page)
-        if self._listed_up_to == _FIRST:
+        self._listed_up_to = end_of_page(page)
+        if self._listed_up_to == FIRST:
             self._lists, self._lost_at = number, None
-        return self._listed_up_to == _FIRST and self._lists == self._connections.lists_read
+        return self._listed_up_to == FIRST and self._lists == self._connections.lists_read
 
     def _judge(self, record: ImplicitRecord, now: int) -> Event | None:
         current = self._connections.current(record.client_id)
         if current is None:
-            return _end(record, now, Reason.LOST)
+            return end_of_record(record, now, Reason.LOST)
         if record.unconfirmed_since is None or current.network_id != record.network_id:
             return None  # the record of a new connection will supersede it (I1)
         return NetworkOpened(
@@ -214,7 +220,8 @@ class ImplicitRecords(OnCheck):
         return True
 
 
-def _end(record: ImplicitRecord, now: int, reason: Reason) -> End:
+def end_of_record(record: ImplicitRecord, now: int, reason: Reason) -> End:
+    """Return the end of a record (I2)."""
     return End(
         user_id=record.user_id,
         client_id=record.client_id,
@@ -237,6 +244,11 @@ def _moved(time: int | None, by_ms: int, now: int) -> int | None:
     return None if time is None else min(now, time + max(0, by_ms))
 
 
-def _end_of(page: Sequence[ImplicitRecord]) -> Page:
-    """Return the key after which the next page begins; `_FIRST` after the last page."""
-    return (page[-1].user_id, page[-1].client_id, page[-1].row_id) if len(page) == CHUNK else _FIRST
+def end_of_page(page: Sequence[ImplicitRecord]) -> Page:
+    """Return the key after which the next page begins; `FIRST` after the last page."""
+    return key_of(page[-1]) if len(page) == CHUNK else FIRST
+
+
+def key_of(record: ImplicitRecord) -> Page:
+    """Return the key of a record."""
+    return record.user_id, record.client_id, record.row_id
