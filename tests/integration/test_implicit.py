@@ -136,8 +136,10 @@ def process(*command: str) -> Iterator[Callable[[], None]]:
         running.communicate(timeout=20)
 
 
-def mosquitto_sub(port: int) -> AbstractContextManager[Callable[[], None]]:
-    return process("mosquitto_sub", "-p", str(port), "-u", "kitchen", "-i", "sub-1", "-t", "status/+")
+def mosquitto_sub(
+    port: int, user: str = "kitchen", client_id: str = "sub-1"
+) -> AbstractContextManager[Callable[[], None]]:
+    return process("mosquitto_sub", "-p", str(port), "-u", user, "-i", client_id, "-t", "status/+")
 
 
 def mqtt_js(port: int) -> AbstractContextManager[Callable[[], None]]:
@@ -475,30 +477,42 @@ def test_check_says_whether_the_reports_suffice(tmp_path: Path) -> None:
 
 
 def test_list_of_the_embedded_broker_decides(tmp_path: Path, sqlite_url: str) -> None:
-    """The bridge is away while people come and go, and its session is lost. Then the broker's list ends the records
-    of those who went, opens those of who came, and leaves the others as they are.
+    """The bridge is away while stock clients come, go and stay, and its session is lost. Then the broker's list ends
+    the records of those who went, opens those of who came, and leaves the others as they are.
     """
-    with on("embedded", tmp_path, sqlite_url) as scene:
+    with on("embedded", tmp_path, sqlite_url) as scene, ExitStack() as stock:
+
+        def begin(user: str) -> Callable[[], None]:
+            return stock.enter_context(mosquitto_sub(scene.broker.port, user, f"{user}-1"))
+
+        def is_there(user: str) -> bool:
+            return f"{user}-1" in scene.broker.broker._broker.router.sessions
+
         scene.start()
-        stays, goes, again = (scene.broker.client(user, f"{user}-1") for user in ("alice", "bob", "carol"))
+        stays, goes, again = (begin(user) for user in ("alice", "bob", "carol"))
         for user in ("alice", "bob", "carol"):
             scene.record(user)
         scene.stop()
         forget_bridge(scene)
-        goes.close()
-        again.close()
-        scene.broker.client("carol", "carol-1")
-        scene.broker.client("dora", "dora-1")
-        until(lambda: "bob-1" not in scene.broker.broker._broker.router.sessions, "bob is gone")
+        goes()
+        again()
+        until(lambda: not is_there("bob") and not is_there("carol"), "bob and carol are gone")
+        for user in ("carol", "dora"):
+            begin(user)
+        passing = begin("erin")
+        until(lambda: all(is_there(user) for user in ("carol", "dora", "erin")), "others have come")
+        passing()
+        until(lambda: not is_there("erin"), "erin is gone, too")
         scene.start()
         assert scene.end_of("bob") == ("lost", None)
-        scene.record("dora")
+        assert scene.record("dora")["ip_addr"] == "127.0.0.1"
         until(lambda: len(scene.records("carol")) == 2, "carol's second record")
         scene.mark("marker")
         assert [r["reason"] for r in scene.records("carol")] == ["superseded", None]
         assert [r["reason"] for r in scene.records("alice")] == [None]
+        assert scene.records("erin") == []
         assert all(r["unconfirmed_since"] is None for r in scene.records())
-        stays.close()
+        stays()
         assert scene.end_of("alice") == ("lost", "closed")
 
 
@@ -563,8 +577,17 @@ def test_absence_of_more_than_20_seconds_counts_as_lost_reports(tmp_path: Path, 
     are unconfirmed until the next report about the client; and an explicit client's connection counts as unknown, so
     that nobody gets another connection's address or cause.
     """
-    with mosquitto_scene(tmp_path, sqlite_url) as scene:
+    with mosquitto_scene(tmp_path, sqlite_url) as scene, ExitStack() as stock:
+
+        def begin(user: str) -> Callable[[], None]:
+            return stock.enter_context(mosquitto_sub(scene.broker.port, user, f"{user}-1"))
+
         scene.start()
+        fay, gus = begin("fay"), begin("gus")
+        erin = scene.broker.client("erin", "erin-1")
+        erin.publish("presence/erin/erin-1/login", b'{"connectionId":"e1"}')
+        for user in ("fay", "gus", "erin"):
+            assert scene.record(user)["ip_addr"] == "127.0.0.1"
         goes, stays, told = (scene.broker.client(user, f"{user}-1") for user in ("bob", "alice", "carol"))
         told.publish("presence/carol/carol-1/login", b'{"connectionId":"c1"}')
         for user in ("bob", "alice", "carol"):
@@ -572,6 +595,10 @@ def test_absence_of_more_than_20_seconds_counts_as_lost_reports(tmp_path: Path, 
         scene.stop()
         goes.close()
         told.close()
+        gus()
+        hal = begin("hal")
+        lines = (" as hal-1 ", "Client gus-1 closed")
+        until(lambda: all(line in whole_log(scene.broker) for line in lines), "the lines are written")
         time.sleep(21.5)
         back = scene.broker.client("carol", "carol-1", address="127.0.0.2")
         scene.start()
@@ -586,6 +613,19 @@ def test_absence_of_more_than_20_seconds_counts_as_lost_reports(tmp_path: Path, 
         until(lambda: len(scene.records("carol")) == 2, "carol's new connection")
         old, new = scene.records("carol")
         assert (old["reason"], new["origin"], new["ip_addr"]) == ("superseded", "broker", "127.0.0.2")
+        assert old["cause"] is None
+        # Stock clients: one that stayed, one that went, one that came and whose line has expired.
+        until(lambda: all(scene.record(user)["unconfirmed_since"] for user in ("fay", "gus")), "doubt")
+        assert scene.records("hal") == []
+        fay()
+        assert scene.end_of("fay") == ("lost", "closed")
+        begin("gus")
+        until(lambda: len(scene.records("gus")) == 2, "gus comes again")
+        assert [r["reason"] for r in scene.records("gus")] == ["superseded", None]
+        hal()
+        begin("hal")
+        assert scene.record("hal")["unconfirmed_since"] is None
+        is_unknown_after_the_absence(scene, erin)
         stays.disconnect()
         assert scene.end_of("alice") == ("logout", "disconnect")
         again = scene.broker.client("bob", "bob-1")
@@ -596,6 +636,18 @@ def test_absence_of_more_than_20_seconds_counts_as_lost_reports(tmp_path: Path, 
         )
         back.close()
         again.close()
+
+
+def is_unknown_after_the_absence(scene: Scene, erin: Client) -> None:
+    """Check that the next login of an explicit client that stayed has no address, and its end no cause."""
+    erin.publish("presence/erin/erin-1/login", b'{"connectionId":"e2"}')
+    assert scene.record("erin", connection_id="e2")["ip_addr"] is None
+    erin.publish("presence/erin/erin-1/logout", b'{"connectionId":"e2"}')
+    erin.disconnect()
+    assert scene.end_of("erin", connection_id="e2") == ("logout", None)
+    scene.mark("marker")
+    (ended,) = scene.records("erin", connection_id="e2")
+    assert (ended["reason"], ended["cause"], ended["ip_addr"]) == ("logout", None, None)
 
 
 def users(scene: Scene, name: str) -> str:
