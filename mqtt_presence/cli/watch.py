@@ -1,5 +1,6 @@
 """``mqtt-presence watch``: show all users' states live, from the broker."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Protocol
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mqtt_presence.cli.watch_screen import WatchScreen
 
 _CHECK_EVERY_S = 0.2
+_STANDARD_OUTPUT = 1
 
 
 @with_settings("broker", "prefix", *TLS)
@@ -160,5 +162,11 @@ def _bridge_text(watcher: StatusWatcher) -> str:
 
 
 def _show(watcher: StatusWatcher, screen: "WatchScreen") -> None:
-    with watcher, watcher.waking(screen.changed), on_end_signals(screen.stop):
+    def end() -> None:
+        if os.isatty(_STANDARD_OUTPUT):
+            screen.stop()
+        else:
+            os._exit(0)  # The terminal was closed: the screen would wait for ever to write its end.
+
+    with watcher, watcher.waking(screen.changed), on_end_signals(end):
         screen.run()

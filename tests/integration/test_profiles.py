@@ -65,9 +65,9 @@ def test_a_stuck_retained_will_is_no_end_on_a_new_connection(house: House) -> No
         house.publish("tele/kitchen-lamp/STATE", STATE, qos=0)
         house.mark("sooner")
         assert [record["reason"] for record in house.records(TASMOTA.user)] == [None]
-        epoch = bridge.links[0]._epoch
+        epoch = bridge.links[0]._collector.epoch
         bridge.links[0]._client.drop_connection()
-        until(lambda: bridge.links[0]._epoch > epoch and bridge.is_ready, "the bridge is back")
+        until(lambda: bridge.links[0]._collector.epoch > epoch and bridge.is_ready, "the bridge is back")
         house.mark("later")
         assert [record["reason"] for record in house.records(TASMOTA.user)] == [None]
 

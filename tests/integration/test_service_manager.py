@@ -111,15 +111,33 @@ def test_stuck_loop_feeds_no_watchdog(mosquitto: Mosquitto, sqlite_url: str, tmp
             systemd.comes("WATCHDOG=1")
 
 
-def test_bridge_that_cannot_start_is_never_ready(sqlite_url: str, tmp_path: Path) -> None:
-    """Another process is the bridge of the database: the start fails, and says nothing before."""
+def test_standby_is_ready_when_it_takes_over(sqlite_url: str, tmp_path: Path) -> None:
+    """While another process is the bridge of the database, it waits; systemd waits with it."""
     with (
         Mosquitto(tmp_path / "mosquitto") as mosquitto,
-        BridgeThread(broker=mosquitto.url, database=sqlite_url),
         Systemd(str(tmp_path / "n")) as systemd,
-        process(systemd, mosquitto.url, sqlite_url, tmp_path) as second,
     ):
-        assert second.wait() == 1
+        with (
+            BridgeThread(broker=mosquitto.url, database=sqlite_url),
+            process(systemd, mosquitto.url, sqlite_url, tmp_path) as second,
+        ):
+            second.wait_for_log("waiting as a standby")
+            assert not systemd.has("READY=1")
+            assert second.stop() == 0
+        with process(systemd, mosquitto.url, sqlite_url, tmp_path) as third:
+            until(lambda: systemd.has("READY=1"), "ready")
+            assert third.stop() == 0
+
+
+def test_bridge_that_cannot_start_is_never_ready(tmp_path: Path) -> None:
+    """The database cannot be made: the start fails, and reports nothing before."""
+    url = f"sqlite:///{tmp_path}/none/presence.db"
+    with (
+        Mosquitto(tmp_path / "mosquitto") as mosquitto,
+        Systemd(str(tmp_path / "n")) as systemd,
+        process(systemd, mosquitto.url, url, tmp_path) as bridge,
+    ):
+        assert bridge.wait() == 1
         assert not systemd.has("READY=1")
 
 

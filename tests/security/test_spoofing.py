@@ -19,7 +19,7 @@ from tests.support.recorder import Recorder
 AnyBroker = Mosquitto | Embedded
 
 BRIDGE_SAYS = re.compile(
-    r"status/[^/]+|events/[^/]+/[a-zA-Z]+|bridge/(state|announce)|reply/[^/]+/[^/]+/time"
+    r"status/[^/]+|events/[^/]+/[a-zA-Z]+|bridge/(state|announce|health)|reply/[^/]+/[^/]+/time"
 )
 
 
