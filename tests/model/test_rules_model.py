@@ -777,16 +777,18 @@ def test_after_the_clock_was_set_back_silence_counts_from_now(
             assert timeout is None or (c.check_at is not None and c.check_at <= now + timeout + 1)
             assert c.idle_threshold_ms is None or c.idle or (c.check_at or 0) <= now + c.idle_threshold_ms + 1
             before = user.connections[c.client_id, c.connection_id]
-            assert replace(c, last_seen=0, last_activity=None, opened_at=None, check_at=None) == replace(
-                before, last_seen=0, last_activity=None, opened_at=None, check_at=None
-            )
+            assert c.unconfirmed_since is None or c.unconfirmed_since <= now
+            assert (c.unconfirmed_since is None) == (before.unconfirmed_since is None)
+            times = dict.fromkeys(("last_activity", "opened_at", "check_at", "unconfirmed_since"))
+            assert replace(c, last_seen=0, **times) == replace(before, last_seen=0, **times)
         elif c.is_live:
             assert c.check_at is not None
             assert c.check_at <= now + rule_settings.grace_ms
     # What does not lie ahead is left alone; and then nothing does.
     changed = {(c.client_id, c.connection_id) for c in outcome.changed}
     for key, c in user.connections.items():
-        ahead = max(c.last_seen, c.last_activity or 0, c.opened_at or 0) > now
+        times = (c.last_seen, c.last_activity or 0, c.opened_at or 0, c.unconfirmed_since or 0)
+        ahead = max(times) > now
         graced = not c.is_open and (c.check_at or 0) > now + rule_settings.grace_ms
         assert (key in changed) == (ahead if c.is_open else graced)
     assert fold.fold(outcome.user, [ClockSteppedBack(user_id=ALICE, now=now)], rule_settings).changed == ()
