@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 TESTS ?=
 # Most tests wait, so there are more processes than cores; 0: one after another, in this process.
-PROCESSES ?= 3
+PROCESSES ?= 4
 # Debian keeps programs for administrators outside the PATH of users.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 

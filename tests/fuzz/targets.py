@@ -488,10 +488,10 @@ def implicit_line(data: bytes) -> None:
             taken = f"Client {client} already connected, closing old connection."
             assert all(event.client_id == client for event in read(source, ERRORS, taken))
             assert source.current(ClientId("phone")) == victim
-            known = set(source._current)
+            known = set(source._table.current)
             assert known <= {"phone", client}, known
             if client in known:
-                found = source._current[ClientId(client)]
+                found = source._table.current[ClientId(client)]
                 assert found.user_id in {user, None}
                 counted = source.identity.user_of(found, ClientId(client))  # type: ignore[union-attr]
                 assert counted in {None, user if mode == USERNAME else client}

@@ -231,17 +231,17 @@ def test_new_receiver_begins_now_and_keeps_its_place(database: str, receiver: We
         ops, new = table(receiver), table(other, name="new")
         with NotifiedBridge(database, ops) as bridge:
             bridge.comes("alice")
-            until(lambda: len(receiver.taken) == 1, "the first")
+            until(lambda: len(receiver.distinct) == 1, "the first")
             bridge.restart(ops, new)
             bridge.goes("alice")
-            until(lambda: len(receiver.taken) == 2 and len(other.taken) == 1, "the second")
+            until(lambda: len(receiver.distinct) == 2 and len(other.distinct) == 1, "the second")
             assert receiver.told() == [("alice", "userOnline"), ("alice", "userOffline")]
             assert other.told() == [("alice", "userOffline")]
             bridge.restart(ops)
             bridge.comes("alice")
             bridge.restart(ops, new)
             bridge.goes("alice")
-            until(lambda: len(receiver.taken) == 4 and len(other.taken) == 2, "the last")
+            until(lambda: len(receiver.distinct) == 4 and len(other.distinct) == 2, "the last")
             assert other.told()[1:] == [("alice", "userOffline")]
 
 

@@ -96,6 +96,11 @@ class WebhookReceiver:
         """The events of the requests that it has accepted, in order, repeated ones too."""
         return [event for heard, status in list(self.requests) if status < 300 for event in heard.events]
 
+    @property
+    def distinct(self) -> list[dict[str, Any]]:
+        """The accepted events without repeats: a request comes again if its sender ended before it was noted."""
+        return list({event["id"]: event for event in self.taken}.values())
+
     def told(self) -> list[tuple[str, str]]:
-        """The user and the kind of each accepted event."""
-        return [(e["subject"], e["type"].split(".")[1]) for e in self.taken]
+        """The user and the kind of each accepted event, without repeats."""
+        return [(e["subject"], e["type"].split(".")[1]) for e in self.distinct]
