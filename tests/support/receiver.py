@@ -101,6 +101,7 @@ class WebhookReceiver:
         """The accepted events without repeats: a request comes again if its sender ended before it was noted."""
         return list({event["id"]: event for event in self.taken}.values())
 
-    def told(self) -> list[tuple[str, str]]:
-        """The user and the kind of each accepted event, without repeats."""
-        return [(e["subject"], e["type"].split(".")[1]) for e in self.distinct]
+    def told(self, *, repeats: bool = False) -> list[tuple[str, str]]:
+        """The user and the kind of each accepted event, with or without repeats."""
+        events = self.taken if repeats else self.distinct
+        return [(event["subject"], event["type"].split(".")[1]) for event in events]
