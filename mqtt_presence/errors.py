@@ -50,6 +50,10 @@ class SeatLostError(PresenceError):
     """Another process has become the bridge of this database. This process must stop writing."""
 
 
+class SeatGivenUpError(SeatLostError):
+    """The process leaves its seat to another one, which may be better placed."""
+
+
 class BrokerError(PresenceError):
     """The broker cannot be reached, refuses the connection, or cannot be started."""
 

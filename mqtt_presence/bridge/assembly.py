@@ -7,7 +7,7 @@ from mqtt_presence.adapters.port import Adapter, Connected, Fleets
 from mqtt_presence.adapters.registry import ADAPTERS, AUTO, MOSQUITTO
 from mqtt_presence.bridge.batch import BatchCommit
 from mqtt_presence.bridge.broker_connections import BrokerConnections
-from mqtt_presence.bridge.clock import Clock, SystemClock
+from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.committer import Committer
 from mqtt_presence.bridge.config import BridgeConfig
 from mqtt_presence.bridge.counters import Counters, RefusalTotals
@@ -137,7 +137,7 @@ class Assembly:
         make_link: MakeLink = Link,
         monitor: Monitor | None = None,
     ) -> None:
-        clock = clock or SystemClock()
+        clock = clock or store.clock
         topics, tuning = config.topics, config.tuning
         self.counters = Counters()
         self.census = Census(store, clock)

@@ -46,3 +46,5 @@ class Committed:
     last_status: LastStatus | None
     after: AfterCommit
     recorded: Callable[[], None]
+    attempt: int
+    """The number of the transaction (`Transaction.attempt`)."""

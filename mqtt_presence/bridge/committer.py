@@ -203,7 +203,7 @@ class Committer(Part):
             number = tx.put_outbox(pack(publications)) if publications else None
             clearable = self._clear(tx) if publications else None
             done = attempt.done = Committed(
-                0, Decisions(), clearable, number, publications, None, lambda _: None, recorded
+                0, Decisions(), clearable, number, publications, None, lambda _: None, recorded, tx.attempt
             )
         self.complete(link, done)
 
@@ -259,7 +259,7 @@ class Committer(Part):
         if uncertain is None or uncertain.number is None:
             return
         with self._store.transaction() as tx:
-            is_done = tx.has_outbox(uncertain.number)
+            is_done = self._store.was_committed(tx, uncertain.attempt, uncertain.number)
         self._uncertain = None
         if is_done:
             self.complete(link, uncertain)
@@ -316,7 +316,9 @@ class Committer(Part):
             last = self._last_status(decisions.outcomes)
             if publications:
                 number = tx.put_outbox(pack(publications))
-        return Committed(users, decisions, self._clear(tx), number, publications, last, after, recorded)
+        return Committed(
+            users, decisions, self._clear(tx), number, publications, last, after, recorded, tx.attempt
+        )
 
     def _settle_heartbeats(
         self, tx: Transaction, events: Mapping[UserId, Sequence[Event]]

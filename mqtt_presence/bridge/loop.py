@@ -18,7 +18,8 @@ from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.pace import Pace
 from mqtt_presence.bridge.part import Due, Part, Parts
 from mqtt_presence.bridge.recovery.clock_steps import ClockSteps
-from mqtt_presence.errors import StoreError
+from mqtt_presence.bridge.tenure import Tenure
+from mqtt_presence.errors import SeatGivenUpError, StoreError
 from mqtt_presence.store import Store, Transaction
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Bridge:
         self._parts = parts
         self._tuning = tuning
         self._pace = Pace(clock)
+        self._tenure = Tenure(store, clock)
         self._requests: queue.SimpleQueue[Due] = queue.SimpleQueue()
         self._link: Link | None = None
         self._is_stopping = False
@@ -97,7 +99,7 @@ class Bridge:
         Raises:
             StoreError: the database cannot be opened at the start, or stays unusable.
             BrokerError: the broker refuses the bridge for good.
-            SeatLostError: another process has become the bridge, while this one was frozen for long.
+            SeatLostError: another process has the seat, or shall have it (`Tenure`).
             ReplacedError: the database was replaced by another one, or by an older state of it.
 
         """
@@ -107,6 +109,11 @@ class Bridge:
                 self.step()
             if self._link is not None:
                 self._finish(self._link)
+        except SeatGivenUpError:
+            if self._link is not None:
+                self._finish(self._link)
+            self._store.stand_back()
+            raise
         finally:
             for part in self._parts:
                 part.close()
@@ -136,8 +143,10 @@ class Bridge:
         link = self._link
         assert link is not None
         self._keep_seat()
+        self._tenure.check(link)
         room = self._intake.pending.room(link)
-        arrivals = link.poll(min(self._pace.wait_s, *(part.wait_s() for part in self._parts)), room)
+        wait_s = min(self._pace.wait_s, *(part.wait_s() for part in self._parts))
+        arrivals = link.poll(wait_s, room, may_connect=not self._store.seat.is_overdue)
         until, until_s = self._check_clock()
         self._process(link, arrivals)
         is_full = arrivals.cut_short or len(arrivals.messages) >= min(room, link.receive_window)
@@ -154,7 +163,7 @@ class Bridge:
 
     def _keep_seat(self) -> None:
         """Renew the seat before the broker is asked for anything: a frozen process may have lost it."""
-        if self._store.seat_is_due and self._pace.is_time:
+        if self._store.seat.is_due and self._pace.is_time:
             try:
                 with self._store.transaction():
                     pass

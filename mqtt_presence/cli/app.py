@@ -18,6 +18,7 @@ COMMANDS = {
     "history": "history",
     "why": "why",
     "forget": "forget",
+    "seats": "seats",
     "verify": "verify",
     "check": "check",
     "profiles": "profiles",

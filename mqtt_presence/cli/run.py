@@ -12,12 +12,14 @@ from mqtt_presence.cli.setting_options import LOG, MONITOR, NOTIFY, RULES, TLS, 
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.settings import Settings
-from mqtt_presence.store import Store
+from mqtt_presence.store import Candidate, Store
 
 
 @with_settings(
     "broker",
     "database",
+    "seats",
+    "node",
     *RULES,
     "source",
     "profiles",
@@ -33,7 +35,7 @@ def command(settings: Settings) -> None:
     """Run the bridge beside a broker.
 
     The bridge runs until SIGINT, SIGTERM or SIGHUP. After a failure of broker or database, it reconnects by
-    itself. While another process is the bridge of the database, it waits as a standby.
+    itself. While other processes hold all seats of the database, it waits as a standby.
 
     Exit codes: 0 ended by a signal; 1 the broker refuses the bridge, the database cannot be used, or a port
     is in use; 2 a setting is wrong.
@@ -46,10 +48,11 @@ def command(settings: Settings) -> None:
     with ServingSignals() as signals, ExitStack() as resources:
         is_served = settings.web or settings.monitor_port is not None
         notify = _serve_web(settings, monitor, resources) if is_served else lambda: None
-        signals.serve(
-            bridge(
+        store = Store(settings.database, Candidate(settings.node, settings.seats))
+        signals.serve_again(
+            lambda: bridge(
                 bridge_config(settings),
-                Store(settings.database),
+                store,
                 fleets=fleets(settings),
                 notifications=notifications(settings),
                 monitor=monitor,

@@ -1,6 +1,7 @@
 """Serving: `run` and `up` run a bridge in the main thread until a signal ends it."""
 
 import gc
+import logging
 import os
 import queue
 import threading
@@ -15,9 +16,11 @@ from mqtt_presence.bridge.monitoring.service_manager import ServiceManager
 from mqtt_presence.bridge.part import Due
 from mqtt_presence.bridge.schedule import Schedule
 from mqtt_presence.cli.signals import on_end_signals
-from mqtt_presence.errors import StoreError
+from mqtt_presence.errors import SeatLostError, StoreError
 from mqtt_presence.settings import Settings
 from mqtt_presence.settings.data_directory import default_database, make_data_directory
+
+log = logging.getLogger(__name__)
 
 
 class ServingSignals:
@@ -31,6 +34,7 @@ class ServingSignals:
         # A queue rather than an event: a handler that interrupts itself would deadlock on an event's lock.
         self._ends: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._bridge: Bridge | None = None
+        self._is_ending = False
         self._handling = ExitStack()
 
     def __enter__(self) -> Self:
@@ -41,6 +45,24 @@ class ServingSignals:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._handling.close()
+
+    def serve_again(self, make_bridge: Callable[[], Bridge]) -> None:
+        """Run a bridge until a signal ends it; after the loss of its seat, run another one, as a standby.
+
+        Args:
+            make_bridge: builds a bridge.
+
+        Raises:
+            StoreError: as of `serve`; BrokerError and ConfigError likewise.
+
+        """
+        while not self._is_ending:
+            try:
+                self.serve(make_bridge())
+            except SeatLostError as error:
+                log.warning("%s; waiting as a standby", error)
+            else:
+                return
 
     def serve(self, bridge: Bridge, before_end: Callable[[], None] = lambda: None) -> None:
         """Run the bridge until a signal ends it. A signal received before the call ends it at once.
@@ -53,6 +75,7 @@ class ServingSignals:
             StoreError: the database cannot be used.
             BrokerError: the broker refuses the bridge permanently.
             ConfigError: a file that a setting names cannot be used, e.g. a certificate.
+            SeatLostError: another process has the seat of this one, or shall have it.
 
         """
 
@@ -67,9 +90,12 @@ class ServingSignals:
             with suppress(OSError):  # the bridge has just ended
                 bridge.request(due)
 
-        self._bridge = bridge
-        _collect_garbage_seldom()
-        threading.Thread(target=end, name="clean-end", daemon=True).start()
+        is_first, self._bridge = self._bridge is None, bridge
+        if is_first:
+            _collect_garbage_seldom()
+            threading.Thread(target=end, name="clean-end", daemon=True).start()
+        if self._is_ending:
+            bridge.stop()
         with Schedule(request) as schedule:
             bridge.add(schedule)
             service_manager = ServiceManager.from_environment(os.environ, SystemClock())
@@ -85,6 +111,7 @@ class ServingSignals:
         self._stop()
 
     def _stop(self) -> None:
+        self._is_ending = True
         if self._bridge is not None:
             with suppress(OSError):  # the bridge has ended by itself
                 self._bridge.stop()

@@ -55,6 +55,16 @@ class Settings(BaseSettings):
         description="The database's URL: sqlite:///file or postgresql://user:password@host/name; "
         "default: presence.db in $XDG_DATA_HOME/mqtt-presence or ~/.local/share/mqtt-presence.",
     )
+    seats: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="How many processes share the messages, each with a seat of its own; more processes "
+        "wait as standbys. More than 1 needs PostgreSQL and a broker with shared subscriptions.",
+    )
+    node: str = Field(
+        "", description="The name of this process for operators; default: its process id and machine."
+    )
     prefix: str = Field("", description="The beginning of every topic, e.g. acme/.")
     people: bool = Field(
         default=False,

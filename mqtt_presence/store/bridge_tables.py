@@ -14,16 +14,23 @@ from mqtt_presence.store.schema import BridgeRow, OutboxRow, RedeliveryRow, Tomb
 
 _USER_COUNT = "user_count"
 _FORGOTTEN = "forgotten_totals"
+_SEAT_BITS = 40
 
 
 class BridgeTables(ChangeLogWriter, NotificationTables):
     """The bridge's own tables in a transaction."""
 
+    seat = 0
+    """The number of the seat whose outbox and journal the transaction uses."""
+    attempt = 0
+    """The number of the transaction in this process (`Seat.attempt`)."""
+
     # Named values.
 
     def client_id(self) -> str:
-        """Read the MQTT client id of the bridge."""
-        return str(self._select("SELECT client_id FROM seats WHERE id = 0", [])[0][0])
+        """Read the MQTT client id of the seat."""
+        rows = self._select(f"SELECT client_id FROM seats WHERE id = {self._mark}", [self.seat])
+        return str(rows[0][0])
 
     def read_value(self, name: str) -> str | None:
         """Read a named value."""
@@ -106,37 +113,56 @@ class BridgeTables(ChangeLogWriter, NotificationTables):
     def put_outbox(self, body: bytes) -> int:
         """Save the publications of a batch; return the entry's id, which only grows."""
         # SQL text, as in loading: for a single message peewee would take longer than the database.
-        rows = self._select(f"INSERT INTO outbox (body) VALUES ({self._mark}) RETURNING id", [body])
+        values = f"VALUES ({self._mark}, {self._mark})"
+        rows = self._select(f"INSERT INTO outbox (seat, body) {values} RETURNING id", [self.seat, body])
         return int(rows[0][0])
 
     def outbox(self) -> list[tuple[int, bytes]]:
-        """Read all entries with their ids, the oldest first."""
-        return [(row.id, bytes(row.body)) for row in self._run(OutboxRow.select().order_by(OutboxRow.id))]
+        """Read all entries of the seat with their ids, the oldest first."""
+        entries = OutboxRow.select().where(OutboxRow.seat == self.seat).order_by(OutboxRow.id)
+        return [(row.id, bytes(row.body)) for row in self._run(entries)]
 
     def has_outbox(self, number: int) -> bool:
-        """Return whether an entry exists: its batch was committed."""
-        return bool(self._select(f"SELECT 1 FROM outbox WHERE id = {self._mark}", [number]))
+        """Return whether an entry of the seat exists: its batch was committed."""
+        found = f"SELECT 1 FROM outbox WHERE id = {self._mark} AND seat = {self._mark}"
+        return bool(self._select(found, [number, self.seat]))
 
     def clear_outbox(self, up_to: int) -> None:
-        """Delete the entries up to an id: the broker has acknowledged them."""
-        self._database.execute_sql(f"DELETE FROM outbox WHERE id <= {self._mark}", [up_to])
+        """Delete the entries of the seat up to an id: the broker has acknowledged them."""
+        self._database.execute_sql(
+            f"DELETE FROM outbox WHERE id <= {self._mark} AND seat = {self._mark}", [up_to, self.seat]
+        )
 
-    # Redeliveries: committed messages that the broker may deliver again, one entry for each batch.
+    # Redeliveries: committed messages that the broker may deliver again, one entry for each batch. The
+    # numbers of a seat begin at its own place, so that the entries of all seats are in one table.
+
+    @property
+    def _first_number(self) -> int:
+        return self.seat << _SEAT_BITS
 
     def put_redeliveries(self, number: int, body: bytes) -> None:
         """Save an entry; after an uncertain commit the same entry is saved again."""
         fields = (RedeliveryRow.number, RedeliveryRow.body)
-        self._executemany(self._upsert(RedeliveryRow, fields, fields[:1]), [(number, body)])
+        rows = [(self._first_number + number, body)]
+        self._executemany(self._upsert(RedeliveryRow, fields, fields[:1]), rows)
 
     def redeliveries(self) -> list[tuple[int, bytes]]:
-        """Read all entries in their order."""
-        rows = self._select("SELECT number, body FROM redeliveries ORDER BY number", [])
-        return [(number, bytes(body)) for number, body in rows]
+        """Read all entries of the seat in their order."""
+        first = self._first_number
+        rows = self._select(
+            f"SELECT number, body FROM redeliveries WHERE number >= {self._mark} AND number < {self._mark} "
+            "ORDER BY number",
+            [first, first + (1 << _SEAT_BITS)],
+        )
+        return [(number - first, bytes(body)) for number, body in rows]
 
     def clear_redeliveries(self, up_to: int) -> None:
-        """Delete the entries up to a number."""
+        """Delete the entries of the seat up to a number."""
         if up_to:
-            self._database.execute_sql(f"DELETE FROM redeliveries WHERE number <= {self._mark}", [up_to])
+            self._database.execute_sql(
+                f"DELETE FROM redeliveries WHERE number >= {self._mark} AND number <= {self._mark}",
+                [self._first_number, self._first_number + up_to],
+            )
 
     # Forgotten users, whose retained status the broker may still have, or have again.
 

@@ -149,7 +149,7 @@ class BridgeRow(Model):
 
 
 class SeatRow(Model):
-    """The seat: the place of the one bridge process (`seat.py`)."""
+    """A seat: the place of a bridge at the broker and in the database (`seat.py`)."""
 
     id = IntegerField(primary_key=True)
     client_id = TextField()
@@ -162,9 +162,30 @@ class SeatRow(Model):
     """Incremented by each transaction of the holder."""
     expires_at = BigIntegerField(null=True)
     """The end of the lease, by the clock of the server."""
+    release = TextField(null=True)
+    """The release of the program that holds the seat, or held it last."""
+    heard_until = BigIntegerField(null=True)
+    """Every message that had reached the seat's session by then is processed; epoch milliseconds."""
+    subscribed = BooleanField(null=True)
+    """Whether the session has subscribed to its part of the messages."""
+    leaving = BooleanField(null=True)
+    """Whether the seat is being removed."""
 
     class Meta:
         table_name = "seats"
+
+
+class StandbyRow(Model):
+    """A process that waits for a seat of PostgreSQL."""
+
+    node = TextField(primary_key=True)
+    release = TextField()
+    since = BigIntegerField()
+    seen_at = BigIntegerField()
+    """Its last sign of life, by the clock of the server, epoch milliseconds."""
+
+    class Meta:
+        table_name = "standbys"
 
 
 class OutboxRow(Model):
@@ -172,6 +193,7 @@ class OutboxRow(Model):
 
     id = BigAutoField()
     body = BlobField()
+    seat = IntegerField(constraints=[SQL("DEFAULT 0")])
 
     class Meta:
         table_name = "outbox"
@@ -316,6 +338,7 @@ TABLES = (
     ActivityRow,
     BridgeRow,
     SeatRow,
+    StandbyRow,
     OutboxRow,
     ChangeRow,
     RedeliveryRow,

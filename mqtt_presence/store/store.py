@@ -10,17 +10,21 @@ from typing import TypeVar
 
 import peewee
 
-from mqtt_presence.errors import SeatTakenError, StoreError
+from mqtt_presence.errors import ConfigError, SeatTakenError, StoreError
 from mqtt_presence.rules.model import UserId
-from mqtt_presence.store.database import connect, is_postgresql, prepare, store_errors
+from mqtt_presence.store.database import LEASE_MS, connect, is_postgresql, prepare, store_errors
+from mqtt_presence.store.database_clock import DatabaseClock
 from mqtt_presence.store.database_files import DatabaseFiles
-from mqtt_presence.store.seat import FileSeat, Lease, Seat
+from mqtt_presence.store.file_seat import FileSeat
+from mqtt_presence.store.lease import Lease
+from mqtt_presence.store.seat import Candidate, Seat, moment
 from mqtt_presence.store.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
 _SEAT_RETRY_S = 0.2
 _STANDBY_RETRY_S = 0.5
+_LOG_EVERY_S = 10.0
 # Records that `Store.forget` deletes in one transaction: some tens of milliseconds.
 FORGET_PORTION = 1000
 _ATTEMPTS = 10
@@ -34,17 +38,28 @@ class Store:
 
     Args:
         url: see `database.connect`.
+        candidate: the process that wants a seat; None: under its default name.
+
+    Raises:
+        ConfigError: the URL is wrong, or the database cannot have so many seats.
 
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, candidate: Candidate | None = None) -> None:
+        candidate = candidate or Candidate()
         self._database = connect(url)
         self._is_postgresql = is_postgresql(self._database)
         self._files: DatabaseFiles | None = None
-        self._seat: Seat = Lease(self._database)
+        self.clock = DatabaseClock()
+        """The time of the database server; on SQLite that of this machine."""
+        self._seat: Seat = Lease(self._database, candidate, self.clock)
+        self._not_before_s = 0.0
+        self._has_held = False
         if isinstance(self._database, peewee.SqliteDatabase):
+            if candidate.seats > 1:
+                raise ConfigError("seats: more than one seat needs PostgreSQL; SQLite can have a standby")
             file = os.path.realpath(self._database.database)
-            self._files, self._seat = DatabaseFiles(self._database, file), FileSeat(file)
+            self._files, self._seat = DatabaseFiles(self._database, file), FileSeat(file, candidate)
 
     def open(self) -> None:
         """Connect, and bring the schema up to date.
@@ -56,7 +71,7 @@ class Store:
         prepare(self._database)
 
     def wait_for_seat(self, give_up: Callable[[], bool]) -> None:
-        """Take the seat as `take_seat` does; while another process is the bridge, wait as its standby.
+        """Take a seat as `take_seat` does; while other processes hold all of them, wait as their standby.
 
         Args:
             give_up: returns whether to stop waiting; called several times a second.
@@ -65,22 +80,38 @@ class Store:
             StoreError: the database cannot be opened, and there was no other bridge before.
 
         """
-        is_standby = False
+        is_standby = self._has_held
+        holder, next_log_s = "", 0.0
         while not give_up():
             try:
-                self.take_seat(give_up)
+                if moment() >= self._not_before_s:
+                    self.take_seat(give_up)
+                    self._has_held = True
+                    return
+                self._wait()
             except SeatTakenError as error:
-                if not is_standby:
+                if str(error) != holder:
                     log.info("waiting as a standby: %s", error)
-                is_standby = True
+                is_standby, holder = True, str(error)
+                self._wait()
             except StoreError as error:
                 if not (is_standby and error.transient):
                     raise
-                log.warning("waiting as a standby: %s", error)
+                if moment() >= next_log_s:
+                    next_log_s = moment() + _LOG_EVERY_S
+                    log.warning("waiting as a standby: %s", error)
                 self._disconnect()
-            else:
-                return
             time.sleep(_STANDBY_RETRY_S)
+
+    def _wait(self) -> None:
+        with suppress(StoreError), store_errors("wait for a seat"):
+            if self._is_postgresql:
+                self.open()
+            self._seat.wait()
+
+    def stand_back(self) -> None:
+        """Let other processes take the seat first, for the time of a lease after it is released."""
+        self._not_before_s = moment() + LEASE_MS / 1000
 
     def take_seat(self, give_up: Callable[[], bool] = lambda: False) -> None:
         """Open the database, and become its one bridge until `close`.
@@ -110,13 +141,13 @@ class Store:
             return self._seat.take()
 
     @property
-    def seat_is_due(self) -> bool:
-        """Whether the seat will be lost without a transaction soon."""
-        return self._seat.is_due
+    def seat(self) -> Seat:
+        """The seat of this process."""
+        return self._seat
 
     def close(self) -> None:
         """Leave the seat, if this store holds it, and disconnect."""
-        if self._is_postgresql and not self._database.is_closed():
+        if self._is_postgresql:
             with suppress(StoreError), store_errors("leave the seat"):
                 self._seat.release()
         self._disconnect()
@@ -152,6 +183,7 @@ class Store:
                     if self._files is not None:
                         self._files.note_opened()
                     transaction = Transaction(self._database, is_postgresql=self._is_postgresql)
+                    transaction.seat, transaction.attempt = self._seat.number, self._seat.attempt
                     yield transaction
                     transaction.finish()
                 self._seat.committed()
@@ -162,6 +194,18 @@ class Store:
             if self._is_postgresql and not is_conflict:
                 self._disconnect()  # A lost connection would fail every later query.
             raise
+
+    def was_committed(self, tx: Transaction, attempt: int, number: int) -> bool:
+        """Return whether an earlier transaction of this process was committed although its commit failed.
+
+        Args:
+            tx: a later transaction; the answer is safe once it is committed.
+            attempt: `Transaction.attempt` of the earlier one.
+            number: its entry in the outbox.
+
+        """
+        known = self._seat.was_committed(attempt)
+        return tx.has_outbox(number) if known is None else known
 
     def forget(self, user_id: UserId, pause: Callable[[float], None] = time.sleep) -> int | None:
         """Delete a user and all records, and record that the retained status must be cleared.

@@ -27,6 +27,7 @@ class HeldLink:
     is_mqtt5 = True
     receive_window = 20_000
     backlog = 0
+    was_taken_over = False
 
     def __init__(self) -> None:
         self.coming: deque[Arrivals] = deque()
@@ -35,7 +36,8 @@ class HeldLink:
         self.acknowledged: list[int] = []
         self.taken: list[Any] = []
 
-    def poll(self, _timeout_s: float, at_most: int) -> Arrivals:
+    def poll(self, _timeout_s: float, at_most: int, *, may_connect: bool) -> Arrivals:
+        assert may_connect
         self.asked_for.append(at_most)
         arrivals = self.coming.popleft() if self.coming and at_most > 0 else Arrivals()
         arrivals.delivered, self.taken = self.taken, []

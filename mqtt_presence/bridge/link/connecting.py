@@ -56,6 +56,8 @@ class Connecting:
         self._fallback_level = logging.WARNING
         self._has_ever_connected = False
         self._short_connections = 0
+        self.was_taken_over = False
+        """Whether another client has taken the last connection over, or seems to."""
         self.connected_at = 0.0
         """The begin of the last connection, seconds of the monotonic clock."""
         self.fatal: str | None = None
@@ -125,6 +127,7 @@ class Connecting:
         """Record a CONNACK that accepts the connection; return False if the connection was only a probe."""
         self._has_lost_session = self._has_lost_session or not session_present
         if self._version.accepted():
+            self.was_taken_over = False
             self._log_fallback()
             self._has_ever_connected = True
             self.connected_at = time.monotonic()
@@ -184,7 +187,8 @@ class Connecting:
         is_short = lasted < _STABLE_S
         self._short_connections = self._short_connections + 1 if is_short else 0
         self._back_off(lasted)
-        if self._short_connections > 1 or reason == TAKEN_OVER:
+        self.was_taken_over = self._short_connections > 1 or reason == TAKEN_OVER
+        if self.was_taken_over:
             log.warning(
                 "the broker has closed the connection after %.1f s: does somebody else, a second "
                 "bridge on the same database perhaps, use this bridge's client id? %s",

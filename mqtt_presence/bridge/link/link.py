@@ -74,6 +74,11 @@ class Link:
         return self._collector.is_connected
 
     @property
+    def was_taken_over(self) -> bool:
+        """Whether another client has taken the last connection over, or seems to."""
+        return self._connecting.was_taken_over
+
+    @property
     def is_mqtt5(self) -> bool:
         """Whether the connection uses MQTT 5."""
         return self._connecting.is_mqtt5
@@ -92,13 +97,14 @@ class Link:
         """Make a waiting `poll` return; safe in any thread and in a signal handler."""
         self._wake_up.send()
 
-    def poll(self, timeout_s: float, at_most: int) -> Arrivals:
+    def poll(self, timeout_s: float, at_most: int, *, may_connect: bool = True) -> Arrivals:
         """Connect, read and write; wait up to `timeout_s` seconds for something to do.
 
         Args:
             timeout_s: the longest wait.
             at_most: how many messages to read, up to some MB; the rest stays with the operating system.
                 0: read none, and keep the connection alive.
+            may_connect: whether to connect if there is no connection.
 
         Raises:
             BrokerError: the broker refuses the bridge for good: wrong password, or no right to subscribe.
@@ -106,8 +112,8 @@ class Link:
         """
         if self._client.socket() is None:
             wait_s = self._connecting.wait_s
-            if wait_s > 0:
-                self._wake_up.wait(min(wait_s, timeout_s))
+            if wait_s > 0 or not may_connect:
+                self._wake_up.wait(min(wait_s, timeout_s) if may_connect else timeout_s)
             else:
                 self._connect()
         else:

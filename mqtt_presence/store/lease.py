@@ -1,0 +1,224 @@
+"""The seats of PostgreSQL: rows, which survive a pooler and a failover.
+
+A holder has a lease in the row of its seat. Each of its transactions begins by renewing it, and fails when
+another process has raised the `epoch`. So a seat can be taken from any holder whose lease has run out.
+"""
+
+import secrets
+
+import peewee
+
+from mqtt_presence.errors import ReplacedError, SeatLostError, SeatTakenError, StoreError
+from mqtt_presence.store.database import LEASE_MS
+from mqtt_presence.store.database_clock import DatabaseClock
+from mqtt_presence.store.seat import RENEW_AFTER_S, Candidate, Holder, moment
+
+STANDBY_MS = 5_000
+"""For so long a waiting process counts as one after its last sign of life."""
+_KEPT_MS = 3_600_000
+_KEPT_RESULTS = 100
+_SET_BACK = (
+    "the database has lost what was committed: it was restored from a backup, or a standby without the last "
+    "transactions has become the primary; start the bridge again, then run verify --repair"
+)
+# The server's clock, because the clocks of two machines differ.
+_NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint"
+
+
+class Lease:
+    """A seat.
+
+    Args:
+        database: the database, connected before each call.
+        candidate: this process.
+        clock: learns the server's time.
+
+    """
+
+    def __init__(self, database: peewee.Database, candidate: Candidate, clock: DatabaseClock) -> None:
+        self._database = database
+        self._candidate = candidate
+        self._clock = clock
+        self.number = 0
+        self.attempt = 0
+        self._batch = 0
+        """The number of the current transaction in the row of the seat."""
+        self._results: dict[int, bool] = {}
+        """Of the transactions whose commits failed: whether they were committed."""
+        self._epoch: int | None = None
+        self._first_looks: dict[int, tuple[int, int]] = {}
+        """Epoch and batch of each seat when this process first looked."""
+        self._alive: set[int] = set()
+        """The seats whose holders have renewed their leases since."""
+        self._renewed_s = self._asked_s = self._waited_s = 0.0
+        self._has_successor = False
+        self._committed = 0
+        """The number of the last committed transaction; a lower number means that the database lost it."""
+
+    # Taking a seat.
+
+    def take(self) -> bool:
+        """See `Seat`. A holder that renews its lease is alive; the lease of a dead one runs out."""
+        if self._epoch is not None:
+            return True
+        with self._database.atomic():
+            self._add_seats()
+            taken = self._database.execute_sql(
+                f"UPDATE seats SET holder = %s, since = {_NOW}, release = %s, epoch = epoch + 1, "
+                f"expires_at = {_NOW} + {LEASE_MS} WHERE id = ("
+                f"SELECT id FROM seats WHERE expires_at IS NULL OR expires_at < {_NOW} "
+                "ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) "
+                "RETURNING id, epoch, batch",
+                [self._candidate.name, self._candidate.release],
+            ).fetchone()
+            if taken is not None:
+                self._database.execute_sql("DELETE FROM standbys WHERE node = %s", [self._candidate.name])
+        if taken is None:
+            return self._look_at_holders()
+        self.number, self._epoch, self._batch = taken
+        self._committed = self._batch
+        self._first_looks, self._alive = {}, set()
+        self._renewed_s = self._asked_s = moment()
+        return True
+
+    def _add_seats(self) -> None:
+        """Create the rows of seats that are missing."""
+        ((count,),) = self._database.execute_sql("SELECT COUNT(*) FROM seats").fetchall()
+        for number in range(count, self._candidate.seats):
+            self._database.execute_sql(
+                "INSERT INTO seats (id, client_id, epoch, batch) VALUES (%s, %s, 0, 0) "
+                "ON CONFLICT (id) DO NOTHING",
+                [number, f"bridge-{secrets.token_urlsafe(24)}"],
+            )
+
+    def _look_at_holders(self) -> bool:
+        """Raise `SeatTakenError` once all holders have shown that they are alive; else return False."""
+        rows = self._database.execute_sql(
+            f"SELECT id, holder, since, epoch, batch, expires_at < {_NOW} FROM seats ORDER BY id"
+        ).fetchall()
+        if not rows:
+            raise StoreError("the table seats has no row: they were deleted")
+        if any(row[5] for row in rows):
+            self._end_frozen()
+            return False
+        for number, _, _, epoch, batch, _ in rows:
+            if self._first_looks.setdefault(number, (epoch, batch)) != (epoch, batch):
+                self._alive.add(number)
+        if self._alive.issuperset(row[0] for row in rows):
+            holders = [Holder(row[1] or "a process", row[2] or 0) for row in rows]
+            if len(holders) == 1:
+                raise SeatTakenError(f"another process is the bridge of this database: {holders[0]}")
+            raise SeatTakenError(f"all {len(holders)} seats are held: {'; '.join(map(str, holders))}")
+        return False
+
+    def _end_frozen(self) -> None:
+        """End transactions that have kept the row of a seat locked for longer than a lease.
+
+        The server ends idle transactions, but not one whose process froze while sending many statements.
+        """
+        with self._database.atomic():
+            self._database.execute_sql(
+                "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
+                "WHERE l.relation = 'seats'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted "
+                "AND l.pid <> pg_backend_pid() "
+                f"AND a.xact_start < clock_timestamp() - INTERVAL '{LEASE_MS} milliseconds'"
+            )
+
+    def wait(self) -> None:
+        """See `Seat`."""
+        if moment() - self._waited_s < RENEW_AFTER_S:
+            return
+        self._waited_s = moment()
+        with self._database.atomic():
+            self._database.execute_sql(
+                f"INSERT INTO standbys (node, release, since, seen_at) VALUES (%s, %s, {_NOW}, {_NOW}) "
+                "ON CONFLICT (node) DO UPDATE SET release = excluded.release, seen_at = excluded.seen_at, "
+                f"since = CASE WHEN standbys.seen_at < excluded.seen_at - {STANDBY_MS} "
+                "THEN excluded.since ELSE standbys.since END",
+                [self._candidate.name, self._candidate.release],
+            )
+            self._database.execute_sql(f"DELETE FROM standbys WHERE seen_at < {_NOW} - {_KEPT_MS}")
+
+    # Holding it.
+
+    @property
+    def is_due(self) -> bool:
+        """See `Seat`."""
+        return self._epoch is not None and moment() - self._renewed_s > RENEW_AFTER_S
+
+    @property
+    def is_overdue(self) -> bool:
+        """See `Seat`."""
+        return self._epoch is not None and moment() - self._renewed_s > LEASE_MS / 1000
+
+    @property
+    def has_successor(self) -> bool:
+        """See `Seat`."""
+        return self._has_successor
+
+    def begin(self) -> None:
+        """See `Seat`."""
+        if self._epoch is None:
+            return
+        began_s = self._clock.monotonic()
+        renewed = self._database.execute_sql(
+            f"UPDATE seats SET batch = batch + 1, expires_at = {_NOW} + {LEASE_MS} "
+            f"WHERE id = %s AND epoch = %s RETURNING batch, {_NOW}",
+            [self.number, self._epoch],
+        ).fetchone()
+        if renewed is None:
+            self._lost()
+        if self._batch != self._committed:  # the transaction before was not committed, or its answer is lost
+            self._results = {
+                **dict(list(self._results.items())[-_KEPT_RESULTS:]),
+                self.attempt: renewed[0] > self._batch,
+            }
+        self.attempt += 1
+        self._batch, server_ms = renewed
+        self._clock.sample(server_ms, began_s, self._clock.monotonic())
+        self._renewed_s = moment()
+        if self._batch <= self._committed:
+            raise ReplacedError(_SET_BACK)
+        if self._renewed_s - self._asked_s > RENEW_AFTER_S:
+            self._asked_s = self._renewed_s
+            self._has_successor = bool(
+                self._database.execute_sql(
+                    f"SELECT 1 FROM standbys WHERE seen_at > {_NOW} - {STANDBY_MS} LIMIT 1"
+                ).fetchall()
+            )
+
+    def _lost(self) -> None:
+        row = self._database.execute_sql(
+            "SELECT holder, since, epoch FROM seats WHERE id = %s", [self.number]
+        ).fetchone()
+        if row is None or (self._epoch is not None and row[2] < self._epoch):
+            raise ReplacedError(_SET_BACK)
+        now = "another process" if row[0] is None else str(Holder(row[0], row[1]))
+        raise SeatLostError(
+            "this process has lost its place as the bridge of this database, because it did nothing for "
+            f"{LEASE_MS / 1000:g} s or more; the bridge is now {now}"
+        )
+
+    def committed(self) -> None:
+        """See `Seat`."""
+        self._committed = self._batch
+
+    def was_committed(self, attempt: int) -> bool | None:
+        """See `Seat`. The number of each transaction in the row exceeds that of the last committed one."""
+        return self._results.get(attempt)
+
+    def release(self) -> None:
+        """See `Seat`."""
+        epoch, self._epoch = self._epoch, None
+        self._has_successor = False
+        if self._database.is_closed():
+            return
+        if epoch is not None:
+            self._database.execute_sql(
+                "UPDATE seats SET holder = NULL, since = NULL, expires_at = NULL "
+                "WHERE id = %s AND epoch = %s",
+                [self.number, epoch],
+            )
+        elif self._waited_s:
+            self._waited_s = 0.0
+            self._database.execute_sql("DELETE FROM standbys WHERE node = %s", [self._candidate.name])
