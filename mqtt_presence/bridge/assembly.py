@@ -113,7 +113,7 @@ def _identity(config: BridgeConfig) -> ImplicitIdentity | None:
     """Return the names of implicit connections; None: nobody asks for them."""
     if config.implicit is None:
         return None
-    user = config.link("").url.username
+    user = config.link("").nodes[0].username
     return ImplicitIdentity(
         config.implicit.mode, config.implicit.match, frozenset() if user is None else frozenset({user})
     )

@@ -12,7 +12,7 @@ from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.bridge.notifications.config import NotificationConfig
 from mqtt_presence.integrations.homeassistant import Discovery
 from mqtt_presence.integrations.notifications.receivers import read_receivers, sending_of
-from mqtt_presence.mqtt.url import BrokerUrl
+from mqtt_presence.mqtt.broker_nodes import beginning_at, parse_nodes
 from mqtt_presence.protocol.times import wall_clock
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import RuleSettings
@@ -60,16 +60,17 @@ def _implicit(settings: Settings) -> Implicit | None:
     return Implicit(settings.implicit, match, settings.implicit_after, read_list, asks_plugin)
 
 
-def link_config(settings: Settings, client_id: str) -> LinkConfig:
+def link_config(settings: Settings, client_id: str, seat: int = 0) -> LinkConfig:
     """Return the configuration of the bridge's link to the broker.
 
     Args:
         settings: the broker's URL, certificates and keep alive.
         client_id: the client id of the bridge, from the database.
+        seat: the number of the bridge's seat, from 0.
 
     """
     return LinkConfig(
-        url=BrokerUrl.parse(settings.broker),
+        nodes=beginning_at(parse_nodes(settings.broker), seat),
         client_id=client_id,
         keep_alive_s=settings.keep_alive,
         ca_file=path_text(settings.ca_file),

@@ -1,7 +1,15 @@
 """Endpoint of the broker for commands that connect to it, made from the settings."""
 
 from mqtt_presence.client.connect_arguments import Endpoint, make_endpoint
+from mqtt_presence.mqtt.broker_nodes import parse_nodes
+from mqtt_presence.mqtt.reachable import first_reachable
+from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.settings import Settings, path_text
+
+
+def broker_url(settings: Settings) -> BrokerUrl:
+    """Return the broker's URL; of a cluster, that of the first node that accepts a connection."""
+    return first_reachable(parse_nodes(settings.broker))
 
 
 def endpoint_of(settings: Settings, client_id: str | None = None) -> Endpoint:
@@ -16,7 +24,7 @@ def endpoint_of(settings: Settings, client_id: str | None = None) -> Endpoint:
 
     """
     return make_endpoint(
-        settings.broker,
+        broker_url(settings),
         client_id=client_id,
         keep_alive=settings.keep_alive,
         ca_file=path_text(settings.ca_file),

@@ -15,6 +15,7 @@ from rich.status import Status
 from mqtt_presence.adapters.devices.profile import Profile
 from mqtt_presence.adapters.devices.profile_files import load_profile, shipped_names
 from mqtt_presence.cli import logs
+from mqtt_presence.cli.broker_endpoint import broker_url
 from mqtt_presence.cli.output import Cell, cell, console, live_console, print_error, print_json, print_table
 from mqtt_presence.cli.setting_options import FAILED, TLS, WRONG_SETTING, with_settings
 from mqtt_presence.cli.signals import on_end_signals
@@ -244,7 +245,7 @@ def _config(
         raise ConfigError(f"queue={queue} must be 1 to {_MAX_QUEUE}")
     maker = _CredentialsMaker(settings)
     config = CheckConfig(
-        bridge=maker.credentials("broker", settings.broker, settings.cert_file, settings.key_file),
+        bridge=maker.credentials("broker", broker_url(settings), settings.cert_file, settings.key_file),
         client=maker.client("client", settings.client),
         second=maker.client("second_client", settings.second_client) if settings.second_client else None,
         websocket=None if websocket is None else maker.websocket(websocket),

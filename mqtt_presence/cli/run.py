@@ -10,6 +10,7 @@ from mqtt_presence.cli.bridge_config import bridge_config, fleets, notifications
 from mqtt_presence.cli.serving import ServingSignals, make_default_directory
 from mqtt_presence.cli.setting_options import LOG, MONITOR, NOTIFY, RULES, TLS, WEB, with_settings
 from mqtt_presence.errors import ConfigError
+from mqtt_presence.mqtt.broker_nodes import parse_nodes
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.settings import Settings
 from mqtt_presence.store import Candidate, Store
@@ -82,7 +83,7 @@ def _mqtt_url(settings: Settings) -> str:
     """Return the broker's URL for browsers, without the bridge's user and password."""
     if settings.web_mqtt_url is not None:
         return settings.web_mqtt_url
-    url = BrokerUrl.parse(settings.broker)
+    url = parse_nodes(settings.broker)[0]
     if not url.websockets:
         raise ConfigError(
             "web needs web_mqtt_url: browsers connect by WebSocket only, e.g. to ws://broker.example:9001/"

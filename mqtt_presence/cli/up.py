@@ -121,6 +121,6 @@ def _bridge_config(settings: Settings, broker: EmbeddedBroker, secret: str) -> B
     return replace(
         config,
         source=AUTO if config.implicit is None else EMBEDDED,
-        link=lambda client_id: LinkConfig(url, client_id, settings.keep_alive, mqtt5=False),
+        link=lambda client_id: LinkConfig((url,), client_id, settings.keep_alive, mqtt5=False),
         broker_starts_empty=True,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from mqtt_presence.cli import logs
+from mqtt_presence.cli.broker_endpoint import broker_url
 from mqtt_presence.cli.output import counted, format_time, on_terminal, print_error, print_json, print_line
 from mqtt_presence.cli.setting_options import TLS, with_settings
 from mqtt_presence.cli.signals import on_end_signals, until_interrupted
@@ -61,15 +62,15 @@ def command(
     """
     logs.errors_only()
     chosen = UserFilter(state, match)
+    url = broker_url(settings)
     watcher = StatusWatcher(
-        settings.broker,
+        url,
         prefix=settings.prefix,
         keep_alive=settings.keep_alive,
         ca_file=path_text(settings.ca_file),
         cert_file=path_text(settings.cert_file),
         key_file=path_text(settings.key_file),
     )
-    url = BrokerUrl.parse(settings.broker)
     with until_interrupted(), _suggest_name(url):
         if as_json:
             _follow(watcher, _JsonLines(private), chosen)

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.addresses import plain_origin
+from mqtt_presence.mqtt.broker_nodes import parse_nodes
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.settings.data_directory import data_directory, default_database
@@ -46,8 +47,9 @@ class Settings(BaseSettings):
     broker: str = Field(
         "mqtt://127.0.0.1:1883",
         repr=False,
-        description="The broker's URL: mqtt[s]|ws[s]://user:password@host:port. Put passwords into the "
-        "environment or a file: on the command line, every user of this machine can read them.",
+        description="The broker's URL: mqtt[s]|ws[s]://user:password@host:port; of a cluster, those of its "
+        "nodes, separated by commas, with user and password in the first. Put passwords into the environment "
+        "or a file: on the command line, every user of this machine can read them.",
     )
     database: str = Field(
         default_factory=default_database,
@@ -273,7 +275,9 @@ class Settings(BaseSettings):
     @field_validator("broker", "client", "second_client")
     @classmethod
     def _is_broker(cls, value: str, info: ValidationInfo) -> str:
-        if value or info.field_name == "broker":
+        if info.field_name == "broker":
+            _checked(parse_nodes, value)
+        elif value:
             _checked(BrokerUrl.parse, value)
         return value
 

@@ -119,7 +119,7 @@ def test_list_decides_after_an_absence(emqx: Emqx, sqlite_url: str) -> None:
     url = BrokerUrl.parse("mqtt://bridge@127.0.0.1:1883")
     held = HeldBridge(sqlite_url)
     held.start(
-        link=lambda client_id: LinkConfig(url, client_id, 30),
+        link=lambda client_id: LinkConfig((url,), client_id, 30),
         source="emqx",
         implicit=Implicit("username", read_list=EmqxClients(emqx.url()).read),
     )

@@ -15,7 +15,7 @@ from mqtt_presence.tools.check.probe_client import ConnectOptions, Credentials, 
 
 
 def bridge(url: BrokerUrl) -> None:
-    link = Link(LinkConfig(url, "bridge"), lambda: ("bridge/state", b""))
+    link = Link(LinkConfig((url,), "bridge"), lambda: ("bridge/state", b""))
     link.poll(0, 1)
     link.close()
 

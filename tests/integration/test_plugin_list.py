@@ -66,7 +66,7 @@ class Scene:
         self.held = HeldBridge(database, link=self.link)
         url = BrokerUrl.parse("mqtt://bridge@127.0.0.1:1883")
         self.held.start(
-            link=lambda client_id: LinkConfig(url, client_id, 30),
+            link=lambda client_id: LinkConfig((url,), client_id, 30),
             source="mosquitto",
             implicit=Implicit(mode, asks_plugin=True),
         )

@@ -110,7 +110,7 @@ class WalkedBridge:
 
     def __init__(self, database: str, **config: Any) -> None:
         url = BrokerUrl.parse("mqtt://bridge@127.0.0.1")
-        link = Link(LinkConfig(url, "bridge-1", mqtt5=False), lambda: ("bridge/state", b"{}"))
+        link = Link(LinkConfig((url,), "bridge-1", mqtt5=False), lambda: ("bridge/state", b"{}"))
         ours, self._sock = socket.socketpair()
         ours.setblocking(False)
         link._client._sock = ours

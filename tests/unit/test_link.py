@@ -23,7 +23,7 @@ class Ends:
     """Both ends of a connection that the link believes the broker has accepted."""
 
     def __init__(self, accepted: bytes = b"\x20\x02\x00\x00", *, mqtt5: bool = False) -> None:
-        config = LinkConfig(BrokerUrl.parse("mqtt://bridge@127.0.0.1"), "bridge-1", mqtt5=mqtt5)
+        config = LinkConfig((BrokerUrl.parse("mqtt://bridge@127.0.0.1"),), "bridge-1", mqtt5=mqtt5)
         self.link = Link(config, lambda: ("bridge/state", b"{}"))
         ours, self.sock = socket.socketpair()
         ours.setblocking(False)

@@ -21,7 +21,7 @@ class LinkConfig:
     """Where to connect, and as which client.
 
     Args:
-        url: the broker.
+        nodes: the broker, or the nodes of its cluster, in the order of the attempts.
         client_id: must never change: the broker finds the session by it.
         keep_alive_s: seconds, at most 65535.
         ca_file: certificates to trust instead of the system's, PEM.
@@ -32,7 +32,7 @@ class LinkConfig:
 
     """
 
-    url: BrokerUrl
+    nodes: tuple[BrokerUrl, ...]
     client_id: str = field(repr=False)  # a client that knows it can take the bridge's connection over
     keep_alive_s: int = 30
     ca_file: str | None = None

@@ -1,4 +1,4 @@
-"""Connecting: the time and MQTT version of the next attempt, and the meaning of the broker's refusals."""
+"""Connecting: node, time and MQTT version of the next attempt, and the meaning of the broker's refusals."""
 
 import logging
 import time
@@ -13,6 +13,7 @@ from paho.mqtt.properties import Properties
 from mqtt_presence.bridge.link.batch_client import BatchClient
 from mqtt_presence.bridge.link.config import RECEIVE_MAXIMUM, LinkConfig
 from mqtt_presence.bridge.link.mqtt_version import MqttVersion
+from mqtt_presence.bridge.link.node_round import NodeRound
 from mqtt_presence.mqtt.backoff import Backoff
 from mqtt_presence.mqtt.paho_client import prepare, transport
 from mqtt_presence.mqtt.port_advice import port_advice
@@ -24,6 +25,7 @@ from mqtt_presence.mqtt.return_codes import (
     connack_words,
 )
 from mqtt_presence.mqtt.tls_files import TlsFiles
+from mqtt_presence.mqtt.url import BrokerUrl
 
 log = logging.getLogger(__name__)
 _TIMEOUT_S = 5.0
@@ -44,7 +46,8 @@ class Connecting:
     def __init__(self, config: LinkConfig) -> None:
         self._config = config
         self._version = MqttVersion(mqtt5=config.mqtt5)
-        is_tls = config.url.tls
+        self._round = NodeRound(config.nodes)
+        is_tls = config.nodes[0].tls
         self._tls = TlsFiles(config.ca_file, config.cert_file, config.key_file) if is_tls else None
         self._backoff = Backoff(_FIRST_DELAY_S, _LONGEST_DELAY_S, steady_after=_STABLE_S)
         self._next_attempt = 0.0
@@ -55,6 +58,8 @@ class Connecting:
         """A probe found no session at the broker, and the bridge does not know it yet."""
         self._fallback_level = logging.WARNING
         self._has_ever_connected = False
+        self._refusing: set[BrokerUrl] = set()
+        """The nodes whose last answer was a refusal for good."""
         self._short_connections = 0
         self.was_taken_over = False
         """Whether another client has taken the last connection over, or seems to."""
@@ -91,21 +96,22 @@ class Connecting:
             client_id=self._config.client_id,
             clean_session=None if self.is_mqtt5 else False,
             protocol=mqtt.MQTTv5 if self.is_mqtt5 else mqtt.MQTTv311,
-            transport=transport(self._config.url),
+            transport=transport(self._round.node),
             reconnect_on_failure=False,
         )
         tls = None if self._tls is None else self._tls.context()
-        prepare(client, self._config.url, timeout_s=_TIMEOUT_S, tls=tls)
+        prepare(client, self._round.node, timeout_s=_TIMEOUT_S, tls=tls)
         return client
 
     def connect(self, client: BatchClient) -> None:
         """Open a network connection and send CONNECT."""
         self._refusal = None
-        url = self._config.url
+        url = self._round.node
         try:
             client.connect(url.host, url.port, keepalive=self._config.keep_alive_s, **self._session_options())
         except (OSError, ValueError, mqtt.WebsocketConnectionError) as error:
             self._version.begin()
+            self._refusing.discard(url)
             self._back_off(0.0)
             why = f"{error}{port_advice(url, error)}"
             log.warning("cannot reach the broker at %s: %s; %s", url, why, self._next_try())
@@ -130,6 +136,7 @@ class Connecting:
             self.was_taken_over = False
             self._log_fallback()
             self._has_ever_connected = True
+            self._round.connected()
             self.connected_at = time.monotonic()
             return True
         self._is_probe_over = True
@@ -138,7 +145,7 @@ class Connecting:
     def found_session(self) -> bool:
         """Return whether the broker has kept the session, also during the probes before this connection."""
         has_lost_session, self._has_lost_session = self._has_lost_session, False
-        log.info("connected to %s, session %s", self._config.url, "new" if has_lost_session else "kept")
+        log.info("connected to %s, session %s", self._round.node, "new" if has_lost_session else "kept")
         return not has_lost_session
 
     def _log_fallback(self) -> None:
@@ -150,7 +157,7 @@ class Connecting:
             "the broker at %s does not accept MQTT 5: this connection uses MQTT 3.1.1, without a receive "
             "maximum and, unless `source` is set, without addresses and causes of ends; MQTT 5 is tried "
             "again at the next connection",
-            self._config.url,
+            self._round.node,
         )
         self._fallback_level = logging.INFO
 
@@ -165,14 +172,17 @@ class Connecting:
             tries_at_once = self._version.refused(unsupported=self._refusal == UNSUPPORTED_VERSION)
         if tries_at_once:
             return False
+        url = self._round.node
         self._back_off(0.0)
-        url = self._config.url
         if self._refusal is None:
+            self._refusing.discard(url)
             log.warning("the broker at %s did not answer%s; %s", url, port_advice(url), self._next_try())
             return True
         words = connack_words(self._refusal)
         log.error("the broker at %s refuses us: %s; %s", url, words, self._next_try())
-        if self._refusal in _FINAL_REFUSALS and not self._has_ever_connected:
+        if self._refusal in _FINAL_REFUSALS:
+            self._refusing.add(url)
+        if self._refusing.issuperset(self._config.nodes) and not self._has_ever_connected:
             self.fatal = f"the broker at {url} refuses us: {words}"
         return True
 
@@ -184,6 +194,7 @@ class Connecting:
 
         """
         lasted = time.monotonic() - self.connected_at
+        node = self._round.node
         is_short = lasted < _STABLE_S
         self._short_connections = self._short_connections + 1 if is_short else 0
         self._back_off(lasted)
@@ -196,11 +207,17 @@ class Connecting:
                 self._next_try(),
             )
         else:
-            log.warning("the connection to the broker was lost; %s", self._next_try())
+            log.warning("the connection to the broker at %s was lost; %s", node, self._next_try())
         self._version.begin()
 
     def _back_off(self, lasted: float) -> None:
-        self._next_attempt = time.monotonic() + self._backoff.next(lasted)
+        """Go on with the next node: at once, unless all nodes have failed or the connection was short."""
+        is_round_over = self._round.next()
+        is_short = 0.0 < lasted < _STABLE_S  # perhaps a takeover, which no other node avoids
+        delay = self._backoff.next(lasted) if is_round_over or is_short else 0.0
+        self._next_attempt = time.monotonic() + delay
 
     def _next_try(self) -> str:
-        return f"next try in {max(0.0, self.wait_s):.1f} s"
+        if len(self._config.nodes) == 1:
+            return f"next try in {max(0.0, self.wait_s):.1f} s"
+        return f"next: {self._round.node} in {max(0.0, self.wait_s):.1f} s"
