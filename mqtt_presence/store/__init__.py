@@ -5,10 +5,22 @@ Imports `errors`, `rules` and `protocol`. No other folder imports peewee.
 
 from mqtt_presence.store.database import LEASE_MS
 from mqtt_presence.store.jobs import ImplicitRecord
+from mqtt_presence.store.record_history import START, HistoryBusyError, Place
 from mqtt_presence.store.rows import ANNOUNCED_AT
 from mqtt_presence.store.seat import Candidate
 from mqtt_presence.store.statements import PORTION
 from mqtt_presence.store.store import Store
 from mqtt_presence.store.transaction import Transaction
 
-__all__ = ["ANNOUNCED_AT", "LEASE_MS", "PORTION", "Candidate", "ImplicitRecord", "Store", "Transaction"]
+__all__ = [
+    "ANNOUNCED_AT",
+    "LEASE_MS",
+    "PORTION",
+    "START",
+    "Candidate",
+    "HistoryBusyError",
+    "ImplicitRecord",
+    "Place",
+    "Store",
+    "Transaction",
+]

@@ -86,14 +86,22 @@ class Figures(Snapshots):
     def _in_period(self) -> str:
         """Return the SQL of a table of the period's connections; an open one ends after the period."""
         mark = self._mark
+        overlapping = " UNION ALL ".join(
+            f"SELECT c.user_id, c.reason, c.login_time, c.logout_time FROM {records} c "
+            f"WHERE c.login_time <= {mark} AND {condition}"
+            for records, condition in (  # each by an index
+                ("connection_records", "c.live AND c.logout_time IS NULL"),
+                ("connection_records", f"c.logout_time >= {mark}"),
+                ("connection_history", f"c.logout_time >= {mark}"),
+            )
+        )
         return (
             f"period AS (SELECT c.user_id, c.reason, CASE WHEN c.login_time < {mark} THEN {mark} "
             f"ELSE c.login_time END AS began, COALESCE(c.logout_time, {mark}) AS ended "
-            f"FROM connection_records c WHERE c.login_time <= {mark} "
-            f"AND (c.logout_time IS NULL OR c.logout_time >= {mark}))"
+            f"FROM ({overlapping}) c)"
         )
 
     @staticmethod
     def _period(since: int, until: int) -> list[int]:
         after = until + (until - since) + 1  # beyond the last moment, which may be later than the end
-        return [since, since, after, until, since]
+        return [since, since, after, until, *[until, since] * 2]

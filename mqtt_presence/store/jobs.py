@@ -7,6 +7,7 @@ import peewee
 
 from mqtt_presence.rules.model import BROKER, ClientId, Connection, ConnectionId, UserId, UserPresence
 from mqtt_presence.store.bridge_tables import BridgeTables
+from mqtt_presence.store.record_history import RecordHistory
 from mqtt_presence.store.rows import (
     CONNECTION_COLUMNS,
     USER_COLUMNS,
@@ -29,7 +30,7 @@ class ImplicitRecord(NamedTuple):
     unconfirmed_since: int | None
 
 
-class Jobs(BridgeTables):
+class Jobs(RecordHistory, BridgeTables):
     """The queries of the bridge's jobs in a transaction, in pages of limited size."""
 
     # Pages of users.
@@ -95,7 +96,7 @@ class Jobs(BridgeTables):
         """Read the latest record of each client whose records have one of these origins."""
         marks = ", ".join([self._mark] * len(origins))
         rows = self._select(
-            f"SELECT {CONNECTION_COLUMNS} FROM connections c WHERE c.id IN (SELECT MAX(r.id) "
+            f"SELECT {CONNECTION_COLUMNS} FROM recent_connections c WHERE c.id IN (SELECT MAX(r.id) "
             f"FROM connection_records r WHERE r.origin IN ({marks}) GROUP BY r.user_id, r.client_id)",
             list(origins),
         )
@@ -111,7 +112,7 @@ class Jobs(BridgeTables):
         """
         rows = self._select(
             "SELECT c.user_id, c.client_id, c.id, c.connection_id, c.peer, c.ip_addr, c.unconfirmed_since "
-            f"FROM connections c WHERE c.live AND c.logout_time IS NULL AND c.origin = {self._mark} "
+            f"FROM recent_connections c WHERE c.live AND c.logout_time IS NULL AND c.origin = {self._mark} "
             f"AND (c.user_id, c.client_id, c.id) > ({self._mark}, {self._mark}, {self._mark}) "
             f"ORDER BY c.user_id, c.client_id, c.id LIMIT {int(limit)}",
             [BROKER, *after],
@@ -175,7 +176,7 @@ class Jobs(BridgeTables):
     ) -> dict[UserId, bool]:
         """Read a page of users with live connections c, and whether a condition holds for one of these."""
         rows = self._select(
-            f"SELECT c.user_id, MAX(CASE WHEN {condition} THEN 1 ELSE 0 END) FROM connections c "
+            f"SELECT c.user_id, MAX(CASE WHEN {condition} THEN 1 ELSE 0 END) FROM recent_connections c "
             f"WHERE c.live AND c.user_id > {self._mark} "
             f"GROUP BY c.user_id ORDER BY c.user_id LIMIT {int(limit)}",
             [*parameters, after],
@@ -266,6 +267,9 @@ class Jobs(BridgeTables):
         versions = self._lock_user(user_id)
         totals = self._totals_of(user_id)
         records = self._delete(ConnectionRow.user_id == user_id)
+        records += self._count_deleted(
+            f"DELETE FROM connection_history WHERE user_id = {self._mark}", [user_id]
+        )
         if not versions and not records:
             return None
         self._run(UserRow.delete().where(UserRow.user_id == user_id))

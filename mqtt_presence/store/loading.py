@@ -165,7 +165,9 @@ class Loading(Jobs):
     def _connections(self, condition: str, keys: Collection[tuple[str, ...]]) -> Iterable[Connection]:
         """Read records c by keys k, and note them for `save`."""
         records = []
-        for row in self._select_each(CONNECTION_COLUMNS, f"CROSS JOIN connections c WHERE {condition}", keys):
+        for row in self._select_each(
+            CONNECTION_COLUMNS, f"CROSS JOIN recent_connections c WHERE {condition}", keys
+        ):
             record = to_connection(row)
             records.append(record)
             self._loaded[row[0], row[1], row[2]] = row[-1], record

@@ -136,7 +136,8 @@ class Pages(Snapshots):
         if until is not None:
             where += f" AND c.login_time <= {self._mark}"
             parameters.append(until)
-        return self._numbered(where, "c.user_id, c.client_id, c.id", parameters, limit)
+        order = "c.user_id, c.client_id, c.id"
+        return self._numbered(where, order, parameters, limit, view="recent_connections")
 
     def ended_page(
         self,
@@ -186,10 +187,10 @@ class Pages(Snapshots):
         return "u.user_id" if self._is_sqlite else 'u.user_id COLLATE "C"'
 
     def _numbered(
-        self, where: str, order: str, parameters: Sequence[Any], limit: int
+        self, where: str, order: str, parameters: Sequence[Any], limit: int, *, view: str = "connections"
     ) -> list[tuple[int, Connection]]:
         rows = self._select(
-            f"SELECT {CONNECTION_COLUMNS}, c.id FROM connections c "
+            f"SELECT {CONNECTION_COLUMNS}, c.id FROM {view} c "
             f"WHERE {where} ORDER BY {order} LIMIT {int(limit)}",
             parameters,
         )

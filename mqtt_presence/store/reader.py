@@ -52,7 +52,8 @@ class Reader(ChangeLogReader, Figures):
         return self._those_with(
             user_ids,
             "EXISTS (SELECT 1 FROM user_states u WHERE u.user_id = k.column1) OR EXISTS "
-            "(SELECT 1 FROM connection_records c WHERE c.user_id = k.column1)",
+            "(SELECT 1 FROM connection_records c WHERE c.user_id = k.column1) OR EXISTS "
+            "(SELECT 1 FROM connection_history h WHERE h.user_id = k.column1)",
         )
 
     def unconfirmed_users(self) -> set[UserId]:

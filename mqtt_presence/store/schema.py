@@ -1,6 +1,6 @@
 """The tables, as peewee models: presence (docs/protocol.md, "The database"), and the bridge's own.
 
-The documented `users` and `connections` are views (`VIEWS`), so that a sign of life changes one short row.
+The documented `users` and `connections` are views (`views.py`), so that a sign of life changes one short row.
 The migrations hold frozen copies, and a test compares the two. Times are epoch milliseconds in UTC.
 
 Columns keep the names of version 0.1.0: `column_name` maps a field whose name has changed since.
@@ -136,6 +136,34 @@ class ActivityRow(Model):
 
     class Meta:
         table_name = "pulses"
+
+
+class HistoryRow(ConnectionRow):
+    """A record that ended long ago, with its activity; `record_history.py` moves it here.
+
+    Such a record does not change any more, so it needs few indexes. `id` is that of `connection_records`,
+    where SQLite may use the number of a deleted row again. On PostgreSQL the table has a partition for each
+    month of `logout_time`.
+    """
+
+    id = BigIntegerField()
+    logout_time = BigIntegerField()
+    live = None  # type: ignore[assignment]  # always false
+    last_seen = BigIntegerField()
+    heartbeats = BooleanField()
+    reports = BooleanField()
+    idle = BooleanField(null=True)
+    last_activity = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "connection_history"
+        primary_key = False
+        indexes = ()
+
+
+HistoryRow.add_index(HistoryRow.user_id, HistoryRow.login_time, HistoryRow.id, name="history_of_user")
+# With `login_time`, by which a page of all users may be limited: the rows need not be read for that.
+HistoryRow.add_index(HistoryRow.logout_time, HistoryRow.id, HistoryRow.login_time, name="history_ended")
 
 
 class BridgeRow(Model):
@@ -336,6 +364,7 @@ TABLES = (
     UserRow,
     ConnectionRow,
     ActivityRow,
+    HistoryRow,
     BridgeRow,
     SeatRow,
     StandbyRow,
@@ -349,29 +378,3 @@ TABLES = (
     FailureRow,
     AlarmRow,
 )
-
-CONNECTIONS_VIEW = """\
-CREATE VIEW connections AS
-SELECT r.id, r.user_id, r.client_id, r.connection_id, r.ip_addr, r.user_agent, r.login_time,
-       p.last_seen, p.idle, p.last_activity, r.logout_time, r.reason, r.meta, r.cause,
-       r.named, r.login_order, r.opened_at, r.idle_threshold_ms, r.timeout_ms, r.announce,
-       p.heartbeats, p.reports, r.check_at, r.live, r.peer, r.told, r.client_time, r.origin,
-       r.opened_by, r.ended_by, r.corrected_by, r.corrected_at,
-       r.unconfirmed_since
-FROM connection_records r JOIN pulses p ON p.id = r.id"""
-"""The documented table of connections."""
-
-USERS_VIEW = """\
-CREATE VIEW users AS
-SELECT s.user_id, s.state, s.online, s.idle, s.since, s.connections,
-       s.last_login, s.last_login_order, s.last_login_ip_addr, s.last_login_user_agent, s.last_activity,
-       COALESCE(
-           (SELECT MAX(c.last_seen) FROM connections c
-            WHERE c.live AND c.user_id = s.user_id AND c.last_seen > s.last_seen),
-           s.last_seen) AS last_seen,
-       s.version
-FROM user_states s"""
-"""The documented table of users, with its columns in the order of `UserRow`."""
-
-VIEWS = {"connections": CONNECTIONS_VIEW, "users": USERS_VIEW}
-"""The views by name; a view comes after the views that it reads."""

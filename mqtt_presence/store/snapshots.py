@@ -83,7 +83,7 @@ class Snapshots(ReadConnection):
     def _live_of(self, user_ids: Sequence[UserId], condition: str = "") -> Iterator[Connection]:
         """Read the live connections c of users."""
         rows = self._select(
-            f"SELECT {CONNECTION_COLUMNS} FROM {self._keys(user_ids)} CROSS JOIN connections c "
+            f"SELECT {CONNECTION_COLUMNS} FROM {self._keys(user_ids)} CROSS JOIN recent_connections c "
             f"WHERE c.live AND c.user_id = k.column1 {condition}",
             user_ids,
         )

@@ -17,6 +17,7 @@ from mqtt_presence.store.database_clock import DatabaseClock
 from mqtt_presence.store.database_files import DatabaseFiles
 from mqtt_presence.store.file_seat import FileSeat
 from mqtt_presence.store.lease import Lease
+from mqtt_presence.store.record_history import START, Place
 from mqtt_presence.store.seat import Candidate, Seat, moment
 from mqtt_presence.store.transaction import Transaction
 
@@ -234,6 +235,14 @@ class Store:
                 break
             after = names[-1]
             pause(time.monotonic() - began)
+        place: Place | None = START
+        while place is not None:
+            began = time.monotonic()
+            work = partial(_delete_history, user_id=user_id, after=place)
+            place, count = self._retry(work, pause)
+            deleted += count
+            if place is not None:
+                pause(time.monotonic() - began)
         rest = self._retry(lambda tx: tx.forget(user_id), pause)
         return deleted + (rest or 0) if deleted or rest is not None else None
 
@@ -253,3 +262,7 @@ class Store:
 
 def _delete_ended(tx: Transaction, user_id: UserId, after: tuple[str, str]) -> list[tuple[str, str]]:
     return tx.delete_ended_of(user_id, after, FORGET_PORTION)
+
+
+def _delete_history(tx: Transaction, user_id: UserId, after: Place) -> tuple[Place | None, int]:
+    return tx.delete_history_of(user_id, after, FORGET_PORTION)
