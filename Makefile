@@ -4,6 +4,7 @@
 # make prose: the five habits of prose alone.   make audit: known weaknesses of the dependencies.
 # make fuzz: parsers on random input, a minute each.
 # make test-homeassistant: a real Home Assistant; it needs Python 3.13 or newer, and some minutes to install.
+# make test-large: commands and chores on ten million records, RECORDS=10000000; half an hour, and 8 GB of disk.
 # make test-endurance: fifty kills of a bridge whose receivers of notifications fail half of the time.
 # make test-fleets: real programs of device fleets, and recipes; some minutes, and it installs them.
 # make test-brokers: the brokers of broker_config/, one by one; some minutes, and it installs them.
@@ -23,7 +24,7 @@ PROCESSES ?= 4
 # Debian keeps programs for administrators outside the PATH of users.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
-.PHONY: run wheel docs test test-brokers test-endurance test-fleets test-homeassistant check prose unit bench audit fuzz screenshots tools \
+.PHONY: run wheel docs test test-brokers test-endurance test-fleets test-homeassistant test-large check prose unit bench audit fuzz screenshots tools \
   tools-brokers tools-fleets clean
 
 # Its database is in the user's data directory: it survives `make clean`.
@@ -91,6 +92,10 @@ test-homeassistant: tools $(VENV)/.installed-dev $(HOMEASSISTANT)/.installed
 
 test-endurance: tools $(VENV)/.installed-dev
 	KILLS=50 $(BIN)/pytest tests/fault/test_notification_kills.py $(TESTS)
+
+# --capture=no: it prints the figures.
+test-large: tools $(VENV)/.installed-dev
+	$(BIN)/pytest --capture=no tests/large $(TESTS)
 
 # Zigbee2MQTT, Node-RED, Home Assistant, Theengs Gateway, libraries of Homie and Sparkplug, ESPHome's checker, paho C.
 FLEETS := $(addprefix .programs/,fleets/.installed python/.installed esphome/.installed homeassistant/.installed)
