@@ -8,6 +8,7 @@
 # make test-endurance: fifty kills of a bridge whose receivers of notifications fail half of the time.
 # make test-fleets: real programs of device fleets, and recipes; some minutes, and it installs them.
 # make test-brokers: the brokers of broker_config/, one by one; some minutes, and it installs them.
+# make test-clusters: databases and brokers of several nodes, which are killed; some minutes, and it installs them.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -24,8 +25,8 @@ PROCESSES ?= 4
 # Debian keeps programs for administrators outside the PATH of users.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
-.PHONY: run wheel docs test test-brokers test-endurance test-fleets test-homeassistant test-large check prose unit bench audit fuzz screenshots tools \
-  tools-brokers tools-fleets clean
+.PHONY: run wheel docs test test-brokers test-clusters test-endurance test-fleets test-homeassistant test-large check prose unit bench audit fuzz \
+  screenshots tools tools-brokers tools-clusters tools-fleets clean
 
 # Its database is in the user's data directory: it survives `make clean`.
 run: $(VENV)/.installed
@@ -70,6 +71,9 @@ test-brokers: tools tools-brokers $(VENV)/.installed-dev
 	cp broker_config/aedes/package.json .brokers/aedes/
 	npm install --prefix .brokers/aedes --no-audit --no-fund --loglevel=error
 	$(BIN)/pytest tests/brokers $(TESTS)
+
+test-clusters: tools tools-clusters $(VENV)/.installed-dev
+	$(BIN)/pytest --numprocesses 0 tests/clusters $(TESTS)
 
 # Home Assistant's releases need other versions of Python than ours, so it has an environment of its own.
 HOMEASSISTANT := .programs/homeassistant
@@ -203,6 +207,27 @@ tools-brokers:
 	  exit 1
 	fi
 	echo "test-brokers needs system packages, which apt-get installs as root: $${missing[*]}"
+	policy=/usr/sbin/policy-rc.d
+	if [[ ! -e $$policy ]]; then
+	  trap 'rm -f "$$policy"' EXIT
+	  printf '#!/bin/sh\nexit 101\n' >"$$policy"
+	  chmod 755 "$$policy"
+	fi
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$${missing[@]}"
+
+# Debian's packages start their servers when they are installed; the tests start their own, on other ports.
+tools-clusters:
+	@missing=()
+	command -v patroni >/dev/null || missing+=(patroni)
+	/usr/bin/python3 -c 'import etcd' 2>/dev/null || missing+=(python3-etcd)
+	command -v etcd >/dev/null || missing+=(etcd-server)
+	if (( ! $${#missing[@]} )); then exit 0; fi
+	if ! command -v apt-get >/dev/null || (( EUID )); then
+	  echo "test-clusters needs $${missing[*]}: install them, as root on Debian with apt-get, and stop the services." >&2
+	  exit 1
+	fi
+	echo "test-clusters needs system packages, which apt-get installs as root: $${missing[*]}"
 	policy=/usr/sbin/policy-rc.d
 	if [[ ! -e $$policy ]]; then
 	  trap 'rm -f "$$policy"' EXIT

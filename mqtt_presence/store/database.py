@@ -34,6 +34,8 @@ _LIVELINESS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
+# Of several servers the dead one is tried first as often as not, and the next one takes over its work.
+_CONNECT_TIMEOUT_OF_SEVERAL_S = 2
 _STEPS = 10_000  # of SQLite's machine between two checks of the clock: some tenths of a millisecond
 _BUSY_TIMEOUT_S = 1.0  # much less than any keep alive, because the link is served in between
 
@@ -165,6 +167,8 @@ def interrupt_after(database: peewee.Database, patience_s: float) -> None:
 def _postgresql(url: str, *, readonly: bool, patience_s: float | None) -> peewee.Database:
     given = db_url.parse(url)
     parameters = {**_patience(patience_s), **given}
+    if "," in f"{given.get('host', '')}{given.get('port', '')}" and "connect_timeout" not in given:
+        parameters["connect_timeout"] = _CONNECT_TIMEOUT_OF_SEVERAL_S
     limits = {"idle_in_transaction_session_timeout": LEASE_MS}
     if patience_s is not None:
         limits["statement_timeout"] = round(patience_s * 1000)

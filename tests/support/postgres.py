@@ -15,7 +15,7 @@ import psycopg
 from tests.support.waiting import free_port
 
 
-def _binary(name: str) -> str:
+def binary(name: str) -> str:
     """Find a program of PostgreSQL; there being none is a failure, not a reason to skip."""
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     path = str(found[-1]) if found else shutil.which(name)
@@ -64,7 +64,7 @@ class Postgres:
         self._run("pg_ctl", "-D", self._data, "-w", "-m", how, "stop")
 
     def _run(self, program: str, *arguments: object) -> None:
-        command = [_binary(program), *map(str, arguments)]
+        command = [binary(program), *map(str, arguments)]
         done = (
             subprocess.run(
                 command,
