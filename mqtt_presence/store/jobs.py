@@ -253,12 +253,13 @@ class Jobs(RecordHistory, BridgeTables):
         self._executemany(f"DELETE FROM pulses WHERE id = {self._mark}", ids)
         return [(row[0], row[1]) for row in rows]
 
-    def forget(self, user_id: UserId, *, was_known: bool = True) -> int | None:
+    def forget(self, user_id: UserId, *, was_known: bool = True, has_history: bool = True) -> int | None:
         """Delete a user and all records at once; `Store.forget` does so in portions.
 
         Args:
             user_id: the user.
             was_known: false for a user that this transaction has created.
+            has_history: false if the user's history is deleted already. Only recent records come after that.
 
         Returns:
             The number of records; None if the user is unknown.
@@ -267,9 +268,10 @@ class Jobs(RecordHistory, BridgeTables):
         versions = self._lock_user(user_id)
         totals = self._totals_of(user_id)
         records = self._delete(ConnectionRow.user_id == user_id)
-        records += self._count_deleted(
-            f"DELETE FROM connection_history WHERE user_id = {self._mark}", [user_id]
-        )
+        if has_history:
+            records += self._count_deleted(
+                f"DELETE FROM connection_history WHERE user_id = {self._mark}", [user_id]
+            )
         if not versions and not records:
             return None
         self._run(UserRow.delete().where(UserRow.user_id == user_id))

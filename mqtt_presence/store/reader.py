@@ -51,9 +51,10 @@ class Reader(ChangeLogReader, Figures):
         """Return those of the users that have a row or a record."""
         return self._those_with(
             user_ids,
-            "EXISTS (SELECT 1 FROM user_states u WHERE u.user_id = k.column1) OR EXISTS "
-            "(SELECT 1 FROM connection_records c WHERE c.user_id = k.column1) OR EXISTS "
-            "(SELECT 1 FROM connection_history h WHERE h.user_id = k.column1)",
+            # Not by OR: PostgreSQL might read the tables whole for that.
+            "EXISTS (SELECT 1 FROM user_states u WHERE u.user_id = k.column1 UNION ALL "
+            "SELECT 1 FROM connection_records c WHERE c.user_id = k.column1 UNION ALL "
+            "SELECT 1 FROM connection_history h WHERE h.user_id = k.column1)",
         )
 
     def unconfirmed_users(self) -> set[UserId]:

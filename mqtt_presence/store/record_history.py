@@ -5,12 +5,14 @@ may need that one for a message that comes now (`needs`). So the tables of the b
 retention.
 """
 
+import re
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import peewee
 
+from mqtt_presence.protocol.times import LATEST
 from mqtt_presence.rules.model import GUESSED, UserId
 from mqtt_presence.store.database import sqlstate
 from mqtt_presence.store.schema import HistoryRow
@@ -27,10 +29,12 @@ START = (-1, -1)
 Place: TypeAlias = tuple[int, int]
 """The place of a record in its order: a time and the row id."""
 
+_LAST_ID = (1 << 63) - 1
 _LOCK_MS = 20
 """How long a change of partitions waits for readers; meanwhile other readers wait for it."""
 _LOCK_NOT_AVAILABLE = "55P03"
 _TABLE = "connection_history"
+_OURS = re.compile(rf"{_TABLE}_\d{{4}}_\d{{2}}", re.ASCII)
 _COLUMNS = ", ".join(field.column_name for field in HistoryRow._meta.sorted_fields)
 
 
@@ -97,51 +101,59 @@ class RecordHistory(Statements):
             The place of the last record; None after the last page.
 
         """
-        mark = self._mark
-        condition = f"logout_time < {mark} AND (logout_time, id) > ({mark}, {mark})"
-        return self._delete_page(condition, "logout_time", [before, *after], limit)[0]
+        return self._delete_page("TRUE", "logout_time", [], after, before, limit)[0]
 
     def delete_history_of(self, user_id: UserId, after: Place, limit: int) -> tuple[Place | None, int]:
-        """Delete a page of a user's history, in the order of logins; the rest after the last page.
+        """Delete a page of a user's history, in the order of logins; with the last page what has none.
 
         Returns:
             The place of the last record, None after the last page; and the number of deleted records.
 
         """
-        mark = self._mark
-        condition = f"user_id = {mark} AND (login_time, id) > ({mark}, {mark})"
-        last, deleted = self._delete_page(condition, "login_time", [user_id, *after], limit)
+        of_user = f"user_id = {self._mark}"
+        last, deleted = self._delete_page(of_user, "login_time", [user_id], after, LATEST + 1, limit)
         if last is None:  # records of which only the end is known have no place
-            deleted += self._count_deleted(f"DELETE FROM {_TABLE} WHERE user_id = {mark}", [user_id])
+            sql = f"DELETE FROM {_TABLE} WHERE {of_user} AND login_time IS NULL"
+            deleted += self._count_deleted(sql, [user_id])
         return last, deleted
 
     def partitions(self) -> set[str]:
-        """Return the names of the partitions, on PostgreSQL."""
+        """Return the names of the partitions by months, on PostgreSQL."""
         rows = self._select(
             "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
             f"WHERE i.inhparent = '{_TABLE}'::regclass",
             [],
         )
-        return {row[0] for row in rows}
+        return {row[0] for row in rows if _OURS.fullmatch(row[0])}
 
     def _is_done(self) -> str:
         """Return the SQL of whether no rule needs a record r; `_times` has its parameters."""
         mark, same = self._mark, "IS NOT DISTINCT FROM" if self._is_postgresql else "IS"
+        # Not by EXISTS: PostgreSQL might read a table whole for that.
+        first = "LIMIT 1) IS NOT NULL"
         of_client = (
-            "(SELECT 1 FROM connection_records n WHERE n.user_id = r.user_id AND n.client_id = r.client_id"
+            "(SELECT 1 FROM connection_records n "
+            "WHERE n.user_id = r.user_id AND n.client_id = r.client_id AND"
         )
+        newer_login = f"{of_client} n.login_order > r.login_order {first}"
+        newer_record = f"{of_client} n.id > r.id AND n.origin {same} r.origin {first}"
+        is_device = "SUBSTR(COALESCE(r.origin, ''), 1, 8) = 'profile:'"
         guessed = ", ".join(f"'{reason.value}'" for reason in GUESSED)
         return (
             f"(NOT r.live AND r.check_at IS NULL AND r.logout_time < {mark} "
             # The bridge locks users before it changes ended records, and so does the move.
-            "AND EXISTS (SELECT 1 FROM user_states u WHERE u.user_id = r.user_id) AND ("
-            # Neither the latest login of its client (L3, L4, G1) ...
-            f"(r.login_order IS NULL OR EXISTS {of_client} AND n.login_order > r.login_order)) "
-            # ... nor the client's newest record of this origin (A3, S3), nor
-            f"AND EXISTS {of_client} AND n.id > r.id AND n.origin {same} r.origin) "
-            # one that comes back, such as a device, or a client that was silent.
-            f"OR r.logout_time < {mark} AND COALESCE(r.reason, '') NOT IN ({guessed}) "
-            "AND SUBSTR(COALESCE(r.origin, ''), 1, 8) <> 'profile:'))"
+            f"AND (SELECT 1 FROM user_states u WHERE u.user_id = r.user_id {first} AND CASE "
+            # An end without a login does not open any more (E1).
+            "WHEN r.login_time IS NULL THEN TRUE "
+            # After a certain end, all but a device stays away, or comes with another connection id.
+            f"WHEN r.logout_time < {mark} AND COALESCE(r.reason, '') NOT IN ({guessed}) "
+            f"AND NOT {is_device} THEN TRUE "
+            # A device goes on with its newest record (S3).
+            f"WHEN {is_device} THEN {newer_record} AND (r.login_order IS NULL OR {newer_login}) "
+            # The latest login of a client decides on others (L3, L4, G1).
+            f"WHEN r.login_order IS NOT NULL THEN {newer_login} "
+            # Without a login: its client's newest record, if there was no login since, may reopen (A3).
+            f"ELSE {of_client} n.login_order > r.login_time {first} OR {newer_record} END)"
         )
 
     @staticmethod
@@ -183,22 +195,26 @@ class RecordHistory(Statements):
         return [list(ids)] if self._is_postgresql else list(ids)
 
     def _delete_page(
-        self, condition: str, column: str, parameters: list[Any], limit: int
+        self, scope: str, column: str, parameters: list[Any], after: Place, before: int, limit: int
     ) -> tuple[Place | None, int]:
-        """Delete a page in the order of a time and the row id, by its last record."""
-        # By a range: for a list of keys PostgreSQL might read whole partitions.
-        rows = self._select(
-            f"SELECT {column}, id FROM {_TABLE} WHERE {condition} ORDER BY {column}, id "
-            f"LIMIT 1 OFFSET {int(limit) - 1}",
-            parameters,
-        )
-        sql = f"DELETE FROM {_TABLE} WHERE {condition}"
-        if not rows:
-            return None, self._count_deleted(sql, parameters)
-        last = (rows[0][0], rows[0][1])
+        """Delete a page in the order of a time and the row id: from a place on, and before a time."""
+        # By a range: for a list of keys PostgreSQL might read whole partitions. One bound at each end: of two
+        # SQLite might choose the wider one for the index.
         mark = self._mark
-        sql += f" AND {column} <= {mark} AND ({column}, id) <= ({mark}, {mark})"
-        return last, self._count_deleted(sql, [*parameters, last[0], *last])
+        place = f"({column}, id) > ({mark}, {mark})"
+        rows = self._select(
+            f"SELECT {column}, id FROM {_TABLE} WHERE {scope} AND {place} AND {column} < {mark} "
+            f"ORDER BY {column}, id LIMIT 1 OFFSET {int(limit) - 1}",
+            [*parameters, *after, before],
+        )
+        last = (rows[0][0], rows[0][1]) if rows else None
+        end = (before - 1, _LAST_ID) if last is None else last
+        deleted = self._count_deleted(
+            f"DELETE FROM {_TABLE} WHERE {scope} AND {column} >= {mark} AND {place} "
+            f"AND {column} <= {mark} AND ({column}, id) <= ({mark}, {mark})",
+            [*parameters, after[0], *after, end[0], *end],
+        )
+        return last, deleted
 
     def _count_deleted(self, sql: str, parameters: Collection[Any]) -> int:
         return int(self._database.execute_sql(sql, parameters).rowcount)

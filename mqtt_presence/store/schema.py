@@ -161,8 +161,10 @@ class HistoryRow(ConnectionRow):
         indexes = ()
 
 
-HistoryRow.add_index(HistoryRow.user_id, HistoryRow.login_time, HistoryRow.id, name="history_of_user")
-# With `login_time`, by which a page of all users may be limited: the rows need not be read for that.
+# The last column of each limits a page too, so that SQLite need not read the rows for that.
+HistoryRow.add_index(
+    HistoryRow.user_id, HistoryRow.login_time, HistoryRow.id, HistoryRow.logout_time, name="history_of_user"
+)
 HistoryRow.add_index(HistoryRow.logout_time, HistoryRow.id, HistoryRow.login_time, name="history_ended")
 
 

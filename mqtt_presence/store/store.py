@@ -243,7 +243,7 @@ class Store:
             deleted += count
             if place is not None:
                 pause(time.monotonic() - began)
-        rest = self._retry(lambda tx: tx.forget(user_id), pause)
+        rest = self._retry(lambda tx: tx.forget(user_id, has_history=False), pause)
         return deleted + (rest or 0) if deleted or rest is not None else None
 
     def _retry(self, work: Callable[[Transaction], T], pause: Callable[[float], None]) -> T:

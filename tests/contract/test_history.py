@@ -76,13 +76,20 @@ def test_what_no_rule_needs_moves(store: Store, database: str) -> None:
         ended("unseen", login_time=None, login_order=None),
         record(id="phone-again"),
     )  # fmt: skip
-    assert move(store) == 5
-    assert in_history(database) == ["first", "newest-long-ago", "second", "sensor-before", "unseen"]
+    assert move(store) == 6
+    assert in_history(database) == [
+        "by-broker",
+        "first",
+        "newest-long-ago",
+        "second",
+        "sensor-before",
+        "unseen",
+    ]
     assert move(store) == 0
     (count,) = query(database, "SELECT COUNT(*) AS n FROM connections")
     assert count["n"] == 15
     (pulses,) = query(database, "SELECT COUNT(*) AS n FROM pulses")
-    assert pulses["n"] == 10
+    assert pulses["n"] == 9
 
 
 def test_records_of_a_name_that_is_no_user_stay(store: Store, database: str) -> None:

@@ -18,10 +18,13 @@ from mqtt_presence.store.database import is_postgresql
 from mqtt_presence.store.reader import Reader
 from mqtt_presence.store.transaction import Transaction
 from tests.support.crowded import NOW, Crowd
-from tests.support.postgres import Postgres, query
+from tests.support.postgres import Postgres, cursor, query
 
 FEW, MANY = 1_500, 15_000
 PAGE = 20
+
+DAY_MS = 86_400_000
+PAST = [NOW - month * 31 * DAY_MS for month in range(3)]
 
 USERS = ["clients", "records", "user-7", "user-70"]
 READS: dict[str, Callable[[Reader], Any]] = {
@@ -43,6 +46,9 @@ READS: dict[str, Callable[[Reader], Any]] = {
     "connections_page, many clients": lambda r: r.connections_page("clients", since=None, until=None, before=(NOW - 50, 1 << 40), limit=PAGE),
     "open_page": lambda r: r.open_page(after=("user-2", "", 0), limit=PAGE),
     "ended_page": lambda r: r.ended_page(before=(NOW - 30, 1 << 40), limit=PAGE),
+    "history, all of it old": lambda r: list(r.history("past", limit=PAGE)),
+    "connections_page, all of it old": lambda r: r.connections_page("past", since=None, until=None, before=(NOW - 50, 1 << 40), limit=PAGE),
+    "ended_page, all of it old": lambda r: r.ended_page(before=(NOW - 20 * DAY_MS, 1 << 40), limit=PAGE),
     "open_connections": lambda r: next(r.open_connections()),
     "presences": lambda r: r.presences(USERS),
     "presences_page": lambda r: r.presences_page(after="user-2", limit=PAGE),
@@ -74,6 +80,9 @@ WORK: dict[str, Callable[[Transaction], Any]] = {
     "delete_ended_of, many clients": lambda tx: tx.delete_ended_of("clients", ("page-5", ""), PAGE),
     "delete_ended_of, many records": lambda tx: tx.delete_ended_of("records", ("phone-1", "c2"), PAGE),
     "forget": lambda tx: tx.forget("user-70"),
+    "move_ended": lambda tx: tx.move_ended(NOW + 8 * DAY_MS, (NOW - 700, 0), PAGE),
+    "delete_history": lambda tx: tx.delete_history(NOW - 30 * DAY_MS, (NOW - 62 * DAY_MS - 100, 0), PAGE),
+    "delete_history_of": lambda tx: tx.delete_history_of("past", (NOW - 300, 0), PAGE),
     "uncleared": lambda tx: tx.uncleared(),
 }  # fmt: skip
 """The work of the bridge for a message, and in one step of a job."""
@@ -140,9 +149,27 @@ def crowds(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     for url, size in zip(urls, (FEW, MANY), strict=True):
         store = Store(url)
         store.open()
-        store.close()
         Crowd(url, size)
+        if store.locks_rows:
+            with store.transaction() as tx:
+                tx._make_partitions(PAST)
+        store.close()
+        fill_history(url)
     return urls[0], urls[1]
+
+
+def fill_history(url: str) -> None:
+    """Give the user ``past`` as many records in the history as ``records`` has elsewhere, and others one each."""
+    columns = "client_id, connection_id, named, login_time, login_order, opened_at, announce, reason, last_seen, heartbeats, reports"
+    with cursor(url) as cur:
+        for number, user in enumerate(("'past'", "'past-' || id")):
+            cur.execute(
+                f"INSERT INTO connection_history (id, user_id, logout_time, {columns}) SELECT id + {10**6 * (1 + number)}, {user}, "
+                f"logout_time - (id % 3) * {31 * DAY_MS}, {columns} FROM recent_connections "
+                f"WHERE user_id = 'records' AND logout_time IS NOT NULL"
+            )
+    with cursor(url) as cur:
+        cur.execute("ANALYZE")
 
 
 def is_bounded(few: int, many: int) -> bool:

@@ -98,7 +98,9 @@ def up(migrator: Any, db: Any) -> None:
         HistoryRow._meta.table_settings = "PARTITION BY RANGE (logout_time)"
     HistoryRow.create_table(safe=False)
     # For timelines and `forget`; for `retention` and the pages of all users.
-    db.execute_sql("CREATE INDEX history_of_user ON connection_history (user_id, login_time, id)")
+    db.execute_sql(
+        "CREATE INDEX history_of_user ON connection_history (user_id, login_time, id, logout_time)"
+    )
     db.execute_sql("CREATE INDEX history_ended ON connection_history (logout_time, id, login_time)")
     if is_postgresql:
         # Views that are replaced keep the rights that were granted on them.
