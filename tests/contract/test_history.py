@@ -293,6 +293,14 @@ def test_a_message_that_is_late_by_more_than_seven_days(store: Store, database: 
     assert "SUPERSEDED" in changed[0]
     with Reader(database) as reader:
         assert [c.connection_id for c in reader.history("alice", limit=9) if c.is_open] == ["now"]
+    save(store, ended("newest", client="tablet", client_time=OLD - 1000))
+    assert move(store) == 0
+    again = Login(**named | {"client_id": "tablet"}, connection_id="newest", time=OLD - 1000, fresh_id="f")
+    older = Login(**named | {"client_id": "tablet"}, connection_id="older", time=OLD - 2000, fresh_id="f")
+    assert decide(store, [again], RULES)[3] == ("login_after_end",)
+    *_, events, changed = decide(store, [older], RULES)
+    assert events == []
+    assert "SUPERSEDED" in changed[0]
     ghost = Login(connection_id="colder", time=None, fresh_id="f", **named)
     status, *_, events, _ = decide(store, [ghost], RULES)
     assert status.connections == 1
