@@ -40,11 +40,13 @@ from mqtt_presence.bridge.recovery.device_confirmations import DeviceConfirmatio
 from mqtt_presence.bridge.recovery.discovery_settings import DiscoverySettings
 from mqtt_presence.bridge.recovery.forgotten_users import ForgottenUsers
 from mqtt_presence.bridge.recovery.implicit_records import ImplicitRecords
+from mqtt_presence.bridge.recovery.other_seats import OtherSeats
 from mqtt_presence.bridge.recovery.plugin_list import PluginList
 from mqtt_presence.bridge.recovery.progress import Progress
 from mqtt_presence.bridge.recovery.retained_statuses import RetainedStatuses
 from mqtt_presence.bridge.redeliveries import Redeliveries
 from mqtt_presence.bridge.retention import ChangeLogRetention, Retention
+from mqtt_presence.bridge.shared_counts import SharedCounts
 from mqtt_presence.bridge.state_topic import StateTopic
 from mqtt_presence.integrations.outputs import OUTPUTS, Outputs
 from mqtt_presence.integrations.port import Output
@@ -54,7 +56,7 @@ from mqtt_presence.store import Store, Transaction
 
 AddressOf = Callable[[str, str], str | None]
 """Returns the address of a client, from its user id and client id; None: unknown."""
-MakeLink = Callable[[LinkConfig, Callable[[], tuple[str, bytes]]], Link]
+MakeLink = Callable[[LinkConfig, Callable[[], tuple[str, bytes]] | None], Link]
 
 
 def bridge(
@@ -148,7 +150,8 @@ class Assembly:
         self.journal = PacketIdJournal(redeliveries, tuning.kept_packet_ids)
         identity = _identity(config)
         self.connections = BrokerConnections(store, config.source, identity=identity, clock=clock)
-        self.state_topic = StateTopic(topics, clock)
+        self.others = OtherSeats(store)
+        self.state_topic = StateTopic(topics, clock, self.others)
         self.outputs = Outputs(
             [*(make(topics, config.publish_private) for make in OUTPUTS.values()), *outputs]
         )
@@ -172,10 +175,11 @@ class Assembly:
             topics,
             clock,
             self.outputs,
+            self.others,
             again_s=tuning.republish_again_s,
             is_loss_normal=config.broker_starts_empty,
         )
-        self.progress = Progress(clock, topics.inputs, tuning.settled_s)
+        self.progress = Progress(clock, topics.inputs, tuning.settled_s, store, self.others)
         self.clock_steps = ClockSteps(store, self.committer, clock, tuning.shifted_page)
         self.announcements = Announcements(
             store,
@@ -185,6 +189,7 @@ class Assembly:
             clock,
             self.clock_steps,
             self.progress,
+            self.others,
             config.confirm_within_ms,
             tuning.announce_again_s,
         )
@@ -209,7 +214,7 @@ class Assembly:
             follows=config.source in {AUTO, MOSQUITTO},
             on_restart=self._broker_restarted,
         )
-        self.forgotten = ForgottenUsers(store, self.outputs, clock, self._forget)
+        self.forgotten = ForgottenUsers(store, self.outputs, clock, self._forget, self.committer)
         presence = PresenceMessages(
             topics,
             self.rates,
@@ -248,13 +253,16 @@ class Assembly:
         )
         self.bridge = Bridge(
             store,
-            lambda tx: make_link(_sized(config.link(tx.client_id()), fleets), self.state_topic.will),
+            lambda tx: make_link(
+                _sized(config.link(tx.client_id()), fleets), self.state_topic.will if tx.seat == 0 else None
+            ),
             clock,
             intake=self.intake,
             clock_steps=self.clock_steps,
             counters=self.counters,
             tuning=tuning,
             parts=(
+                self.others,
                 # Before all that publishes: it adds an output.
                 DiscoverySettings(store, self.outputs, self.retained, config.homeassistant),
                 self.committer,  # before the rest: it resolves an uncertain commit before anything is decided
@@ -285,6 +293,9 @@ class Assembly:
                 Retention(store, clock, config.retention_ms),
                 *self.notifications.parts(self.committer, self.progress),
                 ChangeLogRetention(store, clock),
+                SharedCounts(
+                    store, clock, self.others, self.limiter, self.census, self.notifications.outages
+                ),
             ),
         )
         (monitor or Monitor()).watch(

@@ -60,6 +60,8 @@ class BrokerConnections(OnCheck):
 
     """
 
+    is_of_all = False
+
     def __init__(
         self,
         store: Store,

@@ -3,7 +3,8 @@
 Load the records that the events touch, apply the rules, save, store the publications, commit; then publish.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -18,8 +19,9 @@ from mqtt_presence.bridge.counters import Counters
 from mqtt_presence.bridge.limits import TOO_MANY_USERS, Limiter
 from mqtt_presence.bridge.link.acknowledgements import newest_only
 from mqtt_presence.bridge.link.link import Link
-from mqtt_presence.bridge.outbox import LastStatus, Outbox, last_status
+from mqtt_presence.bridge.outbox import LastStatus, Outbox, last_status, status_versions
 from mqtt_presence.bridge.part import CommitObserver, Part
+from mqtt_presence.bridge.present_statuses import PresentStatuses
 from mqtt_presence.errors import StoreError
 from mqtt_presence.integrations.outputs import Outputs
 from mqtt_presence.mqtt.messages import Outgoing
@@ -32,6 +34,8 @@ from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import ActivityState, Outcome, RuleSettings, UserId, UserPresence
 from mqtt_presence.store import PORTION, Store, Transaction
 
+_LOOK_AFTER_S = 0.1
+"""Between an acknowledgement and the look at the database, unless a batch comes first."""
 CHUNK = 200
 """Users of one step of a job: messages wait no longer than it takes."""
 
@@ -92,7 +96,9 @@ class Committer(Part):
         self._recorder = recorder
         self._observers = observers
         self._on_commit = on_commit
+        self._present = PresentStatuses(topics, outputs)
         self._outbox = Outbox()
+        self._clearable_since_s: float | None = None
         self._uncertain: Committed | None = None
         self._restored: Restored = []
 
@@ -101,10 +107,11 @@ class Committer(Part):
     def restore(self, tx: Transaction) -> None:
         """Read the publications of the last run that the broker did not acknowledge."""
         left = [(number, unpack(body)) for number, body in tx.outbox()]
-        # The retained messages of a forgotten user are cleared instead of published.
-        forgotten = self._topics_of_forgotten(tx, left)
+        # Another bridge may have published since: retained messages follow the database as it is now.
+        topics = {p.topic for _, publications in left for p in publications if p.retain}
+        present = self._present.of_topics(tx, topics)
         self._restored = [
-            (number, [replace(p, payload=b"") if p.topic in forgotten else p for p in publications])
+            (number, [replace(p, payload=present.get(p.topic, p.payload)) for p in publications])
             for number, publications in left
         ]
 
@@ -117,7 +124,23 @@ class Committer(Part):
             link.publish(newest_only(messages))
             self._restored = []
         self._resolve_uncertain_commit(link)
+        if self._look_in_s() <= 0:
+            self.clear_now(link)
         return True
+
+    def wait_s(self) -> float:
+        """See `Part`: the look after the acknowledgement does not wait for the next message."""
+        return max(0.0, self._look_in_s())
+
+    def _look_in_s(self) -> float:
+        """Return when to look for newer versions of acknowledged statuses, seconds from now."""
+        if self._outbox.clearable is None or self._is_alone:
+            self._clearable_since_s = None
+            return math.inf
+        now_s = self._clock.monotonic()
+        if self._clearable_since_s is None:
+            self._clearable_since_s = now_s
+        return self._clearable_since_s + _LOOK_AFTER_S - now_s
 
     def acknowledged(self, ticket: object, count: int) -> None:
         """See `Part`."""
@@ -129,8 +152,8 @@ class Committer(Part):
         self.acknowledged(message.ticket, 1)
 
     def finish(self, tx: Transaction) -> None:
-        """Remove the acknowledged publications from the outbox."""
-        self._clear(tx)
+        """Remove acknowledged publications from the outbox; newer versions wait there for the next run."""
+        self._put(tx, [])
 
     # For messages and jobs.
 
@@ -200,8 +223,7 @@ class Committer(Part):
         with self._attempt() as attempt, self._store.transaction() as tx:
             made, recorded = make(tx)
             publications = list(made)
-            number = tx.put_outbox(pack(publications)) if publications else None
-            clearable = self._clear(tx) if publications else None
+            number, clearable = self._put(tx, publications)
             done = attempt.done = Committed(
                 0, Decisions(), clearable, number, publications, None, lambda _: None, recorded, tx.attempt
             )
@@ -218,7 +240,7 @@ class Committer(Part):
             self._on_commit()
         done.after(done.decisions.outcomes)
 
-    def clear_now(self) -> None:
+    def clear_now(self, link: Link) -> None:
         """Remove acknowledged publications from the outbox without a batch.
 
         Raises:
@@ -227,10 +249,7 @@ class Committer(Part):
         """
         if self._outbox.clearable is None:
             return
-        with self._store.transaction() as tx:
-            clearable = self._clear(tx)
-        if clearable is not None:
-            self._outbox.cleared(clearable)
+        self.publish(link, lambda _: ([], _nothing))
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -266,30 +285,52 @@ class Committer(Part):
 
     # The outbox.
 
-    def _topics_of_forgotten(self, tx: Transaction, restored: Restored) -> set[str]:
-        """Return the topics of retained messages of users that are forgotten."""
-        users = {
-            topic: user_id
-            for topic in {p.topic for _, publications in restored for p in publications if p.retain}
-            if (user_id := self._topics.parse_status(topic)) is not None
-        }
-        known = tx.known_users(users.values())
-        gone = {user_id for user_id in users.values() if user_id not in known}
-        return {topic for user_id in gone for topic in self._outputs.topics(user_id)}
+    def _put(self, tx: Transaction, publications: list[Publication]) -> tuple[int | None, int | None]:
+        """Put publications into the store, and remove acknowledged ones.
 
-    def _clear(self, tx: Transaction) -> int | None:
-        """Remove acknowledged publications from the store; return up to which number."""
+        Args:
+            tx: of the store.
+            publications: of this transaction; newer versions of acknowledged statuses are added in front.
+
+        Returns:
+            The number of the publications in the outbox, and up to which number others were removed.
+
+        """
         clearable = self._outbox.clearable
+        if clearable is not None:
+            publications[:0] = self._present.newer(tx, self._outbox.statuses)
+        # Before the removal: SQLite gives a number again once the table is empty.
+        number = tx.put_outbox(pack(publications)) if publications else None
         if clearable is not None:
             tx.clear_outbox(clearable)
             self._on_clear(tx, self._outbox.last_status)
-        return clearable
+        return number, clearable
+
+    def publish_present(self, link: Link, user_ids: Collection[UserId]) -> None:
+        """Publish the retained messages of users as they should be now.
+
+        Raises:
+            StoreError: nothing is known to be committed.
+
+        """
+
+        def make(tx: Transaction) -> Recorded:
+            present = self._present.of_users(tx, user_ids)
+            return [Publication(topic, payload, retain=True) for topic, payload in present.items()], _nothing
+
+        self.publish(link, make)
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether no other bridge publishes statuses."""
+        return self._store.seat.seats == 1
 
     def _outgoing(
         self, number: int, publications: list[Publication], last: LastStatus | None
     ) -> Iterable[Outgoing]:
         """Record that acknowledgements are due; return the messages to send."""
-        self._outbox.add(number, publications, last)
+        statuses = {} if self._is_alone else status_versions(publications, self._topics)
+        self._outbox.add(number, publications, last, statuses)
         self._counters.published += len(publications)
         return [Outgoing(p.topic, p.payload, p.retain, number) for p in publications]
 
@@ -300,7 +341,7 @@ class Committer(Part):
     ) -> Committed:
         decisions = Decisions()
         publications: list[Publication] = []
-        last = number = None
+        last = None
         recorded = _nothing
         if events:
             decisions = self._fold(tx.load(events), events)
@@ -314,11 +355,8 @@ class Committer(Part):
                 more, recorded = self._recorder.record(tx, decisions.outcomes)
                 publications += more
             last = self._last_status(decisions.outcomes)
-            if publications:
-                number = tx.put_outbox(pack(publications))
-        return Committed(
-            users, decisions, self._clear(tx), number, publications, last, after, recorded, tx.attempt
-        )
+        number, clearable = self._put(tx, publications)
+        return Committed(users, decisions, clearable, number, publications, last, after, recorded, tx.attempt)
 
     def _settle_heartbeats(
         self, tx: Transaction, events: Mapping[UserId, Sequence[Event]]

@@ -151,7 +151,7 @@ class RefusalTotals(OnCheck):
 
     def restore(self, tx: Transaction) -> None:
         """See `Part`."""
-        text = tx.read_value(_NAME)
+        text = tx.read_value(tx.seat_name(_NAME))
         self._totals = {} if text is None else msgspec.json.decode(text, type=dict[str, Refusals])
         self._before = {reason: refusals.total for reason, refusals in self._totals.items()}
 
@@ -174,4 +174,4 @@ class RefusalTotals(OnCheck):
         for reason, detail in self._counters.last.items():
             total = self._before.get(reason, 0) + self._counters.refused[reason]
             self._totals[reason] = Refusals(total, ascii(detail[:300]), self._clock.now())
-        tx.write_value(_NAME, msgspec.json.encode(self._totals).decode())
+        tx.write_value(tx.seat_name(_NAME), msgspec.json.encode(self._totals).decode())

@@ -18,6 +18,8 @@ class DeadlineChecks(OnCheck):
 
     """
 
+    is_of_all = False
+
     def __init__(self, committer: Committer, progress: Progress, clock_steps: ClockSteps) -> None:
         super().__init__()
         self._committer = committer

@@ -21,6 +21,8 @@ class DeviceSubscriptions(OnCheck):
 
     """
 
+    is_of_all = False
+
     def __init__(self, fleets: Sequence[Fleets], store: Store) -> None:
         super().__init__()
         self._fleets = fleets

@@ -35,6 +35,8 @@ class ImplicitConnections(Part):
 
     """
 
+    is_of_all = False
+
     def __init__(
         self,
         connections: BrokerConnections,

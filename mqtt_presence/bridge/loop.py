@@ -103,6 +103,7 @@ class Bridge:
             ReplacedError: the database was replaced by another one, or by an older state of it.
 
         """
+        parts = self._parts
         try:
             self.start()
             while self._link is not None and not self._is_stopping:
@@ -115,7 +116,7 @@ class Bridge:
             self._store.stand_back()
             raise
         finally:
-            for part in self._parts:
+            for part in parts:
                 part.close()
             if self._link is not None:
                 self._link.close()
@@ -124,6 +125,8 @@ class Bridge:
     def start(self) -> None:
         """Restore the parts and make the link; `step` needs both. Without a link if stopped meanwhile."""
         self._store.wait_for_seat(lambda: self._is_stopping)
+        if self._store.seat.number:
+            self._parts = [part for part in self._parts if part.is_of_all]
         give_up_at = self._clock.monotonic() + self._tuning.start_s
         while not self._is_stopping:
             try:

@@ -1,7 +1,14 @@
-"""The outbox: publications that are committed and not yet acknowledged, and which of them can be deleted."""
+"""The outbox: publications that are committed and not yet acknowledged, and which of them can be deleted.
 
-from collections.abc import Sequence
+Several bridges may publish one user's status. A status that is older in the database may reach the broker
+last, and stay there. So each bridge looks at the database after the broker's acknowledgement: if the user has
+a newer version, the bridge publishes that one. Of all statuses that reach the broker last, one sender looks
+afterwards, so the newest is there in the end.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from msgspec import Struct
 
@@ -24,10 +31,20 @@ def last_status(publications: Sequence[Publication], topics: Topics) -> LastStat
     return None
 
 
+def status_versions(publications: Sequence[Publication], topics: Topics) -> dict[str, int]:
+    """Return the versions of the statuses among publications by topic; -1 for an empty one."""
+    return {
+        p.topic: version_of(p.payload)
+        for p in publications
+        if p.retain and topics.parse_status(p.topic) is not None
+    }
+
+
 @dataclass(slots=True)
 class _Unacknowledged:
     remaining: int
     last_status: LastStatus | None
+    statuses: Mapping[str, int]
 
 
 class Outbox:
@@ -39,17 +56,26 @@ class Outbox:
         """The outbox can be cleared up to this number; None: no new number."""
         self.last_status: LastStatus | None = None
         """The last status among the publications to clear."""
+        self.statuses: dict[str, int] = {}
+        """The versions of statuses among the publications to clear, by topic; -1: the topic was cleared."""
 
-    def add(self, number: int, publications: list[Publication], last: LastStatus | None) -> None:
+    def add(
+        self,
+        number: int,
+        publications: list[Publication],
+        last: LastStatus | None,
+        statuses: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         """Record a committed batch whose publications are being sent.
 
         Args:
             number: its number in the store, greater than all before.
             publications: of the batch.
             last: the last status among them.
+            statuses: the versions of all statuses among them, by topic, if other bridges publish, too.
 
         """
-        self._batches[number] = _Unacknowledged(len(publications), last)
+        self._batches[number] = _Unacknowledged(len(publications), last, statuses)
 
     def delivered(self, number: int, times: int) -> None:
         """Count so many messages of a batch as acknowledged by the broker."""
@@ -62,10 +88,13 @@ class Outbox:
         for first in list(self._batches):
             if self._batches[first].remaining > 0:
                 break
-            self.last_status = self._batches.pop(first).last_status or self.last_status
+            cleared = self._batches.pop(first)
+            self.last_status = cleared.last_status or self.last_status
+            self.statuses.update(cleared.statuses)
             self.clearable = first
 
     def cleared(self, up_to: int) -> None:
         """Record that the store has deleted the publications up to a number."""
         if self.clearable is not None and self.clearable <= up_to:
             self.clearable = self.last_status = None
+            self.statuses.clear()

@@ -29,6 +29,9 @@ class Due(Enum):
 class Part:
     """A concern of the bridge."""
 
+    is_of_all = True
+    """Whether each bridge of the database has the concern; False: only the one that holds seat 0."""
+
     def restore(self, tx: Transaction) -> None:
         """Read the state that the last run of the bridge stored."""
 

@@ -35,6 +35,8 @@ class Retention(Part):
 
     """
 
+    is_of_all = False
+
     def __init__(self, store: Store, clock: Clock, retention_ms: int | None) -> None:
         self._store = store
         self._clock = clock
@@ -120,6 +122,8 @@ class ChangeLogRetention(OnCheck):
         clock: the bridge's.
 
     """
+
+    is_of_all = False
 
     def __init__(self, store: Store, clock: Clock) -> None:
         super().__init__()

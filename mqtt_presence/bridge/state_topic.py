@@ -3,12 +3,15 @@
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import Part
+from mqtt_presence.bridge.recovery.other_seats import OtherSeats
 from mqtt_presence.mqtt.messages import Outgoing
 from mqtt_presence.protocol.outgoing import encode_bridge_state
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.store import Transaction
 
 _NAME = "state_version"
+_CHANGES = 1000
+"""Versions kept for changes of the seats during one connection; later changes are not published."""
 
 
 class StateTopic(Part):
@@ -19,12 +22,20 @@ class StateTopic(Part):
     Args:
         topics: the topics under the prefix in use.
         clock: the bridge's.
+        others: know how many seats there are, and how many are held.
 
     """
 
-    def __init__(self, topics: Topics, clock: Clock) -> None:
+    is_of_all = False
+
+    def __init__(self, topics: Topics, clock: Clock, others: OtherSeats) -> None:
         self._topics = topics
         self._clock = clock
+        self._others = others
+        self._online_version = 0
+        self._gap = 1
+        self._published: tuple[int, int] | None = None
+        """The number of seats, and of held ones, on this connection; None: there is no connection."""
         self._started_at = 0
         self._version = 0
 
@@ -42,14 +53,29 @@ class StateTopic(Part):
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
         """Publish the online message ahead of the backlog: `RetainedStatuses` waits for its retained copy."""
         del session_present, contested
-        payload = self._encode("online", self._version - 1)
-        link.publish_ahead(
-            Outgoing(self._topics.bridge_state, payload, retain=True, this_connection_only=True)
-        )
+        self._online_version = self._version - self._gap
+        link.publish_ahead(self._online())
+
+    def disconnected(self) -> None:
+        """See `Part`."""
+        self._published = None
+
+    def turned(self, link: Link) -> None:
+        """Publish a change of the seats."""
+        is_changed = self._published not in (None, (self._others.count, self._others.held))
+        if link.is_connected and is_changed and self._online_version < self._version - 2:
+            self._online_version += 1
+            link.publish([self._online()])
+
+    def _online(self) -> Outgoing:
+        self._published = (self._others.count, self._others.held)
+        payload = encode_bridge_state("online", self._online_version, self._started_at, *self._published)
+        return Outgoing(self._topics.bridge_state, payload, retain=True, this_connection_only=True)
 
     def will(self) -> tuple[str, bytes]:
-        """Return topic and payload of the next will; the online message has the version before it."""
-        self._version = max(self._version + 2, self._clock.now())
+        """Return topic and payload of the next will; the online messages have the versions before it."""
+        self._gap = 1 if self._others.count == 1 else _CHANGES
+        self._version = max(self._version + 2, self._clock.now()) + self._gap - 1
         return self._topics.bridge_state, self._encode("offline", self._version)
 
     def leaving(self, link: Link) -> None:

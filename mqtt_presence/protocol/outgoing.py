@@ -98,10 +98,12 @@ class ForgottenOut(Struct, rename="camel"):
     user_id: str
 
 
-class _BridgeStateOut(Struct, rename="camel"):
+class _BridgeStateOut(Struct, rename="camel", omit_defaults=True):
     state: str
     version: int
     started_at: str
+    seats: int | None = None
+    seats_held: int | None = None
 
 
 class HealthOut(Struct, rename="camel"):
@@ -243,16 +245,20 @@ def encode_outage(subject: str, condition: str, *, since: int, time: int, count:
     return _encode(_OutageOut(subject, condition, to_iso(since), to_iso(time), count))
 
 
-def encode_bridge_state(state: str, version: int, started_at: int) -> bytes:
+def encode_bridge_state(
+    state: str, version: int, started_at: int, seats: int | None = None, seats_held: int | None = None
+) -> bytes:
     """Encode the payload of ``bridge/state``.
 
     Args:
         state: ``online`` or ``offline``.
         version: a number that grows with every publication, so that readers recognise the latest.
         started_at: when this bridge was started, epoch milliseconds.
+        seats: the number of seats; None: not known any more.
+        seats_held: the number of those that a process holds.
 
     """
-    return _encode(_BridgeStateOut(state, version, to_iso(started_at)))
+    return _encode(_BridgeStateOut(state, version, to_iso(started_at), seats, seats_held))
 
 
 def encode_health(health: HealthOut) -> bytes:

@@ -3,6 +3,7 @@
 Imports `errors`, `rules` and `protocol`. No other folder imports peewee.
 """
 
+from mqtt_presence.store.bridge_tables import MUST_ANNOUNCE, MUST_REPUBLISH, SeatFacts
 from mqtt_presence.store.database import LEASE_MS
 from mqtt_presence.store.jobs import ImplicitRecord
 from mqtt_presence.store.record_history import START, HistoryBusyError, Place
@@ -15,12 +16,15 @@ from mqtt_presence.store.transaction import Transaction
 __all__ = [
     "ANNOUNCED_AT",
     "LEASE_MS",
+    "MUST_ANNOUNCE",
+    "MUST_REPUBLISH",
     "PORTION",
     "START",
     "Candidate",
     "HistoryBusyError",
     "ImplicitRecord",
     "Place",
+    "SeatFacts",
     "Store",
     "Transaction",
 ]

@@ -1,8 +1,11 @@
 """The bridge's own tables: named values, outbox, redeliveries, and forgotten users to clear."""
 
+import hashlib
 import json
+import secrets
 from collections import Counter
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import peewee
 
@@ -12,9 +15,25 @@ from mqtt_presence.store.notification_tables import NotificationTables
 from mqtt_presence.store.rows import VERSION_FLOOR
 from mqtt_presence.store.schema import BridgeRow, OutboxRow, RedeliveryRow, TombstoneRow
 
+MUST_ANNOUNCE = "must_announce"
+"""The name of the request to ask all clients to log in again."""
+MUST_REPUBLISH = "republishing"
+"""The name of the request to publish the statuses of all users again."""
 _USER_COUNT = "user_count"
 _FORGOTTEN = "forgotten_totals"
 _SEAT_BITS = 40
+
+
+class SeatFacts(NamedTuple):
+    """The seats of other processes."""
+
+    held: int
+    """The number of those that a process holds."""
+    heard_until: int | None
+    """Every message that had reached one of their sessions by then is processed, epoch milliseconds; None:
+    none of them has a session yet."""
+    are_subscribed: bool
+    """Whether every session of theirs has subscribed."""
 
 
 class BridgeTables(ChangeLogWriter, NotificationTables):
@@ -31,6 +50,16 @@ class BridgeTables(ChangeLogWriter, NotificationTables):
         """Read the MQTT client id of the seat."""
         rows = self._select(f"SELECT client_id FROM seats WHERE id = {self._mark}", [self.seat])
         return str(rows[0][0])
+
+    def seat_name(self, name: str) -> str:
+        """Return the name of a value of which each seat has one."""
+        return f"{name}@{self.seat}" if self.seat else name
+
+    def share_group(self) -> str:
+        """Return the name of the group in which all bridges of this database share the messages."""
+        # Of the client id of seat 0, which is secret, only a digest is published.
+        ((client_id,),) = self._select("SELECT client_id FROM seats WHERE id = 0", [])
+        return f"presence-{hashlib.sha256(client_id.encode()).hexdigest()[:16]}"
 
     def read_value(self, name: str) -> str | None:
         """Read a named value."""
@@ -68,8 +97,13 @@ class BridgeTables(ChangeLogWriter, NotificationTables):
         self.write_value(_USER_COUNT, str(self.count_users()))
 
     def _add_to_user_count(self, more: int) -> None:
-        if more:
-            self.write_value(_USER_COUNT, str(int(self.read_value(_USER_COUNT) or 0) + more))
+        if more:  # in one statement: other bridges add, too
+            self._database.execute_sql(
+                f"INSERT INTO bridge (name, value) VALUES ({self._mark}, {self._mark}) "
+                "ON CONFLICT (name) DO UPDATE SET value = "
+                "CAST(CAST(bridge.value AS BIGINT) + CAST(excluded.value AS BIGINT) AS TEXT)",
+                [_USER_COUNT, str(more)],
+            )
 
     # The totals that metrics show. Only the bridge counts them, so `forget` leaves a note of its effect.
 
@@ -102,11 +136,52 @@ class BridgeTables(ChangeLogWriter, NotificationTables):
         return Counter(json.loads(self.read_value(_FORGOTTEN) or "{}"))
 
     def _add_to_forgotten(self, more: Mapping[str, int]) -> None:
+        if self._is_postgresql:
+            self._select("SELECT 1 FROM bridge WHERE name = %s FOR UPDATE", [_FORGOTTEN])
         self.write_value(_FORGOTTEN, json.dumps(self.forgotten_totals() + Counter(more)))
+
+    def _raise_version_floor(self, version: int) -> None:
+        self._database.execute_sql(
+            f"INSERT INTO bridge (name, value) VALUES ({self._mark}, {self._mark}) "
+            "ON CONFLICT (name) DO UPDATE SET value = excluded.value "
+            "WHERE CAST(bridge.value AS BIGINT) < CAST(excluded.value AS BIGINT)",
+            [VERSION_FLOOR, str(version)],
+        )
 
     def _version_floor(self) -> int:
         """Return the version from which new users go on: the greatest version of any forgotten user."""
         return int(self.read_value(VERSION_FLOOR) or 0)
+
+    # The other seats.
+
+    def other_seats(self) -> SeatFacts:
+        """Read the state of all other seats."""
+        now = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint"
+        ((held, heard_until, is_subscribed),) = self._select(
+            f"SELECT COUNT(*) FILTER (WHERE expires_at >= {now}), "
+            "MIN(COALESCE(heard_until, 0)) FILTER (WHERE subscribed IS NOT NULL), "
+            f"COALESCE(BOOL_AND(subscribed), TRUE) FROM seats WHERE id <> {self._mark}",
+            [self.seat],
+        )
+        return SeatFacts(held, heard_until, is_subscribed)
+
+    def request(self, name: str) -> None:
+        """Have the holder of seat 0 do something for all seats."""
+        self.write_value(name, secrets.token_hex(8))
+
+    def requests(self) -> dict[str, str]:
+        """Read the requests to the holder of seat 0, by name; each has another value."""
+        rows = self._select(
+            f"SELECT name, value FROM bridge WHERE name IN ({self._mark}, {self._mark})",
+            [MUST_ANNOUNCE, MUST_REPUBLISH],
+        )
+        return {row[0]: row[1] for row in rows}
+
+    def end_request(self, name: str, value: str | None) -> None:
+        """Delete a request, unless it was made again meanwhile."""
+        self._database.execute_sql(
+            f"DELETE FROM bridge WHERE name = {self._mark} AND value = {self._mark}", [name, value or ""]
+        )
 
     # The outbox: committed publications that the broker may not have.
 

@@ -34,6 +34,9 @@ class FileSeat:
     """
 
     number = attempt = 0
+    seats = 1
+    heard_until: int | None = None
+    subscribed: bool | None = None
 
     def __init__(self, file: str, candidate: Candidate) -> None:
         self._file = file
@@ -92,7 +95,7 @@ class FileSeat:
             self._waiting = None
 
     def _is_frozen(self, lock: int) -> bool:
-        """Return whether the holder, who knows that this process waits, shows no sign of life for a lease."""
+        """Return whether the holder shows no sign of life for a lease, although this process waits."""
         sign = identity_of(lock), os.fstat(lock).st_mtime_ns
         if self._waiting is None or self._sign is None or self._sign[0] != sign:
             self._sign = None if self._waiting is None else (sign, moment())

@@ -11,7 +11,6 @@ from mqtt_presence.store.record_history import RecordHistory
 from mqtt_presence.store.rows import (
     CONNECTION_COLUMNS,
     USER_COLUMNS,
-    VERSION_FLOOR,
     to_connection,
     to_presence,
 )
@@ -279,7 +278,7 @@ class Jobs(RecordHistory, BridgeTables):
         if was_known:
             self._add_to_forgotten(totals)
         # If the user comes back, the versions go on growing.
-        self.write_value(VERSION_FLOOR, str(max(self._version_floor(), *versions, 0)))
+        self._raise_version_floor(max(*versions, 0, 0))
         self._put_uncleared(user_id)
         if versions:
             self.log_changes([(user_id,)])

@@ -40,6 +40,9 @@ class Lease:
         self._candidate = candidate
         self._clock = clock
         self.number = 0
+        self.seats = candidate.seats
+        self.heard_until: int | None = None
+        self.subscribed: bool | None = None
         self.attempt = 0
         self._batch = 0
         """The number of the current transaction in the row of the seat."""
@@ -68,14 +71,15 @@ class Lease:
                 f"expires_at = {_NOW} + {LEASE_MS} WHERE id = ("
                 f"SELECT id FROM seats WHERE expires_at IS NULL OR expires_at < {_NOW} "
                 "ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) "
-                "RETURNING id, epoch, batch",
+                "RETURNING id, epoch, batch, (SELECT COUNT(*) FROM seats)",
                 [self._candidate.name, self._candidate.release],
             ).fetchone()
             if taken is not None:
                 self._database.execute_sql("DELETE FROM standbys WHERE node = %s", [self._candidate.name])
         if taken is None:
             return self._look_at_holders()
-        self.number, self._epoch, self._batch = taken
+        self.number, self._epoch, self._batch, self.seats = taken
+        self.heard_until = self.subscribed = None
         self._committed = self._batch
         self._first_looks, self._alive = {}, set()
         self._renewed_s = self._asked_s = moment()
@@ -144,7 +148,9 @@ class Lease:
     @property
     def is_due(self) -> bool:
         """See `Seat`."""
-        return self._epoch is not None and moment() - self._renewed_s > RENEW_AFTER_S
+        # The holder of seat 0 judges silence by what all seats have heard, so it should not wait for that.
+        after_s = RENEW_AFTER_S if self.seats == 1 else RENEW_AFTER_S / 2
+        return self._epoch is not None and moment() - self._renewed_s > after_s
 
     @property
     def is_overdue(self) -> bool:
@@ -162,9 +168,10 @@ class Lease:
             return
         began_s = self._clock.monotonic()
         renewed = self._database.execute_sql(
-            f"UPDATE seats SET batch = batch + 1, expires_at = {_NOW} + {LEASE_MS} "
+            f"UPDATE seats SET batch = batch + 1, expires_at = {_NOW} + {LEASE_MS}, "
+            "heard_until = COALESCE(%s, heard_until), subscribed = COALESCE(%s, subscribed) "
             f"WHERE id = %s AND epoch = %s RETURNING batch, {_NOW}",
-            [self.number, self._epoch],
+            [self.heard_until, self.subscribed, self.number, self._epoch],
         ).fetchone()
         if renewed is None:
             self._lost()
@@ -181,11 +188,10 @@ class Lease:
             raise ReplacedError(_SET_BACK)
         if self._renewed_s - self._asked_s > RENEW_AFTER_S:
             self._asked_s = self._renewed_s
-            self._has_successor = bool(
-                self._database.execute_sql(
-                    f"SELECT 1 FROM standbys WHERE seen_at > {_NOW} - {STANDBY_MS} LIMIT 1"
-                ).fetchall()
-            )
+            self._has_successor, self.seats = self._database.execute_sql(
+                f"SELECT EXISTS (SELECT 1 FROM standbys WHERE seen_at > {_NOW} - {STANDBY_MS}), "
+                "(SELECT COUNT(*) FROM seats)"
+            ).fetchone()
 
     def _lost(self) -> None:
         row = self._database.execute_sql(

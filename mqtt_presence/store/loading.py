@@ -91,6 +91,15 @@ class Loading(Jobs):
                     )
         return loaded
 
+    def users_by_name(self, user_ids: Iterable[UserId]) -> dict[UserId, UserPresence]:
+        """Read those of the users that exist, without their connections."""
+        rows = self._select_each(
+            USER_COLUMNS,
+            "CROSS JOIN users u WHERE u.user_id = k.column1",
+            [(user_id,) for user_id in sorted(user_ids)],
+        )
+        return {UserId(row[0]): to_presence(row, {}, {}) for row in rows}
+
     def known_users(self, user_ids: Iterable[UserId]) -> set[UserId]:
         """Return those of the users that exist."""
         keys = [(user_id,) for user_id in user_ids]

@@ -60,13 +60,21 @@ class Failure(NamedTuple):
     reason: str
 
 
+_QUEUE_LOCK = 0x6D71_6E71  # an advisory lock of the transaction, with a number of this program
+
+
 class NotificationTables(AlarmTable):
     """The tables of notifications."""
 
     # The queue.
 
     def put_notifications(self, at: int, body: bytes) -> int:
-        """Append a row to the queue; return its number, which only grows."""
+        """Append a row to the queue; return its number, which only grows.
+
+        The numbers are in the order of commits, also of several bridges: a sender goes by them.
+        """
+        if self._is_postgresql:
+            self._select("SELECT pg_advisory_xact_lock(%s)", [_QUEUE_LOCK])
         rows = self._select(
             f"INSERT INTO notifications (at, body) VALUES ({self._mark}, {self._mark}) RETURNING id",
             [at, body],

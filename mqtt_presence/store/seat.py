@@ -1,7 +1,7 @@
 """The seat: the place of a bridge at the broker and in the database, held by one process at a time.
 
-A seat has an MQTT client id with its session, an outbox and a journal of packet ids. Whoever takes a seat
-over goes on with all of them. `lease` has the seats of PostgreSQL, `file_seat` the one of SQLite.
+A seat has an MQTT client id with its session, an outbox and a journal of packet ids. A process that takes a
+seat over goes on with all of them. `lease` has the seats of PostgreSQL, `file_seat` the one of SQLite.
 """
 
 import os
@@ -61,8 +61,14 @@ class Seat(Protocol):
 
     number: int
     """The number of the seat, from 0; 0 before `take`."""
+    seats: int
+    """The number of seats of the database."""
     attempt: int
     """The number of the current transaction in this process."""
+    heard_until: int | None
+    """Every message that had reached the session by then is processed, epoch milliseconds; None: unknown."""
+    subscribed: bool | None
+    """Whether the session has subscribed to its part of the messages; None: as stored."""
 
     def take(self) -> bool:
         """Try to take a seat; return False while it is not known whether its holder is alive.

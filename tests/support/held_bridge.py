@@ -147,6 +147,7 @@ def parts_on(store: Store) -> Assembly:
 def losses(store: Any = None, clock: HeldClock | None = None, *, follows: bool = True) -> BrokerLosses:
     """Make a part that follows what the broker reports of itself; the other parts it needs stand still."""
     clock = clock or HeldClock()
+    store = store or SimpleNamespace(seat=SimpleNamespace(number=0))
     parts: Any = SimpleNamespace(
         has_news_of_a_loss=lambda: False, request=lambda _reason: None, until=clock.now()
     )

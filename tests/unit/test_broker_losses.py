@@ -174,5 +174,8 @@ class _StoredReports:
     def __init__(self, text: str | None) -> None:
         self.text = text
 
+    def seat_name(self, name: str) -> str:
+        return name
+
     def read_value(self, name: str) -> str | None:
         return self.text

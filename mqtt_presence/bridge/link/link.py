@@ -50,11 +50,11 @@ class Link:
 
     Args:
         config: where to connect, and as which client.
-        make_will: called before every connection: topic and payload of the retained will.
+        make_will: called before every connection: topic and payload of the retained will; None: no will.
 
     """
 
-    def __init__(self, config: LinkConfig, make_will: Callable[[], tuple[str, bytes]]) -> None:
+    def __init__(self, config: LinkConfig, make_will: Callable[[], tuple[str, bytes]] | None) -> None:
         self._make_will = make_will
         self._connecting = Connecting(config)
         self._max_packet = config.max_packet
@@ -205,7 +205,8 @@ class Link:
 
     def _connect(self) -> None:
         self._client = self._make_client()
-        self._client.will_set(*self._make_will(), qos=1, retain=True)
+        if self._make_will is not None:
+            self._client.will_set(*self._make_will(), qos=1, retain=True)
         self._connecting.connect(self._client)
 
     def _on_connect(

@@ -137,23 +137,11 @@ class Census(OnCheck):
         return max(0, self._totals[name] - self._forgotten[name])
 
     def metrics(self) -> Iterable[Metric | Distribution]:
-        """See `Measured`."""
-        idle = self._count(IDLE)
-        connections: dict[Labels, float] = {
-            ("active",): max(0, self.live_connections - idle),
-            ("idle",): idle,
-        }
-        users: dict[Labels, int] = {(state.value,): count for state, count in self.users().items()}
+        """See `Measured`. The totals are those of all bridges, and the holder of seat 0 has them."""
+        if self._store.seat.number == 0:
+            yield from self._totals_as_metrics()
         # Copies, because the loop goes on meanwhile.
         ends, transitions = self._ends.copy(), self._transitions.copy()
-        yield Metric("users", "The users by state.", is_counter=False, labels=("state",), values=users)
-        yield Metric(
-            "connections",
-            "The live connections by state: open, or ended and in their grace.",
-            is_counter=False,
-            labels=("state",),
-            values=connections,
-        )
         yield counter("logins", "Connections that opened, or opened again.", self._logins)
         yield Metric(
             "ends",
@@ -172,4 +160,20 @@ class Census(OnCheck):
         yield self._detection_s.read(
             "detection_seconds",
             "Time from a connection's last message to its end, if it was lost, timed out or unconfirmed.",
+        )
+
+    def _totals_as_metrics(self) -> Iterable[Metric]:
+        idle = self._count(IDLE)
+        connections: dict[Labels, float] = {
+            ("active",): max(0, self.live_connections - idle),
+            ("idle",): idle,
+        }
+        users: dict[Labels, int] = {(state.value,): count for state, count in self.users().items()}
+        yield Metric("users", "The users by state.", is_counter=False, labels=("state",), values=users)
+        yield Metric(
+            "connections",
+            "The live connections by state: open, or ended and in their grace.",
+            is_counter=False,
+            labels=("state",),
+            values=connections,
         )

@@ -28,6 +28,8 @@ class HealthTopic(Part):
 
     """
 
+    is_of_all = False
+
     def __init__(
         self, topics: Topics, clock: Clock, census: Census, vitals: Vitals, counters: Counters
     ) -> None:

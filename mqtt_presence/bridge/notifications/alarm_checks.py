@@ -23,6 +23,8 @@ class AlarmChecks(OnCheck):
 
     """
 
+    is_of_all = False
+
     def __init__(
         self,
         committer: Committer,

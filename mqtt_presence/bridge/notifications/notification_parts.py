@@ -35,20 +35,20 @@ class NotificationParts:
         routing = Routing(config.receivers)
         self._has_conditions = bool(routing.conditions)
         self.senders = Senders(config, self.steady, clock, routing.conditions)
-        self._outages = Outages(routing, self.steady)
+        self.outages = Outages(routing, self.steady)
         self._retention = QueueRetention(store, self.senders, self.steady, clock, config.keep_ms)
         self.recorder: NotificationRecorder | None = None
         """Fills the queue; None without receivers."""
         if config.receivers:
             self.recorder = NotificationRecorder(
-                routing, self._outages, topics, self.steady, clock, self.senders
+                routing, self.outages, topics, self.steady, clock, self.senders
             )
 
     def parts(self, committer: Committer, progress: Progress) -> Sequence[Part]:
         """Return the parts of the bridge."""
         parts: list[Part] = [self.steady, self.senders, self._retention]
         if self.recorder is not None and self._has_conditions:
-            parts.append(AlarmChecks(committer, self.recorder, self._outages, progress, self.steady))
+            parts.append(AlarmChecks(committer, self.recorder, self.outages, progress, self.steady))
         return parts
 
     def forget(self, tx: Transaction, user_ids: Collection[UserId]) -> None:

@@ -29,6 +29,8 @@ class QueueRetention(OnCheck):
 
     """
 
+    is_of_all = False
+
     def __init__(
         self, store: Store, senders: Senders, steady: SteadyClock, clock: Clock, keep_ms: int
     ) -> None:

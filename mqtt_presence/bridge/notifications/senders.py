@@ -28,6 +28,8 @@ class Senders(Part):
 
     """
 
+    is_of_all = False
+
     def __init__(
         self,
         config: NotificationConfig,

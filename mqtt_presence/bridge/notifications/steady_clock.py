@@ -42,7 +42,7 @@ class SteadyClock(Part):
     def step(self, link: Link) -> bool:
         """Store the sum of steps if it has changed."""
         del link
-        if self._steps != self._saved:
+        if self._steps != self._saved and self._store.seat.number == 0:
             with self._store.transaction() as tx:
                 tx.write_value(STEPS, str(self._steps))
             self._saved = self._steps

@@ -12,15 +12,17 @@ from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.packet_id_journal import PacketIdJournal
 from mqtt_presence.bridge.part import OnCheck
 from mqtt_presence.bridge.recovery.clock_steps import ClockSteps
-from mqtt_presence.bridge.recovery.kept_values import KeptValue, save_changed
+from mqtt_presence.bridge.recovery.other_seats import OtherSeats
 from mqtt_presence.bridge.recovery.progress import Progress
 from mqtt_presence.mqtt.messages import Outgoing
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.events import EndUnconfirmed, Event
 from mqtt_presence.rules.model import UserId
-from mqtt_presence.store import ANNOUNCED_AT, Store, Transaction
+from mqtt_presence.store import ANNOUNCED_AT, MUST_ANNOUNCE, Store, Transaction
 
 log = logging.getLogger(__name__)
+
+_LOOK_AGAIN_S = 0.5
 
 
 class Announced(Struct, frozen=True):
@@ -52,6 +54,7 @@ class Announcements(OnCheck):
         clock: the bridge's.
         clock_steps: no announcement is sent while stored times are being shifted.
         progress: silence is judged up to its time.
+        others: have requests, too; only the holder of seat 0 announces.
         answer_within_ms: how long clients may take to answer, milliseconds.
         again_s: how long to wait after the broker has refused the announcement, seconds.
 
@@ -66,6 +69,7 @@ class Announcements(OnCheck):
         clock: Clock,
         clock_steps: ClockSteps,
         progress: Progress,
+        others: OtherSeats,
         answer_within_ms: int,
         again_s: float,
     ) -> None:
@@ -77,10 +81,14 @@ class Announcements(OnCheck):
         self._clock = clock
         self._clock_steps = clock_steps
         self._progress = progress
+        self._others = others
         self._answer_within_ms = answer_within_ms
         self._again_s = again_s
         self.is_requested = False
-        self._kept = KeptValue("must_announce", lambda: "1" if self.is_requested else None)
+        self._stored: str | None = None
+        """The value of the request in the database."""
+        self._ended: str | None = None
+        """The value of the request that was announced last."""
         self._not_before_s = 0.0
         self._sent: _Sent | None = None
         self._judged_up_to = ""
@@ -93,7 +101,9 @@ class Announcements(OnCheck):
 
     def restore(self, tx: Transaction) -> None:
         """Repeat an unfinished announcement: its answers may have arrived or not."""
-        self.is_requested = self._kept.restore(tx) is not None or tx.read_value(ANNOUNCED_AT) is not None
+        if self._others.is_first:
+            self._stored = tx.read_value(MUST_ANNOUNCE)
+            self.is_requested = self._stored is not None or tx.read_value(ANNOUNCED_AT) is not None
 
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
         """Announce if the broker has lost the session, and with it the messages that waited."""
@@ -127,10 +137,19 @@ class Announcements(OnCheck):
 
     def step(self, link: Link) -> bool:
         """See `Part`."""
-        if self.is_requested:
-            save_changed(self._store, self._kept)
-            if self._can_send:
-                self._send(link)
+        if self.is_requested and self._stored is None:
+            with self._store.transaction() as tx:
+                tx.request(MUST_ANNOUNCE)
+                self._stored = tx.read_value(MUST_ANNOUNCE)
+        if not self._others.is_first:
+            self.is_requested, self._stored = False, None
+            return True
+        requested = self._others.values.get(MUST_ANNOUNCE)
+        if requested is not None and requested not in (self._stored, self._ended):
+            self.request("another bridge has lost its session, or messages")
+            self._stored = requested
+        if self.is_requested and self._can_send:
+            self._send(link)
         return super().step(link)
 
     @property
@@ -138,6 +157,7 @@ class Announcements(OnCheck):
         """Whether answers can arrive, and the broker has not just refused the announcement."""
         return (
             self._progress.is_subscribed
+            and self._others.facts.are_subscribed
             and not self._clock_steps.is_shifting
             and self._clock.monotonic() >= self._not_before_s
         )
@@ -145,18 +165,20 @@ class Announcements(OnCheck):
     def _send(self, link: Link) -> None:
         now = self._clock_steps.now  # a step of the clock since the last read is not detected yet
         with self._store.transaction() as tx:
+            if self._others.count > 1 and not tx.other_seats().are_subscribed:
+                self._not_before_s = self._clock.monotonic() + _LOOK_AGAIN_S
+                return  # answers could be lost; that bridge makes its own request, of another value
             tx.write_value(ANNOUNCED_AT, str(now))
-            tx.write_value(self._kept.name, None)
+            tx.end_request(MUST_ANNOUNCE, self._stored)
             tx.clear_redeliveries(self._journal.lost_up_to)
-        self.is_requested, self._kept.stored = False, None
+        self.is_requested, self._ended, self._stored = False, self._stored, None
         self._sent = _Sent(now, Announced(now))
         link.publish([Outgoing(self._topics.bridge_announce, b"{}", ticket=self._sent.ticket)])
 
     def check(self, link: Link) -> bool:
         """End, a chunk at a time, the connections of clients that have not answered in time (rule B3)."""
-        save_changed(self._store, self._kept)
         since = self._deadline_passed_for
-        if since is None or not link.is_connected:
+        if since is None or not link.is_connected or (self.is_requested and self._others.count > 1):
             self._judged_up_to = ""
             return True
         now = self._clock.now()

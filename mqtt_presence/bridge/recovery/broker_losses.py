@@ -111,7 +111,7 @@ class BrokerLosses(OnCheck):
         self._has_lost = False
         self._connected_at = 0.0
         self._requested_at = -_REQUEST_EVERY_S
-        self.reports = KeptValue("losses", self._encode)
+        self.reports = KeptValue("losses", self._encode, of_seat=True)
 
     def restore(self, tx: Transaction) -> None:
         """Read the reports of the last run."""
@@ -135,7 +135,7 @@ class BrokerLosses(OnCheck):
         self._broker.connected()
         if not session_present:  # the clients are asked anyway
             self._requested_at = self._connected_at
-        if self._follows and link.is_mqtt5:
+        if self._follows and link.is_mqtt5 and self._store.seat.number == 0:
             for topic in (DROPPED, UPTIME):
                 # QoS 0: a report from an absence of the bridge is useless and would fill the queue.
                 link.subscribe(topic, 0, required=False)

@@ -28,6 +28,8 @@ class ClientList(OnCheck):
 
     """
 
+    is_of_all = False
+
     def __init__(
         self, connections: BrokerConnections, read: Callable[[], Sequence[Connected]], clock: Clock
     ) -> None:

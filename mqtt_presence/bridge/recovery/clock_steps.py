@@ -84,8 +84,9 @@ class ClockSteps(Part):
         """Go on with a shift; notice a clock that was set back while the bridge was away."""
         now = self._clock.now()
         self._behind_s = self._clock.monotonic() - now / 1000
-        self._is_cutting_back = tx.has_future_times(now)
-        self._is_moving_forward = tx.read_value(_NAME) is not None
+        if tx.seat == 0:  # once for all bridges
+            self._is_cutting_back = tx.has_future_times(now)
+            self._is_moving_forward = tx.read_value(_NAME) is not None
 
     def detect(self, now: int, now_s: float) -> int:
         """Return by how much the wall clock was set since the last call, milliseconds; 0: not worth acting.
@@ -102,6 +103,8 @@ class ClockSteps(Part):
     def clock_stepped(self, by_ms: int, now: int) -> None:
         """Begin to shift the stored times."""
         del now
+        if self._store.seat.number:
+            return
         if by_ms < 0:
             log.warning("the clock was set back by %.1f s", -by_ms / 1000)
             self._cut_up_to = ""

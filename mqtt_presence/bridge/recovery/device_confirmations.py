@@ -34,6 +34,8 @@ class DeviceConfirmations(OnCheck):
 
     """
 
+    is_of_all = False
+
     def __init__(
         self,
         fleets: Sequence[Fleets],

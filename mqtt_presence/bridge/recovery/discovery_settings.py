@@ -50,7 +50,7 @@ class DiscoverySettings(Part):
         known = _read(tx.read_value(DISCOVERY))
         former = [settings for settings in known if settings != self._present]
         self._outputs.put_first(_outputs(former, self._present))
-        self._has_former = known != [self._present]
+        self._has_former = known != [self._present] and tx.seat == 0
         if self._has_former:
             log.info("the settings for Home Assistant have changed: its discovery messages will follow")
             self._save(tx, former)

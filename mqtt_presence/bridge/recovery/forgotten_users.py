@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from mqtt_presence.bridge.batch_recorder import Batch
 from mqtt_presence.bridge.clock import Clock
+from mqtt_presence.bridge.committer import Committer
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import OnCheck
 from mqtt_presence.integrations.outputs import Outputs
@@ -38,8 +39,11 @@ class ForgottenUsers(OnCheck):
         outputs: name the topics of a user.
         clock: the bridge's.
         forget: called with the newly cleared users, in the transaction that marks them.
+        committer: publishes the statuses of users that have come back by another bridge.
 
     """
+
+    is_of_all = False
 
     def __init__(
         self,
@@ -47,12 +51,14 @@ class ForgottenUsers(OnCheck):
         outputs: Outputs,
         clock: Clock,
         forget: Callable[[Transaction, Collection[UserId]], None],
+        committer: Committer,
     ) -> None:
         super().__init__()
         self._store = store
         self._outputs = outputs
         self._clock = clock
         self._forget = forget
+        self._committer = committer
         self._number = 0
         self._clearing: dict[UserId, int] = {}
         """The users whose empty messages are in flight, or acknowledged and not marked yet; with a number."""
@@ -100,6 +106,7 @@ class ForgottenUsers(OnCheck):
         """Mark the cleared users, and publish empty messages for the others."""
         now = self._clock.now()
         with self._store.transaction() as tx:
+            back = tx.known_users(self._cleared) if self._cleared else set()
             for user_id in self._cleared:
                 tx.mark_cleared(user_id, now)
             if self._cleared:
@@ -112,6 +119,8 @@ class ForgottenUsers(OnCheck):
         for user_id in self._cleared:
             del self._clearing[user_id]
         self._cleared.clear()
+        if back:  # the empty message may have reached the broker after the new status
+            self._committer.publish_present(link, back)
         for user_id in forgotten:
             if user_id not in self._clearing:
                 link.publish(self._empty(user_id))

@@ -38,6 +38,8 @@ class ImplicitRecords(OnCheck):
 
     """
 
+    is_of_all = False
+
     def __init__(
         self,
         connections: BrokerConnections,

@@ -14,17 +14,20 @@ class KeptValue:
     Args:
         name: the name in the database; later versions must not change it.
         current: returns the text to store; None: no text.
+        of_seat: whether each seat has its own text.
 
     """
 
-    def __init__(self, name: str, current: Callable[[], str | None]) -> None:
-        self.name = name
+    def __init__(self, name: str, current: Callable[[], str | None], *, of_seat: bool = False) -> None:
+        self.name = self._name = name
+        self._of_seat = of_seat
         self.current = current
         self.stored: str | None = None
         """The text in the database."""
 
     def restore(self, tx: Transaction) -> str | None:
         """Return the text of the last run; None: no text."""
+        self.name = tx.seat_name(self._name) if self._of_seat else self._name
         self.stored = tx.read_value(self.name)
         return self.stored
 

@@ -68,6 +68,8 @@ class PluginList(OnCheck):
 
     """
 
+    is_of_all = False
+
     def __init__(
         self,
         connections: BrokerConnections,

@@ -1,12 +1,14 @@
 """Progress: the time up to which every message is processed. Silence is judged only up to then.
 
 A sign of life may still wait in the bridge or at the broker, so the clock alone does not show that a client
-is silent.
+is silent. Of several bridges, the one that is furthest behind counts.
 """
 
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import Part
+from mqtt_presence.bridge.recovery.other_seats import OtherSeats
+from mqtt_presence.store import Store, Transaction
 
 
 class Progress(Part):
@@ -16,27 +18,63 @@ class Progress(Part):
         clock: the bridge's.
         inputs: the topic filter of the clients' messages.
         settled_s: how long after a connect the broker may take to begin sending old messages, seconds.
+        store: stores how far this bridge is.
+        others: know how far the other bridges are.
 
     """
 
-    def __init__(self, clock: Clock, inputs: str, settled_s: float) -> None:
+    def __init__(self, clock: Clock, inputs: str, settled_s: float, store: Store, others: OtherSeats) -> None:
         self._clock = clock
-        self._inputs = inputs
+        self._plain = inputs
         self._settled_s = settled_s
+        self._store = store
+        self._others = others
+        self._group = ""
+        self._asked_for = ""
+        """The filter of the last subscription on this connection."""
         self._settled_from_s = 0.0
         self.is_subscribed = False
         """Whether the broker has granted the subscription to the clients' messages on this connection."""
-        self.until = 0
-        """By the wall clock, epoch milliseconds; 0: unknown since the clock was set."""
-        self.until_s = 0.0
+        self._own_until = 0
+        self._own_until_s = 0.0
+        self._must_unsubscribe = False
+        self._has_shared = False
+        """Whether the session may have subscribed to a share."""
+
+    @property
+    def until(self) -> int:
+        """The time by the wall clock, epoch milliseconds; 0: unknown since the clock was set."""
+        return max(0, self._own_until - self._lag_ms)
+
+    @property
+    def until_s(self) -> float:
         """The same by the monotonic clock, which is never set, seconds."""
+        return self._own_until_s - self._lag_ms / 1000
+
+    @property
+    def _lag_ms(self) -> int:
+        """How far the others are behind this bridge, milliseconds."""
+        heard = self._others.facts.heard_until
+        return 0 if heard is None else max(0, self._own_until - heard)
+
+    @property
+    def _inputs(self) -> str:
+        """The topic filter of this seat: with several seats its share of the messages."""
+        return self._plain if self._others.count == 1 else f"$share/{self._group}/{self._plain}"
+
+    def restore(self, tx: Transaction) -> None:
+        """Read the name of the group: the bridges of one database share the messages."""
+        self._group = tx.share_group()
 
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
         """Subscribe, and wait until the broker has begun to send the messages that waited."""
-        del session_present, contested
+        del contested
         self.is_subscribed = False
+        if not session_present:
+            self._store.seat.subscribed = False
         self._settled_from_s = self._clock.monotonic() + self._settled_s
-        link.subscribe(self._inputs)
+        self._asked_for = self._inputs
+        link.subscribe(self._asked_for)
 
     def disconnected(self) -> None:
         """See `Part`."""
@@ -44,14 +82,31 @@ class Progress(Part):
 
     def subscribed(self, topic_filter: str) -> None:
         """See `Part`."""
-        self.is_subscribed = self.is_subscribed or topic_filter == self._inputs
+        if topic_filter == self._asked_for:
+            self.is_subscribed = True
+            self._store.seat.subscribed = True
+            self._must_unsubscribe = True
 
     def caught_up(self, until: int, until_s: float) -> None:
         """See `Part`."""
         if self._clock.monotonic() >= self._settled_from_s:
-            self.until, self.until_s = until, until_s
+            self._own_until, self._own_until_s = until, until_s
+            self._store.seat.heard_until = until
 
     def clock_stepped(self, by_ms: int, now: int) -> None:
         """Judge no silence by the old time."""
         del by_ms, now
-        self.until = 0
+        self._own_until = 0
+
+    def step(self, link: Link) -> bool:
+        """Follow a change of the number of seats: subscribe to the new filter, then leave the other one."""
+        if link.is_connected and self._asked_for != self._inputs:
+            self._asked_for = self._inputs
+            link.subscribe(self._asked_for)
+        elif self._must_unsubscribe:
+            self._must_unsubscribe = False
+            shared = f"$share/{self._group}/{self._plain}"
+            if self._others.count > 1 or self._has_shared:
+                self._has_shared = True
+                link.unsubscribe(self._plain if self._asked_for == shared else shared)
+        return True

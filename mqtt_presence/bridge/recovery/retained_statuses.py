@@ -21,13 +21,14 @@ from mqtt_presence.bridge.committer import Committer
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.outbox import LastStatus
 from mqtt_presence.bridge.part import Part
+from mqtt_presence.bridge.recovery.other_seats import OtherSeats
 from mqtt_presence.integrations.outputs import Outputs
 from mqtt_presence.mqtt.messages import Incoming, Outgoing
 from mqtt_presence.protocol.publications import version_of
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.events import Event, Renew
 from mqtt_presence.rules.model import UserId
-from mqtt_presence.store import Store, Transaction
+from mqtt_presence.store import MUST_REPUBLISH, Store, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,6 @@ _PAGE = 200
 _ANSWER_S = 10.0
 _LONGEST_RETRY_S = 3600.0
 _WITNESS = "probe"
-_MARK = "republishing"
 
 
 class Republished(Struct, frozen=True):
@@ -90,6 +90,7 @@ class RetainedStatuses(Part):
         clock: the bridge's.
         outputs: write the retained messages of a user.
         again_s: how long to wait after the broker has refused a status, seconds; doubled each time.
+        others: other bridges; the holder of seat 0 publishes for all, on their request.
         is_loss_normal: the broker keeps no statuses from one start to the next.
 
     """
@@ -101,6 +102,7 @@ class RetainedStatuses(Part):
         topics: Topics,
         clock: Clock,
         outputs: Outputs,
+        others: OtherSeats,
         *,
         again_s: float,
         is_loss_normal: bool = False,
@@ -110,6 +112,12 @@ class RetainedStatuses(Part):
         self._topics = topics
         self._clock = clock
         self._outputs = outputs
+        self._others = others
+        self._must_request = False
+        """This bridge must have the holder of seat 0 publish all statuses."""
+        self._mark_value: str | None = None
+        self._ended_value: str | None = None
+        self._witness_name = _WITNESS
         self._retry = _Retry(again_s)
         self._is_loss_normal = is_loss_normal
         self._witness: LastStatus | None = None
@@ -141,16 +149,20 @@ class RetainedStatuses(Part):
 
     def restore(self, tx: Transaction) -> None:
         """See `Part`."""
-        witness = tx.read_value(_WITNESS)
+        self._witness_name = tx.seat_name(_WITNESS)
+        witness = tx.read_value(self._witness_name)
         if witness is not None:
             self._witness = msgspec.json.decode(witness, type=LastStatus)
             user_id = self._topics.parse_status(self._witness.topic)
             if user_id is None or not tx.known_users([user_id]):
                 self._witness = None  # the user was forgotten meanwhile, or the prefix has changed
+        if not self._others.is_first:
+            return
         if tx.has_other_users():
-            tx.write_value(_MARK, "1")
+            tx.request(MUST_REPUBLISH)
             tx.accept_users()
-        if tx.read_value(_MARK) is not None:
+        self._mark_value = tx.read_value(MUST_REPUBLISH)
+        if self._mark_value is not None:
             self._may_be_marked = True
             self._republish_all()
 
@@ -175,10 +187,12 @@ class RetainedStatuses(Part):
         if self._is_republishing or self._must_renew:
             witness = None  # it was acknowledged before all the others were
         if self._is_unsure:
+            if not self._others.is_first:
+                return  # the older witness proves less, and is asked for again after a restart
             self._mark(tx)
         if witness is not None:  # the same again, too: its commit may have failed
             self._witness = witness
-            tx.write_value(_WITNESS, msgspec.json.encode(witness).decode())
+            tx.write_value(self._witness_name, msgspec.json.encode(witness).decode())
 
     def forget(self, tx: Transaction, user_id: UserId) -> None:
         """Replace the witness if it is the status of a forgotten user."""
@@ -189,11 +203,13 @@ class RetainedStatuses(Part):
 
     def _mark(self, tx: Transaction) -> None:
         self._may_be_marked = True
-        tx.write_value(_MARK, "1")
+        if self._mark_value is None:
+            tx.request(MUST_REPUBLISH)
+            self._mark_value = tx.read_value(MUST_REPUBLISH)
 
     def _drop_witness(self, tx: Transaction) -> None:
         self._witness = None
-        tx.write_value(_WITNESS, None)
+        tx.write_value(self._witness_name, None)
 
     # The probe: does the broker still have the witness?
 
@@ -206,7 +222,7 @@ class RetainedStatuses(Part):
         del session_present
         self._retry.reset()
         self._asked_for = self._witness
-        if contested or self._asked_for is None:
+        if contested or (self._asked_for is None and self._others.is_first):
             self._republish_all()
         if self._asked_for is not None:
             self._answer_until = self._clock.monotonic() + _ANSWER_S
@@ -240,6 +256,12 @@ class RetainedStatuses(Part):
 
     def _found_a_loss(self, link: Link, asked_for: LastStatus) -> None:
         self._end_probe(link, asked_for)
+        user_id = self._topics.parse_status(asked_for.topic)
+        if not self._others.is_first and user_id is not None:
+            with self._store.transaction() as tx:
+                if not tx.known_users([user_id]):  # forgotten by the holder of seat 0
+                    self._drop_witness(tx)
+                    return
         if self._is_loss_normal:
             log.info("publishing the statuses of all users to the broker, which begins without them")
         else:
@@ -257,6 +279,9 @@ class RetainedStatuses(Part):
     # The republish.
 
     def _republish_all(self) -> None:
+        if not self._others.is_first:
+            self._must_request = True
+            return
         self._page_after = ""
         self._run += 1
         self._unacknowledged = 0
@@ -279,6 +304,14 @@ class RetainedStatuses(Part):
             self._found_a_loss(link, self._asked_for)
         if self._retry.is_over(now_s):
             self._republish_all()
+        if not self._others.is_first:
+            self._request_republish()
+            self._provide_witness(link)
+            return True
+        requested = self._others.values.get(MUST_REPUBLISH)
+        if requested is not None and requested not in (self._mark_value, self._ended_value):
+            self._mark_value, self._may_be_marked = requested, True
+            self._republish_all()
         self._save_mark()
         if self._page_after is not None and self._has_a_page(link):
             self._publish_page(link, self._page_after)
@@ -296,6 +329,10 @@ class RetainedStatuses(Part):
             return
         if after == "":
             log.info("publishing the statuses of all users again: the broker may lack some")
+        self._page_after = users[-1].user_id
+        if self._others.count > 1:  # a newer status of another bridge may be on its way
+            self._committer.publish_present(link, [user.user_id for user in users])
+            return
         messages = [
             Outgoing(p.topic, p.payload, p.retain, Republished(self._run))
             for user in users
@@ -303,7 +340,6 @@ class RetainedStatuses(Part):
         ]
         self._unacknowledged += len(messages)
         link.publish(messages)
-        self._page_after = users[-1].user_id
 
     def _save_mark(self) -> None:
         """Store whether a full republish is incomplete."""
@@ -313,8 +349,15 @@ class RetainedStatuses(Part):
                 self._mark(tx)
         elif self._may_be_marked and not self._is_unsure and not self._must_renew:
             with self._store.transaction() as tx:
-                tx.write_value(_MARK, None)
+                tx.end_request(MUST_REPUBLISH, self._mark_value)
             self._may_be_marked = False
+            self._mark_value, self._ended_value = None, self._mark_value
+
+    def _request_republish(self) -> None:
+        if self._must_request:
+            with self._store.transaction() as tx:
+                tx.request(MUST_REPUBLISH)
+            self._must_request = False
 
     def _provide_witness(self, link: Link) -> None:
         """Publish one status with a new version, or store the next acknowledged one at once."""
@@ -329,7 +372,7 @@ class RetainedStatuses(Part):
 
             self._committer.run(link, collect, lambda _: self._renewed())
         elif self._witness is None:
-            self._committer.clear_now()
+            self._committer.clear_now(link)
 
     def _renewed(self) -> None:
         self._must_renew = False

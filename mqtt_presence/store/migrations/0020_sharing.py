@@ -5,7 +5,7 @@ The bridge of the last release goes on beside this schema: it holds seat 0, whos
 
 from typing import Any
 
-from peewee import SQL, BigIntegerField, BooleanField, IntegerField, Model, TextField
+from peewee import BigIntegerField, BooleanField, Model, TextField
 
 
 class StandbyRow(Model):
@@ -27,5 +27,6 @@ def up(migrator: Any, db: Any) -> None:
         migrator.add_column("seats", "heard_until", BigIntegerField(null=True)),
         migrator.add_column("seats", "subscribed", BooleanField(null=True)),
         migrator.add_column("seats", "leaving", BooleanField(null=True)),
-        migrator.add_column("outbox", "seat", IntegerField(default=0, constraints=[SQL("DEFAULT 0")])),
     )
+    # Not by the migrator: on SQLite it would make the table anew, and ids would no longer only grow.
+    db.execute_sql("ALTER TABLE outbox ADD COLUMN seat INTEGER NOT NULL DEFAULT 0")
