@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import peewee
 
 from mqtt_presence.rules.model import BROKER, ClientId, Connection, ConnectionId, UserId, UserPresence
-from mqtt_presence.store.bridge_tables import BridgeTables
 from mqtt_presence.store.record_history import RecordHistory
 from mqtt_presence.store.rows import (
     CONNECTION_COLUMNS,
@@ -29,7 +28,7 @@ class ImplicitRecord(NamedTuple):
     unconfirmed_since: int | None
 
 
-class Jobs(RecordHistory, BridgeTables):
+class Jobs(RecordHistory):
     """The queries of the bridge's jobs in a transaction, in pages of limited size."""
 
     # Pages of users.

@@ -7,7 +7,13 @@ from typing import Any
 
 from mqtt_presence.protocol.times import LATEST
 from mqtt_presence.rules.model import Connection, State, UserPresence
-from mqtt_presence.store.rows import CONNECTION_COLUMNS, USER_COLUMNS, to_connection, to_presence
+from mqtt_presence.store.rows import (
+    CONNECTION_COLUMNS,
+    HISTORY_LONGEST,
+    USER_COLUMNS,
+    to_connection,
+    to_presence,
+)
 from mqtt_presence.store.snapshots import Snapshots
 
 _KEYS = 500
@@ -165,7 +171,18 @@ class Pages(Snapshots):
             if bound is not None:
                 where += f" AND {condition} {self._mark}"
                 parameters.append(bound)
-        return self._numbered(where, "c.logout_time DESC, c.id DESC", parameters, limit)
+        order = "c.logout_time DESC, c.id DESC"
+        if until is None:
+            return self._numbered(where, order, parameters, limit)
+        # Most of what ended after `until` also began after it. The longest connection shows where to begin.
+        with self._one_moment():
+            found = self._numbered(where, order, parameters, limit, view="recent_connections")
+            longest = self.value(HISTORY_LONGEST)
+            if longest is not None:
+                where += f" AND c.logout_time <= {self._mark}"
+                parameters.append(until + int(longest))
+            found += self._numbered(where, order, parameters, limit, view="connection_history")
+        return sorted(found, key=lambda each: (each[1].logout_time, each[0]), reverse=True)[:limit]
 
     def _named(self, after: str | None, containing: str | None, prefix: str) -> tuple[str, list[str]]:
         """Return the conditions on the names of users u, each with a leading AND, and their parameters."""

@@ -140,11 +140,6 @@ class Reader(ChangeLogReader, Figures):
         stored = self.value(ANNOUNCED_AT)
         return None if stored is None else int(stored)
 
-    def value(self, name: str) -> str | None:
-        """Return a named value of the bridge."""
-        rows = self._select(f"SELECT b.value FROM bridge b WHERE b.name = {self._mark}", [name])
-        return str(rows[0][0]) if rows else None
-
     def open_connections(self) -> Iterator[dict[UserId, list[Connection]]]:
         """Read all open connections by user, a page of users at a time."""
         for user_ids in self._user_pages("c.live AND c.logout_time IS NULL"):

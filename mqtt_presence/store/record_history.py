@@ -14,9 +14,10 @@ import peewee
 
 from mqtt_presence.protocol.times import LATEST
 from mqtt_presence.rules.model import GUESSED, UserId
+from mqtt_presence.store.bridge_tables import BridgeTables
 from mqtt_presence.store.database import sqlstate
+from mqtt_presence.store.rows import HISTORY_LONGEST
 from mqtt_presence.store.schema import HistoryRow
-from mqtt_presence.store.statements import Statements
 
 RECENT_MS = 7 * 86_400_000
 """How long every ended record stays with the bridge, milliseconds."""
@@ -42,7 +43,7 @@ class HistoryBusyError(Exception):
     """Another session uses the history, so that its partitions cannot be changed now."""
 
 
-class RecordHistory(Statements):
+class RecordHistory(BridgeTables):
     """Moves records to the history, and deletes old ones, in pages of limited size."""
 
     def move_ended(self, now: int, after: Place, limit: int) -> tuple[Place | None, int]:
@@ -175,11 +176,14 @@ class RecordHistory(Statements):
             return 0
         rows = self._select(
             f"INSERT INTO {_TABLE} ({_COLUMNS}) SELECT {_COLUMNS} FROM recent_connections r "
-            f"WHERE {self._among('r.id', ids)} AND {self._is_done()} RETURNING id",
+            f"WHERE {self._among('r.id', ids)} AND {self._is_done()} RETURNING id, logout_time - login_time",
             [*self._values(ids), *self._times(now)],
         )
         moved = [row[0] for row in rows]
         if moved:
+            longest = max((row[1] for row in rows if row[1] is not None), default=0)
+            if longest > int(self.read_value(HISTORY_LONGEST) or -1):
+                self.write_value(HISTORY_LONGEST, str(longest))
             for table in ("pulses", "connection_records"):
                 self._database.execute_sql(
                     f"DELETE FROM {table} WHERE {self._among('id', moved)}", self._values(moved)

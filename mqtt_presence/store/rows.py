@@ -72,6 +72,8 @@ USER_COLUMNS = ", ".join(f"u.{f.column_name}" for f in USER_FIELDS)
 
 ANNOUNCED_AT = "announced_at"
 """The name of a value of the bridge: the time of an announcement, while answers are due."""
+HISTORY_LONGEST = "history_longest"
+"""The name of a value of the bridge: the longest time between login and end in the history, milliseconds."""
 VERSION_FLOOR = "version_floor"
 """The name of a value of the bridge: the greatest version of any forgotten user. New users go on from it."""
 

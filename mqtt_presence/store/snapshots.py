@@ -63,6 +63,11 @@ class Snapshots(ReadConnection):
         )
         return {UserId(row[0]) for row in (*contradictory, *rowless)}
 
+    def value(self, name: str) -> str | None:
+        """Return a named value of the bridge."""
+        rows = self._select(f"SELECT b.value FROM bridge b WHERE b.name = {self._mark}", [name])
+        return str(rows[0][0]) if rows else None
+
     def _presences(self, user_ids: Sequence[UserId]) -> dict[UserId, UserPresence]:
         if not user_ids:
             return {}
@@ -72,8 +77,7 @@ class Snapshots(ReadConnection):
             connections[record.user_id][record.client_id, record.connection_id] = record
         rows = self._select(f"SELECT {USER_COLUMNS} FROM user_states u WHERE u.user_id {among}", user_ids)
         users = {row[0]: to_presence(row, connections[row[0]], {}) for row in rows}
-        floor = self._select(f"SELECT b.value FROM bridge b WHERE b.name = {self._mark}", [VERSION_FLOOR])
-        version = int(floor[0][0]) if floor else 0
+        version = int(self.value(VERSION_FLOOR) or 0)
         return {
             user_id: users.get(user_id)
             or UserPresence(user_id=user_id, version=version, connections=connections[user_id])

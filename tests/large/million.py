@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from mqtt_presence.store import Store
+from mqtt_presence.store.rows import HISTORY_LONGEST
 from tests.support.postgres import cursor
 
 DAY_MS = 86_400_000
@@ -42,8 +43,9 @@ class Millions:
         with cursor(url) as self._cursor:
             self._execute("ANALYZE")
         self.load_us_before = self.load_us(store)
-        if self.is_postgresql:
-            with store.transaction() as tx:
+        with store.transaction() as tx:
+            tx.write_value(HISTORY_LONGEST, str(30 * DAY_MS))
+            if self.is_postgresql:
                 tx._make_partitions(range(NOW - YEARS_MS - 40 * DAY_MS, NOW, DAY_MS))
         with cursor(url) as self._cursor:
             self._fill_history(records - records // 10)
