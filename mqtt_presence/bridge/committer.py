@@ -32,7 +32,7 @@ from mqtt_presence.rules.capacity import LIMITS
 from mqtt_presence.rules.events import Event, Message, NetworkOpened
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import ActivityState, Outcome, RuleSettings, UserId, UserPresence
-from mqtt_presence.store import PORTION, Store, Transaction
+from mqtt_presence.store import Store, Transaction
 
 _LOOK_AFTER_S = 0.1
 """Between an acknowledgement and the look at the database, unless a batch comes first."""
@@ -367,7 +367,7 @@ class Committer(Part):
             return events
         rest = dict(events)
         waiting = iter(heartbeats.items())
-        while portion := dict(islice(waiting, PORTION)):
+        while portion := dict(islice(waiting, tx.portion)):
             live = tx.load_activity(portion)
             activity: list[ActivityState] = []
             for user_id, of_user in portion.items():

@@ -9,7 +9,6 @@ from mqtt_presence.store.jobs import ImplicitRecord
 from mqtt_presence.store.record_history import START, HistoryBusyError, Place
 from mqtt_presence.store.rows import ANNOUNCED_AT
 from mqtt_presence.store.seat import Candidate
-from mqtt_presence.store.statements import PORTION
 from mqtt_presence.store.store import Store
 from mqtt_presence.store.transaction import Transaction
 
@@ -18,7 +17,6 @@ __all__ = [
     "LEASE_MS",
     "MUST_ANNOUNCE",
     "MUST_REPUBLISH",
-    "PORTION",
     "START",
     "Candidate",
     "HistoryBusyError",

@@ -51,12 +51,15 @@ class AlarmTable(Statements):
             AlarmRow.raised,
             AlarmRow.times,
         )
-        self._executemany(
-            f"DELETE FROM notify_alarms WHERE condition = {self._mark} AND subject = {self._mark}",
+        self._batches.delete(
+            AlarmRow,
+            fields[:2],
             [key for key, alarm in sorted(changed.items()) if alarm is None],
         )
-        self._executemany(
-            self._upsert(AlarmRow, fields, fields[:2]),
+        self._batches.upsert(
+            AlarmRow,
+            fields,
+            fields[:2],
             [
                 (*key, alarm.since, alarm.due_at, alarm.raised, json.encode(alarm.times).decode())
                 for key, alarm in sorted(changed.items())
@@ -84,9 +87,7 @@ class AlarmTable(Statements):
 
     def forget_alarms(self, subjects: Iterable[str]) -> None:
         """Delete all alarms of users that were forgotten."""
-        self._executemany(
-            f"DELETE FROM notify_alarms WHERE subject = {self._mark}", [(subject,) for subject in subjects]
-        )
+        self._batches.delete(AlarmRow, (AlarmRow.subject,), [(subject,) for subject in subjects])
 
     def next_due_alarm(self) -> int | None:
         """Return the earliest deadline of an alarm, by the steady clock; None: there is none."""

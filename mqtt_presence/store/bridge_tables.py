@@ -77,10 +77,8 @@ class BridgeTables(ChangeLogWriter, NotificationTables):
         if value is None:
             self._database.execute_sql(f"DELETE FROM bridge WHERE name = {self._mark}", [name])
         else:
-            self._executemany(
-                self._upsert(BridgeRow, (BridgeRow.name, BridgeRow.value), (BridgeRow.name,)),
-                [(name, value)],
-            )
+            fields = (BridgeRow.name, BridgeRow.value)
+            self._batches.upsert(BridgeRow, fields, fields[:1], [(name, value)])
 
     # The number of users, beside the number that this class has added: another program may write users, too.
 
@@ -219,7 +217,7 @@ class BridgeTables(ChangeLogWriter, NotificationTables):
         """Save an entry; after an uncertain commit the same entry is saved again."""
         fields = (RedeliveryRow.number, RedeliveryRow.body)
         rows = [(self._first_number + number, body)]
-        self._executemany(self._upsert(RedeliveryRow, fields, fields[:1]), rows)
+        self._batches.upsert(RedeliveryRow, fields, fields[:1], rows)
 
     def redeliveries(self) -> list[tuple[int, bytes]]:
         """Read all entries of the seat in their order."""
@@ -266,4 +264,4 @@ class BridgeTables(ChangeLogWriter, NotificationTables):
 
     def _put_uncleared(self, user_id: UserId) -> None:
         fields = (TombstoneRow.user_id, TombstoneRow.cleared_at)
-        self._executemany(self._upsert(TombstoneRow, fields, fields[:1]), [(user_id, None)])
+        self._batches.upsert(TombstoneRow, fields, fields[:1], [(user_id, None)])

@@ -13,7 +13,7 @@ from mqtt_presence.store.rows import (
     to_connection,
     to_presence,
 )
-from mqtt_presence.store.schema import ConnectionRow, UserRow
+from mqtt_presence.store.schema import ActivityRow, ConnectionRow, UserRow
 
 
 class ImplicitRecord(NamedTuple):
@@ -247,8 +247,8 @@ class Jobs(RecordHistory):
             [user_id, *after],
         )
         ids = [(row[2],) for row in rows]
-        self._executemany(f"DELETE FROM connection_records WHERE id = {self._mark}", ids)
-        self._executemany(f"DELETE FROM pulses WHERE id = {self._mark}", ids)
+        self._batches.delete(ConnectionRow, (ConnectionRow.id,), ids)
+        self._batches.delete(ActivityRow, (ActivityRow.id,), ids)
         return [(row[0], row[1]) for row in rows]
 
     def forget(self, user_id: UserId, *, was_known: bool = True, has_history: bool = True) -> int | None:
@@ -314,5 +314,5 @@ class Jobs(RecordHistory):
         """Delete connections; return their number."""
         deletion = ConnectionRow.delete().where(which).returning(ConnectionRow.id)
         gone = [(row.id,) for row in self._run(deletion)]
-        self._executemany(f"DELETE FROM pulses WHERE id = {self._mark}", gone)
+        self._batches.delete(ActivityRow, (ActivityRow.id,), gone)
         return len(gone)

@@ -12,6 +12,7 @@ from mqtt_presence.store.jobs import Jobs
 from mqtt_presence.store.rows import (
     ACTIVITY_COLUMNS,
     CONNECTION_COLUMNS,
+    LIVE_COLUMNS,
     USER_COLUMNS,
     to_activity_state,
     to_connection,
@@ -65,11 +66,11 @@ class Loading(Jobs):
     def load(self, events: Mapping[UserId, Sequence[Event]]) -> dict[UserId, UserPresence]:
         """Read the users and records that the rules need to decide on events (`rules.needs`)."""
         user_ids = [(user_id,) for user_id in sorted(events)]
-        # First, because this locks the users: no other bridge changes their records from now on.
+        # First, because this locks the users: no other bridge changes them from now on.
         users = self._lock_users(user_ids) if self._is_postgresql else self._users(user_ids)
         self._known.update(row[0] for row in users)
         records: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in events}
-        _sort_in(records, self._connections("c.live AND c.user_id = k.column1", user_ids))
+        _sort_in(records, self._live_records(user_ids))
         events = needs.beyond_live(events, records)
         _sort_in(records, self._ended_records(needs.ended_records(events, records)))
         _sort_in(records, self._latest_records(needs.latest_records(events)))
@@ -115,30 +116,35 @@ class Loading(Jobs):
         )
 
     def _lock_users(self, user_ids: Collection[tuple[str, ...]]) -> list[Any]:
-        """Lock users, new ones too, and their live connections; return the rows of the existing users."""
+        """Lock users, new ones too; return the rows of the existing users."""
         users: dict[str, Any] = {}
         # Twice at most, unless a user is forgotten in between.
         while missing := [key for key in user_ids if key[0] not in users]:
             # A new user has no row to lock, so a placeholder is inserted.
-            inserted = self._execute_each(
+            inserted = self._batches.execute(
                 "INSERT INTO user_states (user_id, state, online, connections, version) "
-                "SELECT k.column1, '', FALSE, 0, 0 FROM (VALUES {keys}) AS k WHERE k.column1 IS NOT NULL "
+                "SELECT k.column1, '', FALSE, 0, 0 FROM {keys} "
                 'ORDER BY k.column1 COLLATE "C" ON CONFLICT (user_id) DO NOTHING RETURNING user_id',
                 missing,
             )
             self._placeholders.update(row[0] for row in inserted)
             users |= {row[0]: row for row in self._users(missing)}
-        self._select_each(
-            "1",
-            "CROSS JOIN connection_records r CROSS JOIN pulses p WHERE p.id = r.id AND r.live "
-            f"AND r.user_id = k.column1{self._locked(_LOCK_RECORDS)}",
-            user_ids,
-        )
         return [row for user_id, row in users.items() if user_id not in self._placeholders]
 
     def _locked(self, clause: str) -> str:
         """Return the clause that locks rows; SQLite needs none, because it has one writer at a time."""
         return clause if self._is_postgresql else ""
+
+    def _live_records(self, user_ids: Collection[tuple[str, ...]]) -> Iterable[Connection]:
+        """Read the live records of users; on PostgreSQL, lock them, too: heartbeats lock no user."""
+        return self._noted(
+            self._select_each(
+                LIVE_COLUMNS,
+                "CROSS JOIN connection_records r CROSS JOIN pulses p WHERE p.id = r.id AND r.live "
+                f"AND r.user_id = k.column1{self._locked(_LOCK_RECORDS)}",
+                user_ids,
+            )
+        )
 
     def _ended_records(self, keys: Collection[needs.RecordKey]) -> Iterable[Connection]:
         return self._connections(
@@ -172,11 +178,15 @@ class Loading(Jobs):
         return orders, times
 
     def _connections(self, condition: str, keys: Collection[tuple[str, ...]]) -> Iterable[Connection]:
-        """Read records c by keys k, and note them for `save`."""
+        """Read records c by keys k."""
+        return self._noted(
+            self._select_each(CONNECTION_COLUMNS, f"CROSS JOIN recent_connections c WHERE {condition}", keys)
+        )
+
+    def _noted(self, rows: Iterable[Any]) -> Iterable[Connection]:
+        """Return the records in rows, and note them for `save`."""
         records = []
-        for row in self._select_each(
-            CONNECTION_COLUMNS, f"CROSS JOIN recent_connections c WHERE {condition}", keys
-        ):
+        for row in rows:
             record = to_connection(row)
             records.append(record)
             self._loaded[row[0], row[1], row[2]] = row[-1], record

@@ -68,6 +68,7 @@ ACTIVITY_COLUMNS = ", ".join((*(_COLUMN[name] for name in ActivityState.__struct
 CONNECTION_COLUMNS = ", ".join(
     (*(f"c.{_COLUMN[name].partition('.')[2]}" for name in Connection.__struct_fields__), "c.id")
 )
+LIVE_COLUMNS = ", ".join((*(_COLUMN[name] for name in Connection.__struct_fields__), "r.id"))
 USER_COLUMNS = ", ".join(f"u.{f.column_name}" for f in USER_FIELDS)
 
 ANNOUNCED_AT = "announced_at"

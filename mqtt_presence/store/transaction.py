@@ -11,6 +11,7 @@ from mqtt_presence.rules.model import (
     Outcome,
     UserPresence,
 )
+from mqtt_presence.store.batches import RECORD_KEY
 from mqtt_presence.store.loading import Loading
 from mqtt_presence.store.rows import (
     ACTIVITY_FIELDS,
@@ -22,18 +23,20 @@ from mqtt_presence.store.rows import (
     key_of,
 )
 from mqtt_presence.store.schema import ActivityRow, ConnectionRow, UserRow
-from mqtt_presence.store.statements import RECORD_KEY
 
 
 class Transaction(Loading):
     """The work inside `Store.transaction`; `Loading` has its first half and the arguments."""
 
+    @property
+    def portion(self) -> int | None:
+        """The number of users that are best loaded and saved together; None: all of them."""
+        return self._batches.portion
+
     def finish(self) -> None:
         """Delete the placeholders that were not saved as users."""
-        self._executemany(
-            f"DELETE FROM user_states WHERE user_id = {self._mark}",
-            [(user_id,) for user_id in sorted(self._placeholders)],
-        )
+        names = [(user_id,) for user_id in sorted(self._placeholders)]
+        self._batches.delete(UserRow, (UserRow.user_id,), names)
 
     # Saving. Of a loaded record only changed columns are written, found by the row id: this costs a fraction
     # of writing all columns, above all of indexed ones.
@@ -57,8 +60,8 @@ class Transaction(Loading):
         self.save_activity(touched)
         self._update_records(known)
         self._insert_records(new)
-        self._executemany(self._update(UserRow, (UserRow.last_seen,), (UserRow.user_id,)), seen)
-        self._executemany(self._upsert(UserRow, USER_FIELDS, (UserRow.user_id,)), users)
+        self._batches.update(UserRow, (UserRow.last_seen,), (UserRow.user_id,), seen)
+        self._batches.upsert(UserRow, USER_FIELDS, (UserRow.user_id,), users)
         self._add_to_user_count(sum(row[0] not in self._known for row in users))
         if users:
             self.log_changes(users)
@@ -71,10 +74,8 @@ class Transaction(Loading):
             activities.append((*from_activity(state), row_id))
             if state.check_at != loaded.check_at:
                 deadlines.append((state.check_at, row_id))
-        self._executemany(self._update(ActivityRow, ACTIVITY_FIELDS, (ActivityRow.id,)), activities)
-        self._executemany(
-            self._update(ConnectionRow, (ConnectionRow.check_at,), (ConnectionRow.id,)), deadlines
-        )
+        self._batches.update(ActivityRow, ACTIVITY_FIELDS, (ActivityRow.id,), activities)
+        self._batches.update(ConnectionRow, (ConnectionRow.check_at,), (ConnectionRow.id,), deadlines)
 
     def _update_records(self, records: Iterable[Connection]) -> None:
         """Write the changed columns of loaded records."""
@@ -92,14 +93,13 @@ class Transaction(Loading):
         for is_changed, rows in changes.items():
             fields = tuple(compress(RECORD_FIELDS, is_changed))
             if fields:
-                self._executemany(self._update(ConnectionRow, fields, (ConnectionRow.id,)), rows)
-        self._executemany(self._update(ActivityRow, ACTIVITY_FIELDS, (ActivityRow.id,)), activities)
+                self._batches.update(ConnectionRow, fields, (ConnectionRow.id,), rows)
+        self._batches.update(ActivityRow, ACTIVITY_FIELDS, (ActivityRow.id,), activities)
 
     def _insert_records(self, records: Sequence[Connection]) -> None:
         """Write new records; replace those that another bridge has just inserted."""
-        upsert = self._upsert(ConnectionRow, RECORD_FIELDS, RECORD_KEY)
-        self._executemany(upsert, map(from_connection, records))
-        self._executemany(self._upsert_activity(), [(*from_activity(r), *key_of(r)) for r in records])
+        self._batches.upsert(ConnectionRow, RECORD_FIELDS, RECORD_KEY, map(from_connection, records))
+        self._batches.upsert_activity((*from_activity(r), *key_of(r)) for r in records)
 
 
 def _is_seen_beside_live_records(user: UserPresence) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import peewee
 import pytest
+from msgspec.structs import replace
 from playhouse.migrations import Runner
 
 from mqtt_presence.errors import ConfigError, StoreError
@@ -28,8 +29,9 @@ from mqtt_presence.rules.model import (
     Status,
     UserPresence,
 )
-from mqtt_presence.store import PORTION, Store
+from mqtt_presence.store import Store
 from mqtt_presence.store import schema as models
+from mqtt_presence.store.batches import PORTION
 from mqtt_presence.store.database import MIGRATIONS, connect
 from mqtt_presence.store.reader import Reader
 from mqtt_presence.store.views import VIEWS
@@ -319,8 +321,6 @@ FULL = record(
 @pytest.mark.parametrize("reason", [None, *Reason])
 def test_record_comes_back_as_it_was(store: Store, idle: bool | None, reason: Reason | None) -> None:
     """Every field of a connection survives, whatever its value."""
-    from msgspec.structs import replace
-
     kept = replace(FULL, idle=idle, reason=reason, logout_time=None if reason is None else NOW + 9)
     save(store, kept)
     assert load(store, login())["alice"].connections == {("phone", "c1"): kept}
@@ -395,8 +395,6 @@ OTHER = {
 )
 def test_every_changed_column_of_a_loaded_record_is_written(store: Store, fields: list[str]) -> None:
     """Each changed column is written alone, and all columns together; unchanged columns stay."""
-    from msgspec.structs import replace
-
     save(store, FULL, record(id="c2"))
     changed = replace(FULL, **{name: OTHER[name] for name in fields})
     assert (changed == FULL) == (not fields)
@@ -429,8 +427,6 @@ def test_every_changed_column_of_a_loaded_record_is_written(store: Store, fields
 
 def test_a_touched_record_keeps_the_rest(store: Store) -> None:
     """A touched record is saved with its activity only; the other columns stay."""
-    from msgspec.structs import replace
-
     save(store, FULL, record(id="c2"))
     told = {"last_seen": NOW + 20, "heartbeats": False, "reports": False, "idle": False, "last_activity": NOW + 21,
             "check_at": None}  # fmt: skip
@@ -490,8 +486,6 @@ def test_any_number_of_users_is_loaded(store: Store, asked: int) -> None:
 @pytest.mark.parametrize("check_at", [NOW + 70_000, NOW + 80_000, None])
 def test_a_heartbeat_saves_activity_and_deadline_only(store: Store, check_at: int | None) -> None:
     """A settled heartbeat writes the activity of its connection, and the deadline if it has changed."""
-    from msgspec.structs import replace
-
     kept = replace(FULL, check_at=NOW + 70_000)
     save(store, kept, version=5)
     told = {"last_seen": NOW + 20, "heartbeats": False, "reports": False, "idle": False, "last_activity": NOW + 21,
@@ -507,8 +501,6 @@ def test_a_heartbeat_saves_activity_and_deadline_only(store: Store, check_at: in
 
 def test_users_last_seen_is_that_of_the_live_connections(store: Store, database: str) -> None:
     """A sign of life writes only the connection; SQL and the bridge also see it as the user's `last_seen`."""
-    from msgspec.structs import replace
-
     save(store, record(), record(id="c2", client="pad"), ended("c3", last_seen=NOW + 90))
     seen = replace(record(), last_seen=NOW + 5)
     user = replace(load(store, login())["alice"], last_seen=NOW + 5, connections={("phone", "c1"): seen})
@@ -526,8 +518,6 @@ def test_a_sign_of_life_beside_all_connections_is_kept(store: Store, database: s
     """An ignored message of an ended connection is a sign of life, too."""
     save(store, ended())
     user = load(store, login())["alice"]
-    from msgspec.structs import replace
-
     user = replace(user, last_seen=NOW + 7)
     with store.transaction() as tx:
         tx.save([Outcome(user=user, changed=(), touched=(), events=(), status_changed=False, ignored=())])
@@ -639,6 +629,63 @@ def test_what_the_database_refuses_is_not_transient(store: Store) -> None:
     assert caught.value.transient is False
     with store.transaction() as tx:
         assert tx.read_value("a") is None
+
+
+ODD = [
+    "",
+    "NULL",
+    "null",
+    " ",
+    "a,b",
+    '"',
+    '""',
+    "\\",
+    "\\\\",
+    '\\"',
+    "{}",
+    "{a}",
+    "a\nb\r\tc",
+    "\x01",
+    "é😀",
+    "%s",
+    "k.column1",
+]
+
+
+def test_any_text_is_saved_and_found_in_a_batch(store: Store) -> None:
+    """Keys and values of one batch keep each character, whatever a database means by it."""
+    users = {f"user-{n}{odd}": record(user=f"user-{n}{odd}", client=odd or "c", id=f"{odd}-{n}", user_agent=odd,
+                                      meta=None if n % 3 else odd) for n, odd in enumerate(ODD)}  # fmt: skip
+    save(store, *users.values())
+    loaded = load(store, *(login(id="new", user=user) for user in users))
+    assert {user: list(p.connections.values()) for user, p in loaded.items()} == {
+        user: [saved] for user, saved in users.items()
+    }
+
+
+@pytest.mark.parametrize("bad", ["a\0b", "\0", "\ud800"])
+def test_a_text_that_cannot_be_saved_is_refused_for_good(store: Store, bad: str) -> None:
+    """On PostgreSQL a NUL, on both a lone surrogate: an error of the input, no other name."""
+    names = {name: [login(user=name)] for name in ("alice", f"bob{bad}", "carol")}
+    if bad.startswith("\ud800") or store.locks_rows:
+        with pytest.raises(StoreError) as caught, store.transaction() as tx:
+            tx.load(names)
+        assert caught.value.transient is False
+    else:
+        with store.transaction() as tx:
+            assert set(tx.load(names)) == set(names)
+
+
+def test_of_two_rows_with_one_key_the_last_counts(store: Store) -> None:
+    """In one batch, as in two."""
+    save(store, record())
+    first, last = replace(alone(record()), last_seen=NOW + 5), replace(alone(record()), last_seen=NOW + 7)
+    with store.transaction() as tx:
+        tx.load_activity(
+            {"alice": [Activity(user_id="alice", client_id="phone", now=NOW, connection_id="c1")]}
+        )
+        tx.save_activity([first, last])
+    assert load(store, login("new"))["alice"].connections["phone", "c1"].last_seen == NOW + 7
 
 
 # What is due.
