@@ -10,6 +10,7 @@ from mqtt_presence.adapters.port import Adapter, Source
 AUTO = "auto"
 MOSQUITTO = "mosquitto"
 EMBEDDED = "embedded"
+NONE = "none"
 SOURCES: dict[str, Callable[[], Source | None]] = {
     AUTO: MosquittoLog,
     "none": lambda: None,

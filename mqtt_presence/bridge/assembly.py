@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from mqtt_presence.adapters.port import Adapter, Connected, Fleets
-from mqtt_presence.adapters.registry import ADAPTERS, AUTO, MOSQUITTO
+from mqtt_presence.adapters.registry import ADAPTERS, AUTO, MOSQUITTO, NONE
 from mqtt_presence.bridge.batch import BatchCommit
 from mqtt_presence.bridge.broker_connections import BrokerConnections
 from mqtt_presence.bridge.clock import Clock
@@ -149,7 +149,8 @@ class Assembly:
         redeliveries = Redeliveries()
         self.journal = PacketIdJournal(redeliveries, tuning.kept_packet_ids)
         identity = _identity(config)
-        self.connections = BrokerConnections(store, config.source, identity=identity, clock=clock)
+        source = NONE if config.seats > 1 else config.source
+        self.connections = BrokerConnections(store, source, identity=identity, clock=clock)
         self.others = OtherSeats(store)
         self.state_topic = StateTopic(topics, clock, self.others)
         self.outputs = Outputs(

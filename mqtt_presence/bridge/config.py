@@ -94,6 +94,8 @@ class BridgeConfig:
         broker_starts_empty: the broker keeps no messages from one start to the next, as the embedded one.
         tuning: figures that only tests change.
         source: how the broker reports connections, one of `adapters.registry.SOURCES`.
+        seats: the number of bridges that share the messages. With several, reports of connections are not
+            read: one bridge would read them, and another one the client's login.
         implicit: count clients that send no messages; None: do not.
 
     """
@@ -107,6 +109,7 @@ class BridgeConfig:
     publish_private: bool = False
     broker_starts_empty: bool = False
     source: str = AUTO
+    seats: int = 1
     homeassistant: Discovery | None = None
     implicit: Implicit | None = None
     tuning: Tuning = field(default_factory=Tuning)

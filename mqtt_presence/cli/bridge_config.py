@@ -45,6 +45,7 @@ def bridge_config(settings: Settings) -> BridgeConfig:
         retention_ms=_millis(settings.retention) if settings.retention else None,
         publish_private=settings.publish_private,
         source=settings.source,
+        seats=settings.seats,
         homeassistant=_discovery(settings),
         implicit=_implicit(settings),
     )

@@ -43,6 +43,8 @@ def command(settings: Settings) -> None:
     """
     if settings.implicit != "off" and settings.source == "none":
         raise ConfigError("implicit counts clients by the broker's reports, and source=none reads none")
+    if settings.seats > 1 and (settings.implicit != "off" or settings.source not in {"auto", "none"}):
+        raise ConfigError("seats: implicit and source need one bridge: set seats=1, or leave them out")
     logs.start(settings)
     make_default_directory(settings)
     monitor = Monitor()

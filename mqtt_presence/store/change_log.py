@@ -4,7 +4,7 @@ A stream of statuses continues from it, after a lost connection or a restart, wi
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -78,6 +78,9 @@ class Entry:
 class ChangeLogWriter(Statements):
     """Writes the log, in the transaction that changes the users."""
 
+    now: Callable[[], int] = staticmethod(wall_clock)
+    """Returns the time, epoch milliseconds."""
+
     def log_changes(self, rows: Sequence[Sequence[Any]]) -> None:
         """Append an entry: rows of `USER_FIELDS`, or of a name alone for a forgotten user."""
         self._append(_encode(rows))
@@ -117,13 +120,13 @@ class ChangeLogWriter(Statements):
                 f"INSERT INTO changes (id, time, total, body) "
                 f"SELECT c.id + 1, {self._cast}, c.total + {self._cast}, {self._mark} FROM changes c "
                 "WHERE c.id = (SELECT MAX(id) FROM changes) ON CONFLICT (id) DO NOTHING RETURNING id",
-                [wall_clock(), len(body), body],
+                [self.now(), len(body), body],
             )
             if appended:
                 break
         number = int(appended[0][0])
         if number % _TRIM_EVERY == 0 and body != _EMPTY:
-            self.trim_change_log(wall_clock())
+            self.trim_change_log(self.now())
         return number
 
     @property

@@ -184,6 +184,7 @@ class Store:
                     if self._files is not None:
                         self._files.note_opened()
                     transaction = Transaction(self._database, is_postgresql=self._is_postgresql)
+                    transaction.now = self.clock.now
                     transaction.seat, transaction.attempt = self._seat.number, self._seat.attempt
                     yield transaction
                     transaction.finish()

@@ -199,3 +199,12 @@ def test_restart_of_up_logs_nothing_that_reads_like_damage(commands: Commands, t
         assert not [
             line for line in log.splitlines() if " warning " in line or " error " in line or "lost" in line
         ]
+
+
+def test_several_seats_need_postgresql_and_no_reports(tmp_path: Path) -> None:
+    """The one line names the setting."""
+    for more in ((), ("--source=mosquitto",)):
+        database = f"--database=sqlite:///{tmp_path}/presence.db"
+        ended = run(tmp_path, "run", "--seats=2", database, *more)
+        assert ended.returncode == 2
+        assert "seats" in ended.stderr

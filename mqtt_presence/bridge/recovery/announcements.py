@@ -141,6 +141,8 @@ class Announcements(OnCheck):
             with self._store.transaction() as tx:
                 tx.request(MUST_ANNOUNCE)
                 self._stored = tx.read_value(MUST_ANNOUNCE)
+                if not self._others.is_first:
+                    tx.clear_redeliveries(self._journal.lost_up_to)
         if not self._others.is_first:
             self.is_requested, self._stored = False, None
             return True
