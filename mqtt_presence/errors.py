@@ -64,3 +64,7 @@ class WebError(PresenceError):
 
 class ReplacedError(PresenceError):
     """The database was replaced by another one, or by an older state of itself."""
+
+
+class SetBackError(ReplacedError):
+    """The database is back in an earlier state of itself: a bridge can go on, and repair the loss."""

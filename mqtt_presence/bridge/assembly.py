@@ -36,6 +36,7 @@ from mqtt_presence.bridge.recovery.announcements import Announcements
 from mqtt_presence.bridge.recovery.broker_losses import BrokerLosses
 from mqtt_presence.bridge.recovery.client_list import ClientList
 from mqtt_presence.bridge.recovery.clock_steps import ClockSteps
+from mqtt_presence.bridge.recovery.database_losses import DatabaseLosses
 from mqtt_presence.bridge.recovery.device_confirmations import DeviceConfirmations
 from mqtt_presence.bridge.recovery.discovery_settings import DiscoverySettings
 from mqtt_presence.bridge.recovery.forgotten_users import ForgottenUsers
@@ -44,6 +45,7 @@ from mqtt_presence.bridge.recovery.other_seats import OtherSeats
 from mqtt_presence.bridge.recovery.plugin_list import PluginList
 from mqtt_presence.bridge.recovery.progress import Progress
 from mqtt_presence.bridge.recovery.retained_statuses import RetainedStatuses
+from mqtt_presence.bridge.recovery.stray_statuses import StrayStatuses
 from mqtt_presence.bridge.redeliveries import Redeliveries
 from mqtt_presence.bridge.retention import ChangeLogRetention, Retention
 from mqtt_presence.bridge.shared_counts import SharedCounts
@@ -152,7 +154,13 @@ class Assembly:
         source = NONE if config.seats > 1 else config.source
         self.connections = BrokerConnections(store, source, identity=identity, clock=clock)
         self.others = OtherSeats(store)
-        self.state_topic = StateTopic(topics, clock, self.others)
+        self.database_losses = DatabaseLosses(
+            store,
+            topics,
+            clock,
+            lambda: self.retained.is_complete and self.announcements.is_complete and self.strays.is_complete,
+        )
+        self.state_topic = StateTopic(topics, clock, self.others, lambda: self.database_losses.shown)
         self.outputs = Outputs(
             [*(make(topics, config.publish_private) for make in OUTPUTS.values()), *outputs]
         )
@@ -180,6 +188,7 @@ class Assembly:
             again_s=tuning.republish_again_s,
             is_loss_normal=config.broker_starts_empty,
         )
+        self.strays = StrayStatuses(store, topics, clock, self.retained)
         self.progress = Progress(clock, topics.inputs, tuning.settled_s, store, self.others)
         self.clock_steps = ClockSteps(store, self.committer, clock, tuning.shifted_page)
         self.announcements = Announcements(
@@ -251,6 +260,7 @@ class Assembly:
             self.progress,
             self.counters,
             self.pending.__len__,
+            lambda: self.database_losses.is_repairing,
         )
         self.bridge = Bridge(
             store,
@@ -275,6 +285,8 @@ class Assembly:
                 # On connecting: the online message goes first, then the questions that its copy answers.
                 self.state_topic,
                 self.progress,
+                self.database_losses,  # before all that publishes a health message
+                self.strays,  # before the retained statuses, which unsubscribe from what they did not ask for
                 self.retained,
                 self.clock_steps,
                 DeadlineChecks(self.committer, self.progress, self.clock_steps),
@@ -290,7 +302,9 @@ class Assembly:
                 RefusalTotals(self.counters, store, clock),
                 self.census,
                 self.vitals,
-                HealthTopic(topics, clock, self.census, self.vitals, self.counters),
+                HealthTopic(
+                    topics, clock, self.census, self.vitals, self.counters, lambda: self.database_losses.place
+                ),
                 Retention(store, clock, config.retention_ms),
                 *self.notifications.parts(self.committer, self.progress),
                 ChangeLogRetention(store, clock),
@@ -300,7 +314,12 @@ class Assembly:
             ),
         )
         (monitor or Monitor()).watch(
-            self.bridge.request, self.vitals, self.census, self.counters, self.notifications.senders
+            self.bridge.request,
+            self.vitals,
+            self.census,
+            self.counters,
+            self.notifications.senders,
+            self.database_losses,
         )
 
     def _implicit(

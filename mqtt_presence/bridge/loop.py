@@ -100,7 +100,8 @@ class Bridge:
             StoreError: the database cannot be opened at the start, or stays unusable.
             BrokerError: the broker refuses the bridge for good.
             SeatLostError: another process has the seat, or shall have it (`Tenure`).
-            ReplacedError: the database was replaced by another one, or by an older state of it.
+            SetBackError: the database has lost transactions; the next bridge repairs it.
+            ReplacedError: the database was replaced by another one.
 
         """
         parts = self._parts
@@ -130,6 +131,7 @@ class Bridge:
         give_up_at = self._clock.monotonic() + self._tuning.start_s
         while not self._is_stopping:
             try:
+                self._store.raise_versions()
                 with self._store.transaction() as tx:
                     for part in self._parts:
                         part.restore(tx)

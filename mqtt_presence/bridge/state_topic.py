@@ -1,13 +1,16 @@
 """The state topic: publishes the bridge's own state on `bridge/state`, each time with a greater version."""
 
+from collections.abc import Callable
+
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import Part
 from mqtt_presence.bridge.recovery.other_seats import OtherSeats
 from mqtt_presence.mqtt.messages import Outgoing
-from mqtt_presence.protocol.outgoing import encode_bridge_state
+from mqtt_presence.protocol.outgoing import LossOut, encode_bridge_state
+from mqtt_presence.protocol.times import to_iso
 from mqtt_presence.protocol.topics import Topics
-from mqtt_presence.store import Transaction
+from mqtt_presence.store import DatabaseLoss, Transaction
 
 _NAME = "state_version"
 _CHANGES = 1000
@@ -23,12 +26,20 @@ class StateTopic(Part):
         topics: the topics under the prefix in use.
         clock: the bridge's.
         others: know how many seats there are, and how many are held.
+        loss: returns the last loss of the database, if it is to be shown.
 
     """
 
     is_of_all = False
 
-    def __init__(self, topics: Topics, clock: Clock, others: OtherSeats) -> None:
+    def __init__(
+        self,
+        topics: Topics,
+        clock: Clock,
+        others: OtherSeats,
+        loss: Callable[[], DatabaseLoss | None],
+    ) -> None:
+        self._loss = loss
         self._topics = topics
         self._clock = clock
         self._others = others
@@ -69,7 +80,7 @@ class StateTopic(Part):
 
     def _online(self) -> Outgoing:
         self._published = (self._others.count, self._others.held)
-        payload = encode_bridge_state("online", self._online_version, self._started_at, *self._published)
+        payload = self._encode("online", self._online_version, *self._published)
         return Outgoing(self._topics.bridge_state, payload, retain=True, this_connection_only=True)
 
     def will(self) -> tuple[str, bytes]:
@@ -83,5 +94,14 @@ class StateTopic(Part):
         payload = self._encode("offline", self._version)
         link.publish([Outgoing(self._topics.bridge_state, payload, retain=True)])
 
-    def _encode(self, state: str, version: int) -> bytes:
-        return encode_bridge_state(state, version, self._started_at)
+    def _encode(
+        self, state: str, version: int, seats: int | None = None, seats_held: int | None = None
+    ) -> bytes:
+        return encode_bridge_state(state, version, self._started_at, seats, seats_held, self._loss_out())
+
+    def _loss_out(self) -> LossOut | None:
+        loss = self._loss()
+        if loss is None:
+            return None
+        after, until = (None if at is None else to_iso(at) for at in (loss.after, loss.until))
+        return LossOut(to_iso(loss.noticed_at), after, until, loss.transactions)

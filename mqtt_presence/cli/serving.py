@@ -16,7 +16,7 @@ from mqtt_presence.bridge.monitoring.service_manager import ServiceManager
 from mqtt_presence.bridge.part import Due
 from mqtt_presence.bridge.schedule import Schedule
 from mqtt_presence.cli.signals import on_end_signals
-from mqtt_presence.errors import SeatLostError, StoreError
+from mqtt_presence.errors import SeatLostError, SetBackError, StoreError
 from mqtt_presence.settings import Settings
 from mqtt_presence.settings.data_directory import default_database, make_data_directory
 
@@ -47,7 +47,7 @@ class ServingSignals:
         self._handling.close()
 
     def serve_again(self, make_bridge: Callable[[], Bridge]) -> None:
-        """Run a bridge until a signal ends it; after the loss of its seat, run another one, as a standby.
+        """Run a bridge until a signal ends it; after the loss of its seat or of data, run another one.
 
         Args:
             make_bridge: builds a bridge.
@@ -61,6 +61,8 @@ class ServingSignals:
                 self.serve(make_bridge())
             except SeatLostError as error:
                 log.warning("%s; waiting as a standby", error)
+            except SetBackError as error:
+                log.warning("%s; starting again", error)
             else:
                 return
 
@@ -76,6 +78,7 @@ class ServingSignals:
             BrokerError: the broker refuses the bridge permanently.
             ConfigError: a file that a setting names cannot be used, e.g. a certificate.
             SeatLostError: another process has the seat of this one, or shall have it.
+            SetBackError: the database has lost transactions; another bridge repairs the loss.
 
         """
 

@@ -98,12 +98,22 @@ class ForgottenOut(Struct, rename="camel"):
     user_id: str
 
 
+class LossOut(Struct, rename="camel", omit_defaults=True):
+    """A loss of the database; times as on MQTT, None for unknown ones."""
+
+    noticed_at: str
+    after: str | None = None
+    until: str | None = None
+    transactions: int | None = None
+
+
 class _BridgeStateOut(Struct, rename="camel", omit_defaults=True):
     state: str
     version: int
     started_at: str
     seats: int | None = None
     seats_held: int | None = None
+    database_loss: LossOut | None = None
 
 
 class HealthOut(Struct, rename="camel"):
@@ -116,6 +126,8 @@ class HealthOut(Struct, rename="camel"):
     outbox: int
     behind_ms: int
     refused: int
+    changes: int
+    change_log: str
 
 
 def _iso(millis: int | None) -> str | None:
@@ -246,7 +258,12 @@ def encode_outage(subject: str, condition: str, *, since: int, time: int, count:
 
 
 def encode_bridge_state(
-    state: str, version: int, started_at: int, seats: int | None = None, seats_held: int | None = None
+    state: str,
+    version: int,
+    started_at: int,
+    seats: int | None = None,
+    seats_held: int | None = None,
+    loss: LossOut | None = None,
 ) -> bytes:
     """Encode the payload of ``bridge/state``.
 
@@ -256,9 +273,10 @@ def encode_bridge_state(
         started_at: when this bridge was started, epoch milliseconds.
         seats: the number of seats; None: not known any more.
         seats_held: the number of those that a process holds.
+        loss: the last loss of the database; None: there is none to show.
 
     """
-    return _encode(_BridgeStateOut(state, version, to_iso(started_at), seats, seats_held))
+    return _encode(_BridgeStateOut(state, version, to_iso(started_at), seats, seats_held, loss))
 
 
 def encode_health(health: HealthOut) -> bytes:

@@ -5,6 +5,7 @@ Imports `errors`, `rules` and `protocol`. No other folder imports peewee.
 
 from mqtt_presence.store.bridge_tables import MUST_ANNOUNCE, MUST_REPUBLISH, SeatFacts
 from mqtt_presence.store.database import LEASE_MS
+from mqtt_presence.store.database_loss import DatabaseLoss, DatabasePlace
 from mqtt_presence.store.jobs import ImplicitRecord
 from mqtt_presence.store.record_history import START, HistoryBusyError, Place
 from mqtt_presence.store.rows import ANNOUNCED_AT
@@ -19,6 +20,8 @@ __all__ = [
     "MUST_REPUBLISH",
     "START",
     "Candidate",
+    "DatabaseLoss",
+    "DatabasePlace",
     "HistoryBusyError",
     "ImplicitRecord",
     "Place",

@@ -11,6 +11,14 @@ import peewee
 
 from mqtt_presence.rules.model import State, UserId
 from mqtt_presence.store.change_log import ChangeLogWriter
+from mqtt_presence.store.database_loss import (
+    DatabaseLoss,
+    DatabasePlace,
+    end_repair,
+    is_repaired,
+    read_loss,
+    read_place,
+)
 from mqtt_presence.store.notification_tables import NotificationTables
 from mqtt_presence.store.rows import VERSION_FLOOR
 from mqtt_presence.store.schema import BridgeRow, OutboxRow, RedeliveryRow, TombstoneRow
@@ -181,6 +189,21 @@ class BridgeTables(ChangeLogWriter, NotificationTables):
             f"DELETE FROM bridge WHERE name = {self._mark} AND value = {self._mark}", [name, value or ""]
         )
 
+    # Losses of the database.
+
+    def place(self) -> DatabasePlace:
+        """Return the last change of a user's row in the database."""
+        return read_place(self._database)
+
+    def database_loss(self) -> tuple[DatabaseLoss | None, bool]:
+        """Return the last loss of the database, and whether its repair is incomplete."""
+        loss = read_loss(self._database)
+        return loss, loss is not None and not is_repaired(self._database, loss)
+
+    def end_repair(self, loss: DatabaseLoss) -> None:
+        """Record that the repair of a loss is complete."""
+        end_repair(self._database, loss)
+
     # The outbox: committed publications that the broker may not have.
 
     def put_outbox(self, body: bytes) -> int:
@@ -262,6 +285,7 @@ class BridgeTables(ChangeLogWriter, NotificationTables):
         """Delete the entries of users whose status was cleared before a time."""
         self._run(TombstoneRow.delete().where(TombstoneRow.cleared_at < before))
 
-    def _put_uncleared(self, user_id: UserId) -> None:
+    def put_uncleared(self, user_id: UserId) -> None:
+        """Have the retained status of a user cleared that the database does not know."""
         fields = (TombstoneRow.user_id, TombstoneRow.cleared_at)
         self._batches.upsert(TombstoneRow, fields, fields[:1], [(user_id, None)])

@@ -71,7 +71,7 @@ LEASE_MS = 10_000
 """The time for which a silent bridge keeps its seat and its locks on PostgreSQL."""
 
 
-class _Postgresql(peewee.PostgresqlDatabase):
+class Postgresql(peewee.PostgresqlDatabase):
     """PostgreSQL, perhaps behind a pooler: no transaction relies on settings of its session.
 
     Args:
@@ -84,12 +84,15 @@ class _Postgresql(peewee.PostgresqlDatabase):
 
     def __init__(self, name: str, *, mode: str, limits: Mapping[str, int], **parameters: Any) -> None:
         super().__init__(name, prefer_psycopg3=True, **parameters)
+        self.has_unsafe_commit = False
+        """Whether the last commit is done here only, because its wait for a synchronous standby was ended."""
         self._finds_pooler = "prepare_threshold" not in parameters
         self._mode = mode
         self._limits = "".join(f"; SET LOCAL {limit} = {value}" for limit, value in limits.items())
 
     def _connect(self) -> Any:
         connection = super()._connect()  # type: ignore[misc]
+        connection.add_notice_handler(self._noticed)
         if self._finds_pooler:
             # A pooler reports a process id of its own. Behind it each transaction may run in another process
             # of the server, and a prepared statement belongs to one process.
@@ -98,7 +101,14 @@ class _Postgresql(peewee.PostgresqlDatabase):
                 connection.prepare_threshold = None
         return connection
 
+    def _noticed(self, diagnostic: Any) -> None:
+        # The server commits then, and warns. The text of the warning depends on the language of the server.
+        if diagnostic.source_function == "SyncRepWaitForLSN":
+            self.has_unsafe_commit = True
+
     def begin(self, isolation_level: str | None = None) -> None:
+        """Begin a transaction under the limits."""
+        self.has_unsafe_commit = False
         # READ COMMITTED: each statement sees everything committed before it got its locks.
         statement = f"BEGIN ISOLATION LEVEL {isolation_level or 'READ COMMITTED'} {self._mode}{self._limits}"
         with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
@@ -173,7 +183,7 @@ def _postgresql(url: str, *, readonly: bool, patience_s: float | None) -> peewee
     if patience_s is not None:
         limits["statement_timeout"] = round(patience_s * 1000)
     name = parameters.pop("database")
-    return _Postgresql(name, mode="READ ONLY" if readonly else "READ WRITE", limits=limits, **parameters)
+    return Postgresql(name, mode="READ ONLY" if readonly else "READ WRITE", limits=limits, **parameters)
 
 
 def _patience(patience_s: float | None) -> dict[str, Any]:

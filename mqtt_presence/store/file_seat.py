@@ -165,6 +165,9 @@ class FileSeat:
         del attempt
         return None
 
+    def note_loss(self) -> None:
+        """See `Seat`: the database does not count transactions."""
+
     def release(self) -> None:
         """See `Seat`."""
         self._stop_waiting()

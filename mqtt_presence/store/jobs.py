@@ -278,7 +278,7 @@ class Jobs(RecordHistory):
             self._add_to_forgotten(totals)
         # If the user comes back, the versions go on growing.
         self._raise_version_floor(max(*versions, 0, 0))
-        self._put_uncleared(user_id)
+        self.put_uncleared(user_id)
         if versions:
             self.log_changes([(user_id,)])
         return records

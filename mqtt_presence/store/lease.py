@@ -4,25 +4,26 @@ A holder has a lease in the row of its seat. Each of its transactions begins by 
 another process has raised the `epoch`. So a seat can be taken from any holder whose lease has run out.
 """
 
+import logging
 import secrets
 
 import peewee
 
-from mqtt_presence.errors import ReplacedError, SeatLostError, SeatTakenError, StoreError
+from mqtt_presence.errors import SeatLostError, SeatTakenError, SetBackError, StoreError
 from mqtt_presence.store.database import LEASE_MS
 from mqtt_presence.store.database_clock import DatabaseClock
+from mqtt_presence.store.database_loss import DATABASE_LOSS, CommitMemory, DatabaseLoss, note_loss
 from mqtt_presence.store.seat import RENEW_AFTER_S, Candidate, Holder, moment
+
+log = logging.getLogger(__name__)
 
 STANDBY_MS = 5_000
 """For so long a waiting process counts as one after its last sign of life."""
 _KEPT_MS = 3_600_000
 _KEPT_RESULTS = 100
-_SET_BACK = (
-    "the database has lost what was committed: it was restored from a backup, or a standby without the last "
-    "transactions has become the primary; start the bridge again, then run verify --repair"
-)
 # The server's clock, because the clocks of two machines differ.
 _NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint"
+_LOSS = f"(SELECT value FROM bridge WHERE name = '{DATABASE_LOSS}')"
 
 
 class Lease:
@@ -49,6 +50,12 @@ class Lease:
         self._results: dict[int, bool] = {}
         """Of the transactions whose commits failed: whether they were committed."""
         self._epoch: int | None = None
+        self._since: int | None = None
+        """When this process took the seat: a database that has lost this may give its epoch away again."""
+        self._loss: str | None = None
+        """The last loss of the database that was stored when this process took the seat."""
+        self._unnoted: DatabaseLoss | None = None
+        self._memory = CommitMemory()
         self._first_looks: dict[int, tuple[int, int]] = {}
         """Epoch and batch of each seat when this process first looked."""
         self._alive: set[int] = set()
@@ -68,17 +75,19 @@ class Lease:
             self._add_seats()
             taken = self._database.execute_sql(
                 f"UPDATE seats SET holder = %s, since = {_NOW}, release = %s, epoch = epoch + 1, "
+                "found_batch = batch, "
                 f"expires_at = {_NOW} + {LEASE_MS} WHERE id = ("
                 f"SELECT id FROM seats WHERE expires_at IS NULL OR expires_at < {_NOW} "
                 "ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) "
-                "RETURNING id, epoch, batch, (SELECT COUNT(*) FROM seats)",
+                f"RETURNING id, epoch, batch, (SELECT COUNT(*) FROM seats), since, {_LOSS}",
                 [self._candidate.name, self._candidate.release],
             ).fetchone()
             if taken is not None:
                 self._database.execute_sql("DELETE FROM standbys WHERE node = %s", [self._candidate.name])
+                self._compare(taken[0], taken[2])
         if taken is None:
             return self._look_at_holders()
-        self.number, self._epoch, self._batch, self.seats = taken
+        self.number, self._epoch, self._batch, self.seats, self._since, self._loss = taken
         self.heard_until = self.subscribed = None
         self._committed = self._batch
         self._first_looks, self._alive = {}, set()
@@ -98,14 +107,17 @@ class Lease:
     def _look_at_holders(self) -> bool:
         """Raise `SeatTakenError` once all holders have shown that they are alive; else return False."""
         rows = self._database.execute_sql(
-            f"SELECT id, holder, since, epoch, batch, expires_at < {_NOW} FROM seats ORDER BY id"
+            f"SELECT id, holder, since, epoch, batch, expires_at < {_NOW}, {_LOSS} FROM seats ORDER BY id"
         ).fetchall()
         if not rows:
             raise StoreError("the table seats has no row: they were deleted")
         if any(row[5] for row in rows):
             self._end_frozen()
             return False
-        for number, _, _, epoch, batch, _ in rows:
+        for number, _, _, epoch, batch, _, loss in rows:
+            self._compare(number, batch)
+            self._memory.saw(number, batch, self._clock.now())
+            self._loss = loss
             if self._first_looks.setdefault(number, (epoch, batch)) != (epoch, batch):
                 self._alive.add(number)
         if self._alive.issuperset(row[0] for row in rows):
@@ -170,8 +182,8 @@ class Lease:
         renewed = self._database.execute_sql(
             f"UPDATE seats SET batch = batch + 1, expires_at = {_NOW} + {LEASE_MS}, "
             "heard_until = COALESCE(%s, heard_until), subscribed = COALESCE(%s, subscribed) "
-            f"WHERE id = %s AND epoch = %s RETURNING batch, {_NOW}",
-            [self.heard_until, self.subscribed, self.number, self._epoch],
+            f"WHERE id = %s AND epoch = %s AND since = %s RETURNING batch, {_NOW}, {_LOSS}",
+            [self.heard_until, self.subscribed, self.number, self._epoch, self._since],
         ).fetchone()
         if renewed is None:
             self._lost()
@@ -181,11 +193,14 @@ class Lease:
                 self.attempt: renewed[0] > self._batch,
             }
         self.attempt += 1
-        self._batch, server_ms = renewed
+        self._compare(self.number, renewed[0] - 1)
+        self._batch, server_ms, loss = renewed
         self._clock.sample(server_ms, began_s, self._clock.monotonic())
         self._renewed_s = moment()
-        if self._batch <= self._committed:
-            raise ReplacedError(_SET_BACK)
+        if loss != self._loss:
+            if loss is None:
+                self._compare(self.number, self._batch, is_certain=True)
+            raise SetBackError("another process has noticed that the database has lost transactions")
         if self._renewed_s - self._asked_s > RENEW_AFTER_S:
             self._asked_s = self._renewed_s
             self._has_successor, self.seats = self._database.execute_sql(
@@ -195,19 +210,55 @@ class Lease:
 
     def _lost(self) -> None:
         row = self._database.execute_sql(
-            "SELECT holder, since, epoch FROM seats WHERE id = %s", [self.number]
+            "SELECT holder, since, epoch, batch, found_batch FROM seats WHERE id = %s", [self.number]
         ).fetchone()
-        if row is None or (self._epoch is not None and row[2] < self._epoch):
-            raise ReplacedError(_SET_BACK)
+        epoch = self._epoch or 0
+        if row is None or row[2] < epoch:
+            self._compare(self.number, -1 if row is None else row[3], is_certain=True)
+            return
+        is_next = row[2] <= epoch + 1  # later holders have found the batches of other processes
+        self._compare(self.number, row[4] if is_next and row[4] is not None else row[3])
         now = "another process" if row[0] is None else str(Holder(row[0], row[1]))
         raise SeatLostError(
             "this process has lost its place as the bridge of this database, because it did nothing for "
             f"{LEASE_MS / 1000:g} s or more; the bridge is now {now}"
         )
 
+    def _compare(self, number: int, batch: int, *, is_certain: bool = False) -> None:
+        """Compare a seat with the transactions that this process has seen committed.
+
+        Args:
+            number: of the seat.
+            batch: the number of its last transaction in the database.
+            is_certain: the row itself shows that the database is back in an earlier state.
+
+        Raises:
+            SetBackError: transactions are lost.
+
+        """
+        now = self._clock.now()
+        loss = self._memory.lost(number, batch, now) or (DatabaseLoss(now) if is_certain else None)
+        if loss is not None:
+            self._unnoted = loss
+            raise SetBackError(f"{loss}; the last one of seat {number} had a greater number than {batch}")
+
+    def note_loss(self) -> None:
+        """See `Seat`."""
+        loss = self._unnoted
+        if loss is None:
+            return
+        with self._database.atomic():
+            ((noted,),) = self._database.execute_sql(f"SELECT {_LOSS}").fetchall()
+            if noted is None or noted == self._loss:  # else another process has just noted it
+                note_loss(self._database, loss)
+                log.error("%s; its repair begins", loss)
+        self._unnoted = None
+        self._memory.forget()
+
     def committed(self) -> None:
         """See `Seat`."""
         self._committed = self._batch
+        self._memory.saw(self.number, self._batch, self._clock.now())
 
     def was_committed(self, attempt: int) -> bool | None:
         """See `Seat`. The number of each transaction in the row exceeds that of the last committed one."""
@@ -222,8 +273,8 @@ class Lease:
         if epoch is not None:
             self._database.execute_sql(
                 "UPDATE seats SET holder = NULL, since = NULL, expires_at = NULL "
-                "WHERE id = %s AND epoch = %s",
-                [self.number, epoch],
+                "WHERE id = %s AND epoch = %s AND since = %s",
+                [self.number, epoch, self._since],
             )
         elif self._waited_s:
             self._waited_s = 0.0

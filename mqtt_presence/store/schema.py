@@ -200,6 +200,8 @@ class SeatRow(Model):
     """Whether the session has subscribed to its part of the messages."""
     leaving = BooleanField(null=True)
     """Whether the seat is being removed."""
+    found_batch = BigIntegerField(null=True)
+    """`batch` when the holder took the seat."""
 
     class Meta:
         table_name = "seats"

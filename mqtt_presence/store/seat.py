@@ -75,6 +75,7 @@ class Seat(Protocol):
 
         Raises:
             SeatTakenError: the holders of all seats are alive.
+            SetBackError: the database is back in an earlier state.
 
         """
 
@@ -98,7 +99,7 @@ class Seat(Protocol):
 
         Raises:
             SeatLostError: another process has taken the seat.
-            ReplacedError: the database is back in an earlier state.
+            SetBackError: the database is back in an earlier state.
 
         """
 
@@ -111,6 +112,9 @@ class Seat(Protocol):
         To be asked in a later transaction. The answer is safe once that one is committed: a standby of the
         database has then received both.
         """
+
+    def note_loss(self) -> None:
+        """Store the loss of transactions for which `take` or `begin` has raised `SetBackError`."""
 
     def release(self) -> None:
         """Release the seat, and wait for none any longer."""

@@ -10,11 +10,19 @@ from typing import TypeVar
 
 import peewee
 
-from mqtt_presence.errors import ConfigError, SeatTakenError, StoreError
+from mqtt_presence.errors import ConfigError, SeatTakenError, SetBackError, StoreError
 from mqtt_presence.rules.model import UserId
-from mqtt_presence.store.database import LEASE_MS, connect, is_postgresql, prepare, store_errors
+from mqtt_presence.store.database import (
+    LEASE_MS,
+    Postgresql,
+    connect,
+    is_postgresql,
+    prepare,
+    store_errors,
+)
 from mqtt_presence.store.database_clock import DatabaseClock
 from mqtt_presence.store.database_files import DatabaseFiles
+from mqtt_presence.store.database_loss import DatabaseLoss, note_loss, raise_versions
 from mqtt_presence.store.file_seat import FileSeat
 from mqtt_presence.store.lease import Lease
 from mqtt_presence.store.record_history import START, Place
@@ -139,7 +147,11 @@ class Store:
 
     def _try_to_take_seat(self) -> bool:
         with store_errors("open the database"):
-            return self._seat.take()
+            try:
+                return self._seat.take()
+            except SetBackError:
+                self._seat.note_loss()
+                return False
 
     @property
     def seat(self) -> Seat:
@@ -188,6 +200,7 @@ class Store:
                     transaction.seat, transaction.attempt = self._seat.number, self._seat.attempt
                     yield transaction
                     transaction.finish()
+                self._require_safe()
                 self._seat.committed()
                 if self._files is not None:
                     self._files.require_in_place()
@@ -195,7 +208,38 @@ class Store:
             is_conflict = isinstance(error, StoreError) and error.conflict
             if self._is_postgresql and not is_conflict:
                 self._disconnect()  # A lost connection would fail every later query.
+            if isinstance(error, SetBackError):
+                self._note_loss()
             raise
+
+    def _note_loss(self) -> None:
+        with store_errors("use the database"):
+            self._database.connect(reuse_if_open=True)
+            self._seat.note_loss()
+
+    def _require_safe(self) -> None:
+        if isinstance(self._database, Postgresql) and self._database.has_unsafe_commit:
+            raise StoreError(
+                "the database has ended the wait for its synchronous standby: the transaction may be lost, "
+                "and counts as uncommitted until a later one is confirmed"
+            )
+
+    def note_loss(self, loss: DatabaseLoss) -> None:
+        """Store a loss of committed transactions, and have the next bridge repair it."""
+        with self.transaction():
+            note_loss(self._database, loss)
+
+    def raise_versions(self) -> None:
+        """After a loss, raise the versions of all users, in portions; to be done before a bridge publishes.
+
+        Raises:
+            StoreError: the versions are not raised, or only those of some users.
+
+        """
+        after: str | None = ""
+        while after is not None:
+            with self.transaction():
+                after = raise_versions(self._database, after)
 
     def was_committed(self, tx: Transaction, attempt: int, number: int) -> bool:
         """Return whether an earlier transaction of this process was committed although its commit failed.

@@ -45,7 +45,12 @@ def monitoring_routes(monitor: Monitor, access: Access | None) -> list[Route]:
 
     async def readiness(_request: Request) -> Response:
         found = await run_in_threadpool(monitor.readiness, PATIENCE_S)
-        conditions = {"broker": found.broker, "database": found.database, "caughtUp": found.caught_up}
+        conditions = {
+            "broker": found.broker,
+            "database": found.database,
+            "caughtUp": found.caught_up,
+            "repaired": found.repaired,
+        }
         return _answer(is_good=found.is_ready, body={"ready": found.is_ready, **conditions})
 
     return [

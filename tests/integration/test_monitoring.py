@@ -20,7 +20,7 @@ from tests.support.small_disk import small_disk
 from tests.support.waiting import until
 from tests.support.web import Page, bearer, get
 
-READY = {"ready": True, "broker": True, "database": True, "caughtUp": True}
+READY = {"ready": True, "broker": True, "database": True, "caughtUp": True, "repaired": True}
 TOKEN = "a-token-of-the-operators"
 
 
@@ -136,7 +136,9 @@ def test_bridge_that_has_not_started_is_alive_but_not_ready(sqlite_url: str) -> 
     """A start may take long, as for a migration: health must not end it."""
     with WebServer(WebConfig(sqlite_url, port=0, monitoring=Monitoring.ALONE)) as server:
         assert get(server.port, "/healthz").status == 200
-        assert json.loads(get(server.port, "/readyz").body) == without("broker", "database", "caughtUp")
+        assert json.loads(get(server.port, "/readyz").body) == without(
+            "broker", "database", "caughtUp", "repaired"
+        )
         assert b"mqtt_presence_build_info" in get(server.port, "/metrics").body
 
 
@@ -265,6 +267,7 @@ def test_health_is_published_and_retained(mosquitto: Mosquitto, sqlite_url: str)
         until(lambda: watched.on("bridge/health"), "it is published")
         health = watched.on("bridge/health")[-1].json
         assert health["state"] == "online"
-        assert set(health) == {"state", "version", "users", "connections", "outbox", "behindMs", "refused"}
+        figures = {"users", "connections", "outbox", "behindMs", "refused", "changes", "changeLog"}
+        assert set(health) == {"state", "version", *figures}
     until(lambda: watched.on("bridge/health")[-1].json["state"] == "offline", "it says so")
     assert watched.on("bridge/health")[-1].json["version"] > health["version"]

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import psycopg
 
-from tests.support.waiting import free_port
+from tests.support.waiting import free_port, until
 
 
 def binary(name: str) -> str:
@@ -36,6 +36,11 @@ class Postgres:
 
     def __enter__(self) -> Self:
         os.chown(self._root, self._user.pw_uid, self._user.pw_gid)
+        self._create()
+        self.start()
+        return self
+
+    def _create(self) -> None:
         self._run(
             "initdb",
             "-D",
@@ -49,11 +54,10 @@ class Postgres:
             "UTF8",
             "--locale=C",
         )
-        self.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop("immediate")
+        if (self._data / "postmaster.pid").exists():
+            self.stop("immediate")
         shutil.rmtree(self._root, ignore_errors=True)
 
     def start(self) -> None:
@@ -91,6 +95,19 @@ class Postgres:
         said = log.read_text(errors="replace")[-3000:] if log.exists() else ""
         assert done.returncode == 0, f"{command}: {done.stdout.decode(errors='replace')}\n{said}"
 
+    def set(self, name: str, value: str) -> None:
+        """Change a setting that needs no restart, and wait until sessions have it."""
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+            connection.execute("SELECT pg_reload_conf()")
+            until(lambda: connection.execute(f"SHOW {name}").fetchone() == (value,), f"{name} = {value}")
+
+    def execute(self, sql: str) -> list[Any]:
+        """Run a statement as the superuser, outside a transaction; return its rows."""
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            result = connection.execute(sql)
+            return result.fetchall() if result.description else []
+
     def _url(self, name: str) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
 
@@ -101,6 +118,53 @@ class Postgres:
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
         return self._url(name)
+
+
+class Standby(Postgres):
+    """A standby that streams from a primary, asynchronously unless the primary waits for it.
+
+    Args:
+        primary: the cluster to copy.
+
+    """
+
+    NAME = "standby"
+
+    def __init__(self, primary: Postgres) -> None:
+        super().__init__()
+        self._primary = primary
+
+    def _create(self) -> None:
+        source = f"host=127.0.0.1 port={self._primary.port} user=postgres application_name={self.NAME}"
+        self._run(
+            "pg_basebackup", "-d", source, "-D", self._data, "-R", "-X", "stream", "-c", "fast", "--no-sync"
+        )
+
+    def wait_until_streaming(self) -> None:
+        """Wait until all that is committed on the primary is here."""
+        until(
+            lambda: self._primary.execute(
+                "SELECT 1 FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()"
+            ),
+            "the standby has everything",
+        )
+
+    def cut(self) -> None:
+        """Receive no more from the primary."""
+        self.set("primary_conninfo", "")
+        until(lambda: not self.execute("SELECT 1 FROM pg_stat_wal_receiver"), "the receiver has ended")
+
+    def promote(self) -> None:
+        """Become a primary."""
+        self._run("pg_ctl", "-D", self._data, "-w", "promote")
+
+    def url_of_both(self, database: str) -> str:
+        """Return the URL of a database of the primary that finds whichever of the two is a primary."""
+        name = database.rpartition("/")[2]
+        return (
+            f"postgresql:///{name}?host=127.0.0.1,127.0.0.1&port={self._primary.port},{self.port}"
+            "&user=postgres&target_session_attrs=read-write"
+        )
 
 
 @contextmanager

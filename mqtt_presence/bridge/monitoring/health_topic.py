@@ -1,5 +1,7 @@
 """The health topic: once a minute, figures of the bridge, retained on ``bridge/health``."""
 
+from collections.abc import Callable
+
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.counters import Counters
 from mqtt_presence.bridge.link.link import Link
@@ -10,7 +12,7 @@ from mqtt_presence.mqtt.messages import Outgoing
 from mqtt_presence.protocol.outgoing import HealthOut, encode_health
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import State
-from mqtt_presence.store import Transaction
+from mqtt_presence.store import DatabasePlace, Transaction
 
 EVERY_S = 60.0
 _NAME = "health_version"
@@ -25,14 +27,22 @@ class HealthTopic(Part):
         census: counts users and connections.
         vitals: know the outbox and the progress.
         counters: count refusals.
+        place: returns the last change of the database; None: it is unknown.
 
     """
 
     is_of_all = False
 
     def __init__(
-        self, topics: Topics, clock: Clock, census: Census, vitals: Vitals, counters: Counters
+        self,
+        topics: Topics,
+        clock: Clock,
+        census: Census,
+        vitals: Vitals,
+        counters: Counters,
+        place: Callable[[], DatabasePlace | None],
     ) -> None:
+        self._place = place
         self._topics = topics
         self._clock = clock
         self._census = census
@@ -68,6 +78,7 @@ class HealthTopic(Part):
     def _message(self, state: str) -> Outgoing:
         self._version = max(self._version + 1, self._clock.now())
         users = self._census.users()
+        place = self._place()
         health = HealthOut(
             state=state,
             version=self._version,
@@ -76,6 +87,8 @@ class HealthTopic(Part):
             outbox=self._vitals.outbox,
             behind_ms=self._vitals.behind_ms(),
             refused=self._counters.refused.total(),
+            changes=0 if place is None else place.changes,
+            change_log="" if place is None else place.log,
         )
         return Outgoing(
             self._topics.bridge_health, encode_health(health), retain=True, this_connection_only=True

@@ -31,14 +31,16 @@ class Readiness:
     """A commit has just succeeded."""
     caught_up: bool
     """All messages up to a moment ago are processed."""
+    repaired: bool
+    """No loss of the database is being repaired."""
 
     @property
     def is_ready(self) -> bool:
         """Whether all conditions hold."""
-        return self.broker and self.database and self.caught_up
+        return self.broker and self.database and self.caught_up and self.repaired
 
 
-NOT_READY = Readiness(broker=False, database=False, caught_up=False)
+NOT_READY = Readiness(broker=False, database=False, caught_up=False, repaired=False)
 
 
 class Vitals(Part):
@@ -50,6 +52,7 @@ class Vitals(Part):
         progress: how far messages are processed.
         counters: of the bridge's work.
         unacknowledged: returns the number of messages that are not acknowledged to the broker yet.
+        is_repairing: returns whether a loss of the database is being repaired.
 
     """
 
@@ -60,7 +63,9 @@ class Vitals(Part):
         progress: Progress,
         counters: Counters,
         unacknowledged: Callable[[], int],
+        is_repairing: Callable[[], bool],
     ) -> None:
+        self._is_repairing = is_repairing
         self._store = store
         self._clock = clock
         self._progress = progress
@@ -144,6 +149,7 @@ class Vitals(Part):
             broker=turns and self._is_connected and self._progress.is_subscribed,
             database=self.is_written,
             caught_up=until_s > 0 and now_s - until_s < CAUGHT_UP_S,
+            repaired=not self._is_repairing(),
         )
 
     def metrics(self) -> Iterable[Metric | Distribution]:

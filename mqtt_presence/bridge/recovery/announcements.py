@@ -99,6 +99,11 @@ class Announcements(OnCheck):
             log.info("%s: asking all clients to log in again", reason)
         self.is_requested = True
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether no announcement is wanted, and the answers to the last one are judged."""
+        return not self.is_requested and self._sent is None
+
     def restore(self, tx: Transaction) -> None:
         """Repeat an unfinished announcement: its answers may have arrived or not."""
         if self._others.is_first:

@@ -172,6 +172,11 @@ class RetainedStatuses(Part):
         self._republish_all()
 
     @property
+    def is_probing(self) -> bool:
+        """Whether the broker has not yet sent the witness, or the state of the bridge without it."""
+        return self._asked_for is not None
+
+    @property
     def is_complete(self) -> bool:
         """Whether the broker has every retained message, and the database says so."""
         return not (self._may_be_marked or self._is_unsure or self._must_renew)

@@ -1,0 +1,138 @@
+"""Database losses: notices that the database is older than the messages on the broker, and shows every loss.
+
+The process that commits notices by itself when the database loses transactions (`store/lease.py`). After a
+restart nothing in the process or the database shows that a backup was restored. Then `bridge/health` does: it
+is retained, and has the number of the last change that the database had.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from mqtt_presence.bridge.clock import Clock
+from mqtt_presence.bridge.link.link import Link
+from mqtt_presence.bridge.monitoring.metric import Distribution, Metric, gauge
+from mqtt_presence.bridge.part import Part
+from mqtt_presence.errors import SetBackError
+from mqtt_presence.mqtt.messages import Incoming
+from mqtt_presence.protocol.topics import Topics
+from mqtt_presence.store import DatabaseLoss, DatabasePlace, Store, Transaction
+
+log = logging.getLogger(__name__)
+
+SHOWN_MS = 7 * 24 * 3_600_000
+"""For so long `bridge/state` shows a loss."""
+_LOOK_EVERY_S = 20.0
+
+
+class _Health(msgspec.Struct, rename="camel"):
+    """What `bridge/health` says of the database."""
+
+    version: int
+    """Epoch milliseconds, or a little more."""
+    changes: int = 0
+    change_log: str = ""
+
+
+_decode = msgspec.json.Decoder(_Health).decode
+
+
+class DatabaseLosses(Part):
+    """Compares the database with `bridge/health`, and waits for the end of a repair.
+
+    Args:
+        store: the database.
+        topics: the topics under the prefix in use.
+        clock: the bridge's.
+        is_repaired: returns whether all statuses are published again, and all clients asked.
+
+    """
+
+    is_of_all = False
+
+    def __init__(self, store: Store, topics: Topics, clock: Clock, is_repaired: Callable[[], bool]) -> None:
+        self._store = store
+        self._topics = topics
+        self._clock = clock
+        self._is_repaired = is_repaired
+        self._found: DatabasePlace | None = None
+        """The place of the database at the start; None once it is compared."""
+        self._looked_s = 0.0
+        self.place: DatabasePlace | None = None
+        """The last change of the database, as committed some seconds ago."""
+        self._loss: DatabaseLoss | None = None
+        self.is_repairing = False
+        """Whether a loss is noted, and its repair is not complete."""
+
+    def restore(self, tx: Transaction) -> None:
+        """See `Part`."""
+        self.place = self._found = tx.place()
+        self._loss, self.is_repairing = tx.database_loss()
+
+    @property
+    def shown(self) -> DatabaseLoss | None:
+        """The last loss, for `bridge/state`."""
+        loss = self._loss
+        return loss if loss is not None and self._clock.now() - loss.noticed_at < SHOWN_MS else None
+
+    def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
+        """Ask for the last health message of the run before."""
+        del session_present, contested
+        if self._found is not None:
+            link.subscribe(self._topics.bridge_health, required=False)
+
+    def handle(self, link: Link, message: Incoming) -> bool:
+        """Compare the health message with the database.
+
+        Raises:
+            SetBackError: the database is older.
+
+        """
+        if message.topic != self._topics.bridge_health:
+            return False
+        link.unsubscribe(self._topics.bridge_health)
+        found, self._found = self._found, None
+        if found is not None and message.retain:
+            self._compare(found, message.payload)
+        return True
+
+    def _compare(self, found: DatabasePlace, payload: bytes) -> None:
+        try:
+            health = _decode(payload)
+        except msgspec.MsgspecError:
+            return
+        # Another log of changes is another database; an empty one was made on purpose.
+        if health.change_log != found.log or health.changes <= found.changes:
+            return
+        now = self._clock.now()
+        until = min(health.version, now)
+        loss = DatabaseLoss(now, found.at, until, health.changes - found.changes)
+        self._store.note_loss(loss)
+        raise SetBackError(f"{loss}; the broker has the number of a later change")
+
+    def step(self, link: Link) -> bool:
+        """Record how far the database is; complete a repair."""
+        del link
+        if self._clock.monotonic() - self._looked_s > _LOOK_EVERY_S:
+            with self._store.transaction() as tx:
+                place = tx.place()
+            self.place, self._looked_s = place, self._clock.monotonic()
+        if self.is_repairing and self._loss is not None and self._is_repaired():
+            with self._store.transaction() as tx:
+                tx.end_repair(self._loss)
+            self.is_repairing = False
+            log.warning("the loss of the database is repaired, as far as clients and statuses can show it")
+        return True
+
+    def metrics(self) -> Iterable[Metric | Distribution]:
+        """See `Measured`."""
+        yield gauge(
+            "database_repairing", "1 while a loss of the database is being repaired.", self.is_repairing
+        )
+        if self._loss is not None:
+            yield gauge(
+                "database_loss_timestamp_seconds",
+                "When a bridge last noticed that the database had lost transactions.",
+                self._loss.noticed_at / 1000,
+            )
