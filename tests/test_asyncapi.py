@@ -284,6 +284,8 @@ def made_topics() -> set[str]:
     topics_made = set()
     for name in (n for n in dir(prefixless) if not n.startswith(("_", "parse_", "is_")) and n != "prefix"):
         thing = getattr(prefixless, name)
+        if isinstance(thing, bool) or name == "inputs_of":  # no topic, and a filter
+            continue
         if isinstance(thing, str):
             topics_made |= set() if "+" in thing or thing.endswith("/") else {thing}  # a filter, or a prefix
             continue

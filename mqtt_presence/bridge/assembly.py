@@ -52,6 +52,7 @@ from mqtt_presence.bridge.shared_counts import SharedCounts
 from mqtt_presence.bridge.state_topic import StateTopic
 from mqtt_presence.integrations.outputs import OUTPUTS, Outputs
 from mqtt_presence.integrations.port import Output
+from mqtt_presence.mqtt.broker_nodes import beginning_at
 from mqtt_presence.protocol.topics import roots
 from mqtt_presence.rules.model import ClientId, UserId
 from mqtt_presence.store import Store, Transaction
@@ -106,8 +107,9 @@ def bridge(
     ).bridge
 
 
-def _sized(link: LinkConfig, fleets: Sequence[Fleets]) -> LinkConfig:
-    """Return the configuration with room for the largest packet that a fleet can use."""
+def _link_config(link: LinkConfig, fleets: Sequence[Fleets], seat: int) -> LinkConfig:
+    """Return the configuration with a first node by seat, and room for the largest packet of a fleet."""
+    link = replace(link, nodes=beginning_at(link.nodes, seat))
     for fleet in fleets:
         link = replace(link, max_packet=max(link.max_packet, fleet.max_packet))
     return link
@@ -189,7 +191,7 @@ class Assembly:
             is_loss_normal=config.broker_starts_empty,
         )
         self.strays = StrayStatuses(store, topics, clock, self.retained)
-        self.progress = Progress(clock, topics.inputs, tuning.settled_s, store, self.others)
+        self.progress = Progress(clock, topics, tuning.settled_s, store, self.others)
         self.clock_steps = ClockSteps(store, self.committer, clock, tuning.shifted_page)
         self.announcements = Announcements(
             store,
@@ -265,7 +267,8 @@ class Assembly:
         self.bridge = Bridge(
             store,
             lambda tx: make_link(
-                _sized(config.link(tx.client_id()), fleets), self.state_topic.will if tx.seat == 0 else None
+                _link_config(config.link(tx.client_id()), fleets, tx.seat),
+                self.state_topic.will if tx.seat == 0 else None,
             ),
             clock,
             intake=self.intake,

@@ -12,7 +12,7 @@ from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.bridge.notifications.config import NotificationConfig
 from mqtt_presence.integrations.homeassistant import Discovery
 from mqtt_presence.integrations.notifications.receivers import read_receivers, sending_of
-from mqtt_presence.mqtt.broker_nodes import beginning_at, parse_nodes
+from mqtt_presence.mqtt.broker_nodes import parse_nodes
 from mqtt_presence.protocol.times import wall_clock
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import RuleSettings
@@ -28,7 +28,7 @@ def bridge_config(settings: Settings) -> BridgeConfig:
     """
     return BridgeConfig(
         link=partial(link_config, settings),
-        topics=Topics(settings.prefix),
+        topics=Topics(settings.prefix, settings.seat_inputs),
         rules=RuleSettings(
             idle_threshold_ms=_millis(settings.idle_threshold),
             expire_after_ms=_millis(settings.expire_after) if settings.expire_after else None,
@@ -61,17 +61,16 @@ def _implicit(settings: Settings) -> Implicit | None:
     return Implicit(settings.implicit, match, settings.implicit_after, read_list, asks_plugin)
 
 
-def link_config(settings: Settings, client_id: str, seat: int = 0) -> LinkConfig:
+def link_config(settings: Settings, client_id: str) -> LinkConfig:
     """Return the configuration of the bridge's link to the broker.
 
     Args:
         settings: the broker's URL, certificates and keep alive.
         client_id: the client id of the bridge, from the database.
-        seat: the number of the bridge's seat, from 0.
 
     """
     return LinkConfig(
-        nodes=beginning_at(parse_nodes(settings.broker), seat),
+        nodes=parse_nodes(settings.broker),
         client_id=client_id,
         keep_alive_s=settings.keep_alive,
         ca_file=path_text(settings.ca_file),

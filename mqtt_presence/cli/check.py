@@ -48,7 +48,7 @@ _STYLES = {
 _CLIENT_TLS = ("client_cert_file", "client_key_file")
 
 
-@with_settings("broker", "client", "second_client", "prefix", *TLS, *_CLIENT_TLS)
+@with_settings("broker", "client", "second_client", "prefix", "seat_inputs", *TLS, *_CLIENT_TLS)
 def command(
     settings: Settings,
     names: Annotated[
@@ -249,7 +249,7 @@ def _config(
         client=maker.client("client", settings.client),
         second=maker.client("second_client", settings.second_client) if settings.second_client else None,
         websocket=None if websocket is None else maker.websocket(websocket),
-        topics=Topics(settings.prefix),
+        topics=Topics(settings.prefix, settings.seat_inputs),
         queue=_QUEUE if queue is None else queue,
         may_overflow=queue is not None,
         profiles=profiles,

@@ -22,6 +22,7 @@ from mqtt_presence.store import Candidate, Store
     "seats",
     "node",
     *RULES,
+    "seat_inputs",
     "source",
     "profiles",
     *NOTIFY,

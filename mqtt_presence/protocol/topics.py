@@ -27,6 +27,7 @@ _NAME = re.compile(f"[^/+#{_REFUSED}]{{1,{MAX_NAME}}}")
 _ASCII_NAME = re.compile(f'[ !"$-*,-.0-~]{{1,{MAX_NAME}}}')
 _STORED_NAME = re.compile(f"[^/+#{_CONTROLS}]{{1,{MAX_NAME}}}")
 _PREFIX = re.compile(f"(?:[^/+#${_REFUSED}][^/+#{_REFUSED}]*/)*")
+_SEAT = "{seat}/"
 _UNSAFE = re.compile(f"[{_REFUSED}]")
 NAME_RULE = f"1 to {MAX_NAME} characters without / + #, control characters and noncharacters"
 
@@ -98,13 +99,16 @@ class Topics:
 
     Args:
         prefix: the beginning of every topic, ``""`` or levels that end in a slash, e.g. ``acme/``.
+        seat_inputs: the topics to which the broker moves the clients' messages, instead of
+            ``<prefix>presence/``; ``{seat}`` is one level, e.g. ``shard/{seat}/``. Empty: it moves none.
 
     Raises:
-        ConfigError: the prefix has wildcards, empty levels, unsafe characters, or begins with ``$``.
+        ConfigError: one of them has wildcards, empty levels, unsafe characters, or begins with ``$``; or
+            `seat_inputs` has no level ``{seat}``, or belongs to the bridge's own topics.
 
     """
 
-    def __init__(self, prefix: str = "") -> None:
+    def __init__(self, prefix: str = "", seat_inputs: str = "") -> None:
         if prefix and not prefix.endswith("/"):
             prefix += "/"
         if _PREFIX.fullmatch(prefix) is None:
@@ -116,7 +120,10 @@ class Topics:
         self.presence = prefix + "presence/"
         self._status = prefix + "status/"
         self._skip = len(self.presence)
-        self.inputs = prefix + "presence/+/+/+"
+        self._seat_inputs = _checked_seat_inputs(prefix, seat_inputs)
+        self._moved = re.compile(r"\d+/".join(map(re.escape, self._seat_inputs.split(_SEAT))))
+        self.inputs = f"{self._seat_inputs.replace(_SEAT, '+/') or self.presence}+/+/+"
+        """The topic filter of the clients' messages, of all seats."""
         self.statuses = prefix + "status/+"
         self.events = prefix + "events/+/+"
         self.bridge_state = prefix + "bridge/state"
@@ -126,6 +133,20 @@ class Topics:
     def input(self, user_id: str, client_id: str, verb: str) -> str:
         """Return the topic that a client publishes to."""
         return f"{self.presence}{user_id}/{client_id}/{verb}"
+
+    def inputs_of(self, seat: int) -> str:
+        """Return the topic filter of the clients' messages for one seat.
+
+        Args:
+            seat: the number of the seat, from 0; without `seat_inputs` all seats have the same filter.
+
+        """
+        return f"{self._seat_inputs.replace(_SEAT, f'{seat}/') or self.presence}+/+/+"
+
+    @property
+    def has_seat_inputs(self) -> bool:
+        """Whether the broker gives each seat messages of its own."""
+        return self._seat_inputs != ""
 
     def status(self, user_id: str) -> str:
         """Return the topic of a user's retained status."""
@@ -141,7 +162,16 @@ class Topics:
 
     def is_input(self, topic: str) -> bool:
         """Return whether a topic belongs to clients' messages, even with a wrong name or verb."""
-        return topic.startswith(self.presence)
+        return self._after_inputs(topic) is not None
+
+    def _after_inputs(self, topic: str) -> str | None:
+        """Return the levels behind the beginning of clients' topics; None for another topic."""
+        if topic.startswith(self.presence):  # with `seat_inputs`: it waited since before the broker moved any
+            return topic[self._skip :]
+        if not self._seat_inputs:
+            return None
+        moved = self._moved.match(topic)
+        return None if moved is None else topic[moved.end() :]
 
     def parse_input(self, topic: str) -> Input:
         """Parse the topic of a client's message.
@@ -150,8 +180,9 @@ class Topics:
             PayloadError: ``bad_topic``, the topic has another shape.
 
         """
-        if topic.startswith(self.presence):
-            levels = topic[self._skip :].split("/")
+        rest = self._after_inputs(topic)
+        if rest is not None:
+            levels = rest.split("/")
             if len(levels) == 3:
                 user_id, client_id, verb = levels
                 if verb in VERBS and is_name(user_id) and is_name(client_id):
@@ -164,3 +195,23 @@ class Topics:
         if user_id == topic or not is_name(user_id):
             return None
         return UserId(user_id)
+
+
+def _checked_seat_inputs(prefix: str, seat_inputs: str) -> str:
+    """Return the setting with a slash at its end."""
+    if not seat_inputs:
+        return ""
+    text = seat_inputs if seat_inputs.endswith("/") else f"{seat_inputs}/"
+    levels = text.split("/")
+    if levels.count("{seat}") != 1 or "{seat}" in text.replace(_SEAT, "", 1) or text == _SEAT:
+        raise ConfigError(
+            f"seat_inputs={seat_inputs!r} must have {{seat}} as one of its levels: shard/{{seat}}/"
+        )
+    if _PREFIX.fullmatch(text) is None:
+        raise ConfigError(
+            f"seat_inputs={seat_inputs!r} must be topic levels without wildcards, empty levels, control "
+            "characters and noncharacters, not begin with $"
+        )
+    if text.startswith(roots(prefix)):
+        raise ConfigError(f"seat_inputs={seat_inputs!r} must be apart from the topics of clients and bridge")
+    return text

@@ -1,6 +1,7 @@
 """The model of all settings: names, types, defaults, help texts, and the checks of their values."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -68,6 +69,11 @@ class Settings(BaseSettings):
         "", description="The name of this process for operators; default: its process id and machine."
     )
     prefix: str = Field("", description="The beginning of every topic, e.g. acme/.")
+    seat_inputs: str = Field(
+        "",
+        description="Where the broker moves the clients' messages for each seat of the bridge, by a rule of "
+        "its own, e.g. shard/{seat}/; default: it moves none.",
+    )
     people: bool = Field(
         default=False,
         description="Defaults for people instead of devices: idle_threshold is 5m, grace is 15s.",
@@ -302,6 +308,12 @@ class Settings(BaseSettings):
     def _is_prefix(cls, value: str) -> str:
         topics: Topics = _checked(Topics, value)
         return topics.prefix
+
+    @field_validator("seat_inputs")
+    @classmethod
+    def _are_seat_inputs(cls, value: str, info: ValidationInfo) -> str:
+        _checked(partial(Topics, info.data.get("prefix", "")), value)
+        return value
 
     @field_validator("homeassistant_prefix")
     @classmethod

@@ -218,3 +218,57 @@ def test_a_short_cut_for_ascii_changes_no_verdict() -> None:
             expected = topics_module._UNSAFE.search(character) is None
             assert is_safe(character) == expected
             assert is_name(character) == (expected and character not in "/+#")
+
+
+def test_seat_inputs_are_read_as_the_clients_topics() -> None:
+    """A broker that moves messages by user gives each seat topics of its own; the names in them stay."""
+    topics = Topics("acme/", "shard/{seat}")
+    assert topics.inputs_of(2) == "shard/2/+/+/+"
+    assert topics.inputs == "shard/+/+/+/+"
+    for topic in (
+        "shard/2/alice/phone/login",
+        "shard/63/alice/phone/login",
+        "acme/presence/alice/phone/login",
+    ):
+        assert topics.is_input(topic)
+        assert topics.parse_input(topic) == ("alice", "phone", "login")
+    assert topics.input("alice", "phone", "login") == "acme/presence/alice/phone/login"
+    assert topics.status("alice") == "acme/status/alice"
+
+
+@pytest.mark.parametrize(
+    "topic", ["shard/x/alice/phone/login", "shard//alice/phone/login", "shard/2/alice/phone"]
+)
+def test_seat_inputs_of_another_shape_are_refused(topic: str) -> None:
+    """A topic without a seat's number, or with missing levels, names nobody."""
+    with pytest.raises(PayloadError):
+        Topics("", "shard/{seat}/").parse_input(topic)
+
+
+@pytest.mark.parametrize("prefix", ["", "acme/"])
+def test_without_seat_inputs_all_seats_have_one_filter(prefix: str) -> None:
+    """The clients' own topics."""
+    topics = Topics(prefix)
+    assert topics.inputs_of(0) == topics.inputs_of(7) == topics.inputs == f"{prefix}presence/+/+/+"
+    assert not topics.is_input("shard/2/alice/phone/login")
+
+
+@pytest.mark.parametrize(
+    ("seat_inputs", "error"),
+    [
+        ("shard/", "one of its levels"),
+        ("shard-{seat}/", "one of its levels"),
+        ("{seat}/", "one of its levels"),
+        ("a/{seat}/{seat}/", "one of its levels"),
+        ("a/{seat}/b{seat}", "one of its levels"),
+        ("shard/+/{seat}/", "without wildcards"),
+        ("$shard/{seat}/", "not begin with"),
+        ("/{seat}/", "empty levels"),
+        ("acme/presence/{seat}/", "must be apart"),
+        ("acme/status/{seat}/", "must be apart"),
+    ],
+)
+def test_wrong_seat_inputs_are_refused(seat_inputs: str, error: str) -> None:
+    """The message names the fault."""
+    with pytest.raises(ConfigError, match=error):
+        Topics("acme/", seat_inputs)

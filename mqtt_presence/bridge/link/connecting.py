@@ -186,20 +186,35 @@ class Connecting:
             self.fatal = f"the broker at {url} refuses us: {words}"
         return True
 
-    def connection_ended(self, reason: int) -> None:
+    @property
+    def has_other_nodes(self) -> bool:
+        """Whether another node may grant the request that this one denies."""
+        return len(self._config.nodes) > 1
+
+    def connection_ended(self, reason: int, denied: str | None = None) -> None:
         """Record the end of an accepted connection.
 
         Args:
             reason: of the broker's DISCONNECT (MQTT 5 §3.14.2.1), or paho's own.
+            denied: the subscription that the node has denied, if the link ended the connection for it.
 
         """
         lasted = time.monotonic() - self.connected_at
         node = self._round.node
         is_short = lasted < _STABLE_S
-        self._short_connections = self._short_connections + 1 if is_short else 0
+        if denied is None:
+            self._short_connections = self._short_connections + 1 if is_short else 0
         self._back_off(lasted)
-        self.was_taken_over = self._short_connections > 1 or reason == TAKEN_OVER
-        if self.was_taken_over:
+        self.was_taken_over = denied is None and (self._short_connections > 1 or reason == TAKEN_OVER)
+        if denied is not None:
+            log.warning(
+                "the broker at %s does not let this user subscribe to %s, as a node without a leader of its "
+                "cluster does; %s",
+                node,
+                denied,
+                self._next_try(),
+            )
+        elif self.was_taken_over:
             log.warning(
                 "the broker has closed the connection after %.1f s: does somebody else, a second "
                 "bridge on the same database perhaps, use this bridge's client id? %s",

@@ -66,6 +66,8 @@ class Link:
         self._collector = Collector()
         self._is_leaving = False
         self._fatal: str | None = None
+        self._denied: str | None = None
+        """The topic filter that this node has denied, and another one may grant."""
         self._client = self._make_client()
 
     @property
@@ -233,9 +235,10 @@ class Link:
         if self._is_leaving:
             return
         if self._collector.is_connected:
-            self._connecting.connection_ended(reason.value)
+            self._connecting.connection_ended(reason.value, self._denied)
         elif not self._connecting.attempt_ended():
             return
+        self._denied = None
         self._collector.is_connected = False
         self._timeout.restart()
         self._subscriptions.disconnected()
@@ -246,7 +249,9 @@ class Link:
         topic_filter = self._subscriptions.answered(mid, is_denied=is_denied)
         if topic_filter is None:
             return
-        if is_denied:
+        if is_denied and self._connecting.has_other_nodes:
+            self._denied = topic_filter
+        elif is_denied:
             self._fatal = (
                 f"the broker does not let this user subscribe to {topic_filter}: see broker_config/ for the "
                 "rights that the bridge needs"
@@ -275,6 +280,8 @@ class Link:
             self._check_stalled_ack()
         else:
             self._timeout.restart()
+        if self._denied is not None:
+            self._client.drop_connection()
         if self._collector.is_connected:
             self._subscriptions.request_skipped(self._client)
         self._send_waiting()

@@ -8,6 +8,7 @@ from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import Part
 from mqtt_presence.bridge.recovery.other_seats import OtherSeats
+from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.store import Store, Transaction
 
 
@@ -16,16 +17,19 @@ class Progress(Part):
 
     Args:
         clock: the bridge's.
-        inputs: the topic filter of the clients' messages.
+        topics: have the topic filter of the clients' messages.
         settled_s: how long after a connect the broker may take to begin sending old messages, seconds.
         store: stores how far this bridge is.
         others: know how far the other bridges are.
 
     """
 
-    def __init__(self, clock: Clock, inputs: str, settled_s: float, store: Store, others: OtherSeats) -> None:
+    def __init__(
+        self, clock: Clock, topics: Topics, settled_s: float, store: Store, others: OtherSeats
+    ) -> None:
         self._clock = clock
-        self._plain = inputs
+        self._topics = topics
+        self._plain = Topics(topics.prefix).inputs
         self._settled_s = settled_s
         self._store = store
         self._others = others
@@ -60,6 +64,8 @@ class Progress(Part):
     @property
     def _inputs(self) -> str:
         """The topic filter of this seat: with several seats its share of the messages."""
+        if self._topics.has_seat_inputs:
+            return self._topics.inputs_of(self._store.seat.number)
         return self._plain if self._others.count == 1 else f"$share/{self._group}/{self._plain}"
 
     def restore(self, tx: Transaction) -> None:
@@ -106,7 +112,9 @@ class Progress(Part):
         elif self._must_unsubscribe:
             self._must_unsubscribe = False
             shared = f"$share/{self._group}/{self._plain}"
-            if self._others.count > 1 or self._has_shared:
+            if self._topics.has_seat_inputs:
+                link.unsubscribe(self._plain)  # from before the broker moved the messages
+            elif self._others.count > 1 or self._has_shared:
                 self._has_shared = True
                 link.unsubscribe(self._plain if self._asked_for == shared else shared)
         return True
