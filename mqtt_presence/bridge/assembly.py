@@ -202,6 +202,7 @@ class Assembly:
             self.clock_steps,
             self.progress,
             self.others,
+            self.census,
             config.confirm_within_ms,
             tuning.announce_again_s,
         )

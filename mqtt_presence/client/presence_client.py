@@ -1,6 +1,7 @@
 """`PresenceClient`: publishes the presence of one client of a user, with a will for its loss."""
 
 import logging
+import random
 from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
@@ -123,6 +124,8 @@ class PresenceClient:
         self._next_id = fresh_connection_id()
         self._logged_in: _LoggedIn | None = None
         self._login_receipt: PublishReceipt | None = None
+        self._answer_at: float | None = None
+        """When to answer an announcement, steady seconds; None: there is none to answer."""
         self._bridge = BridgePresence()
         self._callbacks = Callbacks(on_connect, on_disconnect, on_bridge)
         self._clock = ServerClock(self._ask_time)
@@ -133,7 +136,7 @@ class PresenceClient:
                 will=self._will,
                 up=self._up,
                 message=self._message,
-                tick=self._clock.tick,
+                tick=self._tick,
                 down=self._down,
             ),
         )
@@ -275,8 +278,14 @@ class PresenceClient:
         self._clock.tick()
         self._callbacks.connected()
 
+    def _tick(self) -> None:
+        self._clock.tick()
+        if self._answer_at is not None and clocks.steady() >= self._answer_at:
+            self._answer_announcement()
+
     def _down(self) -> None:
         self._logged_in = None
+        self._answer_at = None  # the login of the next connection answers, too
         self._bridge.reset()
         self._clock.connection_lost()
         self._callbacks.disconnected()
@@ -295,12 +304,25 @@ class PresenceClient:
                     self._clock.bridge_appeared()
                 self._callbacks.bridge(online=self._bridge.online)
             elif topic == self._topics.bridge_announce and not retained:
-                current = self._logged_in
-                if current is not None:
-                    self._log_in(current)
-                    self._monitor.renew()
+                self._receive_announcement(payload)
         except PayloadError as error:
             _log.debug("%s: ignored: %s", topic, error)
+
+    def _receive_announcement(self, payload: bytes) -> None:
+        within = client_messages.decode_announcement(payload)
+        if not within:
+            self._answer_announcement()
+            return
+        answer_at = clocks.steady() + random.uniform(0, within)  # noqa: S311, spreads load only
+        # One login answers several announcements.
+        self._answer_at = answer_at if self._answer_at is None else min(answer_at, self._answer_at)
+
+    def _answer_announcement(self) -> None:
+        self._answer_at = None
+        current = self._logged_in
+        if current is not None:
+            self._log_in(current)
+            self._monitor.renew()
 
 
 def _duration(name: str, seconds: float | None) -> float | None:

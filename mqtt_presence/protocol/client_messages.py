@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 from mqtt_presence.errors import ConfigError, PayloadError
-from mqtt_presence.protocol.sizes import MAX_META, MAX_PAYLOAD
+from mqtt_presence.protocol.sizes import MAX_META, MAX_PAYLOAD, MAX_WITHIN_S
 from mqtt_presence.protocol.times import LATEST, to_iso
 from mqtt_presence.rules.model import State
 
@@ -97,6 +97,10 @@ class BridgeState(Struct, frozen=True, rename="camel"):
     started_at: _Moment | None = None
 
 
+class _Announcement(Struct, frozen=True):
+    within: object = 0
+
+
 class TimeReply(Struct, frozen=True):
     """The content of ``reply/<user>/<client>/time``."""
 
@@ -110,6 +114,7 @@ class TimeReply(Struct, frozen=True):
 
 _status_decoder = msgspec.json.Decoder(UserStatus)
 _bridge_decoder = msgspec.json.Decoder(BridgeState)
+_announcement_decoder = msgspec.json.Decoder(_Announcement)
 _reply_decoder = msgspec.json.Decoder(TimeReply)
 
 
@@ -148,6 +153,20 @@ def decode_bridge_state(payload: bytes) -> BridgeState:
     """
     state: BridgeState = _decode(_bridge_decoder, payload)
     return state
+
+
+def decode_announcement(payload: bytes) -> float:
+    """Return the seconds within which clients answer an announcement: the payload of ``bridge/announce``.
+
+    At most an hour. 0, at once, for everything that is no such time: an announcement must not stay without
+    an answer.
+    """
+    try:
+        within = _decode(_announcement_decoder, payload).within
+    except PayloadError:
+        return 0.0
+    is_number = isinstance(within, int | float) and not isinstance(within, bool)
+    return float(min(within, MAX_WITHIN_S)) if is_number and within > 0 else 0.0
 
 
 def decode_time_reply(payload: bytes) -> TimeReply:

@@ -279,6 +279,16 @@ def encode_bridge_state(
     return _encode(_BridgeStateOut(state, version, to_iso(started_at), seats, seats_held, loss))
 
 
+def encode_announcement(within_s: float) -> bytes:
+    """Encode the payload of ``bridge/announce``.
+
+    Args:
+        within_s: the time over which clients spread their answers, seconds; 0: they answer at once.
+
+    """
+    return _encode({"within": within_s} if within_s else {})
+
+
 def encode_health(health: HealthOut) -> bytes:
     """Encode the payload of ``bridge/health``."""
     return _encode(health)

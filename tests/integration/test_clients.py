@@ -6,6 +6,7 @@ import getpass
 import json
 import logging
 import os
+import random
 import select
 import shutil
 import socket
@@ -21,10 +22,15 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-from mqtt_presence.client import PresenceClient, StatusWatcher
+from mqtt_presence.client import PresenceClient, StatusWatcher, clocks
 from mqtt_presence.errors import BrokerError, PresenceError
 from mqtt_presence.protocol.incoming import parse
-from mqtt_presence.protocol.outgoing import encode_bridge_state, encode_status, encode_time_reply
+from mqtt_presence.protocol.outgoing import (
+    encode_announcement,
+    encode_bridge_state,
+    encode_status,
+    encode_time_reply,
+)
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import State, Status
 from tests.support.waiting import DEADLINE_S, free_port, listens, until
@@ -165,8 +171,8 @@ class FakeBridge:
             self.topics.bridge_state, encode_bridge_state(state, self.version, 1), 1, retain=True
         )
 
-    def announce(self):
-        self.client.publish(self.topics.bridge_announce, b"{}", 1)
+    def announce(self, within=0):
+        self.client.publish(self.topics.bridge_announce, encode_announcement(within), 1)
 
     def status(self, user, version, state=State.ONLINE):
         count = 0 if state is State.OFFLINE else 1
@@ -334,6 +340,54 @@ def test_announcement_is_answered_with_the_same_id(mosquitto, bridge):
         assert (third.connection_id, third.user_id) == (again.connection_id, "alice")
         assert abs(third.time - again.time) < 50
     assert [login.announce for login in bridge.of("login") if login.user_id == "bob"] == [False]
+
+
+@pytest.fixture
+def patience(monkeypatch):
+    """The part of `within` that clients wait."""
+    part = [1.0]
+    monkeypatch.setattr(random, "uniform", lambda low, high: low + part[0] * (high - low))
+    return part
+
+
+def test_answers_to_an_announcement_are_spread(mosquitto, bridge, patience):
+    """A client waits for its moment of `within`, and then answers once; the earliest moment counts."""
+    with PresenceClient(mosquitto.url()) as client:
+        assert client.server_time.wait_synced(DEADLINE_S)
+        began = time.monotonic()
+        bridge.announce(1.5)
+        again = until(lambda: bridge.of("login")[1:])[0]
+        assert time.monotonic() - began >= 1.5
+        assert again.connection_id == client.connection_id
+        bridge.announce(3600)
+        bridge.announce(3000)
+        patience[0] = 0.001
+        bridge.announce(1000)
+        until(lambda: bridge.of("login")[2:])
+        patience[0] = 1.0
+        bridge.announce(3600)
+        bridge.announce()
+        until(lambda: bridge.of("login")[3:])
+        assert client._answer_at is None
+        assert len(bridge.of("login")) == 4
+
+
+def test_new_connection_answers_an_announcement_by_its_login(mosquitto, bridge, proxy, patience):
+    """The connection that got it is gone: its answer would come under the wrong id. The logout answers, too."""
+    client = PresenceClient(mosquitto.url(port=proxy.port), **FAST)
+    with client:
+        assert client.server_time.wait_synced(DEADLINE_S)
+        bridge.announce(1.5)
+        until(lambda: client._answer_at is not None)
+        proxy.cut()
+        until(lambda: len(bridge.of("login")) == 2)
+        assert client._answer_at is None
+        bridge.announce(1)
+        until(lambda: client._answer_at is not None)
+        answer_at = client._answer_at
+    assert client._answer_at is None
+    until(lambda: clocks.steady() > answer_at + 0.5)
+    assert (bridge.verbs()[-1], len(bridge.of("login"))) == ("logout", 2)
 
 
 def test_server_time_is_synced(mosquitto, bridge):

@@ -308,6 +308,54 @@ test("an announcement is answered at once by the same login, and by idle if it i
   assert.deepEqual([report.topic, report.idle], ["presence/alice/phone/activity", true]);
 });
 
+test("the answer to an announcement waits for a random moment of `within`, and is sent once", async (t) => {
+  const {client, clock, mqtt} = await connected(t);
+  t.mock.method(Math, "random", () => 0.5);
+  const logins = () => mqtt.last.sent("login").length;
+  mqtt.last.deliver("bridge/announce", {within: 10});
+  mqtt.last.deliver("bridge/announce", {within: 20});
+  await clock.advance(4_900);
+  assert.equal(logins(), 1);
+  await clock.advance(200);
+  assert.equal(logins(), 2);
+  assert.equal(mqtt.last.sent("login")[1].connectionId, client.connectionId);
+  mqtt.last.deliver("bridge/announce", {within: 20});
+  mqtt.last.deliver("bridge/announce", {within: 4});
+  await clock.advance(2_100);
+  assert.equal(logins(), 3);
+  mqtt.last.deliver("bridge/announce", {within: 20});
+  mqtt.last.deliver("bridge/announce", {});
+  assert.equal(logins(), 4);
+  mqtt.last.deliver("bridge/announce", {within: 1e300}); // at most an hour
+  await clock.advance(1_700_000);
+  assert.equal(logins(), 4);
+  await clock.advance(200_000);
+  assert.equal(logins(), 5);
+});
+
+test("an announcement with junk is answered at once", async (t) => {
+  const {mqtt} = await connected(t);
+  const junk = ["", "x", "[]", "5", ...['-1', '"5"', "null", "true", "[5]", "{}", "0", "NaN"].map((w) => `{"within":${w}}`)];
+  for (const [number, payload] of junk.entries()) {
+    mqtt.last.deliver("bridge/announce", payload);
+    assert.equal(mqtt.last.sent("login").length, number + 2, payload);
+  }
+});
+
+test("a new connection, or a logout, takes the place of the answer to an announcement", async (t) => {
+  const {client, clock, mqtt} = await connected(t);
+  mqtt.last.deliver("bridge/announce", {within: 3_600});
+  mqtt.last.lose();
+  await clock.advance(1_000);
+  mqtt.last.accept();
+  mqtt.last.deliver("bridge/announce", {within: 60});
+  const leaving = client.disconnect();
+  mqtt.last.deliver("bridge/announce", {within: 60});
+  await leaving;
+  await clock.advance(3_700_000);
+  assert.deepEqual(mqtt.clients.map((each) => each.sent("login").length), [1, 1]);
+});
+
 // Activity and time
 
 test("reports carry the connection's id, and idle is repeated after a reconnect", async (t) => {

@@ -41,7 +41,7 @@ test("a hidden page calls in a task of its own, soon, and in order, whatever bec
   assert.equal(calls.length, 4);
 });
 
-test("in a hidden page pings, reports and new connections do not start from a timer", async (t) => {
+test("in a hidden page pings, reports, answers and new connections do not start from a timer", async (t) => {
   const alive = setReal(() => {}, 1_000); // Node would not wait for the messages
   t.after(() => clearReal(alive));
   const timers = new AsyncLocalStorage();
@@ -77,6 +77,11 @@ test("in a hidden page pings, reports and new connections do not start from a ti
   await until(() => started.some(([what]) => what === "activity"));
   await clock.advance(3_000);
   await until(() => mqtt.last.sent("activity").length === 2);
+  timers.run("of MQTT.js", () => mqtt.last.deliver("bridge/announce", {within: 5}));
+  const waiting = clock.pending;
+  await until(() => clock.pending === waiting + 1);
+  await clock.advance(5_000);
+  await until(() => mqtt.last.sent("login").length === 2);
   mqtt.last.lose();
   await clock.advance(1_000);
   await until(() => mqtt.clients.length === 2);

@@ -33,6 +33,7 @@ class HeldLink:
         self.coming: deque[Arrivals] = deque()
         self.asked_for: list[int] = []
         self.published: list[str] = []
+        self.payloads: list[bytes] = []
         self.acknowledged: list[int] = []
         self.taken: list[Any] = []
 
@@ -46,6 +47,7 @@ class HeldLink:
     def publish(self, messages: Iterable[Outgoing]) -> None:
         for message in messages:
             self.published.append(message.topic)
+            self.payloads.append(message.payload)
             if message.ticket is not None:
                 self.taken.append(message.ticket)
 

@@ -14,6 +14,7 @@ from mqtt_presence.bridge.committer import CHUNK
 from mqtt_presence.bridge.config import Limits, Tuning
 from mqtt_presence.bridge.link.arrivals import Arrivals
 from mqtt_presence.bridge.part import Due
+from mqtt_presence.bridge.recovery.announcements import answers_within_s
 from mqtt_presence.bridge.recovery.forgotten_users import ClearTicket
 from mqtt_presence.errors import StoreError
 from mqtt_presence.mqtt.messages import Incoming
@@ -86,6 +87,51 @@ def test_answers_that_wait_in_the_bridge_are_no_silence(bridge: HeldBridge) -> N
     assert _reasons(bridge) == {"c1": None}
     with bridge.store.transaction() as tx:
         assert tx.read_value("announced_at") is None
+
+
+@pytest.mark.parametrize(
+    ("connections", "seats", "within_s"),
+    [
+        (0, 1, 0),
+        (1_999, 1, 0),
+        (2_000, 1, 1),
+        (10_000, 1, 5),
+        (10_000, 2, 2.5),
+        (10_000, 0, 5),
+        (1_000_000, 4, CONFIRM_MS / 2000),
+    ],
+)
+def test_answers_are_spread_by_the_number_of_connections(
+    connections: int, seats: int, within_s: float
+) -> None:
+    """2,000 answers a second for each seat, and never more than half of the time that B3 gives."""
+    assert answers_within_s(connections, seats, CONFIRM_MS) == within_s
+    assert answers_within_s(connections, seats, 1_000) == 0, "half a second is not worth a field"
+
+
+def test_clients_that_wait_with_their_answers_do_not_end(bridge: HeldBridge) -> None:
+    """B3 spares those that answer in the last moment of `within`, and ends those that never answer."""
+    count = 2_500
+    payloads = [(topic, fields | {"announce": True}) for topic, fields in logins(0, count)]
+    bridge.connect()
+    bridge.step(bridge.messages(*payloads), seconds=3)
+    while bridge.parts.pending:
+        bridge.step()
+    bridge.step(seconds=1)
+    bridge.announce()
+    sent = bridge.link.payloads[bridge.link.published.index("bridge/announce")]
+    assert sent == b'{"within":1.2}'
+    bridge.step(seconds=1.2)
+    bridge.check()
+    assert [record.reason for record in read(bridge.database)[0]] == [None] * count
+    bridge.step(bridge.messages(*payloads[1:]))
+    while bridge.parts.pending:
+        bridge.step()
+    bridge.step(seconds=CONFIRM_MS / 1000)
+    bridge.check()
+    for _ in range(2 * count // CHUNK):
+        bridge.step()
+    assert {record.connection_id for record in read(bridge.database)[0] if record.reason} == {"id-0"}
 
 
 def test_batch_has_many_heartbeats_but_fewer_other_messages(bridge: HeldBridge) -> None:

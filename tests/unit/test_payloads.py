@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mqtt_presence.errors import PayloadError
 from mqtt_presence.protocol import incoming, outgoing
+from mqtt_presence.protocol.client_messages import decode_announcement
 from mqtt_presence.protocol.incoming import TimeRequest
 from mqtt_presence.protocol.times import LATEST
 from mqtt_presence.protocol.topics import VERBS, Input, Topics
@@ -393,6 +394,29 @@ def test_deep_nesting_is_read_or_refused(verb: str, field: str, depth: int) -> N
         assert error.reason in {"bad_payload", "too_large"}  # noqa: PT017 - it may also be accepted
     else:
         assert depth < 1_024 or field == "unknown"
+
+
+@pytest.mark.parametrize("within_s", [1, 1.5, 15, 3600])
+def test_client_reads_the_time_for_answers_as_the_bridge_writes_it(within_s: float) -> None:
+    """The `within` of an announcement is in seconds; without one, the payload is that of old bridges."""
+    assert decode_announcement(outgoing.encode_announcement(within_s)) == within_s
+    assert outgoing.encode_announcement(0) == b"{}"
+
+
+JUNK_WITHIN = ("-1", "-0.0", "NaN", "1e999", '"5"', "null", "true", "[5]", "{}", "0", "5,")
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"x", b"[]", b"5", b"\xff", *(b'{"within":%b}' % w.encode() for w in JUNK_WITHIN)]
+)
+def test_junk_in_an_announcement_is_answered_at_once(payload: bytes) -> None:
+    """Otherwise a client would end although it is there."""
+    assert decode_announcement(payload) == 0
+
+
+def test_no_announcement_waits_longer_than_an_hour() -> None:
+    """However long the time in the payload."""
+    assert decode_announcement(b'{"within":1e300}') == decode_announcement(b'{"within":99999999999}') == 3600
 
 
 # Anything

@@ -16,9 +16,11 @@ from websockets.typing import Subprotocol
 from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.mqtt.websocket_client import WebSocketClient
+from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.model import State
 from mqtt_presence.tools.simulate import socket_loop
 from mqtt_presence.tools.simulate.scenario import Action, Expected, Plan, Scenario, Step
+from mqtt_presence.tools.simulate.simulated_devices import SimulatedDevice, SimulatedDevices
 from mqtt_presence.tools.simulate.simulated_names import Count, SimulatedNames
 from mqtt_presence.tools.simulate.simulation_run import RunProgress, Simulation
 
@@ -183,6 +185,26 @@ class Paused(Stuck):
         if len(self.added_at) == 1_000:
             self.now += 3_600.0
             self.resumed_at = self.now
+
+
+def test_simulated_clients_spread_their_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answers an announcement once, at a moment of its own; without `within` all answer at once."""
+    now = [100.0]
+    answers: list[float] = []
+    monkeypatch.setattr(SimulatedDevice, "answer_announce", lambda *_: answers.append(now[0]))
+    devices = SimulatedDevices(
+        cast("Any", None), cast("Any", None), Topics(""), SimulatedNames("x", 50, 2), lambda: now[0]
+    )
+    devices.answer_announce(10.0)
+    devices.answer_announce(10.0)
+    for _ in range(11):
+        devices.maintain()
+        now[0] += 1
+    assert len(answers) == 100
+    assert len(set(answers)) > 5
+    devices.answer_announce(0.0)
+    devices.maintain()
+    assert len(answers) == 200
 
 
 def test_steps_after_a_pause_of_the_process_keep_their_rate() -> None:

@@ -9,12 +9,14 @@ from msgspec import Struct
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.committer import CHUNK, Committer
 from mqtt_presence.bridge.link.link import Link
+from mqtt_presence.bridge.monitoring.census import Census
 from mqtt_presence.bridge.packet_id_journal import PacketIdJournal
 from mqtt_presence.bridge.part import OnCheck
 from mqtt_presence.bridge.recovery.clock_steps import ClockSteps
 from mqtt_presence.bridge.recovery.other_seats import OtherSeats
 from mqtt_presence.bridge.recovery.progress import Progress
 from mqtt_presence.mqtt.messages import Outgoing
+from mqtt_presence.protocol.outgoing import encode_announcement
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.events import EndUnconfirmed, Event
 from mqtt_presence.rules.model import UserId
@@ -23,6 +25,9 @@ from mqtt_presence.store import ANNOUNCED_AT, MUST_ANNOUNCE, Store, Transaction
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S = 0.5
+# A tenth of the logins that a bridge takes in a second (docs/performance.md): other messages come meanwhile.
+_ANSWERS_PER_S = 2_000
+_LEAST_WITHIN_S = 1.0
 
 
 class Announced(Struct, frozen=True):
@@ -30,6 +35,21 @@ class Announced(Struct, frozen=True):
 
     at: int
     """The time of the announcement, epoch milliseconds."""
+
+
+def answers_within_s(connections: int, seats: int, confirm_within_ms: int) -> float:
+    """Return the time over which clients shall spread their answers, seconds; 0: they answer at once.
+
+    A client that takes all of it still has half of the time that rule B3 gives it.
+
+    Args:
+        connections: live connections, each of which may answer.
+        seats: bridges that share the answers.
+        confirm_within_ms: how long clients may take to answer, milliseconds.
+
+    """
+    within_s = min(connections / _ANSWERS_PER_S / max(1, seats), confirm_within_ms / 2000)
+    return round(within_s, 1) if within_s >= _LEAST_WITHIN_S else 0.0
 
 
 @dataclass(slots=True)
@@ -55,6 +75,7 @@ class Announcements(OnCheck):
         clock_steps: no announcement is sent while stored times are being shifted.
         progress: silence is judged up to its time.
         others: have requests, too; only the holder of seat 0 announces.
+        census: the number of connections that may answer.
         answer_within_ms: how long clients may take to answer, milliseconds.
         again_s: how long to wait after the broker has refused the announcement, seconds.
 
@@ -70,6 +91,7 @@ class Announcements(OnCheck):
         clock_steps: ClockSteps,
         progress: Progress,
         others: OtherSeats,
+        census: Census,
         answer_within_ms: int,
         again_s: float,
     ) -> None:
@@ -82,6 +104,7 @@ class Announcements(OnCheck):
         self._clock_steps = clock_steps
         self._progress = progress
         self._others = others
+        self._census = census
         self._answer_within_ms = answer_within_ms
         self._again_s = again_s
         self.is_requested = False
@@ -180,7 +203,9 @@ class Announcements(OnCheck):
             tx.clear_redeliveries(self._journal.lost_up_to)
         self.is_requested, self._ended, self._stored = False, self._stored, None
         self._sent = _Sent(now, Announced(now))
-        link.publish([Outgoing(self._topics.bridge_announce, b"{}", ticket=self._sent.ticket)])
+        within_s = answers_within_s(self._census.live_connections, self._others.held, self._answer_within_ms)
+        payload = encode_announcement(within_s)
+        link.publish([Outgoing(self._topics.bridge_announce, payload, ticket=self._sent.ticket)])
 
     def check(self, link: Link) -> bool:
         """End, a chunk at a time, the connections of clients that have not answered in time (rule B3)."""

@@ -1,5 +1,6 @@
 """Simulated clients on real connections; each performs its actions one after another."""
 
+import heapq
 import random
 import secrets
 import time
@@ -129,9 +130,20 @@ class SimulatedDevice:
             self._sent_at = now
             self._connection.send(PINGREQ)
 
-    def answer_announce(self) -> None:
-        """Log in again, with the same connection id, and report activity."""
-        if self._phase is _Phase.UP and not self._devices.implicit:
+    @property
+    def connection_id(self) -> str:
+        """The id of the current connection, or of the last one."""
+        return self._connection_id
+
+    def answer_announce(self, connection_id: str) -> None:
+        """Log in again, with the same connection id, and report activity.
+
+        Args:
+            connection_id: of the connection that got the announcement; a later one has its own login.
+
+        """
+        is_same = self._phase is _Phase.UP and connection_id == self._connection_id
+        if is_same and not self._devices.implicit:
             self._log_in()
 
     # Connecting.
@@ -281,6 +293,8 @@ class SimulatedDevices:
         self._waiting: deque[SimulatedDevice] = deque()
         self._connecting = 0
         self._retries: deque[tuple[float, SimulatedDevice]] = deque()
+        self._answers: list[tuple[float, int, str]] = []
+        """A heap of answers to announcements: their times, the numbers of the devices, their connections."""
         self._sweep_at = self.now + _SWEEP_EVERY_S
         self._ever_accepted = False
         self._failure: BrokerError | None = None
@@ -319,15 +333,26 @@ class SimulatedDevices:
         while self._waiting and self._connecting < _WINDOW:
             self._connecting += 1
             self._waiting.popleft().connect()
+        while self._answers and self._answers[0][0] <= self.now:
+            _, number, connection_id = heapq.heappop(self._answers)
+            self._devices[number].answer_announce(connection_id)
         if self.now >= self._sweep_at:
             self._sweep_at = self.now + _SWEEP_EVERY_S
             for device in self._devices:
                 device.ping_if_silent(self.now)
 
-    def answer_announce(self) -> None:
-        """Log in all connected clients again, as the bridge requests."""
-        for device in self._devices:
-            device.answer_announce()
+    def answer_announce(self, within_s: float) -> None:
+        """Log in all connected clients again, as the bridge requests, each once and at a random moment.
+
+        Args:
+            within_s: the time over which the logins are spread, seconds; 0: at once.
+
+        """
+        self._answers = [
+            (self.now + random.uniform(0, within_s), number, device.connection_id)  # noqa: S311
+            for number, device in enumerate(self._devices)
+        ]
+        heapq.heapify(self._answers)
 
     def disconnect_without_logout(self) -> None:
         """Disconnect all clients without a logout."""

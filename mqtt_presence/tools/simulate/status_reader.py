@@ -12,6 +12,7 @@ from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.client_messages import (
     BridgeStateName,
     UserStatus,
+    decode_announcement,
     decode_bridge_state,
     decode_status,
 )
@@ -32,7 +33,7 @@ class StatusReader:
         url: with the user to connect as.
         topics: the topics under the prefix in use.
         user_ids: the users whose statuses are stored.
-        on_announce: called when the bridge asks all clients to log in again.
+        on_announce: called with the seconds within which all clients shall log in again.
         monotonic: returns the time in seconds.
 
     """
@@ -45,7 +46,7 @@ class StatusReader:
         *,
         topics: Topics,
         user_ids: Sequence[str],
-        on_announce: Callable[[], None],
+        on_announce: Callable[[float], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
@@ -160,7 +161,7 @@ class StatusReader:
             if user_id in self._wanted:
                 self._store(user_id, payload)
         elif topic == self._topics.bridge_announce and not retained:
-            self._on_announce()
+            self._on_announce(decode_announcement(payload))
         elif topic == self._topics.bridge_state:
             self._store_bridge_state(payload)
 

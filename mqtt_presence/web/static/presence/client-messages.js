@@ -9,6 +9,7 @@ import {PresenceError} from "./errors.js";
 const MAX_PAYLOAD = 8 * 1024;
 const MAX_META = 2 * 1024;
 const MAX_DURATION_MS = 10 * 365 * 86_400_000;
+const MAX_WITHIN_S = 3_600;
 const LATEST_MS = 253_402_300_799_999; // the end of the year 9999
 const ISO = /^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)$/i;
 const STATES = new Set(["online", "idle", "offline"]);
@@ -166,6 +167,24 @@ export function decodeBridgeState(payload) {
     version: whole("version", version ?? 0),
     startedAt: optionalMoment("startedAt", startedAt)?.getTime() ?? null,
   };
+}
+
+/**
+ * Return the milliseconds within which clients answer an announcement: the payload of `bridge/announce`.
+ *
+ * At most an hour. 0, at once, for everything that is no such time: an announcement must not stay without an answer.
+ *
+ * @param {Uint8Array} payload
+ * @returns {number}
+ */
+export function decodeAnnouncement(payload) {
+  let within;
+  try {
+    within = decodeObject(payload).within;
+  } catch (error) {
+    if (!(error instanceof PresenceError)) throw error;
+  }
+  return typeof within === "number" && within > 0 ? Math.min(within, MAX_WITHIN_S) * 1_000 : 0;
 }
 
 /**

@@ -10,7 +10,15 @@ import {Observable} from "./observable.js";
 import {ServerClock} from "./server-clock.js";
 import {Reconnector} from "./reconnector.js";
 import {requireName, Topics} from "./topics.js";
-import {checkDuration, checkMeta, encodeActivity, encodeEnd, encodeLogin} from "./client-messages.js";
+import {outsideTimers} from "./tasks.js";
+import {
+  checkDuration,
+  checkMeta,
+  decodeAnnouncement,
+  encodeActivity,
+  encodeEnd,
+  encodeLogin,
+} from "./client-messages.js";
 
 /** @typedef {import("./network-connection.js").NetworkConnection} NetworkConnection */
 
@@ -59,6 +67,10 @@ export class PresenceClient extends Observable {
    */
   #live = null;
   #bridgeState = "unknown";
+  /** When an announcement is answered, in steady time; Infinity: there is none to answer. */
+  #answerAt = Infinity;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #answerTimer;
 
   /**
    * @param {string | URL} url of the broker's WebSocket: `ws[s]://host:port/path`, or relative to the page
@@ -160,6 +172,7 @@ export class PresenceClient extends Observable {
    */
   async disconnect({timeout = 5_000} = {}) {
     this.monitor.close();
+    this.#forgetAnnouncement();
     const live = this.#live;
     let sent = false;
     if (live !== null) {
@@ -293,6 +306,7 @@ export class PresenceClient extends Observable {
 
   #down() {
     this.#live = null;
+    this.#forgetAnnouncement(); // the login of the next connection answers, too
     this.#bridge.reset();
     this.clock.interrupted();
     this.emit("disconnect");
@@ -332,17 +346,37 @@ export class PresenceClient extends Observable {
         if (this.#bridge.receive(payload)) this.clock.askIfUnknown();
         this.#bridgeChanged();
       } else if (topic === this.#topics.bridgeAnnounce && !retained) {
-        this.#answerAnnouncement();
+        this.#receiveAnnouncement(decodeAnnouncement(payload));
       }
     } catch (error) {
       if (!(error instanceof PresenceError)) throw error; // an invalid payload has no effect
     }
   }
 
+  /** @param {number} within milliseconds; one login answers several announcements */
+  #receiveAnnouncement(within) {
+    if (within === 0) return this.#answerAnnouncement();
+    const at = steady() + Math.random() * within;
+    if (this.#live === null || at >= this.#answerAt) return;
+    this.#forgetAnnouncement();
+    this.#answerAt = at;
+    outsideTimers(() => {
+      if (this.#answerAt !== at) return;
+      const answer = () => this.#answerAt === at && this.#answerAnnouncement();
+      this.#answerTimer = setTimeout(() => outsideTimers(answer), at - steady());
+    });
+  }
+
+  #forgetAnnouncement() {
+    clearTimeout(this.#answerTimer);
+    this.#answerAt = Infinity;
+  }
+
   #answerAnnouncement() {
+    this.#forgetAnnouncement();
     const live = this.#live;
     if (live === null) return;
-    void this.#logIn(live.connection, live.connectionId, live.began); // without a delay, because timers of hidden pages are late
+    void this.#logIn(live.connection, live.connectionId, live.began);
     this.monitor.resend();
   }
 
