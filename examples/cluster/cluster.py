@@ -235,7 +235,7 @@ def main() -> None:
         for number in range(USERS):
             url = BrokerUrl.parse(f"mqtt://127.0.0.1:{mqtt[number % NODES]}")
             user = f"user-{number:02d}"
-            stack.enter_context(PresenceClient(url, user=user, client=f"{user}-app"))
+            stack.enter_context(PresenceClient(url, user=user, client_id=f"{user}-app"))
         say(f"{USERS} users are online")
         try:
             kill_in_turn([*processes, *nodes, postgres], options, database)
