@@ -23,6 +23,7 @@ from mqtt_presence.store.database import (
 from mqtt_presence.store.database_clock import DatabaseClock
 from mqtt_presence.store.database_files import DatabaseFiles
 from mqtt_presence.store.database_loss import DatabaseLoss, note_loss, raise_versions
+from mqtt_presence.store.durability import durability_risks
 from mqtt_presence.store.file_seat import FileSeat
 from mqtt_presence.store.lease import Lease
 from mqtt_presence.store.record_history import START, Place
@@ -95,6 +96,7 @@ class Store:
             try:
                 if moment() >= self._not_before_s:
                     self.take_seat(give_up)
+                    self._warn_of_risks()
                     self._has_held = True
                     return
                 self._wait()
@@ -111,6 +113,15 @@ class Store:
                     log.warning("waiting as a standby: %s", error)
                 self._disconnect()
             time.sleep(_STANDBY_RETRY_S)
+
+    def _warn_of_risks(self) -> None:
+        """Log once how the database can lose acknowledged messages."""
+        if self._has_held:
+            return
+        with suppress(StoreError), store_errors("read the settings of the database"):
+            self._database.connect(reuse_if_open=True)
+            for risk in durability_risks(self._database):
+                log.warning("the database can lose acknowledged messages: %s", risk)
 
     def _wait(self) -> None:
         with suppress(StoreError), store_errors("wait for a seat"):

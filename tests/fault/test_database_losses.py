@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mqtt_presence.store import Store
 from tests.support.bridges import BridgeProcess
 from tests.support.brokers import Shipped
 from tests.support.checker import assert_consistent
@@ -36,6 +37,29 @@ def primary() -> Iterator[Postgres]:
     """Run a primary of the test's own."""
     with Postgres() as started:
         yield started
+
+
+def test_risks_of_the_database_are_logged(primary: Postgres, caplog: pytest.LogCaptureFixture) -> None:
+    """A single server with its defaults has none; each unsafe setting, and an asynchronous standby, is one."""
+
+    def warnings() -> list[str]:
+        caplog.clear()
+        store = Store(primary.database())
+        store.wait_for_seat(lambda: False)
+        store.close()
+        return [r.getMessage() for r in caplog.records if "can lose acknowledged" in r.getMessage()]
+
+    assert warnings() == []
+    with Standby(primary) as standby:
+        standby.wait_until_streaming()
+        (warning,) = warnings()
+        assert "synchronous_standby_names is empty" in warning
+        primary.set("synchronous_commit", "off")
+        primary.set("full_page_writes", "off")
+        assert [text.split(": ")[1] for text in warnings()][:2] == [
+            "synchronous_commit = off",
+            "full_page_writes = off",
+        ]
 
 
 def test_a_promoted_standby_lacks_the_last_commits(
