@@ -4,6 +4,7 @@
 # make prose: the five habits of prose alone.   make audit: known weaknesses of the dependencies.
 # make fuzz: parsers on random input, a minute each.
 # make test-homeassistant: a real Home Assistant; it needs Python 3.13 or newer, and some minutes to install.
+# make test-storm: ten minutes of kills and freezes among five bridges that share the messages; STORM_S=600.
 # make test-large: commands and chores on ten million records, RECORDS=10000000; half an hour, and 8 GB of disk.
 # make test-endurance: fifty kills of a bridge whose receivers of notifications fail half of the time.
 # make test-fleets: real programs of device fleets, and recipes; some minutes, and it installs them.
@@ -25,7 +26,7 @@ PROCESSES ?= 4
 # Debian keeps programs for administrators outside the PATH of users.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
-.PHONY: run wheel docs test test-brokers test-clusters test-endurance test-fleets test-homeassistant test-large check prose unit bench audit fuzz \
+.PHONY: run wheel docs test test-brokers test-clusters test-endurance test-fleets test-homeassistant test-large test-storm check prose unit bench audit fuzz \
   screenshots tools tools-brokers tools-clusters tools-fleets clean
 
 # Its database is in the user's data directory: it survives `make clean`.
@@ -74,6 +75,10 @@ test-brokers: tools tools-brokers $(VENV)/.installed-dev
 
 test-clusters: tools tools-clusters $(VENV)/.installed-dev
 	$(BIN)/pytest --numprocesses 0 tests/clusters $(TESTS)
+
+# STORM_S: seconds. The report is in .storm/report.txt.
+test-storm: tools $(VENV)/.installed-dev
+	$(BIN)/pytest --numprocesses 0 --capture=no tests/storm $(TESTS)
 
 # Home Assistant's releases need other versions of Python than ours, so it has an environment of its own.
 HOMEASSISTANT := .programs/homeassistant
