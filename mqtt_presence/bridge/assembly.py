@@ -19,6 +19,7 @@ from mqtt_presence.bridge.intake import Intake
 from mqtt_presence.bridge.limits import Limiter
 from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.bridge.link.link import Link
+from mqtt_presence.bridge.link.node_connections import NodeConnections, name_of
 from mqtt_presence.bridge.loop import Bridge
 from mqtt_presence.bridge.message_rates import MessageRates
 from mqtt_presence.bridge.monitoring.census import Census
@@ -41,6 +42,7 @@ from mqtt_presence.bridge.recovery.device_confirmations import DeviceConfirmatio
 from mqtt_presence.bridge.recovery.discovery_settings import DiscoverySettings
 from mqtt_presence.bridge.recovery.forgotten_users import ForgottenUsers
 from mqtt_presence.bridge.recovery.implicit_records import ImplicitRecords
+from mqtt_presence.bridge.recovery.node_watch import NodeWatch
 from mqtt_presence.bridge.recovery.other_seats import OtherSeats
 from mqtt_presence.bridge.recovery.plugin_list import PluginList
 from mqtt_presence.bridge.recovery.progress import Progress
@@ -284,6 +286,13 @@ class Assembly:
                 self.pending,
                 self.intake,
                 self.journal,
+                NodeWatch(
+                    [name_of(node) for node in config.link("").nodes],
+                    store,
+                    clock,
+                    self.announcements,
+                    lambda put: NodeConnections(config.link(""), put).close,
+                ),
                 self.announcements,  # before the batch: a request is stored before messages are acknowledged
                 batches,
                 # On connecting: the online message goes first, then the questions that its copy answers.

@@ -51,3 +51,19 @@ def test_commands_use_the_first_node_that_is_there(
     client = f"mqtt://alice@127.0.0.1:{another.port}"
     checked = commands.done("check", "--broker", nodes(*two), "--client", client, "--only", "mqtt-5")
     assert checked.returncode == 0, checked
+
+
+def test_bridge_asks_all_clients_after_the_death_of_a_node(
+    two: tuple[Mosquitto, Mosquitto], sqlite_url: str, tmp_path: Path
+) -> None:
+    """Another node than its own has died without wills: who is still there is to log in again."""
+    one, another = two
+    with BridgeProcess(tmp_path / "log", broker=nodes(*two), database=sqlite_url) as bridge:
+        watched = one.recorder("bridge/announce", "status/+")
+        watched.wait_for(lambda: watched.on("bridge/announce"), "the announcement of a new session")
+        one.say("alice", "phone", "login", b'{"connectionId":"1","announce":true}')
+        watched.wait_for_state("alice", "online")
+        another.kill()
+        bridge.wait_for_log(f"node 127.0.0.1:{another.port} of the broker is gone: asking all clients")
+        watched.wait_for(lambda: len(watched.on("bridge/announce")) == 2, "an announcement")
+        assert bridge.stop() == 0
