@@ -191,6 +191,7 @@ class Assembly:
             self.others,
             again_s=tuning.republish_again_s,
             is_loss_normal=config.broker_starts_empty,
+            is_cluster=len(config.link("").nodes) > 1,
         )
         self.strays = StrayStatuses(store, topics, clock, self.retained)
         self.progress = Progress(clock, topics, tuning.settled_s, store, self.others)

@@ -10,14 +10,21 @@ from typing import Any
 from mqtt_presence.bridge.assembly import Assembly
 from mqtt_presence.bridge.config import BridgeConfig
 from mqtt_presence.bridge.link.arrivals import Arrivals
+from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.bridge.part import Due
 from mqtt_presence.bridge.recovery.broker_losses import BrokerLosses
+from mqtt_presence.mqtt.broker_nodes import parse_nodes
 from mqtt_presence.mqtt.messages import Incoming, Outgoing
 from mqtt_presence.store import Store
 
 NOW = 1_800_000_000_000
 CONFIRM_MS = 30_000
 INPUTS = "presence/+/+/+"
+
+
+def link_config(client_id: str) -> LinkConfig:
+    """Return the configuration of a link that no test makes."""
+    return LinkConfig(parse_nodes("mqtt://bridge@127.0.0.1:1"), client_id)
 
 
 class HeldLink:
@@ -92,7 +99,7 @@ class HeldBridge:
         self.clock = HeldClock()
         self.store = Store(database)
         self.link: Any = link or HeldLink()
-        self._config = BridgeConfig(link=lambda _client_id: None, confirm_within_ms=CONFIRM_MS)  # type: ignore[arg-type,return-value]
+        self._config = BridgeConfig(link=link_config, confirm_within_ms=CONFIRM_MS)
         self._mid = 0
         self.start(**config)
 
@@ -142,7 +149,7 @@ class HeldBridge:
 
 def parts_on(store: Store) -> Assembly:
     """Make the parts of a bridge on a database, without a link."""
-    config = BridgeConfig(link=lambda _client_id: None)  # type: ignore[arg-type,return-value]
+    config = BridgeConfig(link=link_config)
     return Assembly(config, store, clock=HeldClock())
 
 

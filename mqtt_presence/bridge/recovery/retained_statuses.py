@@ -22,6 +22,7 @@ from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.outbox import LastStatus
 from mqtt_presence.bridge.part import Part
 from mqtt_presence.bridge.recovery.other_seats import OtherSeats
+from mqtt_presence.bridge.recovery.second_looks import SecondLooks
 from mqtt_presence.integrations.outputs import Outputs
 from mqtt_presence.mqtt.messages import Incoming, Outgoing
 from mqtt_presence.protocol.publications import version_of
@@ -92,6 +93,7 @@ class RetainedStatuses(Part):
         again_s: how long to wait after the broker has refused a status, seconds; doubled each time.
         others: other bridges; the holder of seat 0 publishes for all, on their request.
         is_loss_normal: the broker keeps no statuses from one start to the next.
+        is_cluster: the broker has several nodes: one look that finds nothing proves no loss.
 
     """
 
@@ -106,6 +108,7 @@ class RetainedStatuses(Part):
         *,
         again_s: float,
         is_loss_normal: bool = False,
+        is_cluster: bool = False,
     ) -> None:
         self._store = store
         self._committer = committer
@@ -120,6 +123,7 @@ class RetainedStatuses(Part):
         self._witness_name = _WITNESS
         self._retry = _Retry(again_s)
         self._is_loss_normal = is_loss_normal
+        self._looks = SecondLooks(is_cluster=is_cluster)
         self._witness: LastStatus | None = None
         self._asked_for: LastStatus | None = None
         self._answer_until = 0.0
@@ -139,7 +143,8 @@ class RetainedStatuses(Part):
     @property
     def _is_unsure(self) -> bool:
         """Whether the broker may lack a status that it acknowledged."""
-        return self._asked_for is not None or self._retry.is_pending or self._is_republishing
+        is_asking = self._asked_for is not None or self._looks.is_pending
+        return is_asking or self._retry.is_pending or self._is_republishing
 
     @property
     def _is_republishing(self) -> bool:
@@ -221,14 +226,18 @@ class RetainedStatuses(Part):
     def disconnected(self) -> None:
         """See `Part`."""
         self._asked_for = None
+        self._looks.cancel()
 
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
         """Ask for the witness; republish without one, or if another bridge may have published."""
-        del session_present
         self._retry.reset()
+        self._looks.begin(session_present=session_present)
         self._asked_for = self._witness
         if contested or (self._asked_for is None and self._others.is_first):
             self._republish_all()
+        self._ask(link)
+
+    def _ask(self, link: Link) -> None:
         if self._asked_for is not None:
             self._answer_until = self._clock.monotonic() + _ANSWER_S
             link.subscribe(self._asked_for.topic)
@@ -261,6 +270,8 @@ class RetainedStatuses(Part):
 
     def _found_a_loss(self, link: Link, asked_for: LastStatus) -> None:
         self._end_probe(link, asked_for)
+        if self._looks.missed(self._clock.monotonic()):
+            return
         user_id = self._topics.parse_status(asked_for.topic)
         if not self._others.is_first and user_id is not None:
             with self._store.transaction() as tx:
@@ -307,6 +318,9 @@ class RetainedStatuses(Part):
         now_s = self._clock.monotonic()
         if self._asked_for is not None and link.is_connected and now_s > self._answer_until:
             self._found_a_loss(link, self._asked_for)
+        if link.is_connected and self._looks.is_due(now_s):
+            self._asked_for = self._witness
+            self._ask(link)
         if self._retry.is_over(now_s):
             self._republish_all()
         if not self._others.is_first:
