@@ -36,6 +36,15 @@ _LIVELINESS = {
 }
 # Of several servers the dead one is tried first as often as not, and the next one takes over its work.
 _CONNECT_TIMEOUT_OF_SEVERAL_S = 2
+# The bridge finds rows by keys, thousands in a statement. For so many PostgreSQL would read whole tables. A
+# plan kept from small tables is wrong for large ones. Compiling one takes longer than most statements.
+_BY_INDEX = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+    "plan_cache_mode": "force_custom_plan",
+}
 _STEPS = 10_000  # of SQLite's machine between two checks of the clock: some tenths of a millisecond
 _BUSY_TIMEOUT_S = 1.0  # much less than any keep alive, because the link is served in between
 
@@ -77,12 +86,12 @@ class Postgresql(peewee.PostgresqlDatabase):
     Args:
         name: the name of the database.
         mode: completes BEGIN.
-        limits: settings of each transaction, milliseconds.
+        limits: settings of each transaction; times in milliseconds.
         parameters: parameters of libpq, psycopg and peewee.
 
     """
 
-    def __init__(self, name: str, *, mode: str, limits: Mapping[str, int], **parameters: Any) -> None:
+    def __init__(self, name: str, *, mode: str, limits: Mapping[str, int | str], **parameters: Any) -> None:
         super().__init__(name, prefer_psycopg3=True, **parameters)
         self.has_unsafe_commit = False
         """Whether the last commit is done here only, because its wait for a synchronous standby was ended."""
@@ -179,7 +188,9 @@ def _postgresql(url: str, *, readonly: bool, patience_s: float | None) -> peewee
     parameters = {**_patience(patience_s), **given}
     if "," in f"{given.get('host', '')}{given.get('port', '')}" and "connect_timeout" not in given:
         parameters["connect_timeout"] = _CONNECT_TIMEOUT_OF_SEVERAL_S
-    limits = {"idle_in_transaction_session_timeout": LEASE_MS}
+    limits: dict[str, int | str] = {"idle_in_transaction_session_timeout": LEASE_MS}
+    if not readonly:
+        limits |= _BY_INDEX
     if patience_s is not None:
         limits["statement_timeout"] = round(patience_s * 1000)
     name = parameters.pop("database")

@@ -314,3 +314,26 @@ def test_two_processes_migrate_one_after_the_other(postgres: Postgres) -> None:
     with cursor(database) as cur:
         cur.execute("SELECT COUNT(*), COUNT(DISTINCT name) FROM schema_migration")
         assert cur.fetchone()[0] > 0
+
+
+def test_a_batch_reads_no_more_rows_than_it_needs_whatever_the_tables_were(postgres: Postgres) -> None:
+    """The statements were used first on empty tables, and then on tables that no ANALYZE has seen."""
+    database = postgres.database()
+    store = Store(database)
+    store.open()
+    names = [f"user-{number}" for number in range(2000)]
+    for name in names[:20]:
+        commit(store, {UserId(name): [login(name, "phone")]})
+    for start in range(0, 2000, 500):
+        commit(store, {UserId(name): [login(name, "tv")] for name in names[start : start + 500]})
+    with store.transaction() as tx:
+        for name in names[:100]:
+            decide(tx, login(name, "web", AT + 1))
+        read = tx._select(
+            "SELECT SUM(seq_tup_read), SUM(idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname IN "
+            "('user_states', 'connection_records', 'pulses')",
+            [],
+        )
+    store.close()
+    assert read[0][0] == 0
+    assert 0 < read[0][1] < 100 * 100  # with dead versions of rows; all rows are 2,000 for each login
