@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import api_load, fleet_load, notified, scenarios
+from benchmarks import api_load, databases, fleet_load, notified, scenarios
 from benchmarks.report import write
 from benchmarks.rig import BRIDGE
 
@@ -22,6 +22,7 @@ SCENARIOS: dict[str, tuple[Scenario, tuple[str, ...]]] = {
     "latency": (scenarios.latency, (BRIDGE,)),
     "fleets": (fleet_load.fleets, (BRIDGE,)),
     "api": (api_load.api, (BRIDGE,)),
+    "databases": (databases.databases, databases.SUBJECTS),
     "notified": (notified.notified, notified.SUBJECTS),
     **{name: (scenarios.growth(records), (BRIDGE,)) for name, records in GROWTH.items()},
 }

@@ -40,7 +40,19 @@ def table(results: Results, rounds: int) -> str:
         for scenario, figure, cost in THROUGHPUT
         if "bare" in (subjects := results.get(scenario, {}))
     ]
-    return "\n".join([*lines, "", *ratios, *_growth(results)])
+    return "\n".join([*lines, "", *ratios, *_databases(results), *_growth(results)])
+
+
+def _databases(results: Results) -> list[str]:
+    """Compare the databases with SQLite, which is first."""
+    (_, base), *others = results.get("databases", {"": {}}).items()
+    return [
+        f"- databases: compared with SQLite, {name} does "
+        + ", ".join(
+            f"**{figures[what] / rate:.2f}** x the {what.removesuffix('/s')}" for what, rate in base.items()
+        )
+        for name, figures in others
+    ]
 
 
 def _growth(results: Results) -> list[str]:

@@ -56,6 +56,8 @@ class Rig:
 
     def __init__(self, *, window: int = 20_000, queue: int = 1_000_000) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="presence-bench-"))
+        self.database = f"sqlite:///{self.directory}/presence.db"
+        """Where the bridge keeps its records."""
         self.port = free_port()
         config = self.directory / "mosquitto.conf"
         config.write_text(
@@ -76,11 +78,6 @@ class Rig:
         self._broker.terminate()
         self._broker.wait(10)
         shutil.rmtree(self.directory, ignore_errors=True)
-
-    @property
-    def database(self) -> str:
-        """Where the bridge keeps its records."""
-        return f"sqlite:///{self.directory}/presence.db"
 
     @contextmanager
     def subject(self, name: str, *options: str) -> Iterator["Subject"]:
