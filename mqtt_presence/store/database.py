@@ -4,13 +4,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import peewee
 from playhouse import db_url
-from playhouse.migrations import Runner
 
 from mqtt_presence.errors import ConfigError, StoreError
 
@@ -65,7 +64,6 @@ _INPUT_ERRORS: tuple[type[Exception], ...] = (
 )
 _INPUT_STATES = ("22", "23")  # SQLSTATE: data exception, integrity constraint violation
 _CONFLICT_STATES = ("40001", "40P01")  # serialization failure, deadlock
-_MIGRATION_LOCK = 0x6D71_7470  # an advisory lock, with a number of this program
 _POSTGRESQL_ERRORS: tuple[type[Exception], ...] = ()
 try:
     import psycopg
@@ -205,30 +203,6 @@ def _patience(patience_s: float | None) -> dict[str, Any]:
         "connect_timeout": max(2, round(patience_s)),  # the least that libpq accepts
         "tcp_user_timeout": round(patience_s * 1000),
     }
-
-
-def prepare(database: peewee.Database) -> None:
-    """Bring the schema up to date.
-
-    Raises:
-        StoreError: the database cannot be opened or written.
-
-    """
-    with store_errors("open the database"):
-        if isinstance(database, peewee.SqliteDatabase):
-            # The file holds addresses and names, so only its owner may read it, from the first byte on. An
-            # existing file is not opened: closing it would release the locks that this process may hold on it
-            # (SQLite's "How To Corrupt An SQLite Database File", 2.2).
-            with suppress(FileExistsError):
-                os.close(os.open(database.database, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        open_connection(database)
-        runner = Runner(database, directory=str(MIGRATIONS))
-        if isinstance(database, peewee.SqliteDatabase):
-            runner.up()
-            return
-        with database.atomic():  # one process at a time
-            database.execute_sql("SELECT pg_advisory_xact_lock(%s)", [_MIGRATION_LOCK])
-            runner.up()
 
 
 def open_connection(database: peewee.Database) -> None:

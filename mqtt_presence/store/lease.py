@@ -14,11 +14,10 @@ from mqtt_presence.store.database import LEASE_MS
 from mqtt_presence.store.database_clock import DatabaseClock
 from mqtt_presence.store.database_loss import DATABASE_LOSS, CommitMemory, DatabaseLoss, note_loss
 from mqtt_presence.store.seat import RENEW_AFTER_S, Candidate, Holder, moment
+from mqtt_presence.store.upgrades import STANDBY_MS
 
 log = logging.getLogger(__name__)
 
-STANDBY_MS = 5_000
-"""For so long a waiting process counts as one after its last sign of life."""
 _KEPT_MS = 3_600_000
 _KEPT_RESULTS = 100
 # The server's clock, because the clocks of two machines differ.

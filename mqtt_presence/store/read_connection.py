@@ -7,13 +7,13 @@ from typing import Any, Self
 
 from mqtt_presence.errors import StoreError
 from mqtt_presence.store.database import (
-    MIGRATIONS,
     connect,
     interrupt_after,
     is_postgresql,
     open_connection,
     store_errors,
 )
+from mqtt_presence.store.upgrades import applied, ours, require_usable
 
 
 class ReadConnection:
@@ -100,13 +100,11 @@ class ReadConnection:
 
     def _require_our_schema(self) -> None:
         with self._reading():
-            if not self._database.table_exists("schema_migration"):
+            known = applied(self._database)
+            if not known:
                 raise StoreError("the database is none of mqtt-presence, or the bridge has never run on it")
-        applied = {row[0] for row in self._select("SELECT m.name FROM schema_migration m", [])}
-        ours = {path.stem for path in MIGRATIONS.glob("[0-9]*.py")}
-        if applied - ours:
-            raise StoreError("the database was made by a newer mqtt-presence: upgrade this one")
-        if ours - applied:
-            raise StoreError(
-                "the database was made by an older mqtt-presence: start the bridge once to update it"
-            )
+            require_usable(self._database)
+            if ours() - known:
+                raise StoreError(
+                    "the database was made by an older mqtt-presence: start the bridge once to update it"
+                )

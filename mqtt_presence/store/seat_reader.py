@@ -5,8 +5,8 @@ import os
 import msgspec
 
 from mqtt_presence.store.file_seat import holder_of
-from mqtt_presence.store.lease import STANDBY_MS
 from mqtt_presence.store.read_connection import ReadConnection
+from mqtt_presence.store.upgrades import STANDBY_MS
 
 _NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint"
 

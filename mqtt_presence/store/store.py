@@ -17,7 +17,6 @@ from mqtt_presence.store.database import (
     Postgresql,
     connect,
     is_postgresql,
-    prepare,
     store_errors,
 )
 from mqtt_presence.store.database_clock import DatabaseClock
@@ -29,6 +28,7 @@ from mqtt_presence.store.lease import Lease
 from mqtt_presence.store.record_history import START, Place
 from mqtt_presence.store.seat import Candidate, Seat, moment
 from mqtt_presence.store.transaction import Transaction
+from mqtt_presence.store.upgrades import prepare
 
 log = logging.getLogger(__name__)
 
