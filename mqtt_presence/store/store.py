@@ -65,6 +65,8 @@ class Store:
         self._seat: Seat = Lease(self._database, candidate, self.clock)
         self._not_before_s = 0.0
         self._has_held = False
+        self._is_standby = False
+        """Whether this process has found another bridge, so that the database was usable."""
         if isinstance(self._database, peewee.SqliteDatabase):
             if candidate.seats > 1:
                 raise ConfigError("seats: more than one seat needs PostgreSQL; SQLite can have a standby")
@@ -90,23 +92,22 @@ class Store:
             StoreError: the database cannot be opened, and there was no other bridge before.
 
         """
-        is_standby = self._has_held
         holder, next_log_s = "", 0.0
         while not give_up():
             try:
                 if moment() >= self._not_before_s:
                     self.take_seat(give_up)
                     self._warn_of_risks()
-                    self._has_held = True
+                    self._has_held = self._is_standby = True
                     return
                 self._wait()
             except SeatTakenError as error:
                 if str(error) != holder:
                     log.info("waiting as a standby: %s", error)
-                is_standby, holder = True, str(error)
+                self._is_standby, holder = True, str(error)
                 self._wait()
             except StoreError as error:
-                if not (is_standby and error.transient):
+                if not (self._is_standby and error.transient):
                     raise
                 if moment() >= next_log_s:
                     next_log_s = moment() + _LOG_EVERY_S
@@ -151,6 +152,7 @@ class Store:
         self.open()
         is_logged = False
         while not give_up() and not self._try_to_take_seat():
+            self._is_standby = True
             if not is_logged:
                 log.info("another process was the bridge of this database: waiting until its lease is over")
                 is_logged = True

@@ -1,18 +1,21 @@
 """A standby: a second process waits beside the bridge, and goes on where it ended."""
 
 import signal
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from mqtt_presence.store import Store
 from mqtt_presence.store.database import LEASE_MS
 from tests.support.bridges import BridgeProcess
 from tests.support.brokers import Shipped
 from tests.support.checker import assert_true
 from tests.support.playing import hello
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, query
 from tests.support.said import Said, life_of
+from tests.support.waiting import until
 
 TAKES_OVER_S = LEASE_MS / 1000 + 3
 """The longest time from the end of the bridge to the standby's connection, in seconds."""
@@ -81,3 +84,31 @@ def test_standby_survives_its_database(mosquitto: Shipped, tmp_path: Path) -> No
             client.publish_all(said.all(life_of(range(50, 100), 50)))
             assert_true(mosquitto, database, said, watched)
             assert second.stop() == 0
+
+
+def test_standby_survives_a_lost_connection_to_the_database(postgres: Postgres) -> None:
+    """Also in its first seconds, while it does not know yet whether the bridge is alive."""
+    database = postgres.database()
+    bridge, standby = Store(database), Store(database)
+    errors: list[BaseException] = []
+    has_seat = threading.Event()
+
+    def wait() -> None:
+        try:
+            standby.wait_for_seat(lambda: False)
+            has_seat.set()
+        except BaseException as error:  # noqa: BLE001 - for the test to see
+            errors.append(error)
+
+    bridge.take_seat()
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    others = "FROM pg_stat_activity WHERE query LIKE '%expires_at <%' AND pid <> pg_backend_pid()"
+    until(lambda: query(database, f"SELECT pid {others}"), "the standby has looked")
+    query(database, f"SELECT pg_terminate_backend(pid) {others}")
+    time.sleep(0.5)
+    bridge.close()
+    until(lambda: has_seat.is_set() or errors, "the standby has the seat")
+    waiting.join(20)
+    standby.close()
+    assert not errors, errors
