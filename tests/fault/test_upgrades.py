@@ -1,9 +1,17 @@
 """Processes of two releases beside each other: nothing stops, and a schema that is too new is refused clearly."""
 
 import json
+import shutil
+import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
+import pytest
+
+from mqtt_presence.store import Store, upgrades
+from mqtt_presence.store.database import LEASE_MS
 from tests.support.brokers import Shipped
 from tests.support.checker import assert_true
 from tests.support.playing import hello
@@ -110,6 +118,33 @@ def test_releases_work_side_by_side(mosquitto: Shipped, postgres: Postgres, tmp_
             "second": "0.9.1",
         }
         assert not any("deadlock" in process.log() for process in (first, second, third))
+
+
+def test_migration_that_waits_for_a_table_stops_no_bridge(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Statements queue behind a migration that waits for a long query; so it gives up its place, and tries again."""
+    database = postgres.database()
+    Store(database).open()
+    migrations = tmp_path / "migrations"
+    shutil.copytree(upgrades.MIGRATIONS, migrations)
+    (migrations / "0900_more.py").write_text(ADDS)
+    monkeypatch.setattr(upgrades, "MIGRATIONS", migrations)
+    with psycopg.connect(database) as reader, psycopg.connect(database, autocommit=True) as bridge:
+        reader.execute("SELECT COUNT(*) FROM connection_records")
+        bridge.execute(f"SET statement_timeout = {LEASE_MS}")
+        upgrade = threading.Thread(target=Store(database).open, daemon=True)
+        upgrade.start()
+        waits = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+        for _ in range(2):
+            until(lambda: bridge.execute(waits).fetchone() == (1,), "the migration waits")
+            began = time.monotonic()
+            bridge.execute("SELECT COUNT(*) FROM connection_records")
+            assert time.monotonic() - began < LEASE_MS / 2000
+        assert upgrade.is_alive()
+        reader.rollback()
+        upgrade.join(20)
+        assert bridge.execute("SELECT COUNT(*) FROM more").fetchone() == (0,)
 
 
 def test_release_that_does_not_know_what_was_removed_is_refused(
