@@ -1,0 +1,105 @@
+"""Two writers on few users: with locks in one order there is no deadlock; without the order there soon is one."""
+
+import random
+import threading
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import psycopg
+import pytest
+
+from mqtt_presence.errors import StoreError
+from mqtt_presence.rules.events import Event
+from mqtt_presence.rules.model import UserId
+from mqtt_presence.store import Store, loading
+from mqtt_presence.store.batches import Sets
+from tests.fault.test_two_writers import commit, login
+from tests.support.postgres import Postgres
+
+USERS = [f"user-{number}" for number in range(8)]
+BATCHES = 30
+"""Of each writer; within so many, a writer without the order meets a deadlock."""
+
+
+def batch(choice: random.Random) -> dict[UserId, list[Event]]:
+    """Make logins of some users, in any order."""
+    return {UserId(u): [login(u, choice.choice(("phone", "tv")))] for u in choice.sample(USERS, 6)}
+
+
+def conflicts(database: str, batches: int, *, until_first: bool) -> int:
+    """Have two write at once; return how many transactions the database rolled back for the other one."""
+    found: list[StoreError] = []
+    failed: list[BaseException] = []
+    done = threading.Event()
+
+    def write(seed: int) -> None:
+        store, choice = Store(database), random.Random(seed)
+        try:
+            for _ in range(batches):
+                if done.is_set():
+                    return
+                try:
+                    commit(store, batch(choice))
+                except StoreError as error:
+                    if not error.conflict:
+                        raise
+                    found.append(error)
+                    if until_first:
+                        done.set()
+        except BaseException as error:  # noqa: BLE001
+            failed.append(error)
+        finally:
+            store.close()
+
+    writers = [threading.Thread(target=write, args=(seed,)) for seed in (1, 2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(90)
+    assert not failed, failed
+    return len(found)
+
+
+def prepared(postgres: Postgres) -> str:
+    database = postgres.database()
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {database.rsplit('/', 1)[1]} SET deadlock_timeout = '20ms'")  # type: ignore[arg-type]
+    store = Store(database)
+    store.open()
+    commit(store, {UserId(user): [login(user, "phone")] for user in USERS})
+    store.close()
+    return database
+
+
+@pytest.fixture(autouse=True)
+def key_by_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lock each key by a statement of its own: two writers then have time to meet."""
+    at_once = Sets.execute
+
+    def one_by_one(sets: Sets, statement: str, keys: Collection[tuple[str, ...]]) -> list[Any]:
+        return [row for key in keys for row in at_once(sets, statement, [key])]
+
+    monkeypatch.setattr(Sets, "execute", one_by_one)
+
+
+def without_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lock users as they come."""
+    for name in ("_LOCK_USERS", "_LOCK_RECORDS"):
+        clause = getattr(loading, name)
+        monkeypatch.setattr(loading, name, f" {clause[clause.index('FOR UPDATE') :]}")
+
+    def shuffled(keys: Mapping[Any, Any]) -> list[Any]:
+        return random.sample([*keys], len(keys))
+
+    monkeypatch.setattr(loading, "sorted", shuffled, raising=False)
+
+
+def test_locks_in_one_order_never_meet(postgres: Postgres) -> None:
+    assert conflicts(prepared(postgres), 10 * BATCHES, until_first=False) == 0
+
+
+def test_locks_in_any_order_soon_meet(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail: the same writers without the order, in a tenth of the batches."""
+    database = prepared(postgres)
+    without_order(monkeypatch)
+    assert conflicts(database, BATCHES, until_first=True) > 0
