@@ -70,6 +70,8 @@ class Chaos:
         self._random = random.Random(seed)
         self._back_s: dict[int, tuple[float, str]] = {}
         """When those that are away come back, and how they went."""
+        self._logged: dict[int, int] = {}
+        """The lengths of the logs when the processes were started."""
         self._next_s = time.monotonic() + 3
         self.done: Counter[str] = Counter()
 
@@ -84,23 +86,31 @@ class Chaos:
         self._next_s = now_s + self._random.uniform(1, 7)
         number = self._random.choice([n for n in range(len(self._bridges)) if n not in self._back_s])
         how = self._random.choice(("kill", "kill", "freeze", "stop"))
-        self.done[how] += 1
         bridge = self._bridges[number]
         away_s = self._random.uniform(0, 8)
+        if how == "stop" and not self._has_begun(number):
+            how = "kill"
+        self.done[how] += 1
         if how == "kill":
             bridge.kill()
         elif how == "stop":
-            assert bridge.stop() == 0
+            code = bridge.stop()
+            assert code == 0, f"bridge {number} has ended with {code}:\n{bridge.log()[-2000:]}"
         else:
             bridge.signal(signal.SIGSTOP)
             away_s = LEASE_MS / 1000 + self._random.uniform(1, 6)
         self._back_s[number] = now_s + away_s, how
+
+    def _has_begun(self, number: int) -> bool:
+        """Return whether it has logged something since its start: earlier, Python handles no signal for it."""
+        return len(self._bridges[number].log()) > self._logged.get(number, 0)
 
     def _bring_back(self, number: int, how: str) -> None:
         del self._back_s[number]
         if how == "freeze":
             self._bridges[number].signal(signal.SIGCONT)
         else:
+            self._logged[number] = len(self._bridges[number].log())
             self._bridges[number].start(ready=False)
 
     def end(self) -> None:
