@@ -330,6 +330,7 @@ class Assembly:
         (monitor or Monitor()).watch(
             self.bridge.request,
             self.vitals,
+            self.others,
             self.census,
             self.counters,
             self.notifications.senders,

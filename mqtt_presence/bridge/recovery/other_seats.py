@@ -5,7 +5,10 @@ announces, judges silence, publishes the statuses of all users again, and writes
 leave their requests in the database.
 """
 
+from collections.abc import Iterable
+
 from mqtt_presence.bridge.link.link import Link
+from mqtt_presence.bridge.monitoring.metric import Metric, gauge
 from mqtt_presence.bridge.part import Due, Part
 from mqtt_presence.store import SeatFacts, Store
 
@@ -60,3 +63,9 @@ class OtherSeats(Part):
             self.facts = _ALONE
         self._is_due = False
         return True
+
+    def metrics(self) -> Iterable[Metric]:
+        """See `Measured`: only the holder of seat 0 knows the other seats."""
+        if self.is_first:
+            yield gauge("seats", "Bridges that share the clients' messages.", self.count)
+            yield gauge("seats_held", "Seats that a process holds.", self.held)
