@@ -93,6 +93,7 @@ class BatchCommit(Part):
             self._done(link, batch)
 
         if not batch.events and not batch.has_reports:
+            self._committer.confirm()
             self._done(link, batch)
             return
         try:

@@ -3,10 +3,8 @@
 Load the records that the events touch, apply the rules, save, store the publications, commit; then publish.
 """
 
-import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
 
@@ -14,6 +12,7 @@ from msgspec.structs import replace
 
 from mqtt_presence.bridge.batch_recorder import Batch, BatchRecorder
 from mqtt_presence.bridge.clock import Clock
+from mqtt_presence.bridge.commit_doubt import CommitDoubt
 from mqtt_presence.bridge.commit_result import AfterCommit, Committed, Decisions, OutcomeRecorder, Recorded
 from mqtt_presence.bridge.counters import Counters
 from mqtt_presence.bridge.limits import TOO_MANY_USERS, Limiter
@@ -22,7 +21,6 @@ from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.outbox import LastStatus, Outbox, last_status, status_versions
 from mqtt_presence.bridge.part import CommitObserver, Part
 from mqtt_presence.bridge.present_statuses import PresentStatuses
-from mqtt_presence.errors import StoreError
 from mqtt_presence.integrations.outputs import Outputs
 from mqtt_presence.mqtt.messages import Outgoing
 from mqtt_presence.protocol.publications import Publication, pack, unpack
@@ -34,8 +32,6 @@ from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import ActivityState, Outcome, RuleSettings, UserId, UserPresence
 from mqtt_presence.store import Store, Transaction
 
-_LOOK_AFTER_S = 0.1
-"""Between an acknowledgement and the look at the database, unless a batch comes first."""
 CHUNK = 200
 """Users of one step of a job: messages wait no longer than it takes."""
 
@@ -43,14 +39,6 @@ CollectEvents: TypeAlias = Callable[[Transaction], Mapping[UserId, Sequence[Even
 """Collects the events inside the transaction, so that due rows cannot change in between."""
 Restored: TypeAlias = list[tuple[int, list[Publication]]]
 """Publications of an earlier run by their number in the outbox."""
-
-
-@dataclass(slots=True)
-class _CommitAttempt:
-    """A transaction on its way."""
-
-    done: Committed | None = None
-    """The result, if the transaction is or may be committed."""
 
 
 class Committer(Part):
@@ -98,8 +86,7 @@ class Committer(Part):
         self._on_commit = on_commit
         self._present = PresentStatuses(topics, outputs)
         self._outbox = Outbox()
-        self._clearable_since_s: float | None = None
-        self._uncertain: Committed | None = None
+        self._doubt = CommitDoubt(store)
         self._restored: Restored = []
 
     # As a part of the bridge.
@@ -123,24 +110,16 @@ class Committer(Part):
                 messages += self._outgoing(number, publications, last_status(publications, self._topics))
             link.publish(newest_only(messages))
             self._restored = []
-        self._resolve_uncertain_commit(link)
-        if self._look_in_s() <= 0:
+        done = self._doubt.resolve()
+        if done is not None:
+            self.complete(link, done)
+        if self._outbox.look_in_s(self._clock.monotonic(), is_alone=self._is_alone) <= 0:
             self.clear_now(link)
         return True
 
     def wait_s(self) -> float:
         """See `Part`: the look after the acknowledgement does not wait for the next message."""
-        return max(0.0, self._look_in_s())
-
-    def _look_in_s(self) -> float:
-        """Return when to look for newer versions of acknowledged statuses, seconds from now."""
-        if self._outbox.clearable is None or self._is_alone:
-            self._clearable_since_s = None
-            return math.inf
-        now_s = self._clock.monotonic()
-        if self._clearable_since_s is None:
-            self._clearable_since_s = now_s
-        return self._clearable_since_s + _LOOK_AFTER_S - now_s
+        return max(0.0, self._outbox.look_in_s(self._clock.monotonic(), is_alone=self._is_alone))
 
     def acknowledged(self, ticket: object, count: int) -> None:
         """See `Part`."""
@@ -169,7 +148,7 @@ class Committer(Part):
             StoreError: no event is known to be committed.
 
         """
-        with self._attempt() as attempt, self._store.transaction() as tx:
+        with self._doubt.attempt() as attempt, self._store.transaction() as tx:
             events = collect(tx)
             done = attempt.done = self._decide(tx, events, len(events), after)
         self.complete(link, done)
@@ -192,7 +171,7 @@ class Committer(Part):
         """
         events: Mapping[UserId, Sequence[Event]] = batch.events
         rest = events
-        with self._timed(), self._attempt() as attempt:
+        with self._timed(), self._doubt.attempt() as attempt:
             if self._store.locks_rows and any(map(only_heartbeats, events.values())):
                 # A transaction of their own: they lock connections without their users.
                 with self._store.transaction() as tx:
@@ -209,6 +188,20 @@ class Committer(Part):
                 _save_batch(tx, batch, recorders)
         return attempt.done
 
+    def confirm(self) -> None:
+        """Commit without content, before repeated messages are acknowledged.
+
+        Their effect is visible in the database, but on PostgreSQL it may still be lost with the primary: a
+        commit whose wait for the standby was ended. A later commit waits for both.
+
+        Raises:
+            StoreError: the effect may still be lost.
+
+        """
+        if self._store.locks_rows:
+            with self._store.transaction():
+                pass
+
     def publish(self, link: Link, make: Callable[[Transaction], Recorded]) -> None:
         """Commit and publish messages that belong to no outcome.
 
@@ -220,7 +213,7 @@ class Committer(Part):
             StoreError: nothing is known to be committed.
 
         """
-        with self._attempt() as attempt, self._store.transaction() as tx:
+        with self._doubt.attempt() as attempt, self._store.transaction() as tx:
             made, recorded = make(tx)
             publications = list(made)
             number, clearable = self._put(tx, publications)
@@ -257,31 +250,6 @@ class Committer(Part):
         began_s = self._clock.monotonic()
         yield
         self._counters.commit_s.add(self._clock.monotonic() - began_s)
-
-    # Uncertain commits.
-
-    @contextmanager
-    def _attempt(self) -> Iterator[_CommitAttempt]:
-        """Remember a result whose commit may be done although its answer was lost."""
-        attempt = _CommitAttempt()
-        try:
-            yield attempt
-        except StoreError as error:
-            # Without publications, the same may be done twice.
-            if error.transient and attempt.done is not None and attempt.done.number is not None:
-                self._uncertain = attempt.done
-            raise
-
-    def _resolve_uncertain_commit(self, link: Link) -> None:
-        """Complete a commit whose answer was lost, if it was done; else its events are decided again."""
-        uncertain = self._uncertain
-        if uncertain is None or uncertain.number is None:
-            return
-        with self._store.transaction() as tx:
-            is_done = self._store.was_committed(tx, uncertain.attempt, uncertain.number)
-        self._uncertain = None
-        if is_done:
-            self.complete(link, uncertain)
 
     # The outbox.
 

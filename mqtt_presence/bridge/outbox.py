@@ -6,6 +6,7 @@ a newer version, the bridge publishes that one. Of all statuses that reach the b
 afterwards, so the newest is there in the end.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,6 +15,9 @@ from msgspec import Struct
 
 from mqtt_presence.protocol.publications import Publication, version_of
 from mqtt_presence.protocol.topics import Topics
+
+_LOOK_AFTER_S = 0.1
+"""Between an acknowledgement and the look at the database, unless a batch comes first."""
 
 
 class LastStatus(Struct, frozen=True):
@@ -56,6 +60,7 @@ class Outbox:
         """The outbox can be cleared up to this number; None: no new number."""
         self.last_status: LastStatus | None = None
         """The last status among the publications to clear."""
+        self._clearable_since_s: float | None = None
         self.statuses: dict[str, int] = {}
         """The versions of statuses among the publications to clear, by topic; -1: the topic was cleared."""
 
@@ -92,6 +97,21 @@ class Outbox:
             self.last_status = cleared.last_status or self.last_status
             self.statuses.update(cleared.statuses)
             self.clearable = first
+
+    def look_in_s(self, now_s: float, *, is_alone: bool) -> float:
+        """Return when to look for newer versions of acknowledged statuses, seconds from now.
+
+        Args:
+            now_s: the time by the monotonic clock, seconds.
+            is_alone: whether no other bridge publishes statuses, so that no look is needed.
+
+        """
+        if self.clearable is None or is_alone:
+            self._clearable_since_s = None
+            return math.inf
+        if self._clearable_since_s is None:
+            self._clearable_since_s = now_s
+        return self._clearable_since_s + _LOOK_AFTER_S - now_s
 
     def cleared(self, up_to: int) -> None:
         """Record that the store has deleted the publications up to a number."""

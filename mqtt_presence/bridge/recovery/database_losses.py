@@ -130,9 +130,8 @@ class DatabaseLosses(Part):
         yield gauge(
             "database_repairing", "1 while a loss of the database is being repaired.", self.is_repairing
         )
-        if self._loss is not None:
-            yield gauge(
-                "database_loss_timestamp_seconds",
-                "When a bridge last noticed that the database had lost transactions.",
-                self._loss.noticed_at / 1000,
-            )
+        yield gauge(
+            "database_loss_timestamp_seconds",
+            "When a bridge last noticed that the database had lost transactions; 0: never.",
+            0 if self._loss is None else self._loss.noticed_at / 1000,
+        )
