@@ -19,7 +19,7 @@ project = "mqtt-presence"
 author = "the authors of mqtt-presence"
 html_title = "mqtt-presence"
 root_doc = "README"
-include_patterns = ["*.md", "docs/**.md", "broker_config/**.md", "examples/*.md"]
+include_patterns = ["*.md", "docs/**.md", "broker_config/**.md", "examples/**.md"]
 exclude_patterns = [".*", "**/node_modules", "build", "dist", "docs/site"]
 extensions = ["myst_parser"]
 
