@@ -113,13 +113,13 @@ class Committer(Part):
         done = self._doubt.resolve()
         if done is not None:
             self.complete(link, done)
-        if self._outbox.look_in_s(self._clock.monotonic(), is_alone=self._is_alone) <= 0:
+        if self._outbox.look_in_s(self._clock.monotonic(), is_alone=self.is_alone) <= 0:
             self.clear_now(link)
         return True
 
     def wait_s(self) -> float:
         """See `Part`: the look after the acknowledgement does not wait for the next message."""
-        return max(0.0, self._outbox.look_in_s(self._clock.monotonic(), is_alone=self._is_alone))
+        return max(0.0, self._outbox.look_in_s(self._clock.monotonic(), is_alone=self.is_alone))
 
     def acknowledged(self, ticket: object, count: int) -> None:
         """See `Part`."""
@@ -289,7 +289,7 @@ class Committer(Part):
         self.publish(link, make)
 
     @property
-    def _is_alone(self) -> bool:
+    def is_alone(self) -> bool:
         """Whether no other bridge publishes statuses."""
         return self._store.seat.seats == 1
 
@@ -297,7 +297,7 @@ class Committer(Part):
         self, number: int, publications: list[Publication], last: LastStatus | None
     ) -> Iterable[Outgoing]:
         """Record that acknowledgements are due; return the messages to send."""
-        statuses = {} if self._is_alone else status_versions(publications, self._topics)
+        statuses = {} if self.is_alone else status_versions(publications, self._topics)
         self._outbox.add(number, publications, last, statuses)
         self._counters.published += len(publications)
         return [Outgoing(p.topic, p.payload, p.retain, number) for p in publications]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import peewee
@@ -262,13 +262,24 @@ class BridgeTables(ChangeLogWriter, NotificationTables):
 
     # Forgotten users, whose retained status the broker may still have, or have again.
 
+    def returned_users(self) -> list[UserId]:
+        """Read the forgotten users who have come back, and so have a status again."""
+        # Not by IN: SQLite would read all users for that.
+        rows = self._select(
+            "SELECT t.user_id FROM tombstones t "
+            "WHERE EXISTS (SELECT 1 FROM user_states u WHERE u.user_id = t.user_id)",
+            [],
+        )
+        return [UserId(row[0]) for row in rows]
+
+    def end_tombstones(self, user_ids: Iterable[UserId]) -> None:
+        """Delete the entries of users who have come back."""
+        self._executemany(
+            f"DELETE FROM tombstones WHERE user_id = {self._mark}", [(user_id,) for user_id in user_ids]
+        )
+
     def uncleared(self) -> list[UserId]:
         """Read the forgotten users whose retained status must be cleared."""
-        # A user who has come back has a status again. Not by IN: SQLite would read all users for that.
-        self._database.execute_sql(
-            "DELETE FROM tombstones WHERE EXISTS "
-            "(SELECT 1 FROM user_states u WHERE u.user_id = tombstones.user_id)"
-        )
         uncleared = TombstoneRow.select().where(TombstoneRow.cleared_at.is_null())
         return [row.user_id for row in self._run(uncleared)]
 

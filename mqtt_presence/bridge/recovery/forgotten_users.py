@@ -106,7 +106,8 @@ class ForgottenUsers(OnCheck):
         """Mark the cleared users, and publish empty messages for the others."""
         now = self._clock.now()
         with self._store.transaction() as tx:
-            back = tx.known_users(self._cleared) if self._cleared else set()
+            # The entry of a user whose empty messages are on their way stays until they are acknowledged.
+            back = [u for u in tx.returned_users() if u not in self._clearing or u in self._cleared]
             for user_id in self._cleared:
                 tx.mark_cleared(user_id, now)
             if self._cleared:
@@ -119,12 +120,19 @@ class ForgottenUsers(OnCheck):
         for user_id in self._cleared:
             del self._clearing[user_id]
         self._cleared.clear()
-        if back:  # the empty message may have reached the broker after the new status
-            self._committer.publish_present(link, back)
+        if back:
+            self._come_back(link, back)
         for user_id in forgotten:
-            if user_id not in self._clearing:
+            if user_id not in self._clearing and user_id not in back:
                 link.publish(self._empty(user_id))
         return True
+
+    def _come_back(self, link: Link, user_ids: Collection[UserId]) -> None:
+        """End the tombstones of users who have a status again."""
+        if not self._committer.is_alone:  # the empty status may have reached the broker after the new one
+            self._committer.publish_present(link, user_ids)
+        with self._store.transaction() as tx:
+            tx.end_tombstones(user_ids)
 
     def _empty(self, user_id: UserId) -> list[Outgoing]:
         self._number += 1
