@@ -292,6 +292,7 @@ class Assembly:
                     store,
                     clock,
                     self.announcements,
+                    self.retained.request,
                     lambda put: NodeConnections(config.link(""), put).close,
                 ),
                 self.announcements,  # before the batch: a request is stored before messages are acknowledged

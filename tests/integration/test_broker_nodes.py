@@ -58,8 +58,8 @@ def test_bridge_asks_all_clients_after_the_death_of_a_node(
 ) -> None:
     """Another node than its own has died without wills: who is still there is to log in again."""
     one, another = two
+    watched = one.recorder("bridge/announce", "status/+")
     with BridgeProcess(tmp_path / "log", broker=nodes(*two), database=sqlite_url) as bridge:
-        watched = one.recorder("bridge/announce", "status/+")
         watched.wait_for(lambda: watched.on("bridge/announce"), "the announcement of a new session")
         one.say("alice", "phone", "login", b'{"connectionId":"1","announce":true}')
         watched.wait_for_state("alice", "online")

@@ -7,6 +7,9 @@ A node is dead when its connection is lost and the next attempt is refused (nobo
 has answered for 20 seconds. A node that accepts the next attempt at once has lived on: it has closed one
 connection, or the network has. The nodes that were up are stored: a node that died together with the bridge
 is noticed by the successor.
+
+After a death the other nodes may show new subscribers old statuses, or none (NATS 2.15, for minutes). So all
+statuses are published again half a minute later.
 """
 
 import logging
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 GONE_S = 20.0
 """The time without an answer after which a node counts as dead, seconds."""
 _REQUEST_EVERY_S = 60.0
+_SETTLED_S = 30.0
+"""The time after a death in which the other nodes elect leaders, seconds."""
 
 
 class NodeStates:
@@ -78,6 +83,7 @@ class NodeWatch(Part):
         store: keeps the nodes that are up over a restart.
         clock: the bridge's.
         announcements: ask the clients to log in again, at most once a minute.
+        republish: has all retained messages published again.
         watch: opens the connections, which call its argument with each report, from their own threads;
             returns the function that closes them.
 
@@ -91,12 +97,15 @@ class NodeWatch(Part):
         store: Store,
         clock: Clock,
         announcements: Announcements,
+        republish: Callable[[Transaction], None],
         watch: Callable[[OnReport], Callable[[], None]],
     ) -> None:
         self._nodes = tuple(nodes)
         self._store = store
         self._clock = clock
         self._announcements = announcements
+        self._republish = republish
+        self._republish_at: float | None = None
         self._watch = watch
         self._states = NodeStates(self._nodes)
         self._reports: queue.SimpleQueue[NodeReport] = queue.SimpleQueue()
@@ -132,6 +141,11 @@ class NodeWatch(Part):
             self._announcements.request(f"node {', '.join(self._dead)} of the broker is gone")
             self._dead.clear()
             self._requested_at = now_s
+            self._republish_at = now_s + _SETTLED_S
+        if self._republish_at is not None and now_s >= self._republish_at:
+            with self._store.transaction() as tx:
+                self._republish(tx)
+            self._republish_at = None
         return True
 
     def close(self) -> None:
