@@ -6,6 +6,7 @@
 # make test-homeassistant: a real Home Assistant; it needs Python 3.13 or newer, and some minutes to install.
 # make test-storm: ten minutes of kills and freezes among five bridges that share the messages; STORM_S=600.
 # make test-large: commands and chores on ten million records, RECORDS=10000000; half an hour, and 8 GB of disk.
+# make test-model: bridges that are killed at any statement, a thousand random courses of events; some ten minutes.
 # make test-endurance: fifty kills of a bridge whose receivers of notifications fail half of the time.
 # make test-fleets: real programs of device fleets, and recipes; some minutes, and it installs them.
 # make test-brokers: the brokers of broker_config/, one by one; some minutes, and it installs them.
@@ -26,7 +27,7 @@ PROCESSES ?= 4
 # Debian keeps programs for administrators outside the PATH of users.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin
 
-.PHONY: run wheel docs test test-brokers test-clusters test-endurance test-fleets test-homeassistant test-large test-storm check prose unit bench audit fuzz \
+.PHONY: run wheel docs test test-brokers test-clusters test-endurance test-fleets test-homeassistant test-large test-model test-storm check prose unit bench audit fuzz \
   screenshots tools tools-brokers tools-clusters tools-fleets clean
 
 # Its database is in the user's data directory: it survives `make clean`.
@@ -102,6 +103,9 @@ test-homeassistant: tools $(VENV)/.installed-dev $(HOMEASSISTANT)/.installed
 
 test-endurance: tools $(VENV)/.installed-dev
 	KILLS=50 $(BIN)/pytest tests/fault/test_notification_kills.py $(TESTS)
+
+test-model: tools $(VENV)/.installed-dev
+	MODEL_EXAMPLES=$${MODEL_EXAMPLES:-1000} $(BIN)/pytest --numprocesses 0 tests/model/test_seats_model.py $(TESTS)
 
 # --capture=no: it prints the figures.
 test-large: tools $(VENV)/.installed-dev
