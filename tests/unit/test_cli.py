@@ -312,8 +312,14 @@ def test_reader_creates_no_database(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("INSERT INTO schema_migration (name, applied) VALUES ('9999_later', '2030-01-01')", "newer"),
-        ("DELETE FROM schema_migration", "older"),
+        (
+            (
+                "INSERT INTO schema_migration (name, applied) VALUES ('9999_later', '2030-01-01'); "
+                "UPDATE bridge SET value = '9999_later' WHERE name = 'oldest_known_migration'"
+            ),
+            "newer",
+        ),
+        ("DELETE FROM schema_migration WHERE name > '0019'", "older"),
         ("DROP TABLE schema_migration", "none of mqtt-presence"),
     ],
 )
@@ -322,7 +328,8 @@ def test_other_schema_is_refused(sqlite_url: str, change: str, message: str) -> 
     fill(sqlite_url, login("alice", "phone", "a1", T0))
     store = Store(sqlite_url)
     with store.transaction() as tx:
-        tx._database.execute_sql(change)
+        for statement in change.split("; "):
+            tx._database.execute_sql(statement)
     store.close()
     with pytest.raises(StoreError, match=message), Reader(sqlite_url):
         pass
