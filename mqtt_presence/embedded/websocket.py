@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import socket
-import urllib.parse
 from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
@@ -18,7 +18,7 @@ from mqtt_presence.access.rate_limited_log import RateLimitedLog, quoted
 from mqtt_presence.embedded.admission import Admission
 from mqtt_presence.embedded.config import EmbeddedConfig
 from mqtt_presence.embedded.transports import CLOSE_TIMEOUT_S, Transport, address_of
-from mqtt_presence.mqtt.addresses import is_local_name, is_loopback
+from mqtt_presence.mqtt.addresses import is_local_name, is_loopback, plain_origin
 from mqtt_presence.mqtt.framing import ProtocolError
 
 _log_limited = RateLimitedLog(logging.getLogger(__name__)).log
@@ -68,11 +68,8 @@ def _refuse_foreign_page(
     origin = request.headers.get("Origin")
     if origin is None or not config.open or not is_loopback(config.host):
         return None
-    try:
-        host = urllib.parse.urlsplit(origin).hostname
-    except ValueError:  # a misplaced bracket
-        host = None
-    if host is not None and is_local_name(host):
+    named = plain_origin(origin)
+    if named is not None and is_local_name(urlsplit(named).hostname or ""):
         return None
     return connection.respond(HTTPStatus.FORBIDDEN, "Only pages of this machine may connect.\n")
 

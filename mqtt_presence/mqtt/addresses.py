@@ -76,6 +76,8 @@ def plain_origin(origin: str) -> str | None:
         ``http[s]://host[:port]``; None if the text has another form.
 
     """
+    if not origin.isprintable() or " " in origin:  # urlsplit would remove some of these characters
+        return None
     try:
         parts = urlsplit(origin)
         host, port = parts.hostname, parts.port
