@@ -191,8 +191,7 @@ class Committer(Part):
     def confirm(self) -> None:
         """Commit without content, before repeated messages are acknowledged.
 
-        Their effect is visible in the database, but on PostgreSQL it may still be lost with the primary: a
-        commit whose wait for the standby was ended. A later commit waits for both.
+        On PostgreSQL their effect may be visible before the standby has it. This commit waits for both.
 
         Raises:
             StoreError: the effect may still be lost.

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from mqtt_presence.errors import StoreError
 from mqtt_presence.protocol.outgoing import encode_forgotten
 from mqtt_presence.protocol.publications import encode_presence
 from mqtt_presence.protocol.times import wall_clock
@@ -124,6 +125,10 @@ class ChangeLogWriter(Statements):
             )
             if appended:
                 break
+            if not self._select("SELECT 1 FROM changes LIMIT 1", []):
+                raise StoreError(
+                    "the table changes has no row: its last one was deleted; insert (0, 0, 0, '')"
+                )
         number = int(appended[0][0])
         if number % _TRIM_EVERY == 0 and body != _EMPTY:
             self.trim_change_log(self.now())

@@ -1318,3 +1318,12 @@ def test_implicit_records_are_read_in_pages(store: Store, database: str) -> None
     ]
     with Reader(database) as reader:
         assert reader.unconfirmed_users() == {"bob"}
+
+
+def test_a_change_log_without_a_row_is_an_error(store: Store) -> None:
+    """Somebody has deleted all rows: a change fails at once, and may succeed once a row is there."""
+    with store.transaction() as tx:
+        tx._database.execute_sql("DELETE FROM changes")
+    with pytest.raises(StoreError, match="the table changes has no row") as caught:
+        save(store, record())
+    assert caught.value.transient

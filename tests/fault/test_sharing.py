@@ -1,7 +1,6 @@
 """Several bridges share the messages of one broker: each message counts once, and the newest status stays."""
 
 import signal
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -45,7 +44,9 @@ def test_shared_messages_count_once(mosquitto: Shipped, postgres: Postgres, tmp_
         processes = start(stack, tmp_path, 3, seats=2, broker=mosquitto.url, database=database)
         until(lambda: sum(p.log().count("connected to") for p in processes) == 2, "both seats are held")
         hello(mosquitto)
-        time.sleep(1.5)
+        until(
+            lambda: watched.on("bridge/state")[-1].json.get("seatsHeld") == 2, "the first has seen the second"
+        )
         client = mosquitto.publisher("", "")
         client.publish_all(said.all(life_of(range(100), 100)))
         first, second = (int(node.removeprefix("node")) for node in holders(database))

@@ -105,8 +105,11 @@ def test_standby_survives_a_lost_connection_to_the_database(postgres: Postgres) 
     waiting.start()
     others = "FROM pg_stat_activity WHERE query LIKE '%expires_at <%' AND pid <> pg_backend_pid()"
     until(lambda: query(database, f"SELECT pid {others}"), "the standby has looked")
-    query(database, f"SELECT pg_terminate_backend(pid) {others}")
-    time.sleep(0.5)
+    ended = {row["pid"] for row in query(database, f"SELECT pid, pg_terminate_backend(pid) {others}")}
+    until(
+        lambda: {row["pid"] for row in query(database, f"SELECT pid {others}")} - ended or errors,
+        "the standby has looked again",
+    )
     bridge.close()
     until(lambda: has_seat.is_set() or errors, "the standby has the seat")
     waiting.join(20)

@@ -9,14 +9,16 @@ from urllib.parse import urlsplit
 import pytest
 
 from mqtt_presence.store.database import LEASE_MS
+from mqtt_presence.store.seat import RENEW_AFTER_S
 from tests.fault.test_one_bridge import other_process
 from tests.support.bridges import BridgeProcess
 from tests.support.brokers import Shipped
 from tests.support.checker import assert_true
 from tests.support.playing import hello
 from tests.support.port_proxy import PortProxy
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, query
 from tests.support.said import Said, life_of
+from tests.support.waiting import until
 
 TAKES_OVER_S = LEASE_MS / 1000 + 3
 
@@ -56,7 +58,14 @@ def test_a_bridge_that_is_cut_off_leaves_its_place(
         second.wait_for_log("waiting as a standby: another process is the bridge of this database: first")
         client = mosquitto.publisher("", "")
         client.publish_all(said.all(life_of(range(50), 50)))
-        time.sleep(4.5)  # the holder looks every two seconds whether a standby is there
+        until(
+            lambda: query(
+                database,
+                "SELECT 1 FROM seats s, standbys t "
+                f"WHERE s.expires_at - {LEASE_MS} > t.since + {2 * 1000 * RENEW_AFTER_S:.0f}",
+            ),
+            "the holder, which looks every two seconds, has seen the standby",
+        )
         is_cut.set()
         (to_broker if cut_off == "the broker" else to_database).cut()
         client.publish_all(said.all(life_of(range(50, 100), 50)))
