@@ -1,7 +1,8 @@
-"""The load of databases: the bridge on SQLite, on PostgreSQL, and on PostgreSQL behind a pooler."""
+"""The load of databases: the bridge on SQLite, on PostgreSQL, behind a pooler, and several that share."""
 
 import statistics
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import psycopg
@@ -9,10 +10,11 @@ import psycopg
 from benchmarks import load
 from benchmarks.rig import BRIDGE, Rig, Subject
 from tests.support.pgbouncer import PgBouncer
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, query
 
 SQLITE, POSTGRESQL, POOLED = "SQLite", "PostgreSQL", "PostgreSQL, pgbouncer"
-SUBJECTS = (SQLITE, POSTGRESQL, POOLED)
+SHARING = {"PostgreSQL, 2 bridges": 2, "PostgreSQL, 4 bridges": 4}
+SUBJECTS = (SQLITE, POSTGRESQL, POOLED, *SHARING)
 USERS = 10_000
 ROUNDS = 3  # of heartbeats
 _USERS = 'SELECT u.user_id FROM user_states u ORDER BY u.user_id COLLATE "C"'
@@ -20,34 +22,48 @@ _USERS = 'SELECT u.user_id FROM user_states u ORDER BY u.user_id COLLATE "C"'
 
 def databases(name: str) -> dict[str, float]:
     """Logins of newcomers, logins that supersede them, and heartbeats, each of another user, that wait."""
-    at = time.time_ns() // 1_000_000
+    bridges = SHARING.get(name, 1)
     with Rig() as rig, ExitStack() as server:  # on the broker's core
-        direct = None
+        postgres = None
         if name != SQLITE:
-            postgres = server.enter_context(Postgres())
-            direct = rig.database = postgres.database()
+            postgres = server.enter_context(Postgres(shared_preload_libraries="pg_stat_statements"))
+            rig.database = direct = postgres.database()
+            postgres.execute("CREATE EXTENSION pg_stat_statements")
             if name == POOLED:
                 rig.database = server.enter_context(PgBouncer(postgres.port)).url(direct)
-        with rig.subject(BRIDGE) as subject:
-            figures = {}
-            for what, start in (("logins of newcomers/s", at), ("logins that supersede/s", at + 1)):
-                figures[what] = USERS / _work_off(subject, load.logins(USERS, 1, start))
-            beats = [
-                (f"presence/user{u}/client0/activity", b'{"connectionId":"%d-0-%d"}' % (u, at + 1))
-                for u in range(USERS)
-            ]
-            _work_off(subject, beats)  # The first one of each connection changes a record.
-            figures["heartbeats/s"] = ROUNDS * USERS / _work_off(subject, beats * ROUNDS)
-            if direct is not None:
-                figures["locking µs/user"] = _locking_us(direct)
-            return figures
+        options = ("--seats", str(bridges)) if bridges > 1 else ()
+        with rig.subject(BRIDGE, *options, processes=bridges) as subject:
+            if postgres is None:
+                return _measure(subject, None)
+            _await_seats(direct, bridges)
+            figures = _measure(subject, lambda: _locking_s(postgres))
+            return figures | {"a lock in order, µs": _lock_us(direct)}
 
 
-def _work_off(subject: Subject, messages: list[tuple[str, bytes]]) -> float:
-    return subject.work_off(load.split(messages, 4))[0]
+def _measure(subject: Subject, locking_s: Callable[[], float] | None) -> dict[str, float]:
+    at = time.time_ns() // 1_000_000
+    beats = [
+        (f"presence/user{u}/client0/activity", b'{"connectionId":"%d-0-%d"}' % (u, at + 1))
+        for u in range(USERS)
+    ]
+    figures = {}
+    for what, messages in (
+        ("newcomers", load.logins(USERS, 1, at)),
+        ("superseding logins", load.logins(USERS, 1, at + 1)),
+        ("", beats),  # The first one of each connection changes a record.
+        ("heartbeats", beats * ROUNDS),
+    ):
+        before_s = locking_s() if locking_s else 0.0
+        took_s, cpu_s = subject.work_off(load.split(messages, 4))
+        if what:
+            figures[f"{what}/s"] = len(messages) / took_s
+            figures[f"{what}: CPU µs"] = cpu_s / len(messages) * 1e6
+            if locking_s:
+                figures[f"{what}: locking µs"] = (locking_s() - before_s) / len(messages) * 1e6
+    return figures
 
 
-def _locking_us(url: str) -> float:
+def _lock_us(url: str) -> float:
     """Return the time for the lock of a user's row among all, in the order of names, without the reading."""
 
     def read(clause: str) -> float:
@@ -58,3 +74,17 @@ def _locking_us(url: str) -> float:
 
     differences = [read(" FOR UPDATE OF u") - read("") for _ in range(11)]
     return statistics.median(differences) / USERS * 1e6
+
+
+def _locking_s(postgres: Postgres) -> float:
+    """Return the time that statements with locks have taken, with what they read and their waits."""
+    total = "SELECT SUM(total_exec_time) FROM pg_stat_statements WHERE query LIKE '%FOR UPDATE%'"
+    return float(postgres.execute(total)[0][0] or 0) / 1000
+
+
+def _await_seats(url: str, count: int) -> None:
+    deadline = time.monotonic() + 30
+    while query(url, "SELECT COUNT(*) AS n FROM seats WHERE subscribed")[0]["n"] < count:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not all of {count} seats are held")
+        time.sleep(0.1)

@@ -49,7 +49,9 @@ def _databases(results: Results) -> list[str]:
     return [
         f"- databases: compared with SQLite, {name} does "
         + ", ".join(
-            f"**{figures[what] / rate:.2f}** x the {what.removesuffix('/s')}" for what, rate in base.items()
+            f"**{figures[what] / rate:.2f}** x the {what.removesuffix('/s')}"
+            for what, rate in base.items()
+            if what.endswith("/s")
         )
         for name, figures in others
     ]

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +19,7 @@ from mqtt_presence.mqtt import packets
 from mqtt_presence.mqtt.framing import Framer, Kind
 
 BRIDGE = "bridge"
+_SENTINELS = 4  # for each of several processes
 _CONFIG = """\
 listener {port} 127.0.0.1
 allow_anonymous true
@@ -80,18 +81,22 @@ class Rig:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     @contextmanager
-    def subject(self, name: str, *options: str) -> Iterator["Subject"]:
-        """Run the bridge, or a reference, on core 1."""
+    def subject(self, name: str, *options: str, processes: int = 1) -> Iterator["Subject"]:
+        """Run the bridge, or a reference, on core 1; or several processes of it, on this one core."""
         if name == BRIDGE:
             command = ["mqtt_presence", "run", "--broker", f"mqtt://127.0.0.1:{self.port}"]
             command += ["--database", self.database, *options]
         else:
             command = [f"benchmarks.subjects.{name}", str(self.port), str(self.directory)]
         log = (self.directory / f"{name}.log").open("w+")
-        process = subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=log)
+        started = [
+            subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=log)
+            for _ in range(processes)
+        ]
         if (os.cpu_count() or 1) > 1:
-            os.sched_setaffinity(process.pid, {1})
-        subject = Subject(name, self, process)
+            for process in started:
+                os.sched_setaffinity(process.pid, {1})
+        subject = Subject(name, self, started)
         try:
             subject.sentinel()  # it is there
             yield subject
@@ -100,28 +105,36 @@ class Rig:
             sys.stderr.write(log.read()[-4000:])
             raise
         finally:
-            process.terminate()
-            process.wait(30)
+            for process in started:
+                process.terminate()
+            for process in started:
+                process.wait(30)
             log.close()
 
 
 class Subject:
-    """A program that takes clients' messages, and answers a login of `sentinel…` by its status."""
+    """A program that takes clients' messages, and answers a login of `sentinel…` by its status.
 
-    def __init__(self, name: str, rig: Rig, process: "subprocess.Popen[bytes]") -> None:
+    It may be several processes, to which the broker deals the messages in turn.
+    """
+
+    def __init__(self, name: str, rig: Rig, processes: "list[subprocess.Popen[bytes]]") -> None:
         self.name = name
         self._rig = rig
-        self._process = process
+        self._processes = processes
         self._sentinels = 0
 
     def cpu_s(self) -> float:
-        """Tell how much processor time it has used."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Tell how much processor time it has used, all its processes together."""
+        ticks = 0
+        for process in self._processes:
+            fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory_mib(self) -> float:
-        """Tell how much memory it has resident."""
-        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        """Tell how much memory its first process has resident."""
+        pages = int(Path(f"/proc/{self._processes[0].pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def work_off(
@@ -132,16 +145,25 @@ class Subject:
         It is stopped while they are published. So what it takes is measured, not what load and broker do,
         which here share one processor.
         """
-        user = f"sentinel-{self.name}-{time.monotonic_ns()}"
-        with Observer(self._rig.port, f"status/{user}") as observer:
-            self._process.send_signal(signal.SIGSTOP)
+        count = len(self._processes)
+        # Each process has one at least of so many in turn, behind the other messages.
+        users = [
+            f"sentinel-{n}-{time.monotonic_ns()}" for n in range(1 if count == 1 else _SENTINELS * count)
+        ]
+        with ExitStack() as stack:
+            observers = [stack.enter_context(Observer(self._rig.port, f"status/{user}")) for user in users]
+            self._signal(signal.SIGSTOP)
             publish_all(self._rig.port, streams)
-            publish_all(self._rig.port, [[(f"presence/{user}/bench/login", b"")]])
+            publish_all(self._rig.port, [[(f"presence/{user}/bench/login", b"") for user in users]])
             began, cpu = time.perf_counter(), self.cpu_s()
-            self._process.send_signal(signal.SIGCONT)
-            if not observer.wait(timeout_s):
+            self._signal(signal.SIGCONT)
+            if not all(observer.wait(timeout_s) for observer in observers):
                 raise RuntimeError(f"{self.name} has not done its work in {timeout_s:.0f} s")
             return time.perf_counter() - began, self.cpu_s() - cpu
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._processes:
+            process.send_signal(number)
 
     def sentinel(self, timeout_s: float = 120.0) -> None:
         """Wait until it has done all that was published before."""
@@ -151,7 +173,7 @@ class Subject:
             publish_all(self._rig.port, [[(f"presence/{user}/bench/login", b"")]])
             deadline = time.monotonic() + timeout_s
             while not observer.wait(0.05 if self._sentinels == 1 else 0.5):
-                if self._process.poll() is not None:
+                if any(process.poll() is not None for process in self._processes):
                     raise RuntimeError(f"{self.name} has ended by itself")
                 if time.monotonic() > deadline:
                     raise RuntimeError(f"{self.name} has not done its work in {timeout_s:.0f} s")

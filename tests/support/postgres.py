@@ -24,9 +24,15 @@ def binary(name: str) -> str:
 
 
 class Postgres:
-    """A cluster; `database` makes a fresh database in it."""
+    """A cluster; `database` makes a fresh database in it.
 
-    def __init__(self) -> None:
+    Args:
+        settings: of the server, by name, which a running server does not take.
+
+    """
+
+    def __init__(self, **settings: str) -> None:
+        self._settings = settings
         # Not below pytest's directories: those are for their owner only, and root's cluster is postgres's.
         self._root = Path(tempfile.mkdtemp(prefix="presence-pg-"))
         self._data = self._root / "data"
@@ -61,7 +67,10 @@ class Postgres:
         shutil.rmtree(self._root, ignore_errors=True)
 
     def start(self) -> None:
-        options = f"-p {self.port} -k {self._root} -c listen_addresses=127.0.0.1 -c max_connections=40"
+        settings = {"listen_addresses": "127.0.0.1", "max_connections": "40"} | self._settings
+        options = " ".join(
+            [f"-p {self.port} -k {self._root}", *(f"-c {name}={value}" for name, value in settings.items())]
+        )
         self._run("pg_ctl", "-D", self._data, "-w", "-l", self._root / "log", "-o", options, "start")
 
     def stop(self, how: str = "fast") -> None:
