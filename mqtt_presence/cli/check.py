@@ -48,7 +48,7 @@ _STYLES = {
 _CLIENT_TLS = ("client_cert_file", "client_key_file")
 
 
-@with_settings("broker", "client", "second_client", "prefix", "seat_inputs", *TLS, *_CLIENT_TLS)
+@with_settings("broker", "client", "second_client", "database", "prefix", "seat_inputs", *TLS, *_CLIENT_TLS)
 def command(
     settings: Settings,
     names: Annotated[
@@ -113,7 +113,8 @@ def command(
     running bridge counts and logs the refusals. If bridge/state shows that the broker has a bridge, the check
     fills the broker's queues only with --queue. The check publishes and clears one retained status of an
     invented user, and ends its sessions, also after SIGINT, SIGTERM and SIGHUP. After kill -9, an MQTT 5
-    broker forgets both within two minutes.
+    broker forgets both within two minutes. A database that is given by --database, a variable or the
+    settings file is only read.
 
     Exit codes: 0 no check failed (there may be warnings); 1 a check failed; 2 a setting is wrong, or the
     broker cannot be reached, goes away, or refuses one of the users; 130 interrupted.
@@ -253,6 +254,7 @@ def _config(
         queue=_QUEUE if queue is None else queue,
         may_overflow=queue is not None,
         profiles=profiles,
+        database=settings.database if "database" in settings.model_fields_set else None,
     )
     maker.refuse_unused_files()
     if config.user == config.bridge.url.username:

@@ -17,7 +17,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 # synchronous=FULL: acknowledged messages must survive a power cut, and batches make this cheap.
 # IMMEDIATE: otherwise a transaction that reads and then writes would fail at once beside another writer.
-_SQLITE_PRAGMAS = {
+SQLITE_PRAGMAS = {
     "journal_mode": "wal",
     "synchronous": "full",
     "cache_size": -32_000,  # KiB
@@ -76,6 +76,10 @@ else:
 
 LEASE_MS = 10_000
 """The time for which a silent bridge keeps its seat and its locks on PostgreSQL."""
+
+
+class MissingFileError(ConfigError):
+    """There is no file to read; a bridge would make it."""
 
 
 class Postgresql(peewee.PostgresqlDatabase):
@@ -149,7 +153,7 @@ def connect(url: str, *, readonly: bool = False, patience_s: float | None = None
             _require_file(path, url)
             return peewee.SqliteDatabase(path, timeout=_BUSY_TIMEOUT_S)
         return peewee.SqliteDatabase(
-            path, pragmas=_SQLITE_PRAGMAS, timeout=_BUSY_TIMEOUT_S, lock_type="IMMEDIATE"
+            path, pragmas=SQLITE_PRAGMAS, timeout=_BUSY_TIMEOUT_S, lock_type="IMMEDIATE"
         )
     if scheme in {"postgresql", "postgres"}:
         if not _POSTGRESQL_ERRORS:
@@ -164,7 +168,7 @@ def _require_file(path: str, url: str) -> None:
     try:
         Path(path).stat()
     except FileNotFoundError:
-        raise ConfigError(f"database={url}: there is no such file") from None
+        raise MissingFileError(f"database={url}: there is no such file") from None
     except OSError as error:
         raise StoreError(f"cannot open the database: {error}") from error
 

@@ -117,7 +117,7 @@ def test_shipped_mosquitto_passes(shipped: Shipped) -> None:
     assert code == 0, found
     assert list(found) == ["broker", *runner.NAMES]
     assert named(found, "warn") == {"client-id-theft"}  # mosquitto cannot tie client ids to users
-    assert named(found, "note") == {"broker", "tls", "shared", "persistence"}
+    assert named(found, "note") == {"broker", "tls", "shared", "persistence", "database"}
     assert found["broker"]["evidence"].startswith("mosquitto")
     assert "5000 of 5000" in found["queue"]["evidence"]
     assert "persistent to persistent: login, no will" in found["takeover"]["evidence"]
@@ -528,7 +528,10 @@ def test_broker_without_deliveries_fails_and_ends_the_probes() -> None:
     assert found["own-topics"]["evidence"] == "none of them arrives"
     assert found["mqtt-5"]["evidence"] == "not spoken"
     untried = {name for name, finding in found.items() if finding["evidence"] == "not tried: see own-topics"}
-    assert untried == set(runner.NAMES[runner.NAMES.index("own-topics") + 1 :]) - {"persistence"}
+    assert untried == set(runner.NAMES[runner.NAMES.index("own-topics") + 1 :]) - {
+        "persistence",
+        "database",
+    }
 
 
 def test_client_may_use_another_listener_without_mqtt_5(shipped: Shipped) -> None:

@@ -1,6 +1,6 @@
 """The configuration of a check: the broker, the users, and the limits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mqtt_presence.adapters.devices.profile import Profile
 from mqtt_presence.protocol.topics import Topics
@@ -20,6 +20,7 @@ class CheckConfig:
         queue: the number of messages that must wait for an absent bridge.
         may_overflow: fill that queue even if a bridge uses this broker, at work or away.
         profiles: the device profiles whose topics are tested.
+        database: the URL of the bridge's database; None to skip that probe.
 
     """
 
@@ -31,6 +32,7 @@ class CheckConfig:
     queue: int = 5000
     may_overflow: bool = False
     profiles: tuple[Profile, ...] = ()
+    database: str | None = field(default=None, repr=False)
 
     @property
     def user(self) -> str:

@@ -12,6 +12,7 @@ from mqtt_presence.tools.check import (
     attack_probes,
     broker_facts,
     connection_probes,
+    database_probe,
     delivery_probes,
     queue_probes,
     recognition,
@@ -71,6 +72,7 @@ PROBES = tuple(
         "drops": broker_facts.drops,
         "addresses": broker_facts.addresses,
         "reports": report_probes.reports,
+        "database": database_probe.database,
         "will-cut": will_probes.will_cut,
         "will-disconnect": will_probes.will_disconnect,
         "bridge-will": will_probes.bridge_will,
@@ -96,7 +98,7 @@ PROBES = tuple(
 
 NAMES = tuple(probe.name for probe in PROBES)
 _NEEDS_NO_INPUTS = frozenset(
-    {"mqtt-3.1.1", "mqtt-5", "tls", "local-ports", "passwords", OWN_TOPICS, "persistence"}
+    {"mqtt-3.1.1", "mqtt-5", "tls", "local-ports", "passwords", OWN_TOPICS, "persistence", "database"}
 )
 """Probes that work even if clients' messages do not reach the bridge."""
 
