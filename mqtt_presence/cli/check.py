@@ -48,7 +48,9 @@ _STYLES = {
 _CLIENT_TLS = ("client_cert_file", "client_key_file")
 
 
-@with_settings("broker", "client", "second_client", "database", "prefix", "seat_inputs", *TLS, *_CLIENT_TLS)
+@with_settings(
+    "broker", "client", "second_client", "database", "seats", "prefix", "seat_inputs", *TLS, *_CLIENT_TLS
+)
 def command(
     settings: Settings,
     names: Annotated[
@@ -254,6 +256,7 @@ def _config(
         queue=_QUEUE if queue is None else queue,
         may_overflow=queue is not None,
         profiles=profiles,
+        seats=settings.seats,
         database=settings.database if "database" in settings.model_fields_set else None,
     )
     maker.refuse_unused_files()

@@ -117,10 +117,11 @@ def test_shipped_mosquitto_passes(shipped: Shipped) -> None:
     assert code == 0, found
     assert list(found) == ["broker", *runner.NAMES]
     assert named(found, "warn") == {"client-id-theft"}  # mosquitto cannot tie client ids to users
-    assert named(found, "note") == {"broker", "tls", "shared", "persistence", "database"}
+    assert named(found, "note") == {"broker", "tls", "persistence", "database"}
     assert found["broker"]["evidence"].startswith("mosquitto")
     assert "5000 of 5000" in found["queue"]["evidence"]
     assert "persistent to persistent: login, no will" in found["takeover"]["evidence"]
+    assert "each at one of two members (10 and 10)" in found["shared"]["evidence"]
     assert took_s < 20
     assert errors == ""
     assert_no_leftovers(shipped)
@@ -337,14 +338,27 @@ def test_embedded_broker_passes(prefix: str) -> None:
             f"mqtt://alice@127.0.0.1:{broker.port}",
             "--prefix",
             prefix,
-            only=QUICK if prefix else ("mqtt-5", "passwords", "persistence", "queue", "takeover"),
+            only=QUICK
+            if prefix
+            else ("mqtt-5", "passwords", "persistence", "queue", "redelivery", "shared", "takeover"),
         )
     assert code == 0, found
     assert named(found, "warn") == {"mqtt-5", "passwords", "persistence"}
     assert found["broker"]["evidence"].startswith("embedded")
     assert "5000 of 5000" in found["queue"]["evidence"]
     assert found["takeover"]["evidence"] == "always: will, then login"
+    assert (found["shared"]["verdict"], found["redelivery"]["verdict"]) == ("note", "pass")
     assert errors == ""
+
+
+def test_broker_without_shares_fails_where_several_bridges_need_them() -> None:
+    """The embedded broker refuses them; `seats` needs them, unless the broker moves the messages itself."""
+    with Embedded() as broker:
+        urls = (broker.url, f"mqtt://alice@127.0.0.1:{broker.port}")
+        code, found, _ = check(*urls, "--seats", "2", only=("shared",))
+        assert (code, found["shared"]["verdict"]) == (1, "fail")
+        assert found["shared"]["evidence"] == "$share subscriptions are refused; seats = 2 needs them"
+        assert found["shared"]["remedy"].startswith("use seats = 1 and a standby")
 
 
 def test_tls_and_certificates_are_checked(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> None:

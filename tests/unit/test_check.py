@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mqtt_presence.cli.check import _Table
@@ -16,6 +17,7 @@ from mqtt_presence.tools.check import (
     known_brokers,
     queue_probes,
     runner,
+    share_probes,
     will_probes,
 )
 from mqtt_presence.tools.check.broker_facts import DROPPED_TOPIC, UPTIME_TOPIC, judge_drops
@@ -168,6 +170,55 @@ def test_redelivery_may_not_take_long() -> None:
     assert queue_probes.judge_redelivery(None).verdict is FAIL
 
 
+def test_repetition_that_cannot_be_recognised_warns() -> None:
+    """The bridge recognises a repetition by its packet id and the DUP flag; else only a connectionId helps."""
+    found = queue_probes.judge_redelivery(0.1, ["under another packet id", "without the DUP flag"])
+    assert found.verdict is WARN
+    assert found.evidence.endswith("again, under another packet id and without the DUP flag")
+    assert "counts twice after a crash" in found.consequence
+    assert "connectionId" in found.remedy
+    late = queue_probes.judge_redelivery(29.6, ["under another packet id"])
+    assert "counts twice" in late.consequence
+    assert late.remedy == ""  # that of the broker
+
+
+GROUP = share_probes.Sharing(granted=True, taken=(10, 10), arrived=20, again=10, waited=20)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"granted": False}, "are refused"),
+        ({"taken": (0, 0), "arrived": 0, "again": 0}, "deliver nothing"),
+        ({"arrived": 19}, "19 of 20 messages arrive"),
+        ({"again": 0}, "0 of 10 unacknowledged messages come again"),
+        ({"waited": 7}, "7 of 20 wait while both members are away"),
+        ({"twice": 3}, "3 come twice"),
+    ],
+)
+def test_group_that_loses_or_doubles_messages_fails_only_where_it_is_needed(
+    change: dict[str, object], words: str
+) -> None:
+    """One bridge needs no group, and seat_inputs replaces it; `seats` alone relies on it."""
+    seen = msgspec.structs.replace(GROUP, **change)
+    one = share_probes.judge_shared(seen, seats=1, has_seat_inputs=False)
+    assert (one.verdict, words in one.evidence) == (NOTE, True), one
+    assert "a bridge with a standby can" in one.consequence
+    assert share_probes.judge_shared(seen, seats=4, has_seat_inputs=True).verdict is NOTE
+    four = share_probes.judge_shared(seen, seats=4, has_seat_inputs=False)
+    assert four.verdict is FAIL
+    assert four.evidence.endswith("; seats = 4 needs them")
+
+
+def test_group_that_gives_each_message_to_one_member_passes() -> None:
+    """Also where one member takes all."""
+    for taken in ((10, 10), (0, 20), (20, 0)):
+        seen = msgspec.structs.replace(GROUP, taken=taken, again=taken[0])
+        found = share_probes.judge_shared(seen, seats=4, has_seat_inputs=False)
+        assert found.verdict is PASS
+        assert f"({taken[0]} and {taken[1]})" in found.evidence
+
+
 # Wills.
 
 
@@ -303,7 +354,7 @@ def test_every_probe_has_a_question_and_a_remedy() -> None:
     """A probe that can find a fault has advice for every broker."""
     for probe in runner.PROBES:
         assert probe.question.endswith("?"), probe.name
-        assert generic_remedies().get(probe.name) or probe.name == "shared", probe.name
+        assert generic_remedies().get(probe.name), probe.name
 
 
 @pytest.mark.parametrize("kind", kinds())

@@ -20,6 +20,7 @@ class CheckConfig:
         queue: the number of messages that must wait for an absent bridge.
         may_overflow: fill that queue even if a bridge uses this broker, at work or away.
         profiles: the device profiles whose topics are tested.
+        seats: the number of bridges that are to share the messages.
         database: the URL of the bridge's database; None to skip that probe.
 
     """
@@ -32,6 +33,7 @@ class CheckConfig:
     queue: int = 5000
     may_overflow: bool = False
     profiles: tuple[Profile, ...] = ()
+    seats: int = 1
     database: str | None = field(default=None, repr=False)
 
     @property

@@ -1,4 +1,4 @@
-"""Probes of delivery: rights of bridge and client, names, retained messages, shared subscriptions."""
+"""Probes of delivery: rights of bridge and client, names, retained messages."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,7 @@ from mqtt_presence.protocol.outgoing import encode_status
 from mqtt_presence.protocol.topics import VERBS
 from mqtt_presence.rules.model import Status
 from mqtt_presence.tools.check.findings import Finding, failed, note, passed, warned
-from mqtt_presence.tools.check.poll_loop import ANSWER_S
-from mqtt_presence.tools.check.probe_client import ClosedError, ConnectOptions, RefusedError
+from mqtt_presence.tools.check.probe_client import ClosedError, RefusedError
 from mqtt_presence.tools.check.prober import Prober
 
 _LIST_S = 10.0
@@ -226,27 +225,3 @@ def _replayed(
 def _status(prober: Prober, version: int) -> bytes:
     """Make the status of the invented user, offline and without a login."""
     return encode_status(prober.names.invented_user, Status(), version=version, last_seen=None)
-
-
-def shared(prober: Prober) -> Finding:
-    """Do shared subscriptions work?"""
-    name = "shared"
-    client = prober.connections.connect(
-        prober.config.bridge,
-        prober.names.client_id("shared", bridge=True),
-        ConnectOptions(mqtt5=prober.connections.mqtt5),
-    )
-    payload = prober.names.unique_payload()
-    granted = prober.subscribe(client, f"$share/check-{prober.names.run}/{prober.topics.inputs}")
-    has_arrived = False
-    if granted:
-        speaker = prober.connections.client()
-        speaker.publish(prober.names.own_topic(speaker.client_id), payload)
-        has_arrived = prober.wait_for_payload(
-            client, payload, ANSWER_S if prober.connections.mqtt5 else prober.quiet_s
-        )
-        speaker.disconnect()
-    client.disconnect()
-    delivery = "work" if has_arrived else "are granted, and deliver nothing"
-    outcome = delivery if granted else "are refused"
-    return note(name, f"$share subscriptions {outcome}; the bridge does not use them")

@@ -105,6 +105,10 @@ class Received(NamedTuple):
     retain: bool
     at: float
     """Monotonic seconds."""
+    packet_id: int
+    """0 at QoS 0."""
+    is_dup: bool
+    """Whether the broker marks it as sent before."""
 
 
 @dataclass(slots=True)
@@ -178,7 +182,15 @@ class Inbox:
             return
         payload = bytes(message.payload)
         if self._is_wanted(topic, payload):
-            received = Received(topic, payload, message.qos, message.retain, time.monotonic())
+            received = Received(
+                topic,
+                payload,
+                message.qos,
+                message.retain,
+                time.monotonic(),
+                message.mid,
+                message.dup,
+            )
             self.messages.append(received)
             self._by_payload.setdefault(payload, []).append(received)
 

@@ -7,6 +7,7 @@ from mqtt_presence.errors import BrokerError
 from mqtt_presence.tools.check.findings import Finding, OtherBridge, failed, note, passed, warned
 from mqtt_presence.tools.check.other_bridge import REASONS, find_other_bridge
 from mqtt_presence.tools.check.poll_loop import ANSWER_S
+from mqtt_presence.tools.check.probe_client import Inbox
 from mqtt_presence.tools.check.prober import Prober
 
 WINDOW = 500
@@ -14,7 +15,13 @@ WINDOW = 500
 _ROOMY = 100
 _BULK_S = 30.0
 _BULK_QUIET_S = 3.0
-_AGAIN_S = 35.0  # NATS waits for 30 s
+AGAIN_S = 35.0  # NATS waits for 30 s
+"""Time limit for the redelivery of an unacknowledged message, seconds."""
+COUNTS_TWICE = (
+    "a message without a connectionId that the bridge has committed and not acknowledged counts twice after "
+    "a crash"
+)
+GIVE_IDS = "give every connection a connectionId: with one no message counts twice"
 
 
 def queue(prober: Prober) -> Finding:
@@ -108,27 +115,53 @@ def _in_order(arrived: Sequence[bytes], sent: Sequence[bytes]) -> bool:
 
 
 def redelivery(prober: Prober) -> Finding:
-    """Does the broker redeliver messages that the bridge has not acknowledged?"""
+    """Does the broker redeliver messages that the bridge has not acknowledged, and can it recognise them?"""
     client_id = prober.names.client_id("again", bridge=True)
     bridge = prober.connections.bridge(client_id, clean=False, acknowledge=False)
     prober.subscribe(bridge, prober.topics.inputs)
     client = prober.connections.client()
     payload = prober.names.unique_payload()
     client.publish(prober.names.own_topic(client.client_id), payload)
-    first = prober.wait_for_payload(bridge, payload)
+    prober.wait_for_payload(bridge, payload)
     bridge.cut()
     again = prober.connections.bridge(client_id, clean=False)
     began = time.monotonic()
-    is_redelivered = first and prober.wait_for_payload(again, payload, _AGAIN_S)
+    is_redelivered = bridge.inbox.with_payload(payload) and prober.wait_for_payload(again, payload, AGAIN_S)
     after_s = time.monotonic() - began
     prober.loop.rest(prober.quiet_s)
     again.disconnect()
     client.disconnect()
-    return judge_redelivery(after_s if is_redelivered else None)
+    if not is_redelivered:
+        return judge_redelivery(None)
+    return judge_redelivery(after_s, changes_of(bridge.inbox, again.inbox, [payload]))
 
 
-def judge_redelivery(after_s: float | None) -> Finding:
-    """Judge the seconds until an unacknowledged message was redelivered; None if it was not."""
+def changes_of(before: Inbox, after: Inbox, payloads: Sequence[bytes]) -> list[str]:
+    """Return by which signs the bridge cannot recognise a repetition; empty: it can.
+
+    Args:
+        before: the messages as they first came.
+        after: the messages as they came again.
+        payloads: of the messages, which came both times.
+
+    """
+    pairs = [(before.with_payload(payload)[0], after.with_payload(payload)[0]) for payload in payloads]
+    changes = []
+    if any(first.packet_id != again.packet_id for first, again in pairs):
+        changes.append("under another packet id")
+    if not all(again.is_dup for _, again in pairs):
+        changes.append("without the DUP flag")
+    return changes
+
+
+def judge_redelivery(after_s: float | None, changes: Sequence[str] = ()) -> Finding:
+    """Judge the redelivery of an unacknowledged message.
+
+    Args:
+        after_s: the seconds until it came again; None if it did not.
+        changes: see `changes_of`.
+
+    """
     name = "redelivery"
     if after_s is None:
         return failed(
@@ -136,13 +169,19 @@ def judge_redelivery(after_s: float | None) -> Finding:
             "an unacknowledged message is not delivered again",
             "a killed bridge loses the messages that it has not committed",
         )
+    how = f", {' and '.join(changes)}" if changes else ""
     if after_s > ANSWER_S:
         return warned(
             name,
-            f"an unacknowledged message is delivered again only after {after_s:.0f} s",
-            "after a kill, the bridge sees uncommitted messages that late",
+            f"an unacknowledged message is delivered again only after {after_s:.0f} s{how}",
+            "after a kill, the bridge sees uncommitted messages that late"
+            + (f"; and {COUNTS_TWICE}" if changes else ""),
         )
-    return passed(name, "an unacknowledged message is delivered again on the next connection")
+    if changes:
+        return warned(name, f"an unacknowledged message is delivered again{how}", COUNTS_TWICE, GIVE_IDS)
+    return passed(
+        name, "an unacknowledged message is delivered again on the next connection, with packet id and DUP"
+    )
 
 
 def window(prober: Prober) -> Finding:

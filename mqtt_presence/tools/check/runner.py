@@ -17,6 +17,7 @@ from mqtt_presence.tools.check import (
     queue_probes,
     recognition,
     report_probes,
+    share_probes,
     will_probes,
 )
 from mqtt_presence.tools.check.findings import Broker, Finding, Verdict, note, warned
@@ -67,7 +68,7 @@ PROBES = tuple(
         "queue": queue_probes.queue,
         "redelivery": queue_probes.redelivery,
         "window": queue_probes.window,
-        "shared": delivery_probes.shared,
+        "shared": share_probes.shared,
         "persistence": broker_facts.persistence,
         "drops": broker_facts.drops,
         "addresses": broker_facts.addresses,
