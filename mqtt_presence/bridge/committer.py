@@ -5,7 +5,6 @@ Load the records that the events touch, apply the rules, save, store the publica
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import TypeAlias
 
 from msgspec.structs import replace
@@ -15,6 +14,7 @@ from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.commit_doubt import CommitDoubt
 from mqtt_presence.bridge.commit_result import AfterCommit, Committed, Decisions, OutcomeRecorder, Recorded
 from mqtt_presence.bridge.counters import Counters
+from mqtt_presence.bridge.heartbeats import settle
 from mqtt_presence.bridge.limits import TOO_MANY_USERS, Limiter
 from mqtt_presence.bridge.link.acknowledgements import newest_only
 from mqtt_presence.bridge.link.link import Link
@@ -25,11 +25,11 @@ from mqtt_presence.integrations.outputs import Outputs
 from mqtt_presence.mqtt.messages import Outgoing
 from mqtt_presence.protocol.publications import Publication, pack, unpack
 from mqtt_presence.protocol.topics import Topics, is_name
-from mqtt_presence.rules.activity import only_heartbeats, settle_heartbeats
+from mqtt_presence.rules.activity import only_heartbeats
 from mqtt_presence.rules.capacity import LIMITS
 from mqtt_presence.rules.events import Event, Message, NetworkOpened
 from mqtt_presence.rules.fold import fold
-from mqtt_presence.rules.model import ActivityState, Outcome, RuleSettings, UserId, UserPresence
+from mqtt_presence.rules.model import Outcome, RuleSettings, UserId, UserPresence
 from mqtt_presence.store import Store, Transaction
 
 CHUNK = 200
@@ -171,19 +171,20 @@ class Committer(Part):
         """
         events: Mapping[UserId, Sequence[Event]] = batch.events
         rest = events
+        has_heartbeats = any(map(only_heartbeats, events.values()))
         with self._timed(), self._doubt.attempt() as attempt:
-            if self._store.locks_rows and any(map(only_heartbeats, events.values())):
+            if has_heartbeats and self._store.locks_rows:
                 # A transaction of their own: they lock connections without their users.
                 with self._store.transaction() as tx:
-                    rest = self._settle_heartbeats(tx, events)
+                    rest = settle(tx, events, self._rules)
                     if not rest:
                         _save_batch(tx, batch, recorders)
                         attempt.done = self._decide(tx, rest, len(events), after)
                 if attempt.done is not None:
                     return attempt.done
             with self._store.transaction() as tx:
-                if not self._store.locks_rows:
-                    rest = self._settle_heartbeats(tx, events)
+                if has_heartbeats and not self._store.locks_rows:
+                    rest = settle(tx, events, self._rules)
                 attempt.done = self._decide(tx, rest, len(events), after)
                 _save_batch(tx, batch, recorders)
         return attempt.done
@@ -324,26 +325,6 @@ class Committer(Part):
             last = self._last_status(decisions.outcomes)
         number, clearable = self._put(tx, publications)
         return Committed(users, decisions, clearable, number, publications, last, after, recorded, tx.attempt)
-
-    def _settle_heartbeats(
-        self, tx: Transaction, events: Mapping[UserId, Sequence[Event]]
-    ) -> Mapping[UserId, Sequence[Event]]:
-        """Settle the users whose heartbeats need only their own connection; return the others."""
-        heartbeats = {user_id: b for user_id, of_user in events.items() if (b := only_heartbeats(of_user))}
-        if not heartbeats:
-            return events
-        rest = dict(events)
-        waiting = iter(heartbeats.items())
-        while portion := dict(islice(waiting, tx.portion)):
-            live = tx.load_activity(portion)
-            activity: list[ActivityState] = []
-            for user_id, of_user in portion.items():
-                settled = settle_heartbeats(of_user, live[user_id], self._rules)
-                if settled is not None:
-                    activity += settled
-                    del rest[user_id]
-            tx.save_activity(activity)
-        return rest
 
     def _fold(
         self, users: Mapping[UserId, UserPresence], events: Mapping[UserId, Sequence[Event]]
