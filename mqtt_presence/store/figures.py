@@ -1,11 +1,17 @@
 """Figures of a period for the page: users online over time, and totals."""
 
+from collections import Counter
 from dataclasses import dataclass
+from typing import Final
 
 from mqtt_presence.rules.model import Reason
 from mqtt_presence.store.snapshots import Snapshots
 
-_DROPS = (Reason.LOST.value, Reason.TIMEOUT.value, Reason.UNCONFIRMED.value)
+MOST_MOMENTS: Final = 124
+"""Moments of a period, at most. In the database's answer each moment is an ASCII character."""
+_DROPS = ", ".join(f"'{reason.value}'" for reason in (Reason.LOST, Reason.TIMEOUT, Reason.UNCONFIRMED))
+_BETWEEN_USERS = "\x01"
+_FIRST = 2  # the character of the first moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,74 +40,76 @@ class Figures(Snapshots):
     def figures(self, *, since: int, until: int, moments: int) -> PeriodFigures:
         """Count the users online at some moments of a period, and its connections.
 
-        Simultaneous connections of a user are merged into spans. Each span adds one at the first moment in
-        it, and takes one away at the first moment after it. The status counts a lost connection for the time
-        of the setting `grace`; the figures do not.
+        The database reads each connection of the period once, and groups them by user. A connection that is
+        open at a moment adds two characters to the answer, the first such moment and the first one after it.
+        Most connections of a long period begin and end between two moments. Simultaneous connections of a
+        user are merged here. The status counts a lost connection for the time of the setting `grace`; the
+        figures do not.
 
         Args:
             since: the beginning, epoch milliseconds.
             until: the end, later than the beginning.
-            moments: the number of moments, 2 or more.
+            moments: the number of moments, from 2 to `MOST_MOMENTS`.
 
         """
+        assert 2 <= moments <= MOST_MOMENTS
         step = -((since - until) // (moments - 1))
-        places = ",".join([self._mark] * len(_DROPS))
-        with self._one_moment():
-            changes = self._select(
-                f"{self._spans()} "
-                f"SELECT (began - {since} + {step - 1}) / {step}, COUNT(*) FROM spans GROUP BY 1 "
-                f"UNION ALL SELECT (ended - {since} + {step - 1}) / {step}, -COUNT(*) FROM spans GROUP BY 1",
-                self._period(since, until),
-            )
-            [(users, connections, drops)] = self._select(
-                f"WITH {self._in_period()} SELECT COUNT(DISTINCT user_id), COUNT(*), "
-                f"SUM(CASE WHEN ended <= {until} AND reason IN ({places}) THEN 1 ELSE 0 END) FROM period",
-                [*self._period(since, until), *_DROPS],
-            )
-        online = [0] * moments
-        for moment, change in changes:
-            if moment < moments:
-                online[moment] += change
-        for moment in range(1, moments):
-            online[moment] += online[moment - 1]
-        return PeriodFigures(step, online, users, connections, int(drops or 0))
-
-    def _spans(self) -> str:
-        """Return the SQL of a table of times in which a user had an open connection.
-
-        A connection begins a span if all earlier ones of the user have ended before.
-        """
-        window = "OVER (PARTITION BY user_id ORDER BY began, ended ROWS BETWEEN UNBOUNDED PRECEDING AND"
-        return (
-            f"WITH {self._in_period()}, "
-            "known AS (SELECT user_id, began, ended, "
-            f"MAX(ended) {window} 1 PRECEDING) AS covered FROM period), "
-            "numbered AS (SELECT user_id, began, ended, "
-            "SUM(CASE WHEN covered IS NULL OR covered < began THEN 1 ELSE 0 END) "
-            f"{window} CURRENT ROW) AS number FROM known), "
-            "spans AS (SELECT MIN(began) AS began, MAX(ended) AS ended FROM numbered "
-            "GROUP BY user_id, number)"
+        joined = "group_concat" if self._is_sqlite else "string_agg"
+        [(users, connections, drops, patterns)] = self._select(
+            f"SELECT COUNT(*), SUM(connections), SUM(drops), {joined}(pattern, {self._mark}) FROM "
+            f"(SELECT COUNT(*) AS connections, SUM(is_drop) AS drops, {joined}(moments, '') AS pattern "
+            f"FROM ({self._period(since, until, step, moments)}) c GROUP BY user_id) u",
+            [_BETWEEN_USERS],
         )
+        online = _count_online((patterns or "").encode(), moments)
+        return PeriodFigures(step, online, users, int(connections or 0), int(drops or 0))
 
-    def _in_period(self) -> str:
-        """Return the SQL of a table of the period's connections; an open one ends after the period."""
-        mark = self._mark
-        overlapping = " UNION ALL ".join(
-            f"SELECT c.user_id, c.reason, c.login_time, c.logout_time FROM {records} c "
-            f"WHERE c.login_time <= {mark} AND {condition}"
+    def _period(self, since: int, until: int, step: int, moments: int) -> str:
+        """Return the SQL of a table of the period's connections, with the characters of their moments."""
+        before_first = since - step + 1
+        first = f"CASE WHEN c.login_time < {since} THEN 0 ELSE (c.login_time - {before_first}) / {step} END"
+        after = (
+            f"CASE WHEN c.logout_time <= {since + step * (moments - 1)} "
+            f"THEN (c.logout_time - {before_first}) / {step} ELSE {moments} END"
+        )
+        is_drop = f"c.logout_time <= {until} AND c.reason IN ({_DROPS})"
+        columns = (
+            f"c.user_id, CASE WHEN {is_drop} THEN 1 ELSE 0 END AS is_drop, "
+            f"CASE WHEN {first} < {after} THEN {self._characters(first, after)} END AS moments"
+        )
+        return " UNION ALL ".join(
+            f"SELECT {columns} FROM {records} c WHERE c.login_time <= {until} AND {condition}"
             for records, condition in (  # each by an index
                 ("connection_records", "c.live AND c.logout_time IS NULL"),
-                ("connection_records", f"c.logout_time >= {mark}"),
-                ("connection_history", f"c.logout_time >= {mark}"),
+                ("connection_records", f"c.logout_time >= {since}"),
+                ("connection_history", f"c.logout_time >= {since}"),
             )
         )
-        return (
-            f"period AS (SELECT c.user_id, c.reason, CASE WHEN c.login_time < {mark} THEN {mark} "
-            f"ELSE c.login_time END AS began, COALESCE(c.logout_time, {mark}) AS ended "
-            f"FROM ({overlapping}) c)"
-        )
 
-    @staticmethod
-    def _period(since: int, until: int) -> list[int]:
-        after = until + (until - since) + 1  # beyond the last moment, which may be later than the end
-        return [since, since, after, until, *[until, since] * 2]
+    def _characters(self, *moments: str) -> str:
+        """Return the SQL of the characters of moments."""
+        if self._is_sqlite:
+            return f"char({', '.join(f'{moment} + {_FIRST}' for moment in moments)})"
+        return " || ".join(f"chr(CAST({moment} + {_FIRST} AS integer))" for moment in moments)
+
+
+def _count_online(patterns: bytes, moments: int) -> list[int]:
+    """Return the number of users online at each moment.
+
+    Args:
+        patterns: the moments of each user's connections, in any order.
+        moments: their number.
+
+    """
+    changes = [0] * (moments + 1)
+    for pattern, count in Counter(patterns.split(_BETWEEN_USERS.encode())).items():
+        covered = 0
+        for began, ended in sorted(zip(pattern[::2], pattern[1::2], strict=True)):
+            if ended > covered:
+                changes[max(began, covered) - _FIRST] += count
+                changes[ended - _FIRST] -= count
+                covered = ended
+    online = changes[:moments]
+    for moment in range(1, moments):
+        online[moment] += online[moment - 1]
+    return online
