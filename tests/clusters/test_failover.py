@@ -1,11 +1,10 @@
 """The primary of a synchronous Patroni cluster is killed under load: nothing acknowledged is lost."""
 
-import threading
 import time
 from pathlib import Path
-from typing import Self
 
 from mqtt_presence.store.database import LEASE_MS
+from tests.clusters.load import Load, wait_for_more
 from tests.clusters.patroni import TTL_S, Patroni
 from tests.fault.test_one_bridge import other_process
 from tests.support.bridges import BridgeProcess
@@ -13,46 +12,10 @@ from tests.support.brokers import Shipped
 from tests.support.checker import assert_true
 from tests.support.playing import hello
 from tests.support.postgres import query
-from tests.support.recorder import Recorder
-from tests.support.said import Said, life_of
+from tests.support.said import Said
 from tests.support.waiting import until
 
 STEADY = [f"steady{number}" for number in range(50)]
-LIVES = 20
-"""Clients of one portion of the load; each says several things."""
-
-
-class Load:
-    """Clients that log in and out in a thread, some hundred messages a second."""
-
-    def __init__(self, broker: Shipped, said: Said) -> None:
-        self._publisher = broker.publisher("", "")
-        self._said = said
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.lives = 0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join(60)
-        assert not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while not self._done.is_set():
-            lives = range(self.lives, self.lives + LIVES)
-            self._publisher.publish_all(self._said.all(life_of(lives, 100)))
-            self.lives += LIVES
-            self._done.wait(0.2)
-
-
-def wait_for_more(watched: Recorder, more: int = 20, deadline_s: float = 20.0) -> None:
-    """Wait until the bridge has published more statuses."""
-    before = len(watched.heard)
-    until(lambda: len(watched.heard) >= before + more, "the bridge publishes", deadline_s)
 
 
 def test_the_primary_of_a_synchronous_pair_is_killed(mosquitto: Shipped, tmp_path: Path) -> None:

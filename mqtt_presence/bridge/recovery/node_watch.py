@@ -8,8 +8,8 @@ has answered for 20 seconds. A node that accepts the next attempt at once has li
 connection, or the network has. The nodes that were up are stored: a node that died together with the bridge
 is noticed by the successor.
 
-After a death the other nodes may show new subscribers old statuses, or none (NATS 2.15, for minutes). So all
-statuses are published again half a minute later.
+While the other nodes elect leaders, NATS 2.15 acknowledges retained messages that it does not store. So all
+statuses are published again half a minute after a death.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Second looks: when to ask a cluster's node again for a status that it does not show. Pure.
 
-After the death of a node another NATS node shows new subscribers old retained messages, or none, for up to
-two minutes. So there one look that finds nothing proves no loss.
+After the death of a node another NATS node may show new subscribers old retained messages for two minutes
+(its cache), and during elections none. So there one look that finds nothing proves no loss.
 """
 
 _FIRST_S = 5.0
