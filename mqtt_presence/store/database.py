@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import peewee
 from playhouse import db_url
 
 from mqtt_presence.errors import ConfigError, StoreError
+from mqtt_presence.store.postgresql import ANSWER_S, Postgresql
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -64,6 +65,9 @@ _INPUT_ERRORS: tuple[type[Exception], ...] = (
 )
 _INPUT_STATES = ("22", "23")  # SQLSTATE: data exception, integrity constraint violation
 _CONFLICT_STATES = ("40001", "40P01")  # serialization failure, deadlock
+_HINTS = {  # what the server's own text leaves out
+    "55P03": "; another transaction has the row, perhaps one that waits for its synchronous standby",
+}
 _POSTGRESQL_ERRORS: tuple[type[Exception], ...] = ()
 try:
     import psycopg
@@ -80,50 +84,6 @@ LEASE_MS = 10_000
 
 class MissingFileError(ConfigError):
     """There is no file to read; a bridge would make it."""
-
-
-class Postgresql(peewee.PostgresqlDatabase):
-    """PostgreSQL, perhaps behind a pooler: no transaction relies on settings of its session.
-
-    Args:
-        name: the name of the database.
-        mode: completes BEGIN.
-        limits: settings of each transaction; times in milliseconds.
-        parameters: parameters of libpq, psycopg and peewee.
-
-    """
-
-    def __init__(self, name: str, *, mode: str, limits: Mapping[str, int | str], **parameters: Any) -> None:
-        super().__init__(name, prefer_psycopg3=True, **parameters)
-        self.has_unsafe_commit = False
-        """Whether the last commit is done here only, because its wait for a synchronous standby was ended."""
-        self._finds_pooler = "prepare_threshold" not in parameters
-        self._mode = mode
-        self._limits = "".join(f"; SET LOCAL {limit} = {value}" for limit, value in limits.items())
-
-    def _connect(self) -> Any:
-        connection = super()._connect()  # type: ignore[misc]
-        connection.add_notice_handler(self._noticed)
-        if self._finds_pooler:
-            # A pooler reports a process id of its own. Behind it each transaction may run in another process
-            # of the server, and a prepared statement belongs to one process.
-            (process,) = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
-            if process != connection.info.backend_pid:
-                connection.prepare_threshold = None
-        return connection
-
-    def _noticed(self, diagnostic: Any) -> None:
-        # The server commits then, and warns. The text of the warning depends on the language of the server.
-        if diagnostic.source_function == "SyncRepWaitForLSN":
-            self.has_unsafe_commit = True
-
-    def begin(self, isolation_level: str | None = None) -> None:
-        """Begin a transaction under the limits."""
-        self.has_unsafe_commit = False
-        # READ COMMITTED: each statement sees everything committed before it got its locks.
-        statement = f"BEGIN ISOLATION LEVEL {isolation_level or 'READ COMMITTED'} {self._mode}{self._limits}"
-        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
-            self.connection().execute(statement, prepare=False)  # type: ignore[no-untyped-call]
 
 
 def connect(url: str, *, readonly: bool = False, patience_s: float | None = None) -> peewee.Database:
@@ -193,10 +153,11 @@ def _postgresql(url: str, *, readonly: bool, patience_s: float | None) -> peewee
     limits: dict[str, int | str] = {"idle_in_transaction_session_timeout": LEASE_MS}
     if not readonly:
         limits |= _BY_INDEX
+        limits["lock_timeout"] = round(ANSWER_S * 1000)
     if patience_s is not None:
         limits["statement_timeout"] = round(patience_s * 1000)
     name = parameters.pop("database")
-    return Postgresql(name, mode="READ ONLY" if readonly else "READ WRITE", limits=limits, **parameters)
+    return Postgresql(name, readonly=readonly, limits=limits, **parameters)
 
 
 def _patience(patience_s: float | None) -> dict[str, Any]:
@@ -246,7 +207,9 @@ def store_errors(what: str) -> Iterator[None]:
         cause, state = _cause(error), sqlstate(error)
         is_input = state.startswith(_INPUT_STATES) if state else isinstance(cause, _INPUT_ERRORS)
         raise StoreError(
-            f"cannot {what}: {_line(error)}", transient=not is_input, conflict=state in _CONFLICT_STATES
+            f"cannot {what}: {_line(error)}{_HINTS.get(state, '')}",
+            transient=not is_input,
+            conflict=state in _CONFLICT_STATES,
         ) from error
 
 

@@ -129,13 +129,14 @@ class Lease:
     def _end_frozen(self) -> None:
         """End transactions that have kept the row of a seat locked for longer than a lease.
 
-        The server ends idle transactions, but not one whose process froze while sending many statements.
+        The server ends idle transactions, but not one whose process froze while sending many statements. One
+        that waits for a synchronous standby is not ended: then it would be visible, and might still be lost.
         """
         with self._database.atomic():
             self._database.execute_sql(
                 "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
                 "WHERE l.relation = 'seats'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted "
-                "AND l.pid <> pg_backend_pid() "
+                "AND l.pid <> pg_backend_pid() AND a.wait_event IS DISTINCT FROM 'SyncRep' "
                 f"AND a.xact_start < clock_timestamp() - INTERVAL '{LEASE_MS} milliseconds'"
             )
 

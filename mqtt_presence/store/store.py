@@ -14,7 +14,6 @@ from mqtt_presence.errors import ConfigError, SeatTakenError, SetBackError, Stor
 from mqtt_presence.rules.model import UserId
 from mqtt_presence.store.database import (
     LEASE_MS,
-    Postgresql,
     connect,
     is_postgresql,
     store_errors,
@@ -25,6 +24,7 @@ from mqtt_presence.store.database_loss import DatabaseLoss, note_loss, raise_ver
 from mqtt_presence.store.durability import durability_risks
 from mqtt_presence.store.file_seat import FileSeat
 from mqtt_presence.store.lease import Lease
+from mqtt_presence.store.postgresql import Postgresql
 from mqtt_presence.store.record_history import START, Place
 from mqtt_presence.store.seat import Candidate, Seat, moment
 from mqtt_presence.store.transaction import Transaction
@@ -125,10 +125,13 @@ class Store:
                 log.warning("the database can lose acknowledged messages: %s", risk)
 
     def _wait(self) -> None:
-        with suppress(StoreError), store_errors("wait for a seat"):
-            if self._is_postgresql:
-                self.open()
-            self._seat.wait()
+        try:
+            with store_errors("wait for a seat"):
+                if self._is_postgresql:
+                    self.open()
+                self._seat.wait()
+        except StoreError:
+            self._disconnect()
 
     def stand_back(self) -> None:
         """Let other processes take the seat first, for the time of a lease after it is released."""

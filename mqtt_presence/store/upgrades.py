@@ -54,7 +54,8 @@ def prepare(database: peewee.Database) -> None:
             return
         for attempt in range(_ATTEMPTS):
             try:
-                with database.atomic():  # one process at a time
+                with database.atomic():  # one process at a time, however long it takes
+                    database.execute_sql("SET LOCAL lock_timeout = 0")
                     database.execute_sql("SELECT pg_advisory_xact_lock(%s)", [_MIGRATION_LOCK])
                     database.execute_sql(f"SET LOCAL lock_timeout = {_LOCK_WAIT_MS}")
                     _migrate(database)
