@@ -54,6 +54,14 @@ class SeatGivenUpError(SeatLostError):
     """The process leaves its seat to another one, which may be better placed."""
 
 
+class SeatAsideError(SeatGivenUpError):
+    """The process leaves its seat for one that is being removed, and has no holder."""
+
+
+class SeatDrainedError(SeatLostError):
+    """All messages of a seat that is being removed are processed: the seat can be deleted."""
+
+
 class BrokerError(PresenceError):
     """The broker cannot be reached, refuses the connection, or cannot be started."""
 

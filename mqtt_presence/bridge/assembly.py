@@ -47,6 +47,7 @@ from mqtt_presence.bridge.recovery.other_seats import OtherSeats
 from mqtt_presence.bridge.recovery.plugin_list import PluginList
 from mqtt_presence.bridge.recovery.progress import Progress
 from mqtt_presence.bridge.recovery.retained_statuses import RetainedStatuses
+from mqtt_presence.bridge.recovery.seat_removal import SeatRemoval
 from mqtt_presence.bridge.recovery.stray_statuses import StrayStatuses
 from mqtt_presence.bridge.redeliveries import Redeliveries
 from mqtt_presence.bridge.retention import ChangeLogRetention, Retention
@@ -326,6 +327,7 @@ class Assembly:
                 SharedCounts(
                     store, clock, self.others, self.limiter, self.census, self.notifications.outages
                 ),
+                SeatRemoval(store, clock, self.progress, tuning),  # last: it ends the bridge
             ),
         )
         (monitor or Monitor()).watch(

@@ -44,6 +44,8 @@ class Tuning:
     """The longest time for the last publications at a clean stop."""
     settled_s: float = 2.0
     """After a connect: by then the broker has begun to send the messages that waited."""
+    unmoved_s: float = 60.0
+    """With `seat_inputs`, a seat that leaves stays subscribed until no message has come for so long."""
     announce_again_s: float = 10.0
     """How long to wait after the broker has refused an announcement."""
     republish_again_s: float = 10.0

@@ -19,7 +19,7 @@ from mqtt_presence.bridge.pace import Pace
 from mqtt_presence.bridge.part import Due, Part, Parts
 from mqtt_presence.bridge.recovery.clock_steps import ClockSteps
 from mqtt_presence.bridge.tenure import Tenure
-from mqtt_presence.errors import SeatGivenUpError, StoreError
+from mqtt_presence.errors import SeatDrainedError, SeatGivenUpError, StoreError
 from mqtt_presence.store import Store, Transaction
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Bridge:
         Raises:
             StoreError: the database cannot be opened at the start, or stays unusable.
             BrokerError: the broker refuses the bridge for good.
-            SeatLostError: another process has the seat, or shall have it (`Tenure`).
+            SeatLostError: another process has the seat, or shall have it (`Tenure`), or the seat is removed.
             SetBackError: the database has lost transactions; the next bridge repairs it.
             ReplacedError: the database was replaced by another one.
 
@@ -114,7 +114,9 @@ class Bridge:
         except SeatGivenUpError:
             if self._link is not None:
                 self._finish(self._link)
-            self._store.stand_back()
+            raise
+        except SeatDrainedError:
+            self.remove_seat()
             raise
         finally:
             for part in parts:
@@ -192,6 +194,9 @@ class Bridge:
         for topic_filter in arrivals.subscribed:
             for part in self._parts:
                 part.subscribed(topic_filter)
+        for topic_filter in arrivals.unsubscribed:
+            for part in self._parts:
+                part.unsubscribed(topic_filter)
         self._acknowledge(arrivals)
         self._intake.receive(link, arrivals, self._parts)
         if not link.is_connected:
@@ -233,6 +238,21 @@ class Bridge:
             self._pace.worked(has_more=not all(done))
 
     # The end.
+
+    def remove_seat(self) -> None:
+        """End the session at the broker, then delete the seat; after a failure its next holder does it."""
+        link = self._link
+        assert link is not None
+        number = self._store.seat.number
+        try:
+            with self._store.transaction() as tx:
+                for part in self._parts:
+                    part.finish(tx)
+            is_removed = link.end_session() and self._store.remove_seat()
+        except StoreError as error:
+            log.warning("seat %d is not removed yet: %s", number, error)
+        else:
+            log.info("seat %d is %s", number, "removed" if is_removed else "not removed yet")
 
     def _finish(self, link: Link) -> None:
         """Commit the messages that were read, finish publishing, publish offline, disconnect."""

@@ -51,6 +51,9 @@ class Part:
     def subscribed(self, topic_filter: str) -> None:
         """Record that the broker has granted a required subscription."""
 
+    def unsubscribed(self, topic_filter: str) -> None:
+        """Record that the broker has answered a request to unsubscribe."""
+
     def handle(self, link: Link, message: Incoming) -> bool:
         """Process a message that no adapter reads; return whether it belongs to this part."""
         del link, message

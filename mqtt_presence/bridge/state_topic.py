@@ -73,13 +73,13 @@ class StateTopic(Part):
 
     def turned(self, link: Link) -> None:
         """Publish a change of the seats."""
-        is_changed = self._published not in (None, (self._others.count, self._others.held))
+        is_changed = self._published not in (None, (self._others.staying, self._others.held))
         if link.is_connected and is_changed and self._online_version < self._version - 2:
             self._online_version += 1
             link.publish([self._online()])
 
     def _online(self) -> Outgoing:
-        self._published = (self._others.count, self._others.held)
+        self._published = (self._others.staying, self._others.held)
         payload = self._encode("online", self._online_version, *self._published)
         return Outgoing(self._topics.bridge_state, payload, retain=True, this_connection_only=True)
 

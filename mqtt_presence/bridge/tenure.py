@@ -7,7 +7,7 @@ broker would then end the connection of the new holder.
 
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.link.link import Link
-from mqtt_presence.errors import SeatGivenUpError, SeatLostError
+from mqtt_presence.errors import SeatAsideError, SeatGivenUpError, SeatLostError
 from mqtt_presence.store import LEASE_MS, Store
 
 
@@ -31,6 +31,7 @@ class Tenure:
 
         Raises:
             SeatGivenUpError: another process waits, and this one does not reach the broker for a lease.
+            SeatAsideError: a seat that is being removed has no holder for a lease, and nobody waits.
             SeatLostError: the lease has run out unrenewed, and another process may have the seat.
 
         """
@@ -43,7 +44,13 @@ class Tenure:
             raise SeatLostError(
                 "the database has not answered for the time of the lease: another process may be the bridge"
             )
+        if seat.is_needed_elsewhere and link.is_connected:
+            raise SeatAsideError(
+                f"a seat that is being removed has no holder: leaving seat {seat.number} for a while, to "
+                "read its last messages"
+            )
         if away_s > LEASE_MS / 1000 and seat.has_successor:
+            self._store.stand_back()
             raise SeatGivenUpError(
                 f"the broker is out of reach for {away_s:.0f} s: leaving the place of the bridge to another "
                 "process, which waits"

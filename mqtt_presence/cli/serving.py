@@ -16,7 +16,13 @@ from mqtt_presence.bridge.monitoring.service_manager import ServiceManager
 from mqtt_presence.bridge.part import Due
 from mqtt_presence.bridge.schedule import Schedule
 from mqtt_presence.cli.signals import on_end_signals
-from mqtt_presence.errors import SeatLostError, SetBackError, StoreError
+from mqtt_presence.errors import (
+    SeatAsideError,
+    SeatDrainedError,
+    SeatLostError,
+    SetBackError,
+    StoreError,
+)
 from mqtt_presence.settings import Settings
 from mqtt_presence.settings.data_directory import default_database, make_data_directory
 
@@ -59,6 +65,8 @@ class ServingSignals:
         while not self._is_ending:
             try:
                 self.serve(make_bridge())
+            except (SeatAsideError, SeatDrainedError) as error:
+                log.info("%s", error)
             except SeatLostError as error:
                 log.warning("%s; waiting as a standby", error)
             except SetBackError as error:

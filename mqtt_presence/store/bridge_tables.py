@@ -22,6 +22,7 @@ from mqtt_presence.store.database_loss import (
 from mqtt_presence.store.notification_tables import NotificationTables
 from mqtt_presence.store.rows import VERSION_FLOOR
 from mqtt_presence.store.schema import BridgeRow, OutboxRow, RedeliveryRow, TombstoneRow
+from mqtt_presence.store.seat_rows import FREE, NOW, remove_row
 
 MUST_ANNOUNCE = "must_announce"
 """The name of the request to ask all clients to log in again."""
@@ -30,18 +31,23 @@ MUST_REPUBLISH = "republishing"
 _USER_COUNT = "user_count"
 _FORGOTTEN = "forgotten_totals"
 _SEAT_BITS = 40
+_STAYS = "leaving IS NOT TRUE"
 
 
 class SeatFacts(NamedTuple):
     """The seats of other processes."""
 
+    staying: int
+    """Their number, without those that are being removed."""
     held: int
-    """The number of those that a process holds."""
+    """The number of those among them that a process holds."""
+    leaving: int
+    """The number of those that are being removed."""
     heard_until: int | None
     """Every message that had reached one of their sessions by then is processed, epoch milliseconds; None:
-    none of them has a session yet."""
+    there are no other seats. Seats that are being removed count: their last messages are signs of life."""
     are_subscribed: bool
-    """Whether every session of theirs has subscribed."""
+    """Whether every session of theirs has subscribed; those that are being removed need not."""
 
 
 class BridgeTables(ChangeLogWriter, NotificationTables):
@@ -162,14 +168,28 @@ class BridgeTables(ChangeLogWriter, NotificationTables):
 
     def other_seats(self) -> SeatFacts:
         """Read the state of all other seats."""
-        now = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint"
-        ((held, heard_until, is_subscribed),) = self._select(
-            f"SELECT COUNT(*) FILTER (WHERE expires_at >= {now}), "
-            "MIN(COALESCE(heard_until, 0)) FILTER (WHERE subscribed IS NOT NULL), "
-            f"COALESCE(BOOL_AND(subscribed), TRUE) FROM seats WHERE id <> {self._mark}",
+        row = self._select(
+            f"SELECT COUNT(*) FILTER (WHERE {_STAYS}), COUNT(*) FILTER (WHERE {_STAYS} AND NOT {FREE}), "
+            f"COUNT(*) FILTER (WHERE NOT {_STAYS}), "
+            # A seat without a session may have one in the next moment, so no later time is known.
+            f"MIN(CASE WHEN subscribed IS NULL THEN {NOW} ELSE COALESCE(heard_until, 0) END), "
+            f"COALESCE(BOOL_AND(subscribed) FILTER (WHERE {_STAYS}), TRUE) "
+            f"FROM seats WHERE id <> {self._mark}",
             [self.seat],
         )
-        return SeatFacts(held, heard_until, is_subscribed)
+        return SeatFacts(*row[0])
+
+    def remove_seat(self) -> bool:
+        """Delete the seat with its outbox and journal; return False if publications are left to send."""
+        if self.has_publications():
+            return False
+        first = self._first_number
+        self._database.execute_sql(
+            f"DELETE FROM redeliveries WHERE number >= {self._mark} AND number < {self._mark}",
+            [first, first + (1 << _SEAT_BITS)],
+        )
+        remove_row(self._database, self.seat)
+        return True
 
     def request(self, name: str) -> None:
         """Have the holder of seat 0 do something for all seats."""
@@ -222,6 +242,10 @@ class BridgeTables(ChangeLogWriter, NotificationTables):
         """Return whether an entry of the seat exists: its batch was committed."""
         found = f"SELECT 1 FROM outbox WHERE id = {self._mark} AND seat = {self._mark}"
         return bool(self._select(found, [number, self.seat]))
+
+    def has_publications(self) -> bool:
+        """Return whether the seat has entries."""
+        return bool(self._select(f"SELECT 1 FROM outbox WHERE seat = {self._mark} LIMIT 1", [self.seat]))
 
     def clear_outbox(self, up_to: int) -> None:
         """Delete the entries of the seat up to an id: the broker has acknowledged them."""

@@ -35,6 +35,7 @@ class FileSeat:
 
     number = attempt = 0
     seats = 1
+    is_leaving = is_needed_elsewhere = False
     heard_until: int | None = None
     subscribed: bool | None = None
 

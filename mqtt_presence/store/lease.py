@@ -5,7 +5,6 @@ another process has raised the `epoch`. So a seat can be taken from any holder w
 """
 
 import logging
-import secrets
 
 import peewee
 
@@ -14,14 +13,13 @@ from mqtt_presence.store.database import LEASE_MS
 from mqtt_presence.store.database_clock import DatabaseClock
 from mqtt_presence.store.database_loss import DATABASE_LOSS, CommitMemory, DatabaseLoss, note_loss
 from mqtt_presence.store.seat import RENEW_AFTER_S, Candidate, Holder, moment
+from mqtt_presence.store.seat_rows import FREE, NOW, ListedSeat, adjust, read_rows, was_removed
 from mqtt_presence.store.upgrades import STANDBY_MS
 
 log = logging.getLogger(__name__)
 
 _KEPT_MS = 3_600_000
 _KEPT_RESULTS = 100
-# The server's clock, because the clocks of two machines differ.
-_NOW = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint"
 _LOSS = f"(SELECT value FROM bridge WHERE name = '{DATABASE_LOSS}')"
 
 
@@ -43,6 +41,7 @@ class Lease:
         self.seats = candidate.seats
         self.heard_until: int | None = None
         self.subscribed: bool | None = None
+        self.is_leaving = False
         self.attempt = 0
         self._batch = 0
         """The number of the current transaction in the row of the seat."""
@@ -61,6 +60,8 @@ class Lease:
         """The seats whose holders have renewed their leases since."""
         self._renewed_s = self._asked_s = self._waited_s = 0.0
         self._has_successor = False
+        self._needed_since_s: float | None = None
+        """Since when a seat that leaves needs a holder, and this process is the one to take it."""
         self._committed = 0
         """The number of the last committed transaction; a lower number means that the database lost it."""
 
@@ -71,14 +72,16 @@ class Lease:
         if self._epoch is not None:
             return True
         with self._database.atomic():
-            self._add_seats()
+            self._decide()
+            # A seat that leaves first: silence is not judged before its last message is read.
             taken = self._database.execute_sql(
-                f"UPDATE seats SET holder = %s, since = {_NOW}, release = %s, epoch = epoch + 1, "
+                f"UPDATE seats SET holder = %s, since = {NOW}, release = %s, epoch = epoch + 1, "
                 "found_batch = batch, "
-                f"expires_at = {_NOW} + {LEASE_MS} WHERE id = ("
-                f"SELECT id FROM seats WHERE expires_at IS NULL OR expires_at < {_NOW} "
-                "ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) "
-                f"RETURNING id, epoch, batch, (SELECT COUNT(*) FROM seats), since, {_LOSS}",
+                f"expires_at = {NOW} + {LEASE_MS} WHERE id = ("
+                f"SELECT id FROM seats WHERE {FREE} "
+                "ORDER BY COALESCE(leaving, FALSE) DESC, id LIMIT 1 FOR UPDATE SKIP LOCKED) "
+                "RETURNING id, epoch, batch, (SELECT COUNT(*) FROM seats), since, "
+                f"{_LOSS}, COALESCE(leaving, FALSE)",
                 [self._candidate.name, self._candidate.release],
             ).fetchone()
             if taken is not None:
@@ -86,27 +89,26 @@ class Lease:
                 self._compare(taken[0], taken[2])
         if taken is None:
             return self._look_at_holders()
-        self.number, self._epoch, self._batch, self.seats, self._since, self._loss = taken
-        self.heard_until = self.subscribed = None
+        self.number, self._epoch, self._batch, self.seats, self._since, self._loss, self.is_leaving = taken
+        self.heard_until = self.subscribed = self._needed_since_s = None
         self._committed = self._batch
         self._first_looks, self._alive = {}, set()
         self._renewed_s = self._asked_s = moment()
         return True
 
-    def _add_seats(self) -> None:
-        """Create the rows of seats that are missing."""
-        ((count,),) = self._database.execute_sql("SELECT COUNT(*) FROM seats").fetchall()
-        for number in range(count, self._candidate.seats):
-            self._database.execute_sql(
-                "INSERT INTO seats (id, client_id, epoch, batch) VALUES (%s, %s, 0, 0) "
-                "ON CONFLICT (id) DO NOTHING",
-                [number, f"bridge-{secrets.token_urlsafe(24)}"],
-            )
+    def _decide(self) -> None:
+        """Set the number of seats, if seat 0 is free: of different settings, that of its holder counts."""
+        is_free = self._database.execute_sql(
+            f"SELECT 1 FROM seats WHERE id = 0 AND {FREE} FOR UPDATE SKIP LOCKED"
+        ).fetchone()
+        rows = read_rows(self._database)
+        if is_free or not rows:
+            adjust(self._database, rows, self._candidate.seats)
 
     def _look_at_holders(self) -> bool:
         """Raise `SeatTakenError` once all holders have shown that they are alive; else return False."""
         rows = self._database.execute_sql(
-            f"SELECT id, holder, since, epoch, batch, expires_at < {_NOW}, {_LOSS} FROM seats ORDER BY id"
+            f"SELECT id, holder, since, epoch, batch, expires_at < {NOW}, {_LOSS} FROM seats ORDER BY id"
         ).fetchall()
         if not rows:
             raise StoreError("the table seats has no row: they were deleted")
@@ -147,13 +149,13 @@ class Lease:
         self._waited_s = moment()
         with self._database.atomic():
             self._database.execute_sql(
-                f"INSERT INTO standbys (node, release, since, seen_at) VALUES (%s, %s, {_NOW}, {_NOW}) "
+                f"INSERT INTO standbys (node, release, since, seen_at) VALUES (%s, %s, {NOW}, {NOW}) "
                 "ON CONFLICT (node) DO UPDATE SET release = excluded.release, seen_at = excluded.seen_at, "
                 f"since = CASE WHEN standbys.seen_at < excluded.seen_at - {STANDBY_MS} "
                 "THEN excluded.since ELSE standbys.since END",
                 [self._candidate.name, self._candidate.release],
             )
-            self._database.execute_sql(f"DELETE FROM standbys WHERE seen_at < {_NOW} - {_KEPT_MS}")
+            self._database.execute_sql(f"DELETE FROM standbys WHERE seen_at < {NOW} - {_KEPT_MS}")
 
     # Holding it.
 
@@ -180,9 +182,9 @@ class Lease:
             return
         began_s = self._clock.monotonic()
         renewed = self._database.execute_sql(
-            f"UPDATE seats SET batch = batch + 1, expires_at = {_NOW} + {LEASE_MS}, "
+            f"UPDATE seats SET batch = batch + 1, expires_at = {NOW} + {LEASE_MS}, "
             "heard_until = COALESCE(%s, heard_until), subscribed = COALESCE(%s, subscribed) "
-            f"WHERE id = %s AND epoch = %s AND since = %s RETURNING batch, {_NOW}, {_LOSS}",
+            f"WHERE id = %s AND epoch = %s AND since = %s RETURNING batch, {NOW}, {_LOSS}",
             [self.heard_until, self.subscribed, self.number, self._epoch, self._since],
         ).fetchone()
         if renewed is None:
@@ -203,16 +205,40 @@ class Lease:
             raise SetBackError("another process has noticed that the database has lost transactions")
         if self._renewed_s - self._asked_s > RENEW_AFTER_S:
             self._asked_s = self._renewed_s
-            self._has_successor, self.seats = self._database.execute_sql(
-                f"SELECT EXISTS (SELECT 1 FROM standbys WHERE seen_at > {_NOW} - {STANDBY_MS}), "
-                "(SELECT COUNT(*) FROM seats)"
-            ).fetchone()
+            self._look()
+
+    def _look(self) -> None:
+        """Look at the seats and at the processes that wait, inside a transaction of the holder."""
+        rows = read_rows(self._database)
+        if self.number == 0:
+            rows = adjust(self._database, rows, self._candidate.seats)
+        self.seats = len(rows)
+        self.is_leaving = any(row.is_leaving for row in rows if row.number == self.number)
+        ((self._has_successor,),) = self._database.execute_sql(
+            f"SELECT EXISTS (SELECT 1 FROM standbys WHERE seen_at > {NOW} - {STANDBY_MS})"
+        ).fetchall()
+        if self._has_successor or not self._is_next_to_help(rows):
+            self._needed_since_s = None
+        elif self._needed_since_s is None:
+            self._needed_since_s = self._renewed_s
+
+    def _is_next_to_help(self, rows: list[ListedSeat]) -> bool:
+        """Return whether a seat that leaves is vacant, and this process has the last of the other seats."""
+        held = [row.number for row in rows if not (row.is_leaving or row.is_vacant)]
+        return any(row.is_leaving and row.is_vacant for row in rows) and held[-1:] == [self.number]
+
+    @property
+    def is_needed_elsewhere(self) -> bool:
+        """See `Seat`."""
+        return self._needed_since_s is not None and moment() - self._needed_since_s > LEASE_MS / 1000
 
     def _lost(self) -> None:
         row = self._database.execute_sql(
             "SELECT holder, since, epoch, batch, found_batch FROM seats WHERE id = %s", [self.number]
         ).fetchone()
         epoch = self._epoch or 0
+        if row is None and was_removed(self._database, self.number, epoch):
+            raise SeatLostError(f"seat {self.number} is removed, by another process")
         if row is None or row[2] < epoch:
             self._compare(self.number, -1 if row is None else row[3], is_certain=True)
             return
@@ -267,7 +293,8 @@ class Lease:
     def release(self) -> None:
         """See `Seat`."""
         epoch, self._epoch = self._epoch, None
-        self._has_successor = False
+        self._has_successor = self.is_leaving = False
+        self._needed_since_s = None
         if self._database.is_closed():
             return
         if epoch is not None:

@@ -34,7 +34,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
     Args:
         node: its name for operators; empty: its process id and its machine.
-        seats: the number of seats that the database shall have.
+        seats: the number of seats that the database shall have, if this process takes seat 0.
 
     """
 
@@ -69,6 +69,8 @@ class Seat(Protocol):
     """Every message that had reached the session by then is processed, epoch milliseconds; None: unknown."""
     subscribed: bool | None
     """Whether the session has subscribed to its part of the messages; None: as stored."""
+    is_leaving: bool
+    """Whether the seat is being removed, as of some seconds ago."""
 
     def take(self) -> bool:
         """Try to take a seat; return False while it is not known whether its holder is alive.
@@ -93,6 +95,10 @@ class Seat(Protocol):
     @property
     def has_successor(self) -> bool:
         """Whether another process waited for a seat when this was last asked, some seconds ago."""
+
+    @property
+    def is_needed_elsewhere(self) -> bool:
+        """Whether this process should leave its seat for one that is being removed, and has no holder."""
 
     def begin(self) -> None:
         """Check, inside a transaction, that the seat is still held.

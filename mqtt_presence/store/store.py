@@ -174,6 +174,17 @@ class Store:
         """The seat of this process."""
         return self._seat
 
+    def remove_seat(self) -> bool:
+        """Delete the seat of this process; return False if it has publications left to send.
+
+        Raises:
+            StoreError: it is not known to be deleted.
+            SeatLostError: another process has the seat.
+
+        """
+        with self.transaction() as tx:
+            return tx.remove_seat()
+
     def close(self) -> None:
         """Leave the seat, if this store holds it, and disconnect."""
         if self._is_postgresql:

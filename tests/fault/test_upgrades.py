@@ -46,7 +46,7 @@ from mqtt_presence.store.upgrades import require_release
 
 def up(migrator, db):
     require_release(db, "0.10.0")
-    migrator.migrate(migrator.drop_column("seats", "leaving"))
+    migrator.migrate(migrator.drop_column("notify_failures", "attempts"))
 """
 
 

@@ -16,7 +16,7 @@ from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.schedule import Schedule
 from mqtt_presence.cli.bridge_config import bridge_config, fleets
 from mqtt_presence.settings import load
-from mqtt_presence.store import Store
+from mqtt_presence.store import Candidate, Store
 from tests.support.waiting import until
 
 
@@ -37,7 +37,7 @@ class BridgeThread:
         **settings: Any,
     ) -> None:
         config = load(settings)
-        self.store = Store(config.database)
+        self.store = Store(config.database, Candidate(config.node, config.seats))
         self.links: list[Link] = []
         self.parts = Assembly(
             configure(bridge_config(config)),

@@ -143,7 +143,8 @@ class ModelBroker:
                         members.remove(session)
             case "end":
                 self._end(connection, "closed")
-                session.connection = None
+                if session.connection is connection:
+                    session.connection = None
 
     def _subscribe(self, session: Session, topic_filter: str) -> None:
         if topic_filter not in session.filters:

@@ -23,6 +23,7 @@ class Client:
         password: None: none.
         keep_alive_s: nothing is sent by itself to keep it.
         address: the loopback address to come from.
+        clean: False: go on with the session that the broker keeps, and let it keep this one.
 
     """
 
@@ -36,6 +37,7 @@ class Client:
         password: str | None = None,
         keep_alive_s: int = 60,
         address: str = "127.0.0.1",
+        clean: bool = True,
     ) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), 10, (address, 0))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -44,6 +46,7 @@ class Client:
         self._mid = 0
         hello = Connect(
             MQTT_311,
+            clean=clean,
             keep_alive_s=keep_alive_s,
             client_id=client_id,
             will=Will(*will) if will else None,
@@ -53,7 +56,7 @@ class Client:
         self._socket.sendall(connect_packet(hello))
         answer = self._read()
         assert answer.kind == Kind.CONNACK, f"no CONNACK but {answer}"
-        _, code, _ = read_connack(answer.body)
+        self.session_present, code, _ = read_connack(answer.body)
         assert code == 0, f"refused with return code {code}"
 
     def __enter__(self) -> Self:

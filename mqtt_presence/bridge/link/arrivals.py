@@ -28,6 +28,8 @@ class Arrivals:
     """The connection before was short: another bridge may have published newer statuses meanwhile."""
     subscribed: list[str] = field(default_factory=list)
     """The topic filters that the broker has granted."""
+    unsubscribed: list[str] = field(default_factory=list)
+    """The topic filters that the broker has confirmed not to be subscribed any longer."""
 
 
 class Collector:

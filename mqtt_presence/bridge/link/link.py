@@ -26,6 +26,7 @@ from mqtt_presence.bridge.link.arrivals import Arrivals, Collector
 from mqtt_presence.bridge.link.batch_client import BatchClient
 from mqtt_presence.bridge.link.config import RECEIVE_MAXIMUM, LinkConfig
 from mqtt_presence.bridge.link.connecting import Connecting
+from mqtt_presence.bridge.link.session_end import end_session
 from mqtt_presence.bridge.link.subscriptions import Subscriptions
 from mqtt_presence.bridge.link.wake_up import WakeUp
 from mqtt_presence.errors import BrokerError
@@ -56,6 +57,7 @@ class Link:
 
     def __init__(self, config: LinkConfig, make_will: Callable[[], tuple[str, bytes]] | None) -> None:
         self._make_will = make_will
+        self._config = config
         self._connecting = Connecting(config)
         self._max_packet = config.max_packet
         self._publications = Publications()
@@ -167,8 +169,8 @@ class Link:
         self._subscriptions.request(self._client, topic_filter, qos, required=required)
 
     def unsubscribe(self, topic_filter: str) -> None:
-        """Unsubscribe."""
-        self._client.unsubscribe(topic_filter)
+        """Unsubscribe, after everything sent before; `Arrivals.unsubscribed` has the answer."""
+        self._subscriptions.request_end(self._client, topic_filter)
 
     def flush(self) -> None:
         """Write the waiting packets, as far as the operating system accepts them."""
@@ -182,6 +184,11 @@ class Link:
             self._client.disconnect()
             self._client.loop_write()
         self._collector.is_connected = False
+
+    def end_session(self) -> bool:
+        """Disconnect for good, and have the broker forget the session; return whether it has."""
+        self.disconnect()
+        return end_session(self._config)
 
     def close(self) -> None:
         """Close all sockets; without `disconnect` before, the broker publishes the will."""
@@ -203,6 +210,7 @@ class Link:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
         return client
 
     def _connect(self) -> None:
@@ -258,6 +266,11 @@ class Link:
             )
         else:
             self._collector.arrivals.subscribed.append(topic_filter)
+
+    def _on_unsubscribe(self, _client: mqtt.Client, _data: object, mid: int, *_: Any) -> None:
+        topic_filter = self._subscriptions.ended(mid)
+        if topic_filter is not None:
+            self._collector.arrivals.unsubscribed.append(topic_filter)
 
     # Reading and writing.
 

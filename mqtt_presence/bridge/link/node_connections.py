@@ -90,7 +90,9 @@ class NodeConnections:
     def _follow(self, node: BrokerUrl) -> None:
         was_denied = False
         while not self._is_over.is_set():
-            connection = _Connection(node, self._tls)
+            connection = CleanConnection(
+                node, self._tls, f"{node.username or 'bridge'}-node-{secrets.token_hex(8)}"
+            )
             answer = connection.open()
             if answer is NodeAnswer.DENIED and not was_denied:
                 log.warning("%s refuses the connection that watches it: %s", node, connection.refusal)
@@ -104,15 +106,15 @@ class NodeConnections:
             self._is_over.wait(_RETRY_S)
 
 
-class _Connection:
-    """One connection to one node."""
+class CleanConnection:
+    """One connection to one node; the node keeps no session of its client id."""
 
-    def __init__(self, node: BrokerUrl, tls: TlsFiles | None) -> None:
+    def __init__(self, node: BrokerUrl, tls: TlsFiles | None, client_id: str) -> None:
         self._node = node
         self._code: int | None = None
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
-            client_id=f"{node.username or 'bridge'}-node-{secrets.token_hex(8)}",
+            client_id=client_id,
             protocol=mqtt.MQTTv311,
             transport=transport(node),
             reconnect_on_failure=False,

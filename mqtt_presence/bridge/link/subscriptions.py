@@ -19,6 +19,8 @@ class Subscriptions:
         self._required: dict[int, str] = {}
         """Topic filters of unanswered requests, by packet id; `_optional` likewise."""
         self._optional: dict[int, str] = {}
+        self._ending: dict[int, str] = {}
+        """Topic filters of unanswered requests to unsubscribe, by packet id."""
         self._skipped: list[tuple[str, int]] = []
         """Optional subscriptions that this connection has not requested yet: topic filter and QoS."""
         self._skip_until = 0.0
@@ -35,6 +37,17 @@ class Subscriptions:
         _, mid = client.subscribe(topic_filter, qos)
         if mid is not None:
             (self._required if required else self._optional)[mid] = topic_filter
+
+    def request_end(self, client: BatchClient, topic_filter: str) -> None:
+        """Unsubscribe; see `Link.unsubscribe`."""
+        client.flush()
+        _, mid = client.unsubscribe(topic_filter)
+        if mid is not None:
+            self._ending[mid] = topic_filter
+
+    def ended(self, mid: int) -> str | None:
+        """Record the answer to a request to unsubscribe; return the topic filter."""
+        return self._ending.pop(mid, None)
 
     def request_skipped(self, client: BatchClient) -> None:
         """Request the skipped subscriptions once their delay is over."""
@@ -73,6 +86,7 @@ class Subscriptions:
         at that moment, so the subscriptions are tried again, each time later.
         """
         self._required.clear()
+        self._ending.clear()
         self._skipped.clear()
         if not self._optional:
             return

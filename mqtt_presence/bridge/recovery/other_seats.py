@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.monitoring.metric import Metric, gauge
 from mqtt_presence.bridge.part import Due, Part
-from mqtt_presence.store import SeatFacts, Store
+from mqtt_presence.store import SeatFacts, Store, Transaction
 
-_ALONE = SeatFacts(0, None, True)
+_ALONE = SeatFacts(0, 0, 0, None, True)
 
 
 class OtherSeats(Part):
@@ -38,13 +38,23 @@ class OtherSeats(Part):
 
     @property
     def count(self) -> int:
-        """The number of all seats."""
+        """The number of all seats, also of those that are being removed."""
         return self._store.seat.seats
 
     @property
+    def staying(self) -> int:
+        """The number of seats without those that are being removed."""
+        return self.facts.staying + 1
+
+    @property
     def held(self) -> int:
-        """The number of seats that a process holds."""
+        """The number of those that a process holds, without those that are being removed."""
         return self.facts.held + 1
+
+    def restore(self, tx: Transaction) -> None:
+        """See `Part`: the first message on `bridge/state` has the numbers."""
+        if self.count > 1 and self.is_first:
+            self.facts = tx.other_seats()
 
     def requested(self, due: Due) -> None:
         """See `Part`."""
@@ -53,7 +63,7 @@ class OtherSeats(Part):
     def step(self, link: Link) -> bool:
         """See `Part`."""
         del link
-        if self._is_due and self.count > 1 and self.is_first:
+        if (self._is_due or self.facts is _ALONE) and self.count > 1 and self.is_first:
             with self._store.transaction() as tx:
                 # In this order: a seat that has lost messages says so before it says that it has heard more.
                 facts = tx.other_seats()
@@ -67,5 +77,6 @@ class OtherSeats(Part):
     def metrics(self) -> Iterable[Metric]:
         """See `Measured`: only the holder of seat 0 knows the other seats."""
         if self.is_first:
-            yield gauge("seats", "Bridges that share the clients' messages.", self.count)
+            yield gauge("seats", "Bridges that share the clients' messages.", self.staying)
             yield gauge("seats_held", "Seats that a process holds.", self.held)
+            yield gauge("seats_leaving", "Seats that are being removed.", self.facts.leaving)

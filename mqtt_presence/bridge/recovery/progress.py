@@ -4,12 +4,17 @@ A sign of life may still wait in the bridge or at the broker, so the clock alone
 is silent. Of several bridges, the one that is furthest behind counts.
 """
 
+from collections.abc import Sequence
+
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import Part
 from mqtt_presence.bridge.recovery.other_seats import OtherSeats
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.store import Store, Transaction
+
+_SHARED = "shared"
+"""The name of a value that is there once the session of seat 0 may have subscribed to a share."""
 
 
 class Progress(Part):
@@ -62,15 +67,32 @@ class Progress(Part):
         return 0 if heard is None else max(0, self._own_until - heard)
 
     @property
-    def _inputs(self) -> str:
+    def inputs(self) -> str:
         """The topic filter of this seat: with several seats its share of the messages."""
-        if self._topics.has_seat_inputs:
+        if self.is_moved_here:
             return self._topics.inputs_of(self._store.seat.number)
-        return self._plain if self._others.count == 1 else f"$share/{self._group}/{self._plain}"
+        return self._share if self._others.count > 1 and self._has_shared else self._plain
+
+    @property
+    def is_moved_here(self) -> bool:
+        """Whether the broker moves messages to topics of this seat, by a rule of its own."""
+        return self._topics.has_seat_inputs
+
+    @property
+    def _share(self) -> str:
+        return f"$share/{self._group}/{self._plain}"
 
     def restore(self, tx: Transaction) -> None:
         """Read the name of the group: the bridges of one database share the messages."""
         self._group = tx.share_group()
+        self._has_shared = tx.read_value(_SHARED) is not None
+        if self._others.count > 1 and not self._has_shared:
+            self._note_share(tx)
+
+    def _note_share(self, tx: Transaction) -> None:
+        """Store that the session may subscribe to a share, which it must leave after a crash, too."""
+        tx.write_value(_SHARED, "yes")
+        self._has_shared = True
 
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
         """Subscribe, and wait until the broker has begun to send the messages that waited."""
@@ -79,8 +101,10 @@ class Progress(Part):
         if not session_present:
             self._store.seat.subscribed = False
         self._settled_from_s = self._clock.monotonic() + self._settled_s
-        self._asked_for = self._inputs
-        link.subscribe(self._asked_for)
+        self._asked_for = ""
+        if not self._store.seat.is_leaving:  # its messages arrive without a new subscription
+            self._asked_for = self.inputs
+            link.subscribe(self._asked_for)
 
     def disconnected(self) -> None:
         """See `Part`."""
@@ -105,16 +129,27 @@ class Progress(Part):
         self._own_until = 0
 
     def step(self, link: Link) -> bool:
-        """Follow a change of the number of seats: subscribe to the new filter, then leave the other one."""
-        if link.is_connected and self._asked_for != self._inputs:
-            self._asked_for = self._inputs
+        """Follow a change of the number of seats: subscribe to the new filter, then leave the other."""
+        if self._store.seat.is_leaving or not link.is_connected:
+            return True
+        if self._others.count > 1 and not self._has_shared:
+            with self._store.transaction() as tx:
+                self._note_share(tx)
+        if self._asked_for != self.inputs:
+            self._asked_for = self.inputs
             link.subscribe(self._asked_for)
         elif self._must_unsubscribe:
             self._must_unsubscribe = False
-            shared = f"$share/{self._group}/{self._plain}"
-            if self._topics.has_seat_inputs:
+            if self.is_moved_here:
                 link.unsubscribe(self._plain)  # from before the broker moved the messages
-            elif self._others.count > 1 or self._has_shared:
-                self._has_shared = True
-                link.unsubscribe(self._plain if self._asked_for == shared else shared)
+            elif self._has_shared:
+                link.unsubscribe(self._plain if self._asked_for == self._share else self._share)
         return True
+
+    def leave(self, link: Link) -> Sequence[str]:
+        """Unsubscribe from all messages of clients; return the topic filters."""
+        self.is_subscribed = False
+        filters = [self._plain, self.inputs if self.is_moved_here else self._share]
+        for topic_filter in filters:
+            link.unsubscribe(topic_filter)
+        return filters
