@@ -47,7 +47,7 @@ from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import Cause, Reason, RuleSettings, State, UserPresence
 from mqtt_presence.settings import SETTINGS
 from mqtt_presence.store import Store
-from mqtt_presence.tools.check.delivery_probes import _status as status_of_the_check
+from mqtt_presence.tools.check.delivery_probes import encoded_status as status_of_the_check
 from tests.support.bridges import BridgeThread
 from tests.support.brokers import Mosquitto
 from tests.support.playing import settle

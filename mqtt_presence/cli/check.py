@@ -21,11 +21,12 @@ from mqtt_presence.cli.setting_options import FAILED, TLS, WRONG_SETTING, with_s
 from mqtt_presence.cli.signals import on_end_signals
 from mqtt_presence.client.connect_arguments import make_endpoint
 from mqtt_presence.errors import BrokerError, ConfigError
+from mqtt_presence.mqtt.broker_nodes import parse_nodes
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import Topics, require_name
 from mqtt_presence.settings import Settings, path_text
 from mqtt_presence.tools.check import runner
-from mqtt_presence.tools.check.config import CheckConfig
+from mqtt_presence.tools.check.config import CheckConfig, Node, client_at
 from mqtt_presence.tools.check.findings import Finding, Verdict, any_failed
 from mqtt_presence.tools.check.known_brokers import kinds
 from mqtt_presence.tools.check.poll_loop import InterruptedCheckError
@@ -127,7 +128,8 @@ def command(
     only = only or []
     with_profiles = with_profiles or _PROFILES in only
     chosen = [name for name in only if name != _PROFILES]
-    probes = () if only and not chosen else runner.choose(chosen)
+    is_cluster = len(parse_nodes(settings.broker)) > 1
+    probes = () if only and not chosen else runner.choose(chosen, is_cluster=is_cluster)
     if kind is not None and kind not in kinds():
         raise ConfigError(f"kind={kind} must be one of {', '.join(kinds())}")
     profiles = _profiles(settings, names or []) if with_profiles else ()
@@ -250,6 +252,7 @@ def _config(
     config = CheckConfig(
         bridge=maker.credentials("broker", broker_url(settings), settings.cert_file, settings.key_file),
         client=maker.client("client", settings.client),
+        nodes=maker.nodes(),
         second=maker.client("second_client", settings.second_client) if settings.second_client else None,
         websocket=None if websocket is None else maker.websocket(websocket),
         topics=Topics(settings.prefix, settings.seat_inputs),
@@ -296,7 +299,23 @@ class _CredentialsMaker:
         )
         return Credentials(endpoint.url, endpoint.tls, has_certificate=address.tls and cert_file is not None)
 
-    def client(self, name: str, url: str) -> Credentials:
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the nodes of a cluster; none of a single broker."""
+        settings = self._settings
+        urls = parse_nodes(settings.broker)
+        if len(urls) < 2:
+            return ()
+        client = BrokerUrl.parse(settings.client)
+        return tuple(
+            Node(
+                f"{url.host}:{url.port}",
+                self.credentials("broker", url, settings.cert_file, settings.key_file),
+                self.client("client", client_at(url, client, urls)),
+            )
+            for url in urls
+        )
+
+    def client(self, name: str, url: str | BrokerUrl) -> Credentials:
         made = self.credentials(name, url, self._settings.client_cert_file, self._settings.client_key_file)
         require_name(f"the user in {name}", made.url.username or "")
         return made

@@ -415,7 +415,7 @@ def test_remedy_names_the_line_of_the_broker_at_hand() -> None:
 def test_choice_keeps_the_order_and_refuses_unknown_names() -> None:
     """The order matters: the longest wait comes last."""
     assert [p.name for p in runner.choose(["window", "tls"])] == ["tls", "window"]
-    assert runner.choose([]) == runner.PROBES
+    assert runner.choose([], is_cluster=True) == runner.PROBES
     with pytest.raises(ConfigError, match=r"only=nothing: there is no such check; there are mqtt-3\.1\.1,"):
         runner.choose(["nothing"])
     assert runner.NAMES[-1] == "will-silence"

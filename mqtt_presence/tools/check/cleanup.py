@@ -33,20 +33,23 @@ class Cleanup:
         self._names = names
         self._connections = connections
         self._loop = loop
-        self._retained: dict[str, None] = {}
+        self._retained: dict[tuple[str, Credentials], None] = {}
         self.leftovers: list[str] = []
         """Descriptions of everything that the broker did not remove."""
 
     def retain(self, client: ProbeClient, topic: str, payload: bytes) -> Sent:
         """Publish a retained message, to be cleared at the end of the check."""
-        self._retained[topic] = None
+        self._retained[topic, client.credentials] = None
         return client.publish(topic, payload, retain=True, expires_after_s=_EXPIRY_S)
 
     def run(self) -> None:
         """End all sessions and clear all retained messages, in a bounded time."""
         self._end_sessions()
         if self._retained:
-            self._clear_retained(list(self._retained))
+            for credentials in dict.fromkeys(of for _, of in self._retained):
+                self._clear_retained(
+                    [topic for topic, of in self._retained if of == credentials], credentials
+                )
         self._connections.sessions.clear()
         self._retained.clear()
 
@@ -74,9 +77,9 @@ class Cleanup:
             client.disconnect()
         return [session for session, c in zip(sessions, clients, strict=True) if not c.is_accepted]
 
-    def _clear_retained(self, topics: Sequence[str]) -> None:
+    def _clear_retained(self, topics: Sequence[str], credentials: Credentials) -> None:
         try:
-            client = self._connections.bridge()
+            client = self._connections.bridge(credentials=credentials)
             cleared = [client.publish(topic, b"", retain=True) for topic in topics]
             self._loop.until(lambda: all(sent.reason is not None for sent in cleared), _CLOSING_S)
             is_done = all(sent.is_acknowledged for sent in cleared)

@@ -131,7 +131,7 @@ def client_rights(prober: Prober) -> Finding:
     own = prober.connections.client(client_id)
     asked = [
         (own, reply, reply, prober.names.unique_payload()),
-        (prober.connections.client(), topics.statuses, status, _status(prober, 1)),
+        (prober.connections.client(), topics.statuses, status, encoded_status(prober, 1)),
         (
             prober.connections.client(),
             prober.names.bridge_topic,
@@ -166,10 +166,10 @@ def retained(prober: Prober) -> Finding:
     """Does a new subscriber get the statuses of all users?"""
     writer = prober.connections.bridge()
     topic = prober.topics.status(prober.names.invented_user)
-    prober.wait_for_answers([prober.cleanup.retain(writer, topic, _status(prober, 1))])
-    writer.publish(topic, _status(prober, 2), retain=True)
-    prober.wait_for_answers([prober.cleanup.retain(writer, topic, _status(prober, 3))])
-    newest = _status(prober, 3)
+    prober.wait_for_answers([prober.cleanup.retain(writer, topic, encoded_status(prober, 1))])
+    writer.publish(topic, encoded_status(prober, 2), retain=True)
+    prober.wait_for_answers([prober.cleanup.retain(writer, topic, encoded_status(prober, 3))])
+    newest = encoded_status(prober, 3)
     deep = prober.topics.statuses.removesuffix("+") + "#"
     got = _replayed(prober, (topic, prober.topics.statuses, deep), topic, newest)
     prober.wait_for_answers([writer.publish(topic, b"", retain=True)])
@@ -222,6 +222,6 @@ def _replayed(
     }
 
 
-def _status(prober: Prober, version: int) -> bytes:
-    """Make the status of the invented user, offline and without a login."""
+def encoded_status(prober: Prober, version: int) -> bytes:
+    """Return the status of the invented user, offline and without a login."""
     return encode_status(prober.names.invented_user, Status(), version=version, last_seen=None)

@@ -99,11 +99,20 @@ class ProbeConnections:
         client_id = client_id or self._names.client_id(user=credentials.url.username)
         return self.connect(credentials, client_id, ConnectOptions(**options))
 
-    def bridge(self, client_id: str | None = None, **options: Any) -> ProbeClient:
-        """Connect as the bridge's user, with another client id than the bridge's."""
+    def bridge(
+        self, client_id: str | None = None, *, credentials: Credentials | None = None, **options: Any
+    ) -> ProbeClient:
+        """Connect as the bridge's user, with another client id than the bridge's.
+
+        Args:
+            client_id: None for a new one.
+            credentials: None for those of the bridge; others lead to another node.
+            options: see `ConnectOptions`.
+
+        """
         options.setdefault("mqtt5", self.mqtt5)
         client_id = client_id or self._names.client_id("bridge", bridge=True)
-        return self.connect(self._config.bridge, client_id, ConnectOptions(**options))
+        return self.connect(credentials or self._config.bridge, client_id, ConnectOptions(**options))
 
     def first_of_bridge(self) -> ProbeClient:
         """Connect as the bridge does, in MQTT 5 if the broker accepts it.

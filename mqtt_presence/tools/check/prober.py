@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 from mqtt_presence.protocol.topics import LOGIN, WILL
 from mqtt_presence.tools.check.cleanup import Cleanup
-from mqtt_presence.tools.check.config import CheckConfig
+from mqtt_presence.tools.check.config import CheckConfig, Cluster
 from mqtt_presence.tools.check.findings import Broker, OtherBridge
 from mqtt_presence.tools.check.known_brokers import OTHER
 from mqtt_presence.tools.check.poll_loop import ANSWER_S, PollLoop
@@ -60,6 +60,8 @@ class Prober:
         self.broker = Broker(OTHER)
         self.other_bridge: OtherBridge | None = None
         """The state of another bridge; None before `find_other_bridge`."""
+        self.cluster: Cluster | None = None
+        """The nodes; None before `cluster_of`."""
         self.ties_client_ids: bool | None = None
         """Whether a client's rights end at its own client id; None before that probe."""
         self.may_read_inputs = False

@@ -11,6 +11,9 @@ from mqtt_presence.errors import BrokerError, ConfigError
 from mqtt_presence.tools.check import (
     attack_probes,
     broker_facts,
+    cluster_nodes,
+    cluster_probes,
+    cluster_session_probes,
     connection_probes,
     database_probe,
     delivery_probes,
@@ -46,6 +49,11 @@ class Probe:
     run: Callable[[Prober], Finding]
 
     @property
+    def is_of_cluster(self) -> bool:
+        """Whether the probe compares the nodes of a cluster."""
+        return self.name.startswith("cluster-")
+
+    @property
     def question(self) -> str:
         """The question that the probe answers."""
         return (self.run.__doc__ or "").strip()
@@ -78,6 +86,12 @@ PROBES = tuple(
         "will-disconnect": will_probes.will_disconnect,
         "bridge-will": will_probes.bridge_will,
         "takeover": will_probes.takeover,
+        "nodes": cluster_nodes.nodes,
+        "cluster-live": cluster_probes.live,
+        "cluster-retained": cluster_probes.retained,
+        "cluster-session": cluster_session_probes.session,
+        "cluster-takeover": cluster_session_probes.takeover,
+        "cluster-will": cluster_probes.will,
         "other-user": attack_probes.other_user,
         "other-client": attack_probes.other_client,
         "other-will": attack_probes.other_will,
@@ -99,13 +113,27 @@ PROBES = tuple(
 
 NAMES = tuple(probe.name for probe in PROBES)
 _NEEDS_NO_INPUTS = frozenset(
-    {"mqtt-3.1.1", "mqtt-5", "tls", "local-ports", "passwords", OWN_TOPICS, "persistence", "database"}
+    {
+        "mqtt-3.1.1",
+        "mqtt-5",
+        "tls",
+        "local-ports",
+        "passwords",
+        OWN_TOPICS,
+        "persistence",
+        "database",
+        "nodes",
+    }
 )
 """Probes that work even if clients' messages do not reach the bridge."""
 
 
-def choose(names: Sequence[str]) -> tuple[Probe, ...]:
-    """Return the probes with these names, or all probes without a name.
+def choose(names: Sequence[str], *, is_cluster: bool = False) -> tuple[Probe, ...]:
+    """Return the probes with these names, or without a name all that concern the broker.
+
+    Args:
+        names: of probes.
+        is_cluster: whether the broker has several nodes.
 
     Raises:
         ConfigError: a name is unknown.
@@ -114,7 +142,9 @@ def choose(names: Sequence[str]) -> tuple[Probe, ...]:
     for name in names:
         if name not in NAMES:
             raise ConfigError(f"only={name}: there is no such check; there are {', '.join(NAMES)}")
-    return tuple(probe for probe in PROBES if not names or probe.name in names)
+    if names:
+        return tuple(probe for probe in PROBES if probe.name in names)
+    return tuple(probe for probe in PROBES if is_cluster or not probe.is_of_cluster)
 
 
 def run(
