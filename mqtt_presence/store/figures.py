@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mqtt_presence.rules.model import Reason
+from mqtt_presence.store.rows import HISTORY_LONGEST
 from mqtt_presence.store.snapshots import Snapshots
 
 MOST_MOMENTS: Final = 124
@@ -55,12 +56,13 @@ class Figures(Snapshots):
         assert 2 <= moments <= MOST_MOMENTS
         step = -((since - until) // (moments - 1))
         joined = "group_concat" if self._is_sqlite else "string_agg"
-        [(users, connections, drops, patterns)] = self._select(
-            f"SELECT COUNT(*), SUM(connections), SUM(drops), {joined}(pattern, {self._mark}) FROM "
-            f"(SELECT COUNT(*) AS connections, SUM(is_drop) AS drops, {joined}(moments, '') AS pattern "
-            f"FROM ({self._period(since, until, step, moments)}) c GROUP BY user_id) u",
-            [_BETWEEN_USERS],
-        )
+        with self._one_moment():
+            [(users, connections, drops, patterns)] = self._select(
+                f"SELECT COUNT(*), SUM(connections), SUM(drops), {joined}(pattern, {self._mark}) FROM "
+                f"(SELECT COUNT(*) AS connections, SUM(is_drop) AS drops, {joined}(moments, '') AS pattern "
+                f"FROM ({self._period(since, until, step, moments)}) c GROUP BY user_id) u",
+                [_BETWEEN_USERS],
+            )
         online = _count_online((patterns or "").encode(), moments)
         return PeriodFigures(step, online, users, int(connections or 0), int(drops or 0))
 
@@ -77,12 +79,16 @@ class Figures(Snapshots):
             f"c.user_id, CASE WHEN {is_drop} THEN 1 ELSE 0 END AS is_drop, "
             f"CASE WHEN {first} < {after} THEN {self._characters(first, after)} END AS moments"
         )
+        in_history = f"c.logout_time >= {since}"
+        longest = self.value(HISTORY_LONGEST)
+        if longest is not None:  # what ended later than this also began after the period
+            in_history += f" AND c.logout_time <= {until + int(longest)}"
         return " UNION ALL ".join(
             f"SELECT {columns} FROM {records} c WHERE c.login_time <= {until} AND {condition}"
             for records, condition in (  # each by an index
                 ("connection_records", "c.live AND c.logout_time IS NULL"),
                 ("connection_records", f"c.logout_time >= {since}"),
-                ("connection_history", f"c.logout_time >= {since}"),
+                ("connection_history", in_history),
             )
         )
 

@@ -239,6 +239,16 @@ class Store:
                 self._note_loss()
             raise
 
+    def write_back(self) -> None:
+        """Copy committed pages from SQLite's write-ahead log to the file, as far as readers permit.
+
+        For chores, after each portion: otherwise the commit that fills the log copies thousands of pages at
+        once, and messages wait for it.
+        """
+        if not self._is_postgresql:
+            with store_errors("write to the database"):
+                self._database.execute_sql("PRAGMA wal_checkpoint(PASSIVE)")
+
     def _note_loss(self) -> None:
         with store_errors("use the database"):
             self._database.connect(reuse_if_open=True)
@@ -302,6 +312,7 @@ class Store:
         while True:
             began = time.monotonic()
             names = self._retry(partial(_delete_ended, user_id=user_id, after=after), pause)
+            self.write_back()
             deleted += len(names)
             if len(names) < FORGET_PORTION:
                 break
@@ -312,6 +323,7 @@ class Store:
             began = time.monotonic()
             work = partial(_delete_history, user_id=user_id, after=place)
             place, count = self._retry(work, pause)
+            self.write_back()
             deleted += count
             if place is not None:
                 pause(time.monotonic() - began)

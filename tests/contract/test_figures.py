@@ -10,6 +10,7 @@ from mqtt_presence.rules.model import Reason
 from mqtt_presence.store import Store
 from mqtt_presence.store.figures import MOST_MOMENTS, PeriodFigures
 from mqtt_presence.store.reader import Reader
+from mqtt_presence.store.rows import HISTORY_LONGEST
 from tests.support.postgres import cursor
 
 BEGIN = 1_800_000_000_000
@@ -83,6 +84,13 @@ def fill(url: str, found: list[Line]) -> None:
     with cursor(url) as to:
         for table in ("connection_records", "connection_history", "pulses"):
             to.execute(f"DELETE FROM {table}")
+        lengths = [line.ended - line.began for line in found if line.is_old and line.began is not None]
+        to.execute(f"DELETE FROM bridge WHERE name = {mark}", [HISTORY_LONGEST])
+        if lengths:  # as the move to the history does
+            to.execute(
+                f"INSERT INTO bridge (name, value) VALUES ({mark}, {mark})",
+                [HISTORY_LONGEST, str(max(lengths))],
+            )
         for number, line in enumerate(found):
             began, ended = (None if time is None else BEGIN + time for time in (line.began, line.ended))
             row = [f"user-{line.user}", "phone", f"c{number}", True, began, True, ended, line.reason]

@@ -1,5 +1,7 @@
 """The part that moves and deletes old records: its steps are short, and its failures hold up nobody."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +74,17 @@ def test_old_records_move_in_pages_and_those_over_the_retention_go(store: Store,
     part.requested(Due.RETENTION)
     until_done(part)
     assert counts(sqlite_url) == (1, 21)
+
+
+def test_each_page_is_in_the_file_afterwards(store: Store, sqlite_url: str, tmp_path: Path) -> None:
+    """No page waits in the log, where it would make a later commit long: the file alone has all records."""
+    part = Retention(store, Clock(), None)
+    part.requested(Due.RETENTION)
+    for _ in range(2):
+        part.step(LINK)
+        alone = tmp_path / "alone.db"
+        shutil.copyfile(sqlite_url.removeprefix("sqlite:///"), alone)
+        assert counts(f"sqlite:///{alone}") == counts(sqlite_url) != (61, 0)
 
 
 def test_a_slow_database_has_smaller_pages_and_a_rest_after_each(store: Store, sqlite_url: str) -> None:
