@@ -12,7 +12,13 @@ from mqtt_presence.tools.check.findings import Finding, failed, passed, warned
 from mqtt_presence.tools.check.poll_loop import ANSWER_S
 from mqtt_presence.tools.check.probe_client import ProbeClient
 from mqtt_presence.tools.check.prober import Prober
-from mqtt_presence.tools.check.queue_probes import AGAIN_S, COUNTS_TWICE, GIVE_IDS, changes_of
+from mqtt_presence.tools.check.queue_probes import (
+    AGAIN_S,
+    COUNTS_TWICE,
+    GIVE_IDS,
+    changes_of,
+    leave_unacknowledged,
+)
 
 _SESSION = "cluster-session"
 _TAKEOVER = "cluster-takeover"
@@ -70,19 +76,16 @@ def _move(prober: Prober, *, takeover: bool) -> list[Move]:
     for source, _ in ring:
         bridge = connections.bridge(credentials=source.bridge, clean=False, acknowledge=False)
         prober.subscribe(bridge, prober.topics.inputs)
-        if not takeover:
-            bridge.disconnect()
         old.append(bridge)
-    for source, _ in ring:
         client = connections.client(credentials=source.client)
-        payloads.append([prober.names.unique_payload() for _ in range(_MESSAGES)])
-        topic = prober.names.own_topic(client.client_id)
-        prober.wait_for_answers([client.publish(topic, payload) for payload in payloads[-1]])
+        if takeover:
+            payloads.append(leave_unacknowledged(prober, bridge, client, _MESSAGES))
+        else:
+            bridge.disconnect()
+            payloads.append([prober.names.unique_payload() for _ in range(_MESSAGES)])
+            topic = prober.names.own_topic(client.client_id)
+            prober.wait_for_answers([client.publish(topic, payload) for payload in payloads[-1]])
         client.disconnect()
-    if takeover:
-        prober.loop.until(
-            lambda: all(_seen(bridge, own) == _MESSAGES for bridge, own in zip(old, payloads, strict=True))
-        )
     began = time.monotonic()
     new = [
         connections.bridge(bridge.client_id, credentials=target.bridge, clean=False)

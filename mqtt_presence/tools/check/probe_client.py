@@ -84,7 +84,7 @@ class ConnectOptions:
         keep_alive_s: seconds.
         will: topic and payload, at QoS 1, not retained.
         first: topic and payload of a message that follows the CONNACK at once.
-        acknowledge: acknowledge messages at QoS 1; False withholds all acknowledgements.
+        acknowledge: acknowledge messages at QoS 1; False leaves that to `ProbeClient.acknowledge`.
 
     """
 
@@ -341,6 +341,10 @@ class ProbeClient:
         info = self._client.publish(topic, payload, 1, retain, properties)
         sent = self._sent[info.mid] = Sent()
         return sent
+
+    def acknowledge(self, message: Received) -> None:
+        """Acknowledge one message, where the options withhold acknowledgements."""
+        self._client.ack(message.packet_id, message.qos)
 
     def subscribe(self, topic_filter: str, qos: int = 1) -> Subscribing:
         """Subscribe to a topic filter."""

@@ -7,12 +7,14 @@ from mqtt_presence.errors import BrokerError
 from mqtt_presence.tools.check.findings import Finding, OtherBridge, failed, note, passed, warned
 from mqtt_presence.tools.check.other_bridge import REASONS, find_other_bridge
 from mqtt_presence.tools.check.poll_loop import ANSWER_S
-from mqtt_presence.tools.check.probe_client import Inbox
+from mqtt_presence.tools.check.probe_client import Inbox, ProbeClient
 from mqtt_presence.tools.check.prober import Prober
 
 WINDOW = 500
 """The number of messages to a bridge that does not acknowledge."""
 _ROOMY = 100
+_FIRST = 2
+_LEFT = 3
 _BULK_S = 30.0
 _BULK_QUIET_S = 3.0
 AGAIN_S = 35.0  # NATS waits for 30 s
@@ -120,20 +122,44 @@ def redelivery(prober: Prober) -> Finding:
     bridge = prober.connections.bridge(client_id, clean=False, acknowledge=False)
     prober.subscribe(bridge, prober.topics.inputs)
     client = prober.connections.client()
-    payload = prober.names.unique_payload()
-    client.publish(prober.names.own_topic(client.client_id), payload)
-    prober.wait_for_payload(bridge, payload)
+    payloads = leave_unacknowledged(prober, bridge, client, _LEFT)
+    open_ones = [payload for payload in payloads if bridge.inbox.with_payload(payload)]
     bridge.cut()
     again = prober.connections.bridge(client_id, clean=False)
     began = time.monotonic()
-    is_redelivered = bridge.inbox.with_payload(payload) and prober.wait_for_payload(again, payload, AGAIN_S)
+    is_redelivered = bool(open_ones) and prober.loop.until(
+        lambda: all(again.inbox.with_payload(payload) for payload in open_ones), AGAIN_S
+    )
     after_s = time.monotonic() - began
     prober.loop.rest(prober.quiet_s)
     again.disconnect()
     client.disconnect()
     if not is_redelivered:
         return judge_redelivery(None)
-    return judge_redelivery(after_s, changes_of(bridge.inbox, again.inbox, [payload]))
+    return judge_redelivery(after_s, changes_of(bridge.inbox, again.inbox, open_ones))
+
+
+def leave_unacknowledged(prober: Prober, bridge: ProbeClient, client: ProbeClient, count: int) -> list[bytes]:
+    """Publish messages of which the bridge acknowledges the first ones only; return the payloads of the rest.
+
+    So the packet ids of the rest are not the first ones, with which a broker may number them anew.
+
+    Args:
+        prober: of the check.
+        bridge: subscribed to the clients' messages, without acknowledgements of its own.
+        client: publishes them.
+        count: the number of messages to leave.
+
+    """
+    payloads = [prober.names.unique_payload() for _ in range(_FIRST + count)]
+    topic = prober.names.own_topic(client.client_id)
+    prober.wait_for_answers([client.publish(topic, payload) for payload in payloads])
+    for payload in payloads[:_FIRST]:
+        if prober.wait_for_payload(bridge, payload):
+            bridge.acknowledge(bridge.inbox.with_payload(payload)[0])
+    rest = payloads[_FIRST:]
+    prober.loop.until(lambda: all(bridge.inbox.with_payload(payload) for payload in rest))
+    return rest
 
 
 def changes_of(before: Inbox, after: Inbox, payloads: Sequence[bytes]) -> list[str]:
