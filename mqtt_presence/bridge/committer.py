@@ -18,7 +18,7 @@ from mqtt_presence.bridge.heartbeats import settle
 from mqtt_presence.bridge.limits import TOO_MANY_USERS, Limiter
 from mqtt_presence.bridge.link.acknowledgements import newest_only
 from mqtt_presence.bridge.link.link import Link
-from mqtt_presence.bridge.outbox import LastStatus, Outbox, last_status, status_versions
+from mqtt_presence.bridge.outbox import LastStatus, Outbox, last_status
 from mqtt_presence.bridge.part import CommitObserver, Part
 from mqtt_presence.bridge.present_statuses import PresentStatuses
 from mqtt_presence.integrations.outputs import Outputs
@@ -85,7 +85,7 @@ class Committer(Part):
         self._observers = observers
         self._on_commit = on_commit
         self._present = PresentStatuses(topics, outputs)
-        self._outbox = Outbox()
+        self._outbox = Outbox(topics, lambda: self.is_alone)
         self._doubt = CommitDoubt(store)
         self._restored: Restored = []
 
@@ -113,13 +113,13 @@ class Committer(Part):
         done = self._doubt.resolve()
         if done is not None:
             self.complete(link, done)
-        if self._outbox.look_in_s(self._clock.monotonic(), is_alone=self.is_alone) <= 0:
+        if self._outbox.look_in_s(self._clock.monotonic()) <= 0:
             self.clear_now(link)
         return True
 
     def wait_s(self) -> float:
         """See `Part`: the look after the acknowledgement does not wait for the next message."""
-        return max(0.0, self._outbox.look_in_s(self._clock.monotonic(), is_alone=self.is_alone))
+        return max(0.0, self._outbox.look_in_s(self._clock.monotonic()))
 
     def acknowledged(self, ticket: object, count: int) -> None:
         """See `Part`."""
@@ -297,8 +297,7 @@ class Committer(Part):
         self, number: int, publications: list[Publication], last: LastStatus | None
     ) -> Iterable[Outgoing]:
         """Record that acknowledgements are due; return the messages to send."""
-        statuses = {} if self.is_alone else status_versions(publications, self._topics)
-        self._outbox.add(number, publications, last, statuses)
+        self._outbox.add(number, publications, last)
         self._counters.published += len(publications)
         return [Outgoing(p.topic, p.payload, p.retain, number) for p in publications]
 

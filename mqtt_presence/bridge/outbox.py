@@ -7,9 +7,8 @@ afterwards, so the newest is there in the end.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from msgspec import Struct
 
@@ -48,13 +47,23 @@ def status_versions(publications: Sequence[Publication], topics: Topics) -> dict
 class _Unacknowledged:
     remaining: int
     last_status: LastStatus | None
-    statuses: Mapping[str, int]
+    publications: Sequence[Publication]
+    was_alone: bool
 
 
 class Outbox:
-    """Counts the broker's acknowledgements by outbox number; numbers are cleared from the lowest upwards."""
+    """Counts the broker's acknowledgements by outbox number; numbers are cleared from the lowest upwards.
 
-    def __init__(self) -> None:
+    Args:
+        topics: the topics under the prefix in use.
+        is_alone: returns whether no other bridge publishes statuses. It may change: a status that was sent
+            or acknowledged beside others is looked at.
+
+    """
+
+    def __init__(self, topics: Topics, is_alone: Callable[[], bool]) -> None:
+        self._topics = topics
+        self._is_alone = is_alone
         self._batches: dict[int, _Unacknowledged] = {}
         self.clearable: int | None = None
         """The outbox can be cleared up to this number; None: no new number."""
@@ -67,9 +76,8 @@ class Outbox:
     def add(
         self,
         number: int,
-        publications: list[Publication],
+        publications: Sequence[Publication],
         last: LastStatus | None,
-        statuses: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Record a committed batch whose publications are being sent.
 
@@ -77,10 +85,9 @@ class Outbox:
             number: its number in the store, greater than all before.
             publications: of the batch.
             last: the last status among them.
-            statuses: the versions of all statuses among them, by topic, if other bridges publish, too.
 
         """
-        self._batches[number] = _Unacknowledged(len(publications), last, statuses)
+        self._batches[number] = _Unacknowledged(len(publications), last, publications, self._is_alone())
 
     def delivered(self, number: int, times: int) -> None:
         """Count so many messages of a batch as acknowledged by the broker."""
@@ -95,18 +102,18 @@ class Outbox:
                 break
             cleared = self._batches.pop(first)
             self.last_status = cleared.last_status or self.last_status
-            self.statuses.update(cleared.statuses)
+            if not (cleared.was_alone and self._is_alone()):
+                self.statuses.update(status_versions(cleared.publications, self._topics))
             self.clearable = first
 
-    def look_in_s(self, now_s: float, *, is_alone: bool) -> float:
+    def look_in_s(self, now_s: float) -> float:
         """Return when to look for newer versions of acknowledged statuses, seconds from now.
 
         Args:
             now_s: the time by the monotonic clock, seconds.
-            is_alone: whether no other bridge publishes statuses, so that no look is needed.
 
         """
-        if self.clearable is None or is_alone:
+        if self.clearable is None or (self._is_alone() and not self.statuses):
             self._clearable_since_s = None
             return math.inf
         if self._clearable_since_s is None:

@@ -133,15 +133,29 @@ class Seats(RuleBasedStateMachine):
             self.world.close()
 
 
+class ChangingSeats(Seats):
+    """The same, and the number of seats changes."""
+
+    @rule(number=processes, seats=st.integers(1, 3))
+    def restart_with(self, number: int, seats: int) -> None:
+        """The operator changes the number of seats of one process: others have another one for a while."""
+        self.world.restart(self.world.processes[number], seats)
+
+
 def search(
-    postgres_url: str, examples: int, *, mutate: Callable[[Any], Any] | None = None, **options: Any
+    postgres_url: str,
+    examples: int,
+    *,
+    of: type[Seats] = Seats,
+    mutate: Callable[[Any], Any] | None = None,
+    **options: Any,
 ) -> None:
     """Run the model on a database."""
 
     def machine() -> Seats:
         made = type(
             "SeatsOfTest",
-            (Seats,),
+            (of,),
             {"database": postgres_url, "mutate": staticmethod(mutate) if mutate else None},
         )
         return made()  # type: ignore[no-any-return]
@@ -175,6 +189,13 @@ def shared(postgres: Postgres) -> str:
 @pytest.mark.timeout(int(EXAMPLES * 3 + 120))
 def test_whatever_dies_and_whenever_all_counts_once_and_statuses_agree(shared: str) -> None:
     search(shared, EXAMPLES, derandomize=EXAMPLES == EVERYDAY)
+
+
+@pytest.mark.timeout(int(EXAMPLES * 3 + 120))
+def test_seats_come_and_leave_whatever_dies(shared: str) -> None:
+    """No message is lost, and the broker keeps no session of a removed seat."""
+    is_everyday = EXAMPLES == EVERYDAY
+    search(shared, EXAMPLES // 2 if is_everyday else EXAMPLES, of=ChangingSeats, derandomize=is_everyday)
 
 
 def without_look(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -14,7 +14,7 @@ from mqtt_presence.bridge.assembly import Assembly
 from mqtt_presence.bridge.config import BridgeConfig
 from mqtt_presence.bridge.link.config import LinkConfig
 from mqtt_presence.bridge.part import Due
-from mqtt_presence.errors import SeatGivenUpError, SeatLostError, SeatTakenError, StoreError
+from mqtt_presence.errors import SeatDrainedError, SeatLostError, SeatTakenError, StoreError
 from mqtt_presence.mqtt.url import BrokerUrl
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.store import LEASE_MS, Store
@@ -50,6 +50,7 @@ class Process:
     def __init__(self, world: "World", name: str) -> None:
         self._world = world
         self.name = name
+        self.seats = world.seats
         self.is_frozen = False
         self.is_alive = False
         self.loop: Any = None
@@ -62,9 +63,16 @@ class Process:
         self.is_alive, self.loop, self.link = True, None, None
         self._fault = None
         self._is_fault_at_commit = False
-        self.store = Store(self._world.database, Candidate(self.name, seats=self._world.seats))
+        self.store = Store(self._world.database, Candidate(self.name, seats=self.seats))
         database: Any = self.store._database
         database.connect_params["cursor_factory"] = self._cursor_class()
+        commit = database.commit
+
+        def watched_commit() -> None:
+            with self._around(is_commit=True):
+                commit()
+
+        database.commit = watched_commit
         self.store.open = self._open  # type: ignore[method-assign]
 
     def _open(self) -> None:
@@ -107,12 +115,19 @@ class Process:
                 self._look_for_seat()
             else:
                 self._turn()
-        except (SeatLostError, SeatGivenUpError):
+        except SeatDrainedError:
+            self._remove_seat()
+            self._leave()
+        except SeatLostError:
             self._leave()
         except StoreError:
             if self.link is not None:
                 raise
             self.die()  # a process that cannot begin ends
+
+    def _remove_seat(self) -> None:
+        with suppress(SeatLostError):
+            self.loop.remove_seat()
 
     def _look_for_seat(self) -> None:
         try:
@@ -197,7 +212,7 @@ class Process:
         class WatchedCursor(psycopg.Cursor[Any]):
             def execute(self, query: Any, *args: Any, **options: Any) -> Any:
                 query = process._world.mutate(query)
-                with process._around(is_commit=query == "COMMIT"):
+                with process._around():
                     try:
                         return super().execute(query, *args, **options)
                     except psycopg.errors.LockNotAvailable as error:
@@ -245,6 +260,8 @@ class World:
     def __init__(self, database: str, *, seats: int = 2, processes: int = 3) -> None:
         self.database = database
         self.seats = seats
+        self.has_changed = False
+        """Whether the number of seats was another one meanwhile: nameless messages may then arrive twice."""
         self.mutate: Callable[[Any], Any] = lambda statement: statement
         self._admin = psycopg.connect(database, autocommit=True)
         # The change log stays, because it always has an entry.
@@ -277,7 +294,8 @@ class World:
         return self.rows("SELECT id, batch, epoch FROM seats ORDER BY id")
 
     def epoch(self, seat: int) -> int:
-        return int(self.rows(f"SELECT epoch FROM seats WHERE id = {seat}")[0][0])
+        rows = self.rows(f"SELECT epoch FROM seats WHERE id = {seat}")
+        return int(rows[0][0]) if rows else -1
 
     # The clients.
 
@@ -330,6 +348,14 @@ class World:
             f"UPDATE seats SET expires_at = 0 WHERE expires_at IS NOT NULL AND id NOT IN ({','.join([*numbers, '-1'])})"  # type: ignore[arg-type]
         )
 
+    def restart(self, process: Process, seats: int) -> None:
+        """Kill a process, and start it with another number of seats."""
+        self.has_changed = True
+        process.die()
+        process.is_frozen = False
+        process.seats = seats
+        process.start()
+
     # The end.
 
     def settle(self) -> None:
@@ -339,9 +365,11 @@ class World:
             if not process.is_alive:
                 process.start()
             process._fault = None
+            if process.seats != self.seats:
+                self.restart(process, self.seats)
         self.lease_runs_out()
         quiet = 0
-        for turn in range(100):
+        for turn in range(200 if self.has_changed else 100):
             self.clock.now_s += 0.5
             if turn % 4 == 0:
                 for process in self.processes:
@@ -359,6 +387,8 @@ class World:
 
     @property
     def _is_complete(self) -> bool:
+        if self.rows("SELECT COUNT(*) FROM seats") != [(self.seats,)]:
+            return False
         return sum(p.link is not None and p.link.is_connected for p in self.processes) == self.seats
 
     def check(self) -> None:
@@ -370,13 +400,18 @@ class World:
         open_ids = {row[:3] for row in records if row[3] is None}
         assert not self.logouts & open_ids, f"logged out and open: {self.logouts & open_ids}"
         counted = Counter(row[:2] for row in records if row[:2] in self.nameless)
-        assert counted == self.nameless, f"nameless logins: said {self.nameless}, recorded {counted}"
+        if self.has_changed:
+            assert counted.keys() == self.nameless.keys(), "a nameless client has no record"
+        else:
+            assert counted == self.nameless, f"nameless logins: said {self.nameless}, recorded {counted}"
         users = {
             TOPICS.status(user_id): (version, state, connections)
             for user_id, version, state, connections in self.rows(
                 "SELECT user_id, version, state, connections FROM users"
             )
         }
+        left = self.broker.sessions.keys() - {row[0] for row in self.rows("SELECT client_id FROM seats")}
+        assert not left, f"sessions of removed seats: {left}"
         live = Counter(row[0] for row in records if row[3] is None)
         for topic, (_, _, connections) in users.items():
             assert connections == live[TOPICS.parse_status(topic)], (

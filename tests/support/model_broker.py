@@ -123,7 +123,8 @@ class ModelBroker:
             connection.down.append(Packet("connack", retain=had_session))
             session.connected(connection)
             return
-        assert session is not None
+        if session is None:  # it has ended, and the connection with it
+            return
         match packet.kind:
             case "publish":
                 self.publish(packet.topic, packet.payload, retain=packet.retain)
@@ -141,6 +142,7 @@ class ModelBroker:
                 for _, members in self._groups.values():
                     if packet.topic.startswith("$share/") and session in members:
                         members.remove(session)
+                connection.down.append(Packet("unsuback", packet.topic))
             case "end":
                 self._end(connection, "closed")
                 if session.connection is connection:
@@ -154,6 +156,17 @@ class ModelBroker:
             _, members = self._groups.setdefault(group, (shared, []))
             if session not in members:
                 members.append(session)
+
+    def forget(self, client_id: str) -> None:
+        """End a session, as a connection with a clean session does."""
+        session = self.sessions.pop(client_id, None)
+        if session is None:
+            return
+        if session.connection is not None:
+            self._end(session.connection, "taken over")
+        for _, members in self._groups.values():
+            if session in members:
+                members.remove(session)
 
     def _end(self, connection: Connection, why: str) -> None:
         """End a connection: what the broker has not read of it is lost."""
@@ -221,6 +234,8 @@ class ModelLink:
                 arrivals.delivered += [] if message is None else tickets(message)
             case "suback":
                 arrivals.subscribed.append(packet.topic)
+            case "unsuback":
+                arrivals.unsubscribed.append(packet.topic)
             case "close":
                 self.was_taken_over = packet.topic == "taken over"
                 self.connection, self.is_connected = None, False
@@ -259,6 +274,11 @@ class ModelLink:
 
     def unsubscribe(self, topic_filter: str) -> None:
         self._write(Packet("unsubscribe", topic_filter))
+
+    def end_session(self) -> bool:
+        self.close()
+        self._broker.forget(self._client_id)
+        return True
 
     def close(self) -> None:
         """Close the socket: what was written may still arrive, and then the end."""

@@ -48,7 +48,7 @@ def test_last_status_is_no_other_retained_message() -> None:
 
 def test_last_status_is_offered_until_it_is_stored() -> None:
     """The status of a user who was forgotten since then is no witness: the broker would seem to have lost it."""
-    outbox = Outbox()
+    outbox = Outbox(Topics(), lambda: True)
     outbox.add(1, STATUS, ALICE)
     outbox.delivered(1, 1)
     assert (outbox.clearable, outbox.last_status) == (1, ALICE)
@@ -60,7 +60,7 @@ def test_last_status_is_offered_until_it_is_stored() -> None:
 
 def test_last_status_acknowledged_during_a_commit_is_still_offered() -> None:
     """The commit that clears a part of the outbox does not include later acknowledgements."""
-    outbox = Outbox()
+    outbox = Outbox(Topics(), lambda: True)
     outbox.add(1, STATUS, None)
     outbox.add(2, STATUS, ALICE)
     outbox.delivered(1, 1)
@@ -69,6 +69,20 @@ def test_last_status_acknowledged_during_a_commit_is_still_offered() -> None:
     assert clearing is not None
     outbox.cleared(clearing)
     assert (outbox.clearable, outbox.last_status) == (2, ALICE)
+
+
+@pytest.mark.parametrize("was_alone", [True, False])
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_status_is_looked_at_unless_the_bridge_was_alone_throughout(was_alone: bool, is_alone: bool) -> None:
+    """A second bridge may begin, or end, while a status is on its way: an older one may reach the broker last."""
+    state = [was_alone]
+    outbox = Outbox(Topics(), lambda: state[0])
+    outbox.add(1, STATUS, ALICE)
+    state[0] = is_alone
+    outbox.delivered(1, 1)
+    must_look = not (was_alone and is_alone)
+    assert (outbox.look_in_s(0.0) < 1) == must_look
+    assert outbox.statuses.keys() == ({"status/alice"} if must_look else set())
 
 
 # When the broker may lack something, the database says so: a bridge that is killed begins anew.
@@ -167,6 +181,17 @@ def test_republish_ends_with_the_last_acknowledgement(store: Store, ends: Ends) 
     retained.step(ends.link)
     assert recall(store, "probe") == '{"topic":"status/c","version":2}'
     assert restored(store)._page_after is None
+
+
+def test_republish_begins_again_beside_a_new_bridge(store: Store, ends: Ends) -> None:
+    """What is on its way may arrive after a newer status of that bridge: all are sent again, and looked at."""
+    retained = restored(store)
+    retained.connected(ends.link, session_present=True, contested=False)
+    retained.step(ends.link)
+    assert renewals(ends) == []
+    store.seat.seats = 2
+    retained.step(ends.link)
+    assert [m.topic for m in renewals(ends)] == ["status/a", "status/b", "status/c"]
 
 
 @pytest.mark.parametrize("topic", ["status/stranger", "acme/status/a"])

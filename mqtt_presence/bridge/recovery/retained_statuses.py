@@ -129,6 +129,7 @@ class RetainedStatuses(Part):
         self._answer_until = 0.0
         self._page_after: str | None = None
         self._run = 0
+        self._was_alone = False  # statuses of this full republish were sent without a look
         self._unacknowledged = 0
         """Statuses of this full republish that the broker has not acknowledged."""
         self._must_renew = False
@@ -300,7 +301,7 @@ class RetainedStatuses(Part):
             return
         self._page_after = ""
         self._run += 1
-        self._unacknowledged = 0
+        self._unacknowledged, self._was_alone = 0, False
 
     def acknowledged(self, ticket: object, count: int) -> None:
         """See `Part`."""
@@ -331,6 +332,8 @@ class RetainedStatuses(Part):
         if requested is not None and requested not in (self._mark_value, self._ended_value):
             self._mark_value, self._may_be_marked = requested, True
             self._republish_all()
+        if self._was_alone and self._is_republishing and self._others.count > 1:
+            self._republish_all()  # statuses on their way may arrive after newer ones of a new bridge
         self._save_mark()
         if self._page_after is not None and self._has_a_page(link):
             self._publish_page(link, self._page_after)
@@ -358,6 +361,7 @@ class RetainedStatuses(Part):
             for p in self._outputs.retained(user)
         ]
         self._unacknowledged += len(messages)
+        self._was_alone = True
         link.publish(messages)
 
     def _save_mark(self) -> None:
