@@ -1,10 +1,16 @@
 """Several nodes in the setting `broker`: the bridge and the commands use one that is there."""
 
+import queue
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mqtt_presence.bridge.link.config import LinkConfig
+from mqtt_presence.bridge.link.node_connections import NodeAnswer, NodeConnections, NodeReport
+from mqtt_presence.bridge.recovery.node_watch import NodeStates
+from mqtt_presence.mqtt.broker_nodes import parse_nodes
 from tests.support.bridges import BridgeProcess
 from tests.support.brokers import Mosquitto
 from tests.support.commands import Commands
@@ -67,3 +73,27 @@ def test_bridge_asks_all_clients_after_the_death_of_a_node(
         bridge.wait_for_log(f"node 127.0.0.1:{another.port} of the broker is gone: asking all clients")
         watched.wait_for(lambda: len(watched.on("bridge/announce")) == 2, "an announcement")
         assert bridge.stop() == 0
+
+
+def test_connection_that_watches_a_node_is_taken_over(two: tuple[Mosquitto, Mosquitto]) -> None:
+    """A client with its id ends it, which is no death; the next id is another one. It subscribes to no topic."""
+    one, _ = two
+    reports: queue.Queue[NodeReport] = queue.Queue()
+    watched = NodeConnections(LinkConfig(parse_nodes(one.url), "bridge-1"), reports.put)
+    try:
+        answers = [reports.get(timeout=10)]
+        (first,) = watchers(one)
+        with one.client("mallory", first):
+            answers += [reports.get(timeout=10), reports.get(timeout=10)]
+        assert [report.answer for report in answers] == [NodeAnswer.UP, NodeAnswer.LOST, NodeAnswer.UP]
+        states = NodeStates({report.node for report in answers})
+        assert not any(states.died(report) for report in answers)
+        assert len(set(watchers(one))) == 2
+        assert "SUBSCRIBE" not in one.log()
+    finally:
+        watched.close()
+
+
+def watchers(broker: Mosquitto) -> list[str]:
+    """Return the ids of clients of the user bridge with a clean session, from the broker's log."""
+    return re.findall(r"as (bridge-node-[0-9a-f]{16}) \(p\d, c1, k5, u'bridge'\)", broker.log())
