@@ -7,7 +7,7 @@ from mqtt_presence.bridge.link.connecting import Connecting
 from mqtt_presence.bridge.link.node_round import NodeRound
 from mqtt_presence.errors import ConfigError
 from mqtt_presence.mqtt.broker_nodes import MOST_NODES, beginning_at, parse_nodes
-from mqtt_presence.mqtt.return_codes import NOT_AUTHORIZED
+from mqtt_presence.mqtt.return_codes import NOT_AUTHORIZED, TAKEN_OVER
 
 SECRET = "5ecret"
 
@@ -67,10 +67,8 @@ def test_round_ends_when_each_node_has_failed() -> None:
     assert (nodes.node.host, [nodes.next() for _ in range(3)]) == ("b", [False, False, True])
 
 
-def _connecting() -> Connecting:
-    return Connecting(
-        LinkConfig(parse_nodes("mqtt://127.0.0.1:1,mqtt://127.0.0.1:2"), "bridge-1", mqtt5=False)
-    )
+def _connecting(nodes: str = "mqtt://127.0.0.1:1,mqtt://127.0.0.1:2") -> Connecting:
+    return Connecting(LinkConfig(parse_nodes(nodes), "bridge-1", mqtt5=False))
 
 
 def test_link_goes_on_at_once_to_the_next_node() -> None:
@@ -88,6 +86,26 @@ def test_link_delays_after_a_short_connection() -> None:
     assert connecting.accepted(session_present=True)
     connecting.connection_ended(0)
     assert connecting.wait_s > 0
+
+
+@pytest.mark.parametrize(
+    ("nodes", "reason", "is_named"),
+    [
+        ("mqtt://127.0.0.1:1,mqtt://127.0.0.1:2", 0, True),
+        ("mqtt://127.0.0.1:1,mqtt://127.0.0.1:2", TAKEN_OVER, False),
+        ("mqtt://127.0.0.1:1", 0, False),
+    ],
+)
+def test_log_names_an_election_of_a_cluster(
+    nodes: str, reason: int, is_named: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A NATS node without a leader closes connections: the warning must not accuse a second bridge only."""
+    connecting = _connecting(nodes)
+    for _ in range(2):
+        assert connecting.accepted(session_present=True)
+        connecting.connection_ended(reason)
+    assert "does somebody else" in caplog.messages[-1]
+    assert ("elect a leader" in caplog.messages[-1]) == is_named
 
 
 def test_refusals_are_final_when_all_nodes_refuse() -> None:

@@ -191,6 +191,10 @@ class Connecting:
         """Whether another node may grant the request that this one denies."""
         return len(self._config.nodes) > 1
 
+    def _may_elect(self, reason: int) -> bool:
+        """Return whether a node may have closed the connection because it has no leader, as NATS does."""
+        return self.has_other_nodes and reason != TAKEN_OVER
+
     def connection_ended(self, reason: int, denied: str | None = None) -> None:
         """Record the end of an accepted connection.
 
@@ -216,9 +220,10 @@ class Connecting:
             )
         elif self.was_taken_over:
             log.warning(
-                "the broker has closed the connection after %.1f s: does somebody else, a second "
+                "the broker has closed the connection after %.1f s: %sdoes somebody else, a second "
                 "bridge on the same database perhaps, use this bridge's client id? %s",
                 lasted,
+                "its nodes may still elect a leader; or " if self._may_elect(reason) else "",
                 self._next_try(),
             )
         else:
