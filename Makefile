@@ -232,6 +232,7 @@ tools-clusters:
 	command -v patroni >/dev/null || missing+=(patroni)
 	/usr/bin/python3 -c 'import etcd' 2>/dev/null || missing+=(python3-etcd)
 	command -v etcd >/dev/null || missing+=(etcd-server)
+	test -x /usr/lib/rabbitmq/bin/rabbitmq-server || missing+=(rabbitmq-server)
 	if (( ! $${#missing[@]} )); then exit 0; fi
 	if ! command -v apt-get >/dev/null || (( EUID )); then
 	  echo "test-clusters needs $${missing[*]}: install them, as root on Debian with apt-get, and stop the services." >&2

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from mqtt_presence.client import PresenceClient
+from tests.clusters.broker_cluster import NODES, password
 from tests.clusters.load import Load, wait_for_more
-from tests.clusters.nats_cluster import NODES, NatsCluster, password
+from tests.clusters.nats_cluster import NatsCluster
 from tests.fault.test_one_bridge import other_process
 from tests.support.bridges import BridgeProcess
 from tests.support.checker import assert_true
@@ -49,10 +50,6 @@ def wait_until_true(
         )
 
 
-def is_gone(cluster: NatsCluster, node: int) -> str:
-    return f"node 127.0.0.1:{cluster.ports[node]} of the broker is gone"
-
-
 def test_bridge_survives_the_kill_of_its_node(tmp_path: Path, sqlite_url: str) -> None:
     """Its session goes on at another node: no acknowledged login is lost or doubled, and each node is right."""
     with NatsCluster(tmp_path / "nats", seats=1) as cluster:
@@ -62,14 +59,14 @@ def test_bridge_survives_the_kill_of_its_node(tmp_path: Path, sqlite_url: str) -
         with BridgeProcess(tmp_path / "log", **settings) as bridge:
             hello(cluster)
             watched, said = cluster.recorder(), Said()
-            bridge.wait_for_log(f"connected to mqtt://bridge@127.0.0.1:{cluster.ports[victim]}")
+            bridge.wait_for_log(cluster.connected_to(victim))
             with Load(cluster, said) as load:
                 wait_for_more(watched, 200)
                 cluster.kill(victim)
                 killed_s = time.monotonic()
                 wait_for_more(watched, 1, deadline_s=60)
                 print(f"silent for {time.monotonic() - killed_s:.1f} s")
-                bridge.wait_for_log(is_gone(cluster, victim), deadline_s=60)
+                bridge.wait_for_log(cluster.is_gone(victim), deadline_s=60)
                 wait_for_more(watched, 200, deadline_s=60)
             wait_until_true(cluster, sqlite_url, said, watched, killed_s)
             cluster.start(victim)

@@ -41,6 +41,7 @@ def assert_true(
     *,
     forgetful: bool = False,
     late: bool = False,
+    shown: Recorder | None = None,
     deadline_s: float = 20.0,
 ) -> dict[str, Any]:
     """Wait until all messages are processed, then check as a new subscriber, until success or the deadline.
@@ -56,6 +57,7 @@ def assert_true(
         forgetful: whether the broker lost acknowledged messages: an ended connection may lack its record.
         late: whether publications of one bridge may arrive after newer ones of another bridge. A subscriber
             that drops older versions still sees them grow.
+        shown: the subscriber whose last statuses count; None: a new one, which gets the retained ones.
         deadline_s: the time that the bridge may take, seconds.
 
     Returns:
@@ -63,7 +65,7 @@ def assert_true(
 
     """
     hello(broker)
-    fresh = broker.recorder()
+    fresh = shown or broker.recorder()
     settle(broker, fresh, "end")
     failures: list[AssertionError] = []
 
