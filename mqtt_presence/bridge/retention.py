@@ -68,7 +68,8 @@ class Retention(Part):
         try:
             with self._store.transaction() as tx:
                 is_done = self._work[0](tx)
-            self._store.write_back()
+            if not is_done:
+                self._store.write_back()
         except HistoryBusyError:
             self._place = place
             if self._work[0] == self._drop_history:  # what it would drop is deleted record by record

@@ -18,7 +18,6 @@ from mqtt_presence.cli.output import (
     print_table,
 )
 from mqtt_presence.cli.setting_options import with_settings
-from mqtt_presence.cli.user_filter import UserFilter
 from mqtt_presence.protocol.outgoing import StatusOut, status_out
 from mqtt_presence.rules.model import State, UserPresence
 from mqtt_presence.settings import Settings
@@ -61,8 +60,7 @@ def command(
     Exit codes: 0 shown, even without users; 1 the database cannot be read; 2 a setting is wrong.
     """
     with Reader(settings.database) as reader:
-        chosen = UserFilter(pattern=match)
-        users = (user for user in reader.users(state) if chosen.takes_name(user.user_id))
+        users = reader.users(state, matching=match)
         first = next(users, None)
         found = users if first is None else chain([first], users)
         if as_json:

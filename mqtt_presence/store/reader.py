@@ -8,40 +8,36 @@ from typing import Any
 from mqtt_presence.rules.model import Connection, State, UserId, UserPresence
 from mqtt_presence.store.change_log import ChangeLogReader
 from mqtt_presence.store.figures import Figures
-from mqtt_presence.store.rows import ANNOUNCED_AT, USER_COLUMNS, to_presence
+from mqtt_presence.store.rows import ANNOUNCED_AT
 
 _PAGE = 500
+_NAMES = 5_000
+"""Names of a page that are only compared."""
 
 
 class Reader(ChangeLogReader, Figures):
     """Reads users and connections from a database that a bridge may be using."""
 
-    def users(self, state: State | None = None) -> Iterator[UserPresence]:
-        """Read the users without connections: online ones first, then idle ones, in each state by name.
+    def users(self, state: State | None = None, *, matching: str | None = None) -> Iterator[UserPresence]:
+        """Read users without connections: online ones first, then idle ones, in each state by name.
 
         Each page of users is of its own moment, so that a slow consumer keeps no transaction open. A user
         whose state changes meanwhile may come twice, or be left out.
 
         Args:
-            state: only users in this state. The index of live connections finds online and idle users, at no
-                cost for offline ones.
+            state: only users in this state.
+            matching: only users whose names match this pattern of ``*``, ``?`` and ``[…]``; the rows of
+                others are not read.
 
         """
-        if state is None:
-            for each in (State.ONLINE, State.IDLE, State.OFFLINE):
-                yield from self._users_by_name(each)
-        elif state is State.OFFLINE:
-            yield from self._users_by_name(state)
-        else:
-            for user_ids in self._user_pages("c.live"):
-                among = ",".join([self._mark] * len(user_ids))
-                rows = self._select(
-                    f"SELECT {USER_COLUMNS} FROM users u "
-                    f"WHERE u.user_id IN ({among}) AND u.state = {self._mark} ORDER BY u.user_id",
-                    [*user_ids, state.value],
-                )
-                for row in rows:
-                    yield to_presence(row, {}, {})
+        for each in (State.ONLINE, State.IDLE, State.OFFLINE) if state is None else (state,):
+            if matching is None:
+                yield from self._users_in(each)
+            else:
+                for names in self._names_in(each, matching):
+                    for user in self.users_named(names):
+                        if user.status is not None and user.status.state is each:
+                            yield user
 
     def has_user(self, user_id: str) -> bool:
         """Return whether the user has a row or a record."""
@@ -60,8 +56,11 @@ class Reader(ChangeLogReader, Figures):
     def unconfirmed_users(self) -> set[UserId]:
         """Return the users all of whose open connections are unconfirmed (rule I2)."""
         rows = self._select(
-            "SELECT c.user_id FROM connection_records c WHERE c.live AND c.logout_time IS NULL "
-            "GROUP BY c.user_id HAVING COUNT(*) = COUNT(c.unconfirmed_since)",
+            # Few connections are unconfirmed: this does not group all open ones by user.
+            "SELECT DISTINCT c.user_id FROM connection_records c "
+            "WHERE c.live AND c.logout_time IS NULL AND c.unconfirmed_since IS NOT NULL AND NOT EXISTS "
+            "(SELECT 1 FROM connection_records o WHERE o.user_id = c.user_id "
+            "AND o.live AND o.logout_time IS NULL AND o.unconfirmed_since IS NULL)",
             [],
         )
         return {UserId(row[0]) for row in rows}
@@ -157,12 +156,32 @@ class Reader(ChangeLogReader, Figures):
             found.update(UserId(row[0]) for row in self._select(sql, page))
         return found
 
-    def _users_by_name(self, state: State) -> Iterator[UserPresence]:
+    def _users_in(self, state: State) -> Iterator[UserPresence]:
         """Read the users in one state, by name."""
-        select = f"SELECT {USER_COLUMNS} FROM users u WHERE u.state = {self._mark} AND u.user_id > {{after}}"
-        for rows in self._pages_by_name(select, state.value):
-            for row in rows:
-                yield to_presence(row, {}, {})
+        after: str | None = None
+        while True:
+            page = self.users_page(after=after, limit=_PAGE, states=[state])
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = page[-1].user_id
+
+    def _names_in(self, state: State, pattern: str) -> Iterator[list[str]]:
+        """Find the names of the users in one state that match a pattern, in pages, by an index alone."""
+        matches = re.compile(fnmatch.translate(pattern)).match
+        prefix = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+        after: str | None = None
+        while True:
+            where, parameters = self._named(after, None, prefix)
+            rows = self._select(
+                f"SELECT u.user_id FROM user_states u WHERE u.state = {self._mark}{where} "
+                f"ORDER BY {self._by_name} LIMIT {_NAMES}",
+                [state.value, *parameters],
+            )
+            yield [row[0] for row in rows if matches(row[0])]
+            if len(rows) < _NAMES:
+                return
+            after = rows[-1][0]
 
     def _user_pages(self, condition: str) -> Iterator[list[UserId]]:
         """Read the names of the users with records c that meet an SQL condition, in pages."""

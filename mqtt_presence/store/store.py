@@ -242,8 +242,8 @@ class Store:
     def write_back(self) -> None:
         """Copy committed pages from SQLite's write-ahead log to the file, as far as readers permit.
 
-        For chores, after each portion: otherwise the commit that fills the log copies thousands of pages at
-        once, and messages wait for it.
+        For chores, after each portion but the last: otherwise the commit that fills the log copies thousands
+        of pages at once, and messages wait for it.
         """
         if not self._is_postgresql:
             with store_errors("write to the database"):
@@ -312,10 +312,10 @@ class Store:
         while True:
             began = time.monotonic()
             names = self._retry(partial(_delete_ended, user_id=user_id, after=after), pause)
-            self.write_back()
             deleted += len(names)
             if len(names) < FORGET_PORTION:
                 break
+            self.write_back()
             after = names[-1]
             pause(time.monotonic() - began)
         place: Place | None = START
@@ -323,9 +323,9 @@ class Store:
             began = time.monotonic()
             work = partial(_delete_history, user_id=user_id, after=place)
             place, count = self._retry(work, pause)
-            self.write_back()
             deleted += count
             if place is not None:
+                self.write_back()
                 pause(time.monotonic() - began)
         rest = self._retry(lambda tx: tx.forget(user_id, has_history=False), pause)
         return deleted + (rest or 0) if deleted or rest is not None else None

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -33,6 +34,7 @@ READS: dict[str, Callable[[Reader], Any]] = {
     "users": lambda r: list(islice(r.users(), PAGE)),
     "users that are here": lambda r: list(islice(r.users(State.ONLINE), PAGE)),
     "users that have left": lambda r: list(islice(r.users(State.OFFLINE), PAGE)),
+    "users, a pattern": lambda r: list(r.users(State.OFFLINE, matching="user-1234")),
     "known_users": lambda r: r.known_users([*USERS, "stranger"]),
     "uncleared": lambda r: r.uncleared([*USERS, "stranger"]),
     "matching_names": lambda r: next(r.matching_names("user-1*")),
@@ -241,6 +243,19 @@ def test_users_come_by_state_and_name_and_once(crowds: tuple[str, str]) -> None:
         online = [u.user_id for u in reader.users(State.ONLINE)]
     assert found == sorted(set(found), key=lambda one: (one[0] is State.OFFLINE, one[1].encode()))
     assert online == [user for state, user in found if state is State.ONLINE]
+
+
+@pytest.mark.parametrize("pattern", ["*", "user-1*", "*9", "user-?[05]", "[ru]*", "user-7", "rec*rds", "Z*"])
+@pytest.mark.parametrize("state", [None, State.ONLINE])
+def test_users_that_match_are_those_of_all_that_match(
+    crowds: tuple[str, str], pattern: str, state: State | None
+) -> None:
+    """In the same order, whatever part of the pattern the database compares."""
+    with Reader(crowds[0]) as reader:
+        found = list(reader.users(state, matching=pattern))
+        of_all = [user for user in reader.users(state) if fnmatchcase(user.user_id, pattern)]
+    assert found == of_all
+    assert found or state is not None or pattern == "Z*"
 
 
 def test_history_is_in_the_order_of_logins(crowds: tuple[str, str]) -> None:

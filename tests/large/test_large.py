@@ -33,6 +33,7 @@ NAMES = [f"user-{number * 2999}" for number in range(PAGE)]
 PAGES: dict[str, Callable[[Reader], Any]] = {
     "users": lambda r: list(islice(r.users(), PAGE)),
     "users online": lambda r: list(islice(r.users(State.ONLINE), PAGE)),
+    "users, a pattern": lambda r: list(r.users(matching="*77*1")),
     "users page, search": lambda r: r.users_page(after=None, limit=PAGE, containing="9"),
     "users page, state and prefix": lambda r: r.users_page(after=None, limit=PAGE, states=[State.OFFLINE], prefix="user-7"),
     "history of a user": lambda r: list(r.history("user-7", limit=PAGE)),
@@ -155,6 +156,7 @@ def test_figures_of_a_year(millions: Millions, figures: list[str]) -> None:
         ["history", "--since", "24h", "--csv"],
         ["users", "--state", "idle"],
         ["users", "--match", "user-77*", "--state", "online"],
+        ["users", "--match", "*4321"],
         ["seats"],
     ],
 )
