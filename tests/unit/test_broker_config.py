@@ -1,5 +1,6 @@
 """The shipped configurations are complete and agree on the topics, as far as no broker is needed."""
 
+import re
 import tomllib
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -12,7 +13,9 @@ from mqtt_presence.protocol.topics import VERBS
 SHIPPED = Path(__file__).parents[2] / "broker_config"
 OTHERS = {"containers", "grafana", "prometheus", "systemd"}
 """Folders about the bridge instead of a broker."""
-DIRECTORIES = sorted({path.name for path in SHIPPED.iterdir() if path.is_dir()} - OTHERS)
+PAGES = {"bifromq", "vernemq"}
+"""Brokers known by their documents only: a page without files."""
+DIRECTORIES = sorted({path.name for path in SHIPPED.iterdir() if path.is_dir()} - OTHERS - PAGES)
 
 
 def test_every_broker_is_known() -> None:
@@ -23,6 +26,15 @@ def test_every_broker_is_known() -> None:
         assert f"]({name}/README.md)" in readme
         assert (SHIPPED / name / "README.md").exists()
         assert (SHIPPED / name / "check.toml").exists()
+
+
+@pytest.mark.parametrize("name", sorted({*PAGES, "emqx", "hivemq"}))
+def test_broker_known_by_documents_only_is_marked(name: str) -> None:
+    """Its page shows that it was not run here, and names its sources."""
+    page = (SHIPPED / name / "README.md").read_text()
+    assert "**not run here**" in page
+    assert len(re.findall(r"\]\(https://", page)) >= 3
+    assert f"]({name}/README.md)" in (SHIPPED / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", [*sorted({*KNOWN, *BY_HAND}), "nats/cluster"])
