@@ -28,7 +28,7 @@ SQLITE_PRAGMAS = {
 }
 # A lost server is detected within half a minute, not after hours.
 _LIVELINESS = {
-    "connect_timeout": 10,
+    "connect_timeout": round(ANSWER_S),
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,

@@ -60,13 +60,14 @@ class Postgresql(peewee.PostgresqlDatabase):
     def _connect(self) -> Any:
         connection = super()._connect()  # type: ignore[misc]
         connection.add_notice_handler(self._noticed)
-        if self._finds_pooler:
-            # A pooler reports a process id of its own. Behind it each transaction may run in another process
-            # of the server, and a prepared statement belongs to one process.
-            (process,) = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
-            if process != connection.info.backend_pid:
-                connection.prepare_threshold = None
+        # A pooler reports a process id of its own. Behind it each transaction may run in another process of
+        # the server, and a prepared statement belongs to one process.
+        if self._finds_pooler and self._process(connection) != connection.info.backend_pid:
+            connection.prepare_threshold = None
         return connection
+
+    def _process(self, connection: Any) -> int:
+        return int(self._ask("SELECT pg_backend_pid()", connection) or 0)
 
     def _noticed(self, diagnostic: Any) -> None:
         # The server commits then, and warns. The text of the warning depends on the language of the server.
@@ -108,15 +109,19 @@ class Postgresql(peewee.PostgresqlDatabase):
         if not self.connection().closed:  # type: ignore[no-untyped-call]
             super().rollback()
 
-    def _ask(self, sql: str) -> bytes | None:
+    def _ask(self, sql: str, connection: Any = None) -> bytes | None:
         """Send statements that take no time, except for a COMMIT.
+
+        Args:
+            sql: the statements.
+            connection: a new connection; None: that of this thread.
 
         Returns:
             The first value of the last statement, if it returns one.
 
         """
         with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
-            connection = self.connection()  # type: ignore[no-untyped-call]
+            connection = connection or self.connection()  # type: ignore[no-untyped-call]
             server, give_up_s = connection.pgconn, time.monotonic() + ANSWER_S
             server.send_query(sql.encode())
             results = []

@@ -1,5 +1,6 @@
 """A PostgreSQL cluster of the tests' own: unix socket and loopback, in a temporary directory."""
 
+import itertools
 import os
 import pwd
 import shutil
@@ -38,6 +39,7 @@ class Postgres:
         self._data = self._root / "data"
         self.port = free_port()
         self._count = 0
+        self._copies = itertools.count(1)
         self._user = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
 
     def __enter__(self) -> Self:
@@ -47,19 +49,11 @@ class Postgres:
         return self
 
     def _create(self) -> None:
-        self._run(
-            "initdb",
-            "-D",
-            self._data,
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "--no-sync",
-            "-E",
-            "UTF8",
-            "--locale=C",
-        )
+        self._init()
+
+    def _init(self, *options: str) -> None:
+        made = ("-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+        self._run("initdb", "-D", self._data, *made, *options)
 
     def __exit__(self, *_: object) -> None:
         if (self._data / "postmaster.pid").exists():
@@ -110,6 +104,36 @@ class Postgres:
             connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
             connection.execute("SELECT pg_reload_conf()")
             until(lambda: connection.execute(f"SHOW {name}").fetchone() == (value,), f"{name} = {value}")
+
+    def demote(self) -> None:
+        """Become a standby, which follows nobody."""
+        self.stop()
+        signal = self._data / "standby.signal"
+        signal.touch()
+        os.chown(signal, self._user.pw_uid, self._user.pw_gid)
+        self.start()
+
+    def promote(self) -> None:
+        """Become a primary."""
+        self._run("pg_ctl", "-D", self._data, "-w", "promote")
+
+    def back_up(self, url: str) -> str:
+        """Copy a database, whose connections are ended; return the name of the copy."""
+        name = url.rpartition("/")[2]
+        copy = f"{name}_copy{next(self._copies)}"
+        self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        until(
+            lambda: not self.execute(f"SELECT 1 FROM pg_stat_activity WHERE datname = '{name}'"),
+            "no connection is left",
+        )
+        self.execute(f"CREATE DATABASE {copy} TEMPLATE {name}")
+        return copy
+
+    def restore(self, url: str, copy: str) -> None:
+        """Put a copy of a database in its place."""
+        name = url.rpartition("/")[2]
+        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {copy}")
 
     def execute(self, sql: str) -> list[Any]:
         """Run a statement as the superuser, outside a transaction; return its rows."""
@@ -162,10 +186,6 @@ class Standby(Postgres):
         """Receive no more from the primary."""
         self.set("primary_conninfo", "")
         until(lambda: not self.execute("SELECT 1 FROM pg_stat_wal_receiver"), "the receiver has ended")
-
-    def promote(self) -> None:
-        """Become a primary."""
-        self._run("pg_ctl", "-D", self._data, "-w", "promote")
 
     def url_of_both(self, database: str) -> str:
         """Return the URL of a database of the primary that finds whichever of the two is a primary."""
