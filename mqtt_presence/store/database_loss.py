@@ -102,6 +102,17 @@ def read_loss(database: peewee.Database) -> DatabaseLoss | None:
     return None if value is None else msgspec.json.decode(value, type=DatabaseLoss)
 
 
+def is_noted(value: str | None, *, since: int) -> bool:
+    """Return whether a stored loss is a new one. A database that is set back may have an older one.
+
+    Args:
+        value: as stored; None: there is none.
+        since: the last moment before the loss, epoch milliseconds.
+
+    """
+    return value is not None and msgspec.json.decode(value, type=DatabaseLoss).noticed_at > since
+
+
 def note_loss(database: peewee.Database, loss: DatabaseLoss) -> None:
     """Store a loss, and have it repaired by the next bridge, inside a transaction.
 

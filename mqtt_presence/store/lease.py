@@ -11,7 +11,7 @@ import peewee
 from mqtt_presence.errors import SeatLostError, SeatTakenError, SetBackError, StoreError
 from mqtt_presence.store.database import LEASE_MS
 from mqtt_presence.store.database_clock import DatabaseClock
-from mqtt_presence.store.database_loss import DATABASE_LOSS, CommitMemory, DatabaseLoss, note_loss
+from mqtt_presence.store.database_loss import DATABASE_LOSS, CommitMemory, DatabaseLoss, is_noted, note_loss
 from mqtt_presence.store.seat import RENEW_AFTER_S, Candidate, Holder, moment
 from mqtt_presence.store.seat_rows import FREE, NOW, ListedSeat, adjust, read_rows, was_removed
 from mqtt_presence.store.upgrades import STANDBY_MS
@@ -275,7 +275,7 @@ class Lease:
             return
         with self._database.atomic():
             ((noted,),) = self._database.execute_sql(f"SELECT {_LOSS}").fetchall()
-            if noted is None or noted == self._loss:  # else another process has just noted it
+            if not is_noted(noted, since=loss.until or self._since or 0):  # else by another process
                 note_loss(self._database, loss)
                 log.error("%s; its repair begins", loss)
         self._unnoted = None

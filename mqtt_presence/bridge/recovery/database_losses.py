@@ -7,6 +7,7 @@ is retained, and has the number of the last change that the database had.
 
 import logging
 from collections.abc import Callable, Iterable
+from typing import Annotated
 
 import msgspec
 
@@ -26,12 +27,15 @@ SHOWN_MS = 7 * 24 * 3_600_000
 _LOOK_EVERY_S = 20.0
 
 
+_Number = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class _Health(msgspec.Struct, rename="camel"):
     """What `bridge/health` says of the database."""
 
-    version: int
+    version: _Number
     """Epoch milliseconds, or a little more."""
-    changes: int = 0
+    changes: _Number = 0
     change_log: str = ""
 
 
@@ -56,8 +60,8 @@ class DatabaseLosses(Part):
         self._topics = topics
         self._clock = clock
         self._is_repaired = is_repaired
-        self._found: DatabasePlace | None = None
-        """The place of the database at the start; None once it is compared."""
+        self._is_asking = True
+        """Whether no retained health message has been compared yet."""
         self._looked_s = 0.0
         self.place: DatabasePlace | None = None
         """The last change of the database, as committed some seconds ago."""
@@ -67,7 +71,7 @@ class DatabaseLosses(Part):
 
     def restore(self, tx: Transaction) -> None:
         """See `Part`."""
-        self.place = self._found = tx.place()
+        self.place = tx.place()
         self._loss, self.is_repairing = tx.database_loss()
 
     @property
@@ -79,7 +83,7 @@ class DatabaseLosses(Part):
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
         """Ask for the last health message of the run before."""
         del session_present, contested
-        if self._found is not None:
+        if self._is_asking:
             link.subscribe(self._topics.bridge_health, required=False)
 
     def handle(self, link: Link, message: Incoming) -> bool:
@@ -91,23 +95,27 @@ class DatabaseLosses(Part):
         """
         if message.topic != self._topics.bridge_health:
             return False
-        link.unsubscribe(self._topics.bridge_health)
-        found, self._found = self._found, None
-        if found is not None and message.retain:
-            self._compare(found, message.payload)
+        # A message that is not retained may have waited in the session: the last run ended before it
+        # unsubscribed. The retained one comes as well.
+        if message.retain:
+            link.unsubscribe(self._topics.bridge_health)
+            self._is_asking = False
+        if self.place is not None:
+            self._compare(self.place, message.payload)
         return True
 
-    def _compare(self, found: DatabasePlace, payload: bytes) -> None:
+    def _compare(self, place: DatabasePlace, payload: bytes) -> None:
+        """Compare a health message of this run or an earlier one; those of this run have no later number."""
         try:
             health = _decode(payload)
         except msgspec.MsgspecError:
             return
         # Another log of changes is another database; an empty one was made on purpose.
-        if health.change_log != found.log or health.changes <= found.changes:
+        if health.change_log != place.log or health.changes <= place.changes:
             return
         now = self._clock.now()
         until = min(health.version, now)
-        loss = DatabaseLoss(now, found.at, until, health.changes - found.changes)
+        loss = DatabaseLoss(now, place.at, until, health.changes - place.changes)
         self._store.note_loss(loss)
         raise SetBackError(f"{loss}; the broker has the number of a later change")
 
