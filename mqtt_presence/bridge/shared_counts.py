@@ -1,5 +1,7 @@
 """Shared counts: with several bridges, each counts again now and then, because the others change counts."""
 
+import math
+
 from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.limits import Limiter
 from mqtt_presence.bridge.link.link import Link
@@ -43,13 +45,17 @@ class SharedCounts(OnCheck):
         self._census = census
         self._outages = outages
         self._counted_s = self._recounted_s = clock.monotonic()
+        self._was_shared = False
 
     def check(self, link: Link) -> bool:
         """See `OnCheck`."""
         del link
         now_s = self._clock.monotonic()
-        if self._others.count == 1:
+        is_shared = self._others.count > 1
+        if not is_shared and not self._was_shared:
             return True
+        if not is_shared:  # the last counts of a bridge that is gone
+            self._counted_s = self._recounted_s = -math.inf
         self._outages.next_due = 0  # another bridge may have stored an earlier deadline
         if now_s - self._recounted_s >= _ALARMS_EVERY_S:
             self._recounted_s = now_s
@@ -60,4 +66,5 @@ class SharedCounts(OnCheck):
                 self._limiter.restore(tx)
                 if self._others.is_first:
                     self._census.restore(tx)
+        self._was_shared = is_shared
         return True

@@ -179,6 +179,20 @@ class BridgeTables(ChangeLogWriter, NotificationTables):
         )
         return SeatFacts(*row[0])
 
+    def begin_session(self) -> None:
+        """Record that the seat may have a session from now on: silence waits for its messages, too."""
+        self._database.execute_sql(
+            f"UPDATE seats SET subscribed = FALSE WHERE id = {self._mark} AND subscribed IS NULL", [self.seat]
+        )
+
+    def shift_vacant_seats(self, by_ms: int) -> None:
+        """Shift the progress of seats without a holder, after the clock of the server was set."""
+        self._database.execute_sql(
+            f"UPDATE seats SET heard_until = heard_until + {self._mark} WHERE id IN (SELECT id FROM seats "
+            f"WHERE id <> {self._mark} AND {FREE} FOR UPDATE SKIP LOCKED)",
+            [by_ms, self.seat],
+        )
+
     def remove_seat(self) -> bool:
         """Delete the seat with its outbox and journal; return False if publications are left to send."""
         if self.has_publications():

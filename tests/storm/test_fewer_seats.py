@@ -2,24 +2,27 @@
 
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from hypothesis import Phase
 
 from mqtt_presence.bridge.recovery.seat_removal import SeatRemoval
+from mqtt_presence.errors import SeatDrainedError
 from mqtt_presence.store import LEASE_MS, Store
 from tests.fault.test_fewer_seats import client_ids, has_session
 from tests.fault.test_sharing import holders, start
 from tests.model.test_seats_model import FOUND_IN, ChangingSeats, search
 from tests.storm.storm_load import StormLoad
 from tests.storm.test_seat_changes import assert_verified, await_holders
-from tests.support.bridges import BridgeProcess
-from tests.support.brokers import Shipped
+from tests.support.bridges import BridgeProcess, BridgeThread, tuned
+from tests.support.brokers import Mosquitto, Shipped
 from tests.support.checker import assert_true
 from tests.support.model_broker import ModelLink
 from tests.support.playing import hello
@@ -247,3 +250,37 @@ def test_the_model_finds_a_seat_that_is_only_dropped(
             phases=[Phase.generate],
             report_multiple_bugs=False,
         )
+
+
+def test_seat_stays_while_the_broker_moves_messages_to_it(
+    postgres: Postgres, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The operator has not changed the broker's rule yet: the seat goes on to read, and the log says so."""
+    with Mosquitto(tmp_path / "mosquitto") as mosquitto:
+        settings: dict[str, Any] = {
+            "broker": mosquitto.url,
+            "database": postgres.database(),
+            "seat_inputs": "shard/{seat}/",
+            "configure": tuned(settled_s=0.1, unmoved_s=0.8),
+        }
+        with BridgeThread(seats=2, **settings), BridgeThread(seats=2, **settings):
+            pass
+        ended_s: list[float] = []
+
+        def speak() -> None:
+            speaker = mosquitto.publisher("", "")
+            for number in range(10):
+                speaker.publish(f"shard/1/user-{number}/phone/login", b'{"connectionId":"c"}')
+                time.sleep(0.2)
+            ended_s.append(time.monotonic())
+
+        speaking = threading.Thread(target=speak)
+        speaking.start()
+        with pytest.raises(SeatDrainedError), BridgeThread(seats=1, **settings):
+            pytest.fail("it takes the seat that leaves first")
+        assert ended_s, "it has left while messages arrived"
+        assert time.monotonic() - ended_s[0] > 0.5
+        speaking.join()
+        assert query(settings["database"], "SELECT COUNT(*) AS n FROM connections") == [{"n": 10}]
+        assert len(client_ids(settings["database"])) == 1
+        assert "messages still arrive at shard/1/+/+/+" in caplog.text

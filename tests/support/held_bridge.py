@@ -15,7 +15,7 @@ from mqtt_presence.bridge.part import Due
 from mqtt_presence.bridge.recovery.broker_losses import BrokerLosses
 from mqtt_presence.mqtt.broker_nodes import parse_nodes
 from mqtt_presence.mqtt.messages import Incoming, Outgoing
-from mqtt_presence.store import Store
+from mqtt_presence.store import Candidate, Store
 
 NOW = 1_800_000_000_000
 CONFIRM_MS = 30_000
@@ -94,10 +94,10 @@ class HeldBridge:
 
     """
 
-    def __init__(self, database: str, *, link: Any = None, **config: Any) -> None:
+    def __init__(self, database: str, *, link: Any = None, seats: int = 1, **config: Any) -> None:
         self.database = database
         self.clock = HeldClock()
-        self.store = Store(database)
+        self.store = Store(database, Candidate(seats=seats))
         self.link: Any = link or HeldLink()
         self._config = BridgeConfig(link=link_config, confirm_within_ms=CONFIRM_MS)
         self._mid = 0

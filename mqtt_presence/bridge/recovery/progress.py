@@ -13,6 +13,8 @@ from mqtt_presence.bridge.recovery.other_seats import OtherSeats
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.store import Store, Transaction
 
+_NOTICED_S = 3.0
+"""After so long all bridges have noticed that the clock of the server was set."""
 _SHARED = "shared"
 """The name of a value that is there once the session of seat 0 may have subscribed to a share."""
 
@@ -46,6 +48,8 @@ class Progress(Part):
         """Whether the broker has granted the subscription to the clients' messages on this connection."""
         self._own_until = 0
         self._own_until_s = 0.0
+        self._shift_ms = 0
+        """How far the clock was set, while the rows of vacant seats have the old time, milliseconds."""
         self._must_unsubscribe = False
         self._has_shared = False
         """Whether the session may have subscribed to a share."""
@@ -85,6 +89,7 @@ class Progress(Part):
     def restore(self, tx: Transaction) -> None:
         """Read the name of the group: the bridges of one database share the messages."""
         self._group = tx.share_group()
+        tx.begin_session()
         self._has_shared = tx.read_value(_SHARED) is not None
         if self._others.count > 1 and not self._has_shared:
             self._note_share(tx)
@@ -125,11 +130,20 @@ class Progress(Part):
 
     def clock_stepped(self, by_ms: int, now: int) -> None:
         """Judge no silence by the old time."""
-        del by_ms, now
+        del now
+        self._own_until_s = self.until_s  # how far the others are behind is not known until the next progress
         self._own_until = 0
+        if by_ms < 0 and self._others.count > 1:  # the others' times are still to come, until they notice
+            self._settled_from_s = max(self._settled_from_s, self._clock.monotonic() + _NOTICED_S)
+        seat = self._store.seat
+        if seat.heard_until is not None:  # a bridge that is behind would keep a time that is still to come
+            seat.heard_until += by_ms
+        self._shift_ms += by_ms
 
     def step(self, link: Link) -> bool:
         """Follow a change of the number of seats: subscribe to the new filter, then leave the other."""
+        if self._shift_ms:
+            self._shift_vacant()
         if self._store.seat.is_leaving or not link.is_connected:
             return True
         if self._others.count > 1 and not self._has_shared:
@@ -145,6 +159,13 @@ class Progress(Part):
             elif self._has_shared:
                 link.unsubscribe(self._plain if self._asked_for == self._share else self._share)
         return True
+
+    def _shift_vacant(self) -> None:
+        """Have the rows of vacant seats follow the clock; a holder does it for its own."""
+        if self._others.is_first and self._others.count > 1:
+            with self._store.transaction() as tx:
+                tx.shift_vacant_seats(self._shift_ms)
+        self._shift_ms = 0
 
     def leave(self, link: Link) -> Sequence[str]:
         """Unsubscribe from all messages of clients; return the topic filters."""
