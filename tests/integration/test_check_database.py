@@ -29,8 +29,10 @@ def look(url: str) -> Finding:
     return found
 
 
-def test_database_of_the_settings_is_checked(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By flag, variable and file alike; the default is a file on the bridge's machine, and is not tried."""
+def test_database_of_the_settings_is_checked(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The file counts after the variable, as for the bridge; a failure is one of the check."""
 
     def check(*flags: str) -> tuple[int, str, str]:
         urls = ["--broker", broker.url, "--client", f"mqtt://alice@127.0.0.1:{broker.port}"]
@@ -40,12 +42,14 @@ def test_database_of_the_settings_is_checked(postgres: Postgres, monkeypatch: py
         return run.exit_code, found["verdict"], found["evidence"]
 
     url = postgres.database()
+    config = tmp_path / "settings.toml"
+    config.write_text(f'database = "{url}-and-more"\n')
     with Embedded() as broker:
-        assert check() == (0, "note", "not tried: no database is given")
-        code, verdict, _ = check("--database", f"{url}-and-more")
+        code, verdict, evidence = check(f"--config={config}")
         assert (code, verdict) == (1, "fail")
+        assert "does not exist" in evidence
         monkeypatch.setenv("MQTT_PRESENCE_DATABASE", url)
-        code, verdict, evidence = check()
+        code, verdict, evidence = check(f"--config={config}")
         assert (code, verdict) == (0, "pass")
         assert FINE in evidence
 

@@ -152,8 +152,9 @@ def leave_unacknowledged(prober: Prober, bridge: ProbeClient, client: ProbeClien
 
     """
     payloads = [prober.names.unique_payload() for _ in range(_FIRST + count)]
-    topic = prober.names.own_topic(client.client_id)
-    prober.wait_for_answers([client.publish(topic, payload) for payload in payloads])
+    # Without a wait for acknowledgements: the embedded broker sends them after those of the bridge.
+    for payload in payloads:
+        client.publish(prober.names.own_topic(client.client_id), payload)
     for payload in payloads[:_FIRST]:
         if prober.wait_for_payload(bridge, payload):
             bridge.acknowledge(bridge.inbox.with_payload(payload)[0])
