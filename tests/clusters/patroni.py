@@ -136,7 +136,9 @@ class Patroni:
             rows = connection.execute("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
             return rows.fetchone() is not None
 
-    def database(self, name: str = "presence") -> str:
+    NAME = "presence"
+
+    def database(self, name: str = NAME) -> str:
         """Make a database; return the URL of all nodes that finds the primary."""
         leader = self.leader
         assert leader is not None

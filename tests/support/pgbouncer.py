@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -41,8 +42,7 @@ class PgBouncer:
     def __enter__(self) -> Self:
         program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
         assert program, "pgbouncer is not installed; apt-get install pgbouncer"
-        settings = self._root / "pgbouncer.ini"
-        settings.write_text(_SETTINGS.format(server=self._server, port=self.port))
+        settings = self._write()
         # pgbouncer refuses to run as root.
         user = pwd.getpwnam("postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name)
         for path in (self._root, settings):
@@ -66,6 +66,18 @@ class PgBouncer:
             self._process.kill()
             self._process.wait(20)
         shutil.rmtree(self._root, ignore_errors=True)
+
+    def _write(self) -> Path:
+        settings = self._root / "pgbouncer.ini"
+        settings.write_text(_SETTINGS.format(server=self._server, port=self.port))
+        return settings
+
+    def switch(self, server: int) -> None:
+        """Send the transactions from now on to another server."""
+        assert self._process is not None
+        self._server = server
+        self._write()
+        self._process.send_signal(signal.SIGHUP)
 
     def url(self, database: str) -> str:
         """Return the URL of a database of the cluster, through the pooler."""

@@ -4,6 +4,7 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -105,12 +106,26 @@ class Postgres:
             connection.execute("SELECT pg_reload_conf()")
             until(lambda: connection.execute(f"SHOW {name}").fetchone() == (value,), f"{name} = {value}")
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all processes, so that the server accepts connections and answers nothing."""
+        postmaster = int((self._data / "postmaster.pid").read_text().splitlines()[0])
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        processes = [postmaster, *map(int, children)]
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in processes:
+                os.kill(pid, signal.SIGCONT)
+
     def demote(self) -> None:
         """Become a standby, which follows nobody."""
         self.stop()
-        signal = self._data / "standby.signal"
-        signal.touch()
-        os.chown(signal, self._user.pw_uid, self._user.pw_gid)
+        mark = self._data / "standby.signal"
+        mark.touch()
+        os.chown(mark, self._user.pw_uid, self._user.pw_gid)
         self.start()
 
     def promote(self) -> None:
