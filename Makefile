@@ -5,7 +5,7 @@
 # make fuzz: parsers on random input, a minute each.
 # make test-homeassistant: a real Home Assistant; it needs Python 3.13 or newer, and some minutes to install.
 # make test-storm: ten minutes of kills and freezes among five bridges that share the messages; STORM_S=600.
-# make test-large: commands and chores on ten million records, RECORDS=10000000; half an hour, and 8 GB of disk.
+# make test-large: commands and chores on ten million records, RECORDS=10000000; ten minutes, and 8 GB of disk.
 # make test-model: bridges that are killed at any statement, a thousand random courses of events; some ten minutes.
 # make test-endurance: fifty kills of a bridge whose receivers of notifications fail half of the time.
 # make test-fleets: real programs of device fleets, and recipes; some minutes, and it installs them.

@@ -1,4 +1,4 @@
-"""Ten million records: no page of a command or of the API takes a second, and no step of the bridge's chores.
+"""Ten million records: no page of a command or of the API takes a second, and no step of a chore 0.1 s.
 
 The figures are printed; docs/performance.md has those of one run.
 """
@@ -122,17 +122,19 @@ def test_figures_of_a_period_take_less_than_a_second(
 ) -> None:
     """Of all connections of the period, with as many moments as the page shows."""
     since, until = PERIODS[name]
+    # SQLite works in this process, whose own time leaves out the other programs of the machine.
+    clock = time.monotonic if millions.is_postgresql else time.process_time
     took = []
     for _ in range(5):
-        with Reader(millions.url, patience_s=QUERY_S) as reader:
-            began = time.monotonic()
+        with Reader(millions.url, patience_s=10 * QUERY_S) as reader:
+            began = clock()
             counted = reader.figures(since=since, until=until, moments=MOMENTS)
-            took.append(time.monotonic() - began)
+            took.append(clock() - began)
     assert counted.connections > millions.records // 50_000
     assert max(counted.online) > 0
     figures.append(
         f"figures of {name}, {counted.connections:,} connections of {counted.users:,} users: "
-        f"first {took[0]:.2f} s, best {min(took):.2f} s"
+        f"first {took[0]:.2f} s, best {min(took):.2f} s{'' if millions.is_postgresql else ' of CPU time'}"
     )
     assert min(took) < 1, took
 
@@ -268,5 +270,6 @@ def test_steps_of_retention_are_short(millions: Millions, figures: list[str]) ->
     figures.append(f"retention, {gone:,} records: {told(steps)}")
     assert gone > millions.records // 100
     assert statistics.median(steps) < 0.06
-    assert max(steps) < 1 or not millions.is_postgresql
+    assert sorted(steps)[len(steps) * 99 // 100] < LONGEST_S
+    assert max(steps) < 1
     store.close()
