@@ -233,7 +233,8 @@ def test_steps_of_the_move_are_short(millions: Millions, figures: list[str]) -> 
         == millions.records
     )
     assert statistics.median(steps) < 0.06
-    assert max(steps) < LONGEST_S
+    # PostgreSQL's work is done by other processes, which wait for those of the machine.
+    assert max(steps) < (3 * LONGEST_S if millions.is_postgresql else LONGEST_S)
     store.close()
 
 
