@@ -28,6 +28,9 @@ REPLICAS = 3
 TIMEOUT_S = 10.0
 """More than NATS takes to list the consumers while a node is gone."""
 
+LOOK_S = 30.0
+"""More than a look takes; without it, nats-py tries nodes that are all gone for minutes."""
+
 log = logging.getLogger("replicate_retained")
 
 
@@ -70,19 +73,26 @@ async def replicate(client: Client) -> None:
             log.info("%s has %d replicas now", name, REPLICAS)
 
 
+async def look(servers: list[str], user: str, password: str) -> None:
+    """Connect to a node that is there, and give each consumer its replicas."""
+    client = await nats.connect(
+        servers, user=user, password=password, allow_reconnect=False, connect_timeout=5
+    )
+    try:
+        await replicate(client)
+    finally:
+        await client.close()
+
+
 async def run(servers: list[str], user: str, password: str, every_s: float) -> int:
     """Replicate once, or again and again; return the exit code."""
     while True:
         try:
-            client = await nats.connect(
-                servers, user=user, password=password, allow_reconnect=False, connect_timeout=5
-            )
-            try:
-                await replicate(client)
-            finally:
-                await client.close()
+            async with asyncio.timeout(LOOK_S):
+                await look(servers, user, password)
         except (OSError, Error, RefusedError, TimeoutError) as error:
-            log.error("%s", error or type(error).__name__)  # noqa: TRY400 - one line is enough
+            words = str(error) or "the nodes do not answer in time"
+            log.error("%s", words)  # noqa: TRY400 - one line is enough
             if not every_s:
                 return 1
         if not every_s:
