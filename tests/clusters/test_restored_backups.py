@@ -94,8 +94,9 @@ def test_backup_is_restored_while_no_bridge_runs(
         is_open = query(database, "SELECT connection_id FROM connections WHERE logout_time IS NULL")
         here = {client.connection for client in said.here.values()}
         assert here <= {row["connection_id"] for row in is_open}, "whoever is connected has a record"
-        assert noticed() == 1, "one bridge has noticed, once"
+        before = noticed()
+        assert before <= seats, "no bridge has noticed twice"
         stop_all(bridges)
         bridges[0].start()
         hello(mosquitto)
-        assert noticed() == 1, "a later start does not take it for another loss"
+        assert noticed() == before, "a later start does not take it for another loss"

@@ -7,7 +7,8 @@ is retained, and has the number of the last change that the database had.
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -15,7 +16,7 @@ from mqtt_presence.bridge.clock import Clock
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.monitoring.metric import Distribution, Metric, gauge
 from mqtt_presence.bridge.part import Part
-from mqtt_presence.errors import SetBackError
+from mqtt_presence.errors import SetBackError, StoreError
 from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.store import DatabaseLoss, DatabasePlace, Store, Transaction
@@ -39,6 +40,14 @@ class _Health(msgspec.Struct, rename="camel"):
     change_log: str = ""
 
 
+class _Found(NamedTuple):
+    """A loss that a health message shows."""
+
+    changes: int
+    """The number of the change that the database lacks."""
+    loss: DatabaseLoss
+
+
 _decode = msgspec.json.Decoder(_Health).decode
 
 
@@ -53,8 +62,6 @@ class DatabaseLosses(Part):
 
     """
 
-    is_of_all = False
-
     def __init__(self, store: Store, topics: Topics, clock: Clock, is_repaired: Callable[[], bool]) -> None:
         self._store = store
         self._topics = topics
@@ -62,6 +69,7 @@ class DatabaseLosses(Part):
         self._is_repaired = is_repaired
         self._is_asking = True
         """Whether no retained health message has been compared yet."""
+        self._found: _Found | None = None
         self._looked_s = 0.0
         self.place: DatabasePlace | None = None
         """The last change of the database, as committed some seconds ago."""
@@ -72,7 +80,8 @@ class DatabaseLosses(Part):
     def restore(self, tx: Transaction) -> None:
         """See `Part`."""
         self.place = tx.place()
-        self._loss, self.is_repairing = tx.database_loss()
+        self._loss, is_repairing = tx.database_loss()
+        self.is_repairing = is_repairing and tx.seat == 0  # its holder repairs
 
     @property
     def shown(self) -> DatabaseLoss | None:
@@ -101,27 +110,50 @@ class DatabaseLosses(Part):
             link.unsubscribe(self._topics.bridge_health)
             self._is_asking = False
         if self.place is not None:
-            self._compare(self.place, message.payload)
+            self._found = self._compare(self.place, message.payload)
+        with suppress(StoreError):  # `step` tries again
+            self._note()
         return True
 
-    def _compare(self, place: DatabasePlace, payload: bytes) -> None:
+    def _compare(self, place: DatabasePlace, payload: bytes) -> _Found | None:
         """Compare a health message of this run or an earlier one; those of this run have no later number."""
         try:
             health = _decode(payload)
         except msgspec.MsgspecError:
-            return
+            return None
         # Another log of changes is another database; an empty one was made on purpose.
         if health.change_log != place.log or health.changes <= place.changes:
-            return
+            return None
         now = self._clock.now()
         until = min(health.version, now)
-        loss = DatabaseLoss(now, place.at, until, health.changes - place.changes)
-        self._store.note_loss(loss)
-        raise SetBackError(f"{loss}; the broker has the number of a later change")
+        return _Found(health.changes, DatabaseLoss(now, place.at, until, health.changes - place.changes))
+
+    def _note(self) -> None:
+        """Store a loss that was found.
+
+        Raises:
+            SetBackError: it is stored; the next bridge repairs it.
+            StoreError: it is not stored.
+
+        """
+        found = self._found
+        if found is None:
+            return
+        if self._store.seat.number:  # the holder of seat 0 may have published this number just now
+            with self._store.transaction() as tx:
+                is_known = tx.place().changes >= found.changes
+            if is_known:
+                self._found = None
+                return
+        self._store.note_loss(found.loss)
+        raise SetBackError(f"{found.loss}; the broker has the number of a later change")
 
     def step(self, link: Link) -> bool:
-        """Record how far the database is; complete a repair."""
+        """Store a loss that was found; at seat 0 record how far the database is, and complete a repair."""
         del link
+        self._note()
+        if self._store.seat.number:
+            return True
         if self._clock.monotonic() - self._looked_s > _LOOK_EVERY_S:
             with self._store.transaction() as tx:
                 place = tx.place()
