@@ -327,7 +327,7 @@ class Assembly:
                 SharedCounts(
                     store, clock, self.others, self.limiter, self.census, self.notifications.outages
                 ),
-                SeatRemoval(store, clock, self.progress, tuning),  # last: it ends the bridge
+                SeatRemoval(store, clock, self.progress, self.retained, tuning),  # last: it ends the bridge
             ),
         )
         (monitor or Monitor()).watch(

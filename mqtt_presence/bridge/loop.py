@@ -248,7 +248,8 @@ class Bridge:
             with self._store.transaction() as tx:
                 for part in self._parts:
                     part.finish(tx)
-            is_removed = link.end_session() and self._store.remove_seat()
+                is_ready = not tx.has_publications()  # a part may have added some
+            is_removed = is_ready and link.end_session() and self._store.remove_seat()
         except StoreError as error:
             log.warning("seat %d is not removed yet: %s", number, error)
         else:

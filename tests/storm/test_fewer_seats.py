@@ -1,6 +1,7 @@
 """Seats are removed while messages come, and processes are killed or frozen at each step of it."""
 
 import random
+import re
 import signal
 import threading
 import time
@@ -17,6 +18,7 @@ from mqtt_presence.bridge.recovery.seat_removal import SeatRemoval
 from mqtt_presence.errors import SeatDrainedError
 from mqtt_presence.store import LEASE_MS, Store
 from tests.fault.test_fewer_seats import client_ids, has_session
+from tests.fault.test_one_bridge import other_process
 from tests.fault.test_sharing import holders, start
 from tests.model.test_seats_model import FOUND_IN, ChangingSeats, search
 from tests.storm.storm_load import StormLoad
@@ -52,7 +54,14 @@ def assert_right(
         old: the client ids of all seats that ever were.
 
     """
-    assert_true(broker, database, said, watched, late=True, deadline_s=120)
+    try:
+        assert_true(broker, database, said, watched, late=True, deadline_s=120)
+    except AssertionError as error:
+        for client in {*re.findall(r"user-\d+-phone-\d", str(error))}:
+            print(
+                client, *query(database, f"SELECT * FROM connections WHERE client_id = '{client}'"), sep="\n"
+            )
+        raise
     assert_verified(database, broker)
     left = [client_id for client_id in old - {*client_ids(database)} if has_session(broker, client_id)]
     assert not left, f"{len(left)} sessions of {len(old)} seats are left at the broker"
@@ -142,6 +151,8 @@ def test_another_process_goes_on_where_one_stopped(
             if step == "unsubscribed":
                 second.wait_for_log("reading its last messages")
             _end(second, how)
+            listed = other_process("seats", f"--database={database}").stdout
+            assert "1 (leaving)" in listed, listed
         speaker.publish_all(said.all(life_of(range(300, 400), 100)))
         until(lambda: numbers(database) == [0], "the seat is removed", deadline_s=60)
         if how == "freeze":

@@ -52,9 +52,10 @@ def test_more_seats_by_a_rolling_restart(mosquitto: Shipped, postgres: Postgres,
                 old[number].stop()
                 bridge = BridgeProcess(
                     tmp_path / "new" / f"bridge{number}", broker=mosquitto.url, database=database, seats=4,
-                    node=f"new{number}",
+                    node=f"new{number}", ready=False,
                 )  # fmt: skip
-                new.append(stack.enter_context(bridge))
+                new.append(stack.enter_context(bridge))  # it waits: the holder's setting counts
+            await_holders(new, 4)
         finally:
             load.stop()
         assert_true(mosquitto, database, said, watched, late=True, deadline_s=60)

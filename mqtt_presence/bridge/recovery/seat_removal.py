@@ -14,6 +14,7 @@ from mqtt_presence.bridge.config import Tuning
 from mqtt_presence.bridge.link.link import Link
 from mqtt_presence.bridge.part import Part
 from mqtt_presence.bridge.recovery.progress import Progress
+from mqtt_presence.bridge.recovery.retained_statuses import RetainedStatuses
 from mqtt_presence.errors import SeatDrainedError
 from mqtt_presence.store import Store
 
@@ -30,14 +31,18 @@ class SeatRemoval(Part):
         store: has the seat.
         clock: the bridge's.
         progress: knows the filters of the session.
+        retained: may still ask the broker for the last status of this seat.
         tuning: how long the session must be quiet.
 
     """
 
-    def __init__(self, store: Store, clock: Clock, progress: Progress, tuning: Tuning) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, progress: Progress, retained: RetainedStatuses, tuning: Tuning
+    ) -> None:
         self._store = store
         self._clock = clock
         self._progress = progress
+        self._retained = retained
         self._tuning = tuning
         self._settled_from_s = 0.0
         self._quiet_since_s: float | None = None
@@ -113,7 +118,7 @@ class SeatRemoval(Part):
         elif not self._is_empty:
             if quiet_s >= self._tuning.settled_s:
                 self._ask(link)
-        elif not link.backlog:
+        elif not link.backlog and not self._retained.is_probing:
             self._require_empty_outbox()
         return True
 
