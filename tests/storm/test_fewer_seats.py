@@ -155,6 +155,8 @@ def test_another_process_goes_on_where_one_stopped(
             assert "1 (leaving)" in listed, listed
         speaker.publish_all(said.all(life_of(range(300, 400), 100)))
         until(lambda: numbers(database) == [0], "the seat is removed", deadline_s=60)
+        # The setting of whoever takes seat 0 counts, and the second still has two seats.
+        until(lambda: holders(database) == ["new"], "it has its seat again", deadline_s=30)
         if how == "freeze":
             second.signal(signal.SIGCONT)
         else:
