@@ -298,9 +298,10 @@ class Assembly:
                 ),
                 self.announcements,  # before the batch: a request is stored before messages are acknowledged
                 batches,
-                # On connecting: the online message goes first, then the questions that its copy answers.
-                self.state_topic,
+                # On connecting: the subscription to clients' messages goes first, because who sees the bridge
+                # online relies on it. Then the online message, then the questions that its copy answers.
                 self.progress,
+                self.state_topic,
                 self.database_losses,  # before all that publishes a health message
                 self.strays,  # before the retained statuses, which unsubscribe from what they did not ask for
                 self.retained,

@@ -21,7 +21,7 @@ from mqtt_presence.mqtt.messages import Incoming
 from mqtt_presence.rules.model import UserId
 from mqtt_presence.store import Store, Transaction
 from tests.support.checker import read
-from tests.support.held_bridge import CONFIRM_MS, HeldBridge
+from tests.support.held_bridge import CONFIRM_MS, INPUTS, HeldBridge
 
 MAX_BATCH = Tuning().max_batch
 MAX_BACKLOG = Tuning().max_backlog
@@ -53,6 +53,18 @@ def test_loop_reads_no_more_than_it_has_room_for(bridge: HeldBridge, monkeypatch
     bridge.step()
     assert bridge.link.asked_for == [MAX_BATCH, 0]
     monkeypatch.undo()
+
+
+def test_bridge_is_online_only_after_its_subscription(
+    bridge: HeldBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that sees it online logs in at once; a new session has no earlier subscription."""
+    requests = bridge.link.published
+    monkeypatch.setattr(
+        bridge.link, "subscribe", lambda topic_filter, *_, **__: requests.append(topic_filter)
+    )
+    bridge.step(Arrivals(connected=True))
+    assert requests.index(INPUTS) < requests.index("bridge/state")
 
 
 def test_redelivered_logout_of_no_connection_does_not_end_a_later_login(bridge: HeldBridge) -> None:
