@@ -267,8 +267,10 @@ def main() -> None:
         for number in range(USERS):
             url = BrokerUrl.parse(f"mqtt://127.0.0.1:{nats.mqtt[number % NODES]}")
             user = f"user-{number:02d}"
-            stack.enter_context(PresenceClient(url, user=user, client_id=f"{user}-app"))
-        say(f"{USERS} users are online")
+            client = PresenceClient(url, user=user, client_id=f"{user}-app")
+            stack.callback(client.disconnect)
+            client.connect(wait=False)  # a node that elects a leader may answer late: it tries again
+        say(f"{USERS} users connect")
         try:
             kill_in_turn([*processes, *nats.nodes, postgres], options, database)
         except KeyboardInterrupt:
