@@ -134,7 +134,7 @@ test-fleets: tools tools-fleets $(VENV)/.installed-dev $(FLEETS)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check esphome
 	@touch $@
 
-# Measures for six to nine minutes, and writes docs/performance.md; on an otherwise idle machine.
+# Measures for some ten minutes, and writes docs/performance.md; on an otherwise idle machine.
 bench: tools $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks --write $(ARGS)
