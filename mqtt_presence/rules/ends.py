@@ -24,7 +24,8 @@ def _e1_end_named_record(ledger: Ledger, end: End, connection_id: ConnectionId) 
             ledger.put(_ended_before_login(end, connection_id))
     elif record.is_open:
         ledger.see(end.now)
-        close_record(ledger, replace(record, cause=end.cause), end.reason, end.now, end.rule or Rule.E1)
+        record = replace(record, cause=end.cause or record.cause)
+        close_record(ledger, record, end.reason, end.now, end.rule or Rule.E1)
     elif record.reason in GUESSED or record.ended_by_broker:
         ledger.put(replace(_corrected(record, end.reason, end.now, Rule.E1), ended_by_broker=False))
     else:

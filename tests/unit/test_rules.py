@@ -9,8 +9,18 @@ from msgspec.structs import replace
 from mqtt_presence.protocol import incoming, outgoing
 from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules import fold
-from mqtt_presence.rules.events import Activity, CheckDeadlines, End, EndUnconfirmed, Event, Login, Renew
+from mqtt_presence.rules.events import (
+    Activity,
+    CheckDeadlines,
+    End,
+    EndUnconfirmed,
+    Event,
+    Login,
+    NetworkClosed,
+    Renew,
+)
 from mqtt_presence.rules.model import (
+    Cause,
     Connection,
     ConnectionEvent,
     ConnectionId,
@@ -417,6 +427,17 @@ def test_a_login_that_replaces_a_connection_needs_no_room() -> None:
     limited = fold.fold(user, [heard, login], narrow)
     assert limited.ignored == ()
     assert limited.user.connections == fold.fold(user, [heard, login], RuleSettings()).user.connections
+
+
+def test_a_logout_keeps_the_cause_that_the_broker_has_reported() -> None:
+    """The broker reports the DISCONNECT before the bridge reads the client's logout."""
+    login = Login(user_id="alice", client_id="phone", now=BASE, connection_id="c1", network_id=1)
+    who = {"user_id": "alice", "client_id": "phone", "now": BASE + 1}
+    gone = NetworkClosed(**who, network_id=1, cause=Cause.DISCONNECT, reason=None)
+    logout = End(**who, connection_id="c1", reason=Reason.LOGOUT)
+    user = fold.fold(UserPresence(user_id="alice"), [login, gone, logout], RuleSettings()).user
+    (record,) = user.connections.values()
+    assert (record.reason, record.cause) == (Reason.LOGOUT, Cause.DISCONNECT)
 
 
 def test_a_renewed_status_has_a_new_version_and_no_event() -> None:
