@@ -37,6 +37,9 @@ CHUNK = 200
 
 CollectEvents: TypeAlias = Callable[[Transaction], Mapping[UserId, Sequence[Event]]]
 """Collects the events inside the transaction, so that due rows cannot change in between."""
+_CLOCK_TOLERANCE_MS = 1_000
+"""Several bridges may process a client's messages in any order, by clocks that differ a little. Clients keep
+theirs by the bridge's time or by NTP; both are better than this."""
 Restored: TypeAlias = list[tuple[int, list[Publication]]]
 """Publications of an earlier run by their number in the outbox."""
 
@@ -75,7 +78,8 @@ class Committer(Part):
     ) -> None:
         self._store = store
         self._topics = topics
-        self._rules = rules
+        self._rules_alone = rules
+        self._rules_shared = replace(rules, clock_tolerance_ms=_CLOCK_TOLERANCE_MS)
         self._limiter = limiter
         self._counters = counters
         self._clock = clock
@@ -290,8 +294,12 @@ class Committer(Part):
 
     @property
     def is_alone(self) -> bool:
-        """Whether no other bridge publishes statuses."""
+        """Whether there is no other bridge."""
         return self._store.seat.seats == 1
+
+    @property
+    def _rules(self) -> RuleSettings:
+        return self._rules_alone if self.is_alone else self._rules_shared
 
     def _outgoing(
         self, number: int, publications: list[Publication], last: LastStatus | None
@@ -331,7 +339,7 @@ class Committer(Part):
         """Apply the rules, within the limits."""
         now_s = self._clock.monotonic()
         decisions = Decisions()
-        room = self._limiter.users_left
+        room, rules = self._limiter.users_left, self._rules
         for user_id, of_user in events.items():
             user = users[user_id]
             if room is not None and user.status is None and decisions.new_users >= room:
@@ -340,7 +348,7 @@ class Committer(Part):
                     decisions.refused_users.append((user_id, messages))
                 continue
             left = self._limiter.records_left(user_id, now_s)
-            outcome = fold(user, of_user, self._rules, left)
+            outcome = fold(user, of_user, rules, left)
             decisions.new_users += user.status is None and outcome.user.status is not None
             decisions.outcomes.append(outcome)
         return decisions

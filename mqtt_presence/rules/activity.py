@@ -57,7 +57,7 @@ def after_activity(record: P, activity: Activity, settings: RuleSettings) -> P:
     """Return an open connection after a report or a heartbeat (A1)."""
     now = activity.now
     claimed = activity.last_activity
-    stamp = now if claimed is None else min(claimed, now)
+    stamp = now if claimed is None else settings.trusted(claimed, now)
     last = record.last_activity
     heartbeat = activity.idle is None
     accepted = (
@@ -65,7 +65,7 @@ def after_activity(record: P, activity: Activity, settings: RuleSettings) -> P:
         or stamp > last
         # Stamped on receipt: such a message is newer than the last one, even after a clock that was ahead.
         or claimed is None
-        or claimed > now
+        or claimed != stamp
         # A client that acts and then stops is idle since the moment of its last act, so the idle report wins.
         or (stamp == last and (activity.idle is True or record.idle is None))
     )

@@ -124,11 +124,10 @@ def _place(ledger: Ledger, record: Connection, login: Login) -> _Place:
     """Find the place of a login among those of its client (L4)."""
     latest = ledger.latest_login.get(login.client_id, 0)
     latest_time = ledger.latest_login_time.get(login.client_id)
-    # A `time` ahead of the clock counts as the receipt.
-    time = None if login.time is None else min(login.time, login.now)
+    time = None if login.time is None else ledger.settings.trusted(login.time, login.now)
     if not record.is_open and time != login.time:
         time = None  # The receipt of a login after its own end proves nothing.
-    if latest_time is not None and latest_time > login.now:
+    if latest_time is not None and latest_time > login.now + ledger.settings.clock_tolerance_ms:
         # The clock was set back. Until the latest login's time has come, the order of arrival decides.
         if record.is_open:
             return _Place(latest, None)

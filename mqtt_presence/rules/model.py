@@ -264,3 +264,15 @@ class RuleSettings(Struct, frozen=True, kw_only=True):
     """How long an unconfirmed connection is kept (I2)."""
     max_connections: int | None = None
     """The greatest number of live connections of one user; None for any number."""
+    clock_tolerance_ms: int = 0
+    """How far a client's time may be ahead of the bridge's clock (D1)."""
+
+    def trusted(self, time: int, now: int) -> int:
+        """Return the time of a client, or the time of receipt if the client's is too far ahead (D1).
+
+        Args:
+            time: of the client, epoch milliseconds.
+            now: of the receipt, epoch milliseconds.
+
+        """
+        return time if time <= now + self.clock_tolerance_ms else now

@@ -21,7 +21,7 @@ from mqtt_presence.protocol.topics import Topics
 from mqtt_presence.rules.events import Activity, End, Event, Login
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import ClientId, Reason, RuleSettings, UserId
-from mqtt_presence.store import Store, Transaction
+from mqtt_presence.store import Candidate, Store, Transaction
 from mqtt_presence.store.database import store_errors
 from tests.support.postgres import Postgres, cursor, query
 from tests.support.waiting import until
@@ -89,6 +89,22 @@ def test_two_who_decide_on_one_newcomer_decide_one_after_the_other(postgres: Pos
     assert_consistent(database)
     here.close()
     there.close()
+
+
+@pytest.mark.parametrize(("seats", "newest"), [(1, "c1"), (2, "c2")])
+def test_the_clients_clock_decides_between_two_bridges(postgres: Postgres, seats: int, newest: str) -> None:
+    """Of two logins by a clock that is ahead, the first is processed later: with one bridge it also came later."""
+    store = Store(postgres.database(), Candidate("here", seats))
+    store.take_seat()
+    alice, phone, now = UserId("alice"), ClientId("phone"), store.clock.now()
+    second = Login(user_id=alice, client_id=phone, connection_id="c2", now=now, time=now + 300)
+    first = Login(user_id=alice, client_id=phone, connection_id="c1", now=now + 100, time=now + 250)
+    for event in (second, first):
+        commit(store, {alice: [event]})
+    with store.transaction() as tx:
+        connections = tx.load({alice: []})[alice].connections
+    assert [c.connection_id for c in connections.values() if c.is_open] == [newest]
+    store.close()
 
 
 def test_who_does_not_become_a_user_leaves_no_row(postgres: Postgres) -> None:

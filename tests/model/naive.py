@@ -16,6 +16,7 @@ class Settings:
     expire_after: int | None
     grace: int
     implicit_keep: int
+    tolerance: int
 
 
 @dataclass
@@ -189,7 +190,7 @@ class User:
             record.sent_heartbeat = True
         else:
             record.sent_report = True
-        on_receipt = told is None or told > now
+        on_receipt = told is None or told > now + self.settings.tolerance
         stamp = now if on_receipt else told
         flag = idle is True
         before = (record.idle, record.last_activity)
@@ -378,12 +379,13 @@ class User:
         newest = max(others, key=lambda r: (r.login_stamp, r.told is not None), default=None)
         last, last_told = (0, None) if newest is None else (newest.login_stamp, newest.told)
         ended = not record.is_open()
-        if time is not None and time > now:
+        latest_believed = now + self.settings.tolerance
+        if time is not None and time > latest_believed:
             # Cut to now it says no more than the receipt, which says nothing of a login behind its own end.
             time = None if ended else now
-        if last_told is not None and last_told > now and not ended:
+        if last_told is not None and last_told > latest_believed and not ended:
             return last, None, False  # our clock was set back: the order of arrival counts
-        both_told = time is not None and last_told is not None and last_told <= now
+        both_told = time is not None and last_told is not None and last_told <= latest_believed
         if both_told and time < last_told:
             return time, time, True
         if time is not None and (time > last or time == last == last_told):

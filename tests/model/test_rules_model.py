@@ -84,14 +84,21 @@ class BesideTheNaiveModel(RuleBasedStateMachine):
         grace=st.sampled_from([0, 0, 1_500]),
         expire=st.sampled_from([None, 2_000]),
         idle=st.sampled_from([1_000, 60_000]),
+        tolerance=st.sampled_from([0, 0, 300, 1_000]),
     )
-    def begin(self, grace: int, expire: int | None, idle: int) -> None:
+    def begin(self, grace: int, expire: int | None, idle: int, tolerance: int) -> None:
         self.now = START
         self.fresh = 0
         self.settings = RuleSettings(
-            idle_threshold_ms=idle, expire_after_ms=expire, grace_ms=grace, implicit_keep_ms=2_500
+            idle_threshold_ms=idle,
+            expire_after_ms=expire,
+            grace_ms=grace,
+            implicit_keep_ms=2_500,
+            clock_tolerance_ms=tolerance,
         )
-        simple = naive.Settings(idle_threshold=idle, expire_after=expire, grace=grace, implicit_keep=2_500)
+        simple = naive.Settings(
+            idle_threshold=idle, expire_after=expire, grace=grace, implicit_keep=2_500, tolerance=tolerance
+        )
         self.real = {user: UserPresence(user_id=UserId(user)) for user in ("alice", "bob")}
         self.naive = {user: naive.User(simple) for user in self.real}
 
@@ -593,6 +600,18 @@ def test_when_messages_arrive_does_not_change_the_result(messages: list[Any], de
     assert essence(play(received(messages, START + delay))) == essence(play(received(messages)))
 
 
+@quick
+@given(named_histories(), st.data())
+def test_clocks_of_bridges_within_the_tolerance_do_not_change_the_result(
+    messages: list[Any], data: st.DataObject
+) -> None:
+    """With several bridges, each with a clock of its own, any order of processing gives the same result (D1)."""
+    tolerant = RuleSettings(clock_tolerance_ms=1_000)
+    behind = st.integers(0, tolerant.clock_tolerance_ms)
+    shuffled = [replace(m, now=START - data.draw(behind)) for m in data.draw(st.permutations(messages))]
+    assert essence(play(shuffled, tolerant)) == essence(play(received(messages), tolerant))
+
+
 @st.composite
 def any_events(draw: st.DrawFn) -> Event:
     """Any event of a user."""
@@ -703,6 +722,7 @@ some_settings = st.builds(
     expire_after_ms=st.sampled_from([None, 2_000]),
     grace_ms=st.sampled_from([0, 1_500]),
     max_connections=st.sampled_from([None, None, 1, 2]),
+    clock_tolerance_ms=st.sampled_from([0, 0, 300, 1_000]),
 )
 
 
@@ -806,7 +826,8 @@ def test_who_logs_in_by_the_time_it_is_now_is_here(
     newest_time = user.latest_login_time.get(ClientId(client))
     time = None if before is None else now - before
     # A later one is known: L4.
-    assume(time is None or newest_time is None or not time < newest_time <= now)
+    believed = now + rule_settings.clock_tolerance_ms
+    assume(time is None or newest_time is None or not time < newest_time <= believed)
     who = {"user_id": ALICE, "client_id": ClientId(client), "connection_id": ConnectionId("new")}
     after = fold.fold(user, [Login(**who, now=now, time=time)], rule_settings).user
     assert after.connections[ClientId(client), ConnectionId("new")].is_open

@@ -106,7 +106,11 @@ def _assert_as_said(
     there = {c: Here(r.connection_id if r.client_named else None, r.idle) for c, r in ours if r.is_open}
     wrong = [(c, there.get(c), said.here.get(c)) for c in {*there, *said.here}]
     wrong = [each for each in wrong if each[1] != each[2]]
-    assert not wrong, f"{len(wrong)} are not as they must be (client, its record, what it knows): {wrong[:9]}"
+    records_of = [(r.connection_id, r.client_time, r) for c, r in ours if wrong and c == wrong[0][0]]
+    assert not wrong, (
+        f"{len(wrong)} are not as they must be (client, its record, what it knows): {wrong[:9]}; "
+        f"the records of the first: {sorted(records_of)[-5:]}"
+    )
     assert len(there) == sum(r.is_open for _, r in ours), "two records of one client are open"
     for user in said.users & (retained.keys() if forgetful else said.users):
         shown = retained[user]
