@@ -15,9 +15,16 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Return the monotonic clock's time, seconds; only differences mean something."""
 
+    def error_ms(self) -> int:
+        """Return by how much `now` may be ahead of the clock of the database, or behind it, milliseconds."""
+
 
 class SystemClock:
     """The machine's clocks."""
 
     now = staticmethod(wall_clock)
     monotonic = staticmethod(time.monotonic)
+
+    def error_ms(self) -> int:
+        """Return 0: this is the clock of all processes of the machine."""
+        return 0

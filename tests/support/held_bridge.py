@@ -76,6 +76,10 @@ class HeldClock:
     def __init__(self) -> None:
         self.now_s = 100.0
         self.set_by_ms = 0
+        self.wrong_by_ms = 0
+
+    def error_ms(self) -> int:
+        return self.wrong_by_ms
 
     def now(self) -> int:
         return NOW + int(self.now_s * 1000) + self.set_by_ms

@@ -101,6 +101,25 @@ def test_answers_that_wait_in_the_bridge_are_no_silence(bridge: HeldBridge) -> N
         assert tx.read_value("announced_at") is None
 
 
+@pytest.mark.parametrize(("wrong_by_ms", "reason"), [(50, None), (0, "unconfirmed")])
+def test_an_answer_by_another_clock_is_an_answer(
+    bridge: HeldBridge, wrong_by_ms: int, reason: str | None
+) -> None:
+    """Each bridge of a database has a clock of its own, which may be behind that of the one that announces."""
+    bridge.connect()
+    bridge.step(bridge.messages(("presence/alice/phone/login", {"connectionId": "c1", "announce": True})))
+    bridge.step(seconds=3)
+    bridge.clock.wrong_by_ms = wrong_by_ms
+    bridge.announce()
+    bridge.clock.set_by_ms = -40
+    bridge.step(bridge.messages(("presence/alice/phone/activity", {"connectionId": "c1"})))
+    bridge.clock.set_by_ms = 0
+    for _ in range(2):
+        bridge.step(seconds=CONFIRM_MS / 1000)
+        bridge.check()
+    assert _reasons(bridge) == {"c1": reason}
+
+
 @pytest.mark.parametrize(
     ("connections", "seats", "within_s"),
     [
