@@ -340,6 +340,7 @@ class Committer(Part):
         now_s = self._clock.monotonic()
         decisions = Decisions()
         room, rules = self._limiter.users_left, self._rules
+        present = None if self.is_alone else self._clock.now()
         for user_id, of_user in events.items():
             user = users[user_id]
             if room is not None and user.status is None and decisions.new_users >= room:
@@ -348,7 +349,7 @@ class Committer(Part):
                     decisions.refused_users.append((user_id, messages))
                 continue
             left = self._limiter.records_left(user_id, now_s)
-            outcome = fold(user, of_user, rules, left)
+            outcome = fold(user, of_user, rules, left, present)
             decisions.new_users += user.status is None and outcome.user.status is not None
             decisions.outcomes.append(outcome)
         return decisions

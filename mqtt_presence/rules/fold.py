@@ -34,7 +34,11 @@ from mqtt_presence.rules.sightings import handle_sighting
 
 
 def fold(
-    user: UserPresence, events: Iterable[Event], settings: RuleSettings, new_records: int | None = None
+    user: UserPresence,
+    events: Iterable[Event],
+    settings: RuleSettings,
+    new_records: int | None = None,
+    present: int | None = None,
 ) -> Outcome:
     """Apply the events of one user in their order.
 
@@ -43,17 +47,19 @@ def fold(
         events: the events, all of this user.
         settings: thresholds and limits.
         new_records: the greatest number of new records; None for any number.
+        present: the bridge's clock now, epoch milliseconds, if other bridges process events of the user, too.
+            Some of these events may have waited, and were received earlier than what is known already.
 
     Returns:
         The new state, the records to save and the events to publish. Several changes of the status count as
         one.
 
     """
-    ledger = Ledger(user, settings, new_records)
+    ledger = Ledger(user, settings, new_records, present)
     for event in events:
         _apply(ledger, event)
         if ledger.live.has_changed:
-            ledger.update_status(event.now)
+            ledger.update_status(ledger.not_before(ledger.status.since, event.now))
     return ledger.outcome()
 
 

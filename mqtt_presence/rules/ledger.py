@@ -55,6 +55,7 @@ class Ledger:
         user: the user before the events.
         settings: thresholds and limits.
         max_new_records: the greatest number of new records; None for any number.
+        present: the bridge's clock, if other bridges process events of the user, too.
 
     """
 
@@ -72,15 +73,19 @@ class Ledger:
         "live",
         "max_new_records",
         "new_records",
+        "present",
         "settings",
         "status",
         "user",
     )
 
-    def __init__(self, user: UserPresence, settings: RuleSettings, max_new_records: int | None) -> None:
+    def __init__(
+        self, user: UserPresence, settings: RuleSettings, max_new_records: int | None, present: int | None
+    ) -> None:
         self.user = user
         self.settings = settings
         self.max_new_records = max_new_records
+        self.present = present
         self.new_records = 0
         self.connections = dict(user.connections)
         self.latest_login = dict(user.latest_login)
@@ -108,6 +113,21 @@ class Ledger:
     def open_of(self, client_id: ClientId) -> list[Connection]:
         """Return the open records of a client."""
         return [record for record in self.live_of(client_id) if record.is_open]
+
+    def not_before(self, earlier: int | None, now: int) -> int:
+        """Return the time of an event, or a known time that it follows.
+
+        An event that has waited at one of several bridges follows what the others have processed meanwhile. A
+        known time that lies in the future does not count: the clock was set back.
+
+        Args:
+            earlier: the known time, epoch milliseconds; None: there is none.
+            now: of the event, epoch milliseconds.
+
+        """
+        if self.present is None or earlier is None:
+            return now
+        return max(now, min(earlier, self.present))
 
     def see(self, now: int) -> None:
         """Record a sign of life of the user."""

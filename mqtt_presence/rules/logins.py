@@ -127,7 +127,8 @@ def _place(ledger: Ledger, record: Connection, login: Login) -> _Place:
     time = None if login.time is None else ledger.settings.trusted(login.time, login.now)
     if not record.is_open and time != login.time:
         time = None  # The receipt of a login after its own end proves nothing.
-    if latest_time is not None and latest_time > login.now + ledger.settings.clock_tolerance_ms:
+    latest_possible = ledger.not_before(latest_time, login.now) + ledger.settings.clock_tolerance_ms
+    if latest_time is not None and latest_time > latest_possible:
         # The clock was set back. Until the latest login's time has come, the order of arrival decides.
         if record.is_open:
             return _Place(latest, None)

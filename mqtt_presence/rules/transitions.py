@@ -52,15 +52,16 @@ def reopen_record(ledger: Ledger, record: Connection, now: int, rule: Rule) -> C
     for other in ledger.open_of(record.client_id):
         if other.login_order is not None:
             close_record(ledger, other, Reason.SUPERSEDED, now, rule)
+    seen = ledger.not_before(record.last_seen, now)
     # The clock may have been set back since the end.
-    record = clip_times(record, now)
+    record = clip_times(record, seen)
     reopened = replace(
         record,
         logout_time=None,
         reason=None,
         cause=None,
         opened_at=now,
-        last_seen=now,
+        last_seen=seen,
         opened_by=rule,
         ended_by=None,
         corrected_by=None,
@@ -82,6 +83,7 @@ def _open(ledger: Ledger, record: Connection, rule: Rule) -> Connection:
 
 def close_record(ledger: Ledger, record: Connection, reason: Reason, now: int, rule: Rule) -> None:
     """End an open record; after a loss or a guessed end its grace begins."""
+    now = ledger.not_before(record.opened_at, now)
     has_grace = reason not in (Reason.LOGOUT, Reason.SUPERSEDED) and ledger.settings.grace_ms > 0
     check_at = now + ledger.settings.grace_ms if has_grace else None
     ended = replace(record, logout_time=now, reason=reason, check_at=check_at, ended_by=rule)

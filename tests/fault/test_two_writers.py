@@ -91,14 +91,26 @@ def test_two_who_decide_on_one_newcomer_decide_one_after_the_other(postgres: Pos
     there.close()
 
 
-@pytest.mark.parametrize(("seats", "newest"), [(1, "c1"), (2, "c2")])
-def test_the_clients_clock_decides_between_two_bridges(postgres: Postgres, seats: int, newest: str) -> None:
-    """Of two logins by a clock that is ahead, the first is processed later: with one bridge it also came later."""
+@pytest.mark.parametrize(
+    ("seats", "sent", "received", "newest"),
+    [
+        pytest.param(1, (250, 300), (100, 0), "c1", id="a clock ahead, one bridge: the last to come"),
+        pytest.param(2, (250, 300), (100, 0), "c2", id="a clock ahead, two bridges"),
+        pytest.param(2, (-6_000, -10), (-5_000, 0), "c2", id="the first has waited in a frozen bridge"),
+    ],
+)
+def test_the_clients_clock_decides_between_two_bridges(
+    postgres: Postgres, seats: int, sent: tuple[int, int], received: tuple[int, int], newest: str
+) -> None:
+    """Of two logins of one client, the first is processed last."""
     store = Store(postgres.database(), Candidate("here", seats))
     store.take_seat()
-    alice, phone, now = UserId("alice"), ClientId("phone"), store.clock.now()
-    second = Login(user_id=alice, client_id=phone, connection_id="c2", now=now, time=now + 300)
-    first = Login(user_id=alice, client_id=phone, connection_id="c1", now=now + 100, time=now + 250)
+    now = store.clock.now()
+    who = {"user_id": UserId("alice"), "client_id": ClientId("phone")}
+    first, second = (
+        Login(**who, connection_id=f"c{n + 1}", time=now + sent[n], now=now + received[n]) for n in (0, 1)
+    )
+    alice = UserId("alice")
     for event in (second, first):
         commit(store, {alice: [event]})
     with store.transaction() as tx:
