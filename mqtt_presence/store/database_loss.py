@@ -146,14 +146,18 @@ def raise_versions(database: peewee.Database, after: str) -> str | None:
     mark = database.param
     is_postgresql = isinstance(database, peewee.PostgresqlDatabase)
     rows = database.execute_sql(
-        f"SELECT user_id FROM user_states WHERE user_id > {mark} ORDER BY user_id LIMIT {_PORTION}"
-        f"{' FOR UPDATE' if is_postgresql else ''}",
-        [after],
+        f"SELECT user_id FROM user_states WHERE user_id > {mark} ORDER BY user_id LIMIT {_PORTION}", [after]
     ).fetchall()
     if not rows:
         _write(database, _RAISED_TO, str(loss.least_version))
         return None
     last = str(rows[-1][0])
+    if is_postgresql:  # in the order of all locks of users, whatever the collation of the database
+        database.execute_sql(
+            "SELECT 1 FROM user_states WHERE user_id > %s AND user_id <= %s "
+            'ORDER BY user_id COLLATE "C" FOR UPDATE',
+            [after, last],
+        )
     database.execute_sql(
         f"UPDATE user_states SET version = {mark} "
         f"WHERE user_id > {mark} AND user_id <= {mark} AND version < {mark}",

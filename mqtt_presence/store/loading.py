@@ -21,6 +21,10 @@ from mqtt_presence.store.rows import (
 
 # Row locks in one order, whatever the collation of the database.
 _LOCK_USERS = ' ORDER BY u.user_id COLLATE "C" FOR UPDATE OF u'
+_LIVE_OF_CLIENTS = (
+    "CROSS JOIN connection_records r CROSS JOIN pulses p WHERE p.id = r.id AND r.live "
+    "AND r.user_id = k.column1 AND r.client_id = k.column2"
+)
 _LOCK_RECORDS = ' ORDER BY r.user_id COLLATE "C", r.client_id COLLATE "C", r.id FOR UPDATE OF r, p'
 
 
@@ -29,6 +33,7 @@ class Loading(Jobs):
 
     Rows are locked in one order, so that no two writers wait for each other: users by name, then their live
     connections by user, client and row id. Names sort by their code points, as in PostgreSQL's collation "C".
+    Heartbeats lock connections alone, and wait for none.
 
     Args:
         database: the database, with a transaction begun.
@@ -48,20 +53,40 @@ class Loading(Jobs):
     def load_activity(
         self, beats: Mapping[UserId, Sequence[Activity]]
     ) -> dict[UserId, dict[Key, ActivityState]]:
-        """Read the live connections that heartbeats need (`activity.settle_heartbeats`)."""
+        """Read the live connections that heartbeats need (`activity.settle_heartbeats`).
+
+        On PostgreSQL they are locked, and a connection that another transaction has locked is left out: a
+        transaction of heartbeats locks connections without their users, so it must not wait with such locks.
+        For a heartbeat without a connection id, all connections of its client are left out then.
+        """
+        clients = sorted(needs.clients_of(beats))
+        expected = self._live_ids(beats) if self._is_postgresql else {}
         rows = self._select_each(
             # From the tables: for a view SQLite would read all columns, and so the whole record.
             ACTIVITY_COLUMNS,
-            "CROSS JOIN connection_records r CROSS JOIN pulses p WHERE p.id = r.id AND r.live "
-            f"AND r.user_id = k.column1 AND r.client_id = k.column2{self._locked(_LOCK_RECORDS)}",
-            sorted(needs.clients_of(beats)),
+            f"{_LIVE_OF_CLIENTS}{self._locked(f'{_LOCK_RECORDS} SKIP LOCKED')}",
+            clients,
         )
+        found = {row[-1] for row in rows}
+        incomplete = {client for client, ids in expected.items() if not ids <= found}
         live: dict[UserId, dict[Key, ActivityState]] = {user_id: {} for user_id in beats}
         for row in rows:
+            if (row[0], row[1]) in incomplete:
+                continue
             state = to_activity_state(row)
             self._loaded[row[0], row[1], row[2]] = row[-1], state
             live[row[0]][row[1], row[2]] = state
         return live
+
+    def _live_ids(self, beats: Mapping[UserId, Sequence[Activity]]) -> dict[tuple[str, str], set[int]]:
+        """Read the row ids of the live connections of clients whose heartbeats have no connection id."""
+        nameless = {u: [b for b in of_user if b.connection_id is None] for u, of_user in beats.items()}
+        ids: dict[tuple[str, str], set[int]] = {}
+        for user_id, client_id, row_id in self._select_each(
+            "r.user_id, r.client_id, r.id", _LIVE_OF_CLIENTS, sorted(needs.clients_of(nameless))
+        ):
+            ids.setdefault((user_id, client_id), set()).add(row_id)
+        return ids
 
     def load(self, events: Mapping[UserId, Sequence[Event]]) -> dict[UserId, UserPresence]:
         """Read the users and records that the rules need to decide on events (`rules.needs`)."""

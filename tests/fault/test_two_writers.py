@@ -119,6 +119,47 @@ def test_the_clients_clock_decides_between_two_bridges(
     store.close()
 
 
+@pytest.mark.parametrize("connection", ["alice-phone", None])
+def test_heartbeats_do_not_wait_for_a_user_who_is_being_changed(
+    postgres: Postgres, connection: str | None
+) -> None:
+    """They hold locks of connections without those of the users: if they waited, a writer could wait for them."""
+    database = postgres.database()
+    here, there = Store(database), Store(database)
+    here.open()
+    alice, bob = UserId("alice"), UserId("bob")
+    commit(here, {alice: [login("alice", "phone")], bob: [login("bob", "phone")]})
+
+    def heartbeats(now: int) -> dict[UserId, list[Event]]:
+        phone = {"client_id": ClientId("phone"), "now": now}
+        return {
+            alice: [Activity(user_id=alice, connection_id=connection, **phone)],
+            bob: [Activity(user_id=bob, connection_id="bob-phone", **phone)],
+        }
+
+    commit(here, heartbeats(AT + 1))
+    beats = heartbeats(AT + 50)
+    other = threading.Thread(target=commit, args=(there, beats))
+
+    def last_seen() -> dict[str, int]:
+        rows = query(
+            database,
+            "SELECT r.user_id, MAX(p.last_seen) AS seen FROM connection_records r "
+            "JOIN pulses p ON p.id = r.id GROUP BY r.user_id",
+        )
+        return {row["user_id"]: row["seen"] for row in rows}
+
+    with here.transaction() as tx:
+        tx.load({alice: []})
+        other.start()
+        until(lambda: last_seen()["bob"] == AT + 50, "bob's heartbeat is committed")
+        assert last_seen()["alice"] == AT + 1
+    other.join(20)
+    assert last_seen() == {"alice": AT + 50, "bob": AT + 50}
+    here.close()
+    there.close()
+
+
 def test_who_does_not_become_a_user_leaves_no_row(postgres: Postgres) -> None:
     """A row that was made only to be locked is gone with the transaction."""
     database = postgres.database()

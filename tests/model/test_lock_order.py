@@ -13,8 +13,10 @@ from mqtt_presence.rules.events import Event
 from mqtt_presence.rules.model import UserId
 from mqtt_presence.store import Store, loading
 from mqtt_presence.store.batches import Sets
-from tests.fault.test_two_writers import commit, login
-from tests.support.postgres import Postgres
+from mqtt_presence.store.database_loss import DatabaseLoss
+from tests.fault.test_two_writers import commit, is_waiting, login
+from tests.support.postgres import Postgres, query
+from tests.support.waiting import until
 
 USERS = [f"user-{number}" for number in range(8)]
 BATCHES = 30
@@ -96,6 +98,25 @@ def without_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_locks_in_one_order_never_meet(postgres: Postgres) -> None:
     assert conflicts(prepared(postgres), 10 * BATCHES, until_first=False) == 0
+
+
+def test_versions_are_raised_in_the_order_of_locks(postgres: Postgres) -> None:
+    """English sorts B after a; a bridge locks B first, in a database of any language."""
+    database = postgres.database("TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en'")
+    bridge, repairing = Store(database), Store(database)
+    bridge.open()
+    commit(bridge, {UserId(user): [login(user, "phone")] for user in ("a", "B")})
+    bridge.note_loss(DatabaseLoss(noticed_at=1))
+    repair = threading.Thread(target=repairing.raise_versions)
+    with bridge.transaction() as tx:
+        tx.load({UserId("B"): []})
+        repair.start()
+        until(lambda: is_waiting(database), "the repair waits for B")
+        free = query(database, "SELECT user_id FROM user_states WHERE user_id = 'a' FOR UPDATE SKIP LOCKED")
+    repair.join(20)
+    assert free == [{"user_id": "a"}]
+    bridge.close()
+    repairing.close()
 
 
 def test_locks_in_any_order_soon_meet(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:

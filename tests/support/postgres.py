@@ -159,12 +159,12 @@ class Postgres:
     def _url(self, name: str) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
 
-    def database(self) -> str:
-        """Make a database; return its URL."""
+    def database(self, options: str = "") -> str:
+        """Make a database with options of CREATE DATABASE; return its URL."""
         self._count += 1
         name = f"presence{self._count}"
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+            connection.execute(f"CREATE DATABASE {name} {options}")
         return self._url(name)
 
 
