@@ -20,7 +20,13 @@ from mqtt_presence.store.rows import (
 )
 
 # Row locks in one order, whatever the collation of the database.
-_LOCK_USERS = ' ORDER BY u.user_id COLLATE "C" FOR UPDATE OF u'
+# A new user has no row to lock, so a placeholder is inserted. Of an existing user, ON CONFLICT locks the row,
+# and changes nothing. One pass locks both, so there is one order of all users.
+_LOCK_USERS = (
+    "INSERT INTO user_states (user_id, state, online, connections, version) "
+    "SELECT k.column1, '', FALSE, 0, 0 FROM {keys} ORDER BY k.column1 COLLATE \"C\" "
+    "ON CONFLICT (user_id) DO UPDATE SET version = 0 WHERE FALSE RETURNING user_id"
+)
 _LIVE_OF_CLIENTS = (
     "CROSS JOIN connection_records r CROSS JOIN pulses p WHERE p.id = r.id AND r.live "
     "AND r.user_id = k.column1 AND r.client_id = k.column2"
@@ -91,8 +97,9 @@ class Loading(Jobs):
     def load(self, events: Mapping[UserId, Sequence[Event]]) -> dict[UserId, UserPresence]:
         """Read the users and records that the rules need to decide on events (`rules.needs`)."""
         user_ids = [(user_id,) for user_id in sorted(events)]
-        # First, because this locks the users: no other bridge changes them from now on.
-        users = self._lock_users(user_ids) if self._is_postgresql else self._users(user_ids)
+        users = self._users(
+            user_ids
+        )  # First, because this locks them: no other bridge changes them from now on.
         self._known.update(row[0] for row in users)
         records: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in events}
         _sort_in(records, self._live_records(user_ids))
@@ -133,28 +140,13 @@ class Loading(Jobs):
         return {UserId(row[0]) for row in rows}
 
     def _users(self, user_ids: Collection[tuple[str, ...]]) -> list[Any]:
-        """Read the rows of users; on PostgreSQL, lock them."""
-        return self._select_each(
-            USER_COLUMNS,
-            f"CROSS JOIN user_states u WHERE u.user_id = k.column1{self._locked(_LOCK_USERS)}",
-            user_ids,
+        """Read the rows of users; on PostgreSQL, lock them first, new ones too."""
+        if self._is_postgresql:
+            self._placeholders.update(row[0] for row in self._batches.execute(_LOCK_USERS, user_ids))
+        rows = self._select_each(
+            USER_COLUMNS, "CROSS JOIN user_states u WHERE u.user_id = k.column1", user_ids
         )
-
-    def _lock_users(self, user_ids: Collection[tuple[str, ...]]) -> list[Any]:
-        """Lock users, new ones too; return the rows of the existing users."""
-        users: dict[str, Any] = {}
-        # Twice at most, unless a user is forgotten in between.
-        while missing := [key for key in user_ids if key[0] not in users]:
-            # A new user has no row to lock, so a placeholder is inserted.
-            inserted = self._batches.execute(
-                "INSERT INTO user_states (user_id, state, online, connections, version) "
-                "SELECT k.column1, '', FALSE, 0, 0 FROM {keys} "
-                'ORDER BY k.column1 COLLATE "C" ON CONFLICT (user_id) DO NOTHING RETURNING user_id',
-                missing,
-            )
-            self._placeholders.update(row[0] for row in inserted)
-            users |= {row[0]: row for row in self._users(missing)}
-        return [row for user_id, row in users.items() if user_id not in self._placeholders]
+        return [row for row in rows if row[0] not in self._placeholders]
 
     def _locked(self, clause: str) -> str:
         """Return the clause that locks rows; SQLite needs none, because it has one writer at a time."""

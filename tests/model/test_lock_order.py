@@ -86,9 +86,8 @@ def key_by_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def without_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lock users as they come."""
-    for name in ("_LOCK_USERS", "_LOCK_RECORDS"):
-        clause = getattr(loading, name)
-        monkeypatch.setattr(loading, name, f" {clause[clause.index('FOR UPDATE') :]}")
+    clause = loading._LOCK_RECORDS
+    monkeypatch.setattr(loading, "_LOCK_RECORDS", f" {clause[clause.index('FOR UPDATE') :]}")
 
     def shuffled(keys: Mapping[Any, Any]) -> list[Any]:
         return random.sample([*keys], len(keys))
