@@ -20,11 +20,19 @@ class StoredAlarm(NamedTuple):
     times: tuple[int, ...]
 
 
+_LOCK = 0x6D71_616C  # an advisory lock of the transaction, with a number of this program
+
+
 class AlarmTable(Statements):
-    """The table of outages."""
+    """The table of outages. One bridge at a time reads alarms and writes what becomes of them."""
+
+    def _lock(self) -> None:
+        if self._is_postgresql:
+            self._select("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
 
     def alarms(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], StoredAlarm]:
-        """Read alarms by condition and subject."""
+        """Read alarms by condition and subject, to change them."""
+        self._lock()
         rows = self._select_each(
             "a.condition, a.subject, a.since, a.due_at, a.raised, a.times",
             "CROSS JOIN notify_alarms a WHERE a.condition = k.column1 AND a.subject = k.column2",
@@ -33,7 +41,8 @@ class AlarmTable(Statements):
         return {(row[0], row[1]): _alarm(row) for row in rows}
 
     def due_alarms(self, now: int, limit: int) -> list[StoredAlarm]:
-        """Read the alarms that are due, the most overdue first."""
+        """Read the alarms that are due, to change them, the most overdue first."""
+        self._lock()
         rows = self._select(
             "SELECT condition, subject, since, due_at, raised, times FROM notify_alarms "
             f"WHERE due_at <= {self._mark} ORDER BY due_at LIMIT {int(limit)}",
@@ -75,6 +84,7 @@ class AlarmTable(Statements):
             now: by the steady clock, milliseconds.
 
         """
+        self._lock()
         kept = list(longest_ms)
         marks = ", ".join([self._mark] * len(kept))
         where = f" WHERE condition NOT IN ({marks})" if kept else ""
@@ -87,6 +97,7 @@ class AlarmTable(Statements):
 
     def forget_alarms(self, subjects: Iterable[str]) -> None:
         """Delete all alarms of users that were forgotten."""
+        self._lock()
         self._batches.delete(AlarmRow, (AlarmRow.subject,), [(subject,) for subject in subjects])
 
     def next_due_alarm(self) -> int | None:

@@ -22,6 +22,7 @@ from mqtt_presence.rules.events import Activity, End, Event, Login
 from mqtt_presence.rules.fold import fold
 from mqtt_presence.rules.model import ClientId, Reason, RuleSettings, UserId
 from mqtt_presence.store import Candidate, Store, Transaction
+from mqtt_presence.store.alarm_table import StoredAlarm
 from mqtt_presence.store.database import store_errors
 from tests.support.postgres import Postgres, cursor, query
 from tests.support.waiting import until
@@ -156,6 +157,34 @@ def test_heartbeats_do_not_wait_for_a_user_who_is_being_changed(
         assert last_seen()["alice"] == AT + 1
     other.join(20)
     assert last_seen() == {"alice": AT + 50, "bob": AT + 50}
+    here.close()
+    there.close()
+
+
+def test_an_alarm_that_is_over_is_not_raised_by_another_bridge(postgres: Postgres) -> None:
+    """One bridge finds the alarm due; meanwhile the other one processes the message that ends it."""
+    database = postgres.database()
+    here, there = Store(database), Store(database)
+    here.open()
+    key = ("offline", "alice")
+    with here.transaction() as tx:
+        tx.save_alarms({key: StoredAlarm(*key, since=1, due_at=10, raised=False, times=())})
+    found: list[bool] = []
+
+    def end() -> None:
+        with there.transaction() as tx:
+            found.extend(alarm.raised for alarm in tx.alarms([key]).values())
+            tx.save_alarms({key: None})
+
+    other = threading.Thread(target=end)
+    with here.transaction() as tx:
+        (due,) = tx.due_alarms(20, 10)
+        other.start()
+        until(lambda: is_waiting(database), "the other waits")
+        tx.save_alarms({key: due._replace(raised=True, due_at=None)})
+    other.join(20)
+    with here.transaction() as tx:
+        assert (found, tx.alarms([key])) == ([True], {})
     here.close()
     there.close()
 
