@@ -11,7 +11,7 @@ import time
 from mqtt_presence.protocol.times import wall_clock
 
 _DRIFT = 0.0005
-"""An answer is worse by so many seconds for each second of its age: no clock is slewed faster by ntpd."""
+"""An answer is worse by so many seconds for each second of its age: ntpd slews a clock no faster."""
 _TOLERANCE_S = 0.1
 """A larger difference between two answers, beyond their round trips, is a step of the server's clock."""
 

@@ -193,9 +193,8 @@ class Announcements(OnCheck):
         )
 
     def _send(self, link: Link) -> None:
-        # A step of the clock since the last read is not detected yet. The clock of another bridge may be
-        # behind this one; even so an answer there is not older than the announcement.
-        now = self._clock_steps.now - self._clock.error_ms()
+        # A step of the clock since the last read is not detected yet. No answer is older, by any clock.
+        now = self._clock_steps.now - self._clock_steps.margin_ms
         with self._store.transaction() as tx:
             if self._others.count > 1 and not tx.other_seats().are_subscribed:
                 self._not_before_s = self._clock.monotonic() + _LOOK_AGAIN_S

@@ -32,6 +32,8 @@ _CHUNK = 200
 # Smaller steps are ignored.
 _BACK_S = 0.1
 _FORWARD_S = 1.0
+_OTHER_CLOCKS_MS = 100
+"""By how much the clock of another bridge may be behind, milliseconds, after some answers of the database."""
 
 
 class _Left(Struct):
@@ -80,6 +82,14 @@ class ClockSteps(Part):
         """The wall clock's time as it was set at the last `detect`, epoch milliseconds."""
         return round((self._clock.monotonic() - self._behind_s) * 1000)
 
+    @property
+    def margin_ms(self) -> int:
+        """By how much a time of this moment may be behind `now`, by the clock of any bridge, milliseconds.
+
+        The error counts twice, because the clock may be corrected by as much before the time is taken.
+        """
+        return 2 * self._clock.error_ms() + (_OTHER_CLOCKS_MS if self._store.seat.seats > 1 else 0)
+
     def restore(self, tx: Transaction) -> None:
         """Go on with a shift; notice a clock that was set back while the bridge was away."""
         now = self._clock.now()
@@ -122,8 +132,13 @@ class ClockSteps(Part):
             self._is_moving_forward = not self._move_forward()
         return not self.is_shifting
 
+    @property
+    def _before_any_answer(self) -> int:
+        """A time strictly before the next announcement, and so before any answer, epoch milliseconds."""
+        return self._clock.now() - 1 - 2 * self.margin_ms
+
     def _cut_back(self, link: Link) -> bool:
-        now = self._clock.now() - 1  # strictly before an answer to the next announcement
+        now = self._before_any_answer
         page: dict[UserId, bool] = {}
 
         def collect(tx: Transaction) -> Mapping[UserId, Sequence[Event]]:
@@ -135,7 +150,7 @@ class ClockSteps(Part):
         return not page
 
     def _move_forward(self) -> bool:
-        now = self._clock.now() - 1  # strictly before an answer to the next announcement
+        now = self._before_any_answer
         with self._store.transaction() as tx:
             kept = tx.read_value(_NAME)
             left = _Left([]) if kept is None else json.decode(kept, type=_Left)
