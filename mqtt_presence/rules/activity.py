@@ -42,7 +42,8 @@ def _find(ledger: Ledger, activity: Activity) -> Connection | None:
 
 
 def _a1_apply(ledger: Ledger, record: Connection, activity: Activity) -> None:
-    fresh = after_activity(record, activity, ledger.settings)
+    is_late = ledger.is_late(record.last_seen, activity.now)
+    fresh = after_activity(record, activity, ledger.settings, is_late=is_late)
     ledger.put(fresh, activity_only=True)
     if changes_idle(record, fresh):
         ledger.events.append(ConnectionEvent("connectionIdle" if fresh.idle else "connectionActive", fresh))
@@ -53,8 +54,16 @@ def latest_open(records: Iterable[P]) -> P | None:
     return max(records, key=lambda p: (p.login_order or 0, p.last_seen, p.connection_id), default=None)
 
 
-def after_activity(record: P, activity: Activity, settings: RuleSettings) -> P:
-    """Return an open connection after a report or a heartbeat (A1)."""
+def after_activity(record: P, activity: Activity, settings: RuleSettings, *, is_late: bool = False) -> P:
+    """Return an open connection after a report or a heartbeat (A1).
+
+    Args:
+        record: the connection.
+        activity: the message.
+        settings: thresholds.
+        is_late: whether another bridge has processed a later message of the connection before.
+
+    """
     now = activity.now
     claimed = activity.last_activity
     stamp = now if claimed is None else settings.trusted(claimed, now)
@@ -64,8 +73,7 @@ def after_activity(record: P, activity: Activity, settings: RuleSettings) -> P:
         last is None
         or stamp > last
         # Stamped on receipt: such a message is newer than the last one, even after a clock that was ahead.
-        or claimed is None
-        or claimed != stamp
+        or ((claimed is None or claimed != stamp) and not is_late)
         # A client that acts and then stops is idle since the moment of its last act, so the idle report wins.
         or (stamp == last and (activity.idle is True or record.idle is None))
     )

@@ -127,7 +127,18 @@ class Ledger:
         """
         if self.present is None or earlier is None:
             return now
-        return max(now, min(earlier, self.present))
+        return max(now, min(earlier, self.present + self.settings.clock_tolerance_ms))
+
+    def is_late(self, known: int, now: int) -> bool:
+        """Return whether an event has waited at one of several bridges, while later ones were processed.
+
+        Args:
+            known: the receipt of a processed event, epoch milliseconds.
+            now: the receipt of the event, likewise.
+
+        """
+        tolerance = self.settings.clock_tolerance_ms
+        return self.present is not None and now + tolerance < known <= self.present + tolerance
 
     def see(self, now: int) -> None:
         """Record a sign of life of the user."""

@@ -127,13 +127,15 @@ def _place(ledger: Ledger, record: Connection, login: Login) -> _Place:
     time = None if login.time is None else ledger.settings.trusted(login.time, login.now)
     if not record.is_open and time != login.time:
         time = None  # The receipt of a login after its own end proves nothing.
-    latest_possible = ledger.not_before(latest_time, login.now) + ledger.settings.clock_tolerance_ms
+    latest_possible = max(login.now, ledger.present or 0) + ledger.settings.clock_tolerance_ms
     if latest_time is not None and latest_time > latest_possible:
         # The clock was set back. Until the latest login's time has come, the order of arrival decides.
         if record.is_open:
             return _Place(latest, None)
     elif time is not None and latest_time is not None and time < latest_time:
         return _Place(time, time, is_outdated=True)
+    elif record.is_open and (time is None or latest_time is None) and _is_late(ledger, login, latest):
+        return _Place(min(login.now if time is None else time, latest - 1), time, is_outdated=True)
     elif time is not None and (time > latest or time == latest == latest_time):
         return _Place(time, time)
     elif record.is_open or (time is not None and latest_time is not None):
@@ -142,6 +144,19 @@ def _place(ledger: Ledger, record: Connection, login: Login) -> _Place:
     first_seen = record.login_time if record.login_time is not None else record.logout_time
     order = time if time is not None else first_seen if first_seen is not None else login.now
     return _Place(min(order, latest or order), None)
+
+
+def _is_late(ledger: Ledger, login: Login, latest: int) -> bool:
+    """Return whether a later login of the client was processed before, by another bridge (D4)."""
+    if ledger.is_late(latest, login.now):
+        return True
+    return any(
+        other.login_order is not None
+        and other.login_time is not None
+        and other.connection_id != login.connection_id
+        and ledger.is_late(other.login_time, login.now)
+        for other in ledger.open_of(login.client_id)
+    )
 
 
 def _refreshed(ledger: Ledger, record: Connection, login: Login) -> Connection:

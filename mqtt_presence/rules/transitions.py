@@ -54,7 +54,7 @@ def reopen_record(ledger: Ledger, record: Connection, now: int, rule: Rule) -> C
             close_record(ledger, other, Reason.SUPERSEDED, now, rule)
     seen = ledger.not_before(record.last_seen, now)
     # The clock may have been set back since the end.
-    record = clip_times(record, seen)
+    record = clip_times(record, now if ledger.present is None else ledger.present)
     reopened = replace(
         record,
         logout_time=None,

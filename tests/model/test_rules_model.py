@@ -611,10 +611,37 @@ def test_the_order_of_processing_by_several_bridges_does_not_change_the_result(
     for message in data.draw(st.permutations(messages)):
         told = getattr(message, "time", None) or getattr(message, "last_activity", None) or START - MAX_AGO
         received_at = data.draw(st.integers(told - tolerant.clock_tolerance_ms, START))
-        user = fold.fold(user, [replace(message, now=received_at)], tolerant, present=START).user
+        behind = data.draw(
+            st.integers(0, 400)
+        )  # half of the tolerance: the other one may be ahead by as much
+        present = START - behind
+        event = replace(message, now=min(received_at, present))
+        assume(told <= event.now + tolerant.clock_tolerance_ms)
+        user = fold.fold(user, [event], tolerant, present=present).user
     for c in user.connections.values():
         assert c.logout_time is None or c.opened_at is None or c.opened_at <= c.logout_time
     assert essence(user) == essence(play(received(messages), tolerant))
+
+
+@quick
+@given(st.lists(st.booleans(), min_size=1, max_size=4), st.booleans(), st.data())
+def test_logins_without_a_time_count_by_their_receipt(
+    have_times: list[bool], have_wills: bool, data: st.DataObject
+) -> None:
+    """Whichever bridge processes them first (D4). Of the connections of a client, the last one stays."""
+    several = RuleSettings(clock_tolerance_ms=1_000)
+    events: list[Event] = []
+    for n, has_time in enumerate(have_times):
+        now = START + 3_000 * n
+        who = {"user_id": ALICE, "client_id": ClientId("phone"), "connection_id": ConnectionId(f"c{n}")}
+        events.append(Login(**who, now=now, time=now - 5 if has_time else None))
+        if have_wills and n < len(have_times) - 1:
+            events.append(End(**who, now=now + 1_500, reason=Reason.LOST))
+    present = START + 3_000 * len(have_times)
+    user = UserPresence(user_id=ALICE)
+    for event in data.draw(st.permutations(events)):
+        user = fold.fold(user, [event], several, present=present).user
+    assert {c.connection_id for c in user.connections.values() if c.is_open} == {f"c{len(have_times) - 1}"}
 
 
 @st.composite

@@ -429,6 +429,34 @@ def test_a_login_that_replaces_a_connection_needs_no_room() -> None:
     assert limited.user.connections == fold.fold(user, [heard, login], RuleSettings()).user.connections
 
 
+@pytest.mark.parametrize("late", [None, False])
+def test_a_late_message_without_a_last_activity_changes_nothing(late: bool | None) -> None:
+    """It has waited in a frozen bridge, while another one processed the report that the client is idle."""
+    who = {"user_id": "alice", "client_id": "phone", "connection_id": "c1"}
+    login, idle = Login(**who, now=BASE), Activity(**who, now=at(10_000), idle=True, last_activity=at(3_000))
+    beat = Activity(**who, now=at(1_000), idle=late)
+    several = RuleSettings(clock_tolerance_ms=1_000)
+    user = UserPresence(user_id="alice")
+    for event, present in ((login, BASE), (idle, at(10_000)), (beat, at(60_000))):
+        user = fold.fold(user, [event], several, present=present).user
+    (record,) = user.connections.values()
+    assert (record.idle, record.last_activity, record.last_seen) == (True, at(3_000), at(10_000))
+
+
+def test_a_late_message_takes_no_activity_back() -> None:
+    """It reopens a connection whose end was a guess; the last activity was processed by another bridge."""
+    who = {"user_id": "alice", "client_id": "phone", "connection_id": "c1"}
+    login = Login(**who, now=BASE, announce=True)
+    active = Activity(**who, now=at(1_800), idle=False, last_activity=at(1_800))
+    gone = EndUnconfirmed(user_id="alice", now=at(5_000), announced_at=at(2_000))
+    late = Activity(**who, now=at(1_500), idle=False, last_activity=at(1_500))
+    user = UserPresence(user_id="alice")
+    for event in (login, active, gone, late):
+        user = fold.fold(user, [event], RuleSettings(), present=at(6_000)).user
+    (record,) = user.connections.values()
+    assert (record.is_open, record.last_activity) == (True, at(1_800))
+
+
 def test_a_logout_keeps_the_cause_that_the_broker_has_reported() -> None:
     """The broker reports the DISCONNECT before the bridge reads the client's logout."""
     login = Login(user_id="alice", client_id="phone", now=BASE, connection_id="c1", network_id=1)
