@@ -203,6 +203,11 @@ class Jobs(RecordHistory):
             f"ORDER BY c.user_id, c.client_id, c.id LIMIT {int(limit)}",
             after or ("", "", 0),
         )
+        if self._is_postgresql:  # as each transaction that waits for connections
+            self._select(
+                'SELECT 1 FROM user_states WHERE user_id = ANY(%s) ORDER BY user_id COLLATE "C" FOR UPDATE',
+                [sorted({row[0] for row in rows})],
+            )
         self._executemany(
             f"UPDATE pulses SET last_seen = CASE WHEN last_seen + {self._mark} < {self._mark} "
             f"THEN last_seen + {self._mark} ELSE {self._mark} END "

@@ -14,7 +14,7 @@ from mqtt_presence.rules.model import UserId
 from mqtt_presence.store import Store, loading
 from mqtt_presence.store.batches import Sets
 from mqtt_presence.store.database_loss import DatabaseLoss
-from tests.fault.test_two_writers import commit, is_waiting, login
+from tests.fault.test_two_writers import AT, commit, is_waiting, login
 from tests.support.postgres import Postgres, query
 from tests.support.waiting import until
 
@@ -116,6 +116,34 @@ def test_versions_are_raised_in_the_order_of_locks(postgres: Postgres) -> None:
     assert free == [{"user_id": "a"}]
     bridge.close()
     repairing.close()
+
+
+def test_times_are_shifted_with_the_locks_of_users(postgres: Postgres) -> None:
+    """A shift that waits for a connection of one user would hold those of others."""
+    database = postgres.database()
+    bridge, shifting = Store(database), Store(database)
+    bridge.open()
+    commit(bridge, {UserId(user): [login(user, "phone")] for user in ("a", "B")})
+
+    def shift() -> None:
+        with shifting.transaction() as tx:
+            tx.shift_last_seen(None, 1_000, AT + 5_000, 10)
+
+    shifts = threading.Thread(target=shift)
+    with bridge.transaction() as tx:
+        tx.load({UserId("a"): []})
+        shifts.start()
+        until(lambda: is_waiting(database), "the shift waits for a")
+        free = query(
+            database,
+            "SELECT r.user_id FROM pulses p JOIN connection_records r ON r.id = p.id "
+            "WHERE r.user_id = 'B' FOR UPDATE OF p SKIP LOCKED",
+        )
+    shifts.join(20)
+    assert free == [{"user_id": "B"}]
+    assert query(database, "SELECT DISTINCT last_seen FROM pulses") == [{"last_seen": AT + 1_000}]
+    bridge.close()
+    shifting.close()
 
 
 def test_locks_in_any_order_soon_meet(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
