@@ -179,11 +179,17 @@ class BridgeTables(ChangeLogWriter, NotificationTables):
         )
         return SeatFacts(*row[0])
 
-    def begin_session(self) -> None:
-        """Record that the seat may have a session from now on: silence waits for its messages, too."""
-        self._database.execute_sql(
-            f"UPDATE seats SET subscribed = FALSE WHERE id = {self._mark} AND subscribed IS NULL", [self.seat]
+    def begin_session(self) -> bool:
+        """Record that the seat may have a session from now on: silence waits for its messages, too.
+
+        Returns:
+            Whether it never had one before.
+
+        """
+        sql = (
+            f"UPDATE seats SET subscribed = FALSE WHERE id = {self._mark} AND subscribed IS NULL RETURNING id"
         )
+        return bool(self._select(sql, [self.seat]))
 
     def shift_vacant_seats(self, by_ms: int) -> None:
         """Shift the progress of seats without a holder, after the clock of the server was set."""

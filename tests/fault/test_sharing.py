@@ -47,6 +47,8 @@ def test_shared_messages_count_once(mosquitto: Shipped, postgres: Postgres, tmp_
         until(
             lambda: watched.on("bridge/state")[-1].json.get("seatsHeld") == 2, "the first has seen the second"
         )
+        asked = sum(p.log().count("asking all clients to log in again") for p in processes)
+        assert asked == 1, "the first session of a further seat has lost no message"
         client = mosquitto.publisher("", "")
         client.publish_all(said.all(life_of(range(100), 100)))
         first, second = (int(node.removeprefix("node")) for node in holders(database))

@@ -136,7 +136,7 @@ class Announcements(OnCheck):
     def connected(self, link: Link, *, session_present: bool, contested: bool) -> None:
         """Announce if the broker has lost the session, and with it the messages that waited."""
         del link, contested
-        if not session_present:
+        if self._progress.has_lost_session(session_present=session_present):
             self.request("the broker had no session for the bridge")
 
     def acknowledged(self, ticket: object, count: int) -> None:

@@ -53,6 +53,7 @@ class Progress(Part):
         self._must_unsubscribe = False
         self._has_shared = False
         """Whether the session may have subscribed to a share."""
+        self._is_first_session = False
 
     @property
     def until(self) -> int:
@@ -89,7 +90,7 @@ class Progress(Part):
     def restore(self, tx: Transaction) -> None:
         """Read the name of the group: the bridges of one database share the messages."""
         self._group = tx.share_group()
-        tx.begin_session()
+        self._is_first_session = tx.begin_session() and tx.seat > 0
         self._has_shared = tx.read_value(_SHARED) is not None
         if self._others.count > 1 and not self._has_shared:
             self._note_share(tx)
@@ -110,6 +111,19 @@ class Progress(Part):
         if not self._store.seat.is_leaving:  # its messages arrive without a new subscription
             self._asked_for = self.inputs
             link.subscribe(self._asked_for)
+
+    def has_lost_session(self, *, session_present: bool) -> bool:
+        """Return, after a connect, whether messages may be lost with a session.
+
+        The seats before a new one have read all messages until its first subscription. For seat 0, the first
+        session begins a database, and the clients may be there already.
+
+        Args:
+            session_present: whether the broker has the session.
+
+        """
+        is_first, self._is_first_session = self._is_first_session, False
+        return not session_present and not is_first
 
     def disconnected(self) -> None:
         """See `Part`."""
