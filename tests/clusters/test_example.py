@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cluster" / "cluster.py"
 
 
+@pytest.mark.timeout(660)
 def test_the_example_of_a_cluster() -> None:
     """Three bridges, three nodes of NATS and PostgreSQL, as documented; some four minutes."""
     ended = subprocess.run(
