@@ -97,9 +97,8 @@ class Loading(Jobs):
     def load(self, events: Mapping[UserId, Sequence[Event]]) -> dict[UserId, UserPresence]:
         """Read the users and records that the rules need to decide on events (`rules.needs`)."""
         user_ids = [(user_id,) for user_id in sorted(events)]
-        users = self._users(
-            user_ids
-        )  # First, because this locks them: no other bridge changes them from now on.
+        # First, because this locks the users: no other bridge changes them from now on.
+        users = self._users(user_ids)
         self._known.update(row[0] for row in users)
         records: dict[UserId, dict[Key, Connection]] = {user_id: {} for user_id in events}
         _sort_in(records, self._live_records(user_ids))

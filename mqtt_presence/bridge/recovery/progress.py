@@ -104,6 +104,7 @@ class Progress(Part):
         """Subscribe, and wait until the broker has begun to send the messages that waited."""
         del contested
         self.is_subscribed = False
+        self._is_first_session = False  # other parts have asked for it before
         if not session_present:
             self._store.seat.subscribed = False
         self._settled_from_s = self._clock.monotonic() + self._settled_s
@@ -113,7 +114,7 @@ class Progress(Part):
             link.subscribe(self._asked_for)
 
     def has_lost_session(self, *, session_present: bool) -> bool:
-        """Return, after a connect, whether messages may be lost with a session.
+        """Return, at a connect, whether messages may be lost with a session.
 
         The seats before a new one have read all messages until its first subscription. For seat 0, the first
         session begins a database, and the clients may be there already.
@@ -122,8 +123,7 @@ class Progress(Part):
             session_present: whether the broker has the session.
 
         """
-        is_first, self._is_first_session = self._is_first_session, False
-        return not session_present and not is_first
+        return not session_present and not self._is_first_session
 
     def disconnected(self) -> None:
         """See `Part`."""
