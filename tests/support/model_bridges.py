@@ -63,6 +63,8 @@ class Process:
         self.is_alive, self.loop, self.link = True, None, None
         self._fault = None
         self._is_fault_at_commit = False
+        self._batches: list[tuple[Any, ...]] = []
+        """The transactions of all seats when this process began its turn, or was let go in it."""
         self.store = Store(self._world.database, Candidate(self.name, seats=self.seats))
         database: Any = self.store._database
         database.connect_params["cursor_factory"] = self._cursor_class()
@@ -155,12 +157,12 @@ class Process:
 
     def _turn(self) -> None:
         assert self.link is not None
-        before, connections = self._world.batches(), self.link.connections
+        self._batches, connections = self._world.batches(), self.link.connections
         is_zombie = self.is_zombie
         try:
             self.loop.step()
         finally:
-            if is_zombie and self._world.batches() != before:
+            if is_zombie and self._world.batches() != self._batches:
                 raise AssertionError(f"{self.name} has lost its seat and commits")
             if is_zombie and self.link.connections != connections:
                 raise AssertionError(f"{self.name} has lost its seat and connects")
@@ -240,6 +242,7 @@ class Process:
             self.is_frozen = True
             meanwhile()
             self.is_frozen = False
+            self._batches = self._world.batches()
         elif fault in ("killed", "cut off"):
             self._happen(fault)
         yield
