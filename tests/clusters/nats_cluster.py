@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -14,7 +15,7 @@ import nats
 
 from tests.clusters.broker_cluster import NODES, BrokerCluster, password, replaced
 from tests.support.brokers import OPERATOR, SPEAKER
-from tests.support.waiting import free_port
+from tests.support.waiting import free_port, until
 
 SHIPPED = Path(__file__).parents[2] / "broker_config/nats/cluster"
 SERVER = Path(sys.executable).parent / "nats-server"
@@ -90,6 +91,18 @@ class NatsCluster(BrokerCluster):
         """See `BrokerCluster`."""
         super().start(number)
         self.replicate()
+
+    def divide(self, seats: int) -> None:
+        """Change the number of shards, and reload all nodes, as an operator does."""
+        for number in range(NODES):
+            file = self.home(number) / "cluster.conf"
+            shared = replaced(file.read_text(), f"partition({self._seats},1)", f"partition({seats},1)")
+            file.write_text(shared)
+            process, log = self._processes[number], self.home(number) / "log"
+            assert process is not None
+            process.send_signal(signal.SIGHUP)
+            until(lambda log=log: "Reloaded server configuration" in log.read_text(), "the node has reloaded")
+        self._seats = seats
 
     def replicate(self) -> None:
         """Run the shipped script once, as an operator runs it again and again."""

@@ -150,7 +150,11 @@ def assert_consistent(
                 private=private,
             )
         )
-        assert _but_last_seen(retained.get(user_id)) == _but_last_seen(expected), user_id
+        shown, must = _but_last_seen(retained.get(user_id)), _but_last_seen(expected)
+        published = [told[0] for told in (versions or {}).get(user_id, [])][-9:]
+        assert shown == must, (
+            f"{user_id}: {shown} is retained, not {must}; versions that were published: {published}"
+        )
     assert retained.keys() <= users.keys(), f"ghosts: {retained.keys() - users.keys()}"
     for user_id, told in (versions or {}).items():
         newest = assert_versions_only_grow(user_id, told, late=late)
