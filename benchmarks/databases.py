@@ -78,7 +78,10 @@ def _lock_us(url: str) -> float:
 
 def _locking_s(postgres: Postgres) -> float:
     """Return the time that statements with locks have taken, with what they read and their waits."""
-    total = "SELECT SUM(total_exec_time) FROM pg_stat_statements WHERE query LIKE '%FOR UPDATE%'"
+    total = (
+        "SELECT SUM(total_exec_time) FROM pg_stat_statements WHERE query LIKE '%FOR UPDATE%' "
+        "OR query LIKE '%INTO user_states%ORDER BY%'"  # locks users, new ones too
+    )
     return float(postgres.execute(total)[0][0] or 0) / 1000
 
 
