@@ -168,7 +168,7 @@ def test_clock_set_by_an_hour(mosquitto: Shipped, sqlite_url: str, jump_ms: int)
     """
     offset = [0]
     watched, said = mosquitto.recorder(), Said()
-    clock = SimpleNamespace(now=lambda: now_ms() + offset[0], monotonic=monotonic)
+    clock = SimpleNamespace(now=lambda: now_ms() + offset[0], monotonic=monotonic, error_ms=lambda: 0)
     with BridgeThread({"clock": clock}, broker=mosquitto.url, database=sqlite_url, expire_after=600):
         client = mosquitto.publisher("", "")
         client.publish_all(said.all(login_of(n, 100) for n in range(200)))

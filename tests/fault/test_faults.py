@@ -157,10 +157,10 @@ def test_poison_message_does_not_stop_the_others(
 ) -> None:
     """A message that the bridge itself cannot process is counted and dropped; all others get through."""
 
-    def poisoned(user, events, settings, new_records=None):
+    def poisoned(user, *more):
         if user.user_id == "poison":
             raise RuntimeError("a bug of ours")
-        return fold(user, events, settings, new_records)
+        return fold(user, *more)
 
     monkeypatch.setattr(committer, "fold", poisoned)
     with Shipped(tmp_path / "m") if kind == "mosquitto" else Embedded() as broker:
